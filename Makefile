@@ -1,0 +1,45 @@
+# Heartwire's commands. Each makes the virtual environment it needs, and reuses it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SERVE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Heartwire needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# pip before 25.1 does not know dependency groups, so it is brought up to date first.
+$(VENV)/.dev: $(VENV)/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+serve: $(VENV)/.run ## set up and run `heartwire serve` with the demo page (SERVE='--port 9000' for options)
+	@exec $(BIN)/heartwire serve $(SERVE)
+
+test: $(VENV)/.dev ## set up and run all tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/.dev ## format, lint, types, spelling
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/codespell $$(git ls-files)
+
+format: $(VENV)/.dev ## put the code in form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
+	@$(BIN)/python bench/run.py
+
+clean: ## remove the virtual environments
+	rm -rf $(VENV) .venv-bench .bench

@@ -1,0 +1,50 @@
+"""`heartwire`: the commands in one place."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import heartwire
+from heartwire.cli.pub import pub
+from heartwire.cli.serve import serve
+from heartwire.cli.sub import sub
+from heartwire.errors import HeartwireError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="heartwire",
+    help="Realtime messaging that survives bad networks: a channel is a URL, over WebSocket, SSE, long polling and polling.",
+    epilog="Start with:  heartwire serve   then in two other terminals:  heartwire sub http://127.0.0.1:8000 chat   and   "
+    "heartwire pub http://127.0.0.1:8000 chat hello",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve)
+app.command()(pub)
+app.command()(sub)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"heartwire {heartwire.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line, not a traceback."""
+    try:
+        app()
+    except HeartwireError as error:
+        typer.secho(f"heartwire: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""What happens: streams, subscriptions, fan-out, liveness. Never awaits I/O, never reads a clock."""

@@ -1,0 +1,47 @@
+"""The two seams of fan-out: the pipe a publication goes into, and the format it takes there."""
+
+from typing import Any, Protocol
+
+from heartwire.types import Channel, Member, Position, Publication
+
+__all__ = ["Link", "WireFormat"]
+
+
+class Link(Protocol):
+    """One client's outgoing pipe as the hub sees it.
+
+    A link that becomes full sets ``paused`` and calls `Switchboard.pause`; when it drains it clears ``paused`` and calls
+    `Switchboard.resume`. A link that is closed calls `Switchboard.leave` for each of its subscriptions.
+    """
+
+    serial: int
+    """Unique on this node, never 0; equals ``Message.origin`` of what came in by this link."""
+    paused: bool
+    """True while the pipe is full: nothing should be written."""
+    member: Member | None
+    """Who this link is in presence, where presence is on."""
+
+    def write(self, payload: Any) -> None:
+        """Send what the link's wire format joined, after all that was written before. Never raises, never blocks.
+
+        May set ``paused`` (the payload is kept all the same). After a close it does nothing.
+        """
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection and tell the peer why. Idempotent; never raises."""
+
+
+class WireFormat(Protocol):
+    """A pure function from publications to what a kind of link takes. One object serves all links of that kind."""
+
+    def encode(self, publication: Publication) -> Any:
+        """One publication as a frame; called once per publication however many links take it."""
+
+    def join(self, frames: list[Any], channel: Channel, position: Position) -> Any:
+        """Consecutive frames of one channel as one payload; ``position`` is the one after the last frame."""
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
+        """What tells a reader where it starts, or (``recovered`` false) that its position could not be continued.
+
+        ``None``: there is nothing to say, and no way to tell of a gap, so that a gap closes the link.
+        """

@@ -1,0 +1,195 @@
+"""This node's switchboard: which links follow which channels. The engine and the event loop are handed in as functions."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from heartwire.core.link import Link, WireFormat
+from heartwire.core.subscription import State, Subscription
+from heartwire.core.topic import CHUNK_BYTES, TailLimits, Topic
+from heartwire.types import NOW, Channel, Position, Publication, Start
+
+__all__ = ["ReadResult", "Switchboard"]
+
+
+class ReadResult(NamedTuple):
+    """What an engine read brought: ``publications`` that follow ``start`` without a hole, oldest first.
+
+    ``recovered`` false: the asked position could not be continued; ``start`` is then before the oldest that is kept.
+    ``head`` is the stream's last position at the time of reading.
+    """
+
+    start: Position
+    publications: list[Publication]
+    head: Position
+    recovered: bool
+
+
+class Switchboard:
+    """Fan-out for one node.
+
+    Args:
+        read: called to have the engine read a topic after a start; answers later (or at once) by `read_done`.
+        soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
+        limits: bounds of the tails.
+
+    Promises: every subscription is handed the publications after its start in order, each once, or is told that it
+    cannot be (a payload of its format's ``joined``, or a close with ``insufficient_state``).
+    """
+
+    def __init__(
+        self,
+        *,
+        read: Callable[[Topic, Start], None],
+        soon: Callable[[Callable[[], None]], object],
+        limits: TailLimits | None = None,
+    ) -> None:
+        self.topics: dict[Channel, Topic] = {}
+        self._read = read
+        self._soon = soon
+        self._limits = limits or TailLimits()
+        self._dirty: list[Topic] = []
+
+    # -- links --------------------------------------------------------------------------------------------------------
+
+    def follow(self, link: Link, channel: Channel, format: WireFormat, start: Start, *, echo: bool = True) -> Subscription:
+        """Let a link follow a channel. It may be written to before this returns. ``echo`` false: not what it published."""
+        topic = self.topics.get(channel)
+        if topic is None:
+            topic = self.topics[channel] = Topic(channel, self._limits, self._mark_dirty)
+        subscription = Subscription(topic, link, format, echo=echo)
+        topic.followers.add(subscription)
+        self._locate(subscription, start)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """The link stops following. Idempotent."""
+        if subscription.state is State.CLOSED:
+            return
+        topic = subscription.topic
+        topic.drop(subscription)
+        if not topic.followers and self.topics.get(topic.channel) is topic:
+            topic.discard()
+            del self.topics[topic.channel]
+
+    def pause(self, subscription: Subscription) -> None:
+        """The subscription's link is full. Without effect once closed."""
+        if subscription.state is not State.CLOSED:
+            subscription.topic.fill(subscription)
+
+    def resume(self, subscription: Subscription) -> None:
+        """The subscription's link has drained: it is caught up. Without effect once closed."""
+        if subscription.state is not State.CLOSED:
+            subscription.on("drained")
+            self._advance(subscription)
+
+    # -- the engine ---------------------------------------------------------------------------------------------------
+
+    def notify(self, publication: Publication) -> None:
+        """The engine has kept a publication. Called in order per channel; one that is not is healed by reading."""
+        topic = self.topics.get(publication.channel)
+        if topic is not None and not topic.notify(publication):
+            for subscription in topic.jump(publication):
+                self._advance(subscription)
+            self._release(topic)
+
+    def read_done(self, topic: Topic, start: Start, result: ReadResult) -> None:
+        """The answer to a ``read``."""
+        topic.locate(result.head)
+        topic.backfill(result.publications)
+        for subscription in topic.reads.pop(start, ()):
+            if subscription.state is State.JOINING:
+                self._place(subscription, result.start, recovered=result.recovered)
+            elif subscription.state is not State.CATCHING_UP:
+                continue  # full or gone meanwhile: it reads again when it drains
+            elif not result.recovered:
+                self._place(subscription, result.start, recovered=False)
+            for chunk in _chunks(result.publications):
+                if subscription.state is not State.CATCHING_UP or subscription.link.paused:
+                    break
+                topic.hand_over(subscription, chunk)
+            self._advance(subscription)
+
+    def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
+        """The engine could not read. Returns who waited for it; the caller closes their links."""
+        return topic.reads.pop(start, [])
+
+    def flush(self) -> None:
+        """Write out everything that is pending."""
+        dirty, self._dirty = self._dirty, []
+        for topic in dirty:
+            topic.flush()
+            if topic.ahead:
+                self._release(topic)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _mark_dirty(self, topic: Topic) -> None:
+        if not self._dirty:
+            self._soon(self.flush)
+        self._dirty.append(topic)
+
+    def _locate(self, subscription: Subscription, start: Start) -> None:
+        topic = subscription.topic
+        if start is NOW and topic.epoch:
+            topic.flush()
+            start = topic.position
+        if isinstance(start, Position) and topic.covers(start):
+            self._place(subscription, start, recovered=True)
+            self._advance(subscription)
+        else:
+            self._ask(subscription, start)
+
+    def _place(self, subscription: Subscription, position: Position, *, recovered: bool) -> None:
+        if subscription.state is State.JOINING:
+            subscription.on("located")
+        subscription.epoch, subscription.offset = position
+        payload = subscription.format.joined(subscription.topic.channel, position, recovered=recovered)
+        if payload is not None:
+            subscription.link.write(payload)
+        elif not recovered:
+            subscription.link.close(3010, f"insufficient state: position is now {position}")
+
+    def _ask(self, subscription: Subscription, start: Start) -> None:
+        waiting = subscription.topic.reads.get(start)
+        if waiting is not None:
+            waiting.append(subscription)
+            return
+        subscription.topic.reads[start] = [subscription]
+        self._read(subscription.topic, start)
+
+    def _advance(self, subscription: Subscription) -> None:
+        """Take a subscription that is catching up as far as memory and its link allow."""
+        topic = subscription.topic
+        while subscription.state is State.CATCHING_UP:
+            if subscription.link.paused:
+                topic.fill(subscription)
+            elif subscription.epoch == topic.epoch and subscription.offset > topic.flushed:
+                if subscription.offset > topic.head:
+                    topic.ahead.add(subscription)
+                    return
+                topic.flush()
+            elif not topic.covers(Position(subscription.epoch, subscription.offset)):
+                self._ask(subscription, Position(subscription.epoch, subscription.offset))
+                return
+            elif subscription.offset == topic.flushed:
+                topic.put_in(subscription)
+            else:
+                topic.hand_over(subscription, topic.after(subscription.offset))
+
+    def _release(self, topic: Topic) -> None:
+        ahead, topic.ahead = topic.ahead, set()
+        for subscription in ahead:
+            self._advance(subscription)
+
+
+def _chunks(publications: list[Publication]) -> Iterator[list[Publication]]:
+    chunk: list[Publication] = []
+    size = 0
+    for publication in publications:
+        chunk.append(publication)
+        size += len(publication.data)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

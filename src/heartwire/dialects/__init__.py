@@ -1,0 +1,1 @@
+"""What the bytes mean. Pure: no sockets, no clock, no event loop."""

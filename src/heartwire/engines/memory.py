@@ -1,0 +1,123 @@
+"""Streams in this process's memory: as fast as it goes, gone with the process."""
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from heartwire.engines.base import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.types import NOW, Channel, Message, Position, Publication, Start
+
+__all__ = ["MemoryEngine"]
+
+_FORGET_AFTER_S: Final = 30 * 86400
+
+
+class _Stream:
+    __slots__ = ("epoch", "head", "items", "keys", "used_at")
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.head = 0
+        self.items: deque[Publication] = deque()
+        self.keys: OrderedDict[str, tuple[int, float]] | None = None
+        self.used_at = 0.0
+
+    def trim(self, keep: Retention, now: float) -> None:
+        items = self.items
+        while len(items) > keep.history_size:
+            items.popleft()
+        oldest_ms = (now - keep.history_ttl_s) * 1000
+        while items and items[0].time_ms < oldest_ms:
+            items.popleft()
+
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.head)
+
+
+class MemoryEngine(Leases):
+    """`Engine` over deques. An appended message is kept as long as the process lives; every call answers at once."""
+
+    def __init__(self, *, clock: Clock = time.time) -> None:
+        super().__init__(clock)
+        self._life = secrets.token_hex(8)
+        self._streams: dict[Channel, _Stream] = {}
+        self._notify: Notify = lambda publication: None
+
+    async def start(self, notify: Notify) -> None:
+        """See `Engine.start`."""
+        self._notify = notify
+
+    async def stop(self) -> None:
+        """See `Engine.stop`."""
+
+    def append(
+        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+    ) -> Position:
+        """See `Engine.append`."""
+        stream = self._streams.get(channel)
+        if stream is None:
+            stream = self._streams[channel] = _Stream(epoch_of(self._life, channel))
+        now = self._clock()
+        if key is not None:
+            known = self._known(stream, key, now)
+            if known is not None:
+                return Position(stream.epoch, known)
+        offset = stream.head = stream.head + 1
+        stream.used_at = now
+        publication = Publication(
+            channel, stream.epoch, offset, message.data, message.is_text, message.publisher, int(now * 1000), message.origin
+        )
+        stream.items.append(publication)
+        stream.trim(keep, now)
+        if key is not None:
+            assert stream.keys is not None
+            stream.keys[key] = (offset, now + key_ttl_s)
+        self._notify(publication)
+        return Position(stream.epoch, offset)
+
+    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
+        """See `Engine.read`."""
+        stream = self._streams.get(channel) or _Stream(epoch_of(self._life, channel))
+        stream.trim(keep, self._clock())
+        items = stream.items
+        oldest = items[0].offset if items else stream.head + 1
+        after, recovered = plan_read(start, stream.position, oldest)
+        publications: list[Publication] = []
+        size = 0
+        if start is not NOW:
+            for publication in islice(items, after + 1 - oldest, after + 1 - oldest + limit):
+                publications.append(publication)
+                size += len(publication.data)
+                if size >= max_bytes:
+                    break
+        return ReadResult(Position(stream.epoch, after), publications, stream.position, recovered)
+
+    async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
+        """See `Engine.sweep`. A stream unused for 30 days is forgotten, and begins another epoch if it comes back."""
+        self.sweep_leases()
+        now = self._clock()
+        forgotten = False
+        for channel, stream in list(self._streams.items()):
+            stream.trim(retention(channel), now)
+            self._forget_keys(stream, now)
+            if not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S:
+                del self._streams[channel]
+                forgotten = True
+        if forgotten:
+            self._life = secrets.token_hex(8)
+
+    def _known(self, stream: _Stream, key: str, now: float) -> int | None:
+        if stream.keys is None:
+            stream.keys = OrderedDict()
+        self._forget_keys(stream, now)
+        known = stream.keys.get(key)
+        return known[0] if known else None
+
+    @staticmethod
+    def _forget_keys(stream: _Stream, now: float) -> None:
+        while stream.keys and next(iter(stream.keys.values()))[1] <= now:
+            stream.keys.popitem(last=False)

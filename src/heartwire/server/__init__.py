@@ -1,0 +1,1 @@
+"""The hub as a server: who may do what, the addresses, configuration, start and stop."""

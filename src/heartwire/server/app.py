@@ -1,0 +1,223 @@
+"""The hub's addresses as an ASGI application: what a path means, and how errors and cross-origin answers look."""
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from heartwire.codes import CODES
+from heartwire.dialects.plain_json import error_json
+from heartwire.errors import EngineError, HeartwireError, Refused
+from heartwire.server import plain
+from heartwire.server.access import same_origin
+from heartwire.server.plain_poll import Polls
+from heartwire.server.plain_stream import stream
+from heartwire.server.plain_websocket import serve_websocket
+from heartwire.server.web import asset
+from heartwire.transports.websocket import handshake_problem, truncated
+
+if TYPE_CHECKING:
+    from heartwire.server.hub import Hub
+
+__all__ = ["Application"]
+
+log = logging.getLogger("heartwire")
+
+_ALLOWED_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
+_EXPOSED_HEADERS: Final = "ETag, Retry-After"
+_PREFLIGHT_S: Final = "7200"  # the longest that Chromium honours
+
+
+class Application:
+    """See `Hub.asgi`. Works mounted under any prefix (``root_path``)."""
+
+    def __init__(self, hub: "Hub", *, demo: bool) -> None:
+        self.hub = hub
+        self._demo = demo
+        self._polls = Polls(hub)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3: http, websocket, and lifespan where the hub is the whole application."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        await self.hub.ensure_started()
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(Request(scope, receive), send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.hub.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except EngineError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # -- HTTP ---------------------------------------------------------------------------------------------------------
+
+    async def _http(self, request: Request, send: Send) -> None:
+        response: Response | None
+        cors: dict[str, str] = {}
+        try:
+            cors = self._cross_origin(request)
+            response = await self._answer(request, cors, send)
+        except HeartwireError as error:
+            response = _refusal(error)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.url.path)
+            response = _refusal(HeartwireError("internal server error: the server's log has the details"))
+        if response is not None:  # else it was streamed
+            response.headers.update(cors)
+            response.headers.setdefault("cache-control", "no-store")
+            await response(request.scope, request.receive, send)
+
+    async def _answer(self, request: Request, cors: dict[str, str], send: Send) -> Response | None:
+        match _segments(request.scope):
+            case ["channels"]:
+                names = request.query_params.getlist("channel")
+                return await self._channels(request, names, cors, send, is_multi=True)
+            case ["channels", name]:
+                return await self._channels(request, [name], cors, send, is_multi=False)
+            case ["channels", name, "presence"]:
+                _only(request, "GET")
+                return await plain.presence(self.hub, request, name)
+            case ["health"]:
+                _only(request, "GET")
+                return _json({"status": "draining"}, 503) if self.hub.draining else _json({"status": "ok"})
+            case [""] if _is_upgrade(request):
+                raise _bad_handshake(request)
+            case [name] if self._demo and request.method in ("GET", "HEAD") and (file := asset(name or "index.html")):
+                return FileResponse(file, headers={"cache-control": "no-cache"})
+        raise Refused("not_found", f"nothing at {request.url.path[:200]!r}: channels are at /channels/NAME")
+
+    async def _channels(
+        self, request: Request, names: list[str], cors: dict[str, str], send: Send, *, is_multi: bool
+    ) -> Response | None:
+        if _is_upgrade(request):
+            raise _bad_handshake(request)
+        if request.method == "OPTIONS":
+            return _options(cors)
+        if request.method == "POST" and not is_multi:
+            return await plain.publish(self.hub, request, names[0])
+        _only(request, "GET", *(() if is_multi else ("POST",)), "OPTIONS")
+        if "text/event-stream" in request.headers.get("accept", ""):
+            await stream(self.hub, request, names, cors, send, is_multi=is_multi)
+            return None
+        return await self._polls.answer(request, names, is_multi=is_multi)
+
+    def _cross_origin(self, request: HTTPConnection) -> dict[str, str]:
+        """The CORS headers of the answer. Raises `Refused` (``origin_refused``)."""
+        origin = request.headers.get("origin")
+        headers = {"vary": "Origin, Accept"}
+        if origin is None:
+            return headers
+        allowed = self.hub.options.allowed_origins
+        if not same_origin(origin, request.headers.get("host", ""), allowed):
+            raise Refused("origin_refused", f"origin {origin[:200]!r} is not this server's: add it to allowed_origins")
+        headers |= {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED_HEADERS}
+        if "*" not in allowed:  # credentials go with an explicit list only (Fetch standard, 3.2.5)
+            headers["access-control-allow-credentials"] = "true"
+        return headers
+
+    # -- WebSocket ----------------------------------------------------------------------------------------------------
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        await receive()  # websocket.connect
+        try:
+            self._cross_origin(connection)
+        except Refused as error:
+            await _refuse_handshake(scope, send, error)
+            return
+        try:
+            match _segments(scope):
+                case [""]:
+                    names, is_multi = ["lobby"], False
+                case ["channels"]:
+                    names, is_multi = connection.query_params.getlist("channel"), True
+                case ["channels", name]:
+                    names, is_multi = [name], False
+                case _:
+                    raise Refused("not_found", "no WebSocket here: channels are at /channels/NAME")
+            await serve_websocket(self.hub, connection, receive, send, names, is_multi=is_multi)
+        except HeartwireError as error:
+            # After accepting: a browser is not shown why a handshake failed.
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))})
+
+
+def _segments(scope: Scope) -> list[str]:
+    """The path below our prefix, split before it is decoded, so that a name may hold an encoded slash."""
+    raw = scope.get("raw_path")
+    path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
+    root = scope.get("root_path", "")
+    path = path.removeprefix(root) if path.startswith(root) else path
+    parts = path.removeprefix("/").split("/")
+    if len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    return [unquote(part, errors="surrogateescape") for part in parts] if raw else parts
+
+
+def _only(request: Request, *methods: str) -> None:
+    if request.method not in (*methods, "HEAD"):
+        allow = ", ".join(methods)
+        raise Refused("method_not_allowed", f"{request.method} {request.url.path[:200]}: this address takes {allow}", allow=allow)
+
+
+def _is_upgrade(request: Request) -> bool:
+    return request.headers.get("upgrade", "").lower() == "websocket"
+
+
+def _bad_handshake(request: Request) -> Refused:
+    """A WebSocket handshake that the server did not take, and handed to us as HTTP."""
+    problem = handshake_problem(request.headers.get)
+    return Refused(*(problem or ("bad_request", "this server was started without WebSocket support")))
+
+
+def _options(cors: dict[str, str]) -> Response:
+    headers = {
+        "allow": "GET, POST, OPTIONS",
+        "access-control-allow-methods": "GET, POST, OPTIONS",
+        "access-control-allow-headers": _ALLOWED_HEADERS,
+        "access-control-max-age": _PREFLIGHT_S,
+    }
+    return Response(status_code=204, headers=headers if "access-control-allow-origin" in cors else {"allow": headers["allow"]})
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(json.dumps(body), status, media_type="application/json")
+
+
+def _refusal(error: HeartwireError) -> Response:
+    after_s = error.after_s if isinstance(error, Refused) else None
+    body = error_json(error.code.name, str(error), retry=error.retry, after_s=after_s)
+    response = Response(body, error.code.http_status, media_type="application/json")
+    if error.retry:
+        response.headers["retry-after"] = str(max(1, round(after_s or 1)))
+    if isinstance(error, Refused) and error.allow:
+        response.headers["allow"] = error.allow
+    if error.code is CODES["upgrade_required"]:
+        response.headers.update({"upgrade": "websocket", "sec-websocket-version": "13"})
+    if error.code is CODES["unauthorized"]:
+        response.headers["www-authenticate"] = "Bearer"
+    return response
+
+
+async def _refuse_handshake(scope: Scope, send: Send, error: Refused) -> None:
+    """Answer a handshake with an HTTP error where the server can, else with its own 403."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))})
+        return
+    response = _refusal(error)
+    start = {"type": "websocket.http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": response.body})

@@ -1,0 +1,297 @@
+"""The hub: what a Python program holds. One engine, one switchboard, and the application's say in who may do what."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from heartwire.core.link import Link, WireFormat
+from heartwire.core.liveness import Liveness
+from heartwire.core.subscription import Subscription
+from heartwire.core.switchboard import ReadResult, Switchboard
+from heartwire.core.topic import Topic
+from heartwire.dialects.plain import to_channel
+from heartwire.dialects.plain_json import Body, to_message
+from heartwire.engines import open_engine
+from heartwire.engines.base import Engine, settled
+from heartwire.errors import EngineError, LimitExceeded
+from heartwire.server import signals
+from heartwire.server.access import Authenticator, Connections, Identity, Namespaces, Permission, Rates
+from heartwire.server.app import Application
+from heartwire.server.options import HubOptions, NamespaceOptions
+from heartwire.types import Channel, Member, Message, Position, Publisher, Start
+
+__all__ = ["Hub", "ServedLink"]
+
+log = logging.getLogger("heartwire")
+
+READ_ITEMS: Final = 256
+READ_BYTES: Final = 64 * 1024
+"""A reader that catches up reads this much at a time, so that it shares the engine with others."""
+
+_SWEEP_S: Final = 60
+
+PermissionT = TypeVar("PermissionT", bound=Permission)
+AuthenticatorT = TypeVar("AuthenticatorT", bound=Authenticator)
+
+
+class ServedLink(Link, Protocol):
+    """What a transport gives the hub for each connection."""
+
+    subscriptions: list[Subscription]
+
+
+class Hub:
+    """Channels for one program.
+
+    Args:
+        engine: "memory://" (streams are gone with the process), "sqlite:///FILE" (four slashes: absolute path;
+            ``?synchronous=full`` survives power cuts), or an `Engine`.
+        **options: see `HubOptions`.
+    Raises:
+        ConfigError: an option that is not there, or a value out of range.
+
+    The hub starts with its ASGI application's lifespan, with ``async with hub.lifespan(app)``, or with the first request.
+    It belongs to one event loop.
+    """
+
+    def __init__(self, engine: str | Engine = "memory://", **options: Any) -> None:
+        self.options = options.pop("_options", None) or _options(options)
+        self.engine: Engine = open_engine(engine) if isinstance(engine, str) else engine
+        self.namespaces = Namespaces(self.options)
+        self.connections = Connections(self.options)
+        self.rates = Rates(self.options)
+        self.authenticator: Authenticator | None = None
+        self.draining = False
+        self.switchboard = Switchboard(read=self._read, soon=self._soon)
+        self.links: set[ServedLink] = set()
+        self._node = secrets.token_hex(4)
+        self._serial = 0
+        self._starting: asyncio.Future[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.clock: Callable[[], float] = time.monotonic
+
+    # -- for the application ------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, channel: str, data: object, *, idempotency_key: str | None = None, publisher: Publisher | None = None
+    ) -> Position:
+        """Publish ``data`` (bytes; str: text; else written as JSON) and return its position.
+
+        Raises:
+            Refused: ``bad_channel``, ``unknown_channel``, ``message_too_large``.
+            EngineUnavailable: nothing was published; try again.
+            TypeError: ``data`` cannot be written as JSON.
+
+        Promises: kept by the engine when it returns; applied once per ``idempotency_key`` within ``idempotency_window_s``;
+        calls of one task are applied in order; a call that is cancelled may still be applied.
+        """
+        await self.ensure_started()
+        body = to_message(data)
+        return await settled(self.append(to_channel(channel), body, publisher, key=idempotency_key))
+
+    def authenticate(self, function: AuthenticatorT) -> AuthenticatorT:
+        """Decorator: the function that tells who a request is from. See `Authenticator`."""
+        self.authenticator = function
+        return function
+
+    def namespace(self, name: str, **options: Any) -> Callable[[PermissionT], PermissionT]:
+        """Configure a namespace ("" for channels without a ``:``); see `NamespaceOptions`.
+
+        As a decorator, the function is asked for each action of a client: see `Permission`.
+        """
+        configured = _convert(options, NamespaceOptions, f"namespace {name!r}")
+        self.namespaces.configure(name, configured, None)
+
+        def decorate(function: PermissionT) -> PermissionT:
+            self.namespaces.configure(name, configured, function)
+            return function
+
+        return decorate
+
+    def asgi(self, *, demo: bool = False) -> Application:
+        """The hub's addresses as an ASGI application, to be served or mounted anywhere. ``demo``: with the demo page at ``/``."""
+        return Application(self, demo=demo)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Start, and at the end drain and stop. Fits the ``lifespan=`` of Starlette and FastAPI.
+
+        On SIGINT and SIGTERM open polls, streams and sockets are ended at once, so that the server's own shutdown need not wait.
+        """
+        await self.start()
+        try:
+            with signals.heard(asyncio.get_running_loop(), self.drain):
+                yield
+        finally:
+            await self.stop()
+
+    # -- start and stop -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the engine. Idempotent. Raises `EngineError` where it cannot be opened."""
+        if self._starting is None:
+            self.loop = asyncio.get_running_loop()
+            self._starting = self.loop.create_future()
+            try:
+                await self.engine.start(self.switchboard.notify)
+            except BaseException:
+                self._starting.cancel()
+                self._starting = None
+                raise
+            options = self.options
+            now = self.clock()
+            bound = {"pong_timeout_s": options.pong_timeout_s, "now": now}
+            self.liveness = Liveness(ping_interval_s=options.ping_interval_s, **bound)
+            self.stream_liveness = Liveness(ping_interval_s=max(options.sse_heartbeat_s, options.pong_timeout_s * 1.1), **bound)
+            self._tasks = [self.loop.create_task(work) for work in (self._tick(), self._keep_house())]
+            self._starting.set_result(None)
+        await asyncio.shield(self._starting)
+
+    async def ensure_started(self) -> None:
+        """`start`, but quick where it has been done."""
+        if self._starting is None or not self._starting.done():
+            await self.start()
+
+    def drain(self) -> None:
+        """End every connection with ``shutdown``, and refuse new ones from now on. Safe from the event loop's thread."""
+        self.draining = True
+        self.switchboard.flush()
+        for link in tuple(self.links):
+            link.close(1012, "shutdown: come back after a moment")
+
+    async def stop(self) -> None:
+        """Drain, and close the engine once what was accepted is stored. Idempotent."""
+        if self._starting is None:
+            return
+        self.drain()
+        self._starting = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engine.stop()
+
+    # -- for the transports -------------------------------------------------------------------------------------------
+
+    def serial(self) -> int:
+        """A number for a link, never given twice on this node."""
+        self._serial += 1
+        return self._serial
+
+    def client_id(self, serial: int) -> str:
+        """The name of a connection, unique among nodes; not a secret."""
+        return f"{self._node}-{serial:x}"
+
+    def append(
+        self, channel: Channel, body: Body, publisher: Publisher | None = None, *, key: str | None = None, origin: int = 0
+    ) -> Position | asyncio.Future[Position]:
+        """Check and append. Raises `UnknownChannel`, `LimitExceeded`, or at once or later `EngineUnavailable`."""
+        options = self.namespaces.of(channel)
+        size = len(body.data)
+        if size > self.options.max_message_bytes:
+            limit = self.options.max_message_bytes
+            raise LimitExceeded("message_too_large", "bytes of this message", size, limit, "max_message_bytes")
+        message = Message(body.data, body.is_text, publisher, origin)
+        return self.engine.append(channel, message, options.retention, key=key, key_ttl_s=self.options.idempotency_window_s)
+
+    def read(self, channel: Channel, start: Start, *, limit: int, max_bytes: int) -> ReadResult | asyncio.Future[ReadResult]:
+        """`Engine.read` with the channel's retention."""
+        return self.engine.read(channel, start, self.namespaces.retention(channel), limit=limit, max_bytes=max_bytes)
+
+    def follow(self, link: ServedLink, channel: Channel, format: WireFormat, start: Start, *, echo: bool = True) -> None:
+        """Let a link follow a channel, and be seen there where presence is on. Undone by `unfollow`."""
+        if link.member is not None and self.namespaces.of(channel).presence:
+            self.engine.lease(channel, link.member, self.lease_s)
+        link.subscriptions.append(self.switchboard.follow(link, channel, format, start, echo=echo))
+
+    def unfollow(self, link: ServedLink) -> None:
+        """The link is gone: from its channels, and from their presence."""
+        self.links.discard(link)
+        for subscription in link.subscriptions:
+            self.switchboard.leave(subscription)
+            if link.member is not None:
+                self.engine.release(subscription.topic.channel, link.member.client)
+
+    def member(self, serial: int, identity: Identity) -> Member:
+        """How a connection is listed in presence."""
+        return Member(self.client_id(serial), identity.user, identity.info)
+
+    @property
+    def lease_s(self) -> float:
+        """A lease outlives a missed renewal; a crashed node's members are gone after it."""
+        return self.options.ping_interval_s + self.options.pong_timeout_s
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        self.loop.call_soon(work)
+
+    def _read(self, topic: Topic, start: Start) -> None:
+        try:
+            answer = self.read(topic.channel, start, limit=READ_ITEMS, max_bytes=READ_BYTES)
+        except EngineError as error:
+            self.loop.call_soon(self._read_failed, topic, start, error)
+            return
+        if isinstance(answer, ReadResult):
+            # Not at once: a long way to catch up would be as deep a recursion, and hold up everybody else.
+            self.loop.call_soon(self.switchboard.read_done, topic, start, answer)
+        else:
+            answer.add_done_callback(partial(self._read_answered, topic, start))
+
+    def _read_answered(self, topic: Topic, start: Start, answer: "asyncio.Future[ReadResult]") -> None:
+        error = None if answer.cancelled() else answer.exception()
+        if error is None and not answer.cancelled():
+            self.switchboard.read_done(topic, start, answer.result())
+        else:
+            self._read_failed(topic, start, error)
+
+    def _read_failed(self, topic: Topic, start: Start, error: BaseException | None) -> None:
+        log.error("channel %r could not be read: %s", topic.channel, error)
+        for subscription in self.switchboard.read_failed(topic, start):
+            subscription.link.close(3004, f"the store could not be read: {error}")
+
+    async def _tick(self) -> None:
+        tick_s = min(self.liveness.tick_s, self.stream_liveness.tick_s)
+        while True:
+            await asyncio.sleep(tick_s)
+            now = self.clock()
+            self.liveness.advance(now)
+            self.stream_liveness.advance(now)
+
+    async def _keep_house(self) -> None:
+        """Renew the leases of this node's connections, and sweep what has grown old."""
+        swept = self.clock()
+        while True:
+            await asyncio.sleep(self.lease_s / 3 * random.uniform(0.9, 1))
+            for topic in list(self.switchboard.topics.values()):
+                if self.namespaces.of(topic.channel).presence:
+                    for subscription in topic.followers:
+                        if subscription.link.member is not None:
+                            self.engine.lease(topic.channel, subscription.link.member, self.lease_s)
+            if self.clock() - swept > _SWEEP_S:
+                swept = self.clock()
+                self.rates.sweep(swept)
+                try:
+                    await self.engine.sweep(self.namespaces.retention)
+                except EngineError as error:
+                    log.error("old publications could not be swept: %s", error)
+
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+
+def _options(options: dict[str, Any]) -> HubOptions:
+    return _convert(options, HubOptions, "Hub")
+
+
+def _convert(options: dict[str, Any], kind: type[StructT], where: str) -> StructT:
+    from heartwire.server.config import convert  # here, because config knows the whole server
+
+    return convert(options, kind, where)

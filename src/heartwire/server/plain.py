@@ -1,0 +1,104 @@
+"""What every address of the plain dialect begins with, and the two short ones: publish and presence."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from heartwire.dialects.plain import Follow, body_is_text, check_idempotency_key, parse_follow, to_channel
+from heartwire.dialects.plain_json import Body, members_json
+from heartwire.engines.base import settled
+from heartwire.errors import LimitExceeded, Refused
+from heartwire.server.access import Identity, identify
+from heartwire.types import Publisher
+
+if TYPE_CHECKING:
+    from heartwire.server.hub import Hub
+
+__all__ = ["address_of", "admitted", "begin", "presence", "publish", "publisher_of", "refuse_when_draining"]
+
+
+async def begin(hub: "Hub", request: HTTPConnection, names: list[str], *, is_multi: bool) -> tuple[Follow, Identity]:
+    """Read a request to follow channels, and see that it may. Raises `Refused`."""
+    refuse_when_draining(hub)
+    follow = parse_follow(
+        names,
+        request.query_params,
+        max_channels=hub.options.max_channels_per_request,
+        is_multi=is_multi,
+        resume=request.headers.get("last-event-id"),
+    )
+    for channel in follow.channels:
+        hub.namespaces.of(channel)
+    identity = await identify(hub.authenticator, request)
+    for channel in follow.channels:
+        await hub.namespaces.authorize(identity, "subscribe", channel)
+    return follow, identity
+
+
+async def publish(hub: "Hub", request: Request, name: str) -> Response:
+    """``POST``: publish the body; answered when the engine has it."""
+    refuse_when_draining(hub)
+    channel = to_channel(name)
+    key = check_idempotency_key(request.headers.get("idempotency-key"))
+    hub.namespaces.of(channel)
+    identity = await identify(hub.authenticator, request)
+    await hub.namespaces.authorize(identity, "publish", channel)
+    hub.rates.check(address_of(request), hub.clock())
+    data = await _read_body(request, hub.options.max_message_bytes)
+    body = Body(body_is_text(request.headers.get("content-type"), data), data)
+    position = await settled(hub.append(channel, body, publisher_of(identity, ""), key=key))
+    return Response(b'{"position":"%b"}' % str(position).encode(), media_type="application/json")
+
+
+async def presence(hub: "Hub", request: Request, name: str) -> Response:
+    """``GET …/presence``: who is there."""
+    channel = to_channel(name)
+    hub.namespaces.of(channel)
+    identity = await identify(hub.authenticator, request)
+    await hub.namespaces.authorize(identity, "presence", channel)
+    return Response(members_json(await hub.engine.members(channel)), media_type="application/json")
+
+
+def refuse_when_draining(hub: "Hub") -> None:
+    """Raises `Refused` (``shutdown``) once the hub is on its way out."""
+    if hub.draining:
+        raise Refused("shutdown", "the server is going away: come back after a moment")
+
+
+def publisher_of(identity: Identity, client: str) -> Publisher | None:
+    """Whom a publication names: nobody where the client is anonymous."""
+    return Publisher(identity.user, client, identity.info) if identity.user else None
+
+
+def address_of(request: HTTPConnection) -> str:
+    """The peer's address, for limits; "" on a Unix socket."""
+    return request.client.host if request.client else ""
+
+
+@contextlib.contextmanager
+def admitted(hub: "Hub", request: HTTPConnection) -> Iterator[None]:
+    """Count the request as a connection meanwhile. Raises `LimitExceeded`."""
+    address = address_of(request)
+    hub.connections.enter(address)
+    try:
+        yield
+    finally:
+        hub.connections.leave(address)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    size = int(declared) if declared.isdecimal() else 0
+    body = bytearray()
+    if size <= limit:
+        async for chunk in request.stream():
+            body += chunk
+            size = len(body)
+            if size > limit:
+                break
+    if size > limit:
+        raise LimitExceeded("message_too_large", "bytes of this message", size, limit, "max_message_bytes")
+    return bytes(body)

@@ -1,0 +1,132 @@
+"""Server-sent events of the plain dialect."""
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.types import Send
+
+from heartwire.core.subscription import State
+from heartwire.dialects.plain import Follow, Vector
+from heartwire.dialects.plain_json import joined_json, position_json
+from heartwire.server.plain import admitted, begin
+from heartwire.server.plain_formats import SSE_JSON, SSE_RAW, STREAM_MULTI, News
+from heartwire.transports.outbox import Outbox, attend
+from heartwire.transports.sse import COMMENT, HEADERS, SseEvent, opening, sse_event
+from heartwire.transports.tcp import unanswered_s
+from heartwire.types import Channel, Position, Start
+
+if TYPE_CHECKING:
+    from heartwire.server.hub import Hub
+
+__all__ = ["stream"]
+
+
+async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str, str], send: Send, *, is_multi: bool) -> None:
+    """``GET`` with ``Accept: text/event-stream``: follow until the client goes or the stream has lived long enough.
+
+    Raises `Refused` before anything is sent.
+    """
+    follow, identity = await begin(hub, request, names, is_multi=is_multi)
+    with admitted(hub, request):
+        link = _StreamLink(hub, request, follow, send)
+        link.member = hub.member(link.serial, identity)
+        headers = [*HEADERS, *((name.encode(), value.encode()) for name, value in cors.items())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        # Spread, so that the streams a restart cut do not all come back in one moment.
+        link.write(opening(random.randint(1000, 3000)))
+        hub.links.add(link)
+        hub.stream_liveness.watch(link, spread=1)
+        try:
+            format = STREAM_MULTI if follow.is_multi else SSE_JSON if follow.json else SSE_RAW
+            for channel in follow.channels:
+                hub.follow(link, channel, format, follow.starts[channel])
+            await attend(link, link.watch_peer(), link.live_for(hub.options.stream_max_s * random.uniform(0.5, 1)))
+        finally:
+            hub.unfollow(link)
+
+
+class _StreamLink(Outbox):
+    """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges."""
+
+    def __init__(self, hub: "Hub", request: Request, follow: Follow, send: Send) -> None:
+        super().__init__(hub.switchboard, serial=hub.serial(), send=self._send_body, size=len, finish=self._finish)
+        self._request = request
+        self._asgi_send = send
+        self._vector = Vector(follow.starts) if follow.is_multi else None
+        self._heartbeat_is_event = follow.heartbeat == "event"
+        self._timeout_s = hub.options.pong_timeout_s
+        self._transport = request.scope.get("extensions", {}).get("heartwire.transport")
+
+    def write(self, payload: Any) -> None:
+        """See `Link.write`."""
+        super().write(self._compose(payload) if isinstance(payload, News) else payload)
+
+    def ping(self) -> None:
+        """Keep the connection alive, and give the peer's kernel something to acknowledge."""
+        super().ping()
+        if not self.paused:
+            self.write(self._heartbeat() if self._heartbeat_is_event else COMMENT)
+
+    @property
+    def heard(self) -> bool:
+        """Nothing that was sent waits, and what was sent is acknowledged."""
+        return self._heard and unanswered_s(self._transport) < self._timeout_s / 2
+
+    @heard.setter
+    def heard(self, value: bool) -> None:
+        self._heard = value
+
+    def give_up(self) -> None:
+        """See `Outbox.give_up`: the kernel is not left to try on for a quarter of an hour."""
+        super().give_up()
+        if self._transport is not None and not self._finished:
+            self._transport.abort()
+
+    async def watch_peer(self) -> None:
+        """Until the client goes."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._finished = True
+
+    async def live_for(self, seconds: float) -> None:
+        """Until the stream is old enough: then it ends, and the client comes back to whichever worker has room."""
+        await asyncio.sleep(seconds)
+        self.close(1012, "rotation")
+        await self.ended
+
+    _finished = False
+
+    async def _send_body(self, payload: bytes) -> None:
+        await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})
+
+    async def _finish(self, code: int, reason: str) -> None:
+        self._finished = True
+        await self._asgi_send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _heartbeat(self) -> bytes:
+        position = str(self._vector) if self._vector else str(self._position())
+        return sse_event(position, SseEvent(b"heartbeat", position_json(position)))
+
+    def _position(self) -> Start | str:
+        subscription = self.subscriptions[0]
+        return subscription.position if subscription.state is not State.JOINING else "-"
+
+    def _compose(self, news: News) -> bytes:
+        assert self._vector is not None
+        positions: dict[Channel, Start] = self._vector.positions
+        blocks: list[bytes] = []
+        for position, data in news.publications:
+            positions[news.channel] = position
+            blocks.append(sse_event(str(self._vector), SseEvent(None, data)))
+        positions[news.channel] = news.position
+        if not news.publications:
+            gap = None if news.recovered else SseEvent(b"gap", joined_json(news.channel, news.position, recovered=False))
+            blocks.append(sse_event(str(self._vector), gap) if gap or self._is_located() else b"")
+        return b"".join(blocks)
+
+    def _is_located(self) -> bool:
+        """One block tells all the positions, once they are known; a block per channel would be as many vectors."""
+        assert self._vector is not None
+        return all(isinstance(position, Position) for position in self._vector.positions.values())

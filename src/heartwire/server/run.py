@@ -1,0 +1,151 @@
+"""`heartwire serve`: the hub behind uvicorn, on sockets that notice dead peers."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+
+from heartwire.errors import ConfigError
+from heartwire.server.app import Application
+from heartwire.server.config import Settings
+from heartwire.server.hub import Hub
+from heartwire.server.logs import log_config
+from heartwire.transports.uvicorn_http import HeartwireHttpProtocol
+
+__all__ = ["hub_from", "is_loopback", "serve"]
+
+_SEND_BUFFER_BYTES: Final = 256 * 1024
+"""The kernel would let one connection that is not read from grow to 4 MiB; this covers 20 Mbit/s at 100 ms."""
+
+_SHUTDOWN_S: Final = 5
+
+
+def hub_from(settings: Settings) -> Hub:
+    """The hub that the settings describe."""
+    return Hub(settings.engine, _options=settings.hub_options)
+
+
+def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> None:
+    """Serve until a signal ends it. ``started`` is called with the URL once connections are accepted.
+
+    Raises:
+        ConfigError: the address cannot be listened on, or must not be.
+        EngineError: the store cannot be opened.
+    """
+    _check_exposure(settings, hub)
+    listener = _listen(settings)
+    with contextlib.closing(listener):
+        _runner(settings)(_serve(settings, hub, listener, started))
+
+
+async def _serve(settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[str], None]) -> None:
+    await hub.start()  # before uvicorn, whose own words for a failure at start say less
+    server = _Server(uvicorn_config(settings, hub.asgi(demo=settings.demo)), hub, lambda: started(_url(settings, listener)))
+    await server.serve(sockets=[listener])
+
+
+def uvicorn_config(settings: Settings, app: Application) -> uvicorn.Config:
+    """How uvicorn is set up; `docs/deploy.md` says the same for those who start it themselves."""
+    return uvicorn.Config(
+        app,
+        http=HeartwireHttpProtocol,
+        ws="websockets-sansio",
+        ws_max_size=settings.max_message_bytes + 64 * 1024,  # so that our limit, which names itself, comes first
+        ws_ping_interval=settings.ping_interval_s,
+        ws_ping_timeout=settings.pong_timeout_s,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=log_config(settings.log_format, settings.log_level),
+        access_log=settings.access_log,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a slow poller's pause, or each poll pays for a new connection
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which ends what is held open as soon as it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._on_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        # uvicorn raises the signal again once it has stopped; we have nothing left to say then.
+        with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
+def _runner(settings: Settings) -> Callable[[Any], None]:
+    """uvloop where it is installed (it is not made for Windows and PyPy), else asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
+
+
+def _check_exposure(settings: Settings, hub: Hub) -> None:
+    if settings.uds is None and not is_loopback(settings.host) and hub.authenticator is None and not settings.allow_anonymous:
+        fix = "others can reach this address, and nobody is asked who they are: add @hub.authenticate, or --allow-anonymous"
+        raise ConfigError("host", settings.host, fix)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    where = settings.uds or f"{settings.host}:{settings.port}"
+    try:
+        if settings.uds is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(settings.uds)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(settings.uds)
+        else:
+            family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family)
+            _configure(listener)
+            listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        raise ConfigError("port" if settings.uds is None else "uds", where, f"cannot listen: {error.strerror or error}") from None
+    return listener
+
+
+def _configure(listener: socket.socket) -> None:
+    """What accepted connections inherit on Linux; elsewhere the heartbeats alone have to notice."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        for option, seconds in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+            listener.setsockopt(socket.IPPROTO_TCP, option, seconds)
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    if settings.uds is not None:
+        return f"unix:{settings.uds}"
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)  # noqa: S104 - shown, not bound
+    return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,41 @@
+"""uvicorn's HTTP protocol with what a realtime server needs of the socket. For uvicorn's ``http=`` setting."""
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from heartwire.transports.websocket import handshake_problem
+
+__all__ = ["HeartwireHttpProtocol"]
+
+_WRITE_BUFFER_BYTES: Final = 8 * 1024
+"""What a connection that is not read from may hold in this process. asyncio's default of 64 KiB is 320 MB for 5,000 of them."""
+
+
+class HeartwireHttpProtocol(HttpToolsProtocol):
+    """Bounds the write buffer, lets the application see the transport, and leaves bad WebSocket handshakes to the application.
+
+    The application finds the transport in the scope's extensions as ``heartwire.transport``.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.BaseProtocol`."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {"heartwire.transport": self.transport}  # type: ignore[dict-item]
+
+    def _should_upgrade(self) -> bool:
+        """RFC 6455 4.2.2: a handshake of another version is answered 426, which only HTTP can."""
+        return super()._should_upgrade() and handshake_problem(self._header) is None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        pass  # the application has answered it
+
+    def _header(self, name: str) -> str | None:
+        wanted = name.encode()
+        return next((value.decode("latin-1") for key, value in self.headers if key == wanted), None)

@@ -1,0 +1,82 @@
+"""WebSocket on any ASGI server: the server owns the socket and the frames, we own the events."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from heartwire.types import Channel, Position, Publication
+
+__all__ = ["AsgiFormat", "SocketMessage", "choose_subprotocol", "event", "event_bytes", "handshake_problem", "truncated"]
+
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""16 bytes in base64 (RFC 6455 4.1)."""
+
+
+class SocketMessage(Protocol):
+    """A message as a dialect gives it."""
+
+    @property
+    def is_text(self) -> bool:
+        """A text message; its bytes are UTF-8."""
+
+    @property
+    def data(self) -> bytes:
+        """The message's bytes."""
+
+
+class AsgiFormat:
+    """`WireFormat` of ASGI send events. ``message`` and ``joined`` are the dialect's."""
+
+    def __init__(
+        self, message: Callable[[Publication], SocketMessage], joined: Callable[[Position, bool], SocketMessage | None]
+    ) -> None:
+        self._message = message
+        self._joined = joined
+
+    def encode(self, publication: Publication) -> dict[str, Any]:
+        """See `WireFormat.encode`."""
+        return event(self._message(publication))
+
+    def join(self, frames: list[dict[str, Any]], channel: Channel, position: Position) -> list[dict[str, Any]]:
+        """See `WireFormat.join`: ASGI has no way to join, so the events stay apart."""
+        return frames
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> list[dict[str, Any]] | None:
+        """See `WireFormat.joined`."""
+        message = self._joined(position, recovered)
+        return None if message is None else [event(message)]
+
+
+def event(message: SocketMessage) -> dict[str, Any]:
+    """The ASGI event that sends a message."""
+    if message.is_text:
+        return {"type": "websocket.send", "text": message.data.decode()}
+    return {"type": "websocket.send", "bytes": message.data}
+
+
+def event_bytes(events: list[dict[str, Any]]) -> int:
+    """About how many bytes these events are on the wire."""
+    return sum(len(event.get("bytes") or event["text"]) + 4 for event in events)
+
+
+def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:
+    """The first offered subprotocol that is known; where none are known, the first offered (RFC 6455 4.2.2 /subprotocol/)."""
+    return next((name for name in offered if name and (not known or name in known)), None)
+
+
+def handshake_problem(headers: Callable[[str], str | None]) -> tuple[str, str] | None:
+    """What is wrong with an upgrade request that a server handed on as plain HTTP: an error's name and message.
+
+    RFC 6455 4.2.1 (version, key) and 4.2.2 (426 with the versions spoken).
+    """
+    version = headers("sec-websocket-version")
+    if version != "13":
+        return "upgrade_required", f"Sec-WebSocket-Version {version or 'is missing'}: this server speaks 13"
+    if not _KEY.fullmatch(headers("sec-websocket-key") or ""):
+        return "bad_request", "Sec-WebSocket-Key is missing or not 16 bytes in base64"
+    return None
+
+
+def truncated(reason: str) -> str:
+    """A close reason cut to the 123 bytes that fit a close frame (RFC 6455 5.5), on a character's edge."""
+    return reason.encode()[:123].decode(errors="ignore")
