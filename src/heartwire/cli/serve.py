@@ -51,6 +51,9 @@ def serve(
         typer.Option("--allowed-origin", help="A browser origin besides our own; `*` for all. Repeat.", rich_help_panel=_ACCESS),
     ] = None,
     max_message_bytes: Annotated[int | None, typer.Option(help="Largest message.  *[1 MiB]*", rich_help_panel=_LIMITS)] = None,
+    compress: Annotated[
+        bool | None, typer.Option("--compress", help="Offer permessage-deflate to WebSockets.", rich_help_panel=_LIMITS)
+    ] = None,
     max_connections: Annotated[int | None, typer.Option(help="On this node.  *[100000]*", rich_help_panel=_LIMITS)] = None,
     max_connections_per_address: Annotated[
         int | None, typer.Option(help="From one address; 0: no limit.  *[0]*", rich_help_panel=_LIMITS)

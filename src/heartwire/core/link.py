@@ -1,5 +1,6 @@
 """The two seams of fan-out: the pipe a publication goes into, and the format it takes there."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from heartwire.types import Channel, Member, Position, Publication
@@ -34,8 +35,9 @@ class Link(Protocol):
 class WireFormat(Protocol):
     """A pure function from publications to what a kind of link takes. One object serves all links of that kind."""
 
-    def encode(self, publication: Publication) -> Any:
-        """One publication as a frame; called once per publication however many links take it."""
+    @property
+    def encode(self) -> Callable[[Publication], Any]:
+        """Makes one publication a frame. Called once per publication for all formats with the same function."""
 
     def join(self, frames: list[Any], channel: Channel, position: Position) -> Any:
         """Consecutive frames of one channel as one payload; ``position`` is the one after the last frame."""

@@ -67,7 +67,7 @@ class Topic:
         self._tail_bytes = 0
         self._pending: list[Publication] = []
         self._pending_bytes = 0
-        self._frames: dict[WireFormat, dict[int, Any]] = {}
+        self._frames: dict[Callable[[Publication], Any], dict[int, Any]] = {}
         self._groups: dict[WireFormat, dict[Subscription, Callable[[Any], None]]] = {}
         self._singles: set[Subscription] = set()
 
@@ -133,7 +133,10 @@ class Topic:
             if group:
                 payload = format.join(self._encoded(format, pending), self.channel, position)
                 for write in tuple(group.values()):
-                    write(payload)
+                    try:
+                        write(payload)
+                    except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
+                        continue
         for subscription in tuple(self._singles):
             self._write(subscription, pending, position)
 
@@ -146,15 +149,16 @@ class Topic:
             subscription.link.write(format.join(self._encoded(format, publications), self.channel, position))
 
     def _encoded(self, format: WireFormat, publications: list[Publication]) -> list[Any]:
-        frames = self._frames.get(format)
+        encode = format.encode
+        frames = self._frames.get(encode)
         if frames is None:
-            frames = self._frames[format] = {}
+            frames = self._frames[encode] = {}
         encoded = []
         first = self._first()
         for publication in publications:
             frame = frames.get(publication.offset)
             if frame is None:
-                frame = format.encode(publication)
+                frame = encode(publication)
                 if first <= publication.offset <= self.flushed:
                     frames[publication.offset] = frame
             encoded.append(frame)

@@ -96,9 +96,12 @@ class Namespaces:
         """How much of a channel is kept; the default's where its namespace is not configured any more."""
         return self._options.get(namespace_of(channel), self._default).retention
 
-    def needs_permission(self, channel: Channel) -> bool:
-        """Whether the application wants to be asked."""
-        return bool(self._permissions) and namespace_of(channel) in self._permissions
+    def asks(self, channel: Channel, action: Action) -> bool:
+        """Whether `authorize` has anything to say: else it allows the action at once. Raises `UnknownChannel`."""
+        options = self.of(channel)
+        if namespace_of(channel) in self._permissions:
+            return True
+        return (action == "publish" and not options.publish) or (action == "presence" and not options.presence)
 
     async def authorize(self, identity: Identity, action: Action, channel: Channel) -> None:
         """Raises `UnknownChannel`, `Forbidden`, or ``not_available`` where the feature is off."""

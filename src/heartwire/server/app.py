@@ -3,7 +3,6 @@
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, Response
@@ -13,10 +12,10 @@ from heartwire.codes import CODES
 from heartwire.dialects.plain_json import error_json
 from heartwire.errors import EngineError, HeartwireError, Refused
 from heartwire.server import plain
-from heartwire.server.access import same_origin
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
 from heartwire.server.plain_websocket import serve_websocket
+from heartwire.server.routes import check_origin, segments, socket_channels
 from heartwire.server.web import asset
 from heartwire.transports.websocket import handshake_problem, truncated
 
@@ -81,7 +80,7 @@ class Application:
             await response(request.scope, request.receive, send)
 
     async def _answer(self, request: Request, cors: dict[str, str], send: Send) -> Response | None:
-        match _segments(request.scope):
+        match segments(request.scope):
             case ["channels"]:
                 names = request.query_params.getlist("channel")
                 return await self._channels(request, names, cors, send, is_multi=True)
@@ -121,8 +120,7 @@ class Application:
         if origin is None:
             return headers
         allowed = self.hub.options.allowed_origins
-        if not same_origin(origin, request.headers.get("host", ""), allowed):
-            raise Refused("origin_refused", f"origin {origin[:200]!r} is not this server's: add it to allowed_origins")
+        check_origin(origin, request.headers.get("host", ""), allowed)
         headers |= {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED_HEADERS}
         if "*" not in allowed:  # credentials go with an explicit list only (Fetch standard, 3.2.5)
             headers["access-control-allow-credentials"] = "true"
@@ -139,32 +137,12 @@ class Application:
             await _refuse_handshake(scope, send, error)
             return
         try:
-            match _segments(scope):
-                case [""]:
-                    names, is_multi = ["lobby"], False
-                case ["channels"]:
-                    names, is_multi = connection.query_params.getlist("channel"), True
-                case ["channels", name]:
-                    names, is_multi = [name], False
-                case _:
-                    raise Refused("not_found", "no WebSocket here: channels are at /channels/NAME")
+            names, is_multi = socket_channels(segments(scope), lambda: connection.query_params.getlist("channel"))
             await serve_websocket(self.hub, connection, receive, send, names, is_multi=is_multi)
         except HeartwireError as error:
             # After accepting: a browser is not shown why a handshake failed.
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))})
-
-
-def _segments(scope: Scope) -> list[str]:
-    """The path below our prefix, split before it is decoded, so that a name may hold an encoded slash."""
-    raw = scope.get("raw_path")
-    path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
-    root = scope.get("root_path", "")
-    path = path.removeprefix(root) if path.startswith(root) else path
-    parts = path.removeprefix("/").split("/")
-    if len(parts) > 1 and not parts[-1]:
-        parts.pop()
-    return [unquote(part, errors="surrogateescape") for part in parts] if raw else parts
 
 
 def _only(request: Request, *methods: str) -> None:

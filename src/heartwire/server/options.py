@@ -56,6 +56,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         sse_heartbeat_s: the comment interval of SSE; the WHATWG's advice.
         stream_max_s: an SSE stream ends after half to all of this, and comes back wherever the load balancer sends it.
         idempotency_window_s: how long an idempotency key is remembered.
+        compress: offer permessage-deflate on the native WebSocket; off, because small messages hardly shrink, and
+            compressing costs more than sending.
         namespaces: options by namespace; channels without a ``:`` are in namespace "".
     """
 
@@ -72,6 +74,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sse_heartbeat_s: Seconds = 15
     stream_max_s: Seconds = 600
     idempotency_window_s: Seconds = 300
+    compress: bool = False
     namespaces: dict[str, NamespaceOptions] = {}
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """What every address of the plain dialect begins with, and the two short ones: publish and presence."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection, Request
@@ -17,25 +17,31 @@ from heartwire.types import Publisher
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
 
-__all__ = ["address_of", "admitted", "begin", "presence", "publish", "publisher_of", "refuse_when_draining"]
+__all__ = ["address_of", "admit", "admitted", "begin", "presence", "publish", "publisher_of", "read_follow", "refuse_when_draining"]
 
 
 async def begin(hub: "Hub", request: HTTPConnection, names: list[str], *, is_multi: bool) -> tuple[Follow, Identity]:
     """Read a request to follow channels, and see that it may. Raises `Refused`."""
+    follow = read_follow(hub, names, request.query_params, is_multi=is_multi, resume=request.headers.get("last-event-id"))
+    return follow, await admit(hub, request, follow)
+
+
+def read_follow(hub: "Hub", names: list[str], query: Mapping[str, str], *, is_multi: bool, resume: str | None = None) -> Follow:
+    """Read a request to follow channels. Raises `Refused`."""
     refuse_when_draining(hub)
-    follow = parse_follow(
-        names,
-        request.query_params,
-        max_channels=hub.options.max_channels_per_request,
-        is_multi=is_multi,
-        resume=request.headers.get("last-event-id"),
-    )
+    limit = hub.options.max_channels_per_request
+    follow = parse_follow(names, query, max_channels=limit, is_multi=is_multi, resume=resume)
     for channel in follow.channels:
         hub.namespaces.of(channel)
+    return follow
+
+
+async def admit(hub: "Hub", request: HTTPConnection, follow: Follow) -> Identity:
+    """Ask the application who this is, and whether they may follow. Raises `Refused`."""
     identity = await identify(hub.authenticator, request)
     for channel in follow.channels:
         await hub.namespaces.authorize(identity, "subscribe", channel)
-    return follow, identity
+    return identity
 
 
 async def publish(hub: "Hub", request: Request, name: str) -> Response:

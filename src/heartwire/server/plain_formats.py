@@ -1,40 +1,23 @@
-"""The plain dialect's wire formats: what a dialect says, in the frames of a transport. One object each, shared by all links."""
+"""The plain dialect's wire formats: what the dialect says, in the frames of a transport. One object each, shared by all links.
+
+Links that follow several channels have one of their own, because what they are told holds all their positions; the
+publications in it are still encoded once for all of them.
+"""
 
 import base64
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
+from heartwire.dialects.plain import Follow, Vector
 from heartwire.dialects.plain_json import Body, joined_json, publication_json
+from heartwire.transports.deflate import deflated_frame
+from heartwire.transports.framing import frame
 from heartwire.transports.polling import PollFormat
-from heartwire.transports.sse import SseEvent, SseFormat
-from heartwire.transports.websocket import AsgiFormat
+from heartwire.transports.sse import SseEvent, SseFormat, sse_event
+from heartwire.transports.websocket import event
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["POLL", "POLL_MULTI", "SOCKET_JSON", "SOCKET_RAW", "SSE_JSON", "SSE_RAW", "STREAM_MULTI", "News", "json_body"]
-
-
-class News(NamedTuple):
-    """What a link that follows several channels is handed: it knows the other channels' positions, the format does not."""
-
-    channel: Channel
-    publications: list[tuple[Position, bytes]]
-    position: Position
-    recovered: bool = True
-
-
-class _MultiFormat:
-    """`WireFormat` for links that follow several channels."""
-
-    def encode(self, publication: Publication) -> tuple[Position, bytes]:
-        """See `WireFormat.encode`."""
-        return publication.position, publication_json(publication, with_channel=True)
-
-    def join(self, frames: list[tuple[Position, bytes]], channel: Channel, position: Position) -> News:
-        """See `WireFormat.join`."""
-        return News(channel, frames, position)
-
-    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> News:
-        """See `WireFormat.joined`."""
-        return News(channel, [], position, recovered)
+__all__ = ["ASGI", "NATIVE", "NATIVE_DEFLATED", "POLL", "POLL_MULTI", "SocketFormats", "SseVectorFormat", "json_body", "sse_format"]
 
 
 def json_body(data: bytes) -> Body:
@@ -42,26 +25,117 @@ def json_body(data: bytes) -> Body:
     return Body(True, data)
 
 
-def _raw(publication: Publication) -> Body:
-    return Body(publication.is_text, publication.data)
+class SocketFormats:
+    """The formats of one WebSocket transport.
+
+    Args:
+        say: one message as the transport takes it.
+        gather: consecutive messages as one payload.
+    """
+
+    def __init__(self, say: Callable[[Body], Any], gather: Callable[[list[Any]], Any]) -> None:
+        self._say = say
+        self._gather = gather
+        self.raw = _Format(lambda publication: say(Body(publication.is_text, publication.data)), gather, None)
+        self.json = _Format(lambda publication: say(json_body(publication_json(publication))), gather, self._told)
+
+    def say_one(self, body: Body) -> Any:
+        """A payload of one message, which only one link gets."""
+        return self._gather([self._say(body)])
+
+    def of(self, follow: Follow) -> "_Format | _VectorFormat":
+        """The format that a request asks for."""
+        if follow.is_multi:
+            return _VectorFormat(Vector(follow.starts), self._say, self._gather)
+        return self.json if follow.json else self.raw
+
+    def _told(self, position: Position, recovered: bool) -> Any:
+        return self._say(json_body(joined_json(None, position, recovered=recovered)))
 
 
-def _raw_joined(position: Position, recovered: bool) -> Body | None:
-    return None  # nothing but messages: a gap closes the link
+class _Format:
+    """`WireFormat` for links that follow one channel."""
+
+    def __init__(
+        self,
+        encode: Callable[[Publication], Any],
+        gather: Callable[[list[Any]], Any],
+        told: Callable[[Position, bool], Any] | None,
+    ) -> None:
+        self.encode = encode
+        self._gather = gather
+        self._told = told
+
+    def join(self, frames: list[Any], channel: Channel, position: Position) -> Any:
+        """See `WireFormat.join`."""
+        return self._gather(frames)
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
+        """See `WireFormat.joined`. Raw messages have no room for it."""
+        return None if self._told is None else self._gather([self._told(position, recovered)])
 
 
-def _wrapped(publication: Publication) -> Body:
-    return json_body(publication_json(publication))
+def _positioned(publication: Publication) -> tuple[Position, bytes]:
+    """What every format of several channels begins with; one function, so that they share what it made."""
+    return publication.position, publication_json(publication, with_channel=True)
 
 
-def _wrapped_joined(position: Position, recovered: bool) -> Body:
-    return json_body(joined_json(None, position, recovered=recovered))
+class _VectorFormat:
+    """`WireFormat` of one WebSocket that follows several channels: each message has the ``since`` that resumes after it."""
+
+    def __init__(self, vector: Vector, say: Callable[[Body], Any], gather: Callable[[list[Any]], Any]) -> None:
+        self.encode = _positioned
+        self._vector = vector
+        self._say = say
+        self._gather = gather
+
+    def join(self, frames: list[tuple[Position, bytes]], channel: Channel, position: Position) -> Any:
+        """See `WireFormat.join`."""
+        told = []
+        for at, data in frames:
+            self._vector.positions[channel] = at
+            told.append(self._with_since(data))
+        return self._gather(told)
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any:
+        """See `WireFormat.joined`."""
+        self._vector.positions[channel] = position
+        return self._gather([] if recovered else [self._with_since(joined_json(channel, position, recovered=False))])
+
+    def _with_since(self, data: bytes) -> Any:
+        return self._say(json_body(b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode())))
+
+
+class SseVectorFormat:
+    """`WireFormat` of one event stream of several channels: each event's id is the position in all of them."""
+
+    def __init__(self, follow: Follow) -> None:
+        self.encode = _positioned
+        self._vector = Vector(follow.starts)
+
+    def __str__(self) -> str:
+        return str(self._vector)
+
+    def join(self, frames: list[tuple[Position, bytes]], channel: Channel, position: Position) -> bytes:
+        """See `WireFormat.join`."""
+        blocks = []
+        for at, data in frames:
+            self._vector.positions[channel] = at
+            blocks.append(sse_event(str(self._vector), SseEvent(None, data)))
+        return b"".join(blocks)
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes:
+        """See `WireFormat.joined`. Where all is well one block tells the positions, once they are all known."""
+        self._vector.positions[channel] = position
+        if not recovered:
+            return sse_event(str(self._vector), SseEvent(b"gap", joined_json(channel, position, recovered=False)))
+        known = all(isinstance(position, Position) for position in self._vector.positions.values())
+        return sse_event(str(self._vector), None) if known else b""
 
 
 def _sse_raw(publication: Publication) -> SseEvent:
     if publication.is_text:
         return SseEvent(None, publication.data)
-
     return SseEvent(b"bytes", base64.b64encode(publication.data))
 
 
@@ -73,14 +147,21 @@ def _sse_joined(position: Position, recovered: bool) -> SseEvent | None:
     return None if recovered else SseEvent(b"gap", joined_json(None, position, recovered=False))
 
 
-def _multi_publication(publication: Publication) -> bytes:
+def sse_format(follow: Follow) -> SseFormat | SseVectorFormat:
+    """The event stream format that a request asks for."""
+    if follow.is_multi:
+        return SseVectorFormat(follow)
+    return _SSE_JSON if follow.json else _SSE_RAW
+
+
+def _with_channel(publication: Publication) -> bytes:
     return publication_json(publication, with_channel=True)
 
 
-SOCKET_RAW: Final = AsgiFormat(_raw, _raw_joined)
-SOCKET_JSON: Final = AsgiFormat(_wrapped, _wrapped_joined)
-SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
-SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
+_SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
+_SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
 POLL: Final = PollFormat(publication_json)
-POLL_MULTI: Final = PollFormat(_multi_publication)
-STREAM_MULTI: Final = _MultiFormat()
+POLL_MULTI: Final = PollFormat(_with_channel)
+NATIVE_DEFLATED: Final = SocketFormats(deflated_frame, b"".join)
+ASGI: Final = SocketFormats(event, lambda events: events)
+NATIVE: Final = SocketFormats(frame, b"".join)

@@ -2,20 +2,20 @@
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.types import Send
 
 from heartwire.core.subscription import State
-from heartwire.dialects.plain import Follow, Vector
-from heartwire.dialects.plain_json import joined_json, position_json
+from heartwire.dialects.plain import Follow
+from heartwire.dialects.plain_json import position_json
 from heartwire.server.plain import admitted, begin
-from heartwire.server.plain_formats import SSE_JSON, SSE_RAW, STREAM_MULTI, News
+from heartwire.server.plain_formats import SseVectorFormat, sse_format
 from heartwire.transports.outbox import Outbox, attend
-from heartwire.transports.sse import COMMENT, HEADERS, SseEvent, opening, sse_event
+from heartwire.transports.sse import COMMENT, HEADERS, SseEvent, SseFormat, opening, sse_event
 from heartwire.transports.tcp import unanswered_s
-from heartwire.types import Channel, Position, Start
+from heartwire.types import Position
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
@@ -30,7 +30,8 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
     """
     follow, identity = await begin(hub, request, names, is_multi=is_multi)
     with admitted(hub, request):
-        link = _StreamLink(hub, request, follow, send)
+        format = sse_format(follow)
+        link = _StreamLink(hub, request, follow, format, send)
         link.member = hub.member(link.serial, identity)
         headers = [*HEADERS, *((name.encode(), value.encode()) for name, value in cors.items())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -39,7 +40,6 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
         hub.links.add(link)
         hub.stream_liveness.watch(link, spread=1)
         try:
-            format = STREAM_MULTI if follow.is_multi else SSE_JSON if follow.json else SSE_RAW
             for channel in follow.channels:
                 hub.follow(link, channel, format, follow.starts[channel])
             await attend(link, link.watch_peer(), link.live_for(hub.options.stream_max_s * random.uniform(0.5, 1)))
@@ -50,18 +50,14 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
 class _StreamLink(Outbox):
     """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges."""
 
-    def __init__(self, hub: "Hub", request: Request, follow: Follow, send: Send) -> None:
+    def __init__(self, hub: "Hub", request: Request, follow: Follow, format: SseFormat | SseVectorFormat, send: Send) -> None:
         super().__init__(hub.switchboard, serial=hub.serial(), send=self._send_body, size=len, finish=self._finish)
         self._request = request
         self._asgi_send = send
-        self._vector = Vector(follow.starts) if follow.is_multi else None
+        self._format = format
         self._heartbeat_is_event = follow.heartbeat == "event"
         self._timeout_s = hub.options.pong_timeout_s
         self._transport = request.scope.get("extensions", {}).get("heartwire.transport")
-
-    def write(self, payload: Any) -> None:
-        """See `Link.write`."""
-        super().write(self._compose(payload) if isinstance(payload, News) else payload)
 
     def ping(self) -> None:
         """Keep the connection alive, and give the peer's kernel something to acknowledge."""
@@ -106,27 +102,9 @@ class _StreamLink(Outbox):
         await self._asgi_send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _heartbeat(self) -> bytes:
-        position = str(self._vector) if self._vector else str(self._position())
+        position = str(self._format) if isinstance(self._format, SseVectorFormat) else str(self._position())
         return sse_event(position, SseEvent(b"heartbeat", position_json(position)))
 
-    def _position(self) -> Start | str:
+    def _position(self) -> Position | str:
         subscription = self.subscriptions[0]
         return subscription.position if subscription.state is not State.JOINING else "-"
-
-    def _compose(self, news: News) -> bytes:
-        assert self._vector is not None
-        positions: dict[Channel, Start] = self._vector.positions
-        blocks: list[bytes] = []
-        for position, data in news.publications:
-            positions[news.channel] = position
-            blocks.append(sse_event(str(self._vector), SseEvent(None, data)))
-        positions[news.channel] = news.position
-        if not news.publications:
-            gap = None if news.recovered else SseEvent(b"gap", joined_json(news.channel, news.position, recovered=False))
-            blocks.append(sse_event(str(self._vector), gap) if gap or self._is_located() else b"")
-        return b"".join(blocks)
-
-    def _is_located(self) -> bool:
-        """One block tells all the positions, once they are known; a block per channel would be as many vectors."""
-        assert self._vector is not None
-        return all(isinstance(position, Position) for position in self._vector.positions.values())

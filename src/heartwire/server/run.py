@@ -12,7 +12,6 @@ from typing import Any, Final
 import uvicorn
 
 from heartwire.errors import ConfigError
-from heartwire.server.app import Application
 from heartwire.server.config import Settings
 from heartwire.server.hub import Hub
 from heartwire.server.logs import log_config
@@ -46,16 +45,16 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
 
 async def _serve(settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[str], None]) -> None:
     await hub.start()  # before uvicorn, whose own words for a failure at start say less
-    server = _Server(uvicorn_config(settings, hub.asgi(demo=settings.demo)), hub, lambda: started(_url(settings, listener)))
+    server = _Server(uvicorn_config(settings, hub), hub, lambda: started(_url(settings, listener)))
     await server.serve(sockets=[listener])
 
 
-def uvicorn_config(settings: Settings, app: Application) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
     """How uvicorn is set up; `docs/deploy.md` says the same for those who start it themselves."""
     return uvicorn.Config(
-        app,
+        hub.asgi(demo=settings.demo),
         http=HeartwireHttpProtocol,
-        ws="websockets-sansio",
+        ws=hub.websocket_class(),
         ws_max_size=settings.max_message_bytes + 64 * 1024,  # so that our limit, which names itself, comes first
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.pong_timeout_s,

@@ -32,12 +32,8 @@ class SseFormat:
     """`WireFormat` of event stream blocks. ``message`` and ``joined`` are the dialect's."""
 
     def __init__(self, message: Callable[[Publication], SseEvent], joined: Callable[[Position, bool], SseEvent | None]) -> None:
-        self._message = message
+        self.encode = lambda publication: sse_event(str(publication.position), message(publication))
         self._joined = joined
-
-    def encode(self, publication: Publication) -> bytes:
-        """See `WireFormat.encode`."""
-        return sse_event(str(publication.position), self._message(publication))
 
     def join(self, frames: list[bytes], channel: Channel, position: Position) -> bytes:
         """See `WireFormat.join`."""

@@ -1,11 +1,12 @@
 """uvicorn's HTTP protocol with what a realtime server needs of the socket. For uvicorn's ``http=`` setting."""
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from heartwire.transports.websocket import handshake_problem
+from heartwire.transports.websocket_uvicorn import NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]
 
@@ -28,6 +29,22 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self.scope["extensions"] = {"heartwire.transport": self.transport}  # type: ignore[dict-item]
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand a handshake on in parts where our own protocol takes it, instead of as bytes to be parsed again."""
+        protocol_class: Any = self.ws_protocol_class
+        if not issubclass(protocol_class, NativeSocket):
+            super().handle_websocket_upgrade()
+            return
+        self.connections.discard(self)
+        socket = protocol_class(self.config, self.server_state, self.app_state)
+        socket.connection_made(self.transport)
+        self.transport.set_protocol(socket)
+        socket.enter(self.url, self.headers, self._request)
+
+    def _request(self) -> bytes:
+        lines = [b"GET %b HTTP/1.1" % self.url, *(b"%b: %b" % header for header in self.headers), b"", b""]
+        return b"\r\n".join(lines)
 
     def _should_upgrade(self) -> bool:
         """RFC 6455 4.2.2: a handshake of another version is answered 426, which only HTTP can."""

@@ -4,9 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from heartwire.types import Channel, Position, Publication
-
-__all__ = ["AsgiFormat", "SocketMessage", "choose_subprotocol", "event", "event_bytes", "handshake_problem", "truncated"]
+__all__ = ["SocketMessage", "choose_subprotocol", "event", "event_bytes", "handshake_problem", "truncated"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 4.1)."""
@@ -22,29 +20,6 @@ class SocketMessage(Protocol):
     @property
     def data(self) -> bytes:
         """The message's bytes."""
-
-
-class AsgiFormat:
-    """`WireFormat` of ASGI send events. ``message`` and ``joined`` are the dialect's."""
-
-    def __init__(
-        self, message: Callable[[Publication], SocketMessage], joined: Callable[[Position, bool], SocketMessage | None]
-    ) -> None:
-        self._message = message
-        self._joined = joined
-
-    def encode(self, publication: Publication) -> dict[str, Any]:
-        """See `WireFormat.encode`."""
-        return event(self._message(publication))
-
-    def join(self, frames: list[dict[str, Any]], channel: Channel, position: Position) -> list[dict[str, Any]]:
-        """See `WireFormat.join`: ASGI has no way to join, so the events stay apart."""
-        return frames
-
-    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> list[dict[str, Any]] | None:
-        """See `WireFormat.joined`."""
-        message = self._joined(position, recovered)
-        return None if message is None else [event(message)]
 
 
 def event(message: SocketMessage) -> dict[str, Any]:

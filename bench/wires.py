@@ -1,0 +1,69 @@
+"""What the load generator must speak to each server, as its command-line options."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+PAYLOAD_BYTES: Final = 64
+
+# Options per kind of work: "fanout", "echo", "longpoll", "publish", "idle". A kind that is absent is one that the
+# server does not do. In paths and texts %d is the number of the connection.
+Wire = Mapping[str, Sequence[str]]
+
+PATHS: Final = ("--sub-path", "/sub", "--pub-path", "/pub")
+BROADCAST: Final[Wire] = {"fanout": PATHS}
+PLAIN: Final[Wire] = {"fanout": PATHS, "idle": PATHS, "echo": ("--sub-path", "/echo")}
+FASTAPI: Final[Wire] = {**PLAIN, "publish": ("--post-path", "/pub/p%d", "--sub-path", "/sub/p%d")}
+
+NCHAN: Final[Wire] = {
+    "fanout": ("--sub-path", "/sub?id=bench", "--pub-path", "/pub?id=bench"),
+    "idle": ("--sub-path", "/sub?id=bench"),
+    "echo": ("--sub-path", "/echo?id=e%d"),
+    "longpoll": ("--poll-path", "/poll?id=bench", "--poll-kind", "headers", "--post-path", "/pub?id=bench"),
+    "publish": ("--post-path", "/pub?id=p%d", "--sub-path", "/sub?id=p%d"),
+}
+
+# NATS: its text protocol inside WebSocket frames; the server may put many messages into one frame.
+_NATS_CONNECT: Final = r'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\n'
+_NATS_SUBSCRIBER: Final = ("--binary", "--ready", "PONG", "--hello", _NATS_CONNECT + r"SUB bench 1\r\nPING\r\n")
+NATS: Final[Wire] = {
+    "fanout": (
+        *_NATS_SUBSCRIBER,
+        *("--pub-hello", _NATS_CONNECT + r"PING\r\n", "--reply", r"PING\r\n=PONG\r\n"),
+        *("--prefix", rf"PUB bench {PAYLOAD_BYTES}\r\n", "--suffix", r"\r\n"),
+    ),
+    "idle": _NATS_SUBSCRIBER,
+    "echo": (
+        *("--binary", "--ready", "PONG", "--hello", _NATS_CONNECT + r"SUB echo.%d 1\r\nPING\r\n"),
+        *("--prefix", rf"PUB echo.%d {PAYLOAD_BYTES}\r\n", "--suffix", r"\r\n"),
+    ),
+}
+
+# Engine.IO 4 over WebSocket: "40" joins the namespace, which answers 40{"sid":…}; "2" is a ping, "3" its answer.
+_SOCKETIO_PATH: Final = "/socket.io/?EIO=4&transport=websocket"
+_SOCKETIO: Final = (
+    *("--sub-path", _SOCKETIO_PATH, "--pub-path", _SOCKETIO_PATH, "--reply", "2=3"),
+    *("--hello", "40", "--pub-hello", "40", "--ready", "40{", "--suffix", '"]'),
+)
+_SOCKETIO_PUBLISH: Final = ("--prefix", '42["pub","')
+SOCKETIO: Final[Wire] = {
+    "fanout": (*_SOCKETIO, *_SOCKETIO_PUBLISH),
+    "idle": _SOCKETIO,
+    "echo": (*_SOCKETIO, "--prefix", '42["echo","'),
+    "longpoll": (
+        *_SOCKETIO,
+        *_SOCKETIO_PUBLISH,
+        *("--poll-path", "/socket.io/?EIO=4&transport=polling", "--poll-kind", "eio"),
+    ),
+}
+
+# Heartwire's plain dialect: a channel is a URL, a message is the body (docs/plain.md).
+HEARTWIRE: Final[Wire] = {
+    "fanout": ("--sub-path", "/channels/bench", "--pub-path", "/channels/bench?echo=0"),
+    "idle": ("--sub-path", "/channels/bench"),
+    "echo": ("--sub-path", "/channels/echo-%d"),
+    "longpoll": (
+        *("--poll-first", "/channels/bench", "--poll-path", "/channels/bench?wait=25&since="),
+        *("--poll-kind", "json", "--post-path", "/channels/bench"),
+    ),
+    "publish": ("--post-path", "/channels/post-%d", "--sub-path", "/channels/post-%d"),
+}

@@ -1,0 +1,48 @@
+"""What a path means, and whose pages may ask; for HTTP and for both WebSocket transports."""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import unquote
+
+from starlette.types import Scope
+
+from heartwire.errors import Refused
+from heartwire.server.access import same_origin
+
+__all__ = ["check_origin", "segments", "socket_channels", "split_path"]
+
+
+def segments(scope: Scope) -> list[str]:
+    """The path below our prefix, split before it is decoded, so that a name may hold an encoded slash."""
+    raw = scope.get("raw_path")
+    path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
+    path = path.removeprefix(scope.get("root_path", ""))
+    return split_path(path, is_encoded=bool(raw))
+
+
+def split_path(path: str, *, is_encoded: bool = True) -> list[str]:
+    """A path's segments; one empty one for the root."""
+    parts = path.removeprefix("/").split("/")
+    if len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    return [unquote(part, errors="surrogateescape") for part in parts] if is_encoded and "%" in path else parts
+
+
+def socket_channels(path: Sequence[str], channels: Callable[[], list[str]]) -> tuple[list[str], bool]:
+    """The channels that a WebSocket's path names, and whether it may name several; ``channels`` gives the query's.
+
+    Raises `Refused` (``not_found``).
+    """
+    match path:
+        case [""]:
+            return ["lobby"], False
+        case ["channels"]:
+            return channels(), True
+        case ["channels", name]:
+            return [name], False
+    raise Refused("not_found", "no WebSocket here: channels are at /channels/NAME")
+
+
+def check_origin(origin: str | None, host: str, allowed: tuple[str, ...]) -> None:
+    """Raises `Refused` (``origin_refused``) for a page of another origin. A client that is no browser has none."""
+    if origin is not None and not same_origin(origin, host, allowed):
+        raise Refused("origin_refused", f"origin {origin[:200]!r} is not this server's: add it to allowed_origins")

@@ -1,0 +1,390 @@
+"""The native door: WebSockets on uvicorn's raw transport. For uvicorn's ``ws=`` setting.
+
+``write`` is the transport's own, so that a publication costs each subscriber one call. The common frame (complete,
+unfragmented, masked, small) is parsed here, every other one by `RareFrames`. Paths that the door does not know are left to
+uvicorn's own WebSocket protocol.
+
+What a handshake checks of RFC 6455 4.2.1: method, ``Upgrade`` and ``Connection`` (uvicorn), a key of 16 bytes, version 13;
+of 4.2.2: 426 with the version spoken, the accept value, one of the offered subprotocols or none. ``Origin`` is up to the door.
+"""
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import uvicorn
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from heartwire.core.subscription import Subscription
+from heartwire.core.switchboard import Switchboard
+from heartwire.transports.deflate import extension
+from heartwire.transports.framing import PING, close_frame
+from heartwire.transports.rare_frames import RareFrames
+from heartwire.transports.websocket import handshake_problem
+from heartwire.types import Member
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no C extension on this platform
+    from websockets.utils import apply_mask
+
+__all__ = ["Door", "NativeSocket", "Refusal", "Session", "native_protocol"]
+
+log = logging.getLogger("heartwire")
+
+WRITE_BUFFER_BYTES: Final = 16 * 1024
+"""What a connection that is not read from may hold in this process; over this it is full."""
+
+CLOSE_TIMEOUT_S: Final = 5
+"""How long a peer has to take the last that was sent, and to close."""
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
+
+Refusal = tuple[int, list[tuple[str, str]], bytes]
+"""An HTTP answer to a handshake: status, headers, body."""
+
+
+class Session(Protocol):
+    """What a connection's messages mean."""
+
+    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
+        """A message came in; text is UTF-8. Returns what to wait for before the next, where there is a need to."""
+
+    def lost(self) -> None:
+        """The connection is gone. Called once."""
+
+
+class Door(Protocol):
+    """What the server decides about connections."""
+
+    switchboard: Switchboard
+    max_message_bytes: int
+
+    def claims(self, path: str) -> bool:
+        """Whether a WebSocket to this (still percent-encoded) path is ours."""
+
+    def bad_handshake(self, name: str, message: str) -> Refusal:
+        """How to answer one that breaks the RFC."""
+
+    def enter(self, socket: "NativeSocket", scope: dict[str, Any]) -> None:
+        """A handshake that obeys the RFC, as an ASGI scope. Answer it, now or later, by ``accept`` or ``refuse``."""
+
+
+class NativeSocket(asyncio.Protocol):
+    """One connection: a `Link`, and `Watched` by the liveness wheel. Made by uvicorn."""
+
+    __slots__ = (
+        "_connections",
+        "_key",
+        "_left_over",
+        "_made_by",
+        "_rare",
+        "_session",
+        "_waiting",
+        "asked",
+        "closed",
+        "compressed",
+        "heard",
+        "member",
+        "paused",
+        "serial",
+        "subscriptions",
+        "transport",
+        "write",
+    )
+    door: Door
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None) -> None:
+        self._made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = (config, server_state, app_state)
+        self._connections = server_state.connections
+        self._key: bytes | None = None
+        self._session: Session | None = None
+        self._rare: RareFrames | None = None
+        self._left_over = b""
+        self._waiting = True  # for the door, or for a message to be dealt with
+        self.compressed = False
+        self.serial = 0
+        self.member: Member | None = None
+        self.subscriptions: list[Subscription] = []
+        self.paused = self.heard = self.asked = self.closed = False
+
+    # -- handshake ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.write: Callable[[bytes], None] = self.transport.write
+
+    def upgrade(self, request: bytes) -> None:
+        """Begin, given the request as uvicorn's HTTP protocol rebuilt it."""
+        request_line, *lines = request[:-4].split(b"\r\n")
+        target = request_line.split(b" ")[1]
+        headers = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
+        self.enter(target, headers, lambda: request)
+
+    def enter(self, target: bytes, headers: list[tuple[bytes, bytes]], request: Callable[[], bytes]) -> None:
+        """Begin, given the request's parts (names of headers in lower case), and how to put them together again."""
+        assert self._made_by is not None
+        config, _, app_state = self._made_by
+        raw_path, _, query = target.partition(b"?")
+        path = raw_path.decode("latin-1")
+        if not self.door.claims(path):
+            self._leave_to_uvicorn(request())
+            return
+        given = dict(headers)
+        problem = handshake_problem(lambda name: given.get(name.encode(), b"").decode("latin-1") or None)
+        self._key = given.get(b"sec-websocket-key", b"")
+        self._connections.add(self)  # type: ignore[arg-type]
+        if problem is not None:
+            self.refuse(self.door.bad_handshake(*problem))
+            return
+        transport = self.transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        scope = {
+            "type": "websocket",
+            "scheme": "wss" if is_ssl(transport) else "ws",
+            "path": path,
+            "raw_path": raw_path,
+            "root_path": config.root_path,
+            "query_string": query,
+            "headers": headers,
+            "client": get_remote_addr(transport),
+            "server": get_local_addr(transport),
+            "state": app_state,
+        }
+        self.door.enter(self, scope)
+
+    def accept(self, session: Session | None, *, subprotocol: str | None = None, extensions: str | None = None) -> None:
+        """Answer 101. Where there is no session, only a close can follow."""
+        assert self._key is not None
+        accept = base64.b64encode(hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest())
+        answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept
+        if subprotocol is not None:
+            answer += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("latin-1")
+        if extensions is not None:
+            answer += b"\r\nSec-WebSocket-Extensions: " + extensions.encode("latin-1")
+            self.compressed = True
+        self.write(answer + b"\r\n\r\n")
+        self._session = session
+        self._made_by = self._key = None
+        self._waiting = False
+        if self._left_over:
+            self._resume_reading()
+
+    def refuse(self, answer: Refusal) -> None:
+        """Answer the handshake with an HTTP error."""
+        status, headers, body = answer
+        lines = [f"HTTP/1.1 {status} Refused", *(f"{name}: {value}" for name, value in headers)]
+        lines += [f"content-length: {len(body)}", "connection: close", "", ""]
+        self.write("\r\n".join(lines).encode("latin-1") + body)
+        self._shut()
+        self.transport.close()
+
+    def _leave_to_uvicorn(self, request: bytes) -> None:
+        assert self._made_by is not None
+        config, server_state, app_state = self._made_by
+        other = WebSocketsSansIOProtocol(config, server_state, app_state)
+        other.connection_made(self.transport)
+        other.data_received(request)
+        self.closed = True
+        # uvicorn puts us on the transport when we return, so the other one has to come after that.
+        asyncio.get_running_loop().call_soon(self.transport.set_protocol, other)
+
+    # -- what comes in ------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self.heard = True
+        if self._waiting or self.closed:
+            if self._made_by is not None and self._key is None and not self.closed:
+                self.upgrade(data)
+            elif not self.closed:
+                self._left_over += data
+                self.transport.pause_reading()
+            return
+        if self._left_over:
+            data, self._left_over = self._left_over + data, b""
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Frames from a frame's edge on, or from within what is not common."""
+        while data and not self.closed:
+            if self._waiting:
+                self._left_over = data
+                self.transport.pause_reading()
+                return
+            data = self._read_common(data) if self._rare is None else self._read_rare(self._rare, data)
+
+    def _read_common(self, data: bytes) -> bytes:
+        """Read common frames up to one that is not, or that has to be waited for; returns the rest."""
+        assert self._session is not None
+        receive = self._session.receive
+        at, size = 0, len(data)
+        while size - at >= 2:
+            first, length = data[at], data[at + 1] - 128
+            if (first != 0x81 and first != 0x82) or not 0 <= length <= 126:
+                self._rare = RareFrames(self.door.max_message_bytes, (extension(),) if self.compressed else ())
+                return data[at:]
+            start = at + 6
+            if length == 126:
+                start = at + 8
+                if size < start:
+                    break
+                length = data[at + 2] << 8 | data[at + 3]
+                if length > self.door.max_message_bytes:
+                    self._rare = RareFrames(self.door.max_message_bytes)
+                    return data[at:]
+            end = start + length
+            if size < end:
+                break
+            payload = apply_mask(data[start:end], data[start - 4 : start])
+            at = end
+            if first == 0x81:
+                if not payload.isascii() and not _is_utf8(payload):
+                    self.close(1007, "text is not UTF-8")
+                    return b""
+                wait = receive(True, payload)
+            else:
+                wait = receive(False, payload)
+            if wait is not None:
+                self._wait_for(wait)
+                return data[at:]
+            if self.closed:
+                return b""
+        self._left_over = data[at:]
+        return b""
+
+    def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
+        message, data = rare.feed(data)
+        if rare.output:
+            self.write(rare.output)
+            rare.output = b""
+        if rare.ended:
+            self._end()
+            return b""
+        if rare.done:
+            self._rare = None
+        if message is not None:
+            assert self._session is not None
+            wait = self._session.receive(*message)
+            if wait is not None:
+                self._wait_for(wait)
+        return data
+
+    def _wait_for(self, wait: Awaitable[None]) -> None:
+        """Read no more until a message has been dealt with."""
+        self._waiting = True
+        task = asyncio.ensure_future(_awaited(wait))
+        task.add_done_callback(self._waited)
+
+    def _waited(self, task: "asyncio.Task[None]") -> None:
+        self._waiting = False
+        if self.closed or task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("a message could not be handled", exc_info=error)
+            self.close(3004, "internal server error")
+            return
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        self.transport.resume_reading()
+        data, self._left_over = self._left_over, b""
+        self._read(data)
+
+    # -- what goes out ------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The transport holds more than it should: see `Link.paused`."""
+        self.paused = True
+        for subscription in self.subscriptions:
+            self.door.switchboard.pause(subscription)
+
+    def resume_writing(self) -> None:
+        """The transport has drained: the peer took something, so it lives."""
+        self.heard = True
+        self.paused = False
+        for subscription in tuple(self.subscriptions):
+            self.door.switchboard.resume(subscription)
+
+    def ping(self) -> None:
+        """See `Watched.ping`. A socket that is full would not take it; there, what it takes is the sign of life."""
+        if not self.paused:
+            self.write(PING)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Link.close`."""
+        if not self.closed:
+            self.write(close_frame(code, reason))
+            self._end()
+
+    def give_up(self) -> None:
+        """See `Watched.give_up`. Should the peer live after all, it is told why."""
+        if not self.closed:
+            self.write(close_frame(3012, "no pong"))
+            self._shut()
+            self.transport.close()
+            self._abort_after(0.1)
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping."""
+        self.close(1012, "shutdown: come back after a moment")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._connections.discard(self)
+        self._shut()
+
+    def _end(self) -> None:
+        """All is said. Wait for the peer to close too: to close at once could cost it what was sent last (RFC 6455 7.1.1)."""
+        self._shut()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS
+            self.transport.close()
+        self._abort_after(CLOSE_TIMEOUT_S)
+
+    def _shut(self) -> None:
+        """Stop being a link."""
+        if self.closed:
+            return
+        self.closed = True
+        self.write = _nowhere
+        self._left_over = b""
+        self._rare = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.lost()
+
+    def _abort_after(self, seconds: float) -> None:
+        transport = self.transport
+        asyncio.get_running_loop().call_later(seconds, transport.abort)
+
+
+def native_protocol(door: Door) -> type[NativeSocket]:
+    """The class for uvicorn's ``ws=`` setting that serves one door."""
+    return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": ()})
+
+
+def _nowhere(payload: bytes) -> None:
+    """Where a closed link writes."""
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _awaited(wait: Awaitable[None]) -> None:
+    await wait
