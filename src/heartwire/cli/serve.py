@@ -76,7 +76,10 @@ def serve(
     Every option can also be set as `HEARTWIRE_…` in the environment (`HEARTWIRE_PORT=9000`) or in a TOML file, where the
     rest of them are too: `docs/configuration.md`. Flags win over the environment, and that over the file.
     """
-    flags = {name: value for name, value in context.params.items() if name not in ("config", "target") and value is not None}
+    # A list that was not given is empty here; it must not hide what the environment or the file says.
+    flags = {
+        name: value for name, value in context.params.items() if name not in ("config", "target") and value not in (None, (), [])
+    }
     settings = load(config, os.environ, flags)
     hub = _import_hub(target) if target else hub_from(settings)
     run(settings, hub, started=lambda url: _banner(url, settings, hub))

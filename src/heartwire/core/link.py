@@ -23,9 +23,10 @@ class Link(Protocol):
     """Who this link is in presence, where presence is on."""
 
     def write(self, payload: Any) -> None:
-        """Send what the link's wire format joined, after all that was written before. Never raises, never blocks.
+        """Send what the link's wire format joined, after all that was written before. Never blocks.
 
-        May set ``paused`` (the payload is kept all the same). After a close it does nothing.
+        May set ``paused`` (the payload is kept all the same). After a close it does nothing. Raises nothing but, on a pipe
+        that has broken and is about to be closed, ``RuntimeError``.
         """
 
     def close(self, code: int, reason: str) -> None:

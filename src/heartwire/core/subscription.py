@@ -13,7 +13,7 @@ is no hole and no duplicate between history and live, and a slow reader costs no
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from heartwire.core.link import Link, WireFormat
 from heartwire.types import Position
@@ -70,6 +70,13 @@ class Subscription:
     def on(self, event: str) -> None:
         """Move along the table. Raises ``KeyError`` for an event that cannot happen in this state."""
         self.state = TRANSITIONS[self.state, event]
+
+    def write(self, payload: Any) -> None:
+        """Hand the link a payload."""
+        try:
+            self.link.write(payload)
+        except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
+            return
 
     @property
     def position(self) -> Position:

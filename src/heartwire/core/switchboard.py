@@ -88,30 +88,39 @@ class Switchboard:
         """The engine has kept a publication. Called in order per channel; one that is not is healed by reading."""
         topic = self.topics.get(publication.channel)
         if topic is not None and not topic.notify(publication):
-            for subscription in topic.jump(publication):
-                self._advance(subscription)
-            self._release(topic)
+            self._hole(topic, topic.jump(publication))
 
     def read_done(self, topic: Topic, start: Start, result: ReadResult) -> None:
         """The answer to a ``read``."""
+        asked_in, waiting = topic.reads.pop(start, ("", []))
+        if not topic.followers:
+            return  # everybody left, and the topic is not used any more
         topic.locate(result.head)
+        if result.head.epoch != topic.epoch == asked_in:
+            # The stream was lost, and what we were told of it before belongs to its former life.
+            self._hole(topic, topic.restart(result.head))
+        if result.head.epoch != topic.epoch:
+            # It was lost while the read was under way: the answer is of a former life.
+            for subscription in waiting:
+                if _waits(subscription, start):
+                    self._ask(subscription, start)
+            return
         topic.backfill(result.publications)
-        for subscription in topic.reads.pop(start, ()):
-            if subscription.state is State.JOINING:
+        for subscription in waiting:
+            if not _waits(subscription, start):
+                continue  # full or gone meanwhile, or served from memory: it reads again if it has to
+            if subscription.state is State.JOINING or not result.recovered:
                 self._place(subscription, result.start, recovered=result.recovered)
-            elif subscription.state is not State.CATCHING_UP:
-                continue  # full or gone meanwhile: it reads again when it drains
-            elif not result.recovered:
-                self._place(subscription, result.start, recovered=False)
             for chunk in _chunks(result.publications):
                 if subscription.state is not State.CATCHING_UP or subscription.link.paused:
                     break
                 topic.hand_over(subscription, chunk)
             self._advance(subscription)
+        topic.forget_frames(result.publications)
 
     def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
         """The engine could not read. Returns who waited for it; the caller closes their links."""
-        return topic.reads.pop(start, [])
+        return topic.reads.pop(start, ("", []))[1]
 
     def flush(self) -> None:
         """Write out everything that is pending."""
@@ -145,16 +154,16 @@ class Switchboard:
         subscription.epoch, subscription.offset = position
         payload = subscription.format.joined(subscription.topic.channel, position, recovered=recovered)
         if payload is not None:
-            subscription.link.write(payload)
+            subscription.write(payload)
         elif not recovered:
             subscription.link.close(3010, f"insufficient state: position is now {position}")
 
     def _ask(self, subscription: Subscription, start: Start) -> None:
         waiting = subscription.topic.reads.get(start)
         if waiting is not None:
-            waiting.append(subscription)
+            waiting[1].append(subscription)
             return
-        subscription.topic.reads[start] = [subscription]
+        subscription.topic.reads[start] = subscription.topic.epoch, [subscription]
         self._read(subscription.topic, start)
 
     def _advance(self, subscription: Subscription) -> None:
@@ -176,10 +185,22 @@ class Switchboard:
             else:
                 topic.hand_over(subscription, topic.after(subscription.offset))
 
+    def _hole(self, topic: Topic, live: list[Subscription]) -> None:
+        for subscription in live:
+            self._advance(subscription)
+        self._release(topic)
+
     def _release(self, topic: Topic) -> None:
         ahead, topic.ahead = topic.ahead, set()
         for subscription in ahead:
             self._advance(subscription)
+
+
+def _waits(subscription: Subscription, start: Start) -> bool:
+    """Whether an answer to a read is still news to who asked for it."""
+    if subscription.state is State.JOINING:
+        return True
+    return subscription.state is State.CATCHING_UP and subscription.position == start
 
 
 def _chunks(publications: list[Publication]) -> Iterator[list[Publication]]:

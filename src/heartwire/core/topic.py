@@ -60,7 +60,8 @@ class Topic:
         self.flushed = 0
         self.followers: set[Subscription] = set()
         self.ahead: set[Subscription] = set()  # have seen more of the stream than its notifications have told us
-        self.reads: dict[Any, list[Subscription]] = {}  # engine reads under way, by where they start
+        # Engine reads under way, by where they start: the epoch known when they were asked for, and who waits.
+        self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
         self.on_dirty = on_dirty
         self._limits = limits
         self._tail: deque[Publication] = deque()
@@ -101,7 +102,13 @@ class Topic:
         return True
 
     def jump(self, publication: Publication) -> list[Subscription]:
-        """Start anew at a publication that does not follow (missed ones, or a new epoch).
+        """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns what `restart` does."""
+        live = self.restart(publication.position)
+        self._remember(publication)
+        return live
+
+    def restart(self, head: Position) -> list[Subscription]:
+        """Start anew at a position that does not follow.
 
         Returns the subscriptions that were live: they now read what they missed from the engine.
         """
@@ -111,9 +118,8 @@ class Topic:
             self._take_out(subscription)
             subscription.on("hole")
         self._forget_tail()
-        self.epoch, self.head = publication.epoch, publication.offset
+        self.epoch, self.head = head
         self.flushed = self.head
-        self._remember(publication)
         return live
 
     # -- fan-out ------------------------------------------------------------------------------------------------------
@@ -126,43 +132,38 @@ class Topic:
         self._pending, self._pending_bytes = [], 0
         # Before the writes: a link that a write fills up leaves with the position that includes it.
         self.flushed = self.head
-        position = self.position
+        position = Position(self.epoch, self.head)
         for publication in pending:
             self._remember(publication)
+        encoded: dict[Any, list[Any]] = {}
         for format, group in tuple(self._groups.items()):
-            if group:
-                payload = format.join(self._encoded(format, pending), self.channel, position)
-                for write in tuple(group.values()):
-                    try:
-                        write(payload)
-                    except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
-                        continue
+            payload = format.join(_encoded(pending, format, encoded), self.channel, position)
+            for write in tuple(group.values()):
+                try:
+                    write(payload)
+                except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
+                    continue
         for subscription in tuple(self._singles):
-            self._write(subscription, pending, position)
+            frames = _encoded(pending, subscription.format, encoded)
+            self._write(subscription, list(zip(pending, frames, strict=True)), position)
 
-    def _write(self, subscription: Subscription, publications: list[Publication], position: Position) -> None:
-        if not subscription.echo:
-            serial = subscription.link.serial
-            publications = [publication for publication in publications if publication.origin != serial]
-        if publications:
-            format = subscription.format
-            subscription.link.write(format.join(self._encoded(format, publications), self.channel, position))
+    def _write(self, subscription: Subscription, framed: list[tuple[Publication, Any]], position: Position) -> None:
+        serial = 0 if subscription.echo else subscription.link.serial
+        frames = [frame for publication, frame in framed if not serial or publication.origin != serial]
+        if frames:
+            subscription.write(subscription.format.join(frames, self.channel, position))
 
-    def _encoded(self, format: WireFormat, publications: list[Publication]) -> list[Any]:
+    def _framed(self, format: WireFormat, publications: list[Publication]) -> list[tuple[Publication, Any]]:
+        """For one reader of many that may want the same: frames are kept for the next one. See `forget_frames`."""
         encode = format.encode
-        frames = self._frames.get(encode)
-        if frames is None:
-            frames = self._frames[encode] = {}
-        encoded = []
-        first = self._first()
+        frames = self._frames.setdefault(encode, {})
+        framed = []
         for publication in publications:
             frame = frames.get(publication.offset)
             if frame is None:
-                frame = encode(publication)
-                if first <= publication.offset <= self.flushed:
-                    frames[publication.offset] = frame
-            encoded.append(frame)
-        return encoded
+                frame = frames[publication.offset] = encode(publication)
+            framed.append((publication, frame))
+        return framed
 
     # -- subscribers --------------------------------------------------------------------------------------------------
 
@@ -182,11 +183,19 @@ class Topic:
         return chunk
 
     def hand_over(self, subscription: Subscription, publications: list[Publication]) -> None:
-        """Write publications that follow the subscription's position, and move it."""
+        """Write publications of this epoch that follow the subscription's position, and move it."""
         last = publications[-1]
         # Before the write: see flush().
         subscription.epoch, subscription.offset = last.epoch, last.offset
-        self._write(subscription, publications, last.position)
+        self._write(subscription, self._framed(subscription.format, publications), last.position)
+
+    def forget_frames(self, publications: list[Publication]) -> None:
+        """What a read brought has been handed to all who waited: forget how it is encoded, where it is not in the tail."""
+        first = self._first()
+        for publication in publications:
+            if not first <= publication.offset <= self.flushed:
+                for frames in self._frames.values():
+                    frames.pop(publication.offset, None)
 
     def put_in(self, subscription: Subscription) -> None:
         """Make a subscription live; it has seen everything up to `position`."""
@@ -255,8 +264,16 @@ class Topic:
         self._tail.append(publication)
         self._tail_bytes += size
         limits.used_bytes += size
+        if len(self._tail) > limits.topic_items or self._tail_bytes > limits.topic_bytes or limits.used_bytes > limits.node_bytes:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop the oldest. An eighth more than need be, so that a full tail is not trimmed at each publication."""
+        limits = self._limits
         while self._tail and (
-            len(self._tail) > limits.topic_items or self._tail_bytes > limits.topic_bytes or limits.used_bytes > limits.node_bytes
+            len(self._tail) > limits.topic_items * 7 // 8
+            or self._tail_bytes > limits.topic_bytes * 7 // 8
+            or limits.used_bytes > limits.node_bytes
         ):
             oldest = self._tail.popleft()
             self._tail_bytes -= len(oldest.data)
@@ -269,3 +286,11 @@ class Topic:
         self._tail_bytes = 0
         self._tail.clear()
         self._frames.clear()
+
+
+def _encoded(pending: list[Publication], format: WireFormat, encoded: dict[Any, list[Any]]) -> list[Any]:
+    encode = format.encode
+    frames = encoded.get(encode)
+    if frames is None:
+        frames = encoded[encode] = [encode(publication) for publication in pending]
+    return frames

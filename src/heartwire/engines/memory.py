@@ -29,7 +29,7 @@ class _Stream:
         items = self.items
         while len(items) > keep.history_size:
             items.popleft()
-        oldest_ms = (now - keep.history_ttl_s) * 1000
+        oldest_ms = int(max(0, now - keep.history_ttl_s) * 1000)
         while items and items[0].time_ms < oldest_ms:
             items.popleft()
 
@@ -43,7 +43,7 @@ class MemoryEngine(Leases):
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock)
-        self._life = secrets.token_hex(8)
+        self._life, self._life_s = secrets.token_hex(8), clock()
         self._streams: dict[Channel, _Stream] = {}
         self._notify: Notify = lambda publication: None
 
@@ -68,13 +68,17 @@ class MemoryEngine(Leases):
                 return Position(stream.epoch, known)
         offset = stream.head = stream.head + 1
         stream.used_at = now
+        now_ms = int(now * 1000)
         publication = Publication(
-            channel, stream.epoch, offset, message.data, message.is_text, message.publisher, int(now * 1000), message.origin
+            channel, stream.epoch, offset, message.data, message.is_text, message.publisher, now_ms, message.origin
         )
-        stream.items.append(publication)
-        stream.trim(keep, now)
+        items = stream.items
+        items.append(publication)
+        if len(items) > keep.history_size or items[0].time_ms < now_ms - keep.history_ttl_s * 1000:
+            stream.trim(keep, now)
         if key is not None:
             assert stream.keys is not None
+            stream.keys.pop(key, None)  # one that has expired keeps its old place in the order
             stream.keys[key] = (offset, now + key_ttl_s)
         self._notify(publication)
         return Position(stream.epoch, offset)
@@ -100,22 +104,23 @@ class MemoryEngine(Leases):
         """See `Engine.sweep`. A stream unused for 30 days is forgotten, and begins another epoch if it comes back."""
         self.sweep_leases()
         now = self._clock()
-        forgotten = False
+        if self._life_s < now - _FORGET_AFTER_S:
+            # Rarely, because the epochs that streams without publications will have change with it.
+            self._life, self._life_s = secrets.token_hex(8), now
         for channel, stream in list(self._streams.items()):
             stream.trim(retention(channel), now)
             self._forget_keys(stream, now)
-            if not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S:
+            unused = not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S
+            # One that comes back must not count again in an epoch it had: it is kept until the life it was born in is over.
+            if unused and stream.epoch != epoch_of(self._life, channel):
                 del self._streams[channel]
-                forgotten = True
-        if forgotten:
-            self._life = secrets.token_hex(8)
 
     def _known(self, stream: _Stream, key: str, now: float) -> int | None:
         if stream.keys is None:
             stream.keys = OrderedDict()
         self._forget_keys(stream, now)
         known = stream.keys.get(key)
-        return known[0] if known else None
+        return known[0] if known and known[1] > now else None
 
     @staticmethod
     def _forget_keys(stream: _Stream, now: float) -> None:

@@ -37,10 +37,12 @@ CREATE TABLE keys (stream INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NO
 _GROUP: Final = 512
 _MAX_QUEUED: Final = 20_000
 _MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
+_BUSY_S: Final = 2
 _CHECK_UP_TO_BYTES: Final = 256 * 1024 * 1024
 _CACHED_STREAMS: Final = 10_000
 _SWEPT_AT_ONCE: Final = 1000
 _FORGET_AFTER_MS: Final = 30 * 86400 * 1000
+_FOR_EVER_S: Final = 1e12
 
 Job = Callable[["_Store"], tuple[Any, Publication | None]]
 
@@ -73,7 +75,11 @@ class SqliteEngine(Leases):
         opened = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(opened,), name=f"heartwire {self.path.name}", daemon=True)
         self._thread.start()
-        await opened
+        try:
+            await opened
+        except EngineError:
+            self._thread = None
+            raise
 
     async def stop(self) -> None:
         """See `Engine.stop`."""
@@ -115,8 +121,8 @@ class SqliteEngine(Leases):
     def _run(self, opened: asyncio.Future[None]) -> None:
         try:
             store = _Store(self.path, self.synchronous, self._clock)
-        except EngineError as error:
-            self._loop.call_soon_threadsafe(opened.set_exception, error)
+        except Exception as error:  # whatever it was, `start` is told
+            self._loop.call_soon_threadsafe(opened.set_exception, _explain(error, self.path))
             return
         self._loop.call_soon_threadsafe(opened.set_result, None)
         running = True
@@ -173,23 +179,28 @@ class _Store:
         self._streams: dict[Channel, _Stream] = {}
         self._changed: dict[Channel, _Stream] = {}
         self._swept = 0
+        self._db = _open(path, synchronous)
         try:
-            self._db = _open(path, synchronous)
-            self._life: str = self._db.execute("SELECT value FROM meta WHERE name = 'life'").fetchone()[0]
-        except (sqlite3.Error, OSError) as error:
-            raise _explain(error, path) from error
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))
+            meta = dict(self._db.execute("SELECT name, value FROM meta"))
+            self._life, self._life_ms = meta["life"], int(meta["life_ms"])
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         self._db.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Any:
+        life = self._life, self._life_ms
         self._db.execute("BEGIN")
         try:
             yield
             self._write_heads()
             self._db.execute("COMMIT")
         except BaseException:
+            self._life, self._life_ms = life
             self._streams.clear()
             self._changed.clear()
             if self._db.in_transaction:
@@ -217,7 +228,7 @@ class _Store:
             (stream.id, stream.head, now_ms, message.is_text, *who, message.data),
         )
         if key is not None:
-            until_ms = now_ms + int(key_ttl_s * 1000)
+            until_ms = now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000)
             self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (stream.id, key, stream.head, until_ms))
         publication = Publication(
             channel, stream.epoch, stream.head, message.data, message.is_text, publisher, now_ms, message.origin
@@ -237,24 +248,30 @@ class _Store:
 
     def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[None, None]:
         now_ms = int(self._clock() * 1000)
+        self._renew_life(now_ms)
         self._db.execute("DELETE FROM keys WHERE until_ms <= ?", (now_ms,))
         rows = self._db.execute(
             "SELECT id, channel, epoch, head, used_ms FROM streams WHERE id > ? ORDER BY id LIMIT ?",
             (self._swept, _SWEPT_AT_ONCE),
         ).fetchall()
         self._swept = rows[-1][0] if len(rows) == _SWEPT_AT_ONCE else 0
-        forgotten = False
         for id, channel, epoch, head, used_ms in rows:
             stream = self._streams.get(channel) or _Stream(id, epoch, head)
             oldest = self._trimmed(stream, retention(channel))
-            if oldest > stream.head and used_ms < now_ms - _FORGET_AFTER_MS and channel not in self._changed:
+            unused = oldest > stream.head and used_ms < now_ms - _FORGET_AFTER_MS and channel not in self._changed
+            # One that comes back must not count again in an epoch it had: it is kept until the life it was born in is over.
+            if unused and epoch != epoch_of(self._life, channel):
+                self._db.execute("DELETE FROM keys WHERE stream = ?", (id,))
                 self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
                 self._streams.pop(channel, None)
-                forgotten = True
-        if forgotten:  # a channel that comes back must not count again in an epoch it had
-            self._life = secrets.token_hex(8)
-            self._db.execute("UPDATE meta SET value = ? WHERE name = 'life'", (self._life,))
         return None, None
+
+    def _renew_life(self, now_ms: int) -> None:
+        """Rarely, because the epochs that streams without publications will have change with it."""
+        if self._life_ms < now_ms - _FORGET_AFTER_MS:
+            self._life, self._life_ms = secrets.token_hex(8), now_ms
+            meta = [("life", self._life), ("life_ms", str(now_ms))]
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
 
     def _read(self, channel: Channel, stream: _Stream, after: int, limit: int, max_bytes: int) -> list[Publication]:
         publications: list[Publication] = []
@@ -275,8 +292,9 @@ class _Store:
 
     def _trimmed(self, stream: _Stream, keep: Retention) -> int:
         """Delete what is past its retention; the oldest offset that is left, head + 1 where nothing is."""
-        self._db.execute("DELETE FROM publications WHERE stream = ? AND offset <= ?", (stream.id, stream.head - keep.history_size))
-        since_ms = int((self._clock() - keep.history_ttl_s) * 1000)
+        last_gone = max(0, stream.head - keep.history_size)
+        self._db.execute("DELETE FROM publications WHERE stream = ? AND offset <= ?", (stream.id, last_gone))
+        since_ms = int(max(0, self._clock() - keep.history_ttl_s) * 1000)
         query = "SELECT offset, time_ms FROM publications WHERE stream = ? AND time_ms >= ? ORDER BY offset LIMIT 1"
         oldest = self._db.execute(query, (stream.id, 0)).fetchone()
         if oldest is None or oldest[1] >= since_ms:
@@ -290,12 +308,14 @@ class _Store:
         stream = self._streams.get(channel)
         if stream is None:
             row = self._db.execute("SELECT id, epoch, head FROM streams WHERE channel = ?", (channel,)).fetchone()
-            if row is None:
-                return None
-            if len(self._streams) >= _CACHED_STREAMS:
-                self._write_heads()
-                self._streams.clear()
-            stream = self._streams[channel] = _Stream(*row)
+            stream = row and self._cached(channel, _Stream(*row))
+        return stream
+
+    def _cached(self, channel: Channel, stream: _Stream) -> _Stream:
+        if len(self._streams) >= _CACHED_STREAMS:
+            self._write_heads()
+            self._streams.clear()
+        self._streams[channel] = stream
         return stream
 
     def _create(self, channel: Channel, now_ms: int) -> _Stream:
@@ -304,8 +324,7 @@ class _Store:
             "INSERT INTO streams (channel, epoch, head, used_ms) VALUES (?, ?, 0, ?)", (channel, epoch, now_ms)
         )
         assert cursor.lastrowid is not None
-        stream = self._streams[channel] = _Stream(cursor.lastrowid, epoch, 0)
-        return stream
+        return self._cached(channel, _Stream(cursor.lastrowid, epoch, 0))
 
     def _write_heads(self) -> None:
         """Once a group: note the heads of the streams it changed, and trim them by size."""
@@ -326,27 +345,46 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
                 raise EngineCorrupt(f"{path} is not a SQLite database; it was left as it is: name another file")
-    db = sqlite3.connect(path, timeout=2, isolation_level=None)
+    wal = path.with_name(f"{path.name}-wal")
+    check = size <= _CHECK_UP_TO_BYTES
+    if size and wal.exists() and wal.stat().st_size:
+        # A connection that may write moves what a killed process left in the WAL into the file when it is closed.
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_S, uri=True)) as reader:
+            _is_ours(reader, path, check=check)
+        check = False
+    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
-        if not ours and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise EngineCorrupt(f"{path} is another program's database; it was left as it is: name another file")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if ours and version != _SCHEMA_VERSION:
-            raise EngineCorrupt(f"{path} has schema {version}, this Heartwire knows {_SCHEMA_VERSION}; it was left as it is")
-        if ours and size <= _CHECK_UP_TO_BYTES and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check failed")
+        ours = _is_ours(db, path, check=check)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {synchronous}")
         db.execute("BEGIN IMMEDIATE")  # takes the lock now, so that a second process fails here
         if not ours:
             _create_schema(db)
         db.execute("COMMIT")
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # the reader's; whoever has the lock needs none
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _is_ours(db: sqlite3.Connection, path: Path, *, check: bool) -> bool:
+    """True for a sound store of ours, False for an empty file. Raises for anything else."""
+    id = db.execute("PRAGMA application_id").fetchone()[0]
+    if id != _APPLICATION_ID:
+        if id or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise EngineCorrupt(f"{path} is another program's database; it was left as it is: name another file")
+        return False
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != _SCHEMA_VERSION:
+        told = f"{path} has schema {version}, this Heartwire knows {_SCHEMA_VERSION}; it was left as it is"
+        raise EngineCorrupt(f"{told}: use the Heartwire that wrote it, or name another file")
+    if check and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check failed")
+    if db.execute("SELECT value FROM meta WHERE name = 'life'").fetchone() is None:
+        raise sqlite3.DatabaseError("its table meta is incomplete")
+    return True
 
 
 def _create_schema(db: sqlite3.Connection) -> None:
@@ -359,9 +397,17 @@ def _create_schema(db: sqlite3.Connection) -> None:
 
 def _explain(error: Exception, path: Path) -> EngineError:
     """A driver's error in our words."""
+    if isinstance(error, EngineError):
+        return error
     text = str(error)
+    damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    explained: EngineError
     if "locked" in text:
-        return EngineUnavailable(f"{path} is in use by another process: stop it, or name another file")
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        return EngineCorrupt(f"{path} is damaged ({text}); it was left as it is: restore a copy, or name another file")
-    return EngineUnavailable(f"{path}: {text}; nothing was stored")
+        explained = EngineUnavailable(f"{path} is in use by another process: stop it, or name another file")
+    elif damaged or "no such table" in text:
+        explained = EngineCorrupt(f"{path} is damaged ({text}); it was left as it is: restore a copy, or name another file")
+    else:
+        advice = "check the disk and the folder's permissions, or name another file"
+        explained = EngineUnavailable(f"{path}: {text}; nothing was stored: {advice}")
+    explained.__cause__ = error
+    return explained

@@ -1,5 +1,7 @@
 """The hub's addresses as an ASGI application: what a path means, and how errors and cross-origin answers look."""
 
+import asyncio
+import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
@@ -8,13 +10,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from heartwire.codes import CODES
-from heartwire.dialects.plain_json import error_json
 from heartwire.errors import EngineError, HeartwireError, Refused
 from heartwire.server import plain
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
 from heartwire.server.plain_websocket import serve_websocket
+from heartwire.server.responses import refusal
 from heartwire.server.routes import check_origin, segments, socket_channels
 from heartwire.server.web import asset
 from heartwire.transports.websocket import handshake_problem, truncated
@@ -70,13 +71,15 @@ class Application:
             cors = self._cross_origin(request)
             response = await self._answer(request, cors, send)
         except HeartwireError as error:
-            response = _refusal(error)
+            response = refusal(error)
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
-            response = _refusal(HeartwireError("internal server error: the server's log has the details"))
+            response = refusal(HeartwireError("internal server error: the server's log has the details"))
         if response is not None:  # else it was streamed
             response.headers.update(cors)
             response.headers.setdefault("cache-control", "no-store")
+            if _is_upgrade(request):  # whatever the client sends next, it is not meant as HTTP
+                response.headers["connection"] = "close"
             await response(request.scope, request.receive, send)
 
     async def _answer(self, request: Request, cors: dict[str, str], send: Send) -> Response | None:
@@ -134,7 +137,7 @@ class Application:
         try:
             self._cross_origin(connection)
         except Refused as error:
-            await _refuse_handshake(scope, send, error)
+            await _refuse_handshake(scope, receive, send, error)
             return
         try:
             names, is_multi = socket_channels(segments(scope), lambda: connection.query_params.getlist("channel"))
@@ -175,27 +178,18 @@ def _json(body: Any, status: int = 200) -> Response:
     return Response(json.dumps(body), status, media_type="application/json")
 
 
-def _refusal(error: HeartwireError) -> Response:
-    after_s = error.after_s if isinstance(error, Refused) else None
-    body = error_json(error.code.name, str(error), retry=error.retry, after_s=after_s)
-    response = Response(body, error.code.http_status, media_type="application/json")
-    if error.retry:
-        response.headers["retry-after"] = str(max(1, round(after_s or 1)))
-    if isinstance(error, Refused) and error.allow:
-        response.headers["allow"] = error.allow
-    if error.code is CODES["upgrade_required"]:
-        response.headers.update({"upgrade": "websocket", "sec-websocket-version": "13"})
-    if error.code is CODES["unauthorized"]:
-        response.headers["www-authenticate"] = "Bearer"
-    return response
-
-
-async def _refuse_handshake(scope: Scope, send: Send, error: Refused) -> None:
+async def _refuse_handshake(scope: Scope, receive: Receive, send: Send, error: Refused) -> None:
     """Answer a handshake with an HTTP error where the server can, else with its own 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))})
         return
-    response = _refusal(error)
+    response = refusal(error)
     start = {"type": "websocket.http.response.start", "status": response.status_code, "headers": response.raw_headers}
     await send(start)
     await send({"type": "websocket.http.response.body", "body": response.body})
+    # uvicorn takes an application that returns before the connection is gone for one that forgot to answer, and logs an error.
+    # It tells of the end twice: that the answer is complete, and that the connection is gone. Others tell it once.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            for _ in range(2):
+                await receive()

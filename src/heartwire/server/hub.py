@@ -136,6 +136,13 @@ class Hub:
 
         return native_protocol(HubDoor(self, prefix))
 
+    def http_class(self) -> type:
+        """The class for uvicorn's ``http=`` setting where `asgi` is the whole application: quicker polls and publishes."""
+        from heartwire.server.quick import QuickDoor  # uvicorn is imported only where it is used
+        from heartwire.transports.uvicorn_front import front_protocol
+
+        return front_protocol(QuickDoor(self))
+
     @contextlib.asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Start, and at the end drain and stop. Fits the ``lifespan=`` of Starlette and FastAPI.
@@ -166,7 +173,9 @@ class Hub:
             now = self.clock()
             bound = {"pong_timeout_s": options.pong_timeout_s, "now": now}
             self.liveness = Liveness(ping_interval_s=options.ping_interval_s, **bound)
-            self.stream_liveness = Liveness(ping_interval_s=max(options.sse_heartbeat_s, options.pong_timeout_s * 1.1), **bound)
+            # Streams are promised both: a heartbeat as often as they ask for, and a dead peer noticed in time.
+            stream_interval_s = min(options.sse_heartbeat_s, options.ping_interval_s)
+            self.stream_liveness = Liveness(ping_interval_s=max(stream_interval_s, options.pong_timeout_s * 1.1), **bound)
             self._tasks = [self.loop.create_task(work) for work in (self._tick(), self._keep_house())]
             self._starting.set_result(None)
         await asyncio.shield(self._starting)

@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl
 from starlette.requests import HTTPConnection
 
 from heartwire.dialects.plain import Follow
-from heartwire.dialects.plain_json import error_json
 from heartwire.errors import HeartwireError, Refused
 from heartwire.server.access import ANONYMOUS, Identity
 from heartwire.server.plain import admit, read_follow
 from heartwire.server.plain_formats import NATIVE, NATIVE_DEFLATED
 from heartwire.server.plain_socket import PlainSocket
+from heartwire.server.responses import refusal
 from heartwire.server.routes import check_origin, socket_channels, split_path
 from heartwire.transports.deflate import negotiate
 from heartwire.transports.websocket import choose_subprotocol
@@ -125,7 +125,5 @@ def _accept_and_close(socket: NativeSocket, error: HeartwireError) -> None:
 
 
 def _refusal(error: Refused) -> Refusal:
-    headers = [("content-type", "application/json"), ("cache-control", "no-store")]
-    if error.code.http_status == 426:
-        headers += [("upgrade", "websocket"), ("sec-websocket-version", "13")]
-    return error.code.http_status, headers, error_json(error.code.name, str(error), retry=False)
+    response = refusal(error)
+    return response.status_code, response.raw_headers, bytes(response.body)

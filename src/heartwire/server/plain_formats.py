@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from heartwire.dialects.plain import Follow, Vector
-from heartwire.dialects.plain_json import Body, joined_json, publication_json
+from heartwire.dialects.plain_json import joined_json, publication_json
 from heartwire.transports.deflate import deflated_frame
 from heartwire.transports.framing import frame
 from heartwire.transports.polling import PollFormat
@@ -17,12 +17,7 @@ from heartwire.transports.sse import SseEvent, SseFormat, sse_event
 from heartwire.transports.websocket import event
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["ASGI", "NATIVE", "NATIVE_DEFLATED", "POLL", "POLL_MULTI", "SocketFormats", "SseVectorFormat", "json_body", "sse_format"]
-
-
-def json_body(data: bytes) -> Body:
-    """JSON as a text message."""
-    return Body(True, data)
+__all__ = ["ASGI", "NATIVE", "NATIVE_DEFLATED", "POLL", "POLL_MULTI", "SocketFormats", "SseVectorFormat", "sse_format"]
 
 
 class SocketFormats:
@@ -33,15 +28,15 @@ class SocketFormats:
         gather: consecutive messages as one payload.
     """
 
-    def __init__(self, say: Callable[[Body], Any], gather: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, say: Callable[[bool, bytes], Any], gather: Callable[[list[Any]], Any]) -> None:
         self._say = say
         self._gather = gather
-        self.raw = _Format(lambda publication: say(Body(publication.is_text, publication.data)), gather, None)
-        self.json = _Format(lambda publication: say(json_body(publication_json(publication))), gather, self._told)
+        self.raw = _Format(lambda publication: say(publication.is_text, publication.data), gather, None)
+        self.json = _Format(lambda publication: say(True, publication_json(publication)), gather, self._told)
 
-    def say_one(self, body: Body) -> Any:
+    def say_one(self, is_text: bool, data: bytes) -> Any:
         """A payload of one message, which only one link gets."""
-        return self._gather([self._say(body)])
+        return self._gather([self._say(is_text, data)])
 
     def of(self, follow: Follow) -> "_Format | _VectorFormat":
         """The format that a request asks for."""
@@ -50,7 +45,7 @@ class SocketFormats:
         return self.json if follow.json else self.raw
 
     def _told(self, position: Position, recovered: bool) -> Any:
-        return self._say(json_body(joined_json(None, position, recovered=recovered)))
+        return self._say(True, joined_json(None, position, recovered=recovered))
 
 
 class _Format:
@@ -83,7 +78,7 @@ def _positioned(publication: Publication) -> tuple[Position, bytes]:
 class _VectorFormat:
     """`WireFormat` of one WebSocket that follows several channels: each message has the ``since`` that resumes after it."""
 
-    def __init__(self, vector: Vector, say: Callable[[Body], Any], gather: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, vector: Vector, say: Callable[[bool, bytes], Any], gather: Callable[[list[Any]], Any]) -> None:
         self.encode = _positioned
         self._vector = vector
         self._say = say
@@ -103,7 +98,7 @@ class _VectorFormat:
         return self._gather([] if recovered else [self._with_since(joined_json(channel, position, recovered=False))])
 
     def _with_since(self, data: bytes) -> Any:
-        return self._say(json_body(b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode())))
+        return self._say(True, b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode()))
 
 
 class SseVectorFormat:

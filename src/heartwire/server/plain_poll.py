@@ -116,10 +116,10 @@ class Polls:
             finally:
                 gone.cancel()
                 hub.unfollow(poll)
-        if poll.refusal is not None and not poll.news:
-            raise poll.refusal
         for channel, frames, position, recovered in poll.news:
             page.add(channel, frames, position, recovered=recovered)
+        if poll.refusal is not None and page.is_empty:
+            raise poll.refusal
 
     @contextlib.contextmanager
     def _only_one(self, follow: Follow, poll: Poll) -> Iterator[None]:

@@ -11,8 +11,8 @@ from heartwire.dialects.plain_json import Body, error_json, parse_command
 from heartwire.errors import EngineError, HeartwireError, LimitExceeded, Refused
 from heartwire.server.access import Identity, take
 from heartwire.server.plain import publisher_of
-from heartwire.server.plain_formats import SocketFormats, json_body
-from heartwire.types import Channel, Position
+from heartwire.server.plain_formats import SocketFormats
+from heartwire.types import Channel, Message, Position
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub, WatchedLink
@@ -39,6 +39,7 @@ class PlainSocket:
         "_channel",
         "_channels",
         "_formats",
+        "_freely",
         "_heartbeat",
         "_hub",
         "_identity",
@@ -64,6 +65,9 @@ class PlainSocket:
         link.member = hub.member(link.serial, identity)
         self._publisher = publisher_of(identity, link.member.client)
         self._bucket = hub.rates.bucket(hub.clock())
+        # Where nobody has to be asked and nothing to be counted, only how much is kept needs to be known.
+        is_free = not follow.is_multi and self._bucket is None and not hub.namespaces.asks(self._channel, "publish")
+        self._freely = hub.namespaces.retention(self._channel) if is_free else None
         self._in_flight: deque[asyncio.Future[Position]] | None = None
 
     def open(self, follow: Follow) -> None:
@@ -87,22 +91,29 @@ class PlainSocket:
 
         Returns what to wait for before the next message is given, where there is a need to wait.
         """
-        if is_text and data == self._heartbeat:
-            self._link.write(self._formats.say_one(Body(True, data)))
+        if self._heartbeat is not None and is_text and data == self._heartbeat:
+            self._link.write(self._formats.say_one(True, data))
             return None
         try:
-            limit = self._hub.options.max_message_bytes
-            if len(data) > limit:
-                raise LimitExceeded("message_too_large", "bytes of this message", len(data), limit, "max_message_bytes")
-            if self._bucket is not None:
-                take(self._bucket, self._hub.clock())
-            channel, body = self._addressed(Body(is_text, data))
-            if self._hub.namespaces.asks(channel, "publish"):
-                return self._publish_if_allowed(channel, body)
-            return self._publish(channel, body)
+            if self._freely is not None and len(data) <= self._hub.options.max_message_bytes:
+                message = Message(data, is_text, self._publisher, self._link.serial)
+                answer = self._hub.engine.append(self._channel, message, self._freely)
+                return None if isinstance(answer, Position) else self._pipeline(answer)
+            return self._receive(Body(is_text, data))
         except HeartwireError as error:
             self._refuse(error)
             return None
+
+    def _receive(self, body: Body) -> Awaitable[None] | None:
+        limit = self._hub.options.max_message_bytes
+        if len(body.data) > limit:
+            raise LimitExceeded("message_too_large", "bytes of this message", len(body.data), limit, "max_message_bytes")
+        if self._bucket is not None:
+            take(self._bucket, self._hub.clock())
+        channel, body = self._addressed(body)
+        if self._hub.namespaces.asks(channel, "publish"):
+            return self._publish_if_allowed(channel, body)
+        return self._publish(channel, body)
 
     def _addressed(self, body: Body) -> tuple[Channel, Body]:
         if self._channels is None:
@@ -146,8 +157,8 @@ class PlainSocket:
         code = error.code
         if self._is_json and code.name not in ("message_too_large", "invalid_utf8"):
             after_s = error.after_s if isinstance(error, Refused) else None
-            body = json_body(error_json(code.name, str(error), retry=code.retry, after_s=after_s))
-            self._link.write(self._formats.say_one(body))
+            body = error_json(code.name, str(error), retry=code.retry, after_s=after_s)
+            self._link.write(self._formats.say_one(True, body))
         else:
             self._link.close(code.close_code, str(error))
 

@@ -15,7 +15,6 @@ from heartwire.errors import ConfigError
 from heartwire.server.config import Settings
 from heartwire.server.hub import Hub
 from heartwire.server.logs import log_config
-from heartwire.transports.uvicorn_http import HeartwireHttpProtocol
 
 __all__ = ["hub_from", "is_loopback", "serve"]
 
@@ -53,7 +52,7 @@ def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
     """How uvicorn is set up; `docs/deploy.md` says the same for those who start it themselves."""
     return uvicorn.Config(
         hub.asgi(demo=settings.demo),
-        http=HeartwireHttpProtocol,
+        http=hub.http_class(),
         ws=hub.websocket_class(),
         ws_max_size=settings.max_message_bytes + 64 * 1024,  # so that our limit, which names itself, comes first
         ws_ping_interval=settings.ping_interval_s,

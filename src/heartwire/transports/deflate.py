@@ -13,7 +13,6 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.headers import build_extension, parse_extension
 
 from heartwire.transports.framing import frame, head
-from heartwire.transports.websocket import SocketMessage
 
 __all__ = ["deflated_frame", "extension", "negotiate"]
 
@@ -46,14 +45,13 @@ def extension() -> PerMessageDeflate:
     return PerMessageDeflate(True, True, 15, 15)
 
 
-def deflated_frame(message: SocketMessage) -> bytes:
+def deflated_frame(is_text: bool, data: bytes) -> bytes:
     """A message as one compressed frame (RFC 7692 7.2.1), where that makes it smaller."""
-    data = message.data
     if len(data) < _WORTH_BYTES:
-        return frame(message)
+        return frame(is_text, data)
     compressor = zlib.compressobj(wbits=-15)
     packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
     if len(packed) >= len(data):
-        return frame(message)
+        return frame(is_text, data)
     packed = packed[:-4]  # 7.2.1: the empty block at the end is not sent
-    return head((0x81 if message.is_text else 0x82) | 0x40, len(packed)) + packed
+    return head((0x81 if is_text else 0x82) | 0x40, len(packed)) + packed

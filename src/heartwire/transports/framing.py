@@ -3,13 +3,15 @@
 import struct
 from typing import Final
 
-from heartwire.transports.websocket import SocketMessage, truncated
+from heartwire.transports.websocket import truncated
 
 __all__ = ["PING", "close_frame", "frame", "head"]
 
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
 _CLOSE: Final = 0x88
+_TEXT_HEADS: Final = [bytes((_TEXT, size)) for size in range(126)]
+_BINARY_HEADS: Final = [bytes((_BINARY, size)) for size in range(126)]
 PING: Final = b"\x89\x00"
 """An empty ping; the answer is an empty pong."""
 
@@ -23,10 +25,12 @@ def head(first: int, length: int) -> bytes:
     return struct.pack("!BBQ", first, 127, length)
 
 
-def frame(message: SocketMessage) -> bytes:
+def frame(is_text: bool, data: bytes) -> bytes:
     """A message as one frame."""
-    data = message.data
-    return head(_TEXT if message.is_text else _BINARY, len(data)) + data
+    size = len(data)
+    if size < 126:
+        return (_TEXT_HEADS if is_text else _BINARY_HEADS)[size] + data
+    return head(_TEXT if is_text else _BINARY, size) + data
 
 
 def close_frame(code: int, reason: str) -> bytes:

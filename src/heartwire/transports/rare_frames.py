@@ -78,8 +78,14 @@ class RareFrames:
             self.output += b"".join(protocol.data_to_send())
             self.ended = protocol.state is not OPEN
             if isinstance(protocol.parser_exc, PayloadTooBig):
-                self._end(1009, f"a message is over the limit of {self._max_message_bytes} bytes (max_message_bytes)")
+                self._end(1009, self._too_large(protocol.parser_exc))
         return message
+
+    def _too_large(self, error: PayloadTooBig) -> str:
+        limit = f"over the limit of {self._max_message_bytes} (max_message_bytes)"
+        if error.size is None:  # known only once it is inflated, which is given up here
+            return f"bytes of this message: {limit}"
+        return f"bytes of this message: {error.size + (error.current_size or 0)} is {limit}"
 
     def _assemble(self, frame: Frame) -> tuple[bool, bytes] | None:
         if frame.opcode is not Opcode.CONT:

@@ -2,36 +2,24 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-__all__ = ["SocketMessage", "choose_subprotocol", "event", "event_bytes", "handshake_problem", "truncated"]
+__all__ = ["choose_subprotocol", "event", "event_bytes", "handshake_problem", "truncated"]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 4.1)."""
 
 
-class SocketMessage(Protocol):
-    """A message as a dialect gives it."""
-
-    @property
-    def is_text(self) -> bool:
-        """A text message; its bytes are UTF-8."""
-
-    @property
-    def data(self) -> bytes:
-        """The message's bytes."""
-
-
-def event(message: SocketMessage) -> dict[str, Any]:
+def event(is_text: bool, data: bytes) -> dict[str, Any]:
     """The ASGI event that sends a message."""
-    if message.is_text:
-        return {"type": "websocket.send", "text": message.data.decode()}
-    return {"type": "websocket.send", "bytes": message.data}
+    if is_text:
+        return {"type": "websocket.send", "text": data.decode()}
+    return {"type": "websocket.send", "bytes": data}
 
 
 def event_bytes(events: list[dict[str, Any]]) -> int:
     """About how many bytes these events are on the wire."""
-    return sum(len(event.get("bytes") or event["text"]) + 4 for event in events)
+    return sum(len(event["bytes"] if "bytes" in event else event["text"]) + 4 for event in events)
 
 
 def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:

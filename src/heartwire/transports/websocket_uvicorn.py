@@ -45,7 +45,7 @@ CLOSE_TIMEOUT_S: Final = 5
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 
-Refusal = tuple[int, list[tuple[str, str]], bytes]
+Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
 """An HTTP answer to a handshake: status, headers, body."""
 
 
@@ -79,6 +79,7 @@ class NativeSocket(asyncio.Protocol):
     """One connection: a `Link`, and `Watched` by the liveness wheel. Made by uvicorn."""
 
     __slots__ = (
+        "_abort",
         "_connections",
         "_key",
         "_left_over",
@@ -102,6 +103,7 @@ class NativeSocket(asyncio.Protocol):
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None) -> None:
         self._made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = (config, server_state, app_state)
         self._connections = server_state.connections
+        self._abort: asyncio.TimerHandle | None = None
         self._key: bytes | None = None
         self._session: Session | None = None
         self._rare: RareFrames | None = None
@@ -120,6 +122,12 @@ class NativeSocket(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.write: Callable[[bytes], None] = self.transport.write
 
+    @classmethod
+    def takes(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Whether `enter` would open this handshake, rather than refuse it or leave it to uvicorn."""
+        path = target.partition(b"?")[0].decode("latin-1")
+        return cls.door.claims(path) and handshake_problem(lambda name: _header(headers, name)) is None
+
     def upgrade(self, request: bytes) -> None:
         """Begin, given the request as uvicorn's HTTP protocol rebuilt it."""
         request_line, *lines = request[:-4].split(b"\r\n")
@@ -137,7 +145,7 @@ class NativeSocket(asyncio.Protocol):
             self._leave_to_uvicorn(request())
             return
         given = dict(headers)
-        problem = handshake_problem(lambda name: given.get(name.encode(), b"").decode("latin-1") or None)
+        problem = handshake_problem(lambda name: _header(given, name))
         self._key = given.get(b"sec-websocket-key", b"")
         self._connections.add(self)  # type: ignore[arg-type]
         if problem is not None:
@@ -179,9 +187,8 @@ class NativeSocket(asyncio.Protocol):
     def refuse(self, answer: Refusal) -> None:
         """Answer the handshake with an HTTP error."""
         status, headers, body = answer
-        lines = [f"HTTP/1.1 {status} Refused", *(f"{name}: {value}" for name, value in headers)]
-        lines += [f"content-length: {len(body)}", "connection: close", "", ""]
-        self.write("\r\n".join(lines).encode("latin-1") + body)
+        lines = [b"HTTP/1.1 %d Refused" % status, *(b"%b: %b" % header for header in headers), b"connection: close", b"", body]
+        self.write(b"\r\n".join(lines))
         self._shut()
         self.transport.close()
 
@@ -228,7 +235,11 @@ class NativeSocket(asyncio.Protocol):
         while size - at >= 2:
             first, length = data[at], data[at + 1] - 128
             if (first != 0x81 and first != 0x82) or not 0 <= length <= 126:
-                self._rare = RareFrames(self.door.max_message_bytes, (extension(),) if self.compressed else ())
+                if first == 0x8A and 0 <= length < 126 and size - at >= length + 6:
+                    at += length + 6  # a pong: that it came is all it says
+                    continue
+                if first != 0x88 or not self._answer_close(data[at:]):
+                    self._rare = RareFrames(self.door.max_message_bytes, (extension(),) if self.compressed else ())
                 return data[at:]
             start = at + 6
             if length == 126:
@@ -258,6 +269,18 @@ class NativeSocket(asyncio.Protocol):
                 return b""
         self._left_over = data[at:]
         return b""
+
+    def _answer_close(self, frame: bytes) -> bool:
+        """Answer an ordinary close, of which a reconnecting crowd sends many; False for any other."""
+        if len(frame) < 2 or not (frame[1] == 0x80 or 0x82 <= frame[1] < 0xFE) or len(frame) != frame[1] - 122:
+            return False
+        payload = apply_mask(frame[6:], frame[2:6])
+        code = int.from_bytes(payload[:2], "big") if payload else 1000
+        if not (code in (1000, 1001) or 3000 <= code < 5000) or not payload[2:].isascii():
+            return False
+        self.write(b"\x88%c%b" % (len(payload), payload))
+        self._end()
+        return True
 
     def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
         message, data = rare.feed(data)
@@ -322,9 +345,16 @@ class NativeSocket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """See `Link.close`."""
-        if not self.closed:
-            self.write(close_frame(code, reason))
-            self._end()
+        if self.closed:
+            return
+        self.write(close_frame(code, reason))
+        self._shut()
+        # Let the peer close: to close at once, with something of it unread, could cost it what was sent last.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS
+            self.transport.close()
+        self._abort_after(CLOSE_TIMEOUT_S)
 
     def give_up(self) -> None:
         """See `Watched.give_up`. Should the peer live after all, it is told why."""
@@ -341,15 +371,14 @@ class NativeSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         self._connections.discard(self)
+        if self._abort is not None:
+            self._abort.cancel()
         self._shut()
 
     def _end(self) -> None:
-        """All is said. Wait for the peer to close too: to close at once could cost it what was sent last (RFC 6455 7.1.1)."""
+        """Both have said that they close: the server closes TCP first (RFC 6455 7.1.1)."""
         self._shut()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:  # TLS
-            self.transport.close()
+        self.transport.close()
         self._abort_after(CLOSE_TIMEOUT_S)
 
     def _shut(self) -> None:
@@ -365,13 +394,16 @@ class NativeSocket(asyncio.Protocol):
             session.lost()
 
     def _abort_after(self, seconds: float) -> None:
-        transport = self.transport
-        asyncio.get_running_loop().call_later(seconds, transport.abort)
+        self._abort = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
 
 def native_protocol(door: Door) -> type[NativeSocket]:
     """The class for uvicorn's ``ws=`` setting that serves one door."""
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": ()})
+
+
+def _header(headers: dict[bytes, bytes], name: str) -> str | None:
+    return headers.get(name.encode(), b"").decode("latin-1") or None
 
 
 def _nowhere(payload: bytes) -> None:
