@@ -31,6 +31,8 @@ class State(Enum):
     LIVE = "live"  # takes what is published, as it is published
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # Enum's own is a Python function; the table below is asked four times per poll
+
 
 TRANSITIONS: Final[dict[tuple[State, str], State]] = {
     (State.JOINING, "located"): State.CATCHING_UP,

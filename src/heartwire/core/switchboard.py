@@ -31,6 +31,7 @@ class Switchboard:
         read: called to have the engine read a topic after a start; answers later (or at once) by `read_done`.
         soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
         limits: bounds of the tails.
+        lingering: how many topics that nobody follows are kept until `sweep`, for those who come back: polls do, each time.
 
     Promises: every subscription is handed the publications after its start in order, each once, or is told that it
     cannot be (a payload of its format's ``joined``, or a close with ``insufficient_state``).
@@ -42,12 +43,16 @@ class Switchboard:
         read: Callable[[Topic, Start], None],
         soon: Callable[[Callable[[], None]], object],
         limits: TailLimits | None = None,
+        lingering: int = 0,
     ) -> None:
         self.topics: dict[Channel, Topic] = {}
         self._read = read
         self._soon = soon
         self._limits = limits or TailLimits()
         self._dirty: list[Topic] = []
+        self._lingering = lingering
+        self._idle: dict[Topic, None] = {}
+        self._idle_before: dict[Topic, None] = {}
 
     # -- links --------------------------------------------------------------------------------------------------------
 
@@ -56,8 +61,11 @@ class Switchboard:
         topic = self.topics.get(channel)
         if topic is None:
             topic = self.topics[channel] = Topic(channel, self._limits, self._mark_dirty)
+        elif not topic.followers:
+            self._idle.pop(topic, None)
+            self._idle_before.pop(topic, None)
         subscription = Subscription(topic, link, format, echo=echo)
-        topic.followers.add(subscription)
+        topic.followers[subscription] = None
         self._locate(subscription, start)
         return subscription
 
@@ -68,8 +76,16 @@ class Switchboard:
         topic = subscription.topic
         topic.drop(subscription)
         if not topic.followers and self.topics.get(topic.channel) is topic:
-            topic.discard()
-            del self.topics[topic.channel]
+            if topic.epoch and len(self._idle) < self._lingering:
+                self._idle[topic] = None
+            else:
+                self._discard(topic)
+
+    def sweep(self) -> None:
+        """Drop the topics that nobody has followed since the last call."""
+        for topic in self._idle_before:
+            self._discard(topic)
+        self._idle_before, self._idle = self._idle, {}
 
     def pause(self, subscription: Subscription) -> None:
         """The subscription's link is full. Without effect once closed."""
@@ -132,6 +148,10 @@ class Switchboard:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    def _discard(self, topic: Topic) -> None:
+        topic.discard()
+        del self.topics[topic.channel]
+
     def _mark_dirty(self, topic: Topic) -> None:
         if not self._dirty:
             self._soon(self.flush)
@@ -172,6 +192,8 @@ class Switchboard:
         while subscription.state is State.CATCHING_UP:
             if subscription.link.paused:
                 topic.fill(subscription)
+            elif subscription.offset == topic.flushed and subscription.epoch == topic.epoch:
+                topic.put_in(subscription)
             elif subscription.epoch == topic.epoch and subscription.offset > topic.flushed:
                 if subscription.offset > topic.head:
                     topic.ahead.add(subscription)
@@ -180,8 +202,6 @@ class Switchboard:
             elif not topic.covers(Position(subscription.epoch, subscription.offset)):
                 self._ask(subscription, Position(subscription.epoch, subscription.offset))
                 return
-            elif subscription.offset == topic.flushed:
-                topic.put_in(subscription)
             else:
                 topic.hand_over(subscription, topic.after(subscription.offset))
 

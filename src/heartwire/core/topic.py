@@ -58,7 +58,7 @@ class Topic:
         self.epoch = ""  # "" until the engine has said where the stream stands
         self.head = 0
         self.flushed = 0
-        self.followers: set[Subscription] = set()
+        self.followers: dict[Subscription, None] = {}  # a set in order, and a third of its size
         self.ahead: set[Subscription] = set()  # have seen more of the stream than its notifications have told us
         # Engine reads under way, by where they start: the epoch known when they were asked for, and who waits.
         self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
@@ -216,7 +216,7 @@ class Topic:
         if subscription.state is State.LIVE:
             self._take_out(subscription)
         subscription.on("left")
-        self.followers.discard(subscription)
+        self.followers.pop(subscription, None)
         self.ahead.discard(subscription)
 
     def _take_out(self, subscription: Subscription) -> None:

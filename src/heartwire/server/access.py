@@ -71,10 +71,12 @@ class Namespaces:
         self._allow_unknown = options.allow_unknown_namespaces
         self._permissions: dict[str, Permission] = {}
         self._default = self._options.get("", NamespaceOptions())
+        self._retentions = {"": self._default.retention()} | {name: given.retention() for name, given in self._options.items()}
 
     def configure(self, name: str, options: NamespaceOptions, permission: Permission | None) -> None:
         """Set a namespace's options and its permission function."""
         self._options[name] = options
+        self._retentions[name] = options.retention()
         if name == "":
             self._default = options
         if permission is not None:
@@ -94,7 +96,7 @@ class Namespaces:
 
     def retention(self, channel: Channel) -> Retention:
         """How much of a channel is kept; the default's where its namespace is not configured any more."""
-        return self._options.get(namespace_of(channel), self._default).retention
+        return self._retentions.get(namespace_of(channel)) or self._retentions[""]
 
     def asks(self, channel: Channel, action: Action) -> bool:
         """Whether `authorize` has anything to say: else it allows the action at once. Raises `UnknownChannel`."""

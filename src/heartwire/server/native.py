@@ -35,6 +35,7 @@ class HubDoor:
         self.max_message_bytes = hub.options.max_message_bytes
         self._hub = hub
         self._prefix = prefix.rstrip("/")
+        self._stopped_with: set[Any] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def claims(self, path: str) -> bool:
@@ -47,6 +48,16 @@ class HubDoor:
     def bad_handshake(self, name: str, message: str) -> Refusal:
         """See `Door.bad_handshake`."""
         return _refusal(Refused(name, message))
+
+    def stop_with(self, connections: set[Any]) -> None:
+        """See `Door.stop_with`: one entry for all of our connections, each of which would cost more than it says."""
+        connections.add(self)
+        self._stopped_with = connections
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping."""
+        self._stopped_with.discard(self)
+        self._hub.drain()
 
     def enter(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
         """See `Door.enter`: at once, where nobody has to be asked."""

@@ -32,7 +32,6 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     publish: bool = True
     subprotocols: tuple[str, ...] = ()
 
-    @property
     def retention(self) -> Retention:
         """How much of a stream the engine keeps."""
         return Retention(self.history_size, self.history_ttl_s)

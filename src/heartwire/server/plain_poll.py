@@ -104,7 +104,7 @@ class Polls:
         gone = asyncio.ensure_future(_disconnected(request))
         gone.add_done_callback(lambda _: poll.answered.set())
         with self._only_one(follow, poll):
-            hub.links.add(poll)
+            hub.links[poll] = None
             try:
                 for channel in follow.channels:
                     format = POLL_MULTI if follow.is_multi else POLL

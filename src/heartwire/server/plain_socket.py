@@ -73,13 +73,15 @@ class PlainSocket:
     def open(self, follow: Follow) -> None:
         """The handshake is answered: follow the channels."""
         hub, link = self._hub, self._link
-        hub.links.add(link)
+        hub.links[link] = None
         hub.liveness.watch(link, spread=random.uniform(0.5, 1))
         format = self._formats.of(follow)
         for channel in follow.channels:
             if link.closed:  # a gap that it cannot be told of
                 return
             hub.follow(link, channel, format, follow.starts[channel], echo=follow.echo)
+        if self._channels is None and link.subscriptions:
+            self._channel = link.subscriptions[0].topic.channel  # the same name, but one string for all who follow it
 
     def lost(self) -> None:
         """The connection is gone. To be called once."""

@@ -19,7 +19,7 @@ from heartwire.server.plain_poll import PAGE_BYTES, PAGE_ITEMS
 from heartwire.server.responses import refusal
 from heartwire.server.routes import split_path
 from heartwire.transports.uvicorn_front import Facts, FrontProtocol
-from heartwire.types import Channel, Member, Position, Publication
+from heartwire.types import Channel, Member, Position, Publication, Start
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["QuickDoor"]
 
 _REMEMBERED_PATHS: Final = 10_000
+_REMEMBERED_QUERIES: Final = 1000
+_STORE_S: Final = 3600
+"""The engine answers in its own time."""
+
 _HEAD: Final = b"content-type: application/json\r\nvary: Origin, Accept\r\ncache-control: no-store\r\ncontent-length: "
 
 
@@ -36,6 +40,7 @@ class QuickDoor:
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
         self._channels: dict[bytes, Channel] = {}
+        self._queries: dict[bytes, tuple[Start, float]] = {}
 
     def take(self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
         """See `FrontDoor.take`."""
@@ -74,7 +79,7 @@ class QuickDoor:
             return False
         answer = hub.append(channel, Body(body_is_text(facts.content_type, data), data))
         if isinstance(answer, asyncio.Future):
-            front.waiting = _STORED
+            front.wait(_STORED, _STORE_S)
             answer.add_done_callback(partial(_published, front))
         else:
             front.answer(_ok(front, position_json(str(answer))))
@@ -84,20 +89,29 @@ class QuickDoor:
 
     def _poll(self, front: FrontProtocol, channel: Channel, query: bytes) -> bool:
         hub = self._hub
-        given = _parameters(query)
-        if given is None or hub.namespaces.asks(channel, "subscribe"):
+        parsed = self._queries.get(query) or self._parse(query)
+        if parsed is None or hub.namespaces.asks(channel, "subscribe"):
             return False
-        follow = parse_follow((channel,), given, max_channels=1, is_multi=False)
-        start = follow.starts[channel]
+        start, wait_s = parsed
         topic = hub.switchboard.topics.get(channel)
         if topic is not None and isinstance(start, Position) and start == topic.position:
-            return self._settle(front, channel, follow.wait_s, ReadResult(start, [], start, True))
+            return self._settle(front, channel, wait_s, ReadResult(start, [], start, True))
         answer = hub.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
         if isinstance(answer, ReadResult):
-            return self._settle(front, channel, follow.wait_s, answer)
-        front.waiting = _STORED
-        answer.add_done_callback(partial(self._read, front, channel, follow.wait_s))
+            return self._settle(front, channel, wait_s, answer)
+        front.wait(_STORED, _STORE_S)
+        answer.add_done_callback(partial(self._read, front, channel, wait_s))
         return True
+
+    def _parse(self, query: bytes) -> tuple[Start, float] | None:
+        given = _parameters(query)
+        if given is None:
+            return None
+        follow = parse_follow(("_",), given, max_channels=1, is_multi=False)
+        if len(self._queries) >= _REMEMBERED_QUERIES:
+            self._queries.clear()
+        parsed = self._queries[query] = next(iter(follow.starts.values())), follow.wait_s
+        return parsed
 
     def _read(self, front: FrontProtocol, channel: Channel, wait_s: float, answer: "asyncio.Future[ReadResult]") -> None:
         if front.waiting is None:
@@ -120,7 +134,7 @@ class QuickDoor:
 class _HeldPoll:
     """A `Link` that takes one payload, and answers with it."""
 
-    __slots__ = ("_front", "_hub", "_position", "_timer", "member", "paused", "serial", "subscriptions")
+    __slots__ = ("_front", "_hub", "_position", "member", "paused", "serial", "subscriptions")
 
     def __init__(self, hub: "Hub", front: FrontProtocol, channel: Channel, position: Position, wait_s: float) -> None:
         hub.connections.enter("")
@@ -131,10 +145,9 @@ class _HeldPoll:
         self.member: Member | None = None
         self.paused = False
         self.subscriptions: list[Subscription] = []
-        front.waiting = self
-        hub.links.add(self)
         # Jittered, so that polls that were answered together do not come back together.
-        self._timer = front.loop.call_later(wait_s * random.uniform(0.9, 1), self._time_out)
+        front.wait(self, wait_s * (1 - random.random() / 10))
+        hub.links[self] = None
         hub.follow(self, channel, _FORMAT, position)
         if self._front.waiting is not self:
             hub.unfollow(self)  # answered while it began to follow
@@ -147,19 +160,19 @@ class _HeldPoll:
 
     def close(self, code: int, reason: str) -> None:
         """See `Link.close`. There is nothing to report: its position still holds."""
-        self._time_out()
+        self.time_out()
 
     def gone(self) -> None:
         """See `Waiting.gone`."""
         self._end()
 
-    def _time_out(self) -> None:
+    def time_out(self) -> None:
+        """See `Waiting.time_out`."""
         if self._front.waiting is self:
             self._end()
             self._front.answer(_page(self._front, [], self._position, True))
 
     def _end(self) -> None:
-        self._timer.cancel()
         self._hub.connections.leave("")
         self._hub.unfollow(self)
 
@@ -186,6 +199,9 @@ class _Stored:
 
     def gone(self) -> None:
         """See `Waiting.gone`."""
+
+    def time_out(self) -> None:
+        """See `Waiting.time_out`."""
 
 
 _STORED: Final = _Stored()

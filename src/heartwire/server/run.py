@@ -21,6 +21,10 @@ __all__ = ["hub_from", "is_loopback", "serve"]
 _SEND_BUFFER_BYTES: Final = 256 * 1024
 """The kernel would let one connection that is not read from grow to 4 MiB; this covers 20 Mbit/s at 100 ms."""
 
+_UNSENT_BYTES: Final = 64 * 1024
+"""What the kernel holds for a peer that takes nothing. Measured with 5,000 of them: 95 KiB each instead of 512, which is more
+than all TCP sockets of a machine with 24 GiB may have, so that those who do read starved."""
+
 _SHUTDOWN_S: Final = 5
 
 
@@ -137,6 +141,7 @@ def _configure(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         for option, seconds in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
             listener.setsockopt(socket.IPPROTO_TCP, option, seconds)
 

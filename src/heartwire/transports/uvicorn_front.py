@@ -43,18 +43,21 @@ class Waiting(Protocol):
     def gone(self) -> None:
         """The client is gone: do not answer."""
 
+    def time_out(self) -> None:
+        """The time that `FrontProtocol.wait` was given is over."""
+
 
 class FrontDoor(Protocol):
     """What the server does with what the front recognises."""
 
     def take(self, front: "FrontProtocol", method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
-        """Answer by `FrontProtocol.answer`, now or later (having set ``waiting``), or return False to leave it to uvicorn."""
+        """Answer by `FrontProtocol.answer`, now or after `FrontProtocol.wait`, or return False to leave it to uvicorn."""
 
 
 class FrontProtocol(asyncio.Protocol):
     """One connection, until it turns out to be something else."""
 
-    __slots__ = ("_app_state", "_buffer", "_config", "_keep_alive", "_state", "loop", "transport", "waiting")
+    __slots__ = ("_app_state", "_buffer", "_config", "_deadline", "_state", "_timer", "loop", "transport", "waiting")
     door: FrontDoor
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None) -> None:
@@ -64,7 +67,8 @@ class FrontProtocol(asyncio.Protocol):
         self._state = server_state
         self._app_state = app_state
         self._buffer = b""
-        self._keep_alive: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
         self.waiting: Waiting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,14 +80,14 @@ class FrontProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         self._state.connections.discard(self)
-        self._stop_keep_alive()
+        if self._timer is not None:
+            self._timer.cancel()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.gone()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._stop_keep_alive()
         if self.waiting is not None:
             # The next request before the answer to this one: it waits, and so does what comes after it.
             self._buffer += data
@@ -91,18 +95,41 @@ class FrontProtocol(asyncio.Protocol):
         elif not self._recognise(data):
             self._leave_to_uvicorn(data)
 
+    def wait(self, waiting: Waiting, seconds: float) -> None:
+        """The request is answered later; `Waiting.time_out` is called after so many seconds."""
+        self.waiting = waiting
+        self._set_deadline(seconds)
+
     def answer(self, response: bytes) -> None:
         """Send a whole HTTP response; the next request may follow."""
         self.waiting = None
         if self.transport.is_closing():
             return
         self.transport.write(response)
+        self._set_deadline(_KEEP_ALIVE_S)
         if self._buffer:
             data, self._buffer = self._buffer, b""
             self.transport.resume_reading()
             self.loop.call_soon(self.data_received, data)
+
+    def _set_deadline(self, seconds: float) -> None:
+        """One timer per connection, which looks again when it wakes: most deadlines move on before they come."""
+        self._deadline = deadline = self.loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        left_s = self._deadline - self.loop.time()
+        if left_s > 0.002:  # timers are that exact
+            self._timer = self.loop.call_later(left_s, self._wake)
+        elif self.waiting is not None:
+            self.waiting.time_out()
         else:
-            self._keep_alive = self.loop.call_later(_KEEP_ALIVE_S, self.transport.close)
+            self.transport.close()
 
     def shutdown(self) -> None:
         """uvicorn is stopping."""
@@ -112,14 +139,16 @@ class FrontProtocol(asyncio.Protocol):
     @property
     def date(self) -> bytes:
         """The header lines that uvicorn puts on every answer; it renews them every second."""
-        return b"".join(b"%b: %b\r\n" % header for header in self._state.default_headers)
-
-    def _stop_keep_alive(self) -> None:
-        if self._keep_alive is not None:
-            self._keep_alive.cancel()
-            self._keep_alive = None
+        headers = self._state.default_headers
+        if headers is not _dated[0]:
+            _dated[:] = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+        lines: bytes = _dated[1]
+        return lines
 
     def _recognise(self, data: bytes) -> bool:
+        known = _requests.get(data)
+        if known is not None:
+            return self.door.take(self, b"GET", *known, b"")
         line_end = data.find(b"\r\n")
         head_end = data.find(b"\r\n\r\n", line_end)
         line = _REQUEST_LINE.fullmatch(data, 0, line_end) if head_end > 0 else None
@@ -130,7 +159,13 @@ class FrontProtocol(asyncio.Protocol):
         if facts is None:
             return line[1] == b"GET" and self._upgrade(line[2], block)
         body = data[head_end + 4 :]
-        return len(body) == facts.content_length and self.door.take(self, line[1], line[2], facts, body)
+        if len(body) != facts.content_length or not self.door.take(self, line[1], line[2], facts, body):
+            return False
+        if not body and line[1] == b"GET" and len(data) <= _MAX_BLOCK_BYTES and block in _remembered:
+            if len(_requests) >= _REMEMBERED:
+                _requests.clear()
+            _requests[data] = line[2], facts
+        return True
 
     def _upgrade(self, target: bytes, block: bytes) -> bool:
         """A WebSocket handshake in plain order goes straight to the native socket; a strange one to uvicorn's parser."""
@@ -166,6 +201,12 @@ _PLAIN_HANDSHAKE: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x
 """Header lines of RFC 9110 5.5, without folding."""
 
 _remembered: Final[dict[bytes, Facts | None]] = {}
+"""Header blocks."""
+
+_requests: Final[dict[bytes, tuple[bytes, Facts]]] = {}
+"""Whole requests without a body: of all who wait at one position, only the first is taken apart."""
+
+_dated: Final[list[Any]] = [None, b""]
 
 
 class _Reader:

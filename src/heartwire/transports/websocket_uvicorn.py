@@ -71,6 +71,9 @@ class Door(Protocol):
     def bad_handshake(self, name: str, message: str) -> Refusal:
         """How to answer one that breaks the RFC."""
 
+    def stop_with(self, connections: set[Any]) -> None:
+        """A connection begins; ``connections`` are those that uvicorn calls ``shutdown`` of when it stops."""
+
     def enter(self, socket: "NativeSocket", scope: dict[str, Any]) -> None:
         """A handshake that obeys the RFC, as an ASGI scope. Answer it, now or later, by ``accept`` or ``refuse``."""
 
@@ -80,7 +83,6 @@ class NativeSocket(asyncio.Protocol):
 
     __slots__ = (
         "_abort",
-        "_connections",
         "_key",
         "_left_over",
         "_made_by",
@@ -102,7 +104,6 @@ class NativeSocket(asyncio.Protocol):
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None) -> None:
         self._made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = (config, server_state, app_state)
-        self._connections = server_state.connections
         self._abort: asyncio.TimerHandle | None = None
         self._key: bytes | None = None
         self._session: Session | None = None
@@ -138,7 +139,7 @@ class NativeSocket(asyncio.Protocol):
     def enter(self, target: bytes, headers: list[tuple[bytes, bytes]], request: Callable[[], bytes]) -> None:
         """Begin, given the request's parts (names of headers in lower case), and how to put them together again."""
         assert self._made_by is not None
-        config, _, app_state = self._made_by
+        config, server_state, app_state = self._made_by
         raw_path, _, query = target.partition(b"?")
         path = raw_path.decode("latin-1")
         if not self.door.claims(path):
@@ -147,7 +148,7 @@ class NativeSocket(asyncio.Protocol):
         given = dict(headers)
         problem = handshake_problem(lambda name: _header(given, name))
         self._key = given.get(b"sec-websocket-key", b"")
-        self._connections.add(self)  # type: ignore[arg-type]
+        self.door.stop_with(server_state.connections)
         if problem is not None:
             self.refuse(self.door.bad_handshake(*problem))
             return
@@ -364,13 +365,8 @@ class NativeSocket(asyncio.Protocol):
             self.transport.close()
             self._abort_after(0.1)
 
-    def shutdown(self) -> None:
-        """uvicorn is stopping."""
-        self.close(1012, "shutdown: come back after a moment")
-
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._connections.discard(self)
         if self._abort is not None:
             self._abort.cancel()
         self._shut()
