@@ -89,6 +89,12 @@ class ConnectionClosed(HeartwireError):
         self.close_code, self.reason = close_code, reason
         super().__init__(f"connection closed with {close_code} {reason}".rstrip())
 
+    @property
+    def retry(self) -> bool:
+        """Whether to come back; see `heartwire.codes` for the ranges."""
+        code = self.close_code
+        return not (code in (1002, 1003, 1007, 1008, 1009, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000)
+
 
 class ClosedAbnormally(ConnectionClosed):
     """The connection broke without a close frame."""

@@ -1,6 +1,7 @@
 """`heartwire serve`."""
 
 import importlib
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from heartwire.errors import ConfigError
 from heartwire.server.config import Settings, load
 from heartwire.server.hub import Hub
+from heartwire.server.options import HubOptions
 from heartwire.server.run import hub_from
 from heartwire.server.run import serve as run
 
@@ -81,6 +83,12 @@ def serve(
         name: value for name, value in context.params.items() if name not in ("config", "target") and value not in (None, (), [])
     }
     settings = load(config, os.environ, flags)
+    if target:
+        clash = [name for name in flags if name == "engine" or name in HubOptions.__struct_fields__]
+        if clash:
+            raise ConfigError(
+                clash[0], flags[clash[0]], f"{target} says this itself: set it in the code, or serve without {target}"
+            )
     hub = _import_hub(target) if target else hub_from(settings)
     run(settings, hub, started=lambda url: _banner(url, settings, hub))
 
@@ -100,6 +108,9 @@ def _import_hub(target: str) -> Hub:
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
     """What to try first, on stderr, so that stdout stays free for whatever a supervisor reads."""
     engine = getattr(hub.engine, "path", None) or "memory (nothing is kept)"
+    if settings.log_format == "json":  # whoever reads these lines expects nothing else on stderr
+        logging.getLogger("heartwire").info("Heartwire is up at %s (streams in %s)", url, engine)
+        return
     strong = (lambda text: f"\x1b[1m{text}\x1b[0m") if sys.stderr.isatty() else str
     lines = [f"Heartwire is up at {strong(url)}   (streams in {engine}; Ctrl-C ends)", ""]
     if not url.startswith("unix:"):

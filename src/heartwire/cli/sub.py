@@ -27,7 +27,7 @@ def sub(
     seen = 0
     try:
         for received in follow(url, channel, transport=transport, since=since, note=_note):
-            if not received.recovered:
+            if received.kind == "gap":
                 _note(f"some messages are no longer kept: going on after {received.position}")
                 continue
             _show(received, positions)

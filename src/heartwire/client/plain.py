@@ -13,7 +13,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from heartwire.client.retry import Backoff
-from heartwire.errors import ClosedAbnormally, ConfigError, HeartwireError, ProtocolError, Refused
+from heartwire.errors import ClosedAbnormally, ConfigError, ConnectionClosed, HeartwireError, ProtocolError, Refused
 
 __all__ = ["Received", "Transport", "follow", "publish"]
 
@@ -25,12 +25,12 @@ _POLL_PAUSE_S: Final = 1.0
 
 
 class Received(NamedTuple):
-    """Something a reader got: a publication (``data`` as JSON carries it), or with ``recovered`` false word of a gap."""
+    """Something a reader got: a publication (``data`` as JSON carries it), word of a gap, or only where it now stands."""
 
     position: str
+    kind: Literal["publication", "gap", "position"] = "position"
     data: Any = None
     is_bytes: bool = False
-    recovered: bool = True
 
 
 def publish(base: str, channel: str, data: bytes, *, is_text: bool = True, idempotency_key: str | None = None) -> str:
@@ -53,24 +53,22 @@ def follow(
     """Follow a channel for ever, across reconnections, each publication once.
 
     ``note`` is told what happens to the connection. "auto" tries WebSocket, then SSE, then long polling.
-    Raises `Refused` for what a retry cannot mend.
+    Raises `Refused` or `ConnectionClosed` for what a retry cannot mend.
     """
     ladder = [_websocket, _sse, _longpoll] if transport == "auto" else [_TRANSPORTS[transport]]
     backoff = Backoff()
     rung = 0
     while True:
+        reason = "the server ended it"
         try:
             for received in ladder[rung](base, channel, since):
                 backoff.reset()
                 since = received.position
-                if received.data is not None or not received.recovered:
+                if received.kind != "position":
                     yield received
-            continue  # the server ended it in good order
-        except Refused as error:
-            if not error.retry:
+        except (Refused, ConnectionClosed, ProtocolError) as error:
+            if not error.retry and not isinstance(error, ProtocolError):
                 raise
-            reason = str(error)
-        except HeartwireError as error:
             reason = str(error)
         if backoff.failures and rung + 1 < len(ladder):
             rung += 1
@@ -81,6 +79,7 @@ def follow(
 
 
 def _websocket(base: str, channel: str, since: str | None) -> Iterator[Received]:
+    _connection(base, timeout_s=_TIMEOUT_S)  # checks the URL
     query = {"format": "json"} | ({"since": since} if since else {})
     url = f"{base.rstrip('/').replace('http', 'ws', 1)}/channels/{quote(channel, safe='')}?{urlencode(query)}"
     try:
@@ -91,8 +90,9 @@ def _websocket(base: str, channel: str, since: str | None) -> Iterator[Received]
                     raise _refused(message["error"])
                 yield _received(message)
     except SocketClosed as error:
-        received = error.rcvd
-        raise ClosedAbnormally(f"WebSocket closed: {received.code} {received.reason}" if received else "connection lost") from error
+        if error.rcvd is None:
+            raise ClosedAbnormally("connection lost") from error
+        raise ConnectionClosed(error.rcvd.code, error.rcvd.reason) from error
     except (OSError, WebSocketException) as error:
         raise ClosedAbnormally(f"WebSocket: {error}") from error
 
@@ -137,7 +137,7 @@ def _polls(base: str, channel: str, since: str | None, query: dict[str, str], pa
         given = (query | {"since": since}) if since else {}
         page = _request(base, "GET", _path(base, channel, given), None, {})
         if not page["recovered"]:
-            yield Received(page["position"], recovered=False)
+            yield Received(page["position"], "gap")
         for item in page["publications"]:
             yield _received(item)
         since = page["position"]
@@ -153,8 +153,8 @@ def _received(item: dict[str, Any]) -> Received:
     if "position" not in item:
         raise ProtocolError(f"no position in {str(item)[:100]}: is this a Heartwire channel?")
     if "data" not in item:
-        return Received(item["position"], recovered=item.get("recovered", True))
-    return Received(item["position"], item["data"], is_bytes=item.get("encoding") == "base64")
+        return Received(item["position"], "position" if item.get("recovered", True) else "gap")
+    return Received(item["position"], "publication", item["data"], is_bytes=item.get("encoding") == "base64")
 
 
 def _request(base: str, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:

@@ -63,6 +63,11 @@ class Vector:
     def __init__(self, starts: Mapping[Channel, Start]) -> None:
         self.positions: dict[Channel, Start] = {channel: starts[channel] for channel in sorted(starts)}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether every channel's position is known."""
+        return all(isinstance(position, Position) for position in self.positions.values())
+
     def __str__(self) -> str:
         return "~".join(_token(position) for position in self.positions.values())
 

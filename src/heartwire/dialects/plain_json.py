@@ -24,6 +24,7 @@ __all__ = [
     "parse_command",
     "position_json",
     "publication_json",
+    "since_json",
     "to_message",
 ]
 
@@ -70,6 +71,11 @@ def joined_json(channel: Channel | None, position: Position, *, recovered: bool)
 def position_json(position: str) -> bytes:
     """A heartbeat that shows where the reader should be."""
     return b'{"position":"%b"}' % position.encode()
+
+
+def since_json(since: str) -> bytes:
+    """What tells a reader of several channels where it starts."""
+    return b'{"since":"%b","recovered":true}' % since.encode()
 
 
 def page_json(publications: Iterable[bytes], position: str, *, recovered: bool) -> bytes:

@@ -1,6 +1,7 @@
 """Who is this, and may they do that: identities, namespaces, origins, connection and rate limits."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -40,6 +41,9 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
 
 ANONYMOUS: Final = Identity()
+
+_LOOPBACK: Final = re.compile(r"^(127\.0\.0\.1|\[::1\])(?=:|$)")
+"""Other names of this machine: a page that was opened by one of them may connect by another."""
 
 Authenticator = Callable[[HTTPConnection], Awaitable[Identity | str | None] | Identity | str | None]
 """Given the request: an identity, a user's name, or ``None`` for anonymous. Raises `heartwire.Unauthorized`."""
@@ -126,7 +130,8 @@ def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
         return True
     parts = urlsplit(origin)
     port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-    return bool(parts.netloc) and parts.netloc.lower().removesuffix(port) == host.lower().removesuffix(port)
+    ours, theirs = (_LOOPBACK.sub("localhost", name.lower().removesuffix(port)) for name in (host, parts.netloc))
+    return bool(theirs) and ours == theirs
 
 
 class Connections:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
@@ -60,6 +60,8 @@ class Application:
         except EngineError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        except asyncio.CancelledError:  # a second Ctrl-C: the hub has stopped, and nobody waits to hear of it
+            return
         await send({"type": "lifespan.shutdown.complete"})
 
     # -- HTTP ---------------------------------------------------------------------------------------------------------
@@ -97,6 +99,8 @@ class Application:
                 return _json({"status": "draining"}, 503) if self.hub.draining else _json({"status": "ok"})
             case [""] if _is_upgrade(request):
                 raise _bad_handshake(request)
+            case [""] if self._demo and not request.url.path.endswith("/"):  # the page's own addresses are relative
+                return RedirectResponse(request.url.path + "/")
             case [name] if self._demo and request.method in ("GET", "HEAD") and (file := asset(name or "index.html")):
                 return FileResponse(file, headers={"cache-control": "no-cache"})
         raise Refused("not_found", f"nothing at {request.url.path[:200]!r}: channels are at /channels/NAME")

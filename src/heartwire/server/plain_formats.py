@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from heartwire.dialects.plain import Follow, Vector
-from heartwire.dialects.plain_json import joined_json, publication_json
+from heartwire.dialects.plain_json import joined_json, publication_json, since_json
 from heartwire.transports.deflate import deflated_frame
 from heartwire.transports.framing import frame
 from heartwire.transports.polling import PollFormat
@@ -83,6 +83,7 @@ class _VectorFormat:
         self._vector = vector
         self._say = say
         self._gather = gather
+        self._is_told = False
 
     def join(self, frames: list[tuple[Position, bytes]], channel: Channel, position: Position) -> Any:
         """See `WireFormat.join`."""
@@ -93,9 +94,13 @@ class _VectorFormat:
         return self._gather(told)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any:
-        """See `WireFormat.joined`."""
+        """See `WireFormat.joined`. Where all is well one message tells the positions, once they are all known."""
         self._vector.positions[channel] = position
-        return self._gather([] if recovered else [self._with_since(joined_json(channel, position, recovered=False))])
+        if not recovered:
+            return self._gather([self._with_since(joined_json(channel, position, recovered=False))])
+        told = [self._say(True, since_json(str(self._vector)))] if self._vector.is_known and not self._is_told else []
+        self._is_told |= bool(told)
+        return self._gather(told)
 
     def _with_since(self, data: bytes) -> Any:
         return self._say(True, b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode()))
@@ -124,8 +129,7 @@ class SseVectorFormat:
         self._vector.positions[channel] = position
         if not recovered:
             return sse_event(str(self._vector), SseEvent(b"gap", joined_json(channel, position, recovered=False)))
-        known = all(isinstance(position, Position) for position in self._vector.positions.values())
-        return sse_event(str(self._vector), None) if known else b""
+        return sse_event(str(self._vector), None) if self._vector.is_known else b""
 
 
 def _sse_raw(publication: Publication) -> SseEvent:

@@ -140,24 +140,20 @@ class Polls:
 
     @contextlib.contextmanager
     def _present(self, follow: Follow, identity: Identity) -> Iterator[None]:
-        """In presence while the poll is held; a client that has a name, until its next poll is overdue."""
-        hub = self._hub
-        channels = [channel for channel in follow.channels if hub.namespaces.of(channel).presence]
-        if follow.client is None and not follow.wait_s:
+        """A client that has a name is in presence while its poll is held, and until its next one is overdue."""
+        if follow.client is None:
             yield
             return
-        client = f"poll-{follow.client}" if follow.client else hub.client_id(hub.serial())
-        member = Member(client, identity.user, identity.info)
+        hub = self._hub
+        member = Member(f"poll-{follow.client}", identity.user, identity.info)
+        channels = [channel for channel in follow.channels if hub.namespaces.of(channel).presence]
         for channel in channels:
             hub.engine.lease(channel, member, follow.wait_s + hub.options.pong_timeout_s)
         try:
             yield
         finally:
             for channel in channels:
-                if follow.client is None:
-                    hub.engine.release(channel, client)
-                else:
-                    hub.engine.lease(channel, member, hub.lease_s)
+                hub.engine.lease(channel, member, hub.lease_s)
 
 
 async def _disconnected(request: Request) -> None:

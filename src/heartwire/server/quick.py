@@ -90,7 +90,7 @@ class QuickDoor:
     def _poll(self, front: FrontProtocol, channel: Channel, query: bytes) -> bool:
         hub = self._hub
         parsed = self._queries.get(query) or self._parse(query)
-        if parsed is None or hub.namespaces.asks(channel, "subscribe"):
+        if parsed is None or (parsed[1] and hub.options.max_connections_per_address) or hub.namespaces.asks(channel, "subscribe"):
             return False
         start, wait_s = parsed
         topic = hub.switchboard.topics.get(channel)

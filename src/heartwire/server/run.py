@@ -41,6 +41,10 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
         EngineError: the store cannot be opened.
     """
     _check_exposure(settings, hub)
+    for name in ("tls_cert", "tls_key"):
+        file = getattr(settings, name)
+        if file is not None and not os.access(file, os.R_OK):
+            raise ConfigError(name, file, "cannot be read")
     listener = _listen(settings)
     with contextlib.closing(listener):
         _runner(settings)(_serve(settings, hub, listener, started))
@@ -124,6 +128,7 @@ def _listen(settings: Settings) -> socket.socket:
                 os.unlink(settings.uds)
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(settings.uds)
+            os.chmod(settings.uds, 0o666)  # noqa: S103 - a proxy runs as somebody else; the folder says who may
         else:
             family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
             listener = socket.socket(family)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -162,7 +163,7 @@ class NativeSocket(asyncio.Protocol):
             "root_path": config.root_path,
             "query_string": query,
             "headers": headers,
-            "client": get_remote_addr(transport),
+            "client": _client(config.loaded_app, get_remote_addr(transport), given),
             "server": get_local_addr(transport),
             "state": app_state,
         }
@@ -396,6 +397,15 @@ class NativeSocket(asyncio.Protocol):
 def native_protocol(door: Door) -> type[NativeSocket]:
     """The class for uvicorn's ``ws=`` setting that serves one door."""
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": ()})
+
+
+def _client(app: Any, peer: tuple[str, int] | None, headers: dict[bytes, bytes]) -> tuple[str, int] | None:
+    """The client's address, told by a proxy where uvicorn is set up to believe it."""
+    forwarded = headers.get(b"x-forwarded-for")
+    if forwarded is None or not isinstance(app, ProxyHeadersMiddleware) or peer is None or peer[0] not in app.trusted_hosts:
+        return peer
+    host, port = app.trusted_hosts.get_trusted_client_address(forwarded.decode("latin-1"))
+    return (host, port) if host else peer
 
 
 def _header(headers: dict[bytes, bytes], name: str) -> str | None:
