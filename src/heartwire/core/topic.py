@@ -104,7 +104,7 @@ class Topic:
     def jump(self, publication: Publication) -> list[Subscription]:
         """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns what `restart` does."""
         live = self.restart(publication.position)
-        self._remember(publication)
+        self._remember([publication], len(publication.data))
         return live
 
     def restart(self, head: Position) -> list[Subscription]:
@@ -129,12 +129,12 @@ class Topic:
         pending = self._pending
         if not pending:
             return
+        size = self._pending_bytes
         self._pending, self._pending_bytes = [], 0
         # Before the writes: a link that a write fills up leaves with the position that includes it.
         self.flushed = self.head
         position = Position(self.epoch, self.head)
-        for publication in pending:
-            self._remember(publication)
+        self._remember(pending, size)
         encoded: dict[Any, list[Any]] = {}
         for format, group in tuple(self._groups.items()):
             payload = format.join(_encoded(pending, format, encoded), self.channel, position)
@@ -258,10 +258,9 @@ class Topic:
     def _first(self) -> int:
         return self._tail[0].offset if self._tail else self.flushed + 1
 
-    def _remember(self, publication: Publication) -> None:
+    def _remember(self, publications: list[Publication], size: int) -> None:
         limits = self._limits
-        size = len(publication.data)
-        self._tail.append(publication)
+        self._tail.extend(publications)
         self._tail_bytes += size
         limits.used_bytes += size
         if len(self._tail) > limits.topic_items or self._tail_bytes > limits.topic_bytes or limits.used_bytes > limits.node_bytes:

@@ -74,6 +74,7 @@ class Hub:
         self.namespaces = Namespaces(self.options)
         self.connections = Connections(self.options)
         self.rates = Rates(self.options)
+        self.uploads: set[asyncio.Timeout] = set()  # requests whose body has not all come; they end when we do
         self.authenticator: Authenticator | None = None
         self.draining = False
         self.switchboard = Switchboard(read=self._read, soon=self._soon, lingering=LINGERING_TOPICS)
@@ -198,6 +199,9 @@ class Hub:
         self.switchboard.flush()
         for link in tuple(self.links):
             link.close(1012, "shutdown: come back after a moment")
+        uploads, self.uploads = self.uploads, set()
+        for upload in uploads:
+            upload.reschedule(0)
 
     async def stop(self) -> None:
         """Drain, and close the engine once what was accepted is stored. Idempotent."""

@@ -1,10 +1,11 @@
 """What every address of the plain dialect begins with, and the two short ones: publish and presence."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from heartwire.dialects.plain import Follow, body_is_text, check_idempotency_key, parse_follow, to_channel
@@ -53,7 +54,7 @@ async def publish(hub: "Hub", request: Request, name: str) -> Response:
     identity = await identify(hub.authenticator, request)
     await hub.namespaces.authorize(identity, "publish", channel)
     hub.rates.check(address_of(request), hub.clock())
-    data = await _read_body(request, hub.options.max_message_bytes)
+    data = await _body(hub, request)
     body = Body(body_is_text(request.headers.get("content-type"), data), data)
     position = await settled(hub.append(channel, body, publisher_of(identity, ""), key=key))
     return Response(b'{"position":"%b"}' % str(position).encode(), media_type="application/json")
@@ -71,7 +72,11 @@ async def presence(hub: "Hub", request: Request, name: str) -> Response:
 def refuse_when_draining(hub: "Hub") -> None:
     """Raises `Refused` (``shutdown``) once the hub is on its way out."""
     if hub.draining:
-        raise Refused("shutdown", "the server is going away: come back after a moment")
+        raise _shutdown()
+
+
+def _shutdown() -> Refused:
+    return Refused("shutdown", "the server is going away: come back after a moment")
 
 
 def publisher_of(identity: Identity, client: str) -> Publisher | None:
@@ -93,6 +98,21 @@ def admitted(hub: "Hub", request: HTTPConnection) -> Iterator[None]:
         yield
     finally:
         hub.connections.leave(address)
+
+
+async def _body(hub: "Hub", request: Request) -> bytes:
+    """The request's body; a client that stops in the middle of it does not hold up our end."""
+    upload = asyncio.timeout(None)
+    try:
+        async with upload:
+            hub.uploads.add(upload)
+            return await _read_body(request, hub.options.max_message_bytes)
+    except TimeoutError:
+        raise _shutdown() from None
+    except ClientDisconnect:
+        raise Refused("bad_request", "the connection broke before the body was complete") from None
+    finally:
+        hub.uploads.discard(upload)
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

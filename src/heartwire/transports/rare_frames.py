@@ -17,12 +17,13 @@ from websockets.server import ServerProtocol
 
 from heartwire.transports.framing import close_frame
 
-__all__ = ["RareFrames", "frame_bytes"]
+__all__ = ["RareFrames", "frame_sizes", "header_problem"]
 
 _quiet: Final = logging.getLogger("heartwire.websockets")
 _quiet.setLevel(logging.CRITICAL)  # what ServerProtocol would log, its caller answers
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+_OPCODES: Final = frozenset(Opcode)
 
 
 class RareFrames:
@@ -52,12 +53,8 @@ class RareFrames:
         """
         data, self._head = self._head + data, b""
         while data and not self.ended and not self.done:
-            if not self._left:
-                length = frame_bytes(data, allow_compressed=bool(self._protocol.extensions))
-                if length is None:
-                    self._head = data
-                    return None, b""
-                self._left = length
+            if not self._left and not self._begin(data):
+                return None, b""
             piece, data = data[: self._left], data[self._left :]
             self._left -= len(piece)
             message = self._read(piece)
@@ -66,9 +63,32 @@ class RareFrames:
                 return message, data
         return None, b"" if self.ended else data
 
+    def _begin(self, data: bytes) -> bool:
+        """Look at a frame's header; False where it is not complete, or breaks the protocol."""
+        # Not left to ServerProtocol, which judges some of it when the payload is there, so that the frame's end would be unknown.
+        problem = header_problem(data, allow_compressed=bool(self._protocol.extensions)) if len(data) > 1 else None
+        if problem is not None:
+            self._end(1002, problem)
+            return False
+        sizes = frame_sizes(data)
+        if sizes is None:
+            self._head = data
+            return False
+        self._left = sum(sizes)
+        if data[0] & 8 and sizes[1] > 125:
+            self._end(1002, "a control frame has at most 125 bytes")
+            return False
+        if data[0] & 15 == Opcode.CLOSE:
+            # 5.4: control frames may come inside a fragmented message. ServerProtocol would call this one a protocol error.
+            self._protocol.current_size = None
+        return True
+
     def _read(self, piece: bytes) -> tuple[bool, bytes] | None:
         protocol = self._protocol
         protocol.receive_data(piece)
+        if isinstance(protocol.parser_exc, PayloadTooBig):
+            self._end(1009, self._too_large(protocol.parser_exc))
+            return None
         message = None
         for event in protocol.events_received():
             assert isinstance(event, Frame)
@@ -77,8 +97,6 @@ class RareFrames:
         if not self.ended:
             self.output += b"".join(protocol.data_to_send())
             self.ended = protocol.state is not OPEN
-            if isinstance(protocol.parser_exc, PayloadTooBig):
-                self._end(1009, self._too_large(protocol.parser_exc))
         return message
 
     def _too_large(self, error: PayloadTooBig) -> str:
@@ -104,28 +122,33 @@ class RareFrames:
         return self._is_text, data
 
     def _end(self, code: int, reason: str) -> None:
-        self.output = close_frame(code, reason)
+        self.output += close_frame(code, reason)
         self.ended = True
 
 
-def frame_bytes(data: bytes, *, allow_compressed: bool = False) -> int | None:
-    """The length of the frame that ``data`` begins with; None where its header is not complete.
+def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None:
+    """What the first two bytes of a frame break of RFC 6455 5.1, 5.2 and 5.5."""
+    first, second = data[0], data[1]
+    if first & (0x30 if allow_compressed else 0x70):
+        return "reserved bits must be 0"
+    if first & 15 not in _OPCODES:
+        return f"opcode {first & 15} is reserved"
+    if not second & 0x80:
+        return "a client's frames must be masked"
+    if first & 8 and not first & 0x80:
+        return "a control frame must not be fragmented"
+    return None
 
-    A header that breaks the protocol is as long as ``data``: there is no more to wait for.
-    """
+
+def frame_sizes(data: bytes) -> tuple[int, int] | None:
+    """The bytes of the header and of the payload of the masked frame that ``data`` begins with; None where they are not told yet."""
     size = len(data)
-    if data[0] & (0x30 if allow_compressed else 0x70) or data[0] & 0x0F not in (0, 1, 2, 8, 9, 10):
-        return size if size >= 2 else None
-    if size < 2:
+    length = data[1] & 127 if size > 1 else 0
+    if size < (10 if length == 127 else 4 if length == 126 else 2):
         return None
-    length = data[1] - 128
-    if length < 0:
-        return size
     if length < 126:
-        return 6 + length
+        return 6, length
     if length == 126:
-        return None if size < 4 else 8 + (data[2] << 8 | data[3])
-    if size < 10:
-        return None
+        return 8, data[2] << 8 | data[3]
     (length,) = struct.unpack_from("!Q", data, 2)
-    return 14 + int(length)
+    return 14, length
