@@ -100,12 +100,14 @@ def open_page() -> Iterator[Page]:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         message = "no Chromium here (Debian: apt-get install chromium)"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [browser, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
         try:
-            assert process.stderr is not None
             url = next(line.split()[-1] for line in process.stderr if "DevTools listening on" in line)
             with connect(url, max_size=None) as root:
                 root.send(json.dumps({"id": 1, "method": "Target.getTargets"}))

@@ -15,7 +15,7 @@ from heartwire.types import Channel, Position, Publication
 
 __all__ = ["CHUNK_BYTES", "TailLimits", "Topic"]
 
-CHUNK_BYTES: Final = 16 * 1024
+CHUNK_BYTES: Final = 8 * 1024
 """A reader that catches up gets about this much per write, so that a socket that turns out full holds no more than this."""
 
 
@@ -24,7 +24,7 @@ class TailLimits:
 
     __slots__ = ("node_bytes", "topic_bytes", "topic_items", "used_bytes")
 
-    def __init__(self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 32 * 1024 * 1024) -> None:
         self.topic_items = topic_items
         self.topic_bytes = topic_bytes
         self.node_bytes = node_bytes

@@ -164,6 +164,8 @@ def _is_upgrade(request: Request) -> bool:
 
 def _bad_handshake(request: Request) -> Refused:
     """A WebSocket handshake that the server did not take, and handed to us as HTTP."""
+    if request.method != "GET" or request.scope["http_version"] == "1.0":  # RFC 6455 4.2.1
+        return Refused("bad_request", "a WebSocket handshake is a GET request of HTTP/1.1")
     problem = handshake_problem(request.headers.get)
     return Refused(*(problem or ("bad_request", "this server was started without WebSocket support")))
 

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -71,6 +71,7 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         if variable.startswith(_PREFIX) and variable not in _OTHER_VARIABLES:
             name = _known(variable.removeprefix(_PREFIX).lower(), Settings, variable)
             merged[name] = _from_text(name, text)
+            convert({name: merged[name]}, Settings, variable, strict=False)
     merged |= {name: value for name, value in flags.items() if value is not None}
     return convert(merged, Settings, "configuration", strict=False)
 
@@ -92,7 +93,7 @@ def convert(options: Mapping[str, Any], kind: type[StructT], where: str, *, stri
         return msgspec.convert(options, kind, strict=strict)
     except msgspec.ValidationError as error:
         path, value = _place(str(error), options)
-        raise ConfigError(f"{where}: {path}", value, str(error).split(" - at ")[0]) from None
+        raise ConfigError(f"{where}: {path}", value, _fault(str(error), kind, path)) from None
 
 
 def _known(name: str, kind: type[msgspec.Struct], where: str) -> str:
@@ -102,6 +103,13 @@ def _known(name: str, kind: type[msgspec.Struct], where: str) -> str:
         fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
         raise ConfigError(where, name, f"no such option; {fix}")
     return name
+
+
+def _fault(text: str, kind: type[msgspec.Struct], name: str) -> str:
+    """What msgspec says is wrong, with the choices where there are some."""
+    choices = get_args(get_type_hints(kind).get(name))
+    is_choice = bool(choices) and all(isinstance(choice, str) for choice in choices)
+    return f"one of {', '.join(choices)}" if is_choice else text.split(" - at ")[0]
 
 
 def _place(text: str, options: Mapping[str, Any]) -> tuple[str, Any]:

@@ -112,7 +112,7 @@ class HubDoor:
         client = scope["client"]
         extensions = None
         if hub.options.compress and "sec-websocket-extensions" in given:
-            extensions = negotiate([given["sec-websocket-extensions"]])
+            extensions = negotiate(_values(scope, b"sec-websocket-extensions"))
         formats = NATIVE if extensions is None else NATIVE_DEFLATED
         session = PlainSocket(hub, socket, follow, identity, formats, client[0] if client else "")
         subprotocol = None
@@ -124,8 +124,12 @@ class HubDoor:
 
 
 def _offered(scope: dict[str, Any]) -> list[str]:
-    headers = [value.decode("latin-1") for name, value in scope["headers"] if name == b"sec-websocket-protocol"]
-    return [token.strip() for value in headers for token in value.split(",")]
+    return [token.strip() for value in _values(scope, b"sec-websocket-protocol") for token in value.split(",")]
+
+
+def _values(scope: dict[str, Any], wanted: bytes) -> list[str]:
+    """A header that may stand on several lines (RFC 9110 5.3)."""
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
 
 
 def _accept_and_close(socket: NativeSocket, error: HeartwireError) -> None:

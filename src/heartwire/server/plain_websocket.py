@@ -49,6 +49,8 @@ class _SocketLink(Outbox):
             if message["type"] == "websocket.disconnect":
                 return
             self.heard = True
+            if self.closed:
+                continue  # what came behind a message that ended the connection
             text = message.get("text")
             wait = socket.receive(False, message["bytes"]) if text is None else socket.receive(True, text.encode())
             if wait is not None:

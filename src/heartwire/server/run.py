@@ -131,7 +131,8 @@ def _listen(settings: Settings) -> socket.socket:
             os.chmod(settings.uds, 0o666)  # noqa: S103 - a proxy runs as somebody else; the folder says who may
         else:
             family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-            listener = socket.socket(family)
+            # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer can wait for 40 ms.
+            listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             _configure(listener)
             listener.bind(address)
         listener.listen(2048)

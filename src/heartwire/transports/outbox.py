@@ -10,7 +10,7 @@ from heartwire.types import Member
 
 __all__ = ["FULL_BYTES", "Outbox", "attend"]
 
-FULL_BYTES: Final = 16 * 1024
+FULL_BYTES: Final = 4 * 1024
 """An outbox that holds more than this is full: it takes what it is given, and asks for no more until it has drained."""
 
 

@@ -141,7 +141,7 @@ def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None
 
 
 def frame_sizes(data: bytes) -> tuple[int, int] | None:
-    """The bytes of the header and of the payload of the masked frame that ``data`` begins with; None where they are not told yet."""
+    """The bytes of header and payload of the masked frame that ``data`` begins with; None where they are not told yet."""
     size = len(data)
     length = data[1] & 127 if size > 1 else 0
     if size < (10 if length == 127 else 4 if length == 126 else 2):

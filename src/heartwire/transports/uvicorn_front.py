@@ -20,7 +20,9 @@ from heartwire.transports.websocket_uvicorn import NativeSocket
 
 __all__ = ["Facts", "FrontDoor", "FrontProtocol", "Waiting", "front_protocol"]
 
-_REQUEST_LINE: Final = re.compile(rb"(GET|POST) ([!-~]+) HTTP/1\.1")
+_REQUEST_LINE: Final = re.compile(rb"(GET|POST) (/[!\"$-~]*) HTTP/1\.1")
+"""In origin form (RFC 9112 3.2.1); a fragment is not part of it."""
+
 _REMEMBERED: Final = 512
 _MAX_BLOCK_BYTES: Final = 2048
 _KEEP_ALIVE_S: Final = 75
@@ -57,7 +59,19 @@ class FrontDoor(Protocol):
 class FrontProtocol(asyncio.Protocol):
     """One connection, until it turns out to be something else."""
 
-    __slots__ = ("_app_state", "_buffer", "_config", "_deadline", "_state", "_timer", "loop", "transport", "waiting")
+    __slots__ = (
+        "_app_state",
+        "_buffer",
+        "_config",
+        "_deadline",
+        "_is_full",
+        "_is_last",
+        "_state",
+        "_timer",
+        "loop",
+        "transport",
+        "waiting",
+    )
     door: FrontDoor
 
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None) -> None:
@@ -67,6 +81,7 @@ class FrontProtocol(asyncio.Protocol):
         self._state = server_state
         self._app_state = app_state
         self._buffer = b""
+        self._is_full = self._is_last = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self.waiting: Waiting | None = None
@@ -88,8 +103,8 @@ class FrontProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self.waiting is not None:
-            # The next request before the answer to this one: it waits, and so does what comes after it.
+        if self.waiting is not None or self._is_full or self._buffer:
+            # The next request before this one is answered, or the answer taken: it waits, and so does what comes after it.
             self._buffer += data
             self.transport.pause_reading()
         elif not self._recognise(data):
@@ -107,10 +122,26 @@ class FrontProtocol(asyncio.Protocol):
             return
         self.transport.write(response)
         self._set_deadline(_KEEP_ALIVE_S)
+        if self._is_last:
+            self.transport.close()
+        elif self._buffer:
+            self.loop.call_soon(self._next)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: it is not read from until it does."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        self._is_full = False
         if self._buffer:
+            self.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        if self.waiting is None and self._buffer and not self._is_full and not self.transport.is_closing():
             data, self._buffer = self._buffer, b""
             self.transport.resume_reading()
-            self.loop.call_soon(self.data_received, data)
+            self.data_received(data)
 
     def _set_deadline(self, seconds: float) -> None:
         """One timer per connection, which looks again when it wakes: most deadlines move on before they come."""
@@ -128,11 +159,14 @@ class FrontProtocol(asyncio.Protocol):
             self._timer = self.loop.call_later(left_s, self._wake)
         elif self.waiting is not None:
             self.waiting.time_out()
+        elif self._is_full:
+            self.transport.abort()
         else:
             self.transport.close()
 
     def shutdown(self) -> None:
         """uvicorn is stopping."""
+        self._is_last = True
         if self.waiting is None:
             self.transport.close()
 

@@ -10,8 +10,9 @@ from heartwire.transports.websocket_uvicorn import NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]
 
-_WRITE_BUFFER_BYTES: Final = 8 * 1024
-"""What a connection that is not read from may hold in this process. asyncio's default of 64 KiB is 320 MB for 5,000 of them."""
+_WRITE_BUFFER_BYTES: Final = 1
+"""Full as soon as the kernel takes no more: it holds enough itself. asyncio's 64 KiB would be 320 MB for 5,000 stuck peers.
+Not 0, from which TLS never resumes."""
 
 
 class HeartwireHttpProtocol(HttpToolsProtocol):
@@ -47,8 +48,9 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         return b"\r\n".join(lines)
 
     def _should_upgrade(self) -> bool:
-        """RFC 6455 4.2.2: a handshake of another version is answered 426, which only HTTP can."""
-        return super()._should_upgrade() and handshake_problem(self._header) is None
+        """RFC 6455 4.2.1: a handshake is a GET of HTTP/1.1; 4.2.2: one of another version is answered 426, which only HTTP can."""
+        is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() != "1.0"
+        return is_get and super()._should_upgrade() and handshake_problem(self._header) is None
 
     def _unsupported_upgrade_warning(self) -> None:
         pass  # the application has answered it

@@ -51,6 +51,8 @@ CLOSE_TIMEOUT_S: Final = 5
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 
+_NOT_GET: Final = ("bad_request", "a WebSocket handshake is a GET request")  # RFC 6455 4.2.1
+
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
 """An HTTP answer to a handshake: status, headers, body."""
 
@@ -89,6 +91,7 @@ class NativeSocket(asyncio.Protocol):
 
     __slots__ = (
         "_abort",
+        "_heir",
         "_key",
         "_left_over",
         "_made_by",
@@ -111,6 +114,7 @@ class NativeSocket(asyncio.Protocol):
     def __init__(self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object = None) -> None:
         self._made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = (config, server_state, app_state)
         self._abort: asyncio.TimerHandle | None = None
+        self._heir: asyncio.Protocol | None = None
         self._key: bytes | None = None
         self._session: Session | None = None
         self._rare: RareFrames | None = None
@@ -138,11 +142,13 @@ class NativeSocket(asyncio.Protocol):
     def upgrade(self, request: bytes) -> None:
         """Begin, given the request as uvicorn's HTTP protocol rebuilt it."""
         request_line, *lines = request[:-4].split(b"\r\n")
-        target = request_line.split(b" ")[1]
+        method, target, _ = request_line.split(b" ")
         headers = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
-        self.enter(target, headers, lambda: request)
+        self.enter(target, headers, lambda: request, is_get=method == b"GET")
 
-    def enter(self, target: bytes, headers: list[tuple[bytes, bytes]], request: Callable[[], bytes]) -> None:
+    def enter(
+        self, target: bytes, headers: list[tuple[bytes, bytes]], request: Callable[[], bytes], *, is_get: bool = True
+    ) -> None:
         """Begin, given the request's parts (names of headers in lower case), and how to put them together again."""
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
@@ -152,7 +158,7 @@ class NativeSocket(asyncio.Protocol):
             self._leave_to_uvicorn(request())
             return
         given = dict(headers)
-        problem = handshake_problem(lambda name: _header(given, name))
+        problem = handshake_problem(lambda name: _header(given, name)) if is_get else _NOT_GET
         self._key = given.get(b"sec-websocket-key", b"")
         self.door.stop_with(server_state.connections)
         if problem is not None:
@@ -188,8 +194,8 @@ class NativeSocket(asyncio.Protocol):
         self._session = session
         self._made_by = self._key = None
         self._waiting = False
-        if self._left_over:
-            self._resume_reading()
+        if self._left_over:  # once the session is open
+            asyncio.get_running_loop().call_soon(self._resume_reading)
 
     def refuse(self, answer: Refusal) -> None:
         """Answer the handshake with an HTTP error."""
@@ -206,6 +212,7 @@ class NativeSocket(asyncio.Protocol):
         other.connection_made(self.transport)
         other.data_received(request)
         self.closed = True
+        self._heir = other
         # uvicorn puts us on the transport when we return, so the other one has to come after that.
         asyncio.get_running_loop().call_soon(self.transport.set_protocol, other)
 
@@ -327,6 +334,8 @@ class NativeSocket(asyncio.Protocol):
         self._resume_reading()
 
     def _resume_reading(self) -> None:
+        if self.transport.is_closing():
+            return
         self.transport.resume_reading()
         data, self._left_over = self._left_over, b""
         self._read(data)
@@ -357,11 +366,15 @@ class NativeSocket(asyncio.Protocol):
         """See `Link.close`."""
         if self.closed:
             return
+        if self.transport.is_closing():  # it broke, and connection_lost comes next
+            self._shut()
+            return
         self.write(close_frame(code, reason))
         self._shut()
         # Let the peer close: to close at once, with something of it unread, could cost it what was sent last.
         if self.transport.can_write_eof():
             self.transport.write_eof()
+            self.transport.resume_reading()  # or that would not be noticed
         else:  # TLS
             self.transport.close()
         self._abort_after(CLOSE_TIMEOUT_S)
@@ -379,6 +392,8 @@ class NativeSocket(asyncio.Protocol):
         if self._abort is not None:
             self._abort.cancel()
         self._shut()
+        if self._heir is not None:  # lost before it was put in our place
+            self._heir.connection_lost(exc)
 
     def _end(self) -> None:
         """Both have said that they close: the server closes TCP first (RFC 6455 7.1.1)."""

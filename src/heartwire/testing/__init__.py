@@ -1,0 +1,22 @@
+"""Tools for testing, ours and yours: a clock moved by hand, real servers, half-open links, and the suites that engines and
+transports have to pass."""
+
+from heartwire.testing.clock import FakeClock
+from heartwire.testing.engines import CHECKS, Bench, Check, PromiseBroken, check_engine
+from heartwire.testing.network import black_hole
+from heartwire.testing.server import ServerProcess, run_server, serving
+from heartwire.testing.transports import check_transport
+
+__all__ = [
+    "CHECKS",
+    "Bench",
+    "Check",
+    "FakeClock",
+    "PromiseBroken",
+    "ServerProcess",
+    "black_hole",
+    "check_engine",
+    "check_transport",
+    "run_server",
+    "serving",
+]

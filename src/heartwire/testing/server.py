@@ -1,0 +1,218 @@
+"""Real servers for tests: `heartwire serve` as a process that can be killed, and uvicorn on the running event loop."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from heartwire.server.config import Settings
+from heartwire.server.hub import Hub
+from heartwire.server.run import uvicorn_config
+
+__all__ = ["COMMAND", "ServerProcess", "run_server", "serving"]
+
+COMMAND: Final = (sys.executable, "-c", "import sys; from heartwire.cli.main import main; sys.exit(main())")
+"""The `heartwire` command of this interpreter, wherever its script is."""
+
+_BANNER: Final = re.compile(r"Heartwire is up at (\S+)")
+_READY_S: Final = 20
+
+
+class ServerProcess:
+    """One `heartwire serve`, which keeps its port when it is started again. See `run_server`.
+
+    Attributes:
+        url: as the banner says it; "unix:PATH" on a Unix socket.
+    """
+
+    def __init__(self, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path) -> None:
+        self.url = ""
+        self.folder = folder
+        self._arguments = arguments
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")} | {
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self._lines: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    @property
+    def ws_url(self) -> str:
+        """``url`` for a WebSocket."""
+        return self.url.replace("http", "ws", 1)
+
+    @property
+    def port(self) -> int:
+        """The port that was taken."""
+        return urlsplit(self.url).port or 0
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the server wrote to stderr so far, over all its lives."""
+        return "".join(self._lines)
+
+    @property
+    def rss_bytes(self) -> int:
+        """The process's resident memory. Linux only."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert match is not None, status
+        return int(match[1]) * 1024
+
+    def start(self) -> None:
+        """Start it, and return once it takes connections. Raises ``RuntimeError`` with its log where it does not."""
+        port = () if "--uds" in self._arguments else ("--port", str(self.port))
+        ready = threading.Event()
+        self._process = subprocess.Popen(  # noqa: S603 - our own command
+            (*COMMAND, "serve", *self._arguments, *port),
+            env=self._environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
+        self._reader.start()
+        if not ready.wait(_READY_S) or self._process.poll() is not None:
+            self.kill()
+            raise RuntimeError(f"the server did not start:\n{self.log}")
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush. Idempotent."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: int = signal.SIGTERM, *, within_s: float = 10) -> int:
+        """Send a signal and wait for the end; the exit code. Killed where it does not end within ``within_s``."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        if self._reader is not None:
+            self._reader.join()
+        return code
+
+    def restart(self) -> None:
+        """Kill it and start it again, on the same port, with the same options."""
+        self.kill()
+        self.start()
+
+    def _read(self, process: "subprocess.Popen[str]", ready: threading.Event) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                self._lines.append(line)
+                banner = _BANNER.search(line)
+                if banner:
+                    self.url = banner[1]
+                    ready.set()
+        ready.set()  # it ended
+
+
+@contextlib.contextmanager
+def run_server(
+    *arguments: str, engine: str | None = "memory", environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Iterator[ServerProcess]:
+    """Run `heartwire serve` in a process of its own, on a free port, and kill it at the end.
+
+    Args:
+        arguments: more flags of `heartwire serve`, or ``MODULE:HUB``.
+        engine: None where the arguments or the hub say it.
+        environment: more variables; ``HEARTWIRE_*`` of this process are not handed on.
+        folder: where it runs; else a temporary one.
+    """
+    with contextlib.ExitStack() as stack:
+        place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heartwire-")))
+        flags = () if engine is None else ("--engine", engine)
+        server = ServerProcess((*flags, *arguments), environment or {}, place)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, *, hub: Hub | None = None, settings: Settings | None = None) -> AsyncIterator[str]:
+    """Serve a `Hub`, or any ASGI application, with uvicorn on the running event loop; gives the URL.
+
+    Args:
+        app: a hub is served as `heartwire serve` does it, an application as plain uvicorn does it.
+        hub: the hub in the application: it is drained before the server stops.
+        settings: what `heartwire serve` would be told; from the hub's options where it is not given.
+    """
+    if isinstance(app, Hub):
+        hub = app
+        config = uvicorn_config(settings or _settings(hub), hub)
+        _restore_logging()
+    else:
+        config = uvicorn.Config(app, ws="websockets-sansio", lifespan="on", log_config=None)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    server = _Server(config)
+    task = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        started = asyncio.ensure_future(server.ready.wait())
+        await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if task.done():
+            task.result()
+            raise RuntimeError("the server did not start; its log says why")
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        if hub is not None:
+            hub.drain()
+        server.should_exit = True
+        await asyncio.wait([task])
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is up, and leaves the program's signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+def _settings(hub: Hub) -> Settings:
+    return Settings(**{name: getattr(hub.options, name) for name in hub.options.__struct_fields__})
+
+
+def _restore_logging() -> None:
+    """Undo the handlers that a server process wants: a test's own capture must see the lines."""
+    for name in ("heartwire", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True

@@ -1,0 +1,386 @@
+"""The plain dialect over WebSocket (docs/plain.md) as a suite that any server can be put through: ours, or your mounting of it.
+
+Each check is something the page promises, told when it is broken. Every check uses channels of its own.
+"""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from heartwire.testing.engines import PromiseBroken, promise
+
+__all__ = ["TRANSPORT_CHECKS", "TransportCheck", "Wire", "check_transport", "text_that_is_not_utf8_closes"]
+
+ANSWER_S: Final = 10
+"""How long any answer may take; a server that does not answer at all is told so instead of waited for."""
+
+
+class Wire:
+    """A server, and a channel that nobody else uses.
+
+    Attributes:
+        limit: the server's ``max_message_bytes``.
+    """
+
+    def __init__(self, url: str, limit: int) -> None:
+        self.limit = limit
+        self.channel = f"check-{secrets.token_hex(6)}"
+        self._url = url.rstrip("/").replace("http", "ws", 1)
+
+    @contextlib.asynccontextmanager
+    async def connected(self, path: str | None = None, *, since: str = "", **options: str) -> AsyncIterator["Talk"]:
+        """A WebSocket to the channel, or to ``path``; ``options`` are the query's."""
+        query = options | ({"since": since} if since else {})
+        async with self.opened(f"/channels/{self.channel}" if path is None else path, query) as socket:
+            yield Talk(socket)
+
+    def opened(self, path: str, query: dict[str, str], **options: Any) -> connect:
+        """A WebSocket as `websockets` has it."""
+        url = f"{self._url}{path}{'&' if '?' in path else '?'}{urlencode(query)}"
+        # No bound on the client's queue: with messages left unread in a full one, `websockets` takes 10 s to close.
+        plain = {"proxy": None, "compression": None, "max_size": None, "max_queue": None, "ping_interval": None}
+        return connect(url, **plain | options)
+
+
+class Talk:
+    """One connection of a check."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def say(self, *messages: str | bytes) -> None:
+        """Send messages."""
+        for message in messages:
+            await self.socket.send(message)
+
+    async def hear(self, what: str, *expected: str | bytes) -> None:
+        """Get exactly these messages next. Raises `PromiseBroken`."""
+        for message in expected:
+            got = await self.next(what)
+            promise(got == message, f"{what}: got {got!r:.200}, expected {message!r:.200}")
+
+    async def next(self, what: str) -> str | bytes:
+        """The next message."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self.socket.recv()
+        except TimeoutError:
+            raise PromiseBroken(f"{what}: nothing came within {ANSWER_S} s") from None
+        except ConnectionClosed as error:
+            raise PromiseBroken(f"{what}: the connection ended ({error})") from None
+
+    async def told(self, what: str) -> Any:
+        """The next message, which is JSON in a text frame."""
+        got = await self.next(what)
+        promise(isinstance(got, str), f"{what}: JSON comes in text frames, got {got!r:.200}")
+        return json.loads(got)
+
+    async def closes(self, what: str, code: int, reason: str) -> None:
+        """Be closed next, for this reason. What still comes before is left aside."""
+        with contextlib.suppress(ConnectionClosed):
+            async with asyncio.timeout(ANSWER_S):
+                while True:
+                    await self.socket.recv()
+        got = (self.socket.close_code, self.socket.close_reason)
+        cut = reason.encode()[:123].decode(errors="ignore")
+        promise(got == (code, cut), f"{what}: closed with {got!r}, expected {(code, cut)!r}")
+
+
+TransportCheck = Callable[[Wire], Awaitable[None]]
+"""Raises `PromiseBroken`. Its name says what is promised."""
+
+
+async def check_transport(
+    url: str, *, max_message_bytes: int = 1024 * 1024, checks: Sequence[TransportCheck] | None = None
+) -> None:
+    """Put a running server's WebSocket through the plain dialect.
+
+    Args:
+        url: where the hub is, with its prefix where it is mounted: ``http://127.0.0.1:8000/realtime``.
+        max_message_bytes: what the hub was told.
+        checks: which checks; default: `TRANSPORT_CHECKS`.
+    Raises:
+        PromiseBroken: at the first promise that is not kept.
+    """
+    for check in TRANSPORT_CHECKS if checks is None else checks:
+        try:
+            async with asyncio.timeout(3 * ANSWER_S):
+                await check(Wire(url, max_message_bytes))
+        except TimeoutError:
+            raise PromiseBroken(f"{getattr(check, '__name__', check)}: no end within {3 * ANSWER_S} s") from None
+        except PromiseBroken as error:
+            error.add_note(f"in {getattr(check, '__name__', check)}")
+            raise
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+async def text_stays_text_and_bytes_stay_bytes(wire: Wire) -> None:
+    messages: list[str | bytes] = ["hello", b"hello", "", b"", "grüß 💬", b"\x00\xff", "x" * 125, "x" * 126, b"y" * 40_000]
+    async with wire.connected() as talk:
+        for message in messages:
+            await talk.say(message)
+            await talk.hear("a message comes back as it was sent", message)
+
+
+async def everybody_gets_everything_in_the_same_order(wire: Wire) -> None:
+    async with wire.connected() as one, wire.connected() as two, wire.connected() as three:
+        # A connection follows from the moment it was accepted; the first round makes sure of all three.
+        for number, talk in enumerate((one, two, three)):
+            await talk.say(f"ready {number}")
+        ready = [{await talk.next("everybody gets what anybody sends") for _ in range(3)} for talk in (one, two, three)]
+        promise(all(len(heard) == 3 for heard in ready), "everybody gets what anybody sends, once")
+        await asyncio.gather(*(talk.say(*(f"{name}{number}" for number in range(50))) for name, talk in (("a", one), ("b", two))))
+        heard = [[await talk.next("everybody gets everything") for _ in range(100)] for talk in (one, two, three)]
+        promise(heard[0] == heard[1] == heard[2], "everybody gets the messages in the same order")
+        for name in "ab":
+            mine = [message for message in heard[0] if str(message).startswith(name)]
+            promise(mine == [f"{name}{number}" for number in range(50)], "one sender's messages keep their order")
+
+
+async def messages_sent_without_waiting_keep_their_order(wire: Wire) -> None:
+    async with wire.connected() as talk:
+        messages = [f"m{number}" for number in range(2000)]
+        sending = asyncio.ensure_future(talk.say(*messages))
+        await talk.hear("messages sent in a row come in order, each once", *messages)
+        await sending
+
+
+async def fragments_make_one_message(wire: Wire) -> None:
+    async with wire.connected() as talk:
+        await talk.socket.send(["one ", "mess", "age"])
+        await talk.socket.send([b"\x00", b"\x01"])
+        await talk.hear("fragments make one message", "one message", b"\x00\x01")
+
+
+async def echo_0_leaves_out_what_one_sent(wire: Wire) -> None:
+    async with wire.connected(echo="0") as quiet, wire.connected() as other:
+        await quiet.say("mine")
+        await other.hear("others get what a connection with echo=0 sends", "mine")
+        await other.say("yours")
+        await quiet.hear("echo=0 leaves out one's own messages only", "yours")
+
+
+async def a_heartbeat_is_answered_to_its_sender_only(wire: Wire) -> None:
+    async with wire.connected(heartbeat="ping?") as beating, wire.connected() as other:
+        await beating.say("ping?", "news")
+        await beating.hear("a heartbeat is answered with itself", "ping?", "news")
+        await other.hear("a heartbeat is no message", "news")
+        await other.say("ping?")
+        await beating.hear("to others a heartbeat's text is a text", "ping?")
+        await other.hear("to others a heartbeat's text is a text", "ping?")
+        await beating.say(b"ping?")
+        await other.hear("bytes are no heartbeat", b"ping?")
+
+
+async def pings_are_answered(wire: Wire) -> None:
+    async with wire.connected() as talk:
+        async with asyncio.timeout(ANSWER_S):
+            await (await talk.socket.ping(b"are you there?"))
+
+
+# -- positions --------------------------------------------------------------------------------------------------------
+
+
+async def json_wraps_each_message_with_its_position(wire: Wire) -> None:
+    async with wire.connected(format="json") as talk:
+        first = await talk.told("the first frame tells the position")
+        promise(first == {"position": first.get("position"), "recovered": True}, f"the first frame, got {first!r:.200}")
+        epoch, _, offset = first["position"].partition(".")
+        sent: list[tuple[str | bytes, dict[str, Any]]] = [
+            ("text", {"data": "text"}),
+            ('{"a": [1, "x"]}', {"data": {"a": [1, "x"]}}),
+            ("{broken", {"data": "{broken"}),
+            ("42", {"data": 42}),
+            (b"\x00\xff", {"data": base64.b64encode(b"\x00\xff").decode(), "encoding": "base64"}),
+        ]
+        for number, (message, wrapped) in enumerate(sent, int(offset) + 1):
+            await talk.say(message)
+            got = await talk.told("format=json wraps each message")
+            expected = {"position": f"{epoch}.{number}", **wrapped}
+            promise(got == expected, f"format=json wraps each message: got {got!r:.200}, expected {expected!r:.200}")
+
+
+async def since_replays_first(wire: Wire) -> None:
+    positions = []
+    async with wire.connected(format="json") as talk:
+        await talk.told("the first frame tells the position")
+        for number in range(5):
+            await talk.say(f"m{number}")
+            positions.append((await talk.told("a message has its position"))["position"])
+    async with wire.connected(since="earliest") as talk:
+        await talk.hear("since=earliest replays what is kept", "m0", "m1", "m2", "m3", "m4")
+        await talk.say("live")
+        await talk.hear("after a replay comes what is live", "live")
+    async with wire.connected(since=positions[2]) as talk:
+        await talk.hear("since=POSITION replays what came after it", "m3", "m4", "live")
+    async with wire.connected(since=positions[2], format="json") as talk:
+        first = await talk.told("the first frame tells where a replay begins")
+        promise(first == {"position": positions[2], "recovered": True}, f"the first frame of a replay, got {first!r:.200}")
+        got = [(await talk.told("a replayed message has its position"))["position"] for _ in range(2)]
+        promise(got == positions[3:], f"a replay has the same positions: got {got}, expected {positions[3:]}")
+
+
+async def a_position_that_cannot_be_continued_is_told(wire: Wire) -> None:
+    async with wire.connected() as talk:
+        await talk.say("kept")
+        await talk.hear("a message comes back", "kept")
+    async with wire.connected(since="AAAAAAAA.7", format="json") as talk:
+        gap = await talk.told("a gap is told")
+        promise(gap.get("recovered") is False, f"a gap is told with recovered: false, got {gap!r:.200}")
+        message = await talk.told("after a gap comes what is kept")
+        promise(message.get("data") == "kept", f"after a gap comes what is kept, got {message!r:.200}")
+    async with wire.connected(since="AAAAAAAA.7") as talk:
+        await talk.closes("without JSON a gap closes", 3010, f"insufficient state: position is now {gap['position']}")
+
+
+async def publishing_across_a_reconnection_leaves_no_hole(wire: Wire) -> None:
+    async with wire.connected(echo="0") as sender:
+        since = "earliest"
+        offsets: list[int] = []
+        for round_ in range(5):
+            sending = asyncio.ensure_future(sender.say(*(f"{round_}.{number}x" for number in range(40))))
+            async with wire.connected(since=since, format="json") as reader:
+                for _ in range(30):
+                    told = await reader.told("a reader that resumes")
+                    since = told["position"]
+                    if "data" in told:
+                        offsets.append(int(since.rpartition(".")[2]))
+            await sending
+    expected = list(range(1, len(offsets) + 1))
+    promise(offsets == expected, f"a reader that resumes sees every offset once: got {offsets!r:.300}")
+
+
+async def a_reader_that_stops_gets_everything_when_it_goes_on(wire: Wire) -> None:
+    size = min(20_000, wire.limit)
+    messages = [f"{number:06d}".ljust(size, ".") for number in range(200)]
+    async with wire.connected(echo="0") as sender, wire.opened(f"/channels/{wire.channel}", {}, max_queue=1) as socket:
+        reader = Talk(socket)
+        await sender.say(*messages)
+        async with wire.connected(since="earliest") as witness:
+            await witness.hear("a reader that stops holds up nobody", *messages)
+        await reader.hear("a reader that stopped gets everything in order", *messages)
+
+
+# -- several channels -------------------------------------------------------------------------------------------------
+
+
+async def several_channels_share_a_connection(wire: Wire) -> None:
+    a, b = f"{wire.channel}-a", f"{wire.channel}-b"
+    path = f"/channels?channel={b}&channel={a}"
+    async with wire.connected(path) as talk:
+        first = await talk.told("the first frame tells the position of all")
+        promise(first == {"since": first.get("since"), "recovered": True}, f"the first frame of several, got {first!r:.200}")
+        promise(len(first["since"].split("~")) == 2, "the position of two channels has two parts")
+        sinces = [first["since"]]
+        commands: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            (a, {"data": "text"}, {"data": "text"}),
+            (b, {"data": {"n": 1}}, {"data": {"n": 1}}),
+            (a, {"data": "AP8=", "encoding": "base64"}, {"data": "AP8=", "encoding": "base64"}),
+        ]
+        for channel, command, wrapped in commands:
+            await talk.say(json.dumps({"channel": channel, **command}))
+            got = await talk.told("what is sent with a channel is published there")
+            expected = {"channel": channel, **wrapped, "position": got.get("position"), "since": got.get("since")}
+            promise(got == expected, f"a message names its channel: got {got!r:.200}, expected {expected!r:.200}")
+            sinces.append(got["since"])
+        for bad, code in (("nonsense", "bad_request"), (json.dumps({"channel": f"{a}-other", "data": 1}), "forbidden")):
+            await talk.say(bad)
+            error = (await talk.told("a bad command is answered")).get("error", {})
+            promise(error.get("code") == code, f"a bad command is answered with {code}, got {error!r:.200}")
+    for since, left in zip(sinces, (3, 2, 1, 0), strict=True):
+        async with wire.connected(path, since=since) as talk:
+            got_all = [await talk.told("a position of several channels resumes all") for _ in range(left + 1)]
+            count = sum("data" in item for item in got_all)
+            promise(count == left, f"a position of several channels resumes all: got {count} messages, expected {left}")
+    async with wire.connected(f"/channels/{a}", since="earliest") as talk:
+        await talk.hear("what was sent beside others is in its channel", "text", b"\x00\xff")
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+async def a_message_over_the_limit_closes(wire: Wire) -> None:
+    over = wire.limit + 1
+    reason = f"bytes of this message: {over} is over the limit of {wire.limit} (max_message_bytes)"
+    messages: tuple[str | bytes, ...] = ("x" * over, b"x" * over)
+    for format, message in itertools.product(("raw", "json"), messages):
+        async with wire.connected(format=format) as talk:
+            await talk.say(message)
+            await talk.closes("a message over the limit closes", 1009, reason)
+    async with wire.connected(echo="0") as talk, wire.connected() as other:
+        await talk.say(b"x" * wire.limit)
+        await other.hear("a message at the limit passes", b"x" * wire.limit)
+
+
+async def text_that_is_not_utf8_closes(wire: Wire) -> None:
+    async with wire.connected() as talk:
+        await talk.socket.send(b"ok \xff", text=True)
+        with contextlib.suppress(ConnectionClosed):
+            async with asyncio.timeout(ANSWER_S):
+                await talk.socket.recv()
+        promise(talk.socket.close_code == 1007, f"text that is not UTF-8 closes with 1007, got {talk.socket.close_code}")
+
+
+async def a_bad_request_is_closed_where_a_browser_can_read_it(wire: Wire) -> None:
+    long = "x" * 256
+    refusals: tuple[tuple[str, dict[str, str], int, str], ...] = (
+        ("/channels/a,b", {}, 3501, "channel 'a,b' holds ',': no commas and no control characters"),
+        (f"/channels/{long}", {}, 3501, f"channel '{'x' * 32}'… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"),
+        ("/channels", {}, 3501, "no channel named: /channels/NAME, or /channels?channel=A&channel=B"),
+        ("/channels/a", {"since": "yesterday"}, 3501, "since='yesterday': `earliest`, or a position as an answer gave it"),
+        ("/channels/a", {"format": "xml"}, 3501, "format='xml': one of raw, json"),
+        ("/channels/a/b/c", {}, 3508, "no WebSocket here: channels are at /channels/NAME"),
+    )
+    for path, query, code, reason in refusals:
+        async with wire.opened(path, query) as socket:
+            await Talk(socket).closes("a bad request is closed after the handshake", code, reason)
+
+
+async def the_first_subprotocol_is_chosen(wire: Wire) -> None:
+    async with wire.opened(f"/channels/{wire.channel}", {}, subprotocols=["chat", "superchat"]) as socket:
+        promise(socket.subprotocol == "chat", f"the first subprotocol offered is chosen, got {socket.subprotocol!r}")
+    async with wire.opened(f"/channels/{wire.channel}", {}) as socket:
+        promise(socket.subprotocol is None, f"no subprotocol is chosen where none is offered, got {socket.subprotocol!r}")
+
+
+async def a_close_is_answered(wire: Wire) -> None:
+    async with wire.connected() as talk:
+        await talk.say("last")
+        await talk.hear("a message comes back", "last")
+        async with asyncio.timeout(ANSWER_S):
+            await talk.socket.close(4321, "bye")
+        promise(talk.socket.close_code == 4321, f"a close is answered with its code, got {talk.socket.close_code}")
+
+
+TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
+    text_stays_text_and_bytes_stay_bytes,
+    everybody_gets_everything_in_the_same_order,
+    messages_sent_without_waiting_keep_their_order,
+    fragments_make_one_message,
+    echo_0_leaves_out_what_one_sent,
+    a_heartbeat_is_answered_to_its_sender_only,
+    pings_are_answered,
+    json_wraps_each_message_with_its_position,
+    since_replays_first,
+    a_position_that_cannot_be_continued_is_told,
+    publishing_across_a_reconnection_leaves_no_hole,
+    a_reader_that_stops_gets_everything_when_it_goes_on,
+    several_channels_share_a_connection,
+    a_message_over_the_limit_closes,
+    text_that_is_not_utf8_closes,
+    a_bad_request_is_closed_where_a_browser_can_read_it,
+    the_first_subprotocol_is_chosen,
+    a_close_is_answered,
+)
+"""What the plain dialect promises over WebSocket, whatever server it is on."""

@@ -1,0 +1,115 @@
+"""Every engine of ours keeps every promise of the contract, in either event loop; and the suite notices one that does not."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from heartwire.engines.base import Clock, Engine, ReadResult, Retention
+from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.sqlite import SqliteEngine
+from heartwire.testing.engines import CHECKS, DURABLE_CHECKS, Check, PromiseBroken, check_engine
+from heartwire.types import Channel, Member, Message, Position, Publication, Start
+
+pytestmark = pytest.mark.usefixtures("loop_factory")
+
+
+def _memory(tmp_path: Path, clock: Clock) -> Engine:
+    return MemoryEngine(clock=clock)
+
+
+def _sqlite(tmp_path: Path, clock: Clock) -> Engine:
+    return SqliteEngine(tmp_path / "streams.db", clock=clock)
+
+
+def _sqlite_full(tmp_path: Path, clock: Clock) -> Engine:
+    return SqliteEngine(tmp_path / "streams.db", synchronous="full", clock=clock)
+
+
+@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full])
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_engine_keeps_its_promise(make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path) -> None:
+    await check_engine(partial(make, tmp_path), checks=[check])
+
+
+@pytest.mark.parametrize("make", [_sqlite, _sqlite_full])
+@pytest.mark.parametrize("check", DURABLE_CHECKS, ids=lambda check: check.__name__)
+async def test_durable_engine_keeps_its_promise(make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path) -> None:
+    await check_engine(partial(make, tmp_path), reopen=lambda engine, clock: make(tmp_path, clock), checks=[check])
+
+
+# -- engines that break a promise each, and the word the suite has for it ---------------------------------------------
+
+
+class _SkipsOffsets(MemoryEngine):
+    def append(
+        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+    ) -> Position:
+        position = super().append(channel, message, keep, key=key, key_ttl_s=key_ttl_s)
+        return position if position.offset < 5 else super().append(channel, message, keep)
+
+
+class _IgnoresKeys(MemoryEngine):
+    def append(
+        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+    ) -> Position:
+        return super().append(channel, message, keep)
+
+
+class _NeverTrims(MemoryEngine):
+    def append(
+        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+    ) -> Position:
+        return super().append(channel, message, Retention(1000, 1e9), key=key, key_ttl_s=key_ttl_s)
+
+    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
+        return super().read(channel, start, Retention(1000, 1e9), limit=limit, max_bytes=max_bytes)
+
+
+class _AlwaysRecovers(MemoryEngine):
+    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
+        return super().read(channel, start, keep, limit=limit, max_bytes=max_bytes)._replace(recovered=True)
+
+
+class _NotifiesTwice(MemoryEngine):
+    async def start(self, notify: Callable[[Publication], None]) -> None:
+        def twice(publication: Publication) -> None:
+            notify(publication)
+            notify(publication)
+
+        await super().start(twice)
+
+
+class _KeepsLeases(MemoryEngine):
+    def lease(self, channel: Channel, member: Member, ttl_s: float) -> None:
+        super().lease(channel, member, ttl_s * 1000)
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        (_SkipsOffsets, "without holes"),
+        (_IgnoresKeys, "the same key answers the first position"),
+        (_NeverTrims, "history_size=3"),
+        (_AlwaysRecovers, "recovered is false|cannot be continued"),
+        (_NotifiesTwice, "notified"),
+        (_KeepsLeases, "not renewed"),
+    ],
+)
+async def test_broken_engine_is_told_which_promise_it_broke(engine: Callable[..., MemoryEngine], told: str) -> None:
+    with pytest.raises(PromiseBroken, match=told):
+        await check_engine(lambda clock: engine(clock=clock))
+
+
+async def test_whole_suite_runs_on_a_fresh_engine_each(tmp_path: Path) -> None:
+    made: list[Path] = []
+    numbers = itertools.count()
+
+    def make(clock: Clock) -> SqliteEngine:
+        made.append(tmp_path / f"{next(numbers)}.db")
+        return SqliteEngine(made[-1], clock=clock)
+
+    await check_engine(make, reopen=lambda engine, clock: SqliteEngine(engine.path, clock=clock))
+    assert len(made) == len(CHECKS) + len(DURABLE_CHECKS)

@@ -1,0 +1,211 @@
+"""The world around a switchboard, moved by hand: links that fill, a format that records, turns and reads that wait to be run."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
+
+from heartwire.core.subscription import Subscription
+from heartwire.core.switchboard import ReadResult, Switchboard
+from heartwire.core.topic import TailLimits, Topic
+from heartwire.engines.base import Retention
+from heartwire.engines.memory import MemoryEngine
+from heartwire.testing import FakeClock
+from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
+
+T = TypeVar("T")
+
+A = Channel("a")
+B = Channel("b")
+
+
+class Told(NamedTuple):
+    """A reader was told where it starts, or that its position could not be continued."""
+
+    channel: Channel
+    position: Position
+    recovered: bool
+
+
+class Wrote(NamedTuple):
+    """Publications were written, in one payload."""
+
+    channel: Channel
+    publications: tuple[Publication, ...]
+    position: Position
+
+
+class RecordingFormat:
+    """`WireFormat` whose payloads are what went into them. ``strict``: it cannot tell of a gap, like raw sockets."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.encoded: list[Position] = []
+        self.joins = 0
+
+    def encode(self, publication: Publication) -> Publication:
+        self.encoded.append(publication.position)
+        return publication
+
+    def join(self, frames: list[Publication], channel: Channel, position: Position) -> Wrote:
+        self.joins += 1
+        return Wrote(channel, tuple(frames), position)
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Told | None:
+        return None if self.strict else Told(channel, position, recovered)
+
+
+class FakeLink:
+    """A `Link` that holds what it is given until `drain`; full once it holds more than ``room`` bytes (None: never)."""
+
+    def __init__(self, switchboard: Switchboard, serial: int = 1, *, room: int | None = None) -> None:
+        self.serial = serial
+        self.paused = False
+        self.member: Member | None = None
+        self.room = room
+        self.held = 0
+        self.broken = False
+        self.payloads: list[Told | Wrote] = []
+        self.subscriptions: list[Subscription] = []
+        self.closed: tuple[int, str] | None = None
+        self._switchboard = switchboard
+
+    def write(self, payload: Any) -> None:
+        if self.broken:
+            raise RuntimeError("the handler is closed")
+        if self.closed is not None:
+            return
+        self.payloads.append(payload)
+        if isinstance(payload, Wrote):
+            self.held += sum(len(publication.data) for publication in payload.publications)
+        if self.room is not None and self.held > self.room and not self.paused:
+            self.fill()
+
+    def fill(self) -> None:
+        self.paused = True
+        for subscription in self.subscriptions:
+            self._switchboard.pause(subscription)
+
+    def drain(self) -> None:
+        self.held = 0
+        self.paused = False
+        for subscription in list(self.subscriptions):
+            self._switchboard.resume(subscription)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.closed is None:
+            self.closed = (code, reason)
+            for subscription in self.subscriptions:
+                self._switchboard.leave(subscription)
+
+    @property
+    def writes(self) -> list[Wrote]:
+        return [payload for payload in self.payloads if isinstance(payload, Wrote)]
+
+    @property
+    def publications(self) -> list[Publication]:
+        return [publication for wrote in self.writes for publication in wrote.publications]
+
+    @property
+    def offsets(self) -> list[int]:
+        return [publication.offset for publication in self.publications]
+
+    @property
+    def told(self) -> list[tuple[int, bool]]:
+        return [(payload.position.offset, payload.recovered) for payload in self.payloads if isinstance(payload, Told)]
+
+
+class Read(NamedTuple):
+    """A read that the switchboard asked for: what the engine says is noted at once, and waits to be delivered."""
+
+    topic: Topic
+    start: Start
+    result: ReadResult
+
+
+class Desk:
+    """A switchboard over a memory engine. Nothing happens by itself: see `turn` and `answer`."""
+
+    def __init__(self, *, limits: TailLimits | None = None, keep: Retention | None = None, page: int = 256) -> None:
+        self.clock = FakeClock()
+        self.limits = limits or TailLimits()
+        self.keep = keep or Retention(10_000, 86_400)
+        self.page = page
+        self.turns: list[Callable[[], None]] = []
+        self.reads: list[Read] = []
+        self.asked = 0
+        self.format = RecordingFormat()
+        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits)
+        self.serials = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """The engine loses everything: its streams begin another life."""
+        self.engine = MemoryEngine(clock=self.clock)
+        done(self.engine.start(lambda publication: self.switchboard.notify(publication)))
+
+    def publish(self, count: int = 1, *, channel: Channel = A, data: bytes = b"x", origin: int = 0) -> None:
+        for _ in range(count):
+            self.engine.append(channel, Message(data, origin=origin), self.keep)
+
+    def publish_unheard(self, count: int = 1, *, channel: Channel = A) -> list[Publication]:
+        """Publish, but hold the notifications back. Returns them."""
+        held: list[Publication] = []
+        done(self.engine.start(held.append))
+        self.publish(count, channel=channel)
+        done(self.engine.start(lambda publication: self.switchboard.notify(publication)))
+        return held
+
+    def follow(
+        self,
+        start: Start = NOW,
+        *,
+        channel: Channel = A,
+        link: FakeLink | None = None,
+        room: int | None = None,
+        echo: bool = True,
+        format: RecordingFormat | None = None,
+    ) -> FakeLink:
+        """Follow a channel, by a new link unless one is given."""
+        if link is None:
+            self.serials += 1
+            link = FakeLink(self.switchboard, self.serials, room=room)
+        link.subscriptions.append(self.switchboard.follow(link, channel, format or self.format, start, echo=echo))
+        return link
+
+    def turn(self) -> None:
+        """End this turn of the event loop."""
+        turns, self.turns[:] = list(self.turns), []
+        for work in turns:
+            work()
+
+    def answer(self, count: int | None = None) -> None:
+        """Deliver the answers of the reads under way, or the first ``count`` of them."""
+        reads, self.reads = self.reads[:count], self.reads[len(self.reads) if count is None else count :]
+        for read in reads:
+            self.switchboard.read_done(*read)
+
+    def settle(self) -> None:
+        """Run turns and answer reads until there is nothing left to do."""
+        for _ in range(10_000):
+            if not self.turns and not self.reads:
+                return
+            self.turn()
+            self.answer()
+        raise AssertionError("the switchboard never comes to rest")
+
+    def head(self, channel: Channel = A) -> Position:
+        return self.engine.read(channel, NOW, self.keep, limit=0, max_bytes=1).head
+
+    def _read(self, topic: Topic, start: Start) -> None:
+        self.asked += 1
+        result = self.engine.read(topic.channel, start, self.keep, limit=self.page, max_bytes=64 * 1024)
+        self.reads.append(Read(topic, start, result))
+
+
+def done(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as stopped:
+        value: T = stopped.value
+        return value
+    raise AssertionError("it waits")

@@ -1,0 +1,23 @@
+"""Servers that tests share, one process each; every test uses channels of its own."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from heartwire.testing.server import ServerProcess, run_server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ServerProcess]:
+    """`heartwire serve` as it is, over a SQLite file."""
+    with run_server(engine="sqlite:///test.db") as server:
+        yield server
+
+
+@pytest.fixture
+def channel() -> str:
+    """A channel that no other test uses."""
+    return f"room{next(_numbers)}"

@@ -1,0 +1,398 @@
+"""The command line, as somebody types it: what it says, what it refuses and how it ends."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+import heartwire
+from heartwire.testing.server import COMMAND, ServerProcess, run_server
+from tests.integration.wire import Raw, Stream, Task, get, present, publish, until, ws
+
+pytestmark = pytest.mark.slow
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")}
+    return kept | {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def run(
+    *arguments: str, given: str | bytes = b"", extra: Mapping[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`heartwire …` to its end."""
+    data = given.encode() if isinstance(given, str) else given
+    done = subprocess.run((*COMMAND, *arguments), input=data, capture_output=True, timeout=20, env=environment(extra), cwd=folder)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+class Following:
+    """`heartwire sub …` in the background."""
+
+    def __init__(self, *arguments: str, extra: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            (*COMMAND, "sub", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(extra), text=True
+        )
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.notes), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(pipe: IO[str], into: list[str]) -> None:
+        for line in pipe:
+            into.append(line.rstrip("\n"))  # noqa: PERF401 - each as it comes
+
+    def end(self, within_s: float = 20) -> int:
+        code = self.process.wait(within_s)
+        for reader in self._readers:
+            reader.join()
+        return code
+
+
+# -- help and version -------------------------------------------------------------------------------------------------
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"heartwire {heartwire.__version__}\n")
+
+
+def test_help_teaches() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for word in ("serve", "pub", "sub", "heartwire sub http://127.0.0.1:8000 chat"):
+        assert word in done.stdout
+    done = run("serve", "-h")
+    for option in ("--port", "--engine", "--allow-anonymous", "--allowed-origin", "--max-message-bytes", "--log-format"):
+        assert option in done.stdout
+    assert "HEARTWIRE_" in done.stdout
+    assert "[8000]" in done.stdout
+
+
+def test_banner_gives_addresses_to_try(server: ServerProcess) -> None:
+    url = server.url
+    assert re.search(rf"Heartwire is up at {re.escape(url)}   \(streams in test\.db; Ctrl-C ends\)", server.log)
+    for line in (
+        f"  demo page    {url}/",
+        f"  publish      curl -d hello {url}/channels/chat",
+        f"  read         curl '{url}/channels/chat?since=earliest'",
+        f"  long poll    curl '{url}/channels/chat?wait=25'",
+        f"  stream       curl -N -H 'Accept: text/event-stream' {url}/channels/chat",
+        f"  browser      new WebSocket('{server.ws_url}/channels/chat')",
+        f"  terminal     heartwire sub {url} chat",
+    ):
+        assert f"{line}\n" in server.log
+
+
+# -- pub and sub ------------------------------------------------------------------------------------------------------
+
+
+def test_pub(server: ServerProcess, channel: str) -> None:
+    url = server.url
+    first = run("pub", url, channel, "hello").stdout.strip()
+    assert first == get(url, f"/channels/{channel}").json["position"]
+    assert run("pub", url, channel, given="from a pipe\n").returncode == 0
+    assert run("pub", url, channel, "-", "--bytes", given=b"\x00\xff").returncode == 0
+    done = run("pub", url, channel, "--lines", given="one\ntwo\r\n\nfour")
+    assert len(done.stdout.split()) == 4
+    keys = {run("pub", url, channel, "once", "--idempotency-key", "k").stdout for _ in range(2)}
+    assert len(keys) == 1
+    page = get(url, f"/channels/{channel}?since=earliest").json["publications"]
+    assert [item["data"] for item in page] == ["hello", "from a pipe\n", "AP8=", "one", "two", "", "four", "once"]
+
+
+@pytest.mark.parametrize("transport", ["auto", "websocket", "sse", "longpoll", "poll"])
+def test_sub_shows_a_line_each(server: ServerProcess, channel: str, transport: str) -> None:
+    for data in ("plain", '{"a": 1}', "grüß", b"bytes"):
+        last = publish(server.url, channel, data)
+    done = run("sub", server.url, channel, "--transport", transport, "--since", "earliest", "--count", "4")
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'plain\n{"a": 1}\ngrüß\nbytes\n', "")
+    before = last.replace(".4", ".3")
+    done = run("sub", server.url, channel, "--transport", transport, "--since", before, "--count", "1", "--positions")
+    assert done.stdout == f"{last} bytes\n"
+
+
+def test_sub_goes_on_across_a_restart(tmp_path: Path) -> None:
+    """Over each transport: the server is killed in the middle, and every message is printed once, in order."""
+    with run_server(engine="sqlite:///sub.db", folder=tmp_path) as server:
+        options = ("--since", "earliest", "--count", "20")
+        transports = ("auto", "websocket", "sse", "longpoll", "poll")
+        readers = {name: Following(server.url, "a", "--transport", name, *options) for name in transports}
+        for number in range(10):
+            publish(server.url, "a", f"m{number}")
+        until(lambda: all(len(following.lines) == 10 for following in readers.values()))
+        server.restart()
+        for number in range(10, 20):
+            publish(server.url, "a", f"m{number}")
+        for following in readers.values():
+            assert following.end() == 0, following.notes
+            assert following.lines == [f"m{number}" for number in range(20)]
+        assert any("again in" in note for note in readers["websocket"].notes)
+
+
+def test_sub_tells_of_a_gap(tmp_path: Path) -> None:
+    with run_server() as server:
+        position = publish(server.url, "a", "x")
+        done = run("sub", server.url, "a", "--since", "AAAAAAAA.9", "--count", "1")
+        assert done.stdout == "x\n"
+        assert done.stderr == f"heartwire: some messages are no longer kept: going on after {position.replace('.1', '.0')}\n"
+
+
+def test_sub_ends_with_control_c(server: ServerProcess, channel: str) -> None:
+    following = Following(server.url, channel)
+    until(lambda: present(server.url, channel))
+    following.process.send_signal(signal.SIGINT)
+    assert following.end() == 0
+    assert (following.lines, following.notes) == ([], [])
+
+
+def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
+    done = run("pub", "127.0.0.1:8000", "a", "b")
+    assert (done.returncode, done.stderr) == (1, "heartwire: URL = '127.0.0.1:8000': http://HOST:PORT or https://HOST:PORT\n")
+    done = run("pub", "http://127.0.0.1:1", "a", "b")
+    assert done.returncode == 1
+    assert re.fullmatch(r"heartwire: .*http://127\.0\.0\.1:1: \[Errno \d+\] Connection refused\n", done.stderr)
+    done = run("pub", server.url, "a,b", "c")
+    message = "heartwire: channel 'a,b' holds ',': no commas and no control characters\n"
+    assert (done.returncode, done.stderr) == (1, message)
+    done = run("sub", server.url, "a,b", "--transport", "sse")
+    assert (done.returncode, done.stderr) == (1, message)
+    done = run("sub", server.url, "a", "--transport", "pigeon")
+    assert done.returncode == 2
+    assert "'pigeon' is not one of" in done.stderr
+
+
+# -- wrong options ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "file", "told"),
+    [
+        (["--port", "99999"], {}, None, "configuration: port = 99999: Expected `int` <= 65535"),
+        (
+            ["--host", "0.0.0.0"],
+            {},
+            None,
+            "host = '0.0.0.0': others can reach this address, and nobody is asked who they are:"
+            " add @hub.authenticate, or --allow-anonymous",
+        ),
+        (["--engine", "mysql://x"], {}, None, "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
+        (["--ping-interval-s", "5"], {}, None, "pong_timeout_s = 10: less than ping_interval_s (5)"),
+        (["--tls-cert", "x"], {}, None, "tls_cert = 'x': give tls_cert and tls_key together"),
+        (["nowhere:hub"], {}, None, "MODULE:HUB = 'nowhere:hub': cannot be imported: No module named 'nowhere'"),
+        (["os:path"], {}, None, "MODULE:HUB = 'os:path': is a module, not a heartwire.Hub"),
+        (["--config", "nope.toml"], {}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
+        ([], {"HEARTWIRE_PROT": "1"}, None, "HEARTWIRE_PROT = 'prot': no such option; did you mean port?"),
+        ([], {"HEARTWIRE_PORT": "abc"}, None, "configuration: port = 'abc': Expected `int`, got `str`"),
+        ([], {"HEARTWIRE_CONFIG": "nope.toml"}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
+        ([], {}, "prot = 1", "h.toml = 'prot': no such option; did you mean port?"),
+        ([], {}, 'port = "x"', "h.toml: port = 'x': Expected `int`, got `str`"),
+        ([], {}, "port = ", "config = 'h.toml': is not TOML: Invalid value (at end of document)"),
+        (
+            [],
+            {},
+            "[namespaces.chat]\nhistroy_size = 1",
+            "h.toml: namespaces.chat = 'histroy_size': no such option; did you mean history_size?",
+        ),
+        ([], {}, "[namespaces.chat]\nhistory_size = 0", "h.toml: namespaces.chat: history_size = 0: Expected `int` >= 1"),
+        ([], {}, '[namespaces."a:b"]', "namespaces = 'a:b': a namespace is the part of a channel's name before the first ':'"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else None,
+)
+def test_wrong_options(arguments: list[str], variables: dict[str, str], file: str | None, told: str, tmp_path: Path) -> None:
+    if file is not None:
+        Path(tmp_path, "h.toml").write_text(file)
+        arguments = ["--config", "h.toml"]
+    done = run("serve", *arguments, extra=variables, folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"heartwire: {told}\n")
+
+
+def test_unknown_flags_name_the_one_that_was_meant() -> None:
+    done = run("serve", "--prot", "9000")
+    assert done.returncode == 2
+    assert "No such option: --prot" in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    Path(tmp_path, "h.toml").write_text(
+        'max_message_bytes = 1\nallowed_origins = ["https://a.example"]\ndemo = false\npublish_burst = 7\n'
+    )
+    variables = {"HEARTWIRE_MAX_MESSAGE_BYTES": "2", "HEARTWIRE_ALLOWED_ORIGINS": "https://b.example, https://c.example"}
+    with run_server("--config", "h.toml", "--max-message-bytes", "3", environment=variables, folder=tmp_path) as server:
+        assert "demo page" not in server.log
+        assert get(server.url, "/").status == 404
+        publish(server.url, "a", "123")
+        assert get(server.url, "/channels/a", Origin="https://c.example").status == 200
+        assert get(server.url, "/channels/a", Origin="https://a.example").status == 403
+    with run_server("--config", "h.toml", folder=tmp_path) as server:
+        assert get(server.url, "/channels/a", Origin="https://a.example").status == 200
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+
+def test_port_in_use(server: ServerProcess) -> None:
+    done = run("serve", "--engine", "memory", "--port", str(server.port))
+    told = f"heartwire: port = '127.0.0.1:{server.port}': cannot listen: Address already in use\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_database_in_use_or_foreign(tmp_path: Path) -> None:
+    with run_server(engine="sqlite:///mine.db", folder=tmp_path) as server:
+        done = run("serve", "--engine", "sqlite:///mine.db", "--port", "0", folder=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr == "heartwire: mine.db is in use by another process: stop it, or name another file\n"
+        publish(server.url, "a", "still there")
+    Path(tmp_path, "notes.db").write_text("these are my notes")
+    done = run("serve", "--engine", "sqlite:///notes.db", "--port", "0", folder=tmp_path)
+    told = "heartwire: notes.db is not a SQLite database; it was left as it is: name another file\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    assert Path(tmp_path, "notes.db").read_text() == "these are my notes"
+
+
+def test_public_address_with_allow_anonymous() -> None:
+    with run_server("--host", "0.0.0.0", "--allow-anonymous") as server:
+        assert server.url.startswith("http://localhost:")
+        publish(f"http://127.0.0.1:{server.port}", "a", "x")
+
+
+def test_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with run_server("--host", "::1") as server:
+        assert re.fullmatch(r"http://\[::1\]:\d+", server.url)
+        position = publish(server.url, "a", "x")
+        with ws(server.url, "/channels/a?since=earliest") as socket_:
+            assert socket_.recv() == "x"
+        assert run("sub", server.url, "a", "--since", "earliest", "--count", "1", "--positions").stdout == f"{position} x\n"
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "heartwire.sock")
+    with run_server("--uds", path) as server:
+        assert server.url == f"unix:{path}"
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(10)
+                sock.connect(path)
+                sock.sendall(b"POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+                assert sock.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            server.restart()  # a stale socket file is no obstacle
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_tls(tmp_path: Path) -> None:
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    command = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    subprocess.run((*command, "-keyout", key, "-out", cert, *names), check=True, capture_output=True)
+    trust = ssl.create_default_context(cafile=cert)
+    with run_server("--tls-cert", cert, "--tls-key", key) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        with ws(server.url, "/channels/a", ssl=trust) as sock:
+            assert run("pub", server.url, "a", "secret", extra={"SSL_CERT_FILE": cert}).returncode == 0
+            assert sock.recv(10) == "secret"
+        for transport in ("websocket", "sse", "longpoll"):
+            arguments = ("sub", server.url, "a", "--since", "earliest", "--count", "1", "--transport", transport)
+            assert run(*arguments, extra={"SSL_CERT_FILE": cert}).stdout == "secret\n"
+        assert "curl -k -d hello https://" in server.log
+        assert server.stop() == 0
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_json_logs_are_lines_of_json() -> None:
+    with run_server("--log-format", "json", "--access-log") as server:
+        publish(server.url, "a", "x")
+        get(server.url, "/nowhere?secret=1")
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in server.log.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert lines[0]["message"].startswith(f"Heartwire is up at {server.url}")
+    assert any("POST /channels/a" in line["message"] for line in lines)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
+
+
+def test_a_quiet_life_logs_nothing(channel: str) -> None:
+    with run_server() as server:
+        with Stream(server.url, f"/channels/{channel}") as stream, ws(server.url, f"/channels/{channel}") as sock:
+            stream.joined()
+            publish(server.url, channel, "x")
+            sock.recv()
+        with Raw(server.url) as raw:
+            raw.send("GET /channels/a HTTP/1.1\r\n")  # and goes
+        with Raw(server.url) as raw:
+            raw.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")  # and goes
+        until(lambda: not present(server.url, channel))
+        assert server.stop() == 0
+        assert server.log.rstrip().endswith(f"heartwire sub {server.url} chat")
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("engine", ["memory", "sqlite:///end.db"])
+def test_signals_end_it_at_once_and_cleanly(number: signal.Signals, engine: str, channel: str) -> None:
+    """With open polls, streams, sockets, an idle connection and half a request."""
+    path = f"/channels/{channel}"
+    with run_server(engine=engine) as server:
+        position = publish(server.url, channel, "x")
+        poll = Task(lambda: get(server.url, f"{path}?since={position}&wait=50&client=me"))
+        idle = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+        idle.request("GET", "/health")
+        idle.getresponse().read()
+        half = Raw(server.url)
+        half.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        unread = Raw(server.url)
+        unread.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+        with Stream(server.url, path) as stream, ws(server.url, path) as sock, ws(server.url, "/") as lobby:
+            stream.joined()
+            until(lambda: len(present(server.url, channel)) == 4)
+            began = time.monotonic()
+            code = server.stop(number)
+            taken_s = time.monotonic() - began
+            assert taken_s < 2, server.log
+            assert code == 0, server.log
+            assert poll.result().json == {"publications": [], "position": position, "recovered": True}
+            assert list(stream) == []  # ended in good order, not cut
+            for each in (sock, lobby):
+                with pytest.raises(ConnectionClosed) as closed:
+                    each.recv(5)
+                assert closed.value.rcvd is not None
+                assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "shutdown: come back after a moment")
+        idle.close()
+        half.sock.close()
+        unread.sock.close()
+        assert "Traceback" not in server.log
+        assert "rror" not in server.log
+
+
+def test_an_impatient_second_signal_does_no_harm(channel: str) -> None:
+    with run_server() as server, ws(server.url, f"/channels/{channel}"):
+        os.kill(server.pid, signal.SIGINT)
+        assert server.stop(signal.SIGINT) in (0, 130, -signal.SIGINT)
+        assert "Traceback" not in server.log
