@@ -103,6 +103,7 @@ async def test_broken_engine_is_told_which_promise_it_broke(engine: Callable[...
         await check_engine(lambda clock: engine(clock=clock))
 
 
+@pytest.mark.slow
 async def test_whole_suite_runs_on_a_fresh_engine_each(tmp_path: Path) -> None:
     made: list[Path] = []
     numbers = itertools.count()

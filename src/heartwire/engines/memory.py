@@ -78,7 +78,6 @@ class MemoryEngine(Leases):
             stream.trim(keep, now)
         if key is not None:
             assert stream.keys is not None
-            stream.keys.pop(key, None)  # one that has expired keeps its old place in the order
             stream.keys[key] = (offset, now + key_ttl_s)
         self._notify(publication)
         return Position(stream.epoch, offset)

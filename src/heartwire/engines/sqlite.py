@@ -260,11 +260,13 @@ class _Store:
             oldest = self._trimmed(stream, retention(channel))
             unused = oldest > stream.head and used_ms < now_ms - _FORGET_AFTER_MS and channel not in self._changed
             # One that comes back must not count again in an epoch it had: it is kept until the life it was born in is over.
-            if unused and epoch != epoch_of(self._life, channel):
-                self._db.execute("DELETE FROM keys WHERE stream = ?", (id,))
+            if unused and epoch != epoch_of(self._life, channel) and not self._has_keys(id):
                 self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
                 self._streams.pop(channel, None)
         return None, None
+
+    def _has_keys(self, id: int) -> bool:
+        return self._db.execute("SELECT 1 FROM keys WHERE stream = ? LIMIT 1", (id,)).fetchone() is not None
 
     def _renew_life(self, now_ms: int) -> None:
         """Rarely, because the epochs that streams without publications will have change with it."""

@@ -218,17 +218,21 @@ class FrontProtocol(asyncio.Protocol):
             return False
         socket = protocol_class(self._config, self._state, self._app_state)
         socket.connection_made(self.transport)
-        self._state.connections.discard(self)
-        self.transport.set_protocol(socket)
+        self._hand_over(socket)
         socket.enter(target, headers, bytes)
         return True
 
     def _leave_to_uvicorn(self, data: bytes) -> None:
-        self._state.connections.discard(self)
         other = HeartwireHttpProtocol(self._config, self._state, self._app_state)
-        self.transport.set_protocol(other)
+        self._hand_over(other)
         other.connection_made(self.transport)
         other.data_received(data)
+
+    def _hand_over(self, protocol: asyncio.Protocol) -> None:
+        self._state.connections.discard(self)
+        if self._timer is not None:  # it is about the keep-alive of what is no longer ours
+            self._timer.cancel()
+        self.transport.set_protocol(protocol)
 
 
 _PLAIN_HANDSHAKE: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)+\r\n")

@@ -4,7 +4,7 @@
 unfragmented, masked, small) is parsed here, every other one by `RareFrames`. Paths that the door does not know are left to
 uvicorn's own WebSocket protocol.
 
-What a handshake checks of RFC 6455 4.2.1: method, ``Upgrade`` and ``Connection`` (uvicorn), a key of 16 bytes, version 13;
+What a handshake checks of RFC 6455 4.2.1: ``Upgrade`` and ``Connection`` (uvicorn), GET, a key of 16 bytes, version 13;
 of 4.2.2: 426 with the version spoken, the accept value, one of the offered subprotocols or none. ``Origin`` is up to the door.
 """
 

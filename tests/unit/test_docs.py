@@ -1,0 +1,243 @@
+"""The documents say what the code does: tables, drawings, commands, links and snippets are checked against it."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+import typer
+from msgspec import inspect
+
+from heartwire import Hub
+from heartwire.cli.main import app
+from heartwire.codes import CODES
+from heartwire.core.subscription import TRANSITIONS
+from heartwire.server.access import Action
+from heartwire.server.config import Settings, load
+from heartwire.server.options import HubOptions, NamespaceOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("examples/*.md")])
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next of the same rank or higher."""
+    rank = heading.partition(" ")[0]
+    _, _, rest = text.partition(f"\n{heading}\n")
+    assert rest, f"no section {heading!r}"
+    return re.split(rf"\n#{{1,{len(rank)}}} ", rest)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of the first table, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+# -- links, commands, snippets --------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, made as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_relative_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = unquote(target).partition("#")
+        found = page.parent / path if path else page
+        assert found.exists(), f"{page.name}: {target} is not there"
+        assert not anchor or anchor in anchors(found), f"{page.name}: {target}: no such heading"
+
+
+@every_page
+def test_named_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    named = re.findall(r"(?:^|`)make ([a-z][a-z ]*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name for names in named for name in names.split()} <= targets
+
+
+@every_page
+def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, code in enumerate(blocks(page.read_text(encoding="utf-8"), "python")):
+        compiled = compile(code, f"{page.name}:{number}", "exec", dont_inherit=True)
+        if "django" not in code and "async_to_sync" not in code:  # Django wants a whole project: examples/ has one
+            exec(compiled, {"__name__": "snippet"})
+
+
+@every_page
+def test_what_snippets_use_of_a_hub_is_there(page: Path) -> None:
+    used = re.findall(r"\bhub\.(\w+)\(", page.read_text(encoding="utf-8"))
+    assert [name for name in used if not hasattr(Hub, name)] == []
+
+
+@every_page
+def test_named_commands_and_flags_exist(page: Path) -> None:
+    if page.parent.name == "bench":
+        return  # its commands have placeholders
+    commands: Any = typer.main.get_command(app)
+    for line in re.findall(r"heartwire ((?:serve|pub|sub)\b[^`\n]*)", page.read_text(encoding="utf-8")):
+        name, *words = line.split()
+        known = {flag for parameter in commands.commands[name].params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
+
+
+# -- configuration --------------------------------------------------------------------------------------------------------
+
+
+def described(kind: inspect.Type) -> str:
+    """How the tables write a type and its range."""
+    match kind:
+        case inspect.IntType(ge=low, le=None):
+            return f"whole number ≥ {low}"
+        case inspect.IntType(ge=low, le=high):
+            return f"{low} to {high}"
+        case inspect.FloatType(gt=None, ge=low):
+            return f"number ≥ {low}"
+        case inspect.FloatType(gt=low):
+            return f"number > {low}"
+        case inspect.BoolType():
+            return "true, false"
+        case inspect.StrType():
+            return "text"
+        case inspect.VarTupleType(item_type=inspect.StrType()):
+            return "list of text"
+        case inspect.LiteralType(values=values):
+            return ", ".join(map(str, values))
+        case inspect.DictType():
+            return "tables"
+        case inspect.UnionType(types=(given, inspect.NoneType())):
+            return f"{described(given)}, unset"
+        case other:
+            raise AssertionError(f"say in test_docs.py how the tables write {other}")
+
+
+def fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return info.fields
+
+
+def written(field: inspect.Field) -> str:
+    """How the tables write a default."""
+    if field.default is None:
+        return "`unset`"
+    return "`{}`" if field.default is msgspec.NODEFAULT else f"`{json.dumps(field.default)}`"
+
+
+def flags() -> dict[str, str]:
+    commands: Any = typer.main.get_command(app)
+    parameters = commands.commands["serve"].params
+    return {given.name: ", ".join(f"`{flag}`" for flag in (*given.opts, *given.secondary_opts)) for given in parameters}
+
+
+_HUB = [field.name for field in fields(HubOptions)]
+
+
+@pytest.mark.parametrize(
+    ("heading", "options"),
+    [
+        ("## The hub", fields(HubOptions)),
+        ("## The server", tuple(field for field in fields(Settings) if field.name not in _HUB)),
+    ],
+    ids=["hub", "server"],
+)
+def test_tables_of_options(heading: str, options: tuple[inspect.Field, ...]) -> None:
+    told = rows(section(text_of("docs/configuration.md"), heading))
+    expected = [[f"`{field.name}`", described(field.type), written(field), flags().get(field.name, "none")] for field in options]
+    assert [row[:-1] for row in told] == expected
+    assert all(row[-1] for row in told), "each option has its reason"
+
+
+def test_table_of_namespace_options() -> None:
+    told = rows(section(text_of("docs/configuration.md"), "## Namespaces"))
+    expected = [[f"`{field.name}`", described(field.type), written(field)] for field in fields(NamespaceOptions)]
+    assert [row[:-1] for row in told] == expected
+    assert all(row[-1] for row in told), "each option has its reason"
+
+
+def assignments(text: str) -> Iterator[str]:
+    """The lines of a TOML file, with what is commented out put in."""
+    for line in text.splitlines():
+        yield re.sub(r"^# (?=\w+ = )", "", line)
+
+
+def test_example_configuration_loads(tmp_path: Path) -> None:
+    settings = load(str(ROOT / "heartwire.example.toml"), {}, {})
+    assert set(settings.namespaces) == {"chat", "news", ""}
+    everything = tmp_path / "everything.toml"
+    everything.write_text("\n".join(assignments(text_of("heartwire.example.toml"))), encoding="utf-8")
+    load(str(everything), {}, {})
+    assert set(tomllib.loads(everything.read_text(encoding="utf-8"))) == set(Settings.__struct_fields__)
+
+
+def test_what_the_example_comments_out_is_the_default() -> None:
+    optional = {"uds", "tls_cert", "tls_key", "allow_unknown_namespaces"}  # unset by default, which TOML cannot say
+    for line in text_of("heartwire.example.toml").splitlines():
+        commented = re.match(r"# (\w+ = .*)", line)
+        if commented:
+            ((name, value),) = tomllib.loads(commented[1]).items()
+            assert name in optional or getattr(Settings(), name) == value, line
+
+
+# -- codes, states, dependencies, rooms -----------------------------------------------------------------------------------
+
+
+def test_table_of_codes() -> None:
+    expected = [
+        [f"`{code.name}`", str(code.http_status), str(code.close_code), "yes" if code.retry else "no", code.meaning]
+        for code in CODES.values()
+    ]
+    assert rows(text_of("docs/codes.md")) == expected
+
+
+def test_drawing_of_subscription_states() -> None:
+    drawn = next(block for block in blocks(text_of("ARCHITECTURE.md"), "mermaid") if block.startswith("stateDiagram"))
+    changes = {f"{before.name} --> {after.name}: {event}" for (before, event), after in TRANSITIONS.items() if before is not after}
+    assert {line.strip() for line in drawn.splitlines()[1:]} == {"[*] --> JOINING", *changes}
+
+
+def test_each_direct_dependency_has_its_reason() -> None:
+    required = tomllib.loads(text_of("pyproject.toml"))["project"]["dependencies"]
+    told = [row[0] for row in rows(section(text_of("ARCHITECTURE.md"), "## Direct dependencies"))]
+    assert told == [f"`{re.split('[<>=;]', name)[0]}`" for name in required]
+
+
+def test_each_room_has_its_sentence() -> None:
+    table = " ".join(row[0] for row in rows(section(text_of("ARCHITECTURE.md"), "## Rooms")))
+    package = ROOT / "src" / "heartwire"
+    rooms = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    modules = {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
+    assert set(re.findall(r"`([^`]+)`", table)) == rooms | modules
+
+
+def test_actions_of_permissions() -> None:
+    told = section(text_of("docs/embedding.md"), "## Who may")
+    assert all(f"`{action}`" in told for action in get_args(Action))
+
+
+def test_version_is_in_the_changelog() -> None:
+    version = tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
+    assert re.search(rf"^## .*\b{re.escape(version)}\b", text_of("CHANGELOG.md"), re.MULTILINE)

@@ -1,0 +1,119 @@
+"""The table of refusals and the tree of errors."""
+
+import inspect
+import re
+
+import pytest
+
+from heartwire import errors
+from heartwire.codes import _TABLE, CODES, close_code
+from heartwire.errors import (
+    ClosedAbnormally,
+    ConfigError,
+    ConnectionClosed,
+    EngineCorrupt,
+    EngineError,
+    EngineUnavailable,
+    Forbidden,
+    HeartwireError,
+    LimitExceeded,
+    ProtocolError,
+    Refused,
+    Unauthorized,
+    UnknownChannel,
+)
+
+
+def test_names_are_unique_and_say_what_they_mean() -> None:
+    assert len(CODES) == len(_TABLE)
+    for name, code in CODES.items():
+        assert name == code.name
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        assert code.meaning
+
+
+@pytest.mark.parametrize("code", _TABLE, ids=lambda code: code.name)
+def test_close_code_says_whether_to_come_back(code: object) -> None:
+    assert isinstance(code, type(_TABLE[0]))
+    number = code.close_code
+    if number >= 3000:
+        assert code.retry is (number % 1000 < 500), "3000-3499 and 4000-4499 mean: come back"
+        assert number < 5000
+    else:
+        # RFC 6455 7.4.1 and the IANA registry: those an endpoint may send; 1012 and 1013 mean: come back.
+        assert number in (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013)
+        assert code.retry is (number in (1012, 1013))
+    assert 400 <= code.http_status <= 599
+
+
+@pytest.mark.parametrize("code", _TABLE, ids=lambda code: code.name)
+def test_http_status_says_whether_to_come_back(code: object) -> None:
+    assert isinstance(code, type(_TABLE[0]))
+    if code.http_status in (429, 500, 503):
+        assert code.retry
+
+
+def test_close_code_of_a_name() -> None:
+    assert close_code("message_too_large") == 1009
+    with pytest.raises(KeyError):
+        close_code("nonsense")
+
+
+def test_tree_has_one_root_and_is_exported_whole() -> None:
+    classes = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    assert classes == set(errors.__all__)
+    assert all(issubclass(getattr(errors, name), HeartwireError) for name in classes)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retry", "told"),
+    [
+        (HeartwireError("x"), "internal", True, "x"),
+        (ProtocolError("x"), "bad_request", False, "x"),
+        (Refused("slow", "too slow"), "slow", True, "too slow"),
+        (Unauthorized(), "unauthorized", False, "authentication failed: send valid credentials"),
+        (Forbidden(), "forbidden", False, "permission denied"),
+        (Forbidden("ask ann"), "forbidden", False, "ask ann"),
+        (
+            UnknownChannel("x:1", "x"),
+            "unknown_channel",
+            False,
+            "channel 'x:1': namespace 'x' is not configured; add it, or set allow_unknown_namespaces",
+        ),
+        (
+            LimitExceeded("message_too_large", "bytes of this message", 1048577, 1048576, "max_message_bytes"),
+            "message_too_large",
+            False,
+            "bytes of this message: 1048577 is over the limit of 1048576 (max_message_bytes)",
+        ),
+        (
+            LimitExceeded("too_many_requests", "messages a second", 10.5, 10, "publish_rate_per_s"),
+            "too_many_requests",
+            True,
+            "messages a second: 10.5 is over the limit of 10 (publish_rate_per_s)",
+        ),
+        (ConnectionClosed(4000, "bye"), "internal", True, "connection closed with 4000 bye"),
+        (ClosedAbnormally(), "internal", True, "connection closed with 1006"),
+        (EngineError("x"), "internal", True, "x"),
+        (EngineUnavailable("x"), "engine_unavailable", True, "x"),
+        (EngineCorrupt("x"), "internal", True, "x"),
+        (ConfigError("port", 99999, "1 to 65535"), "internal", True, "port = 99999: 1 to 65535"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_error_tells_its_code_and_builds_its_message_from_its_fields(
+    error: HeartwireError, code: str, retry: bool, told: str
+) -> None:
+    assert (error.code.name, error.retry, str(error)) == (code, retry, told)
+
+
+def test_fields_can_be_read() -> None:
+    limit = LimitExceeded("too_many_channels", "channels", 5, 3, "max_channels_per_request")
+    assert (limit.value, limit.limit, limit.setting) == (5, 3, "max_channels_per_request")
+    refused = Refused("shutdown", "going", after_s=1.5, allow="GET")
+    assert (refused.message, refused.after_s, refused.allow) == ("going", 1.5, "GET")
+    closed = ClosedAbnormally("reset")
+    assert (closed.close_code, closed.reason) == (1006, "reset")
+    config = ConfigError("port", 0, "fix")
+    assert (config.setting, config.value, config.fix) == ("port", 0, "fix")
+    assert UnknownChannel("x:1", "x").channel == "x:1"

@@ -1,0 +1,161 @@
+"""A `NativeSocket` on a transport and behind a door that only take notes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from heartwire.core.switchboard import Switchboard
+from heartwire.errors import Refused
+from heartwire.server.responses import refusal
+from heartwire.transports.websocket_uvicorn import NativeSocket, Refusal, Session, native_protocol
+from tests.unit.transports.tools import Frame, handshake, split_frames
+
+__all__ = ["FakeDoor", "FakeSession", "FakeTransport", "made", "opened"]
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written. Full above ``high`` bytes, until `drain`; hands on what it is fed unless reading is paused."""
+
+    def __init__(self, *, is_tls: bool = False) -> None:
+        super().__init__()
+        self.written = b""
+        self.high = 64 * 1024
+        self.held = 0
+        self.is_reading_paused = False
+        self.has_eof = False
+        self.closed_by: str | None = None
+        self.protocol: Any = None
+        self._is_tls = is_tls
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.has_eof or self.closed_by is not None:
+            raise RuntimeError("written after the end")
+        was_full = self.held > self.high
+        self.written += bytes(data)
+        self.held += len(data)
+        if self.held > self.high and not was_full:
+            self.protocol.pause_writing()
+
+    def drain(self) -> None:
+        was_full, self.held = self.held > self.high, 0
+        if was_full:
+            self.protocol.resume_writing()
+
+    def can_write_eof(self) -> bool:
+        return not self._is_tls
+
+    def write_eof(self) -> None:
+        self.has_eof = True
+
+    def close(self) -> None:
+        self.closed_by = self.closed_by or "close"
+
+    def abort(self) -> None:
+        self.closed_by = "abort"
+
+    def is_closing(self) -> bool:
+        return self.closed_by is not None
+
+    def pause_reading(self) -> None:
+        self.is_reading_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_reading_paused = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.high = high or 0
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        protocol: asyncio.BaseProtocol = self.protocol
+        return protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.1", 1234), "sockname": ("192.0.2.2", 80)}.get(name, default)
+
+    def lose(self, error: Exception | None = None) -> None:
+        """The connection is gone."""
+        self.closed_by = self.closed_by or "peer"
+        self.protocol.connection_lost(error)
+
+    @property
+    def frames(self) -> list[Frame]:
+        """What was written after the handshake's answer."""
+        frames, rest = split_frames(self.written.partition(b"\r\n\r\n")[2])
+        assert rest == b""
+        return frames
+
+
+class FakeSession:
+    """Notes messages. ``answer`` decides what `NativeSocket` waits for."""
+
+    def __init__(self, answer: Callable[[bool, bytes], Awaitable[None] | None] = lambda is_text, data: None) -> None:
+        self.messages: list[tuple[bool, bytes]] = []
+        self.losses = 0
+        self._answer = answer
+
+    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
+        assert not self.losses, "a message after the end"
+        self.messages.append((is_text, bytes(data)))
+        return self._answer(is_text, data)
+
+    def lost(self) -> None:
+        self.losses += 1
+
+
+class FakeDoor:
+    """Takes all of "/ours", and lets `enter` be decided later."""
+
+    def __init__(self, max_message_bytes: int = 70_000) -> None:
+        self.max_message_bytes = max_message_bytes
+        self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: None)
+        self.entered: list[tuple[NativeSocket, dict[str, Any]]] = []
+        self.connections: set[Any] = set()
+
+    def claims(self, path: str) -> bool:
+        return path == "/ours"
+
+    def bad_handshake(self, name: str, message: str) -> Refusal:
+        response = refusal(Refused(name, message))
+        return response.status_code, response.raw_headers, bytes(response.body)
+
+    def stop_with(self, connections: set[Any]) -> None:
+        self.connections = connections
+
+    def enter(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
+        self.entered.append((socket, scope))
+
+
+async def _app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.close"})
+
+
+_CONFIG: Final = uvicorn.Config(_app, ws="websockets-sansio", log_config=None)
+
+
+def made(door: FakeDoor, *, is_tls: bool = False) -> tuple[NativeSocket, FakeTransport]:
+    """A socket that waits for its handshake, as uvicorn makes it."""
+    if not _CONFIG.loaded:
+        _CONFIG.load()
+    socket = native_protocol(door)(_CONFIG, ServerState(), {})
+    transport = FakeTransport(is_tls=is_tls)
+    socket.connection_made(transport)
+    transport.protocol = socket
+    return socket, transport
+
+
+def opened(
+    session: Session, *, limit: int = 70_000, compressed: bool = False, is_tls: bool = False, path: str = "/ours"
+) -> tuple[NativeSocket, FakeTransport]:
+    """An open one."""
+    door = FakeDoor(limit)
+    socket, transport = made(door, is_tls=is_tls)
+    socket.data_received(handshake(path))
+    socket.accept(session, extensions="permessage-deflate" if compressed else None)
+    assert transport.written.startswith(b"HTTP/1.1 101 ")
+    return socket, transport
