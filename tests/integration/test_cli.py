@@ -202,7 +202,7 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
         (["os:path"], {}, None, "MODULE:HUB = 'os:path': is a module, not a heartwire.Hub"),
         (["--config", "nope.toml"], {}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
         ([], {"HEARTWIRE_PROT": "1"}, None, "HEARTWIRE_PROT = 'prot': no such option; did you mean port?"),
-        ([], {"HEARTWIRE_PORT": "abc"}, None, "configuration: port = 'abc': Expected `int`, got `str`"),
+        ([], {"HEARTWIRE_PORT": "abc"}, None, "HEARTWIRE_PORT: port = 'abc': Expected `int`, got `str`"),
         ([], {"HEARTWIRE_CONFIG": "nope.toml"}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
         ([], {}, "prot = 1", "h.toml = 'prot': no such option; did you mean port?"),
         ([], {}, 'port = "x"', "h.toml: port = 'x': Expected `int`, got `str`"),
