@@ -246,6 +246,7 @@ _SETTINGS: Final = settings(
 @_SETTINGS
 @given(streams.flatmap(lambda data: st.tuples(st.just(data), pieces_of(data))))
 @example((frame(TEXT, b"x" * 200, rsv=4), [b"\xc1\xfe", frame(TEXT, b"x" * 200, rsv=4)[2:]]))
+@example((close_frame(1000, b"\xff"), [close_frame(1000, b"\xff")]))
 @example((frame(TEXT, b"a", fin=False) + close_frame(1000), [frame(TEXT, b"a", fin=False) + close_frame(1000)]))
 def test_the_same_messages_and_the_same_end(fed: tuple[bytes, list[bytes]]) -> None:
     agree(*fed, compressed=False)

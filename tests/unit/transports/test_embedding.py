@@ -353,11 +353,11 @@ async def test_compression_with_a_real_client(offer: str) -> None:
                 await sender.send([long[:500], long[500:9000], long[9000:]])
                 assert [await soon(one.recv()), await soon(plain.recv())] == [long, long]
         async with await connected(
-            served, "/channels/b", "Sec-WebSocket-Extensions: x-other", "Sec-WebSocket-Extensions: permessage-deflate"
+            served, "/channels/b", "Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Extensions: x-other"
         ) as wire:
             await wire.send(frame(TEXT, long.encode()))
             got = await wire.next_frame()
-            assert got.rsv == 4, "offered on a second line"
+            assert got.rsv == 4, "offered on the first of two lines"
             assert len(got.payload) < 200
 
 

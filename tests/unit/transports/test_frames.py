@@ -221,6 +221,15 @@ def test_what_is_broken_ends_it_in_whatever_pieces(name: str) -> None:
             assert (close.opcode, int.from_bytes(close.payload[:2])) == (CLOSE, code)
 
 
+def test_a_ping_before_the_end_is_still_answered() -> None:
+    for last, code in ((frame(CONT, b"("), 1007), (frame(CONT, bytes(100)), 1009), (frame(3), 1002), (frame(TEXT), 1002)):
+        data = frame(TEXT, b"\xe2", fin=False) + frame(PING, b"p") + last
+        for pieces in [(data,), tuple(single(data))]:
+            pong, close = read(*pieces, limit=100).frames
+            assert pong == Frame(PONG, b"p")
+            assert int.from_bytes(close.payload[:2]) == code
+
+
 @pytest.mark.parametrize(
     ("data", "needed"),
     [

@@ -620,7 +620,7 @@ async def test_a_client_that_takes_no_answers_is_not_read_from() -> None:
         for _ in range(sent):
             answer = await wire.answer()
             assert answer.status == 200
-            assert answer.body.count(b"x") == 500_000
+            assert b"x" * 500_000 in answer.body
 
 
 def _send(wire: Wire, data: bytes) -> int:
