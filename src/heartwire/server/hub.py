@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -23,10 +23,13 @@ from heartwire.engines import open_engine
 from heartwire.engines.base import Engine, settled
 from heartwire.errors import EngineError, LimitExceeded
 from heartwire.server import signals
-from heartwire.server.access import Authenticator, Connections, Identity, Namespaces, Permission, Rates
+from heartwire.server.access import Authenticator, Connections, Identity, Namespaces, Permission, Rates, token_authenticator
 from heartwire.server.app import Application
 from heartwire.server.options import HubOptions, NamespaceOptions
 from heartwire.types import Channel, Member, Message, Position, Publisher, Start
+
+if TYPE_CHECKING:
+    from heartwire.server.tokens import Tokens
 
 __all__ = ["Hub", "ServedLink", "WatchedLink"]
 
@@ -72,7 +75,12 @@ class Hub:
         self.namespaces = Namespaces(self.options)
         self.connections = Connections(self.options)
         self.rates = Rates(self.options)
+        self.wall_clock: Callable[[], float] = time.time
+        self.tokens = _tokens(self.options)
         self.authenticator: Authenticator | None = None
+        if self.tokens is not None:
+            allow_anonymous = self.options.allow_anonymous or self.options.insecure
+            self.authenticator = token_authenticator(self.tokens, self.wall_clock, allow_anonymous=allow_anonymous)
         self.draining = False
         self.switchboard = Switchboard(read=self._read, soon=self._soon)
         self.links: set[ServedLink] = set()
@@ -102,8 +110,9 @@ class Hub:
         return await settled(self.append(to_channel(channel), body, publisher, key=idempotency_key))
 
     def authenticate(self, function: AuthenticatorT) -> AuthenticatorT:
-        """Decorator: the function that tells who a request is from. See `Authenticator`."""
+        """Decorator: the function that tells who a request is from. See `Authenticator`. It replaces the one for tokens."""
         self.authenticator = function
+        self.namespaces.knows_users = True
         return function
 
     def namespace(self, name: str, **options: Any) -> Callable[[PermissionT], PermissionT]:
@@ -310,6 +319,14 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 def _options(options: dict[str, Any]) -> HubOptions:
     return _convert(options, HubOptions, "Hub")
+
+
+def _tokens(options: HubOptions) -> "Tokens | None":
+    if not options.has_tokens:
+        return None
+    from heartwire.server.tokens import Tokens  # PyJWT and cryptography are imported only where they are used
+
+    return Tokens(options)
 
 
 def _convert(options: dict[str, Any], kind: type[StructT], where: str) -> StructT:

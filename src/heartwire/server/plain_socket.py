@@ -114,7 +114,7 @@ class PlainSocket:
 
     async def _publish_if_allowed(self, channel: Channel, body: Body) -> None:
         try:
-            await self._hub.namespaces.authorize(self._identity, "publish", channel)
+            await self._hub.namespaces.authorize(self._identity, "publish", channel, is_subscriber=True)
             wait = self._publish(channel, body)
         except HeartwireError as error:
             self._refuse(error)
