@@ -113,6 +113,12 @@ class Switchboard:
         """The engine could not read. Returns who waited for it; the caller closes their links."""
         return topic.reads.pop(start, [])
 
+    def forget(self, channel: Channel) -> None:
+        """The engine has forgotten what was published in a channel: nobody is to recover it from memory."""
+        topic = self.topics.get(channel)
+        if topic is not None:
+            topic.forget()
+
     def flush(self) -> None:
         """Write out everything that is pending."""
         dirty, self._dirty = self._dirty, []

@@ -109,6 +109,14 @@ class Hub:
         body = to_message(data)
         return await settled(self.append(to_channel(channel), body, publisher, key=idempotency_key))
 
+    async def remove_history(self, channel: str) -> Position:
+        """Forget what is kept of a channel, and return the position after it: readers who were behind are told of a gap."""
+        await self.ensure_started()
+        checked = to_channel(channel)
+        position = await settled(self.engine.remove(checked))
+        self.switchboard.forget(checked)
+        return position
+
     def authenticate(self, function: AuthenticatorT) -> AuthenticatorT:
         """Decorator: the function that tells who a request is from. See `Authenticator`. It replaces the one for tokens."""
         self.authenticator = function

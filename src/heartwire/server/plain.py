@@ -17,7 +17,18 @@ from heartwire.types import Publisher
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
 
-__all__ = ["address_of", "admit", "admitted", "begin", "presence", "publish", "publisher_of", "read_follow", "refuse_when_draining"]
+__all__ = [
+    "address_of",
+    "admit",
+    "admitted",
+    "begin",
+    "presence",
+    "publish",
+    "publisher_of",
+    "read_body",
+    "read_follow",
+    "refuse_when_draining",
+]
 
 
 async def begin(hub: "Hub", request: HTTPConnection, names: list[str], *, is_multi: bool) -> tuple[Follow, Identity]:
@@ -53,7 +64,7 @@ async def publish(hub: "Hub", request: Request, name: str) -> Response:
     identity = await identify(hub.authenticator, request)
     await hub.namespaces.authorize(identity, "publish", channel)
     hub.rates.check(address_of(request), hub.clock())
-    data = await _read_body(request, hub.options.max_message_bytes)
+    data = await read_body(request, hub.options.max_message_bytes)
     body = Body(body_is_text(request.headers.get("content-type"), data), data)
     position = await settled(hub.append(channel, body, publisher_of(identity, ""), key=key))
     return Response(b'{"position":"%b"}' % str(position).encode(), media_type="application/json")
@@ -95,7 +106,8 @@ def admitted(hub: "Hub", request: HTTPConnection) -> Iterator[None]:
         hub.connections.leave(address)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
+    """A request's whole body. Raises `LimitExceeded` (``message_too_large``)."""
     declared = request.headers.get("content-length", "0")
     size = int(declared) if declared.isdecimal() else 0
     body = bytearray()
