@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Annotated, Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -72,8 +72,11 @@ class SubscriptionClaims(msgspec.Struct, frozen=True):
 Time = Annotated[float, Meta(ge=0, lt=_END_OF_TIME)]
 
 
+_ABSENT: Final = msgspec.Raw(b"null")
+
+
 class _Json(msgspec.Struct, frozen=True):
-    info: msgspec.Raw | None = None
+    info: msgspec.Raw = _ABSENT
     b64info: str | None = None
 
     @property
@@ -82,7 +85,7 @@ class _Json(msgspec.Struct, frozen=True):
 
 
 class _Sub(_Json, frozen=True):
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = _ABSENT
     b64data: str | None = None
 
 
@@ -157,10 +160,10 @@ def _read(payload: bytes, now: float, audience: str, issuer: str) -> _Claims | E
     return claims
 
 
-def _json(plain: Any, encoded: str | None) -> bytes | None:
+def _json(plain: msgspec.Raw, encoded: str | None) -> bytes | None:
     """JSON given as it is, or as base64. Raises ``ValueError``."""
     if encoded is None:
-        return None if plain is None or bytes(plain) == b"null" else bytes(plain)
+        return None if bytes(plain) == b"null" else bytes(plain)
     try:
         decoded = base64.b64decode(encoded, validate=True)
         return bytes(msgspec.json.decode(decoded, type=msgspec.Raw))

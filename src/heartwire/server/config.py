@@ -135,6 +135,8 @@ def _read(file: str) -> dict[str, Any]:
 
 def _from_text(name: str, text: str) -> Any:
     """A variable's value: lists are written with commas, ``true`` and ``false`` are booleans, numbers are read where wanted."""
+    if isinstance(getattr(_DEFAULTS, name), str):
+        return text
     if isinstance(getattr(_DEFAULTS, name), tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text.lower() == "true" if text.lower() in ("true", "false") else text

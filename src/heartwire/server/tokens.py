@@ -130,7 +130,7 @@ def make_token(claims: dict[str, Any], secret: str, algorithm: str = "HS256") ->
 def _read_keys(name: str, given: str, read: Callable[[str], list[_Key]]) -> list[_Key]:
     try:
         keys = read(given)
-    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, KeyError, TypeError) as error:
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(name, "...", f"cannot be used as a key: {error}") from None
     except OSError as error:
         raise ConfigError(name, given[:200], f"cannot be read: {error.strerror}") from None
