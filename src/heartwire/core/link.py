@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from heartwire.types import Channel, Member, Position, Publication
 
-__all__ = ["Link", "WireFormat"]
+__all__ = ["Follower", "Link", "WireFormat"]
 
 
 class Link(Protocol):
@@ -30,6 +30,17 @@ class Link(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """End the connection and tell the peer why. Idempotent; never raises."""
+
+
+class Follower(Protocol):
+    """What a link's dialect keeps for one of its channels, where the link alone does not say enough."""
+
+    @property
+    def member(self) -> Member | None:
+        """Who this is in the channel's presence."""
+
+    def gap(self, position: Position) -> None:
+        """The subscription cannot be continued; ``position`` is before the oldest that is kept. It may leave now."""
 
 
 class WireFormat(Protocol):
