@@ -149,14 +149,24 @@ class Namespaces:
         if self._boundary in user or self._separator in user:
             return None  # its name would let other users in
         try:
-            return to_channel(f"{self._personal}:{self._boundary}{user}" if self._personal else self._boundary + user)
+            channel = to_channel(f"{self._personal}:{self._boundary}{user}" if self._personal else self._boundary + user)
+            self.of(channel)
         except Refused:
             return None
+        return channel
 
     def asks(self, channel: Channel, action: Action) -> bool:
         """Whether `authorize` has anything to say: else it allows the action at once. Raises `UnknownChannel`."""
         rule = self._rule(channel)
         return action not in rule.free or bool(rule.options.channel_regex) or (self.knows_users and self._is_limited(channel))
+
+    def asks_application(self, channel: Channel) -> bool:
+        """Whether `authorize` calls a function of the application. Raises `UnknownChannel`."""
+        return self._rule(channel).permission is not None
+
+    def tells_members(self, channel: Channel) -> bool:
+        """Whether joins and leaves are told; not where the channel's namespace is not configured any more."""
+        return self._rules.get(self._name(channel), self._rules[""]).options.join_leave
 
     async def authorize(
         self, identity: Identity, action: Action, channel: Channel, *, is_subscriber: bool = False, has_token: bool = False

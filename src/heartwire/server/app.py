@@ -12,6 +12,7 @@ from heartwire.codes import CODES
 from heartwire.dialects.plain_json import error_json
 from heartwire.errors import EngineError, HeartwireError, Refused
 from heartwire.server import plain
+from heartwire.server.api import Api
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
 from heartwire.server.plain_websocket import serve_websocket
@@ -38,6 +39,7 @@ class Application:
         self.hub = hub
         self._demo = demo
         self._polls = Polls(hub)
+        self._api = Api(hub)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3: http, websocket, and lifespan where the hub is the whole application."""
@@ -89,6 +91,9 @@ class Application:
             case ["channels", name, "presence"]:
                 _only(request, "GET")
                 return await plain.presence(self.hub, request, name)
+            case ["api", method]:
+                _only(request, "POST")
+                return await self._api.respond(request, method)
             case ["health"]:
                 _only(request, "GET")
                 return _json({"status": "draining"}, 503) if self.hub.draining else _json({"status": "ok"})

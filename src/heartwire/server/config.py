@@ -51,6 +51,9 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         super().__post_init__()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert", self.tls_cert, "give tls_cert and tls_key together")
+        personal = self.user_personal_channel_namespace
+        if personal and self.namespaces and personal not in self.namespaces and not self.allow_unknown_namespaces:
+            raise ConfigError("user_personal_channel_namespace", personal, f"add [namespaces.{personal}]")
 
     @property
     def hub_options(self) -> HubOptions:

@@ -84,7 +84,7 @@ class Hub:
         self.draining = False
         self.switchboard = Switchboard(read=self._read, soon=self._soon)
         self.links: set[ServedLink] = set()
-        self._node = secrets.token_hex(4)
+        self.node = secrets.token_hex(4)
         self._serial = 0
         self._starting: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -225,7 +225,7 @@ class Hub:
 
     def client_id(self, serial: int) -> str:
         """The name of a connection, unique among nodes; not a secret."""
-        return f"{self._node}-{serial:x}"
+        return f"{self.node}-{serial:x}"
 
     def append(
         self, channel: Channel, body: Body, publisher: Publisher | None = None, *, key: str | None = None, origin: int = 0
