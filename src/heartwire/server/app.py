@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from heartwire.codes import CODES
 from heartwire.dialects.plain_json import error_json
 from heartwire.errors import EngineError, HeartwireError, Refused
-from heartwire.server import plain
+from heartwire.server import centrifugal_socket, plain
 from heartwire.server.api import Api
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
@@ -97,6 +97,10 @@ class Application:
             case ["health"]:
                 _only(request, "GET")
                 return _json({"status": "draining"}, 503) if self.hub.draining else _json({"status": "ok"})
+            case ["connection", "websocket"]:
+                if _is_upgrade(request):
+                    raise _bad_handshake(request)
+                raise Refused("upgrade_required", "this address speaks WebSocket only")
             case [""] if _is_upgrade(request):
                 raise _bad_handshake(request)
             case [name] if self._demo and request.method in ("GET", "HEAD") and (file := asset(name or "index.html")):
@@ -142,7 +146,11 @@ class Application:
             await _refuse_handshake(scope, send, error)
             return
         try:
-            names, is_multi = socket_channels(segments(scope), lambda: connection.query_params.getlist("channel"))
+            path = segments(scope)
+            if path == ["connection", "websocket"]:
+                await centrifugal_socket.serve_websocket(self.hub, connection, receive, send)
+                return
+            names, is_multi = socket_channels(path, lambda: connection.query_params.getlist("channel"))
             await serve_websocket(self.hub, connection, receive, send, names, is_multi=is_multi)
         except HeartwireError as error:
             # After accepting: a browser is not shown why a handshake failed.

@@ -97,6 +97,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         max_message_bytes: largest message; 1 MiB is what peers allow.
         max_channels_per_request: channels in one request.
+        max_channels_per_connection: subscriptions of one connection of the Centrifugal dialect; a page that shows a thousand
+            things is a large one, and each costs about 1 KB.
         max_connections: WebSockets, streams and held polls on this node.
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one address).
         publish_rate_per_s: messages a second on one connection, and by POST from one address (0: no limit).
@@ -132,6 +134,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     max_message_bytes: Count = 1024 * 1024
     max_channels_per_request: Count = 1000
+    max_channels_per_connection: Count = 1000
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0

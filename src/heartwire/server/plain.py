@@ -66,6 +66,7 @@ async def publish(hub: "Hub", request: Request, name: str) -> Response:
     hub.rates.check(address_of(request), hub.clock())
     data = await read_body(request, hub.options.max_message_bytes)
     body = Body(body_is_text(request.headers.get("content-type"), data), data)
+    body = await hub.changed(identity, channel, body)
     position = await settled(hub.append(channel, body, publisher_of(identity, ""), key=key))
     return Response(b'{"position":"%b"}' % str(position).encode(), media_type="application/json")
 

@@ -29,6 +29,9 @@ PushKind = Literal["unsubscribe", "message", "subscribe", "disconnect", "refresh
 class Codec(Protocol):
     """See the module. Every ``bytes`` that is returned is one message, but for `publication` and `join`."""
 
+    def __hash__(self) -> int:
+        """By identity."""
+
     name: str
     """ "json" or "protobuf"."""
     is_text: bool

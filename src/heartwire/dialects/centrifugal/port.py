@@ -1,16 +1,15 @@
 """The seams of a session: what it asks of the server (`Port`), and where it writes (`Outlet`)."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 
 from heartwire.codes import CODES
-from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.errors import HeartwireError, Unauthorized
-from heartwire.types import Channel, Member, Position, Start
+from heartwire.types import Channel, Member, Position, Publication, Start
 
 if TYPE_CHECKING:
     from heartwire.dialects.centrifugal.session import Session
@@ -140,8 +139,11 @@ class Outlet(Protocol):
     def backlog_bytes(self) -> int:
         """About how much of what was written waits in this process."""
 
-    def write(self, messages: Sequence[bytes]) -> None:
+    def write(self, messages: list[bytes]) -> None:
         """Send messages (at least one), in one frame where the transport has frames. Never raises, never blocks."""
+
+    def tell(self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+        """Send a join or leave; ``made`` keeps what was encoded for other outlets of the same wire format."""
 
     def close(self, code: int, reason: str) -> None:
         """End the connection: the transport tells the peer (a WebSocket close, or a disconnect push). Never raises."""
@@ -201,7 +203,15 @@ class Port(Protocol):
     def read(self, channel: Channel, start: Start, *, limit: int) -> Answer[ReadResult]:
         """`Engine.read`, or the channel's tail in memory where that has all of it."""
 
-    def follow(self, session: "Session", follower: "Follower", start: Position) -> Subscription:
+    def history(
+        self, channel: Channel, *, limit: int, since: Position | None, reverse: bool
+    ) -> Awaitable[tuple[list[Publication], Position]]:
+        """A page, and the stream's position. ``since`` with epoch "": whichever it is now.
+
+        Raises `Refused` (``unrecoverable_position``: another epoch; ``bad_request``: backwards from the beginning).
+        """
+
+    def follow(self, session: "Session", follower: "Follower", start: Position) -> None:
         """Begin live delivery after a position, and presence. The reply has been written before."""
 
     def unfollow(self, follower: "Follower") -> None:

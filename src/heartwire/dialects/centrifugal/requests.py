@@ -3,7 +3,6 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal.port import Action, Disconnected
 from heartwire.dialects.centrifugal.types import (
     Empty,
@@ -19,7 +18,7 @@ from heartwire.dialects.centrifugal.types import (
 )
 from heartwire.dialects.centrifugal.waiting import settled
 from heartwire.errors import Refused
-from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication, Start
+from heartwire.types import Channel, Member, Position
 
 if TYPE_CHECKING:
     from heartwire.dialects.centrifugal.session import Session
@@ -79,39 +78,17 @@ async def history(session: "Session", id: int, request: HistoryRequest) -> None:
     since = request.since
     if request.limit < -1:
         raise Refused("bad_request", "limit is -1, 0 or more")
-    if request.reverse and since is not None and not since.offset:
-        raise Refused("bad_request", "nothing is before offset 0")
     await _authorize(session, "history", channel)
-    head: Position = (await settled(session.port.read(channel, NOW, limit=0))).head
-    if since is not None and since.epoch and since.epoch != head.epoch:
-        raise Refused("unrecoverable_position", "the stream has begun anew since")
     most = session.limits.history_items
-    limit = most if request.limit < 0 else min(request.limit, most)
-    publications: list[Publication] = []
-    if limit and request.reverse:
-        until = head.offset if since is None else min(head.offset, since.offset - 1)
-        publications = await _read(session, channel, Position(head.epoch, max(0, until - limit)), limit, until)
-        publications.reverse()
-    elif limit:
-        start = EARLIEST if since is None else Position(head.epoch, since.offset)
-        if since is None or since.offset < head.offset:
-            publications = await _read(session, channel, start, limit, head.offset)
+    publications, head = await session.port.history(
+        channel,
+        limit=most if request.limit < 0 else min(request.limit, most),
+        since=None if since is None else Position(since.epoch, since.offset),
+        reverse=request.reverse,
+    )
     raw, encode = session.codec.raw, session.codec.publication
     insides = [raw(encode(publication)) for publication in publications]
     session.reply(id, "history", HistoryResult(insides, head.epoch, head.offset))
-
-
-async def _read(session: "Session", channel: Channel, start: Start, limit: int, until: int) -> list[Publication]:
-    """Up to ``limit`` publications after ``start`` (or from the oldest kept) and up to ``until``, in as many reads as it takes."""
-    found: list[Publication] = []
-    while len(found) < limit:
-        read: ReadResult = await settled(session.port.read(channel, start, limit=limit - len(found)))
-        fitting = [publication for publication in read.publications if publication.offset <= until]
-        if not fitting or (found and not read.recovered):
-            break
-        found += fitting
-        start = fitting[-1].position
-    return found
 
 
 async def rpc(session: "Session", id: int, request: RpcRequest) -> None:

@@ -8,7 +8,7 @@ The core tells of a gap (`Follower.gap`): a client-side subscription then ends w
 their last position and are told whether it can be continued; a server-side one ends the connection with 3010.
 """
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -84,6 +84,15 @@ class Follower:
         self.expires_at = None if ttl_s is None else session.now + ttl_s + session.limits.grace_s
         if self.expires_at is not None:
             session.call_by(self.expires_at)
+
+    def live(self, subscription: Subscription) -> None:
+        """See `heartwire.core.link.Follower.live`."""
+        self.subscription = subscription
+
+    def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+        """See `heartwire.core.link.Follower.hear`."""
+        if self.hears_members:
+            self.session.outlet.tell(self.channel, kind, member, made)
 
     def gap(self, position: Position) -> None:
         """See `heartwire.core.link.Follower.gap`."""
