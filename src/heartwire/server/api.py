@@ -21,6 +21,7 @@ from heartwire.dialects.plain import check_idempotency_key, to_channel
 from heartwire.dialects.plain_json import Body, data_json
 from heartwire.engines.base import settled
 from heartwire.errors import HeartwireError, Refused, Unauthorized
+from heartwire.server import api_sessions
 from heartwire.server.history import read_history
 from heartwire.server.plain import read_body, refuse_when_draining
 from heartwire.types import Channel, Member, Position, Publication, Publisher
@@ -222,12 +223,14 @@ class Api:
 
         hub = self._hub
         topics = hub.switchboard.topics.values()
+        users = {link.member.user for link in hub.links if link.member is not None}
+        users |= {connection.session.user for connection in hub.sessions.connections}
         node = {
             "uid": hub.node,
             "name": hub.node,
             "version": __version__,
             "num_clients": hub.connections.count,
-            "num_users": len({link.member.user for link in hub.links if link.member is not None}),
+            "num_users": len(users),
             "num_channels": len(topics),
             "num_subs": sum(len(topic.followers) for topic in topics),
             "uptime": int(hub.clock() - self._started_at),
@@ -262,7 +265,11 @@ def _error(error: HeartwireError) -> dict[str, Any]:
     return {"error": {"code": error.code.number or 100, "message": str(error)}}
 
 
-def _method(kind: type[_Request], answer: Callable[[Api, Any], Awaitable[Result]]) -> _Method:
+def _on_sessions(answer: Callable[["Hub", Any], Awaitable[Result]]) -> Callable[[Api, Any], Awaitable[Result]]:
+    return lambda api, request: answer(api._hub, request)
+
+
+def _method(kind: type[msgspec.Struct], answer: Callable[[Api, Any], Awaitable[Result]]) -> _Method:
     return _Method(msgspec.json.Decoder(kind), answer)
 
 
@@ -275,4 +282,8 @@ _METHODS: Final[dict[str, _Method]] = {
     "presence_stats": _method(_InChannel, Api.presence_stats),
     "channels": _method(_Channels, Api.channels),
     "info": _method(_Request, Api.info),
+    "subscribe": _method(api_sessions.Subscribe, _on_sessions(api_sessions.subscribe)),
+    "unsubscribe": _method(api_sessions.Unsubscribe, _on_sessions(api_sessions.unsubscribe)),
+    "disconnect": _method(api_sessions.Disconnect, _on_sessions(api_sessions.disconnect)),
+    "refresh": _method(api_sessions.Refresh, _on_sessions(api_sessions.refresh)),
 }
