@@ -268,6 +268,32 @@ def test_a_refusal_says_who_what_and_where() -> None:
         asyncio.run(namespaces(options=KEY).authorize(ANONYMOUS, "publish", Channel("n:1")))
 
 
+class _Link:
+    """As much of a link as its identity's end needs."""
+
+    def __init__(self) -> None:
+        self.subscriptions: list[object] = []
+        self.closed_with: list[int] = []
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed_with.append(code)
+
+
+def test_a_connection_ends_with_its_identity() -> None:
+    hub = Hub()
+    hub.clock, hub.wall_clock = lambda: 100.0, lambda: 1_000_000.0
+    links: list[Any] = [_Link(), _Link(), _Link()]
+    for link, expires_at in zip(links, (1_000_005.0, 1_000_005.0, None), strict=True):
+        hub.enter(link, Identity("ann", None, expires_at))
+    hub.unfollow(links[1])
+    hub.deadlines.advance(104.9)
+    assert [link.closed_with for link in links] == [[], [], []]
+    hub.deadlines.advance(105)
+    assert [link.closed_with for link in links] == [[3005], [], []]
+    for link in links:
+        hub.unfollow(link)
+
+
 def test_marks_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigError, match="channel_user_separator"):
         HubOptions(channel_user_separator="")

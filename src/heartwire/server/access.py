@@ -42,10 +42,14 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Who a client is: ``user`` ("" when anonymous), and JSON ``info`` that others see in presence and publications."""
+    """Who a client is: ``user`` ("" when anonymous), and JSON ``info`` that others see in presence and publications.
+
+    After ``expires_at`` (seconds since 1970; ``None``: never) a connection of the plain dialect is ended, to say it anew.
+    """
 
     user: str = ""
     info: bytes | None = None
+    expires_at: float | None = None
 
 
 ANONYMOUS: Final = Identity()
@@ -86,7 +90,7 @@ def token_authenticator(tokens: "Tokens", clock: Callable[[], float], *, allow_a
             raise Unauthorized(f"the token expired at {claims.expired_at:.0f}: get a new one")
         if isinstance(claims, Invalid):
             raise Unauthorized(f"the token is not valid: {claims.reason}")
-        return Identity(claims.user, claims.info)
+        return Identity(claims.user, claims.info, claims.expires_at)
 
     return authenticate
 

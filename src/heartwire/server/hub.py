@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 
-from heartwire.core.deadlines import Deadlines
+from heartwire.codes import CODES
+from heartwire.core.deadlines import Deadline, Deadlines
 from heartwire.core.link import Follower, Link, WireFormat
 from heartwire.core.liveness import Liveness, Watched
 from heartwire.core.subscription import Subscription
@@ -69,6 +70,17 @@ class WatchedLink(ServedLink, Watched, Protocol):
         """About how much of what was written waits in this process."""
 
 
+class _Expiry:
+    """What is to happen to a link when its identity does not hold any more."""
+
+    def __init__(self, link: ServedLink) -> None:
+        self._link = link
+
+    def handle_deadline(self, now: float) -> None:
+        code = CODES["connection_expired"]
+        self._link.close(code.close_code, f"{code.reason}: come back with a new token")
+
+
 class Hub:
     """Channels for one program.
 
@@ -98,6 +110,7 @@ class Hub:
         self.draining = False
         self.switchboard = Switchboard(read=self._read, soon=self._soon)
         self.links: set[ServedLink] = set()
+        self._expiries: dict[ServedLink, Deadline] = {}
         self.hooks = Hooks()
         self.deadlines = Deadlines()
         self.sessions = Sessions()
@@ -344,9 +357,19 @@ class Hub:
             link.subscriptions.remove(subscription)
         self._leave(subscription)
 
+    def enter(self, link: ServedLink, identity: Identity) -> None:
+        """A connection of the plain dialect is open, as long as its identity holds. Undone by `unfollow`."""
+        self.links.add(link)
+        if identity.expires_at is not None:
+            when = self.clock() + identity.expires_at - self.wall_clock()
+            self._expiries[link] = self.deadlines.at(when, _Expiry(link))
+
     def unfollow(self, link: ServedLink) -> None:
         """The link is gone: from its channels, and from their presence."""
         self.links.discard(link)
+        expiry = self._expiries.pop(link, None)
+        if expiry is not None:
+            expiry.cancel()
         for subscription in link.subscriptions:
             self._leave(subscription)
 

@@ -69,7 +69,7 @@ class PlainSocket:
     def open(self, follow: Follow) -> None:
         """The handshake is answered: follow the channels."""
         hub, link = self._hub, self._link
-        hub.links.add(link)
+        hub.enter(link, self._identity)
         hub.liveness.watch(link, spread=random.uniform(0.5, 1))
         format = self._formats.of(follow)
         for channel in follow.channels:
