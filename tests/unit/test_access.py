@@ -262,7 +262,7 @@ def test_the_function_of_the_unnamed_namespace_holds_for_channels_of_no_other() 
 
 
 def test_a_refusal_says_who_what_and_where() -> None:
-    with pytest.raises(Forbidden, match=r"user 'ann' may not publish in 'n:1' \(allow_publish_for_\.\.\."):
+    with pytest.raises(Forbidden, match=r"user 'ann' may not publish to 'n:1' \(allow_publish_for_\.\.\."):
         asyncio.run(namespaces(options=KEY).authorize(ANN, "publish", Channel("n:1")))
     with pytest.raises(Forbidden, match="an anonymous client"):
         asyncio.run(namespaces(options=KEY).authorize(ANONYMOUS, "publish", Channel("n:1")))

@@ -39,6 +39,7 @@ __all__ = [
 
 Action = Literal["subscribe", "publish", "presence", "history"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+_VERBS: Final = {"subscribe": "subscribe to", "publish": "publish to", "presence": "see who is in", "history": "read back"}
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -196,9 +197,9 @@ class Namespaces:
             raise Forbidden(self._limit(identity, channel))
         is_granted = self._is_granted(rule.options, action, is_named=bool(identity.user), is_subscriber=is_subscriber or is_limited)
         if not is_granted and not (is_limited and action == "subscribe"):
-            raise Forbidden(f"{_who(identity)} may not {action} in {channel!r} (allow_{action}_for_... in its namespace)")
+            raise Forbidden(f"{_who(identity)} may not {_VERBS[action]} {channel!r} (allow_{action}_for_... in its namespace)")
         if rule.permission is not None and await resolved(rule.permission(identity, action, channel)) is not True:
-            raise Forbidden(f"{_who(identity)} may not {action} in {channel!r}")
+            raise Forbidden(f"{_who(identity)} may not {_VERBS[action]} {channel!r}")
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
