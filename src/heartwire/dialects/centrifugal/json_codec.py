@@ -87,7 +87,9 @@ class JsonCodec:
 
     def payload(self, data: bytes) -> msgspec.Raw:
         """See `Codec.payload`."""
-        return msgspec.Raw(_inlined(data) if is_json(data) and _is_utf8(data) else _encode(data))
+        if not _is_utf8(data):
+            return msgspec.Raw(_encode(data))  # in base64
+        return msgspec.Raw(_inlined(data) if is_json(data) else _encode(data.decode()))
 
     def info(self, member: Member) -> ClientInfo:
         """See `Codec.info`."""

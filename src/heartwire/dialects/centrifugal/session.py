@@ -233,7 +233,8 @@ class Session:
             return
         self._on("connected")
         self.origin = None
-        self._expire_connection(welcome.ttl_s, is_first=True)
+        self._expire_connection(welcome.ttl_s)
+        self._set_deadline()
         self.reply(id, "connect", self._connected(welcome, {follower.channel: result for follower, result, _ in made}))
         self.flush()
         self.port.opened(self)
@@ -247,6 +248,8 @@ class Session:
         for sub in welcome.subs:
             if self.phase is not Phase.NEW:
                 return None
+            if len(self.subs) >= self.limits.max_channels:
+                raise Disconnected("too_many_channels")
             if sub.channel not in self.subs:
                 made.append(await subscribing.place_server_side(self, sub, request.subs.get(sub.channel)))
         return made if self.phase is Phase.NEW else None
@@ -394,11 +397,8 @@ class Session:
             self.disconnect("connection_expired")
         else:
             subscribing.expire(self, now)
-            times = [follower.expires_at for follower in self.subs.values() if follower.expires_at is not None]
-            if self._expires_at is not None:
-                times.append(self._expires_at)
-            if times and self.phase is Phase.OPEN:
-                self.call_by(min(times))
+            if self.phase is Phase.OPEN:
+                self._set_deadline()
 
     def call_by(self, when: float) -> None:
         """See to it that `handle_deadline` comes at ``when`` at the latest."""
@@ -409,10 +409,18 @@ class Session:
         self._deadline_at = when
         self._deadline = self.port.call_at(when, self)
 
-    def _expire_connection(self, ttl_s: float | None, *, is_first: bool = False) -> None:
-        if is_first and self._deadline is not None:  # it was for `connect`
+    def _set_deadline(self) -> None:
+        """Ask for the next one of an open session, and for no other."""
+        if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        times = [follower.expires_at for follower in self.subs.values() if follower.expires_at is not None]
+        if self._expires_at is not None:
+            times.append(self._expires_at)
+        if times:
+            self.call_by(min(times))
+
+    def _expire_connection(self, ttl_s: float | None) -> None:
         self._expires_at = None if ttl_s is None else self.now + ttl_s + self.limits.grace_s
         if self._expires_at is not None:
             self.call_by(self._expires_at)
