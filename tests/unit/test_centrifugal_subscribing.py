@@ -118,7 +118,7 @@ def test_what_ends_while_it_is_being_made_does_not_begin(what: str) -> None:
     list(steps)
     assert not peer.port.followers
     assert not peer.session.subs
-    kinds = [message.get("error", {}).get("code") or list(message)[0] for message in peer.read()]
+    kinds = [message.get("error", {}).get("code") or next(iter(message)) for message in peer.read()]
     assert kinds == (["push", 103, 104] if what == "unsubscribed" else [])
 
 

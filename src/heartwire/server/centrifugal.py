@@ -72,6 +72,10 @@ class Connection:
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         """A message came in. Returns what to wait for before the next one is given, where there is a need to wait."""
+        limit = self._hub.options.max_message_bytes
+        if len(data) > limit:  # over ASGI; the native door does not let it in
+            self.session.disconnect("message_too_large", f"a message is over the limit of {limit} bytes (max_message_bytes)")
+            return None
         return self.session.receive(data, self._hub.clock())
 
     def lost(self) -> None:
