@@ -59,12 +59,14 @@ class Wire:
 
     def closed(self) -> tuple[int, str]:
         """Read to the end; the close code and reason."""
-        try:
-            while True:
-                self.socket.recv(timeout=10)
-        except ConnectionClosed as error:
-            assert error.rcvd is not None
-            return error.rcvd.code, error.rcvd.reason
+        with pytest.raises(ConnectionClosed) as raised:
+            self._read_to_the_end()
+        assert raised.value.rcvd is not None
+        return raised.value.rcvd.code, raised.value.rcvd.reason
+
+    def _read_to_the_end(self) -> None:
+        while True:
+            self.socket.recv(timeout=10)
 
 
 def test_first_frame_may_hold_connect_and_subscribes(server: Server) -> None:

@@ -4,8 +4,7 @@ import asyncio
 import os
 from typing import Any
 
-from heartwire import Forbidden, Hub, Identity, Unauthorized
-from heartwire.server.hooks import Client, Disconnect
+from heartwire import Client, Disconnect, Forbidden, Hub, Identity, Unauthorized
 
 SECRET = "a secret that is long enough for HS256"
 
