@@ -180,3 +180,7 @@ def test_commands_are_typed() -> None:
     (command,) = JSON.commands(b'{"id":1,"send":{"data":1}}')
     assert isinstance(command, Command)
     assert command.send is not None
+
+
+def test_payload_that_is_no_text_is_base64() -> None:
+    assert bytes(JSON.payload(b"\xff")) == b'"/w=="'

@@ -505,3 +505,39 @@ def test_slow_client_that_was_to_be_disconnected_is_closed_once() -> None:
 
 def test_every_phase_ends() -> None:
     assert {phase for (phase, event) in TRANSITIONS if event == "ended"} == set(Phase)
+
+
+def test_wait_that_fails_is_answered() -> None:
+    """What is awaited raises in the place that awaits it."""
+    peer = opened()
+    peer.port.rpcs["wait"] = lambda data: b"1"
+    peer.port.slow = True
+    wait = peer.send(b'{"id":2,"rpc":{"method":"wait"}}')
+    assert wait is not None
+    work = wait.__await__()
+    next(work)
+    with pytest.raises(StopIteration):
+        work.throw(OSError("the connection to the store broke"))
+    (reply,) = peer.read()
+    assert reply["error"]["code"] == 100
+
+
+def test_refusal_that_comes_after_the_end_is_not_told() -> None:
+    peer = Peer()
+    peer.port.slow = True
+    peer.port.welcome = Forbidden("no")
+    wait = peer.send(b'{"id":1,"connect":{}}')
+    assert wait is not None
+    steps = peer.steps(wait)
+    next(steps)
+    peer.session.lost()
+    list(steps)
+    assert peer.read() == []
+    assert peer.session.phase is Phase.CLOSED
+
+
+def test_peer_that_is_gone_is_not_given_up() -> None:
+    peer = opened()
+    peer.session.lost()
+    peer.session.give_up()
+    assert not peer.outlet.given_up

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from heartwire.dialects.centrifugal import Disconnected, Refreshed, Rules, ServerSide, SubscriptionGrant, TokenExpired, Welcome
-from heartwire.errors import Unauthorized
+from heartwire.errors import EngineUnavailable, Unauthorized
 from heartwire.types import Position
 from tests.unit.centrifugal_fakes import FakePort, Peer
 
@@ -498,3 +498,50 @@ def test_everything_is_left_at_once() -> None:
         peer.say({"id": 2, "subscribe": {"channel": name}})
     peer.session.lost()
     assert not peer.port.followers
+
+
+def test_what_ends_with_the_reply_is_not_followed() -> None:
+    """The reply itself may be one too many for a client that does not read."""
+    peer = opened(max_backlog_bytes=10)
+    peer.outlet.paused, peer.outlet.backlog_bytes = True, 11
+    peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    assert peer.closed == (3008, "slow")
+    assert not peer.port.followers
+
+
+def test_sub_refresh_may_lift_the_expiry() -> None:
+    port = FakePort()
+    port.grants["t"] = SubscriptionGrant(60)
+    port.tokens["for ever"] = Refreshed(None, "a")
+    peer = opened(port)
+    subscribed(peer, token="t")
+    assert peer.say({"id": 3, "sub_refresh": {"channel": "a", "token": "for ever"}}) == [{"id": 3, "sub_refresh": {}}]
+    peer.advance(1000)
+    assert list(peer.session.subs) == ["a"]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_stream_that_cannot_be_read_leaves_no_subscription(slow: bool) -> None:
+    port = FakePort()
+    port.slow = slow
+
+    def top(channel: str) -> Position:
+        raise EngineUnavailable("the disk is gone")
+
+    port.top = top  # type: ignore[method-assign]
+    peer = opened(port)
+    (reply,) = peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    assert reply["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+    assert not peer.session.subs
+    port.welcome = Welcome(subs=[ServerSide("a")])
+    other = Peer(port)
+    (reply,) = other.say({"id": 1, "connect": {}})
+    assert reply["error"]["code"] == 100
+    assert not other.session.subs
+    wait = peer.session.subscribe(ServerSide("b")) if slow else None
+    if wait is not None:
+        steps = peer.steps(wait)
+        next(steps)
+        peer.session.lost()
+        with pytest.raises(EngineUnavailable):
+            list(steps)

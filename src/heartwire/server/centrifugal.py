@@ -1,6 +1,7 @@
 """One connection of the Centrifugal dialect, on whatever transport: what the session writes to, and what a transport feeds."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -107,14 +108,18 @@ class Connection:
 
     def write(self, messages: list[bytes]) -> None:
         """See `Outlet.write`."""
-        self.link.write(self._format.pack(messages))
+        self._write(self._format.pack(messages))
+
+    def _write(self, payload: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # uvloop's word for a socket that broke a moment ago; it is on its way out
+            self.link.write(payload)
 
     def tell(self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
         """See `Outlet.tell`."""
         payload = made.get(self._format)
         if payload is None:
             payload = made[self._format] = self._format.membership(channel, kind, member)
-        self.session.tell(payload, self.link.write)
+        self.session.tell(payload, self._write)
 
     def close(self, code: int, reason: str) -> None:
         """See `Outlet.close`. A peer that takes nothing is not waited for for ever."""
