@@ -21,6 +21,7 @@ hub = Hub(
     ping_interval_s=float(os.environ.get("APP_PING_S", "25")),
     pong_timeout_s=float(os.environ.get("APP_PING_S", "25")) / 2.5,
     max_message_bytes=65536,
+    allowed_origins=tuple(filter(None, [os.environ.get("APP_ORIGIN", "")])),
     publish_rate_per_s=float(os.environ.get("APP_RATE", "0")),
     publish_burst=20,
 )
