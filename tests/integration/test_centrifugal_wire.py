@@ -255,3 +255,27 @@ def test_server_without_room_is_left_in_peace(server: Server) -> None:
     with Wire(server) as wire:
         wire.open()
         until(lambda: wire.say(presence_stats={"channel": "room:gone"})["presence_stats"]["num_clients"] == 0, "all have left")
+
+
+def test_compression_is_declined(server: Server) -> None:
+    """[T] Both SDKs offer it; with it on, Node inflates asynchronously, and one of centrifuge-js' own tests is flaky."""
+    with Wire(server, compression="deflate") as wire:
+        wire.open()
+        assert wire.socket.response is not None
+        # Over ASGI it is the server's to say.
+        assert server.door != "native" or "Sec-WebSocket-Extensions" not in wire.socket.response.headers
+
+
+def test_publish_hook_looks_at_what_plain_clients_publish(server: Server) -> None:
+    from heartwire.server.tokens import make_token
+    from tests.integration.sdk.app import SECRET
+
+    url = f"ws://127.0.0.1:{server.port}/channels/news:hooked?format=json&token={make_token({'sub': '1'}, SECRET)}"
+    with connect(url, compression=None, proxy=None) as plain:
+        plain.recv(timeout=10)  # where it stands
+        plain.send('"forbidden"')
+        assert json.loads(plain.recv(timeout=10))["error"]["code"] == "forbidden"
+        plain.send('"fault"')
+        assert json.loads(plain.recv(timeout=10))["error"]["code"] == "internal"
+        plain.send('"shout"')
+        assert json.loads(plain.recv(timeout=10))["data"] == {"shouted": "HELLO"}

@@ -118,7 +118,10 @@ class Namespaces:
 
     Attributes:
         knows_users: whether clients say who they are (by token, or to the application); else names limit nothing.
+        asks_to_publish: whether the application looks at everything that clients publish (`Hub.on_publish`).
     """
+
+    asks_to_publish = False
 
     def __init__(self, options: HubOptions) -> None:
         self._allow_unknown = options.allow_unknown_namespaces
@@ -163,6 +166,8 @@ class Namespaces:
     def asks(self, channel: Channel, action: Action) -> bool:
         """Whether `authorize` has anything to say: else it allows the action at once. Raises `UnknownChannel`."""
         rule = self._rule(channel)
+        if self.asks_to_publish and action == "publish":
+            return True
         return action not in rule.free or bool(rule.options.channel_regex) or (self.knows_users and self._is_limited(channel))
 
     def asks_application(self, channel: Channel) -> bool:

@@ -202,6 +202,7 @@ class Hub:
         `Refused` refuses it. It is called for every dialect and transport, and not for `publish`.
         """
         self.hooks.publish = function
+        self.namespaces.asks_to_publish = True
         return function
 
     def on_message(self, function: RpcT) -> RpcT:

@@ -97,7 +97,7 @@ class PlainSocket:
             if self._bucket is not None:
                 take(self._bucket, self._hub.clock())
             channel, body = self._addressed(Body(is_text, data))
-            if self._hub.hooks.publish is not None or self._hub.namespaces.asks(channel, "publish"):
+            if self._hub.namespaces.asks(channel, "publish"):
                 return self._publish_if_allowed(channel, body)
             return self._publish(channel, body)
         except HeartwireError as error:
