@@ -24,7 +24,7 @@ from heartwire.dialects.centrifugal import (
     TokenExpired,
     Welcome,
 )
-from heartwire.dialects.centrifugal.json_codec import is_json
+from heartwire.dialects.centrifugal.json_codec import is_json, is_utf8
 from heartwire.dialects.centrifugal.port import Action
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.dialects.plain import checked_text, to_channel
@@ -274,9 +274,8 @@ class HubPort:
     ) -> Awaitable[None] | None:
         """See `Port.publish`."""
         hub = self._hub
-        body = Body(session.codec.is_text or is_json(data), data)
-        if body.is_text:
-            checked_text(data)
+        is_text = session.codec.is_text
+        body = Body(True, checked_text(data)) if is_text else Body(is_json(data) and is_utf8(data), data)
         if hub.hooks.publish is None:
             return self._append(session, channel, body, key, done)
         changed = hub.hooks.call_publish(session.context.identity, channel, body)

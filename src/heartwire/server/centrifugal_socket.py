@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Send
 
-from heartwire.dialects.centrifugal import JSON, Codec, PushFormat
+from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, PushFormat
 from heartwire.dialects.plain_json import Body
 from heartwire.server.centrifugal import Connection
 from heartwire.server.plain import address_of, refuse_when_draining
@@ -26,7 +26,7 @@ __all__ = ["CODECS", "PATH", "choose_codec", "open_native", "serve_websocket"]
 
 PATH: Final = "/connection/websocket"
 
-CODECS: Final[dict[str, Codec]] = {"centrifuge-json": JSON}
+CODECS: Final[dict[str, Codec]] = {"centrifuge-json": JSON, "centrifuge-protobuf": PROTOBUF}
 """By WebSocket subprotocol. The first that is offered and known is taken; JSON, and no subprotocol, where none is."""
 
 
@@ -39,7 +39,7 @@ def choose_codec(offered: Sequence[str], query: Mapping[str, str]) -> tuple[Code
         if name in CODECS:
             return CODECS[name], name
     if "protobuf" in (query.get("format"), query.get("cf_protocol")):
-        return CODECS.get("centrifuge-protobuf", JSON), None
+        return PROTOBUF, None
     return JSON, None
 
 

@@ -5,8 +5,8 @@ Spec: `docs/centrifugal.md` for users; the clients are the official ones (centri
 Who does what, and what each may rely on:
 
 ``types``      `Command` and its requests (decoded), `Info`, the results (encoded). One struct per message; payloads stay bytes.
-``codec``      the `Codec` protocol: bytes to commands, results to bytes. ``json_codec.JSON`` is one; Protobuf is another
-               object with the same methods. A *message* is one encoded reply or push (bytes, as the codec makes it; for
+``codec``      the `Codec` protocol: bytes to commands, results to bytes. ``json_codec.JSON`` and ``protobuf_codec.PROTOBUF``
+               are two. A *message* is one encoded reply or push (bytes, as the codec makes it; for
                Protobuf with its length prefix). A *frame* of the codec is several messages joined by `Codec.join`.
 ``port``       the `Port` protocol: what the session asks of the server (who is this, may they, read, follow, publish, rpc ...),
                and the values that go over it: `Welcome`, `Rules`, `SubscriptionGrant`, `Refreshed`.
@@ -55,11 +55,13 @@ from heartwire.dialects.centrifugal.port import (
     TokenExpired,
     Welcome,
 )
+from heartwire.dialects.centrifugal.protobuf_codec import PROTOBUF, ProtobufCodec
 from heartwire.dialects.centrifugal.session import Limits, Phase, Session
 from heartwire.dialects.centrifugal.subscribing import Follower
 
 __all__ = [
     "JSON",
+    "PROTOBUF",
     "Answer",
     "Codec",
     "Disconnected",
@@ -69,6 +71,7 @@ __all__ = [
     "Outlet",
     "Phase",
     "Port",
+    "ProtobufCodec",
     "PushFormat",
     "Refreshed",
     "Rules",

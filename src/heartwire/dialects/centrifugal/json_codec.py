@@ -18,7 +18,7 @@ from heartwire.dialects.centrifugal.codec import Method, PushKind
 from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody
 from heartwire.types import Member, Publication
 
-__all__ = ["JSON", "JsonCodec", "is_json"]
+__all__ = ["JSON", "JsonCodec", "is_json", "is_utf8"]
 
 _encode: Final = msgspec.json.encode
 _decoder: Final = msgspec.json.Decoder(Command)
@@ -87,7 +87,7 @@ class JsonCodec:
 
     def payload(self, data: bytes) -> msgspec.Raw:
         """See `Codec.payload`."""
-        if not _is_utf8(data):
+        if not is_utf8(data):
             return msgspec.Raw(_encode(data))  # in base64
         return msgspec.Raw(_inlined(data) if is_json(data) else _encode(data.decode()))
 
@@ -117,7 +117,7 @@ def is_json(data: bytes) -> bool:
 
 def _data(publication: Publication) -> bytes:
     data = publication.data
-    if is_json(data) and (publication.is_text or _is_utf8(data)):
+    if is_json(data) and (publication.is_text or is_utf8(data)):
         return _inlined(data)
     if publication.is_text:
         return _encode(data.decode())
@@ -129,7 +129,8 @@ def _inlined(data: bytes) -> bytes:
     return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are text."""
     try:
         data.decode()
     except UnicodeDecodeError:
