@@ -250,6 +250,11 @@ class Topic:
             self._tail_bytes += size
             limits.used_bytes += size
 
+    def forget(self) -> None:
+        """The engine has forgotten what was published: hand over what is pending, then forget it too."""
+        self.flush()
+        self._forget_tail()
+
     def discard(self) -> None:
         """Give back the tail's memory: the topic is not used any more."""
         self._pending.clear()
