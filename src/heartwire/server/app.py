@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from heartwire.codes import CODES
 from heartwire.dialects.plain_json import error_json
 from heartwire.errors import EngineError, HeartwireError, Refused
-from heartwire.server import centrifugal_socket, plain
+from heartwire.server import centrifugal_http, centrifugal_socket, plain
 from heartwire.server.api import Api
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
@@ -101,6 +101,8 @@ class Application:
                 if _is_upgrade(request):
                     raise _bad_handshake(request)
                 raise Refused("upgrade_required", "this address speaks WebSocket only")
+            case ["connection", "http_stream" | "sse" | "commands" as name] | ["emulation" as name]:
+                return await centrifugal_http.answer(self.hub, request, name, cors, send)
             case [""] if _is_upgrade(request):
                 raise _bad_handshake(request)
             case [name] if self._demo and request.method in ("GET", "HEAD") and (file := asset(name or "index.html")):
