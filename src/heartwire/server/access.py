@@ -323,14 +323,18 @@ class Rates:
         """A new bucket for one connection; ``None`` where there is no limit."""
         return TokenBucket(self._rate_per_s, self._burst, now) if self._rate_per_s else None
 
+    def of(self, address: str, now: float) -> TokenBucket | None:
+        """The bucket of an address; ``None`` where there is no limit."""
+        bucket = self._buckets.get(address)
+        if bucket is None and self._rate_per_s:
+            bucket = self._buckets[address] = TokenBucket(self._rate_per_s, self._burst, now)
+        return bucket
+
     def check(self, address: str, now: float) -> None:
         """Take one token of an address. Raises `Refused` (``too_many_requests``)."""
-        if not self._rate_per_s:
-            return
-        bucket = self._buckets.get(address)
-        if bucket is None:
-            bucket = self._buckets[address] = TokenBucket(self._rate_per_s, self._burst, now)
-        take(bucket, now)
+        bucket = self.of(address, now)
+        if bucket is not None:
+            take(bucket, now)
 
     def sweep(self, now: float) -> None:
         """Forget the buckets that are full again."""

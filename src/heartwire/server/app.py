@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
-from heartwire.server import centrifugal_socket, plain
+from heartwire.server import centrifugal_http, centrifugal_socket, plain
 from heartwire.server.api import Api
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
@@ -106,6 +106,8 @@ class Application:
                 if _is_upgrade(request):
                     raise _bad_handshake(request)
                 raise Refused("upgrade_required", "this address speaks WebSocket only")
+            case ["connection", "http_stream" | "sse" | "commands" as name] | ["emulation" as name]:
+                return await centrifugal_http.answer(self.hub, request, name, cors, send)
             case [""] if _is_upgrade(request):
                 raise _bad_handshake(request)
             case [""] if self._demo and not request.url.path.endswith("/"):  # the page's own addresses are relative

@@ -34,6 +34,9 @@ class Connection:
         LimitExceeded: there are too many connections.
     """
 
+    is_stateless = False
+    """Whether it only reads what it subscribes to, as a request that is answered and gone."""
+
     __slots__ = ("_address", "_format", "_hub", "_in_flight", "identity", "link", "publisher", "session")
 
     def __init__(

@@ -170,7 +170,7 @@ class HubPort:
             session.context.identity,
             action,
             channel,
-            is_subscriber=follower is not None and follower.subscription is not None,
+            is_subscriber=follower is not None and (follower.subscription is not None or session.context.is_stateless),
             has_token=has_token,
         )
         # The application's function gets a task; where there is none, nothing is waited for, and no task is needed.

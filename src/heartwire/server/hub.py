@@ -52,10 +52,10 @@ _SWEEP_S: Final = 60
 
 PermissionT = TypeVar("PermissionT", bound=Permission)
 AuthenticatorT = TypeVar("AuthenticatorT", bound=Authenticator)
-ConnectT = TypeVar("ConnectT", bound=ConnectHook)
-DisconnectT = TypeVar("DisconnectT", bound=DisconnectHook)
-PublishT = TypeVar("PublishT", bound=PublishHook)
-RpcT = TypeVar("RpcT", bound=RpcHook)
+ConnectHookT = TypeVar("ConnectHookT", bound=ConnectHook)
+DisconnectHookT = TypeVar("DisconnectHookT", bound=DisconnectHook)
+PublishHookT = TypeVar("PublishHookT", bound=PublishHook)
+RpcHookT = TypeVar("RpcHookT", bound=RpcHook)
 
 
 class ServedLink(Link, Protocol):
@@ -172,19 +172,19 @@ class Hub:
 
         return decorate
 
-    def rpc(self, name: str) -> Callable[[RpcT], RpcT]:
+    def rpc(self, name: str) -> Callable[[RpcHookT], RpcHookT]:
         """Decorator: the function that answers calls of ``name``, given the `Client` and what it sent, parsed.
 
         What it returns is the answer: bytes as they are, anything else as JSON. See `heartwire.server.hooks` for errors.
         """
 
-        def decorate(function: RpcT) -> RpcT:
+        def decorate(function: RpcHookT) -> RpcHookT:
             self.hooks.rpc[name] = function
             return function
 
         return decorate
 
-    def on_connect(self, function: ConnectT) -> ConnectT:
+    def on_connect(self, function: ConnectHookT) -> ConnectHookT:
         """Decorator: called with each `Client` that connects, before it is told so.
 
         What it returns is the ``data`` of the answer; `Client.subscribe` adds a server-side subscription to it; raising
@@ -193,12 +193,12 @@ class Hub:
         self.hooks.connect = function
         return function
 
-    def on_disconnect(self, function: DisconnectT) -> DisconnectT:
+    def on_disconnect(self, function: DisconnectHookT) -> DisconnectHookT:
         """Decorator: called with each `Client` that was connected and now is gone, and the `Disconnect` that says why."""
         self.hooks.disconnect = function
         return function
 
-    def on_publish(self, function: PublishT) -> PublishT:
+    def on_publish(self, function: PublishHookT) -> PublishHookT:
         """Decorator: called before what a client publishes is kept, with its `Identity`, the channel and the data as bytes.
 
         Returning ``None`` keeps the data, anything else replaces it (as `publish` takes it); raising `Forbidden` or another
@@ -208,7 +208,7 @@ class Hub:
         self.namespaces.asks_to_publish = True
         return function
 
-    def on_message(self, function: RpcT) -> RpcT:
+    def on_message(self, function: RpcHookT) -> RpcHookT:
         """Decorator: called with the `Client` and what it sent by ``send``, which has no answer."""
         self.hooks.message = function
         return function

@@ -6,15 +6,20 @@ from heartwire.dialects.centrifugal import Session
 
 if TYPE_CHECKING:
     from heartwire.server.centrifugal import Connection
+    from heartwire.server.centrifugal_http import Emulated
 
 __all__ = ["Sessions"]
 
 
 class Sessions:
-    """The open sessions of a node, by user and by client; and every connection, also before it is open."""
+    """The open sessions of a node, by user and by client; and every connection, also before it is open.
+
+    ``emulated`` has those whose commands come by the emulation endpoint, by their secret ids.
+    """
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
+        self.emulated: dict[str, Emulated] = {}
         self._by_user: dict[str, dict[str, Session]] = {}
         self._by_client: dict[str, Session] = {}
 

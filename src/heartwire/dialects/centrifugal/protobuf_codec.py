@@ -33,7 +33,7 @@ from heartwire.dialects.centrifugal.types import (
 )
 from heartwire.types import Member, Publication
 
-__all__ = ["PROTOBUF", "ProtobufCodec", "delimited", "emulation_request", "split"]
+__all__ = ["PROTOBUF", "ProtobufCodec", "connect_command", "delimited", "emulation_request", "split"]
 
 _MAX_VARINT: Final = 5  # bytes; lengths are below 2**32
 _ASKED_FOR: Final = Raw(b"{}")
@@ -142,6 +142,13 @@ def emulation_request(data: bytes) -> tuple[str, str, bytes]:
     """Session, node and commands of a request to the emulation endpoint. Raises ``ValueError``."""
     request = _decoded(pb.EmulationRequest, data)
     return request.session, request.node, request.data
+
+
+def connect_command(id: int) -> bytes:
+    """A ``connect`` of which there is no more to say, as a frame."""
+    command = pb.Command(id=id)
+    command.connect.SetInParent()
+    return _message(command)
 
 
 def _varint(value: int) -> bytes:

@@ -100,11 +100,11 @@ class Session:
     Attributes:
         user, info: who it is, from `connect` on.
         subs: subscriptions by channel, those that are being made too.
+        bucket: what its publishes are counted in; ``None``: they are not.
     """
 
     __slots__ = (
         "_asks_outlet",
-        "_bucket",
         "_deadline",
         "_deadline_at",
         "_expires_at",
@@ -113,6 +113,7 @@ class Session:
         "_ponged",
         "_refusals",
         "asked",
+        "bucket",
         "client",
         "codec",
         "context",
@@ -163,7 +164,7 @@ class Session:
         self._refusals = 0
         self._expires_at: float | None = None
         rate = limits.publish_rate_per_s
-        self._bucket = TokenBucket(rate, limits.publish_burst, now) if rate else None
+        self.bucket = TokenBucket(rate, limits.publish_burst, now) if rate else None
         self._deadline_at = now + limits.connect_within_s
         self._deadline: Cancellable | None = port.call_at(self._deadline_at, self)
 
@@ -284,15 +285,15 @@ class Session:
 
     def take_token(self) -> None:
         """One publish more. Raises `Refused`, and where that was not heard `Disconnected` (both ``too_many_requests``)."""
-        if self._bucket is None:
+        if self.bucket is None:
             return
-        if self._bucket.take(self.now):
+        if self.bucket.take(self.now):
             self._refusals = 0
             return
         self._refusals += 1
         if self._refusals > self.limits.publish_burst:
             raise Disconnected("too_many_requests")
-        raise Refused("too_many_requests", CODES["too_many_requests"].text, after_s=self._bucket.wait_s)
+        raise Refused("too_many_requests", CODES["too_many_requests"].text, after_s=self.bucket.wait_s)
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
