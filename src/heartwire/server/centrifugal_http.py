@@ -42,8 +42,8 @@ METHODS: Final = {
 }
 """What each address takes."""
 
-MAX_WAITING: Final = 64
-"""Emulation requests of one session that wait for the one before them."""
+MAX_WAITING: Final = 1000
+"""Emulation requests of one session that wait for the one before them: centrifuge-js sends a publish in each, at once."""
 
 MAX_WAITING_BYTES: Final = 1024 * 1024
 

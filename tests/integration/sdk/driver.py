@@ -1,4 +1,4 @@
-"""centrifuge-python, driven by lines of JSON like `driver.mjs`."""
+"""centrifuge-python, driven by lines of JSON like `driver.mjs`. With an argument "protobuf" it speaks that."""
 
 import asyncio
 import json
@@ -19,6 +19,23 @@ from centrifuge import (
 
 subs: dict[str, Subscription] = {}
 client: Client
+is_binary = "protobuf" in sys.argv[1:]
+
+
+def show(data: Any) -> Any:
+    """A Protobuf client's payload as it is told: JSON, or else its bytes."""
+    if not is_binary or data is None:
+        return data
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return {"bytes": list(data)}
+
+
+def payload(data: Any) -> Any:
+    if not is_binary:
+        return data
+    return bytes(data["bytes"]) if isinstance(data, dict) and "bytes" in data else json.dumps(data).encode()
 
 
 def say(message: dict[str, Any]) -> None:
@@ -27,12 +44,12 @@ def say(message: dict[str, Any]) -> None:
 
 
 def who(info: ClientInfo) -> dict[str, Any]:
-    return {"user": info.user, "client": info.client, "conn": info.conn_info, "chan": info.chan_info}
+    return {"user": info.user, "client": info.client, "conn": show(info.conn_info), "chan": show(info.chan_info)}
 
 
 def pub(channel: str, publication: Publication) -> dict[str, Any]:
     info = publication.info
-    known = {"channel": channel, "data": publication.data, "offset": publication.offset}
+    known = {"channel": channel, "data": show(publication.data), "offset": publication.offset}
     return {**known, "info": who(info) if info and info.client else None, "tags": publication.tags or None}
 
 
@@ -45,7 +62,7 @@ def subscribed(channel: str, ctx: Any) -> dict[str, Any]:
         "positioned": ctx.positioned,
         "recoverable": ctx.recoverable,
         "position": [position.epoch, position.offset] if position else None,
-        "data": ctx.data,
+        "data": show(ctx.data),
     }
 
 
@@ -54,7 +71,7 @@ class OfClient(ClientEventHandler):  # type: ignore[misc]
         say({"event": "connecting", "code": ctx.code, "reason": ctx.reason})
 
     async def on_connected(self, ctx: Any) -> None:
-        say({"event": "connected", "client": ctx.client, "version": ctx.version, "data": ctx.data})
+        say({"event": "connected", "client": ctx.client, "version": ctx.version, "data": show(ctx.data)})
 
     async def on_disconnected(self, ctx: Any) -> None:
         say({"event": "disconnected", "code": ctx.code, "reason": ctx.reason})
@@ -110,6 +127,8 @@ class OfSubscription(SubscriptionEventHandler):  # type: ignore[misc]
 def options(given: dict[str, Any]) -> dict[str, Any]:
     names = {"joinLeave": "join_leave"}
     made = {names.get(name, name): value for name, value in given.items()}
+    if "data" in made:
+        made["data"] = payload(made["data"])
     tokens = made.pop("tokens", None)
     if tokens is not None:
 
@@ -127,7 +146,7 @@ async def do(command: dict[str, Any]) -> Any:
     match command["do"]:
         case "open":
             delays = {"min_reconnect_delay": 0.02, "max_reconnect_delay": 0.2, "proxy": None}
-            client = Client(command["url"], events=OfClient(), **(delays | options(given)))
+            client = Client(command["url"], events=OfClient(), use_protobuf=is_binary, **(delays | options(given)))
             await client.connect()
         case "ready":
             await client.ready(5)
@@ -143,9 +162,9 @@ async def do(command: dict[str, Any]) -> Any:
         case "remove":
             client.remove_subscription(subs.pop(channel))
         case "publish":
-            await client.publish(channel, command["data"])
+            await client.publish(channel, payload(command["data"]))
         case "rpc":
-            return (await client.rpc(command["method"], command.get("data"))).data
+            return show((await client.rpc(command["method"], payload(command.get("data")))).data)
         case "presence":
             return {id: who(info) for id, info in (await client.presence(channel)).clients.items()}
         case "presence_stats":
@@ -154,7 +173,10 @@ async def do(command: dict[str, Any]) -> Any:
         case "history":
             since = given.pop("since", None)
             page = await client.history(channel, **given, since=StreamPosition(**since) if since else None)
-            return {"publications": [[one.offset, one.data] for one in page.publications], "position": [page.epoch, page.offset]}
+            return {
+                "publications": [[one.offset, show(one.data)] for one in page.publications],
+                "position": [page.epoch, page.offset],
+            }
         case "close":
             await client.disconnect()
     return None

@@ -142,15 +142,20 @@ class Relay:
 
 
 class Sdk:
-    """One client of an SDK, in a process of its own."""
+    """One client of an SDK, in a process of its own.
+
+    Args:
+        kind: "js" or "python", and after dashes what it speaks instead of JSON over WebSocket ("js-sse", "python-protobuf").
+    """
 
     def __init__(self, kind: str, modules: Path | None = None) -> None:
-        self.kind = kind
+        self.kind, *variants = kind.split("-")
         self.events: list[dict[str, Any]] = []
         self._answers: dict[int, dict[str, Any]] = {}
         self._news = threading.Condition()
         self._n = 0
-        command = [sys.executable, str(HERE / "driver.py")] if kind == "python" else ["node", str(HERE / "driver.mjs")]
+        command = [sys.executable, str(HERE / "driver.py")] if self.kind == "python" else ["node", str(HERE / "driver.mjs")]
+        command += variants
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=modules)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
