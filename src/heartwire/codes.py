@@ -37,7 +37,7 @@ class Code(NamedTuple):
     @property
     def temporary(self) -> bool:
         """Whether a client of the Centrifugal protocol tries the same again by itself."""
-        return self.number in (100, 111, 113)
+        return self.number in (100, 111)
 
 
 _ERRORS: Final = {
@@ -54,7 +54,6 @@ _ERRORS: Final = {
     110: "expired",
     111: "too many requests",
     112: "unrecoverable position",
-    113: "concurrent pagination",
 }
 
 _REASONS: Final = {
@@ -86,7 +85,7 @@ _TABLE: Final = (
     Code("method_not_allowed", 405, 3501, False, "the address does not take this method", 107),
     Code("poll_displaced", 409, 3501, False, "a newer poll of the same client took over", 107),
     Code("already_subscribed", 409, 3501, False, "this connection follows the channel already", 105),
-    Code("unrecoverable_position", 409, 3010, False, "the position cannot be continued, and you asked to be told so", 112),
+    Code("unrecoverable_position", 409, 3501, False, "the position cannot be continued, and you asked to be told so", 112),
     Code("too_many_channels", 400, 3505, False, "more channels than one request or connection may have", 106),
     Code("message_too_large", 413, 1009, False, "a message over `max_message_bytes`", 106),
     Code("unsupported_charset", 415, 1003, False, "text in another charset than UTF-8", 107),
@@ -102,19 +101,15 @@ _TABLE: Final = (
     Code("no_pong", 408, 3012, True, "nothing was heard for `ping_interval_s + pong_timeout_s`"),
     Code("slow", 408, 3008, True, "the reader took nothing for `ping_interval_s + pong_timeout_s`, or too much waits for it"),
     # What only clients of the Centrifugal protocol are told.
-    Code("concurrent_pagination", 409, 3501, True, "pages of the same set were asked for at once", 113),
     Code("connection_closed", 499, 3000, True, "the client went, and said nothing"),
     Code("going_away", 503, 3001, True, "the server is going away; come back after a moment"),
     Code("connection_expired", 401, 3005, True, "the token's time is over, and no new one came"),
     Code("subscription_expired", 401, 3006, True, "a server-side subscription's time is over"),
-    Code("write_error", 500, 3009, True, "the connection could not be written to"),
     Code("force_reconnect", 503, 3011, True, "the application wants you to come back"),
     Code("state_invalidated", 409, 3014, True, "the application wants you to come back and start afresh"),
     Code("stale", 408, 3502, False, "no `connect` came in time"),
     Code("force_disconnect", 403, 3503, False, "the application does not want you to come back"),
-    Code("connection_limit", 429, 3504, False, "you have too many connections"),
-    Code("inappropriate_protocol", 400, 3506, False, "bytes for a client that only takes JSON"),
-    Code("too_many_errors", 429, 3509, False, "too many of your commands were refused"),
+    Code("connection_limit", 403, 3504, False, "you have too many connections"),
 )
 
 CODES: Final[dict[str, Code]] = {code.name: code for code in _TABLE}

@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,7 +12,7 @@ import cent
 import pytest
 from websockets.sync.client import connect
 
-from tests.integration.served import served
+from heartwire.testing.server import run_server
 
 KEY = "an-api-key"
 CONFIG = f"""
@@ -27,9 +26,9 @@ publish = false
 
 
 @pytest.fixture(scope="module", params=["memory", "sqlite:///streams.db"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("api"), CONFIG, "--engine", request.param) as address:
-        yield address
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with run_server(engine=request.param, config=CONFIG) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -164,12 +163,12 @@ def test_presence(api: cent.Client, url: str, chat: str) -> None:
     assert refusal.value.code == 108
 
 
-def test_channels_and_info(tmp_path: Path) -> None:
+def test_channels_and_info() -> None:
     with (
-        served(tmp_path, CONFIG, "--engine", "memory") as url,
-        cent.Client(f"{url}/api", KEY) as api,
-        connect(url.replace("http", "ws", 1) + "/channels?channel=chat:1&channel=chat:2&channel=quiet:1&heartbeat=x") as one,
-        connect(url.replace("http", "ws", 1) + "/channels/chat:1?format=json") as other,
+        run_server(config=CONFIG) as server,
+        cent.Client(f"{server.url}/api", KEY) as api,
+        connect(f"{server.ws_url}/channels?channel=chat:1&channel=chat:2&channel=quiet:1&heartbeat=x") as one,
+        connect(f"{server.ws_url}/channels/chat:1?format=json") as other,
     ):
         one.send("x")
         for socket in (one, other):
@@ -263,7 +262,7 @@ def test_what_is_refused(url: str, path: str, body: bytes, status: int, code: in
     assert answer["error"]["message"]
 
 
-def test_without_a_key_there_is_no_api(tmp_path: Path) -> None:
-    with served(tmp_path, "", "--engine", "memory") as url:
+def test_without_a_key_there_is_no_api() -> None:
+    with run_server() as server:
         for headers in ({}, {"X-API-Key": ""}):
-            assert post(url, "/api/info", headers=headers)[0] == 404
+            assert post(server.url, "/api/info", headers=headers)[0] == 404

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from heartwire.server.tokens import make_token
-from tests.integration.served import served
+from heartwire.testing.server import run_server
 
 KEY = "an-api-key"
 SECRET = "a secret that is long enough for HS256"
@@ -26,9 +26,9 @@ allow_subscribe_for_client = true
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("api"), CONFIG, "--engine", "memory") as address:
-        yield address
+def url() -> Iterator[str]:
+    with run_server(config=CONFIG) as server:
+        yield server.url
 
 
 @pytest.fixture

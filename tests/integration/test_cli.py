@@ -193,7 +193,7 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
             {},
             None,
             "host = '0.0.0.0': others can reach this address, and nobody is asked who they are:"
-            " add @hub.authenticate, or --allow-anonymous",
+            " add @hub.authenticate or a token key, or --allow-anonymous",
         ),
         (["--engine", "mysql://x"], {}, None, "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         (["--ping-interval-s", "5"], {}, None, "pong_timeout_s = 10: less than ping_interval_s (5)"),
@@ -202,7 +202,7 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
         (["os:path"], {}, None, "MODULE:HUB = 'os:path': is a module, not a heartwire.Hub"),
         (["--config", "nope.toml"], {}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
         ([], {"HEARTWIRE_PROT": "1"}, None, "HEARTWIRE_PROT = 'prot': no such option; did you mean port?"),
-        ([], {"HEARTWIRE_PORT": "abc"}, None, "configuration: port = 'abc': Expected `int`, got `str`"),
+        ([], {"HEARTWIRE_PORT": "abc"}, None, "HEARTWIRE_PORT: port = 'abc': Expected `int`, got `str`"),
         ([], {"HEARTWIRE_CONFIG": "nope.toml"}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
         ([], {}, "prot = 1", "h.toml = 'prot': no such option; did you mean port?"),
         ([], {}, 'port = "x"', "h.toml: port = 'x': Expected `int`, got `str`"),

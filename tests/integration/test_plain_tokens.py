@@ -4,7 +4,6 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from heartwire import ConfigError, Hub
 from heartwire.server.config import Settings
 from heartwire.server.run import serve
 from heartwire.server.tokens import make_token
-from tests.integration.served import served
+from heartwire.testing.server import run_server
 
 SECRET = "a secret that is long enough for HS256"
 CONFIG = f"""
@@ -33,9 +32,9 @@ ANN = make_token({"sub": "ann", "info": {"age": 7}}, SECRET)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("tokens"), CONFIG, "--engine", "memory") as address:
-        yield address
+def url() -> Iterator[str]:
+    with run_server(config=CONFIG) as server:
+        yield server.url
 
 
 def get(url: str, path: str, *, method: str = "GET", body: bytes | None = None, **headers: Any) -> tuple[int, Any, str | None]:
@@ -117,19 +116,19 @@ def test_a_websocket_is_let_in_by_its_query_and_publishes_as_its_user(url: str) 
         ("insecure", {"chat:1": 200, "open:1": 200, "$chat:1": 200}),
     ],
 )
-def test_who_has_no_token_can_be_let_in(tmp_path: Path, setting: str, statuses: dict[str, int]) -> None:
-    with served(tmp_path, f"{setting} = true\n{CONFIG}", "--engine", "memory") as url:
-        assert {name: get(url, f"/channels/{name.replace('$', '%24')}")[0] for name in statuses} == statuses
-        assert get(url, "/channels/chat:1?token=x")[0] == 401
+def test_who_has_no_token_can_be_let_in(setting: str, statuses: dict[str, int]) -> None:
+    with run_server(config=f"{setting} = true\n{CONFIG}") as server:
+        assert {name: get(server.url, f"/channels/{name.replace('$', '%24')}")[0] for name in statuses} == statuses
+        assert get(server.url, "/channels/chat:1?token=x")[0] == 401
 
 
-def test_the_access_log_has_no_tokens(tmp_path: Path) -> None:
-    with served(tmp_path, CONFIG, "--engine", "memory", "--access-log") as url:
+def test_the_access_log_has_no_tokens() -> None:
+    with run_server("--access-log", config=CONFIG) as server:
         for name in ("token", "access_token"):
-            get(url, f"/channels/chat:1?since=earliest&{name}={ANN}&wait=0")
-    log = (tmp_path / "log").read_text()
-    assert log.count("token=...&wait=0") == 2
-    assert ANN not in log
+            get(server.url, f"/channels/chat:1?since=earliest&{name}={ANN}&wait=0")
+        server.stop()
+    assert server.log.count("token=...&wait=0") == 2
+    assert ANN not in server.log
 
 
 @pytest.mark.parametrize("options", [{}, {"token_hmac_secret_key": SECRET, "insecure": True}])

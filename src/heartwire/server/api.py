@@ -11,6 +11,7 @@ import fnmatch
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -219,8 +220,6 @@ class Api:
 
     async def info(self, request: _Request) -> Result:
         """This node; there is no other."""
-        from heartwire import __version__  # here, because the package imports the hub
-
         hub = self._hub
         topics = hub.switchboard.topics.values()
         users = {link.member.user for link in hub.links if link.member is not None}
@@ -228,7 +227,7 @@ class Api:
         node = {
             "uid": hub.node,
             "name": hub.node,
-            "version": __version__,
+            "version": metadata.version("heartwire"),
             "num_clients": hub.connections.count,
             "num_users": len(users),
             "num_channels": len(topics),
