@@ -152,7 +152,7 @@ def run_server(
     """
     with contextlib.ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heartwire-")))
-        flags = () if engine is None else ("--engine", engine)
+        flags: tuple[str, ...] = () if engine is None else ("--engine", engine)
         if config:
             (place / "heartwire.toml").write_text(config, encoding="utf-8")
             flags += ("--config", "heartwire.toml")
