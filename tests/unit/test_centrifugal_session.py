@@ -307,6 +307,24 @@ def test_command_under_way_keeps_a_connection_from_being_given_up() -> None:
     assert not peer.session.heard
 
 
+def test_pong_that_waited_for_a_command_is_no_fault() -> None:
+    """A method took longer than the pong's timeout; the wheel had gone on, and the pong was then one that nobody had asked for."""
+    peer = opened()
+    peer.port.slow = True
+    peer.port.rpcs["wait"] = lambda data: b"1"
+    wait = peer.send(b'{"id":2,"rpc":{"method":"wait"}}')
+    assert wait is not None
+    for _ in range(2):
+        _pinged(peer)
+        assert peer.session.heard
+        peer.session.asked = False
+    list(peer.steps(wait))
+    peer.say({}, {})
+    assert peer.closed is None
+    peer.say({})
+    assert peer.closed is not None
+
+
 # -- commands that ask and answer -----------------------------------------------------------------------------------------
 
 

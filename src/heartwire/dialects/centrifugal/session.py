@@ -112,6 +112,7 @@ class Session:
         "_in_turn",
         "_ponged",
         "_refusals",
+        "_unanswered",
         "asked",
         "bucket",
         "client",
@@ -161,7 +162,7 @@ class Session:
         self.waiting = False
         self.asked = False
         self._ponged = self._asks_outlet = self._flushing = self._in_turn = False
-        self._refusals = 0
+        self._refusals = self._unanswered = 0
         self._expires_at: float | None = None
         rate = limits.publish_rate_per_s
         self.bucket = TokenBucket(rate, limits.publish_burst, now) if rate else None
@@ -375,6 +376,7 @@ class Session:
             self.outlet.heard = False
         else:
             self.flush()
+            self._unanswered += 1
             self.outlet.write([self.codec.ping])
 
     def give_up(self) -> None:
@@ -383,8 +385,10 @@ class Session:
             self.outlet.give_up()
 
     def _pong(self) -> None:
-        if not self.asked or self._ponged or self._asks_outlet:
+        if not self._unanswered:
             self.disconnect("bad_request", "bad request: a pong that nobody asked for")
+            return
+        self._unanswered -= 1  # may be of a ping before the last one: the pong waited while a command was dealt with
         self._ponged = True
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
