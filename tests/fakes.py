@@ -124,7 +124,9 @@ class Read(NamedTuple):
 class Desk:
     """A switchboard over a memory engine. Nothing happens by itself: see `turn` and `answer`."""
 
-    def __init__(self, *, limits: TailLimits | None = None, keep: Retention | None = None, page: int = 256) -> None:
+    def __init__(
+        self, *, limits: TailLimits | None = None, keep: Retention | None = None, page: int = 256, lingering: int = 0
+    ) -> None:
         self.clock = FakeClock()
         self.limits = limits or TailLimits()
         self.keep = keep or Retention(10_000, 86_400)
@@ -133,7 +135,7 @@ class Desk:
         self.reads: list[Read] = []
         self.asked = 0
         self.format = RecordingFormat()
-        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits)
+        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits, lingering=lingering)
         self.serials = 0
         self.restart()
 

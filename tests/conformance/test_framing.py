@@ -7,8 +7,10 @@ server is known to have read each piece before the next one is sent. What was pu
 import asyncio
 import contextlib
 import itertools
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Final, Literal, NamedTuple
 
 import pytest
@@ -459,3 +461,54 @@ def _messages(frames: list[Frame]) -> list[tuple[bool, bytes]]:
 
 def _pongs(frames: list[Frame]) -> list[bytes]:
     return [frame.payload for frame in frames if frame.opcode == PONG]
+
+
+# -- how connections end without a close ------------------------------------------------------------------------------
+
+UNFINISHED: Final = {
+    "nothing": b"",
+    "half a header": frame(TEXT, b"x")[:1],
+    "a header": frame(TEXT, b"x")[:2],
+    "half a mask": frame(TEXT, b"x")[:4],
+    "half a frame": frame(TEXT, b"xyz")[:-1],
+    "half a long frame": frame(BINARY, b"x" * 66_000)[:40_000],
+    "half a message": frame(TEXT, b"x", fin=False),
+    "half a message and half a frame": frame(TEXT, b"x", fin=False) + frame(CONT, b"xyz")[:-1],
+    "half a ping": frame(PING, b"xyz")[:-1],
+    "half a close": close_frame(1000)[:-1],
+}
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "half"])
+async def test_a_client_that_goes_without_a_close(how: str, transport: str, loop_factory: object) -> None:
+    """What was complete is published, what was not is dropped, and nothing is left of the connection."""
+    async with bench(transport) as b:
+        for name, data in UNFINISHED.items():
+            wire, channel = await b.open()
+            async with wire:
+                await wire.send(HI + data)
+                await until(partial(published, b.hub, channel), name)
+                if how == "end":
+                    wire.sock.close()
+                elif how == "reset":
+                    wire.reset()
+                else:
+                    wire.sock.shutdown(socket.SHUT_WR)
+                    assert (await wire.rest())[:4] == b"\x81\x02hi"
+                await until(lambda: at_rest(b.hub), name)
+                await until(lambda: b.served.open_connections == 0, name)
+                assert published(b.hub, channel) == [text(b"hi")]
+
+
+async def test_a_client_that_ends_right_after_its_last_message(transport: str, loop_factory: object) -> None:
+    async with bench(transport) as b:
+        for last in (
+            frame(TEXT, b"last"),
+            frame(TEXT, b"la", fin=False) + frame(CONT, b"st"),
+            frame(TEXT, b"last") + close_frame(),
+        ):
+            wire, channel = await b.open()
+            wire.sock.send(last)
+            wire.sock.close()
+            await until(lambda: at_rest(b.hub))
+            assert published(b.hub, channel) == [text(b"last")]

@@ -88,7 +88,7 @@ class FanOut(RuleBasedStateMachine):
         self.turns: list[Callable[[], None]] = []
         self.reads: list[Read] = []
         self.notices: list[Publication] = []
-        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits)
+        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits, lingering=1)
         self.formats = {strict: RecordingFormat(strict=strict) for strict in (False, True)}
         self.log: dict[tuple[Channel, Position], Publication] = {}
         self.keys: dict[tuple[Channel, str], tuple[Position, float]] = {}
@@ -170,6 +170,10 @@ class FanOut(RuleBasedStateMachine):
         if old:
             self.switchboard.notify(data.draw(st.sampled_from(old)))
 
+    @rule()
+    def sweep(self) -> None:
+        self.switchboard.sweep()
+
     @rule(seconds=st.sampled_from([1, 20, 61]))
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -248,6 +252,8 @@ class FanOut(RuleBasedStateMachine):
     @invariant()
     def every_tail_is_within_its_bounds(self) -> None:
         topics = self.switchboard.topics.values()
+        idle = [*self.switchboard._idle, *self.switchboard._idle_before]
+        assert len(idle) <= 2
         for topic in topics:
             assert len(topic._tail) <= self.limits.topic_items
             assert sum(len(publication.data) for publication in topic._tail) == topic._tail_bytes <= self.limits.topic_bytes
@@ -255,7 +261,7 @@ class FanOut(RuleBasedStateMachine):
                 range(topic.flushed + 1 - len(topic._tail), topic.flushed + 1)
             )
             assert len(topic._pending) < self.limits.topic_items
-            assert topic.followers
+            assert topic.followers or topic in idle
         assert self.limits.used_bytes == sum(topic._tail_bytes for topic in topics) <= self.limits.node_bytes
 
     @invariant()
@@ -296,6 +302,8 @@ class FanOut(RuleBasedStateMachine):
         for link in self.links:
             link.close(1000, "")
         self.settle()
+        for _ in range(2):
+            self.switchboard.sweep()
         assert (self.limits.used_bytes, self.switchboard.topics) == (0, {})
 
 

@@ -143,6 +143,11 @@ def test_vector_holds_the_starts_of_several_channels_in_sorted_order() -> None:
     assert str(Vector({})) == ""
 
 
+def test_vector_is_known_once_every_position_is() -> None:
+    assert Vector({A: P5, B: P9}).is_known
+    assert not Vector({A: P5, B: NOW}).is_known
+
+
 @given(st.dictionaries(st.text("abc", min_size=1).map(Channel), st.sampled_from([NOW, EARLIEST, P5, P9]), min_size=1, max_size=3))
 def test_vector_is_read_as_it_was_written(starts: dict[Channel, Start]) -> None:
     assert follow(*starts, is_multi=True, since=str(Vector(starts))).starts == starts

@@ -20,6 +20,7 @@ from heartwire.dialects.plain_json import (
     parse_command,
     position_json,
     publication_json,
+    since_json,
     to_message,
 )
 from heartwire.errors import Refused
@@ -42,7 +43,7 @@ def not_json(constant: str) -> Any:
 JSON_TEXTS = r"""{"a":[1,2]} | [] | "x" | 0 | -1.5e+3 | true | false | null | 1e999 | "\u00e9\n" | {"a":1,"a":2}
     | 12345678901234567890"""
 OTHER_TEXTS = r"""hello | { | [1,] | {"a":1,} | {"a" 1} | {'a':1} | 01 | 1. | .5 | +1 | - | 1e | 0x1 | NaN | Infinity
-    | -Infinity | tru | nul | True | 1 2 | [1 2] | []] | "a | "\x" | "\u12" | é | 💬"""
+    | -Infinity | tr | nul | True | 1 2 | [1 2] | []] | "a | "\x" | "\u12" | é | 💬"""
 
 
 def texts(listed: str, *others: str) -> list[str]:
@@ -127,6 +128,7 @@ def test_small_notices() -> None:
     assert joined_json(None, Position("ep", 7), recovered=True) == b'{"position":"ep.7","recovered":true}'
     assert joined_json(A, Position("ep", 7), recovered=False) == b'{"position":"ep.7","recovered":false,"channel":"a"}'
     assert position_json("ep.7~-") == b'{"position":"ep.7~-"}'
+    assert since_json("ep.7~ep.8") == b'{"since":"ep.7~ep.8","recovered":true}'
 
 
 def test_members_are_listed_in_the_order_of_their_clients() -> None:

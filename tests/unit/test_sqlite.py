@@ -192,6 +192,19 @@ async def test_store_of_a_killed_process_is_read_from_its_wal(tmp_path: Path) ->
     assert not (tmp_path / "store.db-shm").exists()
 
 
+async def test_store_with_a_broken_note_is_refused_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
+    path = await make_clean(tmp_path)
+    change(path, "UPDATE meta SET value = 'soon' WHERE name = 'life_ms'")
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"store\.db: invalid literal for int"):
+            async with opened(path):
+                pass
+    change(path, "UPDATE meta SET value = '5' WHERE name = 'life_ms'")
+    async with opened(path) as engine:
+        assert len(await kept(engine)) == 200
+
+
 async def test_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.touch()

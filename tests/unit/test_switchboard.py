@@ -634,6 +634,70 @@ def test_answer_of_a_former_life_leaves_the_gone_and_the_full_alone() -> None:
     assert full.told == [(0, True), (0, False)]
 
 
+# -- topics that nobody follows for a while ----------------------------------------------------------------------------
+
+
+def test_tail_lingers_for_who_comes_back_soon() -> None:
+    desk = Desk(lingering=1)
+    desk.follow()
+    desk.settle()
+    link = desk.follow()
+    for gone in (link, desk.follow(channel=B)):  # what is known of `b` is nothing yet: it does not linger
+        gone.close(1000, "")
+    desk.publish(2)
+    desk.settle()
+    left = desk.switchboard.topics[A]
+    next(iter(left.followers)).link.close(1000, "")
+    assert list(desk.switchboard.topics) == [A]
+    desk.publish(3)
+    desk.settle()
+    asked = desk.asked
+    back = desk.follow(Position(desk.head().epoch, 1))
+    assert (state(back), back.offsets, desk.asked) == (State.LIVE, [2, 3, 4, 5], asked)
+    desk.switchboard.sweep()
+    desk.switchboard.sweep()
+    desk.publish()
+    desk.settle()
+    assert back.offsets == [2, 3, 4, 5, 6]
+
+
+def test_lingering_topics_are_bounded_and_swept() -> None:
+    desk = Desk(lingering=2)
+    links = [desk.follow(channel=Channel(f"{number}")) for number in range(4)]
+    desk.settle()
+    for number in range(4):
+        desk.publish(channel=Channel(f"{number}"))
+    desk.settle()
+    for link in links:
+        link.close(1000, "")
+    assert list(desk.switchboard.topics) == ["0", "1"]
+    assert desk.limits.used_bytes == 2
+    desk.switchboard.sweep()
+    back = desk.follow(channel=Channel("1"))
+    desk.switchboard.sweep()
+    assert list(desk.switchboard.topics) == ["1"]
+    back.close(1000, "")
+    desk.switchboard.sweep()
+    assert list(desk.switchboard.topics) == ["1"]
+    desk.switchboard.sweep()
+    assert (desk.limits.used_bytes, desk.switchboard.topics) == (0, {})
+
+
+def test_answer_for_a_lingering_topic_without_followers_is_dropped() -> None:
+    desk = Desk(lingering=1)
+    desk.publish(5)
+    first = desk.follow(NOW)
+    desk.settle()
+    reader = desk.follow(EARLIEST)
+    reader.close(1000, "")
+    first.close(1000, "")
+    desk.settle()
+    assert desk.limits.used_bytes == 0
+    again = desk.follow(EARLIEST)
+    desk.settle()
+    assert again.offsets == [1, 2, 3, 4, 5]
+
+
 # -- nothing left -----------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,6 @@ A topic exists while somebody follows the channel. Publications are gathered dur
 flushed once: encoded once per wire format, joined, one write per subscriber.
 """
 
-from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
@@ -64,7 +63,7 @@ class Topic:
         self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
         self.on_dirty = on_dirty
         self._limits = limits
-        self._tail: deque[Publication] = deque()
+        self._tail: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
         self._tail_bytes = 0
         self._pending: list[Publication] = []
         self._pending_bytes = 0
@@ -240,15 +239,17 @@ class Topic:
         older = [publication for publication in publications if publication.offset < first]
         if not older or older[-1].offset != first - 1:
             return
+        fitting: list[Publication] = []
         for publication in reversed(older):
             size = len(publication.data)
-            if len(self._tail) >= limits.topic_items or self._tail_bytes + size > limits.topic_bytes:
-                return
+            if len(self._tail) + len(fitting) >= limits.topic_items or self._tail_bytes + size > limits.topic_bytes:
+                break
             if limits.used_bytes + size > limits.node_bytes:
-                return
-            self._tail.appendleft(publication)
+                break
+            fitting.append(publication)
             self._tail_bytes += size
             limits.used_bytes += size
+        self._tail[:0] = reversed(fitting)
 
     def forget(self) -> None:
         """The engine has forgotten what was published: hand over what is pending, then forget it too."""
@@ -274,16 +275,20 @@ class Topic:
     def _trim(self) -> None:
         """Drop the oldest. An eighth more than need be, so that a full tail is not trimmed at each publication."""
         limits = self._limits
-        while self._tail and (
-            len(self._tail) > limits.topic_items * 7 // 8
-            or self._tail_bytes > limits.topic_bytes * 7 // 8
-            or limits.used_bytes > limits.node_bytes
-        ):
-            oldest = self._tail.popleft()
-            self._tail_bytes -= len(oldest.data)
-            limits.used_bytes -= len(oldest.data)
+        dropped = 0
+        for publication in self._tail:
+            if (
+                len(self._tail) - dropped <= limits.topic_items * 7 // 8
+                and self._tail_bytes <= limits.topic_bytes * 7 // 8
+                and limits.used_bytes <= limits.node_bytes
+            ):
+                break
+            dropped += 1
+            self._tail_bytes -= len(publication.data)
+            limits.used_bytes -= len(publication.data)
             for frames in self._frames.values():
-                frames.pop(oldest.offset, None)
+                frames.pop(publication.offset, None)
+        del self._tail[:dropped]
 
     def _forget_tail(self) -> None:
         self._limits.used_bytes -= self._tail_bytes

@@ -269,17 +269,18 @@ _BEYOND: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"idemp
 def _learn(block: bytes) -> Facts | None:
     """Parse a header block; None where a request with it is not for the front."""
     reader = _Reader()
-    parser = httptools.HttpRequestParser(reader)
     try:
         # A method that may have a body, so that a length is judged; the body itself is not looked at.
-        parser.feed_data(b"POST / HTTP/1.1\r\n" + block)
+        httptools.HttpRequestParser(reader).feed_data(b"POST / HTTP/1.1\r\n" + block)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     given = dict(reader.headers)
     facts = None
     length = given.get(b"content-length", b"0")
     is_single = len(given) == len(reader.headers)
-    if reader.is_complete and is_single and parser.should_keep_alive() and not _BEYOND & given.keys() and length.isdigit():
+    # Not httptools' should_keep_alive, which forgets a `close` with the end of the message: without a body that is now.
+    keeps_alive = given.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+    if reader.is_complete and is_single and keeps_alive and not _BEYOND & given.keys() and length.isdigit():
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
         facts = Facts(int(length), texts.get("content-type"), texts.get("accept", ""), texts.get("host", ""), texts.get("origin"))
     if len(block) <= _MAX_BLOCK_BYTES and not _ONCE & given.keys():

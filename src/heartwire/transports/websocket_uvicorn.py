@@ -134,10 +134,14 @@ class NativeSocket(asyncio.Protocol):
         self.write: Callable[[bytes], None] = self.transport.write
 
     @classmethod
+    def claims(cls, target: bytes) -> bool:
+        """Whether a WebSocket to this target is not left to uvicorn."""
+        return cls.door.claims(target.partition(b"?")[0].decode("latin-1"))
+
+    @classmethod
     def takes(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
         """Whether `enter` would open this handshake, rather than refuse it or leave it to uvicorn."""
-        path = target.partition(b"?")[0].decode("latin-1")
-        return cls.door.claims(path) and handshake_problem(lambda name: _header(headers, name)) is None
+        return cls.claims(target) and handshake_problem(lambda name: _header(headers, name)) is None
 
     def upgrade(self, request: bytes) -> None:
         """Begin, given the request as uvicorn's HTTP protocol rebuilt it."""
@@ -378,8 +382,11 @@ class NativeSocket(asyncio.Protocol):
         self._shut()
         # Let the peer close: to close at once, with something of it unread, could cost it what was sent last.
         if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.transport.resume_reading()  # or that would not be noticed
+            try:
+                self.transport.write_eof()
+                self.transport.resume_reading()  # or that would not be noticed
+            except OSError:  # reset, and not noticed yet
+                self.transport.abort()
         else:  # TLS
             self.transport.close()
         self._abort_after(CLOSE_TIMEOUT_S)
@@ -387,7 +394,8 @@ class NativeSocket(asyncio.Protocol):
     def give_up(self) -> None:
         """See `Watched.give_up`. Should the peer live after all, it is told why."""
         if not self.closed:
-            self.write(close_frame(3012, "no pong"))
+            if not self.transport.is_closing():
+                self.write(close_frame(3012, "no pong"))
             self._shut()
             self.transport.close()
             self._abort_after(0.1)

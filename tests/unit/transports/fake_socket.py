@@ -26,6 +26,7 @@ class FakeTransport(asyncio.Transport):
         self.held = 0
         self.is_reading_paused = False
         self.has_eof = False
+        self.eof_error: OSError | None = None
         self.closed_by: str | None = None
         self.protocol: Any = None
         self._is_tls = is_tls
@@ -48,6 +49,8 @@ class FakeTransport(asyncio.Transport):
         return not self._is_tls
 
     def write_eof(self) -> None:
+        if self.eof_error is not None:
+            raise self.eof_error
         self.has_eof = True
 
     def close(self) -> None:

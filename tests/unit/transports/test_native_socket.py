@@ -306,6 +306,14 @@ async def test_close_of_a_connection_that_broke_never_raises() -> None:
     assert session.losses == 1
     transport.lose(OSError())
     assert session.losses == 1
+    socket, transport = opened(FakeSession())
+    transport.eof_error = OSError("not connected")
+    socket.close(1012, "shutdown")
+    assert transport.closed_by == "abort"
+    socket, transport = opened(FakeSession())
+    transport.closed_by = "error"
+    socket.give_up()
+    assert socket.closed
 
 
 async def test_a_session_may_close_in_the_middle_of_what_came() -> None:

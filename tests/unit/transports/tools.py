@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from heartwire import Hub
 from heartwire.server.config import Settings
+from heartwire.server.native import HubDoor
 from heartwire.server.run import uvicorn_config
 from heartwire.types import EARLIEST, Channel
 
@@ -122,8 +123,8 @@ class Served:
 
     @property
     def open_connections(self) -> int:
-        """What uvicorn would wait for when it stops."""
-        return len(self.server.server_state.connections)
+        """What uvicorn would wait for when it stops; not the native door, which stands there for all of its sockets."""
+        return sum(not isinstance(connection, HubDoor) for connection in self.server.server_state.connections)
 
 
 def recording(http_class: type, accepted: dict[Any, asyncio.Transport]) -> type:
@@ -358,8 +359,8 @@ class Wire:
                 return frames[0]
             assert await self.more(), f"closed after {self.buffer[-500:]!r}"
 
-    async def answer(self) -> "Answer":
-        """Read one HTTP answer."""
+    async def answer(self, *, has_body: bool = True) -> "Answer":
+        """Read one HTTP answer; one to HEAD has no body."""
         while True:
             head = await self.until(b"\r\n\r\n")
             status = int(head.split(b" ", 2)[1])
@@ -371,7 +372,7 @@ class Wire:
         )
         given = dict(headers)
         body = b""
-        if status == 101:
+        if status == 101 or not has_body:
             return Answer(status, headers, b"")
         if "content-length" in given:
             body = await self.exactly(int(given["content-length"]))
