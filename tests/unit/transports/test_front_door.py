@@ -5,15 +5,17 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
 from heartwire import Hub
+from heartwire.core.switchboard import ReadResult
 from heartwire.transports import uvicorn_front
 from heartwire.transports.uvicorn_front import Facts, FrontProtocol, front_protocol
+from heartwire.types import NOW, Channel
 from tests.unit.transports.fake_socket import FakeTransport
 from tests.unit.transports.tools import (
     KEY,
@@ -21,6 +23,7 @@ from tests.unit.transports.tools import (
     Served,
     Wire,
     at_rest,
+    connected,
     published,
     serve_asgi,
     serve_native,
@@ -31,14 +34,21 @@ from tests.unit.transports.tools import (
 )
 
 LIMIT: Final = 1000
+POSITION: Final = "<position>"
+"""Stands for the position after them."""
+
 KEPT: Final = ["one", "two", b"\x00\xff"]
 """What is in the channel ``a`` of every hub."""
 
 
 class Exchange(NamedTuple):
-    """What came of a request: the answers, whether the connection takes another, and what channels hold afterwards."""
+    """What came of a request: the answers, whether the connection takes another, and what channels hold afterwards.
+
+    ``continued``: how often the client was told to go on (100).
+    """
 
     answers: list[Answer]
+    continued: int
     lives: bool
     channels: dict[str, list[tuple[bool, bytes]]]
 
@@ -78,6 +88,10 @@ PLAIN: Final[dict[str, bytes]] = {
 }
 
 TARGETS: Final = [
+    f"/channels/a?since={POSITION}",
+    f"/channels/a?since={POSITION}&wait=0.01",
+    f"/channels/b?since={POSITION}",
+    f"/channels/b?since={POSITION}&wait=9",
     "/channels/a?",
     "/channels/a?since=",
     "/channels/a?since",
@@ -194,6 +208,9 @@ LINES: Final = [
     "Origin:",
     'If-None-Match: "abcdefgh.1"',
     "If-None-Match: *",
+    f'If-None-Match: "{POSITION}"',
+    f'If-None-Match: W/"{POSITION}"',
+    f"Last-Event-ID: {POSITION}",
     "Last-Event-ID: earliest",
     "Last-Event-ID: nonsense",
     "Upgrade: h2c\r\nConnection: Upgrade",
@@ -240,6 +257,8 @@ ODD: Final[dict[str, bytes]] = {
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a body that a GET has": get("/channels/a?since=earliest", "Content-Length: 5", body="hello"),
     "a chunked body that a GET has": get("/channels/a?since=earliest", "Transfer-Encoding: chunked", body=CHUNKED),
+    "nothing new": get("/channels/a", f'If-None-Match: "{POSITION}"'),
+    "nothing new, for a while": get("/channels/a?wait=0.01", f'If-None-Match: "{POSITION}"'),
     "a POST to nowhere": post("/nowhere"),
     "a POST with a query": post("/channels/b?since=earliest"),
     "a POST with a fragment": post("/channels/b#c"),
@@ -358,8 +377,10 @@ async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...]) -> Excha
     answers: list[Answer] = []
     lives = False
     probe = get("/probe")
+    result: Any = hub.read(Channel("a"), NOW, limit=0, max_bytes=1)
+    position = str(result.head).encode()
     async with await Wire.open(served) as wire:
-        await wire.send(*pieces)
+        await wire.send(*(piece.replace(POSITION.encode(), position) for piece in pieces))
         await wire.send(probe)
         while not lives:
             try:
@@ -370,7 +391,7 @@ async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...]) -> Excha
             lives = b"/probe" in answer.body
             if not lives:
                 answers.append(_comparable(answer))
-    return Exchange(answers, lives, {name: published(hub, name) for name in "abc"})
+    return Exchange(answers, wire.continued, lives, {name: published(hub, name) for name in "abc"})
 
 
 def _comparable(answer: Answer) -> Answer:
@@ -516,6 +537,36 @@ async def test_a_client_that_goes_while_its_poll_is_held_leaves_nothing_behind(k
         for wire in wires if how == "half" else []:
             assert await wire.rest() == b""
             wire.sock.close()
+
+
+async def test_a_poll_that_finds_news_when_it_begins_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that takes its time answers with what was; what came meanwhile is in memory, and answers the poll at once."""
+    hub = Hub()
+    async with serve_native(hub) as served, await connected(served, "/channels/a") as follower, await Wire.open(served) as wire:
+        before = await hub.publish("a", "old")
+        await follower.next_frame()
+        slow: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(hub, "read", lambda *_, **__: slow)
+        await wire.send(get("/channels/a?wait=50"))
+        await hub.publish("a", "news")
+        await follower.next_frame()
+        slow.set_result(ReadResult(before, [], before, True))
+        answer = await wire.answer()
+        assert [publication["data"] for publication in json.loads(answer.body)["publications"]] == ["news"]
+        assert len(hub.links) == 1
+        assert hub.connections.count == 1
+        [topic] = hub.switchboard.topics.values()
+        assert len(topic.followers) == 1
+
+
+async def test_an_event_stream_is_not_a_poll() -> None:
+    async with hub_and_server("front") as (hub, served), await Wire.open(served) as wire:
+        await wire.send(get("/channels/a?since=earliest", "Accept: text/event-stream"))
+        head = await wire.until(b"\r\n\r\n")
+        assert b"content-type: text/event-stream" in head
+        await wire.until(b"data: two\n")
+        wire.sock.close()
+        await until(lambda: at_rest(hub))
 
 
 @pytest.mark.parametrize("kind", ["front", "asgi"])
@@ -699,13 +750,20 @@ async def test_what_is_remembered_of_requests_is_bounded() -> None:
         for number in range(uvicorn_front._REMEMBERED + 50):
             await wire.send(get("/channels/a", f"X-Number: {number}"))
             assert (await wire.answer()).status == 200
-        await wire.send(get("/channels/a", "X: " + "x" * 3000))
-        assert (await wire.answer()).status == 200
+        for line in ("X: " + "x" * 3000, "Last-Event-ID: earliest", 'If-None-Match: "abcdefgh.1"'):
+            await wire.send(get("/channels/a", line))
+            assert (await wire.answer()).status == 200
+        async with await Wire.open(served) as other:
+            await other.send(post("/channels/a", "Idempotency-Key: k1"))
+            assert (await other.answer()).status == 200
+        async with await connected(served, "/channels/a"):
+            pass
         assert len(uvicorn_front._remembered) <= uvicorn_front._REMEMBERED
         assert len(uvicorn_front._requests) <= uvicorn_front._REMEMBERED
         assert max(map(len, uvicorn_front._remembered)) <= uvicorn_front._MAX_BLOCK_BYTES
         assert max(map(len, uvicorn_front._requests)) <= uvicorn_front._MAX_BLOCK_BYTES
-        assert not any(b"sec-websocket-key" in block.lower() for block in uvicorn_front._remembered)
+        for name in (b"sec-websocket-key", b"idempotency-key", b"last-event-id", b"if-none-match"):
+            assert not any(name in block.lower() for block in uvicorn_front._remembered), "it never comes again"
 
 
 ENDLESS: Final = {
