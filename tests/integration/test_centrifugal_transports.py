@@ -4,6 +4,7 @@ The tests are those of `test_centrifugal_sdks`, with other clients.
 """
 
 import http.client
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,25 @@ test_cache_recovery = sdks.test_cache_recovery
 test_position_that_is_gone_is_told = sdks.test_position_that_is_gone_is_told
 test_nothing_is_lost_when_the_link_is_cut = sdks.test_nothing_is_lost_when_the_link_is_cut
 test_nothing_is_lost_when_the_server_is_killed = sdks.test_nothing_is_lost_when_the_server_is_killed
-test_pings_keep_a_busy_connection = sdks.test_pings_keep_a_busy_connection
 test_shutdown_asks_clients_to_come_back = sdks.test_shutdown_asks_clients_to_come_back
+
+
+@pytest.mark.slow
+def test_pings_keep_a_busy_connection(make: Make, tmp_path: Path) -> None:
+    """As over WebSocket, but with more time: a pong is a request, which comes after those that are under way."""
+    with serving(tmp_path, APP_PING_S="2") as server:
+        sdk = make()
+        delay = {"maxServerPingDelay": 500} if sdk.kind == "js" else {"max_server_ping_delay": 0.5}
+        sdk.open(server.url, **delay)
+        sdk.subscribe("news:a")
+        began = time.monotonic()
+        number = 0
+        while time.monotonic() - began < 6:
+            number += 1
+            sdk.do("publish", channel="news:a", data=number)
+        sdk.wait("publication", number)
+        ends = sdk.do("history", channel="news:ends", options={"limit": 9})["publications"]
+        assert (len(sdk.of("connected")), sdk.of("disconnected"), ends) == (1, [], [])
 
 
 def test_payloads_are_any_bytes_between_protobuf_clients(server: Server, name: str) -> None:
