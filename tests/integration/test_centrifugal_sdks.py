@@ -325,7 +325,7 @@ def test_position_that_is_gone_is_told(make: Make, server: Server, name: str) ->
     relay.cut()
     sdk.wait("connecting", 2)
     for number in range(2, 7):
-        post(server, channel, f'"{number}{"x" * 100_000}"')
+        post(server, channel, f'"{number}{"x" * 60_000}"')
     relay.mend()
     told = sdk.wait("subscribed", 2, channel=channel)
     assert (told["was_recovering"], told["recovered"], told["position"][1]) == (True, False, 6)
