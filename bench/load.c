@@ -73,8 +73,8 @@ static int is_new(conn *c, uint32_t seq, uint32_t sent_so_far) {
 
 static void send_message(conn *c, uint32_t seq) {
     char head[256], tail[64];
-    size_t head_len = expand(head, sizeof head, opt.prefix, c->id);
-    size_t tail_len = expand(tail, sizeof tail, opt.suffix, c->id);
+    size_t head_len = expand(head, sizeof head, opt.prefix, c->id, &c->counter);
+    size_t tail_len = expand(tail, sizeof tail, opt.suffix, c->id, &c->counter);
     append_frame(c, opt.binary ? 2 : 1, head, head_len, payload(seq, (uint32_t)c->id), (size_t)opt.size, tail, tail_len);
 }
 

@@ -25,6 +25,7 @@ typedef struct conn {
     char *in, *out;                    /* read but not parsed; built but not written */
     uint32_t in_len, in_cap, out_len, out_off, out_cap;
     uint32_t sent, next, unique;       /* sent here; the sequence number that is due; different messages that came */
+    uint32_t counter;                  /* the last number that %n stood for */
     uint64_t *seen;                    /* bitmap of messages that came, made when something is out of order */
     char part[HEADER_BYTES];           /* head of a payload that is split over two frames */
     uint32_t part_len, skip;           /* skip: payload bytes still to come after a head */
@@ -106,7 +107,7 @@ static void append_frame(conn *c, int opcode, const char *head, size_t head_len,
 
 static void append_text(conn *c, const char *text) {
     char buffer[1024];
-    size_t n = expand(buffer, sizeof buffer, text, c->id);
+    size_t n = expand(buffer, sizeof buffer, text, c->id, &c->counter);
     append_frame(c, opt.binary ? 2 : 1, "", 0, buffer, n, "", 0);
 }
 
@@ -159,6 +160,9 @@ static void scan(conn *c, const char *p, size_t n, uint64_t now) {
 
 /* ---- WebSocket, the client's side ---- */
 
+/* What a frame must contain for the connection to be open, or NULL. */
+static const char *ready_text(const conn *c) { return c->kind == KIND_PUB && opt.pub_ready ? opt.pub_ready : opt.ready; }
+
 static void on_data_frame(conn *c, const char *p, size_t n, uint64_t now) {
     if (n == (size_t)opt.size && !c->part_len && !c->skip && !memcmp(p, MARKER, 4)) { /* a frame that is a payload */
         if (p[n - 1] != '~') corrupt++;
@@ -169,7 +173,7 @@ static void on_data_frame(conn *c, const char *p, size_t n, uint64_t now) {
         append_text(c, opt.reply);
         flush(c);
     }
-    if (c->state == ST_HELLO && memmem(p, n, opt.ready, strlen(opt.ready))) {
+    if (c->state == ST_HELLO && memmem(p, n, ready_text(c), strlen(ready_text(c)))) {
         c->state = ST_OPEN;
         open_count++;
         on_open(c, now);
@@ -217,7 +221,7 @@ static size_t parse_handshake(conn *c, char *data, size_t n, uint64_t now) {
     }
     int hellos = c->kind == KIND_PUB ? opt.pub_hellos : opt.hellos;
     for (int i = 0; i < hellos; i++) append_text(c, c->kind == KIND_PUB ? opt.pub_hello[i] : opt.hello[i]);
-    c->state = opt.ready ? ST_HELLO : ST_OPEN;
+    c->state = ready_text(c) ? ST_HELLO : ST_OPEN;
     flush(c);
     if (c->state == ST_OPEN) {
         open_count++;
@@ -276,7 +280,7 @@ static void conn_read(conn *c) {
 
 static void append_upgrade(conn *c) {
     char path[1024], request[2048];
-    expand(path, sizeof path, c->kind == KIND_PUB ? opt.pub_path : opt.sub_path, c->id);
+    expand(path, sizeof path, c->kind == KIND_PUB ? opt.pub_path : opt.sub_path, c->id, &c->counter);
     int n = snprintf(request, sizeof request,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                      "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
@@ -329,7 +333,7 @@ static void conn_start(conn *c) {
     if (bind(c->fd, (struct sockaddr *)&from, sizeof from)) die("bind: %s", strerror(errno));
     c->state = ST_CONNECTING;
     c->since_ns = now_ns();
-    c->in_len = c->out_len = c->out_off = 0;
+    c->in_len = c->out_len = c->out_off = c->counter = 0;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) die("connect: %s", strerror(errno));
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event)) die("epoll_ctl: %s", strerror(errno));

@@ -15,7 +15,8 @@
 #define MAX_HELLOS 4
 #define NS_PER_S 1000000000ull
 
-/* Paths and texts may hold %d, replaced by the connection's number; texts may hold \r \n \\ \xNN. */
+/* Paths and texts may hold %d, replaced by the connection's number, and %n, replaced by 1, 2, ... with each use on that
+ * connection (command ids); texts may hold \r \n \\ \xNN. */
 typedef struct {
     const char *workload;
     int port;
@@ -24,6 +25,7 @@ typedef struct {
     char *hello[MAX_HELLOS], *pub_hello[MAX_HELLOS]; /* frames sent right after the handshake */
     int hellos, pub_hellos;
     char *ready;           /* a connection is open once a frame contains this; NULL: after the handshake */
+    char *pub_ready;       /* the same for the publisher, where it differs */
     char *reply_to, *reply; /* a whole frame equal to reply_to is answered with reply (application pings) */
     char *prefix, *suffix; /* what the publisher puts around a payload */
     int binary;            /* send binary frames */
@@ -141,12 +143,15 @@ static uint64_t memory_bytes(void) {
     return total;
 }
 
-/* Replaces every %d of `text` by `id`; returns the length written. */
-static size_t expand(char *out, size_t cap, const char *text, int id) {
+/* Replaces every %d of `text` by `id` and every %n by the next number of `counter`; returns the length written. */
+static size_t expand(char *out, size_t cap, const char *text, int id, uint32_t *counter) {
     size_t n = 0;
     for (const char *p = text; p && *p && n + 12 < cap; p++) {
         if (p[0] == '%' && p[1] == 'd') {
             n += (size_t)snprintf(out + n, cap - n, "%d", id);
+            p++;
+        } else if (p[0] == '%' && p[1] == 'n') {
+            n += (size_t)snprintf(out + n, cap - n, "%u", ++*counter);
             p++;
         } else {
             out[n++] = *p;

@@ -70,7 +70,7 @@ static size_t parse_response(conn *c, char *data, size_t n, uint64_t now) {
 
 static void append_get(conn *c, const char *path, const char *token, const char *more) {
     char full[1200], request[2048];
-    expand(full, sizeof full, path, c->id);
+    expand(full, sizeof full, path, c->id, &c->counter);
     int n = snprintf(request, sizeof request, "GET %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n", full, token, opt.port,
                      more);
     append(c, request, (size_t)n);
@@ -80,7 +80,7 @@ static void append_get(conn *c, const char *path, const char *token, const char 
 
 static void append_post(conn *c, const char *path, const char *token, const char *body, size_t length) {
     char full[1200], request[2048];
-    expand(full, sizeof full, path, c->id);
+    expand(full, sizeof full, path, c->id, &c->counter);
     int n = snprintf(request, sizeof request,
                      "POST %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n",
                      full, token, opt.port, length);

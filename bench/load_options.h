@@ -4,30 +4,32 @@
 
 enum {
     O_PORT = 256, O_SUB_PATH, O_PUB_PATH, O_POST_PATH, O_POLL_PATH, O_POLL_FIRST, O_POLL_KIND, O_PROTOCOL, O_HELLO,
-    O_PUB_HELLO, O_READY, O_REPLY, O_PREFIX, O_SUFFIX, O_BINARY, O_CONNECTIONS, O_INFLIGHT, O_SIZE, O_WINDOW, O_BURST,
-    O_MESSAGES, O_SECONDS, O_WARM, O_SETTLE, O_GRACE, O_MASK, O_PID, O_CORE, O_HELP
+    O_PUB_HELLO, O_READY, O_PUB_READY, O_REPLY, O_PREFIX, O_SUFFIX, O_BINARY, O_CONNECTIONS, O_INFLIGHT, O_SIZE, O_WINDOW,
+    O_BURST, O_MESSAGES, O_SECONDS, O_WARM, O_SETTLE, O_GRACE, O_MASK, O_PID, O_CORE, O_HELP
 };
 
 static const struct option long_options[] = {
     {"port", 1, 0, O_PORT}, {"sub-path", 1, 0, O_SUB_PATH}, {"pub-path", 1, 0, O_PUB_PATH},
     {"post-path", 1, 0, O_POST_PATH}, {"poll-path", 1, 0, O_POLL_PATH}, {"poll-first", 1, 0, O_POLL_FIRST},
     {"poll-kind", 1, 0, O_POLL_KIND}, {"protocol", 1, 0, O_PROTOCOL}, {"hello", 1, 0, O_HELLO},
-    {"pub-hello", 1, 0, O_PUB_HELLO}, {"ready", 1, 0, O_READY}, {"reply", 1, 0, O_REPLY}, {"prefix", 1, 0, O_PREFIX},
-    {"suffix", 1, 0, O_SUFFIX}, {"binary", 0, 0, O_BINARY}, {"connections", 1, 0, O_CONNECTIONS},
-    {"inflight", 1, 0, O_INFLIGHT}, {"size", 1, 0, O_SIZE}, {"window", 1, 0, O_WINDOW}, {"burst", 1, 0, O_BURST},
-    {"messages", 1, 0, O_MESSAGES}, {"seconds", 1, 0, O_SECONDS}, {"warm", 1, 0, O_WARM}, {"settle", 1, 0, O_SETTLE},
-    {"grace", 1, 0, O_GRACE}, {"mask", 1, 0, O_MASK}, {"pid", 1, 0, O_PID}, {"core", 1, 0, O_CORE},
-    {"help", 0, 0, O_HELP}, {0, 0, 0, 0}};
+    {"pub-hello", 1, 0, O_PUB_HELLO}, {"ready", 1, 0, O_READY}, {"pub-ready", 1, 0, O_PUB_READY},
+    {"reply", 1, 0, O_REPLY}, {"prefix", 1, 0, O_PREFIX}, {"suffix", 1, 0, O_SUFFIX}, {"binary", 0, 0, O_BINARY},
+    {"connections", 1, 0, O_CONNECTIONS}, {"inflight", 1, 0, O_INFLIGHT}, {"size", 1, 0, O_SIZE},
+    {"window", 1, 0, O_WINDOW}, {"burst", 1, 0, O_BURST}, {"messages", 1, 0, O_MESSAGES},
+    {"seconds", 1, 0, O_SECONDS}, {"warm", 1, 0, O_WARM}, {"settle", 1, 0, O_SETTLE}, {"grace", 1, 0, O_GRACE},
+    {"mask", 1, 0, O_MASK}, {"pid", 1, 0, O_PID}, {"core", 1, 0, O_CORE}, {"help", 0, 0, O_HELP}, {0, 0, 0, 0}};
 
 static const char usage[] =
     "load WORKLOAD --port P [options], WORKLOAD one of fanout longpoll echo roundrobin publish idle handshake\n"
-    "what the server speaks (%d in a path or text is the connection's number; texts know \\r \\n \\\\ \\xNN):\n"
+    "what the server speaks (%d in a path or text is the connection's number, %n counts 1, 2, ... with each use on it;\n"
+    "texts know \\r \\n \\\\ \\xNN):\n"
     "  --sub-path P --pub-path P   WebSocket paths of subscribers and of the publisher\n"
     "  --post-path P               publish by POST (workloads longpoll, publish)\n"
     "  --poll-path P --poll-first P --poll-kind json|headers|eio\n"
     "                              json: GET poll-first once, then GET poll-path + last \"position\" of the answer;\n"
     "                              headers: Etag and Last-Modified are sent back; eio: Engine.IO 4 polling\n"
-    "  --protocol NAME --hello TEXT --pub-hello TEXT --ready TEXT --reply FRAME=ANSWER --prefix T --suffix T --binary\n"
+    "  --protocol NAME --hello TEXT --pub-hello TEXT --ready TEXT --pub-ready TEXT --reply FRAME=ANSWER\n"
+    "  --prefix T --suffix T --binary\n"
     "the load:\n"
     "  --connections N --size BYTES --window MESSAGES --burst MESSAGES --inflight HANDSHAKES --mask HEX\n"
     "  --warm S --seconds S --messages N --settle S --grace S\n"
@@ -73,6 +75,7 @@ static void set_server_option(int name, char *value) {
     case O_HELLO: add_hello(opt.hello, &opt.hellos, value); break;
     case O_PUB_HELLO: add_hello(opt.pub_hello, &opt.pub_hellos, value); break;
     case O_READY: opt.ready = unescape(value); break;
+    case O_PUB_READY: opt.pub_ready = unescape(value); break;
     case O_REPLY:
         opt.reply_to = strsep(&value, "=");
         opt.reply = value ? value : "";

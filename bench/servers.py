@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -125,8 +125,8 @@ def nats_command(port: int, folder: Path) -> list[str]:
     return [str(VENV / "bin" / "nats-server"), "-c", str(config)]
 
 
-def heartwire(name: str, label: str, engine: str, template: str, kinds: Sequence[str]) -> Server:
-    """Return Heartwire with one engine.
+def heartwire(name: str, label: str, engine: str, template: str, wire: wires.Wire, *, growth: bool = False) -> Server:
+    """Return Heartwire with one engine and one dialect.
 
     Args:
         name: see `Server`.
@@ -134,7 +134,8 @@ def heartwire(name: str, label: str, engine: str, template: str, kinds: Sequence
         engine: what {engine} stands for.
         template: its command line, in which {port}, {engine} and {folder} are filled in. A relative program is looked
             for in the repository first, then in PATH.
-        kinds: the kinds of work it is measured in.
+        wire: see `Server`.
+        growth: see `Server`.
     """
     word, *rest = shlex.split(template)
     local = ROOT / word
@@ -146,8 +147,7 @@ def heartwire(name: str, label: str, engine: str, template: str, kinds: Sequence
     def missing() -> str | None:
         return None if shutil.which(program) else f"no {word} (make setup)"
 
-    wire = {kind: wires.HEARTWIRE[kind] for kind in kinds}
-    return Server(name=name, label=label, command=command, wire=wire, missing=missing, growth=engine == "memory")
+    return Server(name=name, label=label, command=command, wire=wire, missing=missing, growth=growth)
 
 
 # ---- the table ----
@@ -155,10 +155,11 @@ def heartwire(name: str, label: str, engine: str, template: str, kinds: Sequence
 
 def own_servers(template: str) -> list[Server]:
     """Return Heartwire's variants and the floors."""
-    every = list(wires.HEARTWIRE)
+    durable = {kind: wires.HEARTWIRE[kind] for kind in ("echo", "publish")}
     return [
-        heartwire("heartwire", "**Heartwire**, memory engine", "memory", template, every),
-        heartwire("heartwire-sqlite", "**Heartwire**, SQLite engine", SQLITE, template, ["echo", "publish"]),
+        heartwire("heartwire", "**Heartwire**, memory engine", "memory", template, wires.HEARTWIRE, growth=True),
+        heartwire("heartwire-centrifugal", "**Heartwire**, Centrifugal JSON", "memory", template, wires.CENTRIFUGAL),
+        heartwire("heartwire-sqlite", "**Heartwire**, SQLite engine", SQLITE, template, durable),
         Server(name="floor", label="floor: bare `send(2)`", command=floor(), wire=wires.PLAIN, growth=True),
         Server(name="floor-coalesce", label="floor, joining", command=floor("--coalesce"), wire=wires.BROADCAST),
     ]

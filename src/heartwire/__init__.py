@@ -15,13 +15,16 @@ from heartwire.errors import (
     UnknownChannel,
 )
 from heartwire.server.access import Identity
+from heartwire.server.hooks import Client, Disconnect
 from heartwire.server.hub import Hub
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 __all__ = [
     "Channel",
+    "Client",
     "ConfigError",
     "ConnectionClosed",
+    "Disconnect",
     "EngineCorrupt",
     "EngineError",
     "EngineUnavailable",

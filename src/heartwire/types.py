@@ -83,8 +83,12 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
-    """One connection or polling client in a channel's presence; ``info`` is JSON the application attached."""
+    """One connection or polling client in a channel's presence.
+
+    ``info`` is JSON the application attached to the client, ``chan_info`` what it attached for this channel only.
+    """
 
     client: str
     user: str = ""
     info: bytes | None = None
+    chan_info: bytes | None = None

@@ -87,6 +87,11 @@ class _KeepsLeases(MemoryEngine):
         super().lease(channel, member, ttl_s * 1000)
 
 
+class _RemoveLosesTheCount(MemoryEngine):
+    def remove(self, channel: Channel) -> Position:
+        return Position(super().remove(channel).epoch, 0)
+
+
 @pytest.mark.parametrize(
     ("engine", "told"),
     [
@@ -96,6 +101,7 @@ class _KeepsLeases(MemoryEngine):
         (_AlwaysRecovers, "recovered is false|cannot be continued"),
         (_NotifiesTwice, "notified"),
         (_KeepsLeases, "not renewed"),
+        (_RemoveLosesTheCount, "the position after what it forgot"),
     ],
 )
 async def test_broken_engine_is_told_which_promise_it_broke(engine: Callable[..., MemoryEngine], told: str) -> None:

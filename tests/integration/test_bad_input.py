@@ -503,7 +503,7 @@ def test_credentials_that_are_not_known(guarded: ServerProcess) -> None:
 
 
 def test_what_one_may_not_do(guarded: ServerProcess) -> None:
-    message = "'anonymous' may not publish in 'room:1'"
+    message = "an anonymous client may not publish to 'room:1'"
     assert post(guarded.url, "room:1", "x").error == (403, "forbidden", message, False)
     socket = ws(guarded.url, "/channels/room:1")
     socket.send("x")

@@ -193,7 +193,7 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
             {},
             None,
             "host = '0.0.0.0': others can reach this address, and nobody is asked who they are:"
-            " add @hub.authenticate, or --allow-anonymous",
+            " add @hub.authenticate or a token key, or --allow-anonymous",
         ),
         (["--engine", "mysql://x"], {}, None, "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         (["--ping-interval-s", "5"], {}, None, "pong_timeout_s = 10: less than ping_interval_s (5)"),

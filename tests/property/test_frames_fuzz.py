@@ -1,4 +1,4 @@
-"""The native socket against `websockets`: the same bytes, in whatever pieces, mean the same messages and the same end."""
+"""The native socket's reader against `websockets`' own: the same bytes in whatever pieces, the same messages, the same end."""
 
 import asyncio
 from typing import Final, NamedTuple

@@ -9,6 +9,7 @@ import heartwire
 from heartwire.cli.pub import pub
 from heartwire.cli.serve import serve
 from heartwire.cli.sub import sub
+from heartwire.cli.token import token
 from heartwire.errors import HeartwireError
 
 __all__ = ["app", "main"]
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(pub)
 app.command()(sub)
+app.command()(token)
 
 
 def _version(wanted: bool) -> None:

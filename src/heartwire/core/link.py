@@ -1,11 +1,14 @@
 """The two seams of fan-out: the pipe a publication goes into, and the format it takes there."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from heartwire.types import Channel, Member, Position, Publication
 
-__all__ = ["Link", "WireFormat"]
+if TYPE_CHECKING:
+    from heartwire.core.subscription import Subscription
+
+__all__ = ["Follower", "Link", "WireFormat"]
 
 
 class Link(Protocol):
@@ -31,6 +34,23 @@ class Link(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """End the connection and tell the peer why. Idempotent; never raises."""
+
+
+class Follower(Protocol):
+    """What a link's dialect keeps for one of its channels, where the link alone does not say enough."""
+
+    @property
+    def member(self) -> Member | None:
+        """Who this is in the channel's presence."""
+
+    def live(self, subscription: "Subscription") -> None:
+        """This is what follows now. Called once, before anybody is told that they came."""
+
+    def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+        """Somebody came or went; ``made`` keeps what was encoded for others."""
+
+    def gap(self, position: Position) -> None:
+        """The subscription cannot be continued; ``position`` is before the oldest that is kept. It may leave now."""
 
 
 class WireFormat(Protocol):

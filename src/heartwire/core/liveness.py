@@ -17,7 +17,10 @@ class Watched(Protocol):
 
     heard: bool
     asked: bool
-    closed: bool
+
+    @property
+    def closed(self) -> bool:
+        """The link is over; the wheel forgets it."""
 
     def ping(self) -> None:
         """Ask the peer for a sign of life. Never raises, never blocks."""

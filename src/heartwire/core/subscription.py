@@ -15,8 +15,8 @@ is no hole and no duplicate between history and live, and a slow reader costs no
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from heartwire.core.link import Link, WireFormat
-from heartwire.types import Position
+from heartwire.core.link import Follower, Link, WireFormat
+from heartwire.types import Member, Position
 
 if TYPE_CHECKING:
     from heartwire.core.topic import Topic
@@ -55,16 +55,17 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
 class Subscription:
     """What a link follows. Made by `Switchboard.follow`; nobody but the switchboard and the topic changes it.
 
-    ``echo`` false leaves out what came in by the same link.
+    ``echo`` false leaves out what came in by the same link. ``follower`` is told of gaps, instead of the format's ``joined``.
     """
 
-    __slots__ = ("echo", "epoch", "format", "link", "offset", "state", "topic")
+    __slots__ = ("echo", "epoch", "follower", "format", "link", "offset", "state", "topic")
 
-    def __init__(self, topic: "Topic", link: Link, format: WireFormat, *, echo: bool) -> None:
+    def __init__(self, topic: "Topic", link: Link, format: WireFormat, *, echo: bool, follower: Follower | None = None) -> None:
         self.topic = topic
         self.link = link
         self.format = format
         self.echo = echo
+        self.follower = follower
         self.state = State.JOINING
         self.epoch = ""
         self.offset = 0
@@ -79,6 +80,11 @@ class Subscription:
             self.link.write(payload)
         except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
             return
+
+    @property
+    def member(self) -> Member | None:
+        """Who follows, as the channel's presence lists it."""
+        return self.link.member if self.follower is None else self.follower.member
 
     @property
     def position(self) -> Position:

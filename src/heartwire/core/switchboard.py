@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from heartwire.core.link import Link, WireFormat
+from heartwire.core.link import Follower, Link, WireFormat
 from heartwire.core.subscription import State, Subscription
 from heartwire.core.topic import CHUNK_BYTES, TailLimits, Topic
 from heartwire.types import NOW, Channel, Position, Publication, Start
@@ -56,15 +56,27 @@ class Switchboard:
 
     # -- links --------------------------------------------------------------------------------------------------------
 
-    def follow(self, link: Link, channel: Channel, format: WireFormat, start: Start, *, echo: bool = True) -> Subscription:
-        """Let a link follow a channel. It may be written to before this returns. ``echo`` false: not what it published."""
+    def follow(
+        self,
+        link: Link,
+        channel: Channel,
+        format: WireFormat,
+        start: Start,
+        *,
+        echo: bool = True,
+        follower: Follower | None = None,
+    ) -> Subscription:
+        """Let a link follow a channel. It may be written to before this returns.
+
+        ``echo`` false: not what it published. ``follower`` is told of gaps; it must cope with that before this returns.
+        """
         topic = self.topics.get(channel)
         if topic is None:
             topic = self.topics[channel] = Topic(channel, self._limits, self._mark_dirty)
         elif not topic.followers:
             self._idle.pop(topic, None)
             self._idle_before.pop(topic, None)
-        subscription = Subscription(topic, link, format, echo=echo)
+        subscription = Subscription(topic, link, format, echo=echo, follower=follower)
         topic.followers[subscription] = None
         self._locate(subscription, start)
         return subscription
@@ -138,6 +150,12 @@ class Switchboard:
         """The engine could not read. Returns who waited for it; the caller closes their links."""
         return topic.reads.pop(start, ("", []))[1]
 
+    def forget(self, channel: Channel) -> None:
+        """The engine has forgotten what was published in a channel: nobody is to recover it from memory."""
+        topic = self.topics.get(channel)
+        if topic is not None:
+            topic.forget()
+
     def flush(self) -> None:
         """Write out everything that is pending."""
         dirty, self._dirty = self._dirty, []
@@ -172,6 +190,10 @@ class Switchboard:
         if subscription.state is State.JOINING:
             subscription.on("located")
         subscription.epoch, subscription.offset = position
+        if subscription.follower is not None:
+            if not recovered:
+                subscription.follower.gap(position)
+            return
         payload = subscription.format.joined(subscription.topic.channel, position, recovered=recovered)
         if payload is not None:
             subscription.write(payload)

@@ -251,6 +251,11 @@ class Topic:
             limits.used_bytes += size
         self._tail[:0] = reversed(fitting)
 
+    def forget(self) -> None:
+        """The engine has forgotten what was published: hand over what is pending, then forget it too."""
+        self.flush()
+        self._forget_tail()
+
     def discard(self) -> None:
         """Give back the tail's memory: the topic is not used any more."""
         self._pending.clear()

@@ -69,6 +69,13 @@ class Engine(Protocol):
         that its first append will have.
         """
 
+    def remove(self, channel: Channel) -> Position | asyncio.Future[Position]:
+        """Forget the publications that are kept, and answer the position after them.
+
+        Promises: the stream goes on: its epoch and offsets continue, keys hold, leases too. A reader who had not seen all of
+        it is told of a gap. Applied in order with `append`.
+        """
+
     def lease(self, channel: Channel, member: Member, ttl_s: float) -> None:
         """Note that a member is present for the next ``ttl_s`` seconds. Never blocks; applied in the order of calls."""
 

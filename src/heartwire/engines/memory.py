@@ -99,6 +99,14 @@ class MemoryEngine(Leases):
                     break
         return ReadResult(Position(stream.epoch, after), publications, stream.position, recovered)
 
+    def remove(self, channel: Channel) -> Position:
+        """See `Engine.remove`."""
+        stream = self._streams.get(channel)
+        if stream is None:
+            return Position(epoch_of(self._life, channel), 0)
+        stream.items.clear()
+        return stream.position
+
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. A stream unused for 30 days is forgotten, and begins another epoch if it comes back."""
         self.sweep_leases()

@@ -102,6 +102,10 @@ class SqliteEngine(Leases):
         """See `Engine.read`."""
         return self._submit(lambda store: (store.read(channel, start, keep, limit, max_bytes), None))
 
+    def remove(self, channel: Channel) -> asyncio.Future[Position]:
+        """See `Engine.remove`."""
+        return self._submit(lambda store: (store.remove(channel), None))
+
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. Goes through the streams by and by, 1000 a call."""
         self.sweep_leases()
@@ -245,6 +249,13 @@ class _Store:
         after, recovered = plan_read(start, head, self._trimmed(stream, keep))
         publications = [] if start is NOW else self._read(channel, stream, after, limit, max_bytes)
         return ReadResult(Position(stream.epoch, after), publications, head, recovered)
+
+    def remove(self, channel: Channel) -> Position:
+        stream = self._stream(channel)
+        if stream is None:
+            return Position(epoch_of(self._life, channel), 0)
+        self._db.execute("DELETE FROM publications WHERE stream = ?", (stream.id,))
+        return Position(stream.epoch, stream.head)
 
     def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[None, None]:
         now_ms = int(self._clock() * 1000)

@@ -11,7 +11,8 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
-from heartwire.server import plain
+from heartwire.server import centrifugal_http, centrifugal_socket, plain
+from heartwire.server.api import Api
 from heartwire.server.plain_poll import Polls
 from heartwire.server.plain_stream import stream
 from heartwire.server.plain_websocket import serve_websocket
@@ -39,6 +40,7 @@ class Application:
         self.hub = hub
         self._demo = demo
         self._polls = Polls(hub)
+        self._api = Api(hub)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3: http, websocket, and lifespan where the hub is the whole application."""
@@ -94,9 +96,18 @@ class Application:
             case ["channels", name, "presence"]:
                 _only(request, "GET")
                 return await plain.presence(self.hub, request, name)
+            case ["api", method]:
+                _only(request, "POST")
+                return await self._api.respond(request, method)
             case ["health"]:
                 _only(request, "GET")
                 return _json({"status": "draining"}, 503) if self.hub.draining else _json({"status": "ok"})
+            case ["connection", "websocket"]:
+                if _is_upgrade(request):
+                    raise _bad_handshake(request)
+                raise Refused("upgrade_required", "this address speaks WebSocket only")
+            case ["connection", "http_stream" | "sse" | "commands" as name] | ["emulation" as name]:
+                return await centrifugal_http.answer(self.hub, request, name, cors, send)
             case [""] if _is_upgrade(request):
                 raise _bad_handshake(request)
             case [""] if self._demo and not request.url.path.endswith("/"):  # the page's own addresses are relative
@@ -144,7 +155,11 @@ class Application:
             await _refuse_handshake(scope, receive, send, error)
             return
         try:
-            names, is_multi = socket_channels(segments(scope), lambda: connection.query_params.getlist("channel"))
+            path = segments(scope)
+            if path == ["connection", "websocket"]:
+                await centrifugal_socket.serve_websocket(self.hub, connection, receive, send)
+                return
+            names, is_multi = socket_channels(path, lambda: connection.query_params.getlist("channel"))
             await serve_websocket(self.hub, connection, receive, send, names, is_multi=is_multi)
         except HeartwireError as error:
             # After accepting: a browser is not shown why a handshake failed.

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from heartwire.errors import ConfigError
-from heartwire.server.options import HubOptions, NamespaceOptions
+from heartwire.server.options import SECRETS, HubOptions, NamespaceOptions, duration_s
 
 __all__ = ["Settings", "convert", "load"]
 
@@ -25,11 +25,10 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Everything `heartwire serve` can be told; the hub's own options are those of `HubOptions`.
 
     Attributes:
-        host: address to listen on. Beyond this machine needs an authenticator, or ``allow_anonymous``.
+        host: address to listen on. Beyond this machine needs an authenticator or token keys, or ``allow_anonymous``.
         port: 0 takes a free one.
         uds: path of a Unix socket to listen on instead of ``host`` and ``port``.
         engine: "memory", or "sqlite:///FILE".
-        allow_anonymous: let anybody who can reach the address use the hub.
         demo: serve the demo page at ``/``.
         tls_cert, tls_key: PEM files; with them the server speaks TLS.
         log_format: "text" for people, "json" for machines.
@@ -41,7 +40,6 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     uds: str | None = None
     engine: str = "sqlite:///heartwire.db"
-    allow_anonymous: bool = False
     demo: bool = True
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -53,6 +51,9 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         super().__post_init__()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert", self.tls_cert, "give tls_cert and tls_key together")
+        personal = self.user_personal_channel_namespace
+        if personal and self.namespaces and personal not in self.namespaces and not self.allow_unknown_namespaces:
+            raise ConfigError("user_personal_channel_namespace", personal, f"add [namespaces.{personal}]")
 
     @property
     def hub_options(self) -> HubOptions:
@@ -78,6 +79,7 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
 
 def convert(options: Mapping[str, Any], kind: type[StructT], where: str, *, strict: bool = True) -> StructT:
     """Make a struct of options. Raises `ConfigError` that names the wrong key, and the one that may have been meant."""
+    options = _without_aliases(options, kind, where)
     for name in options:
         _known(name, kind, where)
     namespaces = options.get("namespaces")
@@ -93,7 +95,21 @@ def convert(options: Mapping[str, Any], kind: type[StructT], where: str, *, stri
         return msgspec.convert(options, kind, strict=strict)
     except msgspec.ValidationError as error:
         path, value = _place(str(error), options)
+        value = "..." if path in SECRETS else value
         raise ConfigError(f"{where}: {path}", value, _fault(str(error), kind, path)) from None
+
+
+def _without_aliases(options: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> Mapping[str, Any]:
+    """``history_ttl = "24h"`` is ``history_ttl_s = 86400``."""
+    if kind is not NamespaceOptions or "history_ttl" not in options:
+        return options
+    if "history_ttl_s" in options:
+        raise ConfigError(where, "history_ttl", "give history_ttl or history_ttl_s, not both")
+    others = {name: value for name, value in options.items() if name != "history_ttl"}
+    try:
+        return others | {"history_ttl_s": duration_s(str(options["history_ttl"]))}
+    except ValueError as error:
+        raise ConfigError(f"{where}: history_ttl", options["history_ttl"], str(error)) from None
 
 
 def _known(name: str, kind: type[msgspec.Struct], where: str) -> str:
@@ -130,6 +146,8 @@ def _read(file: str) -> dict[str, Any]:
 
 def _from_text(name: str, text: str) -> Any:
     """A variable's value: lists are written with commas, ``true`` and ``false`` are booleans, numbers are read where wanted."""
+    if isinstance(getattr(_DEFAULTS, name), str):
+        return text
     if isinstance(getattr(_DEFAULTS, name), tuple):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text.lower() == "true" if text.lower() in ("true", "false") else text

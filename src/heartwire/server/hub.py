@@ -8,25 +8,35 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 
-from heartwire.core.link import Link, WireFormat
+from heartwire.codes import CODES
+from heartwire.core.deadlines import Deadline, Deadlines
+from heartwire.core.link import Follower, Link, WireFormat
 from heartwire.core.liveness import Liveness, Watched
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.topic import Topic
+from heartwire.dialects.centrifugal import Limits
 from heartwire.dialects.plain import to_channel
 from heartwire.dialects.plain_json import Body, to_message
 from heartwire.engines import open_engine
 from heartwire.engines.base import Engine, settled
-from heartwire.errors import EngineError, LimitExceeded
+from heartwire.errors import EngineError, HeartwireError, LimitExceeded
 from heartwire.server import signals
-from heartwire.server.access import Authenticator, Connections, Identity, Namespaces, Permission, Rates
+from heartwire.server.access import Authenticator, Connections, Identity, Namespaces, Permission, Rates, token_authenticator
 from heartwire.server.app import Application
+from heartwire.server.centrifugal_port import HubPort
+from heartwire.server.hooks import ConnectHook, DisconnectHook, Hooks, PublishHook, RpcHook
 from heartwire.server.options import HubOptions, NamespaceOptions
+from heartwire.server.sessions import Sessions
 from heartwire.types import Channel, Member, Message, Position, Publisher, Start
+
+if TYPE_CHECKING:
+    from heartwire.server.tokens import Tokens
 
 __all__ = ["Hub", "ServedLink", "WatchedLink"]
 
@@ -42,6 +52,10 @@ _SWEEP_S: Final = 60
 
 PermissionT = TypeVar("PermissionT", bound=Permission)
 AuthenticatorT = TypeVar("AuthenticatorT", bound=Authenticator)
+ConnectHookT = TypeVar("ConnectHookT", bound=ConnectHook)
+DisconnectHookT = TypeVar("DisconnectHookT", bound=DisconnectHook)
+PublishHookT = TypeVar("PublishHookT", bound=PublishHook)
+RpcHookT = TypeVar("RpcHookT", bound=RpcHook)
 
 
 class ServedLink(Link, Protocol):
@@ -52,6 +66,21 @@ class ServedLink(Link, Protocol):
 
 class WatchedLink(ServedLink, Watched, Protocol):
     """One that lasts."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """About how much of what was written waits in this process."""
+
+
+class _Expiry:
+    """What is to happen to a link when its identity does not hold any more."""
+
+    def __init__(self, link: ServedLink) -> None:
+        self._link = link
+
+    def handle_deadline(self, now: float) -> None:
+        code = CODES["connection_expired"]
+        self._link.close(code.close_code, f"{code.reason}: come back with a new token")
 
 
 class Hub:
@@ -75,11 +104,22 @@ class Hub:
         self.connections = Connections(self.options)
         self.rates = Rates(self.options)
         self.uploads: set[asyncio.Timeout] = set()  # requests whose body has not all come; they end when we do
+        self.wall_clock: Callable[[], float] = time.time
+        self.tokens = _tokens(self.options)
         self.authenticator: Authenticator | None = None
+        if self.tokens is not None:
+            allow_anonymous = self.options.allow_anonymous or self.options.insecure
+            self.authenticator = token_authenticator(self.tokens, self.wall_clock, allow_anonymous=allow_anonymous)
         self.draining = False
         self.switchboard = Switchboard(read=self._read, soon=self._soon, lingering=LINGERING_TOPICS)
         self.links: dict[ServedLink, None] = {}  # a set in order, and a third of its size
-        self._node = secrets.token_hex(4)
+        self._expiries: dict[ServedLink, Deadline] = {}
+        self.hooks = Hooks()
+        self.deadlines = Deadlines()
+        self.sessions = Sessions()
+        self.port = HubPort(self)
+        self.session_limits = _session_limits(self.options)
+        self.node = secrets.token_hex(4)
         self._serial = 0
         self._starting: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,9 +144,18 @@ class Hub:
         body = to_message(data)
         return await settled(self.append(to_channel(channel), body, publisher, key=idempotency_key))
 
+    async def remove_history(self, channel: str) -> Position:
+        """Forget what is kept of a channel, and return the position after it: readers who were behind are told of a gap."""
+        await self.ensure_started()
+        checked = to_channel(channel)
+        position = await settled(self.engine.remove(checked))
+        self.switchboard.forget(checked)
+        return position
+
     def authenticate(self, function: AuthenticatorT) -> AuthenticatorT:
-        """Decorator: the function that tells who a request is from. See `Authenticator`."""
+        """Decorator: the function that tells who a request is from. See `Authenticator`. It replaces the one for tokens."""
         self.authenticator = function
+        self.namespaces.knows_users = True
         return function
 
     def namespace(self, name: str, **options: Any) -> Callable[[PermissionT], PermissionT]:
@@ -122,6 +171,47 @@ class Hub:
             return function
 
         return decorate
+
+    def rpc(self, name: str) -> Callable[[RpcHookT], RpcHookT]:
+        """Decorator: the function that answers calls of ``name``, given the `Client` and what it sent, parsed.
+
+        What it returns is the answer: bytes as they are, anything else as JSON. See `heartwire.server.hooks` for errors.
+        """
+
+        def decorate(function: RpcHookT) -> RpcHookT:
+            self.hooks.rpc[name] = function
+            return function
+
+        return decorate
+
+    def on_connect(self, function: ConnectHookT) -> ConnectHookT:
+        """Decorator: called with each `Client` that connects, before it is told so.
+
+        What it returns is the ``data`` of the answer; `Client.subscribe` adds a server-side subscription to it; raising
+        `Unauthorized`, `Forbidden` or another `Refused` keeps the client out.
+        """
+        self.hooks.connect = function
+        return function
+
+    def on_disconnect(self, function: DisconnectHookT) -> DisconnectHookT:
+        """Decorator: called with each `Client` that was connected and now is gone, and the `Disconnect` that says why."""
+        self.hooks.disconnect = function
+        return function
+
+    def on_publish(self, function: PublishHookT) -> PublishHookT:
+        """Decorator: called before what a client publishes is kept, with its `Identity`, the channel and the data as bytes.
+
+        Returning ``None`` keeps the data, anything else replaces it (as `publish` takes it); raising `Forbidden` or another
+        `Refused` refuses it. It is called for every dialect and transport, and not for `publish`.
+        """
+        self.hooks.publish = function
+        self.namespaces.asks_to_publish = True
+        return function
+
+    def on_message(self, function: RpcHookT) -> RpcHookT:
+        """Decorator: called with the `Client` and what it sent by ``send``, which has no answer."""
+        self.hooks.message = function
+        return function
 
     def asgi(self, *, demo: bool = False) -> Application:
         """The hub's addresses as an ASGI application, to be served or mounted anywhere. ``demo``: with the demo page at ``/``."""
@@ -197,6 +287,7 @@ class Hub:
         """End every connection with ``shutdown``, and refuse new ones from now on. Safe from the event loop's thread."""
         self.draining = True
         self.switchboard.flush()
+        self.sessions.drain()
         for link in tuple(self.links):
             link.close(1012, "shutdown: come back after a moment")
         uploads, self.uploads = self.uploads, set()
@@ -223,7 +314,7 @@ class Hub:
 
     def client_id(self, serial: int) -> str:
         """The name of a connection, unique among nodes; not a secret."""
-        return f"{self._node}-{serial:x}"
+        return f"{self.node}-{serial:x}"
 
     def append(
         self, channel: Channel, body: Body, publisher: Publisher | None = None, *, key: str | None = None, origin: int = 0
@@ -242,19 +333,80 @@ class Hub:
         """`Engine.read` with the channel's retention."""
         return self.engine.read(channel, start, self.namespaces.retention(channel), limit=limit, max_bytes=max_bytes)
 
-    def follow(self, link: ServedLink, channel: Channel, format: WireFormat, start: Start, *, echo: bool = True) -> None:
-        """Let a link follow a channel, and be seen there where presence is on. Undone by `unfollow`."""
-        if link.member is not None and self.namespaces.of(channel).presence:
-            self.engine.lease(channel, link.member, self.lease_s)
-        link.subscriptions.append(self.switchboard.follow(link, channel, format, start, echo=echo))
+    async def changed(self, identity: Identity, channel: Channel, body: Body) -> Body:
+        """What the application makes of what a client publishes. Raises `Refused`."""
+        if self.hooks.publish is None:
+            return body
+        try:
+            changed = self.hooks.call_publish(identity, channel, body)
+            return changed if isinstance(changed, Body) else await changed
+        except HeartwireError:
+            raise
+        except Exception as error:
+            log.exception("on_publish failed for channel %r", channel)
+            raise HeartwireError("internal server error: the server's log has the details") from error
+
+    def follow(
+        self,
+        link: ServedLink,
+        channel: Channel,
+        format: WireFormat,
+        start: Start,
+        *,
+        echo: bool = True,
+        follower: Follower | None = None,
+    ) -> None:
+        """Let a link follow a channel, and be seen there where presence is on. Undone by `unfollow_one` or `unfollow`."""
+        options = self.namespaces.of(channel)
+        member = link.member if follower is None else follower.member
+        if member is not None and options.presence:
+            self.engine.lease(channel, member, self.lease_s)
+        subscription = self.switchboard.follow(link, channel, format, start, echo=echo, follower=follower)
+        link.subscriptions.append(subscription)
+        if follower is not None:
+            follower.live(subscription)
+        if options.join_leave and member is not None:
+            self._announce(channel, "join", member)
+
+    def unfollow_one(self, link: ServedLink, subscription: Subscription) -> None:
+        """The link leaves one channel."""
+        with contextlib.suppress(ValueError):
+            link.subscriptions.remove(subscription)
+        self._leave(subscription)
+
+    def enter(self, link: ServedLink, identity: Identity) -> None:
+        """A connection of the plain dialect is open, as long as its identity holds. Undone by `unfollow`."""
+        self.links[link] = None
+        if identity.expires_at is not None:
+            when = self.clock() + identity.expires_at - self.wall_clock()
+            self._expiries[link] = self.deadlines.at(when, _Expiry(link))
 
     def unfollow(self, link: ServedLink) -> None:
         """The link is gone: from its channels, and from their presence."""
         self.links.pop(link, None)
+        expiry = self._expiries.pop(link, None)
+        if expiry is not None:
+            expiry.cancel()
         for subscription in link.subscriptions:
-            self.switchboard.leave(subscription)
-            if link.member is not None:
-                self.engine.release(subscription.topic.channel, link.member.client)
+            self._leave(subscription)
+
+    def _leave(self, subscription: Subscription) -> None:
+        channel, member = subscription.topic.channel, subscription.member
+        self.switchboard.leave(subscription)
+        if member is not None:
+            self.engine.release(channel, member.client)
+            if self.namespaces.tells_members(channel):
+                self._announce(channel, "leave", member)
+
+    def _announce(self, channel: Channel, kind: Literal["join", "leave"], member: Member) -> None:
+        """Tell the channel's followers on this node who has come or gone."""
+        topic = self.switchboard.topics.get(channel)
+        if topic is None:
+            return
+        made: dict[Any, Any] = {}
+        for subscription in tuple(topic.followers):
+            if subscription.follower is not None:
+                subscription.follower.hear(kind, member, made)
 
     def member(self, serial: int, identity: Identity) -> Member:
         """How a connection is listed in presence."""
@@ -301,6 +453,7 @@ class Hub:
             now = self.clock()
             self.liveness.advance(now)
             self.stream_liveness.advance(now)
+            self.deadlines.advance(now)
 
     async def _keep_house(self) -> None:
         """Renew the leases of this node's connections, and sweep what has grown old."""
@@ -311,8 +464,8 @@ class Hub:
             for topic in list(self.switchboard.topics.values()):
                 if self.namespaces.of(topic.channel).presence:
                     for subscription in topic.followers:
-                        if subscription.link.member is not None:
-                            self.engine.lease(topic.channel, subscription.link.member, self.lease_s)
+                        if subscription.member is not None:
+                            self.engine.lease(topic.channel, subscription.member, self.lease_s)
             if self.clock() - swept > _SWEEP_S:
                 swept = self.clock()
                 self.rates.sweep(swept)
@@ -325,8 +478,26 @@ class Hub:
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
+def _session_limits(options: HubOptions) -> Limits:
+    return Limits(
+        version=f"Heartwire {version('heartwire')}",
+        ping_interval_s=options.ping_interval_s,
+        max_channels=options.max_channels_per_connection,
+        publish_rate_per_s=options.publish_rate_per_s,
+        publish_burst=options.publish_burst,
+    )
+
+
 def _options(options: dict[str, Any]) -> HubOptions:
     return _convert(options, HubOptions, "Hub")
+
+
+def _tokens(options: HubOptions) -> "Tokens | None":
+    if not options.has_tokens:
+        return None
+    from heartwire.server.tokens import Tokens  # PyJWT and cryptography are imported only where they are used
+
+    return Tokens(options)
 
 
 def _convert(options: dict[str, Any], kind: type[StructT], where: str) -> StructT:

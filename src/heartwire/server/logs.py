@@ -2,11 +2,24 @@
 
 import json
 import logging
+import re
 import sys
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-__all__ = ["JsonFormatter", "TextFormatter", "log_config"]
+__all__ = ["JsonFormatter", "RedactTokens", "TextFormatter", "log_config"]
+
+_SECRETS: Final = re.compile(r"([?&](?:token|access_token|cf_connect)=)[^&\s\"]*")
+
+
+class RedactTokens(logging.Filter):
+    """Takes tokens out of the URLs in uvicorn's access log, which come as arguments of its records."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_SECRETS.sub(r"\1...", arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,15 +57,16 @@ class TextFormatter(logging.Formatter):
 def log_config(format: str, level: str) -> dict[str, Any]:
     """A `logging.config.dictConfig` for us and for uvicorn; uvicorn's own good news are left out, the banner has them."""
     formatter = {"()": JsonFormatter if format == "json" else TextFormatter}
-    loggers = {
+    loggers: dict[str, dict[str, Any]] = {
         "heartwire": {"level": level.upper()},
         "uvicorn.error": {"level": "DEBUG" if level == "debug" else "WARNING"},
-        "uvicorn.access": {"level": "INFO"},
+        "uvicorn.access": {"level": "INFO", "filters": ["redact"]},
     }
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"default": formatter},
+        "filters": {"redact": {"()": RedactTokens}},
         "handlers": {"default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"}},
         "loggers": {name: {"handlers": ["default"], "propagate": False, **given} for name, given in loggers.items()},
     }

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from heartwire.dialects.plain import Follow
 from heartwire.errors import HeartwireError, Refused
 from heartwire.server.access import ANONYMOUS, Identity
+from heartwire.server.centrifugal_socket import PATH, open_native
 from heartwire.server.plain import admit, read_follow
 from heartwire.server.plain_formats import NATIVE, NATIVE_DEFLATED
 from heartwire.server.plain_socket import PlainSocket
@@ -43,7 +44,7 @@ class HubDoor:
         if not path.startswith(self._prefix):
             return False
         rest = path[len(self._prefix) :]
-        return rest in ("", "/", "/channels") or rest.startswith(("/channels/", "/channels?"))
+        return rest in ("", "/", "/channels", PATH) or rest.startswith(("/channels/", "/channels?"))
 
     def bad_handshake(self, name: str, message: str) -> Refusal:
         """See `Door.bad_handshake`."""
@@ -72,6 +73,9 @@ class HubDoor:
             if not hub.is_started:
                 self._later(socket, scope, given, None)
                 return
+            if self._is_centrifugal(scope):
+                open_native(hub, socket, scope, given)
+                return
             follow = self._follow(scope, given)
             if hub.authenticator is None and not any(hub.namespaces.asks(channel, "subscribe") for channel in follow.channels):
                 self._open(socket, scope, given, follow, ANONYMOUS)
@@ -79,6 +83,9 @@ class HubDoor:
                 self._later(socket, scope, given, follow)
         except HeartwireError as error:
             _accept_and_close(socket, error)
+
+    def _is_centrifugal(self, scope: dict[str, Any]) -> bool:
+        return bool(scope["path"][len(self._prefix) :] == PATH)
 
     def _follow(self, scope: dict[str, Any], given: dict[str, str]) -> Follow:
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else []
@@ -94,6 +101,10 @@ class HubDoor:
     async def _admit(self, socket: NativeSocket, scope: dict[str, Any], given: dict[str, str], follow: Follow | None) -> None:
         try:
             await self._hub.ensure_started()
+            if self._is_centrifugal(scope):
+                if not socket.closed:
+                    open_native(self._hub, socket, scope, given)
+                return
             if follow is None:
                 follow = self._follow(scope, given)
             scope = scope | {"root_path": self._prefix, "path": "/".join(["", *split_path(scope["path"])])}

@@ -1,6 +1,7 @@
 """What can be set: one struct for a namespace, one for a hub. Every option quotes the reason of its default."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -8,22 +9,50 @@ from msgspec import Meta
 from heartwire.engines.base import Retention
 from heartwire.errors import ConfigError
 
-__all__ = ["HubOptions", "NamespaceOptions"]
+__all__ = ["SECRETS", "HubOptions", "NamespaceOptions", "duration_s"]
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrOff = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 
+SECRETS: Final = ("token_hmac_secret_key", "token_jwks", "api_key")
+"""Options whose values are not shown in errors."""
+
+_UNITS_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+
+
+def duration_s(text: str) -> float:
+    """The seconds of a duration such as ``24h``, ``1h30m`` or ``300s``. Raises ``ValueError``."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text[:32]!r} is not a duration such as 90s, 24h or 1h30m")
+    return sum(float(count) * _UNITS_S[unit] for count, unit in re.findall(r"([\d.]+)([a-z]+)", text))
+
 
 class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for the channels of one namespace.
 
+    Where an option has a name that Centrifugo users know, it means what they know. `docs/auth.md` tells who may do what.
+
     Attributes:
         history_size: publications kept per channel; a reader further behind than this is told of a gap.
-        history_ttl_s: seconds a publication is kept; a day covers a night's sleep of a laptop.
+        history_ttl_s: seconds a publication is kept; a day covers a night's sleep of a laptop. In a file or a call also
+            ``history_ttl = "24h"``.
         presence: whether channels know who follows them.
-        publish: whether clients may publish, or only the application.
+        publish: whether clients may publish at all, or only the application.
         subprotocols: WebSocket subprotocols spoken here, of which the first one offered is chosen; empty: the first offered.
+        join_leave: tell subscribers who asked for it when somebody comes or goes.
+        force_push_join_leave: tell all of them.
+        force_recovery: subscribers can recover what they missed, also those who did not ask for it; on, because that is
+            what Heartwire promises.
+        force_positioning: subscribers are told their position, also those who did not ask for it.
+        force_recovery_mode: "stream" recovers everything that was missed, "cache" the newest publication only.
+        channel_regex: what the rest of a channel's name, after its namespace, has to match somewhere; empty: anything.
+        allow_user_limited_channels: whether the users that a channel's name lists may subscribe to it.
+        allow_subscribe_for_client, allow_publish_for_client, ...: who may do what. Of the ``client`` (everybody) and
+            ``subscriber`` options of one action, those left out are false as soon as one is set; where none is set,
+            the action is allowed as long as no token key is configured. ``anonymous``: whether the others hold also for
+            clients without a user; left out, it is as if none were set.
     """
 
     history_size: Count = 10_000
@@ -31,6 +60,30 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     presence: bool = True
     publish: bool = True
     subprotocols: tuple[str, ...] = ()
+    join_leave: bool = False
+    force_push_join_leave: bool = False
+    force_recovery: bool = True
+    force_positioning: bool = False
+    force_recovery_mode: Literal["stream", "cache"] = "stream"
+    channel_regex: str = ""
+    allow_user_limited_channels: bool = True
+    allow_subscribe_for_client: bool | None = None
+    allow_subscribe_for_anonymous: bool | None = None
+    allow_publish_for_client: bool | None = None
+    allow_publish_for_subscriber: bool | None = None
+    allow_publish_for_anonymous: bool | None = None
+    allow_presence_for_client: bool | None = None
+    allow_presence_for_subscriber: bool | None = None
+    allow_presence_for_anonymous: bool | None = None
+    allow_history_for_client: bool | None = None
+    allow_history_for_subscriber: bool | None = None
+    allow_history_for_anonymous: bool | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.channel_regex)
+        except re.error as error:
+            raise ConfigError("channel_regex", self.channel_regex, f"is no regular expression: {error}") from None
 
     def retention(self) -> Retention:
         """How much of a stream the engine keeps."""
@@ -43,6 +96,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         max_message_bytes: largest message; 1 MiB is what peers allow.
         max_channels_per_request: channels in one request.
+        max_channels_per_connection: subscriptions of one connection of the Centrifugal dialect; a page that shows a thousand
+            things is a large one, and each costs about 1 KB.
         max_connections: WebSockets, streams and held polls on this node.
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one address).
         publish_rate_per_s: messages a second on one connection, and by POST from one address (0: no limit).
@@ -58,10 +113,27 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         compress: offer permessage-deflate on the native WebSocket; off, because small messages hardly shrink, and
             compressing costs more than sending.
         namespaces: options by namespace; channels without a ``:`` are in namespace "".
+        allow_anonymous: let clients in who do not say who they are, where tokens are asked for or the address is public.
+        insecure: for development: no token is needed, and everybody may do everything that is not switched off.
+        token_hmac_secret_key: the secret of tokens signed with HS256, HS384 or HS512; 32 bytes or more.
+        token_rsa_public_key: PEM, or a file of it: the key of tokens signed with RS256, RS384 or RS512.
+        token_ecdsa_public_key: PEM, or a file of it: the key of tokens signed with ES256, ES384 or ES512.
+        token_jwks: a JSON Web Key Set (RFC 7517), or a file of it.
+        token_audience: what a token's ``aud`` has to hold; empty: anything.
+        token_issuer: what a token's ``iss`` has to be; empty: anything.
+        user_subscribe_to_personal: whether each user's connections join the user's personal channel, ``#USER``.
+        user_personal_channel_namespace: the namespace of personal channels.
+        channel_private_prefix: where tokens are asked for, a channel whose name begins with it needs a subscription token.
+            Empty: none does.
+        channel_user_boundary: where the hub knows its users, a channel is limited to those that its name lists after this.
+            Empty: none is.
+        channel_user_separator: between the users in such a name. Not a comma as elsewhere: channel names hold none.
+        api_key: the key of the HTTP API; empty: there is no such API.
     """
 
     max_message_bytes: Count = 1024 * 1024
     max_channels_per_request: Count = 1000
+    max_channels_per_connection: Count = 1000
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
@@ -75,6 +147,20 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     idempotency_window_s: Seconds = 300
     compress: bool = False
     namespaces: dict[str, NamespaceOptions] = {}
+    allow_anonymous: bool = False
+    insecure: bool = False
+    token_hmac_secret_key: str = ""
+    token_rsa_public_key: str = ""
+    token_ecdsa_public_key: str = ""
+    token_jwks: str = ""
+    token_audience: str = ""
+    token_issuer: str = ""
+    user_subscribe_to_personal: bool = False
+    user_personal_channel_namespace: str = ""
+    channel_private_prefix: str = "$"
+    channel_user_boundary: str = "#"
+    channel_user_separator: str = ";"
+    api_key: str = ""
 
     def __post_init__(self) -> None:
         if self.pong_timeout_s >= self.ping_interval_s:
@@ -82,3 +168,10 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for name in self.namespaces:
             if ":" in name or "," in name or len(name.encode()) > 254:
                 raise ConfigError("namespaces", name, "a namespace is the part of a channel's name before the first ':'")
+        if not self.channel_user_separator:
+            raise ConfigError("channel_user_separator", "", "at least one character")
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether clients say who they are with tokens."""
+        return bool(self.token_hmac_secret_key or self.token_rsa_public_key or self.token_ecdsa_public_key or self.token_jwks)

@@ -18,7 +18,18 @@ from heartwire.types import Publisher
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
 
-__all__ = ["address_of", "admit", "admitted", "begin", "presence", "publish", "publisher_of", "read_follow", "refuse_when_draining"]
+__all__ = [
+    "address_of",
+    "admit",
+    "admitted",
+    "begin",
+    "presence",
+    "publish",
+    "publisher_of",
+    "read_body",
+    "read_follow",
+    "refuse_when_draining",
+]
 
 
 async def begin(hub: "Hub", request: HTTPConnection, names: list[str], *, is_multi: bool) -> tuple[Follow, Identity]:
@@ -56,6 +67,7 @@ async def publish(hub: "Hub", request: Request, name: str) -> Response:
     hub.rates.check(address_of(request), hub.clock())
     data = await _body(hub, request)
     body = Body(body_is_text(request.headers.get("content-type"), data), data)
+    body = await hub.changed(identity, channel, body)
     position = await settled(hub.append(channel, body, publisher_of(identity, ""), key=key))
     return Response(b'{"position":"%b"}' % str(position).encode(), media_type="application/json")
 
@@ -106,7 +118,7 @@ async def _body(hub: "Hub", request: Request) -> bytes:
     try:
         async with upload:
             hub.uploads.add(upload)
-            return await _read_body(request, hub.options.max_message_bytes)
+            return await read_body(request, hub.options.max_message_bytes)
     except TimeoutError:
         raise _shutdown() from None
     except ClientDisconnect:
@@ -115,7 +127,8 @@ async def _body(hub: "Hub", request: Request) -> bytes:
         hub.uploads.discard(upload)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
+    """A request's whole body. Raises `LimitExceeded` (``message_too_large``)."""
     declared = request.headers.get("content-length", "0")
     size = int(declared) if declared.isdecimal() else 0
     body = bytearray()

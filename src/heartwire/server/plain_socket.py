@@ -73,7 +73,7 @@ class PlainSocket:
     def open(self, follow: Follow) -> None:
         """The handshake is answered: follow the channels."""
         hub, link = self._hub, self._link
-        hub.links[link] = None
+        hub.enter(link, self._identity)
         hub.liveness.watch(link, spread=random.uniform(0.5, 1))
         format = self._formats.of(follow)
         for channel in follow.channels:
@@ -127,7 +127,8 @@ class PlainSocket:
 
     async def _publish_if_allowed(self, channel: Channel, body: Body) -> None:
         try:
-            await self._hub.namespaces.authorize(self._identity, "publish", channel)
+            await self._hub.namespaces.authorize(self._identity, "publish", channel, is_subscriber=True)
+            body = await self._hub.changed(self._identity, channel, body)
             wait = self._publish(channel, body)
         except HeartwireError as error:
             self._refuse(error)

@@ -37,7 +37,7 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         # Spread, so that the streams a restart cut do not all come back in one moment.
         link.write(opening(random.randint(1000, 3000)))
-        hub.links[link] = None
+        hub.enter(link, identity)
         hub.stream_liveness.watch(link, spread=1)
         try:
             for channel in follow.channels:

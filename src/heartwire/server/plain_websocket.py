@@ -1,7 +1,7 @@
 """WebSocket of the plain dialect over ASGI; `native` is the quick way in, and behaves the same."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Send
@@ -15,7 +15,7 @@ from heartwire.transports.websocket import choose_subprotocol, event_bytes, trun
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
 
-__all__ = ["serve_websocket"]
+__all__ = ["SocketLink", "serve_websocket"]
 
 
 async def serve_websocket(
@@ -23,7 +23,7 @@ async def serve_websocket(
 ) -> None:
     """One WebSocket, from accepting it to its end. Raises `Refused` before it is accepted."""
     follow, identity = await begin(hub, connection, names, is_multi=is_multi)
-    link = _SocketLink(hub, receive, send)
+    link = SocketLink(hub, receive, send)
     socket = PlainSocket(hub, link, follow, identity, ASGI, address_of(connection))
     try:
         known = hub.namespaces.of(follow.channels[0]).subprotocols
@@ -34,7 +34,14 @@ async def serve_websocket(
         socket.lost()
 
 
-class _SocketLink(Outbox):
+class Receiver(Protocol):
+    """What a connection's messages mean."""
+
+    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
+        """A message came in; text is UTF-8. Returns what to wait for before the next, where there is a need to."""
+
+
+class SocketLink(Outbox):
     """A WebSocket over ASGI."""
 
     def __init__(self, hub: "Hub", receive: Receive, send: Send) -> None:
@@ -42,7 +49,7 @@ class _SocketLink(Outbox):
         self._receive = receive
         self._asgi_send = send
 
-    async def read(self, socket: PlainSocket) -> None:
+    async def read(self, socket: Receiver) -> None:
         """Hand on what comes in, until the client goes."""
         while True:
             message = await self._receive()

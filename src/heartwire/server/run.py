@@ -115,8 +115,12 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_exposure(settings: Settings, hub: Hub) -> None:
-    if settings.uds is None and not is_loopback(settings.host) and hub.authenticator is None and not settings.allow_anonymous:
-        fix = "others can reach this address, and nobody is asked who they are: add @hub.authenticate, or --allow-anonymous"
+    is_open = hub.authenticator is None or hub.options.insecure
+    if settings.uds is None and not is_loopback(settings.host) and is_open and not settings.allow_anonymous:
+        fix = (
+            "others can reach this address, and nobody is asked who they are:"
+            " add @hub.authenticate or a token key, or --allow-anonymous"
+        )
         raise ConfigError("host", settings.host, fix)
 
 

@@ -500,6 +500,63 @@ async def a_sweep_of_others_leaves_an_unborn_stream_its_epoch(bench: Bench) -> N
     promise(position == expected, _told("a stream without publications keeps its epoch while others are swept", position, expected))
 
 
+# -- remove -----------------------------------------------------------------------------------------------------------
+
+
+async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
+    positions = await bench.fill(A, 3)
+    head = await settled(bench.engine.remove(A))
+    promise(head == positions[-1], _told("remove answers the position after what it forgot", head, positions[-1]))
+    result = await bench.read(A, positions[0])
+    promise(
+        (result.publications, result.recovered, result.start, result.head) == ([], False, head, head),
+        _told("who had not seen all of a removed stream is told", result, f"nothing, recovered=False, start and head {head}"),
+    )
+    result = await bench.read(A, head)
+    promise(result.recovered, _told("who had seen all of a removed stream goes on", result, "recovered=True"))
+    position = await bench.append(A, "new")
+    promise(position == Position(head.epoch, 4), _told("offsets go on after a remove", position, f"{head.epoch}.4"))
+    result = await bench.read(A)
+    promise(_offsets(result.publications) == [4], _told("what was removed stays away", _offsets(result.publications), [4]))
+
+
+async def a_key_holds_after_a_remove(bench: Bench) -> None:
+    first = await bench.append(A, "x", key="k")
+    await settled(bench.engine.remove(A))
+    again = await bench.append(A, "x", key="k")
+    promise(again == first, _told("a key holds after a remove", again, first))
+    result = await bench.read(A)
+    promise(result.publications == [], _told("a removed publication is not brought back by its key", result, "nothing"))
+
+
+async def a_remove_keeps_leases_and_other_channels(bench: Bench) -> None:
+    await bench.append(B, "x")
+    bench.engine.lease(A, Member("c-1", "ann", None), 60)
+    await settled(bench.engine.remove(A))
+    promise(set(await _present(bench, A)) == {"c-1"}, "leases hold after a remove")
+    result = await bench.read(B)
+    promise(_offsets(result.publications) == [1], "a remove touches its channel only")
+
+
+async def an_unborn_stream_can_be_removed(bench: Bench) -> None:
+    head = await settled(bench.engine.remove(A))
+    promise(head.offset == 0, _told("a remove before the first append", head, "offset 0"))
+    position = await bench.append(A)
+    promise(position == Position(head.epoch, 1), _told("the first append keeps the epoch told", position, f"{head.epoch}.1"))
+
+
+async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
+    answers = [
+        bench.engine.append(A, Message(b"1"), KEEP),
+        bench.engine.remove(A),
+        bench.engine.append(A, Message(b"2"), KEEP),
+    ]
+    offsets = [(await settled(answer)).offset for answer in answers]
+    promise(offsets == [1, 1, 2], _told("a remove between two appends", offsets, [1, 1, 2]))
+    result = await bench.read(A)
+    promise(_offsets(result.publications) == [2], _told("a remove takes what came before it", _offsets(result.publications), [2]))
+
+
 # -- presence ---------------------------------------------------------------------------------------------------------
 
 
@@ -591,6 +648,19 @@ async def an_unborn_stream_keeps_its_epoch_in_a_reopened_store(bench: Bench) -> 
     promise(position == Position(head.epoch, 1), _told("the first append keeps the epoch told", position, f"{head.epoch}.1"))
 
 
+async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> None:
+    head = (await bench.fill(A, 3))[-1]
+    await settled(bench.engine.remove(A))
+    await bench.reopen()
+    result = await bench.read(A)
+    promise(
+        (result.publications, result.head) == ([], head),
+        _told("a removed stream in a reopened store", result, f"nothing, and the head {head}"),
+    )
+    position = await bench.append(A, "x")
+    promise(position == Position(head.epoch, 4), _told("offsets go on in a reopened store", position, f"{head.epoch}.4"))
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     offsets_count_from_one_without_holes,
     channels_count_by_themselves,
@@ -625,6 +695,11 @@ CHECKS: Final[tuple[Check, ...]] = (
     a_sweep_keeps_keys_that_hold,
     a_sweep_never_brings_an_old_position_back,
     a_sweep_of_others_leaves_an_unborn_stream_its_epoch,
+    a_removed_stream_forgets_and_goes_on,
+    a_key_holds_after_a_remove,
+    a_remove_keeps_leases_and_other_channels,
+    an_unborn_stream_can_be_removed,
+    removes_are_applied_in_the_order_of_calls,
     a_lease_is_seen_until_it_is_released,
     leases_are_applied_in_the_order_of_calls,
     a_lease_expires_unless_it_is_renewed,
@@ -636,5 +711,6 @@ DURABLE_CHECKS: Final[tuple[Check, ...]] = (
     streams_outlive_the_engine,
     a_trimmed_stream_keeps_its_head_in_a_reopened_store,
     an_unborn_stream_keeps_its_epoch_in_a_reopened_store,
+    a_removed_stream_stays_removed_in_a_reopened_store,
 )
 """What an engine promises whose streams outlive it."""

@@ -135,19 +135,27 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def run_server(
-    *arguments: str, engine: str | None = "memory", environment: Mapping[str, str] | None = None, folder: Path | None = None
+    *arguments: str,
+    engine: str | None = "memory",
+    config: str = "",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[ServerProcess]:
     """Run `heartwire serve` in a process of its own, on a free port, and kill it at the end.
 
     Args:
         arguments: more flags of `heartwire serve`, or ``MODULE:HUB``.
         engine: None where the arguments or the hub say it.
+        config: the text of a configuration file.
         environment: more variables; ``HEARTWIRE_*`` of this process are not handed on.
         folder: where it runs; else a temporary one.
     """
     with contextlib.ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heartwire-")))
-        flags = () if engine is None else ("--engine", engine)
+        flags: tuple[str, ...] = () if engine is None else ("--engine", engine)
+        if config:
+            (place / "heartwire.toml").write_text(config, encoding="utf-8")
+            flags += ("--config", "heartwire.toml")
         server = ServerProcess((*flags, *arguments), environment or {}, place)
         server.start()
         try:

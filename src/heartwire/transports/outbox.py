@@ -80,6 +80,11 @@ class Outbox:
         """Over ASGI only a blocked send tells of a dead peer; the server's own pings do the rest."""
         self.heard = not self._sending
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What was written and has not been sent."""
+        return self._queued_bytes
+
     async def run(self) -> None:
         """Send until closed. Cancel it to stop at once."""
         while True:

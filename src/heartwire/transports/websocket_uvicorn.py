@@ -364,6 +364,11 @@ class NativeSocket(asyncio.Protocol):
         if not self.paused:
             self.write(PING)
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What was written and has not been sent."""
+        return self.transport.get_write_buffer_size()
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self, code: int, reason: str) -> None:

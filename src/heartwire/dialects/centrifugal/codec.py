@@ -1,0 +1,82 @@
+"""What turns bytes into commands and results into bytes. One object serves all connections that speak its encoding."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody
+from heartwire.types import Member, Publication
+
+__all__ = ["Codec", "Method", "PushKind"]
+
+Method = Literal[
+    "connect",
+    "subscribe",
+    "unsubscribe",
+    "publish",
+    "presence",
+    "presence_stats",
+    "history",
+    "rpc",
+    "refresh",
+    "sub_refresh",
+]
+
+PushKind = Literal["unsubscribe", "message", "subscribe", "disconnect", "refresh"]
+
+
+class Codec(Protocol):
+    """See the module. Every ``bytes`` that is returned is one message, but for `publication` and `join`."""
+
+    def __hash__(self) -> int:
+        """By identity."""
+
+    name: str
+    """ "json" or "protobuf"."""
+    is_text: bool
+    """Whether frames are text: how a WebSocket carries them, and how payloads are kept."""
+    ping: bytes
+    """The message that asks for a pong."""
+
+    def commands(self, data: bytes) -> Iterator[Command]:
+        """The commands of a frame, one after the other, so that those before a malformed one have been dealt with.
+
+        Raises ``ValueError`` that says what is wrong: bytes that are not the encoding, an empty frame, a blank line, a wrong type.
+        """
+
+    def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
+        """The reply to a command. The result is there even where it is empty."""
+
+    def error(self, id: int, error: ErrorBody) -> bytes:
+        """The error reply to a command."""
+
+    def publication(self, publication: Publication) -> bytes:
+        """A publication's inside: what stands in ``pub``, in ``publications`` of replies. Called once per publication.
+
+        Raises nothing: data that the encoding cannot carry as it is, it carries in another form.
+        """
+
+    def raw(self, inside: bytes) -> Any:
+        """What `publication` made, as an item of a result's ``publications``."""
+
+    def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
+        """One ``pub`` push for each of what `publication` made."""
+
+    def membership(self, channel: str, kind: Literal["join", "leave"], info: ClientInfo) -> bytes:
+        """A ``join`` or ``leave`` push."""
+
+    def push(self, kind: PushKind, channel: str, body: msgspec.Struct) -> bytes:
+        """Any other push; ``channel`` is "" for those that have none."""
+
+    def info(self, member: Member) -> ClientInfo:
+        """Who a member is."""
+
+    def join(self, messages: Sequence[bytes]) -> bytes:
+        """Messages, at least one, as one frame."""
+
+    def payload(self, data: bytes) -> msgspec.Raw:
+        """Bytes of the application (``conn_info``, the data of an answer) as a payload. Raises nothing, like `publication`."""
+
+    def value(self, payload: bytes) -> Any:
+        """A payload for an application: parsed where it is JSON; ``None`` where there is none."""

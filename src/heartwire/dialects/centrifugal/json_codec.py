@@ -1,0 +1,138 @@
+"""The JSON encoding: one object per command, reply or push, joined by newlines, never a blank line.
+
+How a publication's data stands in ``pub.data``:
+
+* text or bytes that are JSON: as that JSON, on one line;
+* other text: as a JSON string;
+* other bytes: base64 in a JSON string, with ``"tags":{"encoding":"base64"}`` beside it. (The protocol's own server ends the
+  connection here, with 3506; a connection of many channels is too much to lose for one message.)
+"""
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from heartwire.dialects.centrifugal.codec import Method, PushKind
+from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody
+from heartwire.types import Member, Publication
+
+__all__ = ["JSON", "JsonCodec", "is_json", "is_utf8"]
+
+_encode: Final = msgspec.json.encode
+_decoder: Final = msgspec.json.Decoder(Command)
+_raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
+_JSON_STARTS: Final = frozenset(b' \t\r\n{["-0123456789tfn')
+
+
+class JsonCodec:
+    """`Codec` for JSON. Without state."""
+
+    name = "json"
+    is_text = True
+    ping = b"{}"
+
+    def commands(self, data: bytes) -> Iterator[Command]:
+        """See `Codec.commands`. One newline at the end is allowed."""
+        if not data.isascii():
+            data.decode()  # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
+        decode = _decoder.decode
+        try:
+            if b"\n" not in data:
+                yield decode(data)
+                return
+            for line in data.removesuffix(b"\n").split(b"\n"):
+                yield decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+
+    def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
+        """See `Codec.reply`."""
+        return b'{"id":%d,"%b":%b}' % (id, method.encode(), _encode(result))
+
+    def error(self, id: int, error: ErrorBody) -> bytes:
+        """See `Codec.error`."""
+        return b'{"id":%d,"error":%b}' % (id, _encode(error))
+
+    def publication(self, publication: Publication) -> bytes:
+        """See `Codec.publication`, and the module."""
+        publisher = publication.publisher
+        info = b""
+        if publisher is not None:
+            info = b',"info":' + _encode(self.info(Member(publisher.client, publisher.user, publisher.info)))
+        return b'{"data":%b,"offset":%d%b}' % (_data(publication), publication.offset, info)
+
+    def raw(self, inside: bytes) -> msgspec.Raw:
+        """See `Codec.raw`."""
+        return msgspec.Raw(inside)
+
+    def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
+        """See `Codec.publications`."""
+        head = b'{"push":{"channel":%b,"pub":' % _encode(channel)
+        return [head + inside + b"}}" for inside in insides]
+
+    def membership(self, channel: str, kind: Literal["join", "leave"], info: ClientInfo) -> bytes:
+        """See `Codec.membership`."""
+        return b'{"push":{"channel":%b,"%b":{"info":%b}}}' % (_encode(channel), kind.encode(), _encode(info))
+
+    def push(self, kind: PushKind, channel: str, body: msgspec.Struct) -> bytes:
+        """See `Codec.push`."""
+        where = b'"channel":%b,' % _encode(channel) if channel else b""
+        return b'{"push":{%b"%b":%b}}' % (where, kind.encode(), _encode(body))
+
+    def join(self, messages: Sequence[bytes]) -> bytes:
+        """See `Codec.join`."""
+        return b"\n".join(messages)
+
+    def payload(self, data: bytes) -> msgspec.Raw:
+        """See `Codec.payload`."""
+        if not is_utf8(data):
+            return msgspec.Raw(_encode(data))  # in base64
+        return msgspec.Raw(_inlined(data) if is_json(data) else _encode(data.decode()))
+
+    def info(self, member: Member) -> ClientInfo:
+        """See `Codec.info`."""
+        chan_info = self.payload(member.chan_info) if member.chan_info else None
+        return ClientInfo(member.user, member.client, self.payload(member.info) if member.info else None, chan_info)
+
+    def value(self, payload: bytes) -> Any:
+        """See `Codec.value`."""
+        return msgspec.json.decode(payload) if payload else None
+
+
+JSON: Final = JsonCodec()
+
+
+def is_json(data: bytes) -> bool:
+    """Whether bytes are one JSON value."""
+    if not data or data[0] not in _JSON_STARTS:
+        return False
+    try:
+        _raw_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _data(publication: Publication) -> bytes:
+    data = publication.data
+    if is_json(data) and (publication.is_text or is_utf8(data)):
+        return _inlined(data)
+    if publication.is_text:
+        return _encode(data.decode())
+    return b'"%b","tags":{"encoding":"base64"}' % base64.b64encode(data)
+
+
+def _inlined(data: bytes) -> bytes:
+    """JSON on one line: a newline would end the message."""
+    return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are text."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,278 @@
+"""The Protobuf encoding: messages of ``client.proto``, each after its length as a varint, one after the other.
+
+Payloads are any bytes, as they were published. What an application's function is given of them (`ProtobufCodec.value`) is
+parsed where they are JSON, so that one function serves clients of both encodings, and else the bytes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from google.protobuf.message import DecodeError
+from msgspec import Raw
+
+from heartwire.dialects.centrifugal import client_pb2 as pb
+from heartwire.dialects.centrifugal.codec import Method, PushKind
+from heartwire.dialects.centrifugal.json_codec import is_json, is_utf8
+from heartwire.dialects.centrifugal.types import (
+    EMPTY,
+    UINT32,
+    ClientInfo,
+    Command,
+    ConnectRequest,
+    ErrorBody,
+    HistoryRequest,
+    PublishRequest,
+    RefreshRequest,
+    RpcRequest,
+    SendRequest,
+    StreamPosition,
+    SubRefreshRequest,
+    SubscribeRequest,
+    UnsubscribeRequest,
+)
+from heartwire.types import Member, Publication
+
+__all__ = ["PROTOBUF", "ProtobufCodec", "connect_command", "delimited", "emulation_request", "split"]
+
+_MAX_VARINT: Final = 5  # bytes; lengths are below 2**32
+_ASKED_FOR: Final = Raw(b"{}")
+
+
+class ProtobufCodec:
+    """`Codec` for Protobuf. Without state."""
+
+    name = "protobuf"
+    is_text = False
+    ping = b"\0"
+
+    def commands(self, data: bytes) -> Iterator[Command]:
+        """See `Codec.commands`."""
+        if not data:
+            raise ValueError("an empty frame")
+        for message in split(data):
+            yield _command(_decoded(pb.Command, message))
+
+    def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
+        """See `Codec.reply`."""
+        reply = pb.Reply(id=id)
+        _write(getattr(reply, method), result)
+        return _message(reply)
+
+    def error(self, id: int, error: ErrorBody) -> bytes:
+        """See `Codec.error`."""
+        reply = pb.Reply(id=id)
+        _write(reply.error, error)
+        return _message(reply)
+
+    def publication(self, publication: Publication) -> bytes:
+        """See `Codec.publication`."""
+        made = pb.Publication(data=publication.data, offset=publication.offset)
+        publisher = publication.publisher
+        if publisher is not None:
+            _write(made.info, self.info(Member(publisher.client, publisher.user, publisher.info)))
+        return _bytes(made)
+
+    def raw(self, inside: bytes) -> Raw:
+        """See `Codec.raw`."""
+        return Raw(inside)
+
+    def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
+        """See `Codec.publications`. Put together by hand, so that what was encoded once is not read again."""
+        head = _field(2, channel.encode())
+        return [delimited(_field(4, head + _field(4, inside))) for inside in insides]
+
+    def membership(self, channel: str, kind: Literal["join", "leave"], info: ClientInfo) -> bytes:
+        """See `Codec.membership`."""
+        reply = pb.Reply()
+        reply.push.channel = channel
+        _write(getattr(reply.push, kind).info, info)
+        return _message(reply)
+
+    def push(self, kind: PushKind, channel: str, body: msgspec.Struct) -> bytes:
+        """See `Codec.push`."""
+        reply = pb.Reply()
+        reply.push.channel = channel
+        _write(getattr(reply.push, kind), body)
+        return _message(reply)
+
+    def join(self, messages: Sequence[bytes]) -> bytes:
+        """See `Codec.join`."""
+        return b"".join(messages)
+
+    def payload(self, data: bytes) -> Raw:
+        """See `Codec.payload`."""
+        return Raw(data)
+
+    def info(self, member: Member) -> ClientInfo:
+        """See `Codec.info`."""
+        chan_info = Raw(member.chan_info) if member.chan_info else None
+        return ClientInfo(member.user, member.client, Raw(member.info) if member.info else None, chan_info)
+
+    def value(self, payload: bytes) -> Any:
+        """See `Codec.value`, and the module."""
+        if not payload:
+            return None
+        return msgspec.json.decode(payload) if is_json(payload) and is_utf8(payload) else payload
+
+
+PROTOBUF: Final = ProtobufCodec()
+
+
+# -- framing --------------------------------------------------------------------------------------------------------------
+
+
+def delimited(message: bytes) -> bytes:
+    """A message after its length."""
+    return _varint(len(message)) + message
+
+
+def split(data: bytes) -> Iterator[bytes]:
+    """The messages of a frame. Raises ``ValueError`` where it does not end with one; a length alone takes no memory."""
+    at = 0
+    while at < len(data):
+        size, at = _read_varint(data, at)
+        if size > len(data) - at:
+            raise ValueError(f"a message of {size} bytes is cut after {len(data) - at}")
+        yield data[at : at + size]
+        at += size
+
+
+def emulation_request(data: bytes) -> tuple[str, str, bytes]:
+    """Session, node and commands of a request to the emulation endpoint. Raises ``ValueError``."""
+    request = _decoded(pb.EmulationRequest, data)
+    return request.session, request.node, request.data
+
+
+def connect_command(id: int) -> bytes:
+    """A ``connect`` of which there is no more to say, as a frame."""
+    command = pb.Command(id=id)
+    command.connect.SetInParent()
+    return _message(command)
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    made = bytearray()
+    while value > 0x7F:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for count, byte in enumerate(data[at : at + _MAX_VARINT]):
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value, at + count + 1
+    raise ValueError("a length is cut, or too long")
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A length-delimited field, as Protobuf writes it; ``number`` < 16."""
+    return bytes((number << 3 | 2,)) + delimited(data)
+
+
+def _message(message: Any) -> bytes:
+    return delimited(_bytes(message))
+
+
+def _bytes(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _decoded(kind: Any, data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise ValueError(str(error)) from None
+
+
+# -- what is said ---------------------------------------------------------------------------------------------------------
+
+
+def _command(message: Any) -> Command:
+    said = {field.name: value for field, value in message.ListFields()}
+    id = said.pop("id", 0)
+    return Command(id, **{name: _READ[name](request) for name, request in said.items()})
+
+
+def _connect(message: Any) -> ConnectRequest:
+    subs = {channel: _subscribe(request) for channel, request in message.subs.items()}
+    return ConnectRequest(message.token, Raw(message.data), subs, message.name, message.version, dict(message.headers))
+
+
+def _subscribe(message: Any) -> SubscribeRequest:
+    return SubscribeRequest(
+        channel=message.channel,
+        token=message.token,
+        recover=message.recover,
+        epoch=message.epoch,
+        offset=message.offset,
+        data=Raw(message.data),
+        positioned=message.positioned,
+        recoverable=message.recoverable,
+        join_leave=message.join_leave,
+        delta=message.delta,
+        tf=_ASKED_FOR if message.HasField("tf") else EMPTY,
+        flag=message.flag,
+        type=message.type,
+    )
+
+
+def _history(message: Any) -> HistoryRequest:
+    since = StreamPosition(message.since.offset, message.since.epoch) if message.HasField("since") else None
+    return HistoryRequest(message.channel, message.limit, since, message.reverse)
+
+
+def _publish(message: Any) -> PublishRequest:
+    return PublishRequest(message.channel, Raw(message.data), message.type, message.key, message.idempotency_key)
+
+
+def _channel(message: Any) -> UnsubscribeRequest:
+    return UnsubscribeRequest(message.channel)
+
+
+_READ: Final[dict[str, Callable[[Any], Any]]] = {
+    "connect": _connect,
+    "subscribe": _subscribe,
+    "unsubscribe": _channel,
+    "publish": _publish,
+    "presence": _channel,
+    "presence_stats": _channel,
+    "history": _history,
+    "rpc": lambda message: RpcRequest(message.method, Raw(message.data)),
+    "send": lambda message: SendRequest(Raw(message.data)),
+    "refresh": lambda message: RefreshRequest(message.token),
+    "sub_refresh": lambda message: SubRefreshRequest(message.channel, message.token, message.type),
+}
+
+
+# -- what is answered -----------------------------------------------------------------------------------------------------
+
+
+def _write(message: Any, body: msgspec.Struct) -> None:
+    """Fill a message from the struct of the same fields. It is there even where nothing is in it."""
+    message.SetInParent()
+    for name in body.__struct_fields__:
+        match getattr(body, name):
+            case None:
+                pass
+            case Raw() as payload:
+                setattr(message, name, bytes(payload))
+            case dict() as by_name:
+                field = getattr(message, name)
+                for key, value in by_name.items():
+                    _write(field[key], value)
+            case list() | tuple() as insides:  # of publications, as `publication` has made them
+                field = getattr(message, name)
+                for inside in insides:
+                    field.add().MergeFromString(bytes(inside))
+            case int() as number if name == "ttl":
+                message.ttl = min(number, UINT32)
+            case value:
+                setattr(message, name, value)

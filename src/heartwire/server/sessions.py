@@ -1,0 +1,57 @@
+"""The sessions of a node, to be found by user and by client."""
+
+from typing import TYPE_CHECKING
+
+from heartwire.dialects.centrifugal import Session
+
+if TYPE_CHECKING:
+    from heartwire.server.centrifugal import Connection
+    from heartwire.server.centrifugal_http import Emulated
+
+__all__ = ["Sessions"]
+
+
+class Sessions:
+    """The open sessions of a node, by user and by client; and every connection, also before it is open.
+
+    ``emulated`` has those whose commands come by the emulation endpoint, by their secret ids.
+    """
+
+    def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+        self.emulated: dict[str, Emulated] = {}
+        self._by_user: dict[str, dict[str, Session]] = {}
+        self._by_client: dict[str, Session] = {}
+
+    def add(self, session: Session) -> None:
+        """A session is open."""
+        self._by_client[session.client] = session
+        self._by_user.setdefault(session.user, {})[session.client] = session
+
+    def discard(self, session: Session) -> None:
+        """It is over."""
+        self._by_client.pop(session.client, None)
+        of_user = self._by_user.get(session.user)
+        if of_user is not None and of_user.pop(session.client, None) is not None and not of_user:
+            del self._by_user[session.user]
+
+    def get(self, client: str) -> Session | None:
+        """The session of a client id."""
+        return self._by_client.get(client)
+
+    def of(self, user: str) -> list[Session]:
+        """A user's sessions on this node."""
+        return list(self._by_user.get(user, {}).values())
+
+    def __len__(self) -> int:
+        return len(self._by_client)
+
+    @property
+    def users(self) -> int:
+        """How many users have sessions; all anonymous ones are one."""
+        return len(self._by_user)
+
+    def drain(self) -> None:
+        """End them all, so that their clients come back elsewhere."""
+        for connection in tuple(self.connections):
+            connection.session.disconnect("going_away")

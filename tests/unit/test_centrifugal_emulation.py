@@ -1,0 +1,150 @@
+"""The way in for streams: requests are dealt with one after the other, in order, and not any number of them waits."""
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from typing import Any, cast
+
+import pytest
+
+from heartwire.dialects.centrifugal import JSON
+from heartwire.server import centrifugal_http
+from heartwire.server.centrifugal import Connection
+from heartwire.server.centrifugal_http import MAX_WAITING, MAX_WAITING_BYTES, Emulated, ascii_lines
+
+
+class _Session:
+    codec = JSON
+
+
+class _Connection:
+    """Its messages take as long as is wanted: "slow" ones until `done` is set."""
+
+    def __init__(self) -> None:
+        self.session = _Session()
+        self.dealt_with: list[bytes] = []
+        self._news = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
+        assert is_text
+        if data.startswith(b"slow"):
+            return self._slowly(data)
+        self._done(data)
+        return None
+
+    def _done(self, data: bytes) -> None:
+        self.dealt_with.append(data)
+        self._news.set()
+
+    async def reached(self, count: int) -> None:
+        """Until that many have been dealt with."""
+        while len(self.dealt_with) < count:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _slowly(self, data: bytes) -> None:
+        await self.gate.wait()
+        self._done(data)
+
+
+def _made() -> tuple[_Connection, Emulated]:
+    connection = _Connection()
+    return connection, Emulated(cast("Connection", connection))
+
+
+def test_what_needs_no_waiting_is_done_at_once() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        assert emulated.feed(b"a")
+        assert emulated.feed(b"b")
+        assert connection.dealt_with == [b"a", b"b"]
+
+    asyncio.run(main())
+
+
+def test_order_is_kept_while_one_takes_time() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        running = asyncio.ensure_future(emulated.run())
+        frames = [b"a", b"slow 1", b"b", b"slow 2", b"slow 3", b"c"]
+        for frame in frames:
+            assert emulated.feed(frame)
+        assert connection.dealt_with == [b"a"]
+        connection.gate.set()
+        await connection.reached(len(frames))
+        assert connection.dealt_with == frames
+        for frame in (b"d", b"slow 4", b"e"):  # and again, after it has come to rest
+            assert emulated.feed(frame)
+        await connection.reached(len(frames) + 3)
+        assert connection.dealt_with[-3:] == [b"d", b"slow 4", b"e"]
+        running.cancel()
+
+    asyncio.run(main())
+
+
+def test_not_any_number_waits() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        emulated.feed(b"slow")
+        assert all(emulated.feed(b"%d" % number) for number in range(MAX_WAITING))
+        assert not emulated.feed(b"one more")
+        running = asyncio.ensure_future(emulated.run())
+        connection.gate.set()
+        await connection.reached(MAX_WAITING + 1)
+        assert emulated.feed(b"now")
+        assert connection.dealt_with[-1] == b"now"
+        running.cancel()
+
+    asyncio.run(main())
+
+
+def test_not_any_number_of_bytes_waits() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        emulated.feed(b"slow")
+        assert emulated.feed(b"x" * MAX_WAITING_BYTES)
+        assert not emulated.feed(b"x")
+        running = asyncio.ensure_future(emulated.run())
+        connection.gate.set()
+        await connection.reached(2)
+        connection.gate.clear()
+        emulated.feed(b"slow")
+        assert emulated.feed(b"x" * MAX_WAITING_BYTES)  # what was taken is not counted any more
+        connection.gate.set()
+        await connection.reached(4)
+        running.cancel()
+
+    asyncio.run(main())
+
+
+def test_failure_ends_the_connection() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+
+        async def fails() -> None:
+            raise OSError("a fault")
+
+        connection.receive = lambda is_text, data: fails()  # type: ignore[method-assign]
+        emulated.feed(b"a")
+        with pytest.raises(OSError, match="a fault"):
+            await emulated.run()
+
+    asyncio.run(main())
+
+
+TEXTS = ["plain", "é", "漢字", "a😀b😀😀c", "\u2028\u2029", "é" * 1000 + "😀", '"quoted" \\ back', "\x7f\x80"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_stream_is_ascii_lines(text: str) -> None:
+    messages = [json.dumps({"a": text}, ensure_ascii=False).encode(), b"{}"]
+    lines = ascii_lines(messages)
+    assert lines.isascii()
+    assert lines.endswith(b"\n")
+    assert [json.loads(line) for line in lines.splitlines()] == [{"a": text}, {}]
+
+
+def test_events_are_one_each() -> None:
+    pack: Any = centrifugal_http._EVENTS.pack
+    assert pack([b'{"a":1}', b"{}"]) == b'data: {"a":1}\n\ndata: {}\n\n'
