@@ -39,7 +39,8 @@ format: $(VENV)/.dev ## put the code in form
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench.setup
+	@$(BIN)/python -m bench
 
 clean: ## remove the virtual environments
 	rm -rf $(VENV) .venv-bench .bench
