@@ -27,7 +27,8 @@ from heartwire.errors import LimitExceeded, Refused
 from heartwire.server.centrifugal import Connection
 from heartwire.server.centrifugal_commands import commands
 from heartwire.server.plain import address_of, read_body, refuse_when_draining
-from heartwire.transports.outbox import Outbox, attend
+from heartwire.transports.http_stream import HttpStream
+from heartwire.transports.outbox import attend
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub
@@ -130,36 +131,17 @@ async def _stream(
         connection.lost()
 
 
-class _StreamLink(Outbox):
+class _StreamLink(HttpStream):
     """One answer that does not end. Its last message says why it does."""
 
     def __init__(self, hub: "Hub", request: Request, format: PushFormat, send: Send) -> None:
-        super().__init__(hub.switchboard, serial=hub.serial(), send=self._send_body, size=len, finish=self._finish)
-        self._request = request
+        super().__init__(hub.switchboard, request, send, serial=hub.serial())
         self._format = format
-        self._asgi_send = send
-        self._transport = request.scope.get("extensions", {}).get("heartwire.transport")
-        self._finished = False
 
-    def give_up(self) -> None:
-        """See `Outbox.give_up`: the kernel is not left to try on for a quarter of an hour."""
-        super().give_up()
-        if self._transport is not None and not self._finished:
-            self._transport.abort()
-
-    async def watch_peer(self) -> None:
-        """Until the client goes."""
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        self._finished = True
-
-    async def _send_body(self, payload: bytes) -> None:
-        await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})
-
-    async def _finish(self, code: int, reason: str) -> None:
-        last = self._format.pack([self._format.codec.push("disconnect", "", DisconnectBody(code, reason))])
-        self._finished = True
-        await self._asgi_send({"type": "http.response.body", "body": last, "more_body": False})
+    def last_words(self, code: int, reason: str) -> bytes:
+        """See `HttpStream.last_words`: here a disconnect is a message."""
+        last: bytes = self._format.pack([self._format.codec.push("disconnect", "", DisconnectBody(code, reason))])
+        return last
 
 
 def ascii_lines(messages: Sequence[bytes]) -> bytes:

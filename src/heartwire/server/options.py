@@ -35,7 +35,8 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     Where an option has a name that Centrifugo users know, it means what they know. `docs/auth.md` tells who may do what.
 
     Attributes:
-        history_size: publications kept per channel; a reader further behind than this is told of a gap.
+        history_size: publications kept per channel; a reader further behind is told of a gap, unless the tail in memory
+            still has what it missed.
         history_ttl_s: seconds a publication is kept; a day covers a night's sleep of a laptop. In a file or a call also
             ``history_ttl = "24h"``.
         presence: whether channels know who follows them.

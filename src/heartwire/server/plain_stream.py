@@ -12,7 +12,8 @@ from heartwire.dialects.plain import Follow
 from heartwire.dialects.plain_json import position_json
 from heartwire.server.plain import admitted, begin
 from heartwire.server.plain_formats import SseVectorFormat, sse_format
-from heartwire.transports.outbox import Outbox, attend
+from heartwire.transports.http_stream import HttpStream
+from heartwire.transports.outbox import attend
 from heartwire.transports.sse import COMMENT, HEADERS, SseEvent, SseFormat, opening, sse_event
 from heartwire.transports.tcp import unanswered_s
 from heartwire.types import Position
@@ -47,17 +48,14 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
             hub.unfollow(link)
 
 
-class _StreamLink(Outbox):
+class _StreamLink(HttpStream):
     """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges."""
 
     def __init__(self, hub: "Hub", request: Request, follow: Follow, format: SseFormat | SseVectorFormat, send: Send) -> None:
-        super().__init__(hub.switchboard, serial=hub.serial(), send=self._send_body, size=len, finish=self._finish)
-        self._request = request
-        self._asgi_send = send
+        super().__init__(hub.switchboard, request, send, serial=hub.serial())
         self._format = format
         self._heartbeat_is_event = follow.heartbeat == "event"
         self._timeout_s = hub.options.pong_timeout_s
-        self._transport = request.scope.get("extensions", {}).get("heartwire.transport")
 
     def ping(self) -> None:
         """Keep the connection alive, and give the peer's kernel something to acknowledge."""
@@ -74,32 +72,11 @@ class _StreamLink(Outbox):
     def heard(self, value: bool) -> None:
         self._heard = value
 
-    def give_up(self) -> None:
-        """See `Outbox.give_up`: the kernel is not left to try on for a quarter of an hour."""
-        super().give_up()
-        if self._transport is not None and not self._finished:
-            self._transport.abort()
-
-    async def watch_peer(self) -> None:
-        """Until the client goes."""
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        self._finished = True
-
     async def live_for(self, seconds: float) -> None:
         """Until the stream is old enough: then it ends, and the client comes back to whichever worker has room."""
         await asyncio.sleep(seconds)
         self.close(1012, "rotation")
         await self.ended
-
-    _finished = False
-
-    async def _send_body(self, payload: bytes) -> None:
-        await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})
-
-    async def _finish(self, code: int, reason: str) -> None:
-        self._finished = True
-        await self._asgi_send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _heartbeat(self) -> bytes:
         position = str(self._format) if isinstance(self._format, SseVectorFormat) else str(self._position())
