@@ -4,16 +4,12 @@ import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
 
 from heartwire.transports.websocket import handshake_problem
-from heartwire.transports.websocket_uvicorn import NativeSocket
+from heartwire.transports.websocket_uvicorn import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]
-
-_WRITE_BUFFER_BYTES: Final = 1
-"""Full as soon as the kernel takes no more: it holds enough itself. asyncio's 64 KiB would be 320 MB for 5,000 stuck peers.
-Not 0, from which TLS never resumes."""
-
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """What header lines may hold, give or take one read. uvicorn bounds them (by as much) only where it runs on h11."""
@@ -28,7 +24,7 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.BaseProtocol`."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        transport.set_write_buffer_limits(high=TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
         self._head_bytes = self._silent_bytes = 0
         self._is_in_head = self._goes_on = False
 
