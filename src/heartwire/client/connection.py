@@ -1,0 +1,73 @@
+"""One connection as the machine knows it: what was asked on it and is not answered, and what waits to be sent."""
+
+from typing import Any
+
+from heartwire.client.wire import command, take_frame
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """Args: its generation, the transport, the rung of the ladder that is, and when it was begun.
+
+    Attributes:
+        is_pull: the client asks for news (``longpoll``, ``poll``).
+        is_posting: what is sent goes in requests, one after the other, and not through the connection itself.
+        waiting: what was asked, by the command's id: a kind, and of what.
+        asked: ids of the subscribes that are on the way, by channel.
+        queue: commands that wait to be sent.
+        is_sending: such a request is out.
+        online_at: when the server answered `connect`; ``None`` before.
+        had_heartbeat: it has lived as long as it takes to hear a heartbeat.
+        polled_at, wait_s: when the poll that is out was sent, and how long it may be held.
+        had_news, had_full_page: what its answer brought so far.
+        cut_after_s: how long a poll was held before something in between ended it; 0: none was.
+    """
+
+    __slots__ = (
+        "asked",
+        "cut_after_s",
+        "generation",
+        "had_full_page",
+        "had_heartbeat",
+        "had_news",
+        "is_posting",
+        "is_pull",
+        "is_sending",
+        "online_at",
+        "opened_at",
+        "ping_interval_s",
+        "polled_at",
+        "queue",
+        "rung",
+        "transport",
+        "wait_s",
+        "waiting",
+    )
+
+    def __init__(self, generation: int, transport: str, rung: int, now: float, ping_interval_s: float) -> None:
+        self.generation = generation
+        self.transport = transport
+        self.rung = rung
+        self.opened_at = now
+        self.ping_interval_s = ping_interval_s
+        self.is_pull = transport in ("longpoll", "poll")
+        self.is_posting = transport != "websocket"
+        self.waiting: dict[int, tuple[str, Any]] = {}
+        self.asked: dict[str, int] = {}
+        self.queue: list[str] = []
+        self.is_sending = self.had_heartbeat = self.had_news = self.had_full_page = False
+        self.online_at: float | None = None
+        self.polled_at = now
+        self.wait_s = self.cut_after_s = 0.0
+
+    def command(self, id: int, method: str, body: object, of: Any = None) -> str:
+        """A command, whose answer is awaited from now on."""
+        self.waiting[id] = method, of
+        if method == "subscribe":
+            self.asked[of] = id
+        return command(id, method, body)
+
+    def take_frame(self) -> str:
+        """What is to be sent next; "" where there is nothing, or something is still on its way."""
+        return "" if self.is_sending else take_frame(self.queue)

@@ -1,0 +1,84 @@
+"""One followed channel: where it stands, and what of the things that come in is news. Pure.
+
+Whatever happened to the connection in between, publications are told in the order of their offsets, each once; what the server
+cannot give any more is told as a gap with both its ends.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from heartwire.client.wire import Pub
+from heartwire.types import Position
+
+__all__ = ["Following"]
+
+
+class Following:
+    """Args: the channel, and where to begin: ``None`` with what is published from now on, "earliest" with the oldest kept.
+
+    Attributes:
+        position: where it stands; ``None`` before the server has said so.
+        is_live: what the server pushes belongs to it.
+        is_paused: its reader is too slow; nothing is wanted until it has caught up.
+        is_server_side: the server has made it, and says when it ends.
+        refusals: how often in a row the server has refused it for now.
+    """
+
+    __slots__ = (
+        "channel",
+        "is_live",
+        "is_paused",
+        "is_positioned",
+        "is_server_side",
+        "position",
+        "refusals",
+        "since",
+        "token",
+    )
+
+    def __init__(self, channel: str, since: Position | Literal["earliest"] | None, token: str = "") -> None:
+        self.channel = channel
+        self.since = since
+        self.token = token
+        self.position: Position | None = since if isinstance(since, Position) else None
+        self.is_live = self.is_paused = self.is_server_side = False
+        self.is_positioned = True
+        self.refusals = 0
+
+    @property
+    def wants_earliest(self) -> bool:
+        """Whether it has not begun yet, and is to begin with the oldest that is kept."""
+        return self.position is None and self.since == "earliest"
+
+    def subscribed(self, epoch: str, offset: int, *, was_recovering: bool, recovered: bool) -> tuple[Position, Position] | None:
+        """The server follows it for us. A gap, where there is one: after which position, and from which position on it goes on."""
+        self.refusals = 0
+        self.is_live = True
+        self.is_positioned = bool(epoch)
+        if not self.is_positioned:
+            return None
+        before, wanted_earliest = self.position, self.wants_earliest
+        if before is not None and was_recovering and recovered:
+            self.position = Position(epoch, before.offset)  # the epoch is the same, or was not known
+            return None
+        self.position = Position(epoch, offset)
+        if before is None or wanted_earliest or before == self.position:
+            return None
+        return before, self.position
+
+    def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
+        """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to be asked for anew."""
+        for pub in pubs:
+            position = self.position
+            if position is None or not self.is_positioned or not pub.offset:
+                yield pub  # a channel without a history has no positions
+            elif pub.offset == position.offset + 1:
+                self.position = Position(position.epoch, pub.offset)
+                yield pub
+            elif pub.offset > position.offset:
+                self.is_live = False
+                return
+
+    def lost(self) -> None:
+        """The connection is gone, or the subscription on it."""
+        self.is_live = False

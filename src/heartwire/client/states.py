@@ -1,0 +1,67 @@
+"""The states of a client, what moves it from one to another, and what a close code asks of it. Nothing else assigns the state.
+
+                 established                 lost
+  CONNECTING ───────────────▶ ONLINE ─────────────────┐
+    │  ▲  ▲                                           ▼
+    │  │  └────────────────── attempt ──────────── WAITING ◀──┐
+    │  └───────── attempt ──────────── OFFLINE ◀──────┘       │ network_up
+    └──── failed ─────────────────────────┴────────▶ ─────────┘
+
+CONNECTING  an attempt is under way, or the application is asked for a token
+ONLINE      a server has answered; what is published goes out, what is followed comes in
+WAITING     nothing is under way; the next attempt has its time
+OFFLINE     the same, and the system says that there is no network. A hint: attempts go on, at their own pace
+CLOSED      for good: by the application, or by a server that said *never*
+"""
+
+from enum import Enum
+from typing import Final, Literal
+
+__all__ = ["TRANSITIONS", "Event", "State", "Verdict", "verdict"]
+
+
+class State(Enum):
+    """See the module. The values are what the application sees."""
+
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    WAITING = "waiting"
+    OFFLINE = "offline"
+    CLOSED = "closed"
+
+
+Event = Literal["attempt", "established", "lost", "network_down", "network_up", "closed"]
+
+TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (State.WAITING, "attempt"): State.CONNECTING,
+    (State.OFFLINE, "attempt"): State.CONNECTING,
+    (State.CONNECTING, "established"): State.ONLINE,
+    (State.ONLINE, "established"): State.ONLINE,  # moved up the ladder
+    (State.ONLINE, "attempt"): State.ONLINE,  # tries to
+    (State.CONNECTING, "lost"): State.WAITING,
+    (State.ONLINE, "lost"): State.WAITING,
+    (State.WAITING, "network_down"): State.OFFLINE,
+    (State.OFFLINE, "network_up"): State.WAITING,
+    **{(state, "closed"): State.CLOSED for state in State},
+}
+
+Verdict = Literal["now", "later", "token", "never"]
+"""What a client does after the server ended its connection: come back after the usual wait, after a longer one, with a new
+token, or not at all."""
+
+_LATER: Final = frozenset({1013, 3013})
+_TOKEN: Final = frozenset({3005, 3500})
+
+
+def verdict(code: int) -> Verdict:
+    """What a close code asks for: RFC 6455 7.4.1, the IANA registry, and the ranges of `heartwire.codes`.
+
+    1009 (a message was too large) is *now*: the message is refused, the connection is worth keeping.
+    """
+    if code in _TOKEN:
+        return "token"
+    if code in _LATER:
+        return "later"
+    if code in (1002, 1003, 1007, 1008, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000:
+        return "never"
+    return "now"

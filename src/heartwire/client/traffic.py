@@ -1,0 +1,444 @@
+"""What is said over whatever connection there is: channels followed, publishes pending, questions asked. Part of the machine.
+
+It outlives connections. `online` says that there is a new one, and `lost` that it is gone; then everything that is still wanted
+is said again on the next.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+from msgspec import Raw
+
+from heartwire.client import outputs as out
+from heartwire.client.connection import Connection
+from heartwire.client.following import Following
+from heartwire.client.options import Options
+from heartwire.client.outbox import Item, Outbox
+from heartwire.client.wire import ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
+from heartwire.types import Position
+
+__all__ = ["LOCAL", "Request", "Traffic"]
+
+LOCAL: Final = 0
+"""The code of what the client itself gives up."""
+
+_LIMIT_EXCEEDED: Final = 106
+_FULL_PAGE: Final = 300
+"""Publications in one answer of the server's; as many mean that there may be more."""
+
+_RESEND_S: Final = 0.25
+_RESEND_CAP_S: Final = 5.0
+
+
+class Request:
+    """A question. Reads are asked again on the next connection, an ``rpc`` is not: it may have been carried out."""
+
+    __slots__ = ("body", "expires_at", "is_sent", "method")
+
+    def __init__(self, method: str, body: dict[str, Any], expires_at: float) -> None:
+        self.method = method
+        self.body = body
+        self.expires_at = expires_at
+        self.is_sent = False
+
+
+class Traffic:
+    """Args: the options, where outputs and deadlines go, the prefix of idempotency keys, and chance.
+
+    Attributes: ``now`` is set by the machine before it calls; ``connection`` is the one in use; ``is_broken`` says that it left
+    something out which only a new one can bring; ``is_closed`` that there will be none any more.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        outputs: list[out.Output],
+        deadlines: dict[str, float],
+        *,
+        prefix: str,
+        draw: Callable[[], float],
+        now: float,
+    ) -> None:
+        self.now = now
+        self.connection: Connection | None = None
+        self.is_broken = self.is_closed = False
+        self.followed: dict[str, Following] = {}
+        self.outbox = Outbox(
+            max_items=options.max_pending_items, max_bytes=options.max_pending_bytes, max_in_flight=options.max_in_flight
+        )
+        self._options = options
+        self._outputs = outputs
+        self._deadlines = deadlines
+        self._prefix = prefix
+        self._draw = draw
+        self._ids = self._serial = self._resends = 0
+        self._requests: dict[int, Request] = {}
+
+    def next_id(self) -> int:
+        """An id for a command; never used twice."""
+        self._ids += 1
+        return self._ids
+
+    # -- the connection comes and goes --------------------------------------------------------------------------------
+
+    def online(self, connection: Connection, server_side: dict[str, SubscribeResult]) -> None:
+        """There is a connection, which was asked for some channels with its first words: say what else there is to say."""
+        self.connection = connection
+        self.is_broken = False
+        self.place_server_side(server_side)
+        for following in list(self.followed.values()):
+            if following.is_server_side and following.channel not in server_side:
+                self._end(following, LOCAL, "the server does not subscribe us any more")
+        if not connection.is_pull:
+            for channel in [channel for channel in connection.asked if channel not in self.followed]:
+                self._ask("unsubscribe", {"channel": channel}, channel)
+            self.resubscribe()
+        for id, request in self._requests.items():
+            self._send_request(id, request)
+        self.pump()
+
+    def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
+        """What the server has subscribed us to."""
+        for channel, result in subs.items():
+            self._made_by_server(channel, result)
+
+    def lost(self) -> None:
+        """The connection is gone. What was on the way is not any more."""
+        self.connection = None
+        self.outbox.recall()
+        self._deadlines.pop("resend", None)
+        self._deadlines.pop("resubscribe", None)
+        for following in self.followed.values():
+            following.lost()
+        for id, request in list(self._requests.items()):
+            if request.is_sent and request.method == "rpc":
+                self._fail(id, "the connection was lost", is_unknown=True)
+            request.is_sent = False
+
+    def close(self, reason: str) -> None:
+        """No connection will come any more: give up what is pending."""
+        self.lost()
+        for item in self.outbox.take_all():
+            self._reject(item, LOCAL, reason)
+        for id in list(self._requests):
+            self._fail(id, reason, is_unknown=False)
+
+    def flush(self) -> None:
+        """Send what waits. On a socket all of it; else in a request, one at a time."""
+        connection = self.connection
+        while connection is not None and (frame := connection.take_frame()):
+            self._outputs.append(out.Send(connection.generation, frame))
+            if connection.is_posting:
+                connection.is_sending = True
+                self._deadlines["sending"] = self.now + self._options.pong_timeout_s
+
+    def _ask(self, method: str, body: object, of: Any = None) -> None:
+        assert self.connection is not None
+        self.connection.queue.append(self.connection.command(self.next_id(), method, body, of))
+
+    # -- channels -----------------------------------------------------------------------------------------------------
+
+    def follow(self, channel: str, since: Position | Literal["earliest"] | None, token: str) -> None:
+        """Begin to follow a channel."""
+        self.followed[channel] = Following(channel, since, token)
+        self.resubscribe()
+        self.flush()
+
+    def unfollow(self, channel: str) -> None:
+        """Follow it no more."""
+        if self.followed.pop(channel, None) is not None:
+            self._unsubscribe(channel)
+
+    def pause(self, channel: str) -> None:
+        """Its reader is too slow: let the server keep what comes, until `resume`."""
+        following = self.followed.get(channel)
+        if following is not None and not following.is_paused:
+            following.is_paused = True
+            following.lost()
+            self._unsubscribe(channel)
+
+    def resume(self, channel: str) -> None:
+        """Go on where it was paused."""
+        following = self.followed.get(channel)
+        if following is not None and following.is_paused:
+            following.is_paused = False
+            self.resubscribe()
+            self.flush()
+
+    def subscribe_commands(self, connection: Connection, *, anew: bool) -> list[str]:
+        """Commands to follow what is followed, each from its position. Not ``anew``: only what is not followed there yet."""
+        connection.asked = {} if anew else connection.asked
+        return [
+            connection.command(self.next_id(), "subscribe", _subscribe(following), following.channel)
+            for following in self.followed.values()
+            if not following.is_paused
+            and not following.is_server_side
+            and (anew or not (following.is_live or following.channel in connection.asked))
+        ]
+
+    def server_side_positions(self) -> dict[str, Any]:
+        """For `connect`: where the channels stand that the server made us follow."""
+        return {
+            following.channel: _subscribe(following)
+            for following in self.followed.values()
+            if following.is_server_side and following.position
+        }
+
+    def resubscribe(self) -> None:
+        """Ask for what is wanted and not followed yet."""
+        self._deadlines.pop("resubscribe", None)
+        connection = self.connection
+        if connection is None:
+            return
+        if connection.is_pull:
+            self._deadlines["poll"] = self.now
+        else:
+            connection.queue += self.subscribe_commands(connection, anew=False)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the server has said of every channel where it stands."""
+        return all(following.is_live or following.is_paused or following.is_server_side for following in self.followed.values())
+
+    def _unsubscribe(self, channel: str) -> None:
+        connection = self.connection
+        if connection is not None:
+            connection.asked.pop(channel, None)
+            if not connection.is_pull:
+                self._ask("unsubscribe", {"channel": channel}, channel)
+                self.flush()
+
+    def _subscribed(self, connection: Connection, id: int, channel: str, reply: Reply) -> None:
+        following = self.followed.get(channel)
+        if following is None or following.is_paused or connection.asked.get(channel) != id:
+            return
+        del connection.asked[channel]
+        if reply.error is not None:
+            self._refused(following, reply.error)
+        elif reply.subscribe is not None:
+            self._placed(following, reply.subscribe)
+
+    def _placed(self, following: Following, result: SubscribeResult) -> None:
+        was_live = following.is_live
+        gap = following.subscribed(result.epoch, result.offset, was_recovering=result.was_recovering, recovered=result.recovered)
+        if gap is not None:
+            self._outputs.append(out.Gap(following.channel, *gap[0], *gap[1]))
+        if gap is not None or not was_live:
+            epoch, offset = following.position or ("", 0)
+            self._outputs.append(out.Subscribed(following.channel, epoch, offset, result.recovered))
+            self._has_news()
+        self._deliver(following, result.publications)
+
+    def _refused(self, following: Following, error: ErrorBody) -> None:
+        following.lost()
+        if not error.temporary:
+            self._end(following, error.code, error.message)
+            return
+        limit_s = min(self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(following.refusals, 60))
+        following.refusals += 1
+        self._resubscribe_at(self.now + max(self._draw() * limit_s, retry_after_s(error.message)))
+
+    def _resubscribe_at(self, when: float) -> None:
+        self._deadlines["resubscribe"] = min(when, self._deadlines.get("resubscribe", when))
+
+    def _end(self, following: Following, code: int, reason: str) -> None:
+        del self.followed[following.channel]
+        self._outputs.append(out.Unsubscribed(following.channel, code, reason))
+        self._has_news()
+
+    def _deliver(self, following: Following, pubs: Sequence[Pub]) -> None:
+        connection = self.connection
+        for pub in following.news(pubs):
+            self._has_news()
+            self._outputs.append(_delivered(following, pub))
+        if connection is not None:
+            connection.had_full_page = connection.had_full_page or len(pubs) >= _FULL_PAGE
+            if following.is_live or connection.is_pull:
+                return
+            if following.is_server_side:
+                self.is_broken = True
+            else:
+                self._ask("unsubscribe", {"channel": following.channel}, following.channel)
+                self.resubscribe()
+                self.flush()
+
+    def _has_news(self) -> None:
+        if self.connection is not None:
+            self.connection.had_news = True
+
+    def _made_by_server(self, channel: str, result: SubscribeResult) -> None:
+        following = self.followed.get(channel)
+        if following is None:
+            following = self.followed[channel] = Following(channel, None)
+        following.is_server_side = True
+        self._placed(following, result)
+
+    # -- publishing ---------------------------------------------------------------------------------------------------
+
+    def publish(self, channel: str, data: str, encoding: str) -> str:
+        """Take a publish, or refuse it at once; its key."""
+        self._serial += 1
+        item = Item(f"{self._prefix}-{self._serial}", channel, data, encoding, self.now + self._options.max_pending_age_s)
+        if self.is_closed:
+            self._reject(item, LOCAL, "the client is closed")
+        elif len(data) > self._options.max_message_bytes:
+            limit = f"over the limit of {self._options.max_message_bytes} (max_message_bytes)"
+            self._reject(item, _LIMIT_EXCEEDED, f"a message of {len(data)} characters is {limit}")
+        elif not self.outbox.add(item):
+            self._reject(item, _LIMIT_EXCEEDED, f"{len(self.outbox)} publishes wait already (max_pending_items, max_pending_bytes)")
+        else:
+            self._watch_outbox()
+            self.pump()
+        return item.key
+
+    def pump(self) -> None:
+        """Send what may be sent."""
+        if self.connection is not None:
+            for item in self.outbox.to_send():
+                self._ask("publish", _publish(item, self.outbox.round), item.key)
+            self.flush()
+
+    def resend(self) -> None:
+        """What the server did not take for now may be sent again."""
+        self.outbox.next_round()
+        self.pump()
+
+    def reject_largest(self, reason: str) -> None:
+        """The server ended the connection because of a message that is too large for it."""
+        item = self.outbox.take_largest_in_flight()
+        if item is not None:
+            self._reject(item, _LIMIT_EXCEEDED, reason)
+
+    def expire_publishes(self) -> None:
+        """Give up what is too old."""
+        for item in self.outbox.take_expired(self.now):
+            self._reject(item, LOCAL, f"not answered within {self._options.max_pending_age_s:g} s (max_pending_age_s)")
+        self._watch_outbox()
+        self._plan_round()
+
+    def _published(self, key: str, reply: Reply) -> None:
+        if reply.error is not None and reply.error.temporary:
+            self.outbox.refuse_for_now(key)
+            self._plan_round(retry_after_s(reply.error.message))
+            return
+        item = self.outbox.remove(key)
+        self._plan_round()
+        self._watch_outbox()
+        if item is not None and reply.error is not None:
+            item.is_sent = False
+            self._reject(item, reply.error.code, reply.error.message)
+        elif item is not None:
+            self._resends = 0
+            epoch, offset = (reply.publish.epoch, reply.publish.offset) if reply.publish else ("", 0)
+            self._outputs.append(out.Published(key, epoch, offset))
+
+    def _plan_round(self, after_s: float = 0) -> None:
+        if self.outbox.is_round_over and "resend" not in self._deadlines:
+            limit_s = min(_RESEND_CAP_S, _RESEND_S * 2.0 ** min(self._resends, 60))
+            self._resends += 1
+            self._deadlines["resend"] = self.now + max(limit_s * (0.5 + self._draw() / 2), after_s)
+
+    def _watch_outbox(self) -> None:
+        deadline = self.outbox.next_deadline()
+        if deadline is None:
+            self._deadlines.pop("outbox", None)
+        else:
+            self._deadlines["outbox"] = deadline
+
+    def _reject(self, item: Item, code: int, message: str) -> None:
+        self._outputs.append(out.Rejected(item.key, code, message, item.is_sent))
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    def request(self, method: str, body: dict[str, Any]) -> int:
+        """Ask something, now or once there is a connection; its id."""
+        id = self.next_id()
+        if self.is_closed:
+            self._outputs.append(out.Failed(id, LOCAL, "the client is closed", False))
+            return id
+        request = self._requests[id] = Request(method, body, self.now + self._options.request_timeout_s)
+        self._deadlines.setdefault("request", request.expires_at)
+        if self.connection is not None:
+            self._send_request(id, request)
+            self.flush()
+        return id
+
+    def cancel(self, id: int) -> None:
+        """Nobody wants the answer any more."""
+        self._requests.pop(id, None)
+
+    def expire_requests(self) -> None:
+        """Give up what was not answered in time."""
+        for id, request in list(self._requests.items()):
+            if request.expires_at <= self.now:
+                self._fail(
+                    id, f"not answered within {self._options.request_timeout_s:g} s (request_timeout_s)", is_unknown=request.is_sent
+                )
+        if self._requests:
+            self._deadlines["request"] = min(request.expires_at for request in self._requests.values())
+
+    def _send_request(self, id: int, request: Request) -> None:
+        request.is_sent = True
+        self._ask(request.method, request.body, id)
+
+    def _answered(self, id: int, method: str, reply: Reply) -> None:
+        if self._requests.pop(id, None) is None:
+            return
+        if reply.error is not None:
+            self._outputs.append(out.Failed(id, reply.error.code, reply.error.message, False))
+        else:
+            result = getattr(reply, method)
+            self._outputs.append(out.Answered(id, bytes(result).decode() if result is not None else "{}"))
+
+    def _fail(self, id: int, reason: str, *, is_unknown: bool) -> None:
+        del self._requests[id]
+        self._outputs.append(out.Failed(id, LOCAL, reason, is_unknown))
+
+    # -- what the server says -----------------------------------------------------------------------------------------
+
+    def reply(self, connection: Connection, id: int, method: str, of: Any, reply: Reply) -> None:
+        """An answer to something that was asked on this connection."""
+        if method == "subscribe":
+            self._subscribed(connection, id, of, reply)
+        elif method == "publish":
+            self._published(of, reply)
+        elif method in ("rpc", "presence", "presence_stats", "history"):
+            self._answered(of, method, reply)
+
+    def push(self, push: Push) -> None:
+        """Something it says unasked; but for a disconnect."""
+        following = self.followed.get(push.channel)
+        if push.pub is not None:
+            if following is not None and following.is_live:
+                self._deliver(following, (push.pub,))
+        elif push.subscribe is not None:
+            self._made_by_server(push.channel, push.subscribe)
+        elif push.message is not None:
+            self._outputs.append(out.Message(bytes(push.message.data).decode()))
+        elif push.unsubscribe is not None and following is not None:
+            following.lost()
+            if push.unsubscribe.code < 2500:  # for good (Centrifugal protocol, unsubscribe codes)
+                self._end(following, push.unsubscribe.code, push.unsubscribe.reason)
+            else:
+                self._refused(following, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True))
+
+
+def _subscribe(following: Following) -> dict[str, Any]:
+    body: dict[str, Any] = {"channel": following.channel}
+    if following.token:
+        body["token"] = following.token
+    if following.position is not None or following.wants_earliest:
+        epoch, offset = following.position or ("", 0)
+        body |= {"recover": True, "epoch": epoch, "offset": offset, "from_oldest": True}
+    return body
+
+
+def _publish(item: Item, round: int) -> dict[str, Any]:
+    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.key, "round": round}
+    return body | {"encoding": item.encoding} if item.encoding else body
+
+
+def _delivered(following: Following, pub: Pub) -> out.Delivered:
+    epoch = following.position.epoch if following.position is not None and pub.offset else ""
+    user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
+    return out.Delivered(following.channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client)

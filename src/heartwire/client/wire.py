@@ -1,0 +1,197 @@
+"""What goes over the wire, for a client: commands of the Centrifugal dialect as JSON lines, and its replies and pushes.
+
+A payload stays the JSON text it is. Fields that are ours, and that other servers ignore, are ``encoding``, ``round``,
+``idempotency_key`` and ``from_oldest``; ``docs/centrifugal.md`` has them.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+__all__ = [
+    "PONG",
+    "ErrorBody",
+    "Pub",
+    "Push",
+    "Reply",
+    "SubscribeResult",
+    "closed_by_http",
+    "command",
+    "replies",
+    "retry_after_s",
+    "take_frame",
+    "text",
+]
+
+PONG: Final = "{}"
+
+_MAX_FRAME: Final = 64 * 1024
+"""Characters in a frame of many commands: the server takes 1 MiB, proxies and phones like less."""
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Why a command was refused."""
+
+    code: int = 0
+    message: str = ""
+    temporary: bool = False
+
+
+class Info(msgspec.Struct, frozen=True):
+    """Who published."""
+
+    user: str = ""
+    client: str = ""
+    conn_info: Raw | None = None
+
+
+class Pub(msgspec.Struct, frozen=True):
+    """A publication. ``tags["encoding"]`` says what ``data`` is, where it is not JSON of the publisher's: "text" or "base64"."""
+
+    data: Raw = Raw(b"null")
+    offset: int = 0
+    tags: dict[str, str] = {}
+    info: Info | None = None
+
+
+class SubscribeResult(msgspec.Struct, frozen=True):
+    """The reply to ``subscribe``, and a server-side subscription in the reply to ``connect`` or in a push."""
+
+    epoch: str = ""
+    offset: int = 0
+    recovered: bool = False
+    was_recovering: bool = False
+    publications: tuple[Pub, ...] = ()
+    data: Raw | None = None
+
+
+class ConnectResult(msgspec.Struct, frozen=True):
+    """The reply to ``connect``."""
+
+    client: str = ""
+    data: Raw | None = None
+    subs: dict[str, SubscribeResult] = {}
+    ping: float = 0
+    expires: bool = False
+    ttl: float = 0
+    session: str = ""
+    node: str = ""
+
+
+class PublishResult(msgspec.Struct, frozen=True):
+    """The reply to ``publish``."""
+
+    epoch: str = ""
+    offset: int = 0
+
+
+class RefreshResult(msgspec.Struct, frozen=True):
+    """The reply to ``refresh``."""
+
+    expires: bool = False
+    ttl: float = 0
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A subscription, or the connection, is ended by the server."""
+
+    code: int = 0
+    reason: str = ""
+
+
+class MessageBody(msgspec.Struct, frozen=True):
+    """A message that belongs to no channel."""
+
+    data: Raw = Raw(b"null")
+
+
+class Push(msgspec.Struct, frozen=True):
+    """What the server says unasked."""
+
+    channel: str = ""
+    pub: Pub | None = None
+    unsubscribe: Ended | None = None
+    disconnect: Ended | None = None
+    subscribe: SubscribeResult | None = None
+    message: MessageBody | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One line of the server's: a reply where there is an id, else a push, else a ping."""
+
+    id: int = 0
+    error: ErrorBody | None = None
+    push: Push | None = None
+    connect: ConnectResult | None = None
+    subscribe: SubscribeResult | None = None
+    publish: PublishResult | None = None
+    refresh: RefreshResult | None = None
+    rpc: Raw | None = None
+    presence: Raw | None = None
+    presence_stats: Raw | None = None
+    history: Raw | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(Reply)
+
+
+def text(value: object) -> str:
+    """A value as JSON, on one line. Raises ``TypeError`` for what cannot be written so."""
+    return msgspec.json.encode(value).decode()
+
+
+def command(id: int, method: str, request: object) -> str:
+    """One command."""
+    return f'{{"id":{id},"{method}":{text(request)}}}'
+
+
+def take_frame(commands: list[str]) -> str:
+    """The first commands as a frame of a bearable size, taken out of the list. One that is larger goes alone."""
+    size = taken = 0
+    for one in commands:
+        size += len(one) + 1
+        if taken and size > _MAX_FRAME:
+            break
+        taken += 1
+    frame = "\n".join(commands[:taken])
+    del commands[:taken]
+    return frame
+
+
+def replies(data: str) -> Iterator[Reply]:
+    """What a frame says. Raises ``ValueError`` for what is not of the protocol."""
+    try:
+        for line in data.split("\n"):
+            if line:
+                yield _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{data[:80]!r}: {error}") from None
+
+
+def retry_after_s(reason: str) -> float:
+    """When the server wants to see its client again, where the reason of a close says so: ``…; retry_after_ms=1500``. Else 0."""
+    digits = reason.rpartition("retry_after_ms=")[2] if "retry_after_ms=" in reason else ""
+    return int(digits) / 1000 if digits.isascii() and digits.isdigit() and len(digits) < 8 else 0.0
+
+
+def closed_by_http(status: int, body: str) -> tuple[int, str]:
+    """The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006."""
+    try:
+        error = msgspec.json.decode(body, type=_HttpError).error
+    except (msgspec.DecodeError, RecursionError):
+        return 1006, f"HTTP {status}"
+    return _HTTP_CODES.get(status, 1006), f"{error.code}: {error.message}"
+
+
+class _HttpErrorBody(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _HttpError(msgspec.Struct):
+    error: _HttpErrorBody
+
+
+_HTTP_CODES: Final = {401: 3500, 403: 3507, 429: 1013, 503: 1013}
