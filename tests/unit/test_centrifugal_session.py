@@ -31,7 +31,8 @@ DISCONNECTS: list[tuple[str, bool, list[bytes], int]] = [
     ("wrong field type", True, [b'{"id":2,"publish":{"channel":7}}'], 3501),
     ("unknown command", True, [b'{"id":2,"dance":{}}'], 3501),
     ("no command", True, [b'{"id":2}'], 3501),
-    ("ping from the client", True, [b'{"id":2,"ping":{}}'], 3501),
+    ("ping before connect", False, [b'{"id":2,"ping":{}}'], 3501),
+    ("ping without an id", True, [b'{"ping":{}}'], 3501),
     ("unsolicited pong", True, [b"{}"], 3501),
     ("second connect", True, [b'{"id":2,"connect":{}}'], 3501),
     ("connect again, in one frame", False, [b'{"id":1,"connect":{}}\n{"id":2,"connect":{}}'], 3501),
@@ -325,6 +326,13 @@ def test_pong_that_waited_for_a_command_is_no_fault() -> None:
     assert peer.closed is not None
 
 
+def test_ping_of_the_client_is_no_pong() -> None:
+    peer = opened()
+    _pinged(peer)
+    assert peer.say({"id": 2, "ping": {}}) == [{}, {"id": 2, "ping": {}}]
+    assert not peer.session.heard
+
+
 # -- commands that ask and answer -----------------------------------------------------------------------------------------
 
 
@@ -343,8 +351,9 @@ def test_commands_are_answered_in_order(slow: bool) -> None:
         {"id": 7, "history": {"channel": "a", "limit": -1}},
         {"id": 8, "rpc": {"method": "echo", "data": [1]}},
         {"id": 9, "unsubscribe": {"channel": "a"}},
+        {"id": 10, "ping": {}},
     )
-    assert [reply["id"] for reply in replies if "id" in reply] == list(range(2, 10))
+    assert [reply["id"] for reply in replies if "id" in reply] == list(range(2, 11))
     by_id = {reply.get("id"): reply for reply in replies}
     assert by_id[3] == {"id": 3, "publish": {}}
     assert by_id[4]["presence"] == {"presence": {"c1": {"user": "", "client": "c1"}}}
@@ -352,6 +361,7 @@ def test_commands_are_answered_in_order(slow: bool) -> None:
     assert by_id[6]["history"]["publications"] == [{"data": {"x": "y"}, "offset": 2}]
     assert len(by_id[7]["history"]["publications"]) == 2
     assert by_id[8]["rpc"] == {"data": [1]}
+    assert by_id[10] == {"id": 10, "ping": {}}
     assert peer.port.published == [("a", b'{"x": "y"}', "k")]
 
 

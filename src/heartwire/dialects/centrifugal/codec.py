@@ -18,6 +18,7 @@ Method = Literal[
     "presence",
     "presence_stats",
     "history",
+    "ping",
     "rpc",
     "refresh",
     "sub_refresh",

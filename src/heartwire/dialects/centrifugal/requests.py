@@ -1,4 +1,4 @@
-"""Commands of a session that only ask and answer: publish, presence, history, rpc, send."""
+"""Commands of a session that only ask and answer: publish, presence, history, ping, rpc, send."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from heartwire.types import Channel, Member, Position
 if TYPE_CHECKING:
     from heartwire.dialects.centrifugal.session import Session
 
-__all__ = ["history", "presence", "presence_stats", "publish", "rpc", "send"]
+__all__ = ["history", "ping", "presence", "presence_stats", "publish", "rpc", "send"]
 
 _MAX_KEY: int = 255
 
@@ -89,6 +89,11 @@ async def history(session: "Session", id: int, request: HistoryRequest) -> None:
     raw, encode = session.codec.raw, session.codec.publication
     insides = [raw(encode(publication)) for publication in publications]
     session.reply(id, "history", HistoryResult(insides, head.epoch, head.offset))
+
+
+async def ping(session: "Session", id: int, request: Empty) -> None:
+    """The client asks whether we are there: so that it need not wait for our next ping where it has a doubt."""
+    session.reply(id, "ping", Empty())
 
 
 async def rpc(session: "Session", id: int, request: RpcRequest) -> None:

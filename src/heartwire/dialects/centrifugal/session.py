@@ -522,6 +522,7 @@ _METHODS: Final[tuple[tuple[str, _Handler], ...]] = (
     ("presence", requests.presence),
     ("presence_stats", requests.presence_stats),
     ("history", requests.history),
+    ("ping", requests.ping),
     ("rpc", requests.rpc),
     ("send", requests.send),
     ("refresh", Session.refresh),

@@ -158,6 +158,7 @@ class Command(msgspec.Struct, frozen=True):
     presence: UnsubscribeRequest | None = None
     presence_stats: UnsubscribeRequest | None = None
     history: HistoryRequest | None = None
+    ping: Empty | None = None
     rpc: RpcRequest | None = None
     send: SendRequest | None = None
     refresh: RefreshRequest | None = None
