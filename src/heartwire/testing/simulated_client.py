@@ -225,7 +225,7 @@ class SimulatedClient:
                 timer.cancel()
                 self._timer = None
             return
-        when = deadline + self._slept_s
+        when = deadline + self._slept_s + 1e-9  # rounded up: a moment too early would be so again and again
         if timer is None or timer.when() > when:
             if timer is not None:
                 timer.cancel()
