@@ -4,6 +4,7 @@ It outlives connections. `online` says that there is a new one, and `lost` that 
 is said again on the next.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
@@ -14,7 +15,7 @@ from heartwire.client.connection import Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.outbox import Item, Outbox
-from heartwire.client.wire import ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
+from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
 from heartwire.types import Position
 
 __all__ = ["LOCAL", "Request", "Traffic"]
@@ -292,11 +293,23 @@ class Traffic:
         return item.key
 
     def pump(self) -> None:
-        """Send what may be sent."""
-        if self.connection is not None:
-            for item in self.outbox.to_send():
-                self._ask("publish", _publish(item, self.outbox.round), item.key)
+        """Send what may be sent.
+
+        Requests of a client that polls know nothing of one another, nor of their rounds: publishes that could be refused
+        together have to be in one, and none goes out before it has been answered.
+        """
+        connection = self.connection
+        if connection is None:
+            return
+        max_bytes: float = math.inf
+        if connection.is_pull:
             self.flush()
+            if connection.is_sending:
+                return
+            max_bytes = MAX_FRAME
+        for item in self.outbox.to_send(max_bytes):
+            self._ask("publish", _publish(item, self.outbox.round), item.key)
+        self.flush()
 
     def resend(self) -> None:
         """What the server did not take for now may be sent again."""
