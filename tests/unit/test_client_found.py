@@ -7,6 +7,7 @@ from typing import Any
 from heartwire.client import outputs as out
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options
+from heartwire.types import Position
 
 
 def machine(*transports: str, **options: Any) -> Machine:
@@ -72,3 +73,39 @@ def test_publish_that_is_larger_than_a_frame_goes_alone() -> None:
     client = polling()
     client.publish("a", json.dumps("x" * 200_000), "", 1)
     assert len(taken(client, out.Send)) == 1
+
+
+def trying(client: Machine) -> tuple[int, dict[str, int]]:
+    """Its attempt, and the ids of what is asked with its first words."""
+    client.start(0)
+    (opened,) = taken(client, out.Open)
+    return opened.generation, {method: id for id, method, _ in commands(opened.frame)}
+
+
+def asked(client: Machine) -> list[tuple[str, Any]]:
+    return [(method, body) for send in taken(client, out.Send) for _, method, body in commands(send.frame)]
+
+
+def test_channel_that_is_followed_anew_before_the_connection_opens() -> None:
+    """Found by seed 21: it was asked for from the old position, and then not any more."""
+    client = machine("websocket")
+    client.subscribe("a", Position("e", 7), 0)
+    generation, ids = trying(client)
+    client.unsubscribe("a", 0.1)
+    client.subscribe("a", "earliest", 0.2)
+    client.received(generation, json.dumps({"id": ids["connect"], "connect": {"client": "c"}}), 1)
+    assert [(method, body.get("offset")) for method, body in asked(client)] == [("unsubscribe", None), ("subscribe", 0)]
+    client.received(generation, json.dumps({"id": ids["subscribe"], "subscribe": {"epoch": "e", "offset": 7}}), 1)
+    assert taken(client, out.Subscribed) == []
+
+
+def test_channel_that_is_paused_before_the_connection_opens() -> None:
+    client = machine("websocket")
+    client.subscribe("a", None, 0)
+    generation, ids = trying(client)
+    client.pause("a", 0.1)
+    client.received(generation, json.dumps({"id": ids["connect"], "connect": {"client": "c"}}), 1)
+    client.received(generation, json.dumps({"id": ids["subscribe"], "subscribe": {"epoch": "e", "offset": 7}}), 1)
+    assert [method for method, _ in asked(client)] == ["unsubscribe"]
+    client.resume("a", 2)
+    assert [method for method, _ in asked(client)] == ["subscribe"]

@@ -62,10 +62,10 @@ class Connection:
         self.wait_s = self.cut_after_s = 0.0
 
     def command(self, id: int, method: str, body: object, of: Any = None) -> str:
-        """A command, whose answer is awaited from now on."""
+        """A command, whose answer is awaited from now on; ``of`` is the `Following` of a subscribe."""
         self.waiting[id] = method, of
         if method == "subscribe":
-            self.asked[of] = id
+            self.asked[of.channel] = id
         return command(id, method, body)
 
     def take_frame(self) -> str:

@@ -91,8 +91,9 @@ class Traffic:
             if following.is_server_side and following.channel not in server_side:
                 self._end(following, LOCAL, "the server does not subscribe us any more")
         if not connection.is_pull:
-            for channel in [channel for channel in connection.asked if channel not in self.followed]:
-                self._ask("unsubscribe", {"channel": channel}, channel)
+            for following in [of for method, of in connection.waiting.values() if method == "subscribe"]:
+                if following.is_paused or self.followed.get(following.channel) is not following:  # since it was asked for
+                    self._unsubscribe(following.channel)
             self.resubscribe()
         for id, request in self._requests.items():
             self._send_request(id, request)
@@ -170,7 +171,7 @@ class Traffic:
         """Commands to follow what is followed, each from its position. Not ``anew``: only what is not followed there yet."""
         connection.asked = {} if anew else connection.asked
         return [
-            connection.command(self.next_id(), "subscribe", _subscribe(following), following.channel)
+            connection.command(self.next_id(), "subscribe", _subscribe(following), following)
             for following in self.followed.values()
             if not following.is_paused
             and not following.is_server_side
@@ -209,9 +210,9 @@ class Traffic:
                 self._ask("unsubscribe", {"channel": channel}, channel)
                 self.flush()
 
-    def _subscribed(self, connection: Connection, id: int, channel: str, reply: Reply) -> None:
-        following = self.followed.get(channel)
-        if following is None or following.is_paused or connection.asked.get(channel) != id:
+    def _subscribed(self, connection: Connection, id: int, following: Following, reply: Reply) -> None:
+        channel = following.channel
+        if self.followed.get(channel) is not following or following.is_paused or connection.asked.get(channel) != id:
             return
         del connection.asked[channel]
         if reply.error is not None:
