@@ -7,6 +7,7 @@ from typing import Any
 from heartwire.client import outputs as out
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options
+from heartwire.client.states import State
 from heartwire.types import Position
 
 
@@ -109,3 +110,12 @@ def test_channel_that_is_paused_before_the_connection_opens() -> None:
     assert [method for method, _ in asked(client)] == ["unsubscribe"]
     client.resume("a", 2)
     assert [method for method, _ in asked(client)] == ["subscribe"]
+
+
+def test_network_that_swallows_connect_does_not_end_the_client() -> None:
+    """Found by seed 125: the server closed with 3502, stale, and the client took it for its last word."""
+    client = machine("websocket")
+    client.start(0)
+    (opened,) = taken(client, out.Open)
+    client.lost(opened.generation, 3502, "stale", 10)
+    assert client.state is State.WAITING
