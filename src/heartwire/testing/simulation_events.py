@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from heartwire.client.options import TRANSPORTS
 from heartwire.core.topic import TailLimits
-from heartwire.errors import EngineError
 from heartwire.server.hub import Hub
 from heartwire.testing.simulated_client import SimulatedClient
 from heartwire.testing.simulated_network import Blocked, Wire
@@ -162,13 +161,7 @@ class Events:
         """The server's own application publishes."""
         if self._world.server.state == "up":
             self._said += 1
-            self._world.loop.create_task(self._said_by_hub(channel, f"s-{self._said}"))
-
-    async def _said_by_hub(self, channel: str, text: str) -> None:
-        try:
-            await self._world.server.hub.publish(channel, text)
-        except EngineError:
-            return
+            self._world.server.publish(channel, f"s-{self._said}")
 
     def _refollow(self) -> None:
         client = self._awake()
@@ -237,10 +230,7 @@ class Events:
         client, which = self._one(), self._chance.choice(("up", "down", "both"))
         self._world.note(client.name, f"half open: {which}")
         for wire in self._wires(client):
-            if which != "down":
-                wire.up.kill()
-            if which != "up":
-                wire.down.kill()
+            wire.break_silently(up=which != "down", down=which != "up")
 
     def _dark(self) -> None:
         client, how = self._one(), self._chance.choice(_BLOCKED)
@@ -318,15 +308,7 @@ class Events:
 
     def _forget(self) -> None:
         if self._world.server.state == "up":
-            channel = self._chance.choice(self._channels)
-            self._world.note("server", f"forgets what is kept of {channel}")
-            self._world.loop.create_task(self._forgotten(channel))
-
-    async def _forgotten(self, channel: str) -> None:
-        try:
-            await self._world.server.hub.remove_history(channel)
-        except EngineError:
-            return
+            self._world.server.forget(self._chance.choice(self._channels))
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
