@@ -57,14 +57,14 @@ class Following:
         self.is_positioned = bool(epoch)
         if not self.is_positioned:
             return None
-        before, wanted_earliest = self.position, self.wants_earliest
+        before = self.position
         if before is not None and was_recovering and recovered:
             self.position = Position(epoch, before.offset)  # the epoch is the same, or was not known
             return None
+        if before is not None and before.epoch == epoch and offset <= before.offset:
+            return None  # it was asked before we had what came since on another connection
         self.position = Position(epoch, offset)
-        if before is None or wanted_earliest or before == self.position:
-            return None
-        return before, self.position
+        return None if before is None else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
         """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to be asked for anew."""
