@@ -178,7 +178,10 @@ class Checks:
         allowed_s += 0.2 * hub.options.pong_timeout_s + 1
         for client in world.clients:
             for wire in client.path.wires:
-                dead_at = wire.down.dead_at if wire.kind != "websocket" else wire.up.dead_at or wire.down.dead_at
+                dead_at = wire.up.dead_at
+                if wire.kind == "sse" and dead_at is not None:
+                    # Its pongs come in other requests, for as long as the client takes it to be alive.
+                    dead_at = None if wire.down.dead_at is None else max(dead_at, wire.down.dead_at) + allowed_s
                 is_served = wire.task is not None and not wire.task.done()
                 lasts = wire.kind in ("websocket", "sse")
                 if dead_at is not None and is_served and lasts and world.loop.now_s - dead_at > allowed_s:
