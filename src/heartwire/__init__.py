@@ -1,5 +1,10 @@
 """Realtime messaging that survives bad networks."""
 
+from heartwire.client.options import Options
+from heartwire.client.outputs import Gap
+from heartwire.client.received import Received
+from heartwire.client.shell import connect
+from heartwire.client.subscription import Subscription
 from heartwire.errors import (
     ConfigError,
     ConnectionClosed,
@@ -7,6 +12,7 @@ from heartwire.errors import (
     EngineError,
     EngineUnavailable,
     Forbidden,
+    GivenUp,
     HeartwireError,
     LimitExceeded,
     ProtocolError,
@@ -17,9 +23,11 @@ from heartwire.errors import (
 from heartwire.server.access import Identity
 from heartwire.server.hooks import Client, Disconnect
 from heartwire.server.hub import Hub
-from heartwire.types import Channel, Member, Position, Publication, Publisher
+from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication, Publisher
 
 __all__ = [
+    "EARLIEST",
+    "NOW",
     "Channel",
     "Client",
     "ConfigError",
@@ -29,18 +37,24 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "Forbidden",
+    "Gap",
+    "GivenUp",
     "HeartwireError",
     "Hub",
     "Identity",
     "LimitExceeded",
     "Member",
+    "Options",
     "Position",
     "ProtocolError",
     "Publication",
     "Publisher",
+    "Received",
     "Refused",
+    "Subscription",
     "Unauthorized",
     "UnknownChannel",
+    "connect",
 ]
 
 __version__ = "0.1.0"

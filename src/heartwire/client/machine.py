@@ -19,15 +19,12 @@ from heartwire.client.connection import Connection
 from heartwire.client.ladder import Ladder
 from heartwire.client.options import Options
 from heartwire.client.retry import Backoff, Bucket
-from heartwire.client.states import TRANSITIONS, Event, State, Verdict, verdict
+from heartwire.client.states import ABNORMAL, TRANSITIONS, Event, State, Verdict, verdict
 from heartwire.client.traffic import LOCAL, Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, replies, retry_after_s
 from heartwire.types import Position
 
-__all__ = ["ABNORMAL", "Hint", "Machine"]
-
-ABNORMAL: Final = 1006
-"""The code of a connection that ended without a word (RFC 6455 7.1.5)."""
+__all__ = ["Hint", "Machine"]
 
 _INSUFFICIENT_STATE: Final = 3010
 _TOO_LARGE: Final = 1009
