@@ -5,6 +5,7 @@ from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
 from heartwire.client.shell import connect
 from heartwire.client.subscription import Subscription
+from heartwire.client.sync import connect_sync
 from heartwire.errors import (
     ConfigError,
     ConnectionClosed,
@@ -55,6 +56,7 @@ __all__ = [
     "Unauthorized",
     "UnknownChannel",
     "connect",
+    "connect_sync",
 ]
 
 __version__ = "0.1.0"

@@ -50,8 +50,13 @@ class Following:
         """Whether it has not begun yet, and is to begin with the oldest that is kept."""
         return self.position is None and self.since == "earliest"
 
-    def subscribed(self, epoch: str, offset: int, *, was_recovering: bool, recovered: bool) -> tuple[Position, Position] | None:
-        """The server follows it for us. A gap, where there is one: after which position, and from which position on it goes on."""
+    def subscribed(
+        self, epoch: str, offset: int, *, was_recovering: bool, recovered: bool, first: int = 0
+    ) -> tuple[Position, Position] | None:
+        """The server follows it for us; ``first`` is the offset of what it begins with, 0: of nothing.
+
+        Returns a gap, where there is one: after which position, and after which position it goes on.
+        """
         self.refusals = 0
         self.is_live = True
         self.is_positioned = bool(epoch)
@@ -59,8 +64,9 @@ class Following:
             return None
         before, wanted_earliest = self.position, self.wants_earliest
         if before is not None and was_recovering and recovered:
-            self.position = Position(epoch, before.offset)  # the epoch is the same, or was not known
-            return None
+            # A channel in cache mode begins with its newest, and calls that recovered.
+            self.position = Position(epoch, max(before.offset, first - 1))
+            return None if self.position.offset == before.offset or wanted_earliest else (before, self.position)
         self.position = Position(epoch, offset)
         if before is None or wanted_earliest or before == self.position:
             return None

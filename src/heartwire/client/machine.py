@@ -136,10 +136,13 @@ class Machine:
         self._at(now)
         self.traffic.resume(channel)
 
-    def publish(self, channel: str, data: str, encoding: str, now: float) -> str:
-        """Publish JSON (or what ``encoding`` says); the key by which `Published` or `Rejected` will come, perhaps at once."""
+    def publish(self, channel: str, data: str, encoding: str, now: float, idempotency_key: str = "") -> str:
+        """Publish JSON (or what ``encoding`` says); the key by which `Published` or `Rejected` will come, perhaps at once.
+
+        The same key is the one for idempotency, unless there is another.
+        """
         self._at(now)
-        return self.traffic.publish(channel, data, encoding)
+        return self.traffic.publish(channel, data, encoding, idempotency_key)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
         """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come."""

@@ -243,8 +243,10 @@ class Client:
         self._carry_out()
         return subscription
 
-    async def publish(self, channel: str, data: object) -> Position:
+    async def publish(self, channel: str, data: object, *, idempotency_key: str = "") -> Position:
         """Publish (str: text; bytes: bytes; anything else: JSON), and return the position once the server has it.
+
+        With an ``idempotency_key`` of yours it is applied once, whoever publishes it again with that key.
 
         Raises:
             Refused: the server said no; or ``limit_exceeded``, too much waits already or the message is too large.
@@ -255,7 +257,7 @@ class Client:
         """
         machine = self._running()
         text, encoding = encoded(data)
-        key = machine.publish(channel, text, encoding, self._loop.time())
+        key = machine.publish(channel, text, encoding, self._loop.time(), idempotency_key)
         answer: asyncio.Future[Position] = self._loop.create_future()
         answer.add_done_callback(seen)
         self._publishes[key] = answer

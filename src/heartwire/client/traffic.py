@@ -220,7 +220,13 @@ class Traffic:
 
     def _placed(self, following: Following, result: SubscribeResult) -> None:
         was_live = following.is_live
-        gap = following.subscribed(result.epoch, result.offset, was_recovering=result.was_recovering, recovered=result.recovered)
+        gap = following.subscribed(
+            result.epoch,
+            result.offset,
+            was_recovering=result.was_recovering,
+            recovered=result.recovered,
+            first=result.publications[0].offset if result.publications else 0,
+        )
         if gap is not None:
             self._outputs.append(out.Gap(following.channel, *gap[0], *gap[1]))
         if gap is not None or not was_live:
@@ -275,10 +281,11 @@ class Traffic:
 
     # -- publishing ---------------------------------------------------------------------------------------------------
 
-    def publish(self, channel: str, data: str, encoding: str) -> str:
+    def publish(self, channel: str, data: str, encoding: str, idempotency_key: str = "") -> str:
         """Take a publish, or refuse it at once; its key."""
         self._serial += 1
-        item = Item(f"{self._prefix}-{self._serial}", channel, data, encoding, self.now + self._options.max_pending_age_s)
+        key = f"{self._prefix}-{self._serial}"
+        item = Item(key, idempotency_key or key, channel, data, encoding, self.now + self._options.max_pending_age_s)
         if self.is_closed:
             self._reject(item, LOCAL, "the client is closed")
         elif len(data) > self._options.max_message_bytes:
@@ -433,7 +440,7 @@ def _subscribe(following: Following) -> dict[str, Any]:
 
 
 def _publish(item: Item, round: int) -> dict[str, Any]:
-    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.key, "round": round}
+    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.idempotency_key, "round": round}
     return body | {"encoding": item.encoding} if item.encoding else body
 
 
