@@ -97,6 +97,7 @@ _TABLE: Final = (
     Code("internal", 500, 3004, True, "a fault of the server; its log has the details", 100),
     Code("not_available", 501, 3508, False, "the feature is switched off in this channel", 108),
     Code("node_full", 503, 1013, True, "this node has `max_connections` open", 106),
+    Code("too_many_connects", 503, 3100, True, "more come at once than `connects_per_s` lets in; the reason says when to return"),
     Code("shutdown", 503, 1012, True, "the server is going away; come back after a moment", 100),
     Code("engine_unavailable", 503, 3004, True, "the store did not take it; nothing was published", 100),
     Code("insufficient_state", 409, 3010, True, "the position cannot be continued; the reason carries the new one", 112),

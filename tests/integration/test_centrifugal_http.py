@@ -172,9 +172,22 @@ def test_bad_token_is_a_disconnect_push(server: Server, kind: Kind) -> None:
 
 
 def test_first_request_may_hold_more(server: Server, kind: Kind, name: str) -> None:
-    with Stream(server, kind, {"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": f"news:{name}"}}) as stream:
-        stream.open()
-        assert stream.read()["id"] == 2
+    """All that a client has to say when it comes back, in one round trip; the replies in order, that of `connect` first."""
+    channel = f"news:{name}"
+    data = "MQ==" if kind == "protobuf" else 1
+    commands: list[dict[str, Any]] = [
+        {"id": 1, "connect": {}},
+        {"id": 2, "subscribe": {"channel": channel, "recover": True}},
+        {"id": 3, "subscribe": {"channel": f"{channel}-2"}},
+        {"id": 4, "rpc": {"method": "echo", "data": data}},
+        {"id": 5, "ping": {}},
+        *({"id": id, "publish": {"channel": channel, "data": data}} for id in (6, 7)),
+    ]
+    with Stream(server, kind, *commands) as stream:
+        messages = [stream.read() for _ in range(len(commands) + 2)]
+        assert [message["id"] for message in messages if "id" in message] == [command["id"] for command in commands]
+        assert "connect" in messages[0]
+        assert [int(message["push"]["pub"]["offset"]) for message in messages if "push" in message] == [1, 2]
 
 
 def test_malformed_commands_end_the_session(server: Server) -> None:

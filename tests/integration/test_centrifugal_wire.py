@@ -167,6 +167,15 @@ def test_client_pings(server: Server) -> None:
         assert wire.open().say(ping={}) == {"id": 2, "ping": {}}
 
 
+def test_text_and_json_strings_are_told_apart(server: Server) -> None:
+    with Wire(server) as wire:
+        wire.open()
+        wire.say(publish={"channel": "news:told-apart", "data": "hello"})
+        wire.say(publish={"channel": "news:told-apart", "data": "hello", "encoding": "text"})
+        page = wire.say(history={"channel": "news:told-apart", "limit": 10})["history"]["publications"]
+        assert [(one["data"], one.get("tags")) for one in page] == [("hello", None), ("hello", {"encoding": "text"})]
+
+
 def test_bytes_are_published_in_base64(server: Server) -> None:
     with Wire(server) as wire:
         wire.open().say(subscribe={"channel": "news:encoded"})

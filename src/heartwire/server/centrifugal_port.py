@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import HTTPConnection
 
+from heartwire.codes import CODES
 from heartwire.core.deadlines import Deadline
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal import (
@@ -29,7 +30,7 @@ from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.dialects.plain import to_channel
 from heartwire.dialects.plain_json import Body
 from heartwire.errors import Refused, Unauthorized
-from heartwire.server.access import ANONYMOUS, Identity, identify
+from heartwire.server.access import ANONYMOUS, Identity, come_back, identify
 from heartwire.server.claims import ConnectionClaims, Expired, Invalid, Mismatch
 from heartwire.server.history import read_history
 from heartwire.server.hooks import Client, Disconnect, answer_bytes
@@ -58,10 +59,17 @@ class HubPort:
     # -- who ----------------------------------------------------------------------------------------------------------
 
     def connect(self, session: Session, request: ConnectRequest) -> Answer[Welcome]:
-        """See `Port.connect`. A token of the command counts, else the application is asked about the request."""
+        """See `Port.connect`. A token of the command counts, else the application is asked about the request.
+
+        Before that, so that a crowd costs as little as it can, it has to be the client's turn; batches of commands have none.
+        """
         hub = self._hub
         if hub.draining:
             raise Disconnected("going_away")
+        if not session.context.is_stateless:
+            wait_s = hub.connections.turn_s(session.now)
+            if wait_s:
+                raise Disconnected("too_many_connects", come_back(CODES["too_many_connects"].reason, wait_s))
         claims = self._claims(request.token) if request.token and hub.tokens is not None else None
         if hub.hooks.connect is not None or (claims is None and hub.authenticator is not None):
             return hub.hooks.task(self._connect(session, request, claims))

@@ -3,7 +3,7 @@
 How a publication's data stands in ``pub.data``:
 
 * text or bytes that are JSON: as that JSON, on one line;
-* other text: as a JSON string;
+* other text: as a JSON string, with ``"tags":{"encoding":"text"}`` beside it, which tells ``hello`` from ``"hello"``;
 * other bytes: base64 in a JSON string, with ``"tags":{"encoding":"base64"}`` beside it. (The protocol's own server ends the
   connection here, with 3506; a connection of many channels is too much to lose for one message.)
 """
@@ -145,7 +145,7 @@ def _data(publication: Publication) -> bytes:
     if is_json(data) and (publication.is_text or is_utf8(data)):
         return _inlined(data)
     if publication.is_text:
-        return _encode(data.decode())
+        return _encode(data.decode()) + b',"tags":{"encoding":"text"}'
     return b'"%b","tags":{"encoding":"base64"}' % base64.b64encode(data)
 
 
