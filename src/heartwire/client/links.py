@@ -6,7 +6,8 @@ machine's. This is the one module that knows aiohttp.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -114,16 +115,16 @@ class _Link(ABC):
         for task in self._tasks:
             task.cancel()
 
-    def run(self, work: Coroutine[Any, Any, None], *, was_poll: bool = False) -> "asyncio.Task[None]":
+    def run(self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool = False) -> "asyncio.Task[None]":
         """Do some I/O. Whatever goes wrong with it ends the connection."""
         task = asyncio.get_running_loop().create_task(self._guarded(work, was_poll=was_poll))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guarded(self, work: Coroutine[Any, Any, None], *, was_poll: bool) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool) -> None:
         try:
-            await work
+            await work()
         except aiohttp.ClientConnectorError as error:
             self.lost(ABNORMAL, f"no connection: {error.os_error or error}", is_reachable=False)
         except aiohttp.WSServerHandshakeError as error:
@@ -170,7 +171,7 @@ class _Socket(_Link):
 
     def open(self, frame: str) -> None:
         self._frames.put_nowait(frame)
-        self.run(self._talk())
+        self.run(self._talk)
 
     def send(self, frame: str) -> None:
         self._frames.put_nowait(frame)
@@ -179,7 +180,7 @@ class _Socket(_Link):
         links = self.links
         url = links.base.joinpath("connection/websocket")
         async with links.http.ws_connect(url, autoping=True, max_msg_size=0) as socket:
-            self.run(self._write(socket))
+            self.run(partial(self._write, socket))
             while True:
                 message = await socket.receive()
                 if message.type is aiohttp.WSMsgType.TEXT:
@@ -202,10 +203,10 @@ class _Stream(_Link):
     session = ("", "")
 
     def open(self, frame: str) -> None:
-        self.run(self._listen(frame))
+        self.run(partial(self._listen, frame))
 
     def send(self, frame: str) -> None:
-        self.run(self._say(frame))
+        self.run(partial(self._say, frame))
 
     async def _listen(self, frame: str) -> None:
         links = self.links
@@ -244,12 +245,12 @@ class _Pull(_Link):
         """Nothing is opened: each request stands for itself."""
 
     def send(self, frame: str) -> None:
-        self.run(self._send(frame))
+        self.run(partial(self._send, frame))
 
     def poll(self, frame: str, wait_s: float) -> None:
         if self._poll is not None:
             self._poll.cancel()
-        self._poll = self.run(self._ask(frame, wait_s), was_poll=True)
+        self._poll = self.run(partial(self._ask, frame, wait_s), was_poll=True)
 
     async def _send(self, frame: str) -> None:
         if await self.post("connection/commands", frame) and not self.is_closed:

@@ -7,7 +7,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -395,7 +395,7 @@ class Client:
             case out.Failed(id):
                 self._fail(self._requests.pop(id, None), error_of(output))
             case out.AskToken():
-                self._run(self._fetch_token())
+                self._run(self._fetch_token)
             case out.Open() | out.Send() | out.Poll() | out.Close() | out.Session():
                 self._do_link(output)
             case _:
@@ -492,8 +492,8 @@ class Client:
             self._machine.token(self.token, self._loop.time())
         self._carry_out()
 
-    def _run(self, work: Any) -> None:
-        task = self._loop.create_task(work)
+    def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._loop.create_task(work())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
