@@ -275,3 +275,34 @@ async def test_protobuf(kind: str) -> None:
         await hub.publish("a", b"\xff")
         reply, push = [Reply.FromString(message) for message in split((await soon(wire.answer())).body)]
         assert (reply.id, push.push.channel, push.push.pub.data) == (1, "a", b"\xff")
+
+
+ORIGIN = "https://app.example"
+
+
+@pytest.mark.parametrize("path", ["/connection/commands?wait=25", "/connection/sse", "/connection/http_stream", "/emulation"])
+async def test_page_of_another_origin_may_ask_first(kind: str, path: str) -> None:
+    """A token and a content type make a browser ask before it sends."""
+    async with SERVERS[kind](Hub(allowed_origins=[ORIGIN])) as served, await Wire.open(served) as wire:
+        head = f"OPTIONS {path} HTTP/1.1\r\nHost: here\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: POST\r\n"
+        await wire.send(f"{head}Access-Control-Request-Headers: authorization,content-type\r\n\r\n".encode())
+        answer = await soon(wire.answer())
+        assert answer.status == 204
+        assert answer.header("access-control-allow-origin") == ORIGIN
+        assert answer.header("access-control-allow-headers") == "authorization,content-type"
+        assert "POST" in (answer.header("access-control-allow-methods") or "")
+
+
+@pytest.mark.parametrize(("wait", "status"), [("0", 200), ("50", 200), ("bad", 400)])
+async def test_page_of_another_origin_may_read_the_answer(kind: str, wait: str, status: int) -> None:
+    hub = Hub(allowed_origins=[ORIGIN])
+    async with SERVERS[kind](hub) as served, await Wire.open(served) as wire:
+        data = request(said(subscribe(1, "a")), wait)
+        await wire.send(data.replace(b"Host: here\r\n", f"Host: here\r\nOrigin: {ORIGIN}\r\n".encode()))
+        if wait == "50":
+            await until(lambda: live(hub), "it waits")
+            await hub.publish("a", 1)
+        answer = await soon(wire.answer())
+        assert answer.status == status
+        assert answer.header("access-control-allow-origin") == ORIGIN
+        assert "Retry-After" in (answer.header("access-control-expose-headers") or "")

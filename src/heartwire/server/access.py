@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import random
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
@@ -32,6 +33,7 @@ __all__ = [
     "Permission",
     "Rates",
     "come_back",
+    "farewell",
     "identify",
     "same_origin",
     "take",
@@ -297,6 +299,11 @@ class Connections:
         self._turns = Turns(self._rate_per_s, max(1, 2 * self._rate_per_s), 0) if self._rate_per_s else None
         self.count = 0
 
+    @property
+    def window_s(self) -> float:
+        """Over how long those who are here now would be let in, if they came anew; 0 where there are no turns."""
+        return self.count / self._rate_per_s if self._rate_per_s else 0.0
+
     def turn_s(self, now: float) -> float:
         """One wants to come in: 0 where they may, else the seconds after which it is their turn."""
         return self._turns.take(now) if self._turns is not None else 0.0
@@ -330,6 +337,11 @@ class Connections:
 def come_back(reason: str, after_s: float) -> str:
     """A reason to end a connection, and when to come back, for clients that read it."""
     return f"{reason}; retry_after_ms={math.ceil(after_s * 1000)}"
+
+
+def farewell(reason: str, window_s: float) -> str:
+    """The same with a time drawn from a window, for those who are sent away together; without one where the window is 0."""
+    return come_back(reason, random.uniform(0, window_s)) if window_s else reason
 
 
 class Rates:
