@@ -502,7 +502,8 @@ class Machine:
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The answer is only held where each of them has been placed already."""
-        self._deadlines.pop("poll", None)
+        if connection is self.current:
+            self._deadlines.pop("poll", None)
         if wait_s is None:
             wait_s = self._poll_wait_s if connection.transport == "longpoll" and self.traffic.is_settled else 0
         connection.polled_at = self._now
