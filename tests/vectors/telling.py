@@ -96,19 +96,13 @@ def poll_online(client: Recorder, *extra: Any, **result: Any) -> None:
     assert client.machine.current is not None
 
 
-def id_of(client: Recorder, method: str, of: Any = None) -> int:
-    """The id of the last command of a kind that went out; ``of`` this channel or with this key."""
-    frames = [
-        output[-2] if output[0] == "Poll" else output[-1]
-        for step in client.steps
-        for output in step["outputs"]
-        if output[0] in _FRAMES
-    ]
-    for one in reversed([one for frame in frames for one in frame]):
-        body = one.get(method)
-        if body is not None and (of is None or of in (body.get("channel"), body.get("idempotency_key"))):
-            return int(one["id"])
+def id_of(client: Recorder, method: str, of: Any = None, *, on: int = 0) -> int:
+    """The id of the last command of a kind that went out; ``of`` this channel or with this key, ``on`` this connection."""
+    for step in reversed(client.steps):
+        for kind, generation, *rest in reversed([output for output in step["outputs"] if output[0] in ("Open", "Send", "Poll")]):
+            for one in reversed(rest[0] if kind == "Poll" else rest[-1]):
+                body = one.get(method)
+                is_it = body is not None and of in (None, body.get("channel"), body.get("idempotency_key"))
+                if is_it and on in (0, generation):
+                    return int(one["id"])
     raise LookupError(method)
-
-
-_FRAMES = ("Open", "Send", "Poll")
