@@ -108,13 +108,14 @@ class Machine:
     def start(self, now: float) -> None:
         """Connect, and stay connected."""
         self._at(now)
-        self._deadlines["tick"] = now + self._options.tick_s
-        self._try()
+        if self.state is not State.CLOSED:
+            self._deadlines["tick"] = now + self._options.tick_s
+            self._try()
 
     def close(self, now: float) -> None:
         """End it for good. Idempotent."""
         self._at(now)
-        self._finish(1000, "closed by the application")
+        self._finish(1000, "closed by the application", was_open=self.current is not None)
 
     def subscribe(self, channel: str, since: Position | Literal["earliest"] | None, now: float, token: str = "") -> None:
         """Follow a channel, from ``since`` on (``None``: from now on)."""
@@ -439,7 +440,7 @@ class Machine:
         self._heard(connection)
 
     def _plan_upgrade(self) -> None:
-        self._deadlines["upgrade"] = self._now + self._upgrade_s
+        self._deadlines["upgrade"] = max(self._now + self._upgrade_s, self._not_before)
         self._upgrade_s = min(self._options.upgrade_cap_s, self._upgrade_s * 2)
 
     # -- the life of a connection -------------------------------------------------------------------------------------
@@ -502,7 +503,8 @@ class Machine:
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The answer is only held where each of them has been placed already."""
-        self._deadlines.pop("poll", None)
+        if connection is self.current:
+            self._deadlines.pop("poll", None)
         if wait_s is None:
             wait_s = self._poll_wait_s if connection.transport == "longpoll" and self.traffic.is_settled else 0
         connection.polled_at = self._now
@@ -531,9 +533,12 @@ class Machine:
         """A connection is over; decide what is next."""
         self.outputs.append(out.Close(connection.generation))
         asks = asks or verdict(code)
-        if asks == "token":
-            asks = "now" if self._has_tokens else "never"
-            self._token = ""
+        if asks == "token" and self._has_tokens:
+            asks, self._token = "now", ""
+        elif asks == "token":
+            asks = "never"
+        delay_s = max(after_s, retry_after_s(reason), self._options.later_s if asks == "later" else 0.0)
+        self._not_before = max(self._not_before, self._now + delay_s)
         was_open = connection is self.current
         if was_open:
             self._forget_current(code, reason)
@@ -545,23 +550,20 @@ class Machine:
                 self._plan_upgrade()
                 return
         if asks == "never":
-            self._finish(code, reason)
+            self._finish(code, reason, was_open=was_open)
             return
-        delay_s = max(after_s, retry_after_s(reason), self._options.later_s if asks == "later" else 0.0)
-        self._not_before = self._now + delay_s
         is_abnormal = code == ABNORMAL
         before = self._ladder.transport
+        steps_down = False
         if was_open:
             self._ladder.died(had_heartbeat=connection.had_heartbeat, is_abnormal=is_abnormal)
-            if self._now - (connection.online_at or self._now) >= self._options.stable_after_s:
+            if connection.online_at is not None and self._now - connection.online_at >= self._options.stable_after_s:
                 self._backoff.reset()
-            steps_down = False
-        else:
-            steps_down = is_abnormal and self._ladder.failed(is_reachable=is_reachable, is_timeout=is_timeout)
+        elif is_abnormal and connection.rung == self._ladder.rung:  # else it was to be a better one than that which is lost by now
+            steps_down = self._ladder.failed(is_reachable=is_reachable, is_timeout=is_timeout)
         if self._ladder.transport != before:
             self._note(f"{before}: {reason}; trying {self._ladder.transport}")
-        if not steps_down:
-            delay_s = max(delay_s, self._backoff.next_s())
+        delay_s = max(self._not_before - self._now, 0.0 if steps_down else self._backoff.next_s())
         self._wait(code, reason, was_open=was_open, delay_s=delay_s)
 
     def _forget_current(self, code: int, reason: str) -> None:
@@ -575,7 +577,7 @@ class Machine:
     def _wait(self, code: int, reason: str, *, was_open: bool, delay_s: float) -> None:
         """Nothing is in use; the next attempt is then."""
         self._on("lost", reason)
-        self.outputs.append(out.Closed(code, reason, was_open, delay_s))
+        self.outputs.append(out.Closed(code, reason, was_open, delay_s if self.attempt is None else 0.0))
         if self.attempt is not None:  # a better transport is on its way already
             self._on("attempt", f"trying {self.attempt.transport}")
             return
@@ -585,14 +587,13 @@ class Machine:
         if not delay_s:
             self._try()
 
-    def _finish(self, code: int, reason: str) -> None:
+    def _finish(self, code: int, reason: str, *, was_open: bool) -> None:
         if self.state is State.CLOSED:
             return
         self.traffic.is_closed = True
         for connection in (self.current, self.attempt):
             if connection is not None:
                 self.outputs.append(out.Close(connection.generation))
-        was_open = self.current is not None
         self.current = self.attempt = None
         self.traffic.close(reason)
         self._on("closed", reason)
