@@ -387,8 +387,7 @@ class Traffic:
         if reply.error is not None:
             self._outputs.append(out.Failed(id, reply.error.code, reply.error.message, False))
         else:
-            result = getattr(reply, method)
-            self._outputs.append(out.Answered(id, bytes(result).decode() if result is not None else "{}"))
+            self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
 
     def _fail(self, id: int, reason: str, *, is_unknown: bool) -> None:
         del self._requests[id]

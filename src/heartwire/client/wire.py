@@ -44,7 +44,7 @@ class Info(msgspec.Struct, frozen=True):
 
     user: str = ""
     client: str = ""
-    conn_info: Raw | None = None
+    conn_info: Raw = Raw()
 
 
 class Pub(msgspec.Struct, frozen=True):
@@ -64,14 +64,14 @@ class SubscribeResult(msgspec.Struct, frozen=True):
     recovered: bool = False
     was_recovering: bool = False
     publications: tuple[Pub, ...] = ()
-    data: Raw | None = None
+    data: Raw = Raw()
 
 
 class ConnectResult(msgspec.Struct, frozen=True):
     """The reply to ``connect``."""
 
     client: str = ""
-    data: Raw | None = None
+    data: Raw = Raw()
     subs: dict[str, SubscribeResult] = {}
     ping: float = 0
     expires: bool = False
@@ -128,10 +128,10 @@ class Reply(msgspec.Struct, frozen=True):
     subscribe: SubscribeResult | None = None
     publish: PublishResult | None = None
     refresh: RefreshResult | None = None
-    rpc: Raw | None = None
-    presence: Raw | None = None
-    presence_stats: Raw | None = None
-    history: Raw | None = None
+    rpc: Raw = Raw()
+    presence: Raw = Raw()
+    presence_stats: Raw = Raw()
+    history: Raw = Raw()
 
 
 _decoder: Final = msgspec.json.Decoder(Reply)
