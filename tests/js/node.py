@@ -22,7 +22,7 @@ def need_node() -> None:
         pytest.skip("heartwire.js needs node to be tested")
 
 
-def node(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def node(program: str | Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a program to its end. Its first argument is where `heartwire.js` is."""
     need_node()
     command = ["node", str(HERE / program), str(MODULE), *map(str, arguments)]
