@@ -37,7 +37,7 @@ class Code(NamedTuple):
     @property
     def temporary(self) -> bool:
         """Whether a client of the Centrifugal protocol tries the same again by itself."""
-        return self.number in (100, 111)
+        return self.number in (100, 111, 409)
 
 
 _ERRORS: Final = {
@@ -54,6 +54,7 @@ _ERRORS: Final = {
     110: "expired",
     111: "too many requests",
     112: "unrecoverable position",
+    409: "out of order",  # ours; the protocol leaves 400-1999 to applications
 }
 
 _REASONS: Final = {
@@ -91,10 +92,12 @@ _TABLE: Final = (
     Code("unsupported_charset", 415, 1003, False, "text in another charset than UTF-8", 107),
     Code("upgrade_required", 426, 1002, False, "a WebSocket handshake of a version that is not 13", 107),
     Code("too_many_requests", 429, 3013, True, "messages come faster than `publish_rate_per_s`", 111),
+    Code("out_of_order", 409, 3013, True, "an earlier publish was refused for the time being: send it and all after it again", 409),
     Code("too_many_connections", 429, 1013, True, "this address has `max_connections_per_address` open", 106),
     Code("internal", 500, 3004, True, "a fault of the server; its log has the details", 100),
     Code("not_available", 501, 3508, False, "the feature is switched off in this channel", 108),
     Code("node_full", 503, 1013, True, "this node has `max_connections` open", 106),
+    Code("too_many_connects", 503, 3100, True, "more come at once than `connects_per_s` lets in; the reason says when to return"),
     Code("shutdown", 503, 1012, True, "the server is going away; come back after a moment", 100),
     Code("engine_unavailable", 503, 3004, True, "the store did not take it; nothing was published", 100),
     Code("insufficient_state", 409, 3010, True, "the position cannot be continued; the reason carries the new one", 112),

@@ -292,7 +292,23 @@ def test_drain_tells_every_client_to_come_back() -> None:
         await late.say({"id": 1, "connect": {}})
         assert late.link.ended == (3001, "shutdown")
 
-    in_hub(test)
+    in_hub(test, connects_per_s=0)
+
+
+def test_drain_spreads_those_who_come_back() -> None:
+    """As long as it would take to let them in, and each at a time of its own."""
+
+    async def test(hub: Hub) -> None:
+        visitors = [Visitor(hub) for _ in range(200)]
+        hub.drain()
+        reasons = [visitor.link.ended[1] for visitor in visitors if visitor.link.ended is not None]
+        times = [int(reason.removeprefix("shutdown; retry_after_ms=")) for reason in reasons]
+        assert len(times) == 200
+        assert 0 <= min(times) < 5_000
+        assert 15_000 < max(times) <= 20_000
+        assert len(set(times)) > 150
+
+    in_hub(test, connects_per_s=10)
 
 
 @pytest.mark.parametrize("is_async", [False, True])

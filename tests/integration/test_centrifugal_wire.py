@@ -154,9 +154,49 @@ def test_large_message_goes_through(server: Server) -> None:
 def test_idempotency_key_publishes_once(server: Server) -> None:
     with Wire(server) as wire:
         wire.open()
+        kept = wire.say(publish={"channel": "news:once", "data": 1, "idempotency_key": "k"})["publish"]
+        wire.say(publish={"channel": "news:once", "data": 2})
         for _ in range(3):
-            assert wire.say(publish={"channel": "news:once", "data": 1, "idempotency_key": "k"})["publish"] == {}
-        assert wire.say(history={"channel": "news:once", "limit": 10})["history"]["offset"] == 1
+            assert wire.say(publish={"channel": "news:once", "data": 1, "idempotency_key": "k"})["publish"] == kept
+        page = wire.say(history={"channel": "news:once", "limit": 10})["history"]
+        assert (page["epoch"], page["offset"]) == (kept["epoch"], kept["offset"] + 1)
+
+
+def test_client_pings(server: Server) -> None:
+    with Wire(server) as wire:
+        assert wire.open().say(ping={}) == {"id": 2, "ping": {}}
+
+
+def test_text_and_json_strings_are_told_apart(server: Server) -> None:
+    with Wire(server) as wire:
+        wire.open()
+        wire.say(publish={"channel": "news:told-apart", "data": "hello"})
+        wire.say(publish={"channel": "news:told-apart", "data": "hello", "encoding": "text"})
+        page = wire.say(history={"channel": "news:told-apart", "limit": 10})["history"]["publications"]
+        assert [(one["data"], one.get("tags")) for one in page] == [("hello", None), ("hello", {"encoding": "text"})]
+
+
+def test_bytes_are_published_in_base64(server: Server) -> None:
+    with Wire(server) as wire:
+        wire.open().say(subscribe={"channel": "news:encoded"})
+        wire.socket.send(b'{"id":9,"publish":{"channel":"news:encoded","data":"AP8=","encoding":"base64"}}')
+        messages = [wire.read(), wire.read()]
+        (push,) = [message["push"] for message in messages if "push" in message]
+        assert (push["pub"]["data"], push["pub"]["tags"]) == ("AP8=", {"encoding": "base64"})
+
+
+def test_publish_with_a_key_does_not_overtake_one_that_was_refused(tmp_path: Path) -> None:
+    with serving(tmp_path, APP_RATE="0.001") as server, Wire(server) as wire:
+        wire.open()
+
+        def keyed(id: int) -> str:
+            return json.dumps({"id": id, "publish": {"channel": "news:order", "data": id, "idempotency_key": f"k{id}"}})
+
+        wire.socket.send("\n".join(map(keyed, range(101, 126))))  # 20 may come at once
+        replies = sorted((wire.read() for _ in range(25)), key=lambda reply: int(reply["id"]))
+        assert [reply.get("error", {}).get("code", 0) for reply in replies] == [0] * 20 + [111] + [409] * 4
+        assert [reply["publish"]["offset"] for reply in replies[:20]] == list(range(1, 21))
+        assert all(reply["error"]["temporary"] for reply in replies[20:])
 
 
 def test_unsubscribe_reason_is_never_empty(server: Server) -> None:

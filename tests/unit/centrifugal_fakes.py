@@ -18,7 +18,7 @@ from heartwire.dialects.centrifugal import (
     TokenExpired,
     Welcome,
 )
-from heartwire.dialects.centrifugal.port import Action, Disconnected
+from heartwire.dialects.centrifugal.port import Action, Disconnected, Post
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.errors import Forbidden, Refused, Unauthorized, UnknownChannel
 from heartwire.types import NOW, Channel, Member, Position, Publication, Start
@@ -88,8 +88,9 @@ class FakePort:
         self.listens = False
         self.knows_where = False
         self.later: list[Callable[[], None]] = []
-        self.published: list[tuple[str, bytes, str | None]] = []
-        self.publish_waits: list[Callable[[BaseException | None], None]] | None = None
+        self.published: list[tuple[str, Post]] = []
+        self.publish_waits: list[Callable[[Position | BaseException], None]] | None = None
+        self.publish_fails: Exception | None = None
         self.publish_wait: Awaitable[None] | None = None
 
     def _answer(self, answer: Callable[[], Any]) -> Any:
@@ -201,14 +202,17 @@ class FakePort:
                 session.outlet.write(session.codec.publications(channel, [session.codec.publication(publication)]))
 
     def publish(
-        self, session: Session, channel: Channel, data: bytes, key: str | None, done: Callable[[BaseException | None], None]
+        self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
     ) -> Awaitable[None] | None:
-        self.published.append((channel, data, key))
-        self.append(channel, data)
+        session.keep_order(post.key, post.round)
+        if self.publish_fails is not None:
+            raise self.publish_fails
+        self.published.append((channel, post))
+        self.append(channel, post.data)
         if self.publish_waits is not None:
             self.publish_waits.append(done)
         else:
-            done(None)
+            done(self.top(channel))
         return self.publish_wait
 
     def rpc(self, session: Session, method: str, data: bytes) -> Answer[bytes | None]:

@@ -105,18 +105,21 @@ def _publication(data: bytes, *, is_text: bool, publisher: Publisher | None = No
     return Publication(Channel("a"), "e", 5, data, is_text, publisher, 0)
 
 
+TEXT = {"encoding": "text"}
+
 CARRIED: list[tuple[bytes, bool, Any, Any]] = [
     (b'{"a": 1}', True, {"a": 1}, None),
     (b'"text"', True, "text", None),
     (b"42", True, 42, None),
     (b"null", True, None, None),
     (b'{\n "a":\r\n [1,\n2]}\n', True, {"a": [1, 2]}, None),
-    (b"hello", True, "hello", None),
-    (b"two\nlines", True, "two\nlines", None),
-    (b"", True, "", None),
-    (b"12 monkeys", True, "12 monkeys", None),
-    ("é\u2028".encode(), True, "é\u2028", None),
-    (b"[" * 3000, True, "[" * 3000, None),
+    (b"hello", True, "hello", TEXT),
+    (b'"hello"', True, "hello", None),
+    (b"two\nlines", True, "two\nlines", TEXT),
+    (b"", True, "", TEXT),
+    (b"12 monkeys", True, "12 monkeys", TEXT),
+    ("é\u2028".encode(), True, "é\u2028", TEXT),
+    (b"[" * 3000, True, "[" * 3000, TEXT),
     (b'{"a":1}', False, {"a": 1}, None),
     (b"\x00\xff", False, base64.b64encode(b"\x00\xff").decode(), {"encoding": "base64"}),
     (b'"\xff"', False, base64.b64encode(b'"\xff"').decode(), {"encoding": "base64"}),

@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from heartwire.dialects.centrifugal import PROTOBUF, Limits, Phase, PushFormat, Session
 from heartwire.dialects.centrifugal.codec import Method
+from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.protobuf_codec import connect_command, delimited, emulation_request, split
 from heartwire.dialects.centrifugal.types import (
     UINT32,
@@ -28,6 +29,7 @@ from heartwire.dialects.centrifugal.types import (
     PresenceResult,
     PresenceStatsResult,
     PublishRequest,
+    PublishResult,
     RefreshRequest,
     RefreshResult,
     RpcRequest,
@@ -120,6 +122,7 @@ COMMANDS: list[tuple[bytes, Command]] = [
         _said(id=8, history={"channel": "a", "limit": 2, "since": {"offset": 1, "epoch": "e"}, "reverse": True}),
         Command(8, history=HistoryRequest("a", 2, StreamPosition(1, "e"), True)),
     ),
+    (_said(id=12, ping={}), Command(12, ping=Empty())),
     (_said(id=9, rpc={"method": "m", "data": "AP8K"}), Command(9, rpc=RpcRequest("m", Raw(BYTES)))),
     (_said(send={"data": "AP8K"}), Command(0, send=SendRequest(Raw(BYTES)))),
     (_said(id=10, refresh={"token": "t"}), Command(10, refresh=RefreshRequest("t"))),
@@ -200,13 +203,17 @@ def test_unknown_fields_are_skipped() -> None:
     assert (command.id, command.unsubscribe) == (7, UnsubscribeRequest("a"))
 
 
-def test_idempotency_key_is_ours() -> None:
+def test_what_is_ours_of_publish() -> None:
+    """Their schema skips it; see the row of `RESULTS`."""
     from heartwire.dialects.centrifugal.client_pb2 import Command as Ours
+    from heartwire.dialects.centrifugal.client_pb2 import Reply
 
-    said = Ours(id=1, publish={"channel": "a", "data": b"x", "idempotency_key": "k"})
+    said = Ours(id=1, publish={"channel": "a", "data": b"x", "idempotency_key": "k", "round": 7})
     (command,) = PROTOBUF.commands(delimited(said.SerializeToString()))
     assert command.publish is not None
-    assert command.publish.idempotency_key == "k"
+    assert PROTOBUF.post(command.publish) == Post(b"x", False, "k", 7)
+    (message,) = split(PROTOBUF.reply(1, "publish", PublishResult("e", TOP)))
+    assert Reply.FromString(message).publish == Reply(publish={"epoch": "e", "offset": TOP}).publish
 
 
 def _publication(data: bytes, offset: int = 5, publisher: Publisher | None = None) -> Publication:
@@ -251,7 +258,7 @@ RESULTS: list[tuple[Method, Any, dict[str, Any]]] = [
     ("subscribe", SUB, SUB_TOLD),
     ("subscribe", SubscribeResult(), {}),
     ("unsubscribe", Empty(), {}),
-    ("publish", Empty(), {}),
+    ("publish", PublishResult("e", TOP), {}),
     (
         "presence",
         PresenceResult({"c": INFO, "d": ClientInfo("", "d")}),
@@ -260,6 +267,7 @@ RESULTS: list[tuple[Method, Any, dict[str, Any]]] = [
     ("presence_stats", PresenceStatsResult(2, 1), {"num_clients": 2, "num_users": 1}),
     ("history", HistoryResult([INSIDE], "e", TOP), {"publications": [PUB], "epoch": "e", "offset": str(TOP)}),
     ("history", HistoryResult([], "e", 0), {"epoch": "e"}),
+    ("ping", Empty(), {}),
     ("rpc", RpcResult(), {}),
     ("rpc", RpcResult(Raw(BYTES)), {"data": "AP8K"}),
     ("refresh", RefreshResult(True, 7), {"expires": True, "ttl": 7}),

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from heartwire.dialects.centrifugal import Phase, Refreshed, ServerSide, TokenExpired, Welcome
+from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.session import TRANSITIONS
-from heartwire.errors import EngineUnavailable, Forbidden, Unauthorized
+from heartwire.errors import EngineUnavailable, Forbidden, Refused, Unauthorized
+from heartwire.types import Position
 from tests.unit.centrifugal_fakes import FakePort, Peer
 
 
@@ -31,7 +33,8 @@ DISCONNECTS: list[tuple[str, bool, list[bytes], int]] = [
     ("wrong field type", True, [b'{"id":2,"publish":{"channel":7}}'], 3501),
     ("unknown command", True, [b'{"id":2,"dance":{}}'], 3501),
     ("no command", True, [b'{"id":2}'], 3501),
-    ("ping from the client", True, [b'{"id":2,"ping":{}}'], 3501),
+    ("ping before connect", False, [b'{"id":2,"ping":{}}'], 3501),
+    ("ping without an id", True, [b'{"ping":{}}'], 3501),
     ("unsolicited pong", True, [b"{}"], 3501),
     ("second connect", True, [b'{"id":2,"connect":{}}'], 3501),
     ("connect again, in one frame", False, [b'{"id":1,"connect":{}}\n{"id":2,"connect":{}}'], 3501),
@@ -88,6 +91,10 @@ ERRORS: list[tuple[str, dict[str, Any], int]] = [
     ("tags filter", {"subscribe": {"channel": "a", "tf": {"key": "x"}}}, 107),
     ("map publish", {"publish": {"channel": "a", "data": 1, "type": 1, "key": "x"}}, 108),
     ("publish without data", {"publish": {"channel": "a"}}, 107),
+    ("encoding that is not there", {"publish": {"channel": "a", "data": "1", "encoding": "hex"}}, 107),
+    ("text that is no string", {"publish": {"channel": "a", "data": 1, "encoding": "text"}}, 107),
+    ("base64 that is no string", {"publish": {"channel": "a", "data": 1, "encoding": "base64"}}, 107),
+    ("base64 that is none", {"publish": {"channel": "a", "data": "AP8", "encoding": "base64"}}, 107),
     ("idempotency key too long", {"publish": {"channel": "a", "data": 1, "idempotency_key": "k" * 256}}, 107),
     ("publish not allowed", {"publish": {"channel": "closed", "data": 1}}, 103),
     ("presence not allowed", {"presence": {"channel": "closed"}}, 103),
@@ -325,6 +332,13 @@ def test_pong_that_waited_for_a_command_is_no_fault() -> None:
     assert peer.closed is not None
 
 
+def test_ping_of_the_client_is_no_pong() -> None:
+    peer = opened()
+    _pinged(peer)
+    assert peer.say({"id": 2, "ping": {}}) == [{}, {"id": 2, "ping": {}}]
+    assert not peer.session.heard
+
+
 # -- commands that ask and answer -----------------------------------------------------------------------------------------
 
 
@@ -343,16 +357,18 @@ def test_commands_are_answered_in_order(slow: bool) -> None:
         {"id": 7, "history": {"channel": "a", "limit": -1}},
         {"id": 8, "rpc": {"method": "echo", "data": [1]}},
         {"id": 9, "unsubscribe": {"channel": "a"}},
+        {"id": 10, "ping": {}},
     )
-    assert [reply["id"] for reply in replies if "id" in reply] == list(range(2, 10))
+    assert [reply["id"] for reply in replies if "id" in reply] == list(range(2, 11))
     by_id = {reply.get("id"): reply for reply in replies}
-    assert by_id[3] == {"id": 3, "publish": {}}
+    assert by_id[3] == {"id": 3, "publish": {"epoch": "epochAAA", "offset": 2}}
     assert by_id[4]["presence"] == {"presence": {"c1": {"user": "", "client": "c1"}}}
     assert by_id[5]["presence_stats"] == {"num_clients": 1, "num_users": 1}
     assert by_id[6]["history"]["publications"] == [{"data": {"x": "y"}, "offset": 2}]
     assert len(by_id[7]["history"]["publications"]) == 2
     assert by_id[8]["rpc"] == {"data": [1]}
-    assert peer.port.published == [("a", b'{"x": "y"}', "k")]
+    assert by_id[10] == {"id": 10, "ping": {}}
+    assert peer.port.published == [("a", Post(b'{"x": "y"}', True, "k"))]
 
 
 def test_replies_of_one_frame_go_out_in_one() -> None:
@@ -369,9 +385,9 @@ def test_publishes_do_not_wait_for_the_engine_one_by_one() -> None:
     waits = peer.port.publish_waits
     assert len(waits) == 3
     before = len(peer.outlet.frames)
-    waits[0](None)
+    waits[0](Position("e", 1))
     waits[1](EngineUnavailable("disk"))
-    waits[2](None)
+    waits[2](Position("e", 2))
     replies = peer.read()
     assert [(reply["id"], "error" in reply) for reply in replies] == [(2, False), (3, True), (4, False)]
     assert len(peer.outlet.frames) == before + 1
@@ -382,8 +398,97 @@ def test_answer_that_comes_after_the_end_is_dropped() -> None:
     peer.port.publish_waits = []
     peer.say({"id": 2, "publish": {"channel": "a", "data": 1}})
     peer.session.lost()
-    peer.port.publish_waits[0](None)
+    peer.port.publish_waits[0](Position("e", 1))
     assert peer.read() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "data", "is_text"),
+    [
+        ({"data": "hello"}, b'"hello"', True),
+        ({"data": "hello", "encoding": ""}, b'"hello"', True),
+        ({"data": "hello\u2028é", "encoding": "text"}, "hello\u2028é".encode(), True),
+        ({"data": "", "encoding": "text"}, b"", True),
+        ({"data": "AP8K", "encoding": "base64"}, b"\x00\xff\n", False),
+        ({"data": "aGVsbG8=", "encoding": "base64"}, b"hello", False),
+        ({"data": "", "encoding": "base64"}, b"", False),
+    ],
+)
+def test_data_of_each_encoding(said: Any, data: bytes, is_text: bool) -> None:
+    peer = opened()
+    peer.say({"id": 2, "publish": {"channel": "a", **said}})
+    assert peer.port.published == [("a", Post(data, is_text))]
+
+
+def _keyed(id: int, round: int = 0, **more: Any) -> dict[str, Any]:
+    return {"id": id, "publish": {"channel": "a", "data": id, "idempotency_key": f"k{id}", "round": round, **more}}
+
+
+def _numbers(replies: list[Any]) -> dict[int, int]:
+    """By id: the error's number, 0 where there is none."""
+    return {reply["id"]: reply.get("error", {}).get("code", 0) for reply in replies if "id" in reply}
+
+
+def test_refusal_for_the_time_being_ends_the_round() -> None:
+    """Those behind it in the pipe must not get in front of its retry."""
+    peer = opened()
+    peer.say(_keyed(2))
+    peer.port.publish_fails = EngineUnavailable("full")
+    assert _numbers(peer.say(_keyed(3))) == {3: 100}
+    peer.port.publish_fails = None
+    (reply,) = peer.say(_keyed(4))
+    assert reply["error"] == {
+        "code": 409,
+        "message": "out of order: round 0 is over: send what was refused, and all after it, in round 1",
+        "temporary": True,
+    }
+    assert _numbers(peer.say(_keyed(5), _keyed(3, 1), _keyed(4, 1), _keyed(5, 1))) == {5: 409} | {3: 0, 4: 0, 5: 0}
+    assert [post.data for _, post in peer.port.published] == [b"2", b"3", b"4", b"5"]
+
+
+def test_out_of_order_ends_no_round_and_is_not_counted() -> None:
+    peer = opened(publish_rate_per_s=1, publish_burst=2)
+    assert _numbers(peer.say(*map(_keyed, range(2, 50)))) == {2: 0, 3: 0, 4: 111} | dict.fromkeys(range(5, 50), 409)
+    assert (peer.session.round, peer.closed) == (1, None)
+    peer.advance(1)
+    assert _numbers(peer.say(_keyed(4, 1), _keyed(5, 1), _keyed(6, 1), _keyed(7, 7))) == {4: 0, 5: 111, 6: 409, 7: 111}
+    assert (peer.session.round, peer.closed) == (8, None)
+
+
+def test_refusal_for_good_ends_no_round() -> None:
+    peer = opened()
+    peer.port.publish_fails = Refused("message_too_large", "too large")
+    assert _numbers(peer.say(_keyed(2))) == {2: 106}
+    peer.port.publish_fails = None
+    assert _numbers(peer.say(_keyed(3))) == {3: 0}
+
+
+def test_fault_ends_the_round() -> None:
+    peer = opened()
+    peer.port.publish_fails = RuntimeError("a fault of the application's")
+    assert _numbers(peer.say(_keyed(2), _keyed(3))) == {2: 100, 3: 409}
+
+
+def test_publishes_without_a_key_have_no_rounds() -> None:
+    peer = opened()
+    peer.port.publish_fails = EngineUnavailable("full")
+    assert _numbers(peer.say(_keyed(2, idempotency_key=""))) == {2: 100}
+    peer.port.publish_fails = None
+    assert _numbers(peer.say(_keyed(3))) == {3: 0}
+    peer.port.publish_fails = EngineUnavailable("full")
+    peer.say(_keyed(4))
+    peer.port.publish_fails = None
+    assert _numbers(peer.say(_keyed(5, idempotency_key=""), _keyed(6))) == {5: 0, 6: 409}
+
+
+def test_failure_in_the_engine_ends_the_round_of_those_that_follow() -> None:
+    peer = opened()
+    peer.port.publish_waits = []
+    peer.say(_keyed(2), _keyed(3))
+    peer.port.publish_waits[0](EngineUnavailable("disk"))
+    assert _numbers(peer.say(_keyed(4))) == {2: 100, 4: 409}
+    peer.port.publish_waits[1](Position("e", 1))  # it was in the engine's hands already
+    assert _numbers(peer.read()) == {3: 0}
 
 
 def test_publish_may_have_to_wait() -> None:
@@ -391,7 +496,7 @@ def test_publish_may_have_to_wait() -> None:
 
     peer = opened()
     peer.port.publish_wait = Later(lambda: None)
-    assert peer.say({"id": 2, "publish": {"channel": "a", "data": 1}}) == [{"id": 2, "publish": {}}]
+    assert peer.say({"id": 2, "publish": {"channel": "a", "data": 1}}) == [{"id": 2, "publish": {"epoch": "epochAAA", "offset": 1}}]
 
 
 def test_rpc_without_data_has_an_empty_result() -> None:

@@ -1,6 +1,11 @@
 """How fast somebody may do something."""
 
-__all__ = ["TokenBucket"]
+from typing import Final
+
+__all__ = ["TokenBucket", "Turns"]
+
+_LONGEST_TURN_S: Final = 300
+"""How far ahead turns are given: 150,000 clients at the usual rate. After that they begin anew: a flood shuts nobody out."""
 
 
 class TokenBucket:
@@ -27,3 +32,29 @@ class TokenBucket:
     def wait_s(self) -> float:
         """Seconds after the last ``take`` until there is a token."""
         return max(0.0, (1 - self._tokens) / self.rate_per_s)
+
+
+class Turns:
+    """Lets ``rate_per_s`` come in, ``burst`` at once, and tells those in excess when their turn is: each one after the last.
+
+    So a crowd of any size comes in at the rate, and each of it is sent away once. Nothing is reserved: whoever comes first takes
+    the place, and who finds none gets a turn behind all others.
+    """
+
+    __slots__ = ("_bucket", "_last")
+
+    def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
+        self._bucket = TokenBucket(rate_per_s, burst, now)
+        self._last = now
+
+    def take(self, now: float) -> float:
+        """0: come in. Else the seconds until their turn."""
+        if self._bucket.take(now):
+            return 0.0
+        step_s = 1 / self._bucket.rate_per_s
+        # One step later than need be: who is punctual to the last bit must not be sent away again by a rounding.
+        first = now + self._bucket.wait_s + step_s
+        self._last = max(first, self._last + step_s)
+        if self._last > now + _LONGEST_TURN_S:
+            self._last = first
+        return self._last - now

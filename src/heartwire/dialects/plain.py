@@ -20,6 +20,7 @@ __all__ = [
     "checked_text",
     "namespace_of",
     "parse_follow",
+    "parse_wait",
     "to_channel",
 ]
 
@@ -131,7 +132,7 @@ def parse_follow(
         is_multi=is_multi,
         starts=_starts(channels, since, is_multi=is_multi),
         has_start=bool(since),
-        wait_s=_wait(query.get("wait")),
+        wait_s=parse_wait(query.get("wait")),
         json=is_multi or _choice(query, "format", ("raw", "json"), "raw") == "json",
         echo=_choice(query, "echo", ("1", "0"), "1") == "1",
         heartbeat=query.get("heartbeat"),
@@ -158,7 +159,8 @@ def _position(token: str) -> Start:
         raise Refused("bad_position", f"since={token[:64]!r}: `earliest`, or a position as an answer gave it") from None
 
 
-def _wait(text: str | None) -> float:
+def parse_wait(text: str | None) -> float:
+    """Read ``wait``: seconds, 0 where there is none. Raises `Refused` (``bad_wait``)."""
     if not text:
         return 0
     try:

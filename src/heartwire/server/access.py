@@ -1,6 +1,8 @@
 """Who is this, and may they do that: identities, namespaces, origins, connection and rate limits."""
 
 import inspect
+import math
+import random
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
@@ -9,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.requests import HTTPConnection
 
-from heartwire.core.limits import TokenBucket
+from heartwire.core.limits import TokenBucket, Turns
 from heartwire.dialects.plain import namespace_of, to_channel
 from heartwire.engines.base import Retention
 from heartwire.errors import Forbidden, LimitExceeded, Refused, Unauthorized, UnknownChannel
@@ -30,6 +32,8 @@ __all__ = [
     "Namespaces",
     "Permission",
     "Rates",
+    "come_back",
+    "farewell",
     "identify",
     "same_origin",
     "take",
@@ -285,13 +289,31 @@ def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
 
 
 class Connections:
-    """Counts WebSockets, streams and held polls, on the node and by address."""
+    """Counts WebSockets, streams and held polls, on the node and by address; and lets the first two in by turns."""
 
     def __init__(self, options: HubOptions) -> None:
         self._limit = options.max_connections
         self._limit_per_address = options.max_connections_per_address
         self._by_address: dict[str, int] = {}
+        self._rate_per_s = options.connects_per_s
+        self._turns = Turns(self._rate_per_s, max(1, 2 * self._rate_per_s), 0) if self._rate_per_s else None
         self.count = 0
+
+    @property
+    def window_s(self) -> float:
+        """Over how long those who are here now would be let in, if they came anew; 0 where there are no turns."""
+        return self.count / self._rate_per_s if self._rate_per_s else 0.0
+
+    def turn_s(self, now: float) -> float:
+        """One wants to come in: 0 where they may, else the seconds after which it is their turn."""
+        return self._turns.take(now) if self._turns is not None else 0.0
+
+    def admit(self, now: float) -> None:
+        """The same as a refusal: raises `Refused` (``too_many_connects``)."""
+        wait_s = self.turn_s(now)
+        if wait_s:
+            message = f"connects come faster than {self._rate_per_s:g} a second (connects_per_s)"
+            raise Refused("too_many_connects", come_back(message, wait_s), after_s=wait_s)
 
     def enter(self, address: str) -> None:
         """Count one more. Raises `LimitExceeded` (``node_full``, ``too_many_connections``)."""
@@ -310,6 +332,16 @@ class Connections:
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
+
+
+def come_back(reason: str, after_s: float) -> str:
+    """A reason to end a connection, and when to come back, for clients that read it."""
+    return f"{reason}; retry_after_ms={math.ceil(after_s * 1000)}"
+
+
+def farewell(reason: str, window_s: float) -> str:
+    """The same with a time drawn from a window, for those who are sent away together; without one where the window is 0."""
+    return come_back(reason, random.uniform(0, window_s)) if window_s else reason
 
 
 class Rates:

@@ -35,7 +35,8 @@ class Connection:
     """
 
     is_stateless = False
-    """Whether it only reads what it subscribes to, as a request that is answered and gone."""
+    """Whether it is one request, which reads what it subscribes to, is answered and gone."""
+    session_class: type[Session] = Session
 
     __slots__ = ("_address", "_format", "_hub", "_in_flight", "identity", "link", "publisher", "session")
 
@@ -58,7 +59,7 @@ class Connection:
         self.link = link
         self.identity = ANONYMOUS
         self.publisher: Publisher | None = None
-        self.session = Session(
+        self.session = self.session_class(
             hub.port,
             format.codec,
             self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import HTTPConnection
 
+from heartwire.codes import CODES
 from heartwire.core.deadlines import Deadline
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal import (
@@ -24,13 +25,12 @@ from heartwire.dialects.centrifugal import (
     TokenExpired,
     Welcome,
 )
-from heartwire.dialects.centrifugal.json_codec import is_json, is_utf8
-from heartwire.dialects.centrifugal.port import Action
+from heartwire.dialects.centrifugal.port import Action, Post
 from heartwire.dialects.centrifugal.types import ConnectRequest
-from heartwire.dialects.plain import checked_text, to_channel
+from heartwire.dialects.plain import to_channel
 from heartwire.dialects.plain_json import Body
 from heartwire.errors import Refused, Unauthorized
-from heartwire.server.access import ANONYMOUS, Identity, identify
+from heartwire.server.access import ANONYMOUS, Identity, come_back, identify
 from heartwire.server.claims import ConnectionClaims, Expired, Invalid, Mismatch
 from heartwire.server.history import read_history
 from heartwire.server.hooks import Client, Disconnect, answer_bytes
@@ -59,10 +59,17 @@ class HubPort:
     # -- who ----------------------------------------------------------------------------------------------------------
 
     def connect(self, session: Session, request: ConnectRequest) -> Answer[Welcome]:
-        """See `Port.connect`. A token of the command counts, else the application is asked about the request."""
+        """See `Port.connect`. A token of the command counts, else the application is asked about the request.
+
+        Before that, so that a crowd costs as little as it can, it has to be the client's turn; batches of commands have none.
+        """
         hub = self._hub
         if hub.draining:
             raise Disconnected("going_away")
+        if not session.context.is_stateless:
+            wait_s = hub.connections.turn_s(session.now)
+            if wait_s:
+                raise Disconnected("too_many_connects", come_back(CODES["too_many_connects"].reason, wait_s))
         claims = self._claims(request.token) if request.token and hub.tokens is not None else None
         if hub.hooks.connect is not None or (claims is None and hub.authenticator is not None):
             return hub.hooks.task(self._connect(session, request, claims))
@@ -270,38 +277,38 @@ class HubPort:
     # -- what clients say ---------------------------------------------------------------------------------------------
 
     def publish(
-        self, session: Session, channel: Channel, data: bytes, key: str | None, done: Callable[[BaseException | None], None]
+        self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
     ) -> Awaitable[None] | None:
         """See `Port.publish`."""
-        hub = self._hub
-        is_text = session.codec.is_text
-        body = Body(True, checked_text(data)) if is_text else Body(is_json(data) and is_utf8(data), data)
-        if hub.hooks.publish is None:
-            return self._append(session, channel, body, key, done)
-        changed = hub.hooks.call_publish(session.context.identity, channel, body)
+        hooks = self._hub.hooks
+        if hooks.publish is None:
+            return self._append(session, channel, post, done)
+        changed = hooks.call_publish(session.context.identity, channel, Body(post.is_text, post.data))
         if isinstance(changed, Body):
-            return self._append(session, channel, changed, key, done)
-        return self._append_changed(session, channel, changed, key, done)
+            return self._append(session, channel, _changed(post, changed), done)
+        return self._append_changed(session, channel, post, changed, done)
 
     async def _append_changed(
         self,
         session: Session,
         channel: Channel,
+        post: Post,
         body: Awaitable[Body],
-        key: str | None,
-        done: Callable[[BaseException | None], None],
+        done: Callable[[Position | BaseException], None],
     ) -> None:
-        wait = self._append(session, channel, await body, key, done)
+        wait = self._append(session, channel, _changed(post, await body), done)
         if wait is not None:
             await wait
 
     def _append(
-        self, session: Session, channel: Channel, body: Body, key: str | None, done: Callable[[BaseException | None], None]
+        self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
     ) -> Awaitable[None] | None:
+        session.keep_order(post.key, post.round)  # one before it may have failed while the application was asked
         connection: Connection = session.context
-        answer = self._hub.append(channel, body, connection.publisher, key=key, origin=connection.link.serial)
+        body = Body(post.is_text, post.data)
+        answer = self._hub.append(channel, body, connection.publisher, key=post.key or None, origin=connection.link.serial)
         if not isinstance(answer, asyncio.Future):
-            done(None)
+            done(answer)
             return None
         answer.add_done_callback(partial(_appended, done))
         return connection.pipeline(answer)
@@ -332,5 +339,9 @@ def _bearer(token: str) -> tuple[bytes, bytes]:
     return b"authorization", b"Bearer " + token.encode()
 
 
-def _appended(done: Callable[[BaseException | None], None], answer: "asyncio.Future[Position]") -> None:
-    done(asyncio.CancelledError() if answer.cancelled() else answer.exception())
+def _changed(post: Post, body: Body) -> Post:
+    return post._replace(data=body.data, is_text=body.is_text)
+
+
+def _appended(done: Callable[[Position | BaseException], None], answer: "asyncio.Future[Position]") -> None:
+    done(asyncio.CancelledError() if answer.cancelled() else answer.exception() or answer.result())

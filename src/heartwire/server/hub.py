@@ -27,7 +27,16 @@ from heartwire.engines import open_engine
 from heartwire.engines.base import Engine, settled
 from heartwire.errors import EngineError, HeartwireError, LimitExceeded
 from heartwire.server import signals
-from heartwire.server.access import Authenticator, Connections, Identity, Namespaces, Permission, Rates, token_authenticator
+from heartwire.server.access import (
+    Authenticator,
+    Connections,
+    Identity,
+    Namespaces,
+    Permission,
+    Rates,
+    farewell,
+    token_authenticator,
+)
 from heartwire.server.app import Application
 from heartwire.server.centrifugal_port import HubPort
 from heartwire.server.hooks import ConnectHook, DisconnectHook, Hooks, PublishHook, RpcHook
@@ -284,12 +293,16 @@ class Hub:
             await self.start()
 
     def drain(self) -> None:
-        """End every connection with ``shutdown``, and refuse new ones from now on. Safe from the event loop's thread."""
+        """End every connection with ``shutdown``, and refuse new ones from now on. Safe from the event loop's thread.
+
+        All end at once, so that the program can; what is paced is their coming back, at the rate of ``connects_per_s``.
+        """
         self.draining = True
         self.switchboard.flush()
-        self.sessions.drain()
+        window_s = self.connections.window_s  # as long as they are counted
+        self.sessions.drain(window_s)
         for link in tuple(self.links):
-            link.close(1012, "shutdown: come back after a moment")
+            link.close(1012, farewell("shutdown: come back after a moment", window_s))
         uploads, self.uploads = self.uploads, set()
         for upload in uploads:
             upload.reschedule(0)

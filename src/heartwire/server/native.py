@@ -88,6 +88,8 @@ class HubDoor:
         return bool(scope["path"][len(self._prefix) :] == PATH)
 
     def _follow(self, scope: dict[str, Any], given: dict[str, str]) -> Follow:
+        """What a handshake of the plain dialect asks for. Raises `Refused`, also where it is not its turn."""
+        self._hub.connections.admit(self._hub.clock())
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else []
         path = split_path(scope["path"][len(self._prefix) :])
         names, is_multi = socket_channels(path, lambda: [value for name, value in pairs if name == "channel"])

@@ -23,6 +23,7 @@ __all__ = [
     "admit",
     "admitted",
     "begin",
+    "disconnected",
     "presence",
     "publish",
     "publisher_of",
@@ -125,6 +126,12 @@ async def _body(hub: "Hub", request: Request) -> bytes:
         raise Refused("bad_request", "the connection broke before the body was complete") from None
     finally:
         hub.uploads.discard(upload)
+
+
+async def disconnected(request: Request) -> None:
+    """Wait until the client of a request, whose body has been read, is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read_body(request: Request, limit: int) -> bytes:

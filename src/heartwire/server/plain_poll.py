@@ -14,7 +14,7 @@ from heartwire.dialects.plain_json import page_json, publication_json
 from heartwire.engines.base import settled
 from heartwire.errors import Refused
 from heartwire.server.access import Identity
-from heartwire.server.plain import admitted, begin
+from heartwire.server.plain import admitted, begin, disconnected
 from heartwire.server.plain_formats import POLL, POLL_MULTI
 from heartwire.transports.polling import Poll
 from heartwire.types import Channel, Member, Position
@@ -101,7 +101,7 @@ class Polls:
         """Wait for news after an empty page, and put it in."""
         hub = self._hub
         poll = Poll(hub.switchboard, serial=hub.serial())
-        gone = asyncio.ensure_future(_disconnected(request))
+        gone = asyncio.ensure_future(disconnected(request))
         gone.add_done_callback(lambda _: poll.answered.set())
         with self._only_one(follow, poll):
             hub.links[poll] = None
@@ -154,8 +154,3 @@ class Polls:
         finally:
             for channel in channels:
                 hub.engine.lease(channel, member, hub.lease_s)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -1,6 +1,7 @@
 """Server-sent events of the plain dialect."""
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,11 @@ from starlette.types import Send
 from heartwire.core.subscription import State
 from heartwire.dialects.plain import Follow
 from heartwire.dialects.plain_json import position_json
-from heartwire.server.plain import admitted, begin
+from heartwire.server.plain import admitted, begin, refuse_when_draining
 from heartwire.server.plain_formats import SseVectorFormat, sse_format
 from heartwire.transports.http_stream import HttpStream
 from heartwire.transports.outbox import attend
-from heartwire.transports.sse import COMMENT, HEADERS, SseEvent, SseFormat, opening, sse_event
+from heartwire.transports.sse import COMMENT, HEADERS, SseEvent, SseFormat, opening, returning, sse_event
 from heartwire.transports.tcp import unanswered_s
 from heartwire.types import Position
 
@@ -29,13 +30,19 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
 
     Raises `Refused` before anything is sent.
     """
+    refuse_when_draining(hub)
+    others = [(name.encode(), value.encode()) for name, value in cors.items()]
+    wait_s = hub.connections.turn_s(hub.clock())
+    if wait_s:
+        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
+        await send({"type": "http.response.body", "body": returning(math.ceil(wait_s * 1000))})
+        return
     follow, identity = await begin(hub, request, names, is_multi=is_multi)
     with admitted(hub, request):
         format = sse_format(follow)
         link = _StreamLink(hub, request, follow, format, send)
         link.member = hub.member(link.serial, identity)
-        headers = [*HEADERS, *((name.encode(), value.encode()) for name, value in cors.items())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
         # Spread, so that the streams a restart cut do not all come back in one moment.
         link.write(opening(random.randint(1000, 3000)))
         hub.enter(link, identity)

@@ -22,6 +22,7 @@ async def serve_websocket(
     hub: "Hub", connection: HTTPConnection, receive: Receive, send: Send, names: list[str], *, is_multi: bool
 ) -> None:
     """One WebSocket, from accepting it to its end. Raises `Refused` before it is accepted."""
+    hub.connections.admit(hub.clock())
     follow, identity = await begin(hub, connection, names, is_multi=is_multi)
     link = SocketLink(hub, receive, send)
     socket = PlainSocket(hub, link, follow, identity, ASGI, address_of(connection))

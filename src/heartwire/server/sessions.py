@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from heartwire.codes import CODES
 from heartwire.dialects.centrifugal import Session
+from heartwire.server.access import farewell
 
 if TYPE_CHECKING:
     from heartwire.server.centrifugal import Connection
@@ -51,7 +53,7 @@ class Sessions:
         """How many users have sessions; all anonymous ones are one."""
         return len(self._by_user)
 
-    def drain(self) -> None:
-        """End them all, so that their clients come back elsewhere."""
+    def drain(self, window_s: float) -> None:
+        """End them all, so that their clients come back elsewhere; each is told a time of its own within the window."""
         for connection in tuple(self.connections):
-            connection.session.disconnect("going_away")
+            connection.session.disconnect("going_away", farewell(CODES["going_away"].reason, window_s))

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["COMMENT", "HEADERS", "SseEvent", "SseFormat", "opening", "sse_event"]
+__all__ = ["COMMENT", "HEADERS", "SseEvent", "SseFormat", "opening", "returning", "sse_event"]
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -57,3 +57,8 @@ def sse_event(id: str, message: SseEvent | None) -> bytes:
 def opening(retry_ms: int) -> bytes:
     """The first bytes of a stream, so that a proxy that holds it back shows at once."""
     return b": heartwire\nretry: %d\n\n" % retry_ms
+
+
+def returning(retry_ms: int) -> bytes:
+    """All there is of a stream whose client is to come back later. `EventSource` gives up for good on any status but 200."""
+    return b"retry: %d\n\n" % retry_ms

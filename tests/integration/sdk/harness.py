@@ -56,7 +56,8 @@ class Server:
         else:
             command = ["-m", "uvicorn", "tests.integration.sdk.app:app", "--ws", self.door]
         known = {name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")}
-        environment = known | {"PYTHONPATH": str(ROOT)} | self._environment
+        path = os.pathsep.join(map(str, (ROOT / "src", ROOT)))  # the code beside these tests, wherever another is installed
+        environment = known | {"PYTHONPATH": path} | self._environment
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
             [sys.executable, *command, "--port", str(self.port)],

@@ -5,7 +5,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody
+from heartwire.dialects.centrifugal.port import Post
+from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
 from heartwire.types import Member, Publication
 
 __all__ = ["Codec", "Method", "PushKind"]
@@ -18,6 +19,7 @@ Method = Literal[
     "presence",
     "presence_stats",
     "history",
+    "ping",
     "rpc",
     "refresh",
     "sub_refresh",
@@ -77,6 +79,9 @@ class Codec(Protocol):
 
     def payload(self, data: bytes) -> msgspec.Raw:
         """Bytes of the application (``conn_info``, the data of an answer) as a payload. Raises nothing, like `publication`."""
+
+    def post(self, request: PublishRequest) -> Post:
+        """What is to be published. Raises `Refused` (``bad_request``)."""
 
     def value(self, payload: bytes) -> Any:
         """A payload for an application: parsed where it is JSON; ``None`` where there is none."""

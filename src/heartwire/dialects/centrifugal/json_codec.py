@@ -3,7 +3,7 @@
 How a publication's data stands in ``pub.data``:
 
 * text or bytes that are JSON: as that JSON, on one line;
-* other text: as a JSON string;
+* other text: as a JSON string, with ``"tags":{"encoding":"text"}`` beside it, which tells ``hello`` from ``"hello"``;
 * other bytes: base64 in a JSON string, with ``"tags":{"encoding":"base64"}`` beside it. (The protocol's own server ends the
   connection here, with 3506; a connection of many channels is too much to lose for one message.)
 """
@@ -15,13 +15,17 @@ from typing import Any, Final, Literal
 import msgspec
 
 from heartwire.dialects.centrifugal.codec import Method, PushKind
-from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody
+from heartwire.dialects.centrifugal.port import Post
+from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
+from heartwire.errors import Refused
 from heartwire.types import Member, Publication
 
 __all__ = ["JSON", "JsonCodec", "is_json", "is_utf8"]
 
 _encode: Final = msgspec.json.encode
 _decoder: Final = msgspec.json.Decoder(Command)
+_text_decoder: Final = msgspec.json.Decoder(str)
+_base64_decoder: Final = msgspec.json.Decoder(bytes)
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 _JSON_STARTS: Final = frozenset(b' \t\r\n{["-0123456789tfn')
 
@@ -96,6 +100,27 @@ class JsonCodec:
         chan_info = self.payload(member.chan_info) if member.chan_info else None
         return ClientInfo(member.user, member.client, self.payload(member.info) if member.info else None, chan_info)
 
+    def post(self, request: PublishRequest) -> Post:
+        """See `Codec.post`.
+
+        Without ``encoding``, ``data`` is kept as the JSON it is; "text": it is a string, and the message is that text;
+        "base64": a string, and the message is the bytes it stands for.
+        """
+        data = bytes(request.data)
+        if not data:
+            raise Refused("bad_request", "publish without data")
+        try:
+            match request.encoding:
+                case "":
+                    return Post(data, True, request.idempotency_key, request.round)
+                case "text":
+                    return Post(_text_decoder.decode(data).encode(), True, request.idempotency_key, request.round)
+                case "base64":
+                    return Post(_base64_decoder.decode(data), False, request.idempotency_key, request.round)
+        except ValueError as error:
+            raise Refused("bad_request", f"data in encoding {request.encoding!r}: {error}") from None
+        raise Refused("bad_request", f'encoding {request.encoding[:32]!r}: "text" or "base64", or leave it out')
+
     def value(self, payload: bytes) -> Any:
         """See `Codec.value`."""
         return msgspec.json.decode(payload) if payload else None
@@ -120,7 +145,7 @@ def _data(publication: Publication) -> bytes:
     if is_json(data) and (publication.is_text or is_utf8(data)):
         return _inlined(data)
     if publication.is_text:
-        return _encode(data.decode())
+        return _encode(data.decode()) + b',"tags":{"encoding":"text"}'
     return b'"%b","tags":{"encoding":"base64"}' % base64.b64encode(data)
 
 

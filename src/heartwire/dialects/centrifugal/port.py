@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias,
 
 import msgspec
 
-from heartwire.codes import CODES
+from heartwire.codes import CODES, Code
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.errors import HeartwireError, Unauthorized
@@ -22,12 +22,14 @@ __all__ = [
     "Disconnected",
     "Outlet",
     "Port",
+    "Post",
     "Refreshed",
     "Rules",
     "ServerSide",
     "SubscriptionGrant",
     "TokenExpired",
     "Welcome",
+    "told_as",
 ]
 
 T = TypeVar("T")
@@ -54,6 +56,11 @@ class TokenExpired(Unauthorized):
     def __init__(self, message: str = "token expired") -> None:
         super().__init__(message)
         self.code = CODES["token_expired"]
+
+
+def told_as(error: BaseException) -> Code:
+    """The code by which a client is told of what went wrong; of a fault, no more than that it is one."""
+    return error.code if isinstance(error, HeartwireError) and error.code.number else CODES["internal"]
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -123,6 +130,15 @@ class Refreshed(NamedTuple):
     ttl_s: float | None = None
     channel: str = ""
     info: bytes | None = None
+
+
+class Post(NamedTuple):
+    """What is to be published: bytes, and whether they are text. ``key`` "": it has none; ``round``: see `requests.publish`."""
+
+    data: bytes
+    is_text: bool
+    key: str = ""
+    round: int = 0
 
 
 class Outlet(Protocol):
@@ -218,13 +234,13 @@ class Port(Protocol):
         """End it; also presence. Others are told that they left, where the channel tells."""
 
     def publish(
-        self, session: "Session", channel: Channel, data: bytes, key: str | None, done: Callable[[BaseException | None], None]
+        self, session: "Session", channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
     ) -> Awaitable[None] | None:
-        """Ask the application (publish hook), and append in the order of calls.
+        """Ask the application (publish hook) and then `Session.keep_order`, and append in the order of calls.
 
-        ``done`` is called once it is kept, or with what it failed for; at once, or after this has returned. Returns what to
-        wait for before the next command, where there is a need to. Raises `Refused`, `EngineUnavailable`; ``done`` is not
-        called then.
+        ``done`` is called once it is kept, with its position (with a known key: the first one's), or with what it failed for;
+        at once, or after this has returned. Returns what to wait for before the next command, where there is a need to.
+        Raises `Refused`, `EngineUnavailable`, at once or when awaited; ``done`` is not called then.
         """
 
     def members(self, channel: Channel) -> Awaitable[list[Member]]:

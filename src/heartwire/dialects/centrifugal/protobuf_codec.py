@@ -14,12 +14,14 @@ from msgspec import Raw
 from heartwire.dialects.centrifugal import client_pb2 as pb
 from heartwire.dialects.centrifugal.codec import Method, PushKind
 from heartwire.dialects.centrifugal.json_codec import is_json, is_utf8
+from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.types import (
     EMPTY,
     UINT32,
     ClientInfo,
     Command,
     ConnectRequest,
+    Empty,
     ErrorBody,
     HistoryRequest,
     PublishRequest,
@@ -108,6 +110,11 @@ class ProtobufCodec:
         """See `Codec.info`."""
         chan_info = Raw(member.chan_info) if member.chan_info else None
         return ClientInfo(member.user, member.client, Raw(member.info) if member.info else None, chan_info)
+
+    def post(self, request: PublishRequest) -> Post:
+        """See `Codec.post`. Any bytes may be published; those that are JSON are text."""
+        data = bytes(request.data)
+        return Post(data, is_json(data) and is_utf8(data), request.idempotency_key, request.round)
 
     def value(self, payload: bytes) -> Any:
         """See `Codec.value`, and the module."""
@@ -230,7 +237,9 @@ def _history(message: Any) -> HistoryRequest:
 
 
 def _publish(message: Any) -> PublishRequest:
-    return PublishRequest(message.channel, Raw(message.data), message.type, message.key, message.idempotency_key)
+    return PublishRequest(
+        message.channel, Raw(message.data), message.type, message.key, message.idempotency_key, round=message.round
+    )
 
 
 def _channel(message: Any) -> UnsubscribeRequest:
@@ -245,6 +254,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "presence": _channel,
     "presence_stats": _channel,
     "history": _history,
+    "ping": lambda message: Empty(),
     "rpc": lambda message: RpcRequest(message.method, Raw(message.data)),
     "send": lambda message: SendRequest(Raw(message.data)),
     "refresh": lambda message: RefreshRequest(message.token),

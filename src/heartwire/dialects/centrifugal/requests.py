@@ -1,4 +1,4 @@
-"""Commands of a session that only ask and answer: publish, presence, history, rpc, send."""
+"""Commands of a session that only ask and answer: publish, presence, history, ping, rpc, send."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from heartwire.dialects.centrifugal.types import (
     PresenceResult,
     PresenceStatsResult,
     PublishRequest,
+    PublishResult,
     RpcRequest,
     RpcResult,
     SendRequest,
@@ -23,34 +24,49 @@ from heartwire.types import Channel, Member, Position
 if TYPE_CHECKING:
     from heartwire.dialects.centrifugal.session import Session
 
-__all__ = ["history", "presence", "presence_stats", "publish", "rpc", "send"]
+__all__ = ["history", "ping", "presence", "presence_stats", "publish", "rpc", "send"]
 
 _MAX_KEY: int = 255
 
 
 async def publish(session: "Session", id: int, request: PublishRequest) -> None:
-    """Publish; answered when the engine has it. The next command need not wait for that."""
-    channel = _named(session, request.channel, "publish")
-    session.take_token()
-    if request.type:
-        raise Refused("not_available", "map subscriptions are not there")
-    data = bytes(request.data)
-    if not data and session.codec.is_text:
-        raise Refused("bad_request", "publish without data")
-    key = request.idempotency_key or None
-    if key is not None and len(key) > _MAX_KEY:
-        raise Refused("bad_idempotency_key", f"idempotency_key: 1 to {_MAX_KEY} characters")
-    await settled(session.port.authorize(session, "publish", channel))
-    wait = session.port.publish(session, channel, data, key, partial(_published, session, id))
-    if wait is not None:
-        await wait
+    """Publish; answered with the position when the engine has it. The next command need not wait for that.
+
+    A client that sends one publish after the other without waiting would lose their order to a refusal in the middle: those
+    behind it are taken, and its retry comes after them. So those with a key have a *round*, and go back together: one that is
+    refused for the time being ends its round, and the rest of that round is refused too (``out_of_order``), until the client
+    sends all of them again in a later one. The keys keep what had been taken from being published twice.
+
+    What had been handed to the engine when an earlier one *fails there* cannot be called back. An engine that fails one append
+    and takes the next, before it has told of the failure, has them in the order of its own; the earlier one's retry then gets
+    the higher offset, by which a client can tell. Only waiting for each answer would rule it out. A store that answers at once
+    (memory) never does that, nor does one that refuses when it is asked (SQLite's queue that is full).
+    """
+    key, round = request.idempotency_key, request.round
+    try:
+        session.keep_order(key, round)
+        channel = _named(session, request.channel, "publish")
+        session.take_token()
+        if request.type:
+            raise Refused("not_available", "map subscriptions are not there")
+        if len(key) > _MAX_KEY:
+            raise Refused("bad_idempotency_key", f"idempotency_key: 1 to {_MAX_KEY} characters")
+        post = session.codec.post(request)
+        await settled(session.port.authorize(session, "publish", channel))
+        wait = session.port.publish(session, channel, post, partial(_published, session, id, key, round))
+        if wait is not None:
+            await wait
+    except Exception as error:
+        session.end_round(key, round, error)
+        raise
 
 
-def _published(session: "Session", id: int, error: BaseException | None) -> None:
-    if error is None:
-        session.reply(id, "publish", Empty())
+def _published(session: "Session", id: int, key: str, round: int, outcome: Position | BaseException) -> None:
+    if isinstance(outcome, Position):
+        session.reply(id, "publish", PublishResult(outcome.epoch, outcome.offset))
     else:
-        session.refuse(id, "publish", error)
+        session.end_round(key, round, outcome)
+        session.refuse(id, "publish", outcome)
 
 
 async def presence(session: "Session", id: int, request: UnsubscribeRequest) -> None:
@@ -89,6 +105,11 @@ async def history(session: "Session", id: int, request: HistoryRequest) -> None:
     raw, encode = session.codec.raw, session.codec.publication
     insides = [raw(encode(publication)) for publication in publications]
     session.reply(id, "history", HistoryResult(insides, head.epoch, head.offset))
+
+
+async def ping(session: "Session", id: int, request: Empty) -> None:
+    """The client asks whether we are there: so that it need not wait for our next ping where it has a doubt."""
+    session.reply(id, "ping", Empty())
 
 
 async def rpc(session: "Session", id: int, request: RpcRequest) -> None:

@@ -23,7 +23,7 @@ from heartwire.codes import CODES
 from heartwire.core.limits import TokenBucket
 from heartwire.dialects.centrifugal import requests, subscribing
 from heartwire.dialects.centrifugal.codec import Codec, Method
-from heartwire.dialects.centrifugal.port import Cancellable, Disconnected, Outlet, Port, ServerSide, TokenExpired, Welcome
+from heartwire.dialects.centrifugal.port import Cancellable, Disconnected, Outlet, Port, ServerSide, TokenExpired, Welcome, told_as
 from heartwire.dialects.centrifugal.subscribing import Follower, Placed, seconds
 from heartwire.dialects.centrifugal.types import (
     Command,
@@ -101,6 +101,7 @@ class Session:
         user, info: who it is, from `connect` on.
         subs: subscriptions by channel, those that are being made too.
         bucket: what its publishes are counted in; ``None``: they are not.
+        round: the round that publishes with a key have to be of, or of a later one: see `requests.publish`.
     """
 
     __slots__ = (
@@ -128,6 +129,7 @@ class Session:
         "phase",
         "pong",
         "port",
+        "round",
         "subs",
         "waiting",
     )
@@ -162,7 +164,7 @@ class Session:
         self.waiting = False
         self.asked = False
         self._ponged = self._asks_outlet = self._flushing = self._in_turn = False
-        self._refusals = self._unanswered = 0
+        self._refusals = self._unanswered = self.round = 0
         self._expires_at: float | None = None
         rate = limits.publish_rate_per_s
         self.bucket = TokenBucket(rate, limits.publish_burst, now) if rate else None
@@ -296,6 +298,16 @@ class Session:
             raise Disconnected("too_many_requests")
         raise Refused("too_many_requests", CODES["too_many_requests"].text, after_s=self.bucket.wait_s)
 
+    def keep_order(self, key: str, round: int) -> None:
+        """Raise `Refused` (``out_of_order``) for a publish with a key whose round is over."""
+        if key and round < self.round:
+            raise Refused("out_of_order", f"round {round} is over: send what was refused, and all after it, in round {self.round}")
+
+    def end_round(self, key: str, round: int, error: BaseException) -> None:
+        """A publish failed: where that is for the time being, those that were sent behind it must not get in front of it."""
+        if key and told_as(error).temporary:
+            self.round = max(self.round, round + 1)
+
     # -- what goes out ------------------------------------------------------------------------------------------------
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> None:
@@ -339,7 +351,7 @@ class Session:
         """Answer a command with an error; a fault is told as ``internal``, and logged. ``send`` has no answer."""
         if not isinstance(error, HeartwireError):
             self.port.failed(self, what, error)
-        code = error.code if isinstance(error, HeartwireError) and error.code.number else CODES["internal"]
+        code = told_as(error)
         message = code.text
         if isinstance(error, Refused) and error.message and not error.message.startswith(message):
             message = f"{message}: {error.message}"
@@ -522,6 +534,7 @@ _METHODS: Final[tuple[tuple[str, _Handler], ...]] = (
     ("presence", requests.presence),
     ("presence_stats", requests.presence_stats),
     ("history", requests.history),
+    ("ping", requests.ping),
     ("rpc", requests.rpc),
     ("send", requests.send),
     ("refresh", Session.refresh),

@@ -27,6 +27,7 @@ __all__ = [
     "PresenceResult",
     "PresenceStatsResult",
     "PublishRequest",
+    "PublishResult",
     "RefreshRequest",
     "RefreshResult",
     "RpcRequest",
@@ -98,13 +99,18 @@ class UnsubscribeRequest(_Request, frozen=True):
 
 
 class PublishRequest(_Request, frozen=True):
-    """``publish``. ``idempotency_key`` is ours: servers that lack it ignore it."""
+    """``publish``. The last three are ours: servers that lack them ignore them.
+
+    ``encoding`` says how JSON carries data that is no JSON; see `JsonCodec.post`. ``round``: see `requests.publish`.
+    """
 
     channel: str = ""
     data: Payload = EMPTY
     type: int = 0
     key: str = ""
     idempotency_key: str = ""
+    encoding: str = ""
+    round: Unsigned64 = 0
 
 
 class HistoryRequest(_Request, frozen=True):
@@ -158,6 +164,7 @@ class Command(msgspec.Struct, frozen=True):
     presence: UnsubscribeRequest | None = None
     presence_stats: UnsubscribeRequest | None = None
     history: HistoryRequest | None = None
+    ping: Empty | None = None
     rpc: RpcRequest | None = None
     send: SendRequest | None = None
     refresh: RefreshRequest | None = None
@@ -219,6 +226,13 @@ class ConnectResult(_Result, frozen=True):
     pong: bool = False
     session: str = ""
     node: str = ""
+
+
+class PublishResult(_Result, frozen=True):
+    """The reply to ``publish``: where it is kept. Both are ours."""
+
+    epoch: str
+    offset: int
 
 
 class PresenceResult(msgspec.Struct, frozen=True):
