@@ -31,10 +31,6 @@ _MAX_FRAME: Final = 64 * 1024
 """Characters in a frame of many commands: the server takes 1 MiB, proxies and phones like less."""
 
 
-_NOTHING: Final = Raw(b"")
-"""A payload that is not there: msgspec takes ``Raw | None`` for ``None``."""
-
-
 class ErrorBody(msgspec.Struct, frozen=True):
     """Why a command was refused."""
 
@@ -48,7 +44,7 @@ class Info(msgspec.Struct, frozen=True):
 
     user: str = ""
     client: str = ""
-    conn_info: Raw = _NOTHING
+    conn_info: Raw = Raw()
 
 
 class Pub(msgspec.Struct, frozen=True):
@@ -68,14 +64,14 @@ class SubscribeResult(msgspec.Struct, frozen=True):
     recovered: bool = False
     was_recovering: bool = False
     publications: tuple[Pub, ...] = ()
-    data: Raw = _NOTHING
+    data: Raw = Raw()
 
 
 class ConnectResult(msgspec.Struct, frozen=True):
     """The reply to ``connect``."""
 
     client: str = ""
-    data: Raw = _NOTHING
+    data: Raw = Raw()
     subs: dict[str, SubscribeResult] = {}
     ping: float = 0
     expires: bool = False
@@ -132,10 +128,10 @@ class Reply(msgspec.Struct, frozen=True):
     subscribe: SubscribeResult | None = None
     publish: PublishResult | None = None
     refresh: RefreshResult | None = None
-    rpc: Raw = _NOTHING
-    presence: Raw = _NOTHING
-    presence_stats: Raw = _NOTHING
-    history: Raw = _NOTHING
+    rpc: Raw = Raw()
+    presence: Raw = Raw()
+    presence_stats: Raw = Raw()
+    history: Raw = Raw()
 
 
 _decoder: Final = msgspec.json.Decoder(Reply)
