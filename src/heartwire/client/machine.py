@@ -238,7 +238,7 @@ class Machine:
         connection.had_heartbeat = connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
         took_s = now - connection.polled_at
         if connection.transport == "poll":
-            is_idle = not connection.had_full_page
+            is_idle = not (connection.had_full_page and connection.had_news)
         else:
             is_idle = not connection.had_news and took_s < _QUICK_S and (connection.wait_s > 0 or not self.traffic.is_settled)
         if is_idle:
@@ -511,7 +511,7 @@ class Machine:
         connection.wait_s = wait_s
         connection.had_news = connection.had_full_page = False
         commands = self.traffic.subscribe_commands(connection, anew=True)
-        if connection is self.attempt or self.traffic.server_side_positions():
+        if connection is self.attempt or self.traffic.has_server_side:
             commands.insert(0, self._connect(connection))
         if not commands:
             commands = [connection.command(self.traffic.next_id(), "ping", {})]

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from msgspec import Raw
 
 from heartwire.client import outputs as out
-from heartwire.client.connection import Connection
+from heartwire.client.connection import Asked, Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.outbox import Item, Outbox
@@ -88,11 +88,14 @@ class Traffic:
         self.place_server_side(server_side)
         for following in list(self.followed.values()):
             if following.is_server_side and following.channel not in server_side:
-                self._end(following, LOCAL, "the server does not subscribe us any more")
-        if not connection.is_pull:
-            for channel in [channel for channel in connection.asked if channel not in self.followed]:
-                self._ask("unsubscribe", {"channel": channel}, channel)
-            self.resubscribe()
+                following.is_server_side = False
+                if not following.is_wanted:
+                    self._end(following, LOCAL, "the server does not subscribe us any more")
+        for channel, asked in list(connection.asked.items()):
+            now = self.followed.get(channel)
+            if now is None or (not now.is_server_side and (now is not asked.following or now.is_paused)):
+                self._unsubscribe(channel)  # given up, or begun anew, since it was asked
+        self.resubscribe()
         for id, request in self._requests.items():
             self._send_request(id, request)
         self.pump()
@@ -139,7 +142,15 @@ class Traffic:
     # -- channels -----------------------------------------------------------------------------------------------------
 
     def follow(self, channel: str, since: Position | Literal["earliest"] | None, token: str) -> None:
-        """Begin to follow a channel."""
+        """Begin to follow a channel. Where the server has made us follow it already, it goes on as it is."""
+        known = self.followed.get(channel)
+        if known is not None and known.is_server_side:
+            known.is_wanted = True
+            if known.is_live:
+                self._tell_subscribed(known, recovered=False)
+            self.resume(channel)
+            return
+        self.unfollow(channel)
         self.followed[channel] = Following(channel, since, token)
         self.resubscribe()
         self.flush()
@@ -148,6 +159,7 @@ class Traffic:
         """Follow it no more."""
         if self.followed.pop(channel, None) is not None:
             self._unsubscribe(channel)
+            self.flush()
 
     def pause(self, channel: str) -> None:
         """Its reader is too slow: let the server keep what comes, until `resume`."""
@@ -156,23 +168,36 @@ class Traffic:
             following.is_paused = True
             following.lost()
             self._unsubscribe(channel)
+            self.flush()
 
     def resume(self, channel: str) -> None:
         """Go on where it was paused."""
         following = self.followed.get(channel)
         if following is not None and following.is_paused:
             following.is_paused = False
+            if self.connection is not None and self.connection.is_pull:
+                self._deadlines["poll"] = self.now
+            elif self.connection is not None:
+                following.is_server_side = False  # that was ended when it was paused: from now on it is ours
             self.resubscribe()
             self.flush()
 
     def subscribe_commands(self, connection: Connection, *, anew: bool) -> list[str]:
         """Commands to follow what is followed, each from its position. Not ``anew``: only what is not followed there yet."""
-        connection.asked = {} if anew else connection.asked
+        if anew:
+            connection.asked = {}
+        commands = []
+        for following in self._unasked(connection, anew=anew):
+            id = self.next_id()
+            connection.asked[following.channel] = Asked(id, following, following.position)
+            commands.append(connection.command(id, "subscribe", _subscribe(following), following.channel))
+        return commands
+
+    def _unasked(self, connection: Connection, *, anew: bool) -> list[Following]:
         return [
-            connection.command(self.next_id(), "subscribe", _subscribe(following), following.channel)
+            following
             for following in self.followed.values()
-            if not following.is_paused
-            and not following.is_server_side
+            if not (following.is_paused or following.is_server_side or following.not_before > self.now)
             and (anew or not (following.is_live or following.channel in connection.asked))
         ]
 
@@ -184,21 +209,32 @@ class Traffic:
             if following.is_server_side and following.position
         }
 
+    @property
+    def has_server_side(self) -> bool:
+        """Whether the server makes us follow anything."""
+        return any(following.is_server_side for following in self.followed.values())
+
     def resubscribe(self) -> None:
-        """Ask for what is wanted and not followed yet."""
+        """Ask for what is wanted and not followed yet; for what was refused for now, not before its time."""
         self._deadlines.pop("resubscribe", None)
         connection = self.connection
         if connection is None:
             return
-        if connection.is_pull:
-            self._deadlines["poll"] = self.now
-        else:
+        for following in self.followed.values():
+            if following.not_before > self.now:
+                self._resubscribe_at(following.not_before)
+        if not connection.is_pull:
             connection.queue += self.subscribe_commands(connection, anew=False)
+        elif self._unasked(connection, anew=False):
+            self._deadlines["poll"] = self.now
 
     @property
     def is_settled(self) -> bool:
-        """Whether the server has said of every channel where it stands."""
-        return all(following.is_live or following.is_paused or following.is_server_side for following in self.followed.values())
+        """Whether the server has said of every channel where it stands, or that it will not for now."""
+        return all(
+            following.is_live or following.is_paused or following.is_server_side or following.not_before > self.now
+            for following in self.followed.values()
+        )
 
     def _unsubscribe(self, channel: str) -> None:
         connection = self.connection
@@ -206,28 +242,36 @@ class Traffic:
             connection.asked.pop(channel, None)
             if not connection.is_pull:
                 self._ask("unsubscribe", {"channel": channel}, channel)
-                self.flush()
 
     def _subscribed(self, connection: Connection, id: int, channel: str, reply: Reply) -> None:
-        following = self.followed.get(channel)
-        if following is None or following.is_paused or connection.asked.get(channel) != id:
+        asked = connection.asked.get(channel)
+        if asked is None or asked.id != id:
             return
         del connection.asked[channel]
+        following = self.followed.get(channel)
+        if following is not asked.following or following.is_paused or following.is_server_side:
+            return
         if reply.error is not None:
             self._refused(following, reply.error)
         elif reply.subscribe is not None:
-            self._placed(following, reply.subscribe)
+            self._placed(following, reply.subscribe, asked.position)
 
-    def _placed(self, following: Following, result: SubscribeResult) -> None:
+    def _placed(self, following: Following, result: SubscribeResult, asked: Position | None) -> None:
         was_live = following.is_live
-        gap = following.subscribed(result.epoch, result.offset, was_recovering=result.was_recovering, recovered=result.recovered)
+        gap = following.subscribed(
+            result.epoch, result.offset, was_recovering=result.was_recovering, recovered=result.recovered, asked=asked
+        )
         if gap is not None:
             self._outputs.append(out.Gap(following.channel, *gap[0], *gap[1]))
         if gap is not None or not was_live:
-            epoch, offset = following.position or ("", 0)
-            self._outputs.append(out.Subscribed(following.channel, epoch, offset, result.recovered))
-            self._has_news()
+            self._tell_subscribed(following, recovered=result.recovered)
         self._deliver(following, result.publications)
+        if following.is_live:
+            following.refusals = 0
+
+    def _tell_subscribed(self, following: Following, *, recovered: bool) -> None:
+        epoch, offset = following.position or ("", 0)
+        self._outputs.append(out.Subscribed(following.channel, epoch, offset, recovered))
 
     def _refused(self, following: Following, error: ErrorBody) -> None:
         following.lost()
@@ -236,7 +280,8 @@ class Traffic:
             return
         limit_s = min(self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(following.refusals, 60))
         following.refusals += 1
-        self._resubscribe_at(self.now + max(self._draw() * limit_s, retry_after_s(error.message)))
+        following.not_before = self.now + max(self._draw() * limit_s, retry_after_s(error.message))
+        self._resubscribe_at(following.not_before)
 
     def _resubscribe_at(self, when: float) -> None:
         self._deadlines["resubscribe"] = min(when, self._deadlines.get("resubscribe", when))
@@ -257,9 +302,9 @@ class Traffic:
                 return
             if following.is_server_side:
                 self.is_broken = True
-            else:
-                self._ask("unsubscribe", {"channel": following.channel}, following.channel)
-                self.resubscribe()
+            else:  # should the server have nothing better to say, this must not go round and round
+                self._unsubscribe(following.channel)
+                self._refused(following, ErrorBody(temporary=True))
                 self.flush()
 
     def _has_news(self) -> None:
@@ -270,8 +315,12 @@ class Traffic:
         following = self.followed.get(channel)
         if following is None:
             following = self.followed[channel] = Following(channel, None)
+            following.is_wanted = False
         following.is_server_side = True
-        self._placed(following, result)
+        if following.is_paused:
+            self._unsubscribe(channel)
+        else:
+            self._placed(following, result, following.position)
 
     # -- publishing ---------------------------------------------------------------------------------------------------
 
@@ -417,7 +466,7 @@ class Traffic:
             self._outputs.append(out.Message(bytes(push.message.data).decode()))
         elif push.unsubscribe is not None and following is not None:
             following.lost()
-            if push.unsubscribe.code < 2500:  # for good (Centrifugal protocol, unsubscribe codes)
+            if push.unsubscribe.code < 2500 or following.is_server_side:  # for good (Centrifugal protocol, unsubscribe codes)
                 self._end(following, push.unsubscribe.code, push.unsubscribe.reason)
             else:
                 self._refused(following, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True))
