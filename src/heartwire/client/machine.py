@@ -480,6 +480,12 @@ class Machine:
 
     def _woke(self) -> None:
         """Time has passed unseen, or the network is another: have the connection prove itself, or try at once."""
+        if self.attempt is not None:
+            due = self._deadlines["open"]
+            if due <= self._now:  # the answer may wait to be read
+                self._deadlines["open"] = self._now + self._options.probe_timeout_s
+            else:  # on a network that is gone it is not worth more time than a new attempt
+                self._deadlines["open"] = min(due, self._now + self._options.open_timeout_s)
         if self.current is not None:
             self._probe()
         elif self._now >= self._not_before:
@@ -490,7 +496,7 @@ class Machine:
 
     def _probe(self) -> None:
         connection = self.current
-        if connection is None or "probe" in self._deadlines:
+        if connection is None or self._deadlines.get("probe", self._now) > self._now:
             return
         deadline = self._deadlines["probe"] = self._now + self._options.probe_timeout_s
         if connection.is_pull:
@@ -500,6 +506,8 @@ class Machine:
             self.traffic.flush()
         # What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
         self._deadlines["silence"] = max(deadline, self._deadlines.get("silence", deadline))
+        if "sending" in self._deadlines:
+            self._deadlines["sending"] = max(deadline, self._deadlines["sending"])
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The answer is only held where each of them has been placed already."""

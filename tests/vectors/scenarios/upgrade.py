@@ -46,7 +46,7 @@ def a_better_transport_takes_over_from_where_the_lesser_stood(client: Recorder) 
 def what_is_in_use_is_lost_while_a_better_is_tried(client: Recorder) -> None:
     _trying(client)
     client.lost(1)
-    assert client.machine.state.value == "connecting"
+    assert client.state() == "connecting"
     assert client.told("Closed") == [[1006, "", True, 0]]
     client.received(2, welcome(id_of(client, "connect")), placed(id_of(client, "connect") + 1, after=3))
     assert client.machine.transport == "websocket"
