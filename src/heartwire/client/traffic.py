@@ -72,6 +72,7 @@ class Traffic:
         self._prefix = prefix
         self._draw = draw
         self._ids = self._serial = self._resends = 0
+        self._publish_at = now
         self._requests: dict[int, Request] = {}
 
     def next_id(self) -> int:
@@ -98,6 +99,8 @@ class Traffic:
         self.resubscribe()
         for id, request in self._requests.items():
             self._send_request(id, request)
+        if self._publish_at > self.now:
+            self._deadlines["resend"] = self._publish_at
         self.pump()
 
     def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
@@ -343,8 +346,9 @@ class Traffic:
     def pump(self) -> None:
         """Send what may be sent."""
         if self.connection is not None:
-            for item in self.outbox.to_send():
-                self._ask("publish", _publish(item, self.outbox.round), item.key)
+            if "resend" not in self._deadlines:
+                for item in self.outbox.to_send():
+                    self._ask("publish", _publish(item, self.outbox.round), item.key)
             self.flush()
 
     def resend(self) -> None:
@@ -368,7 +372,9 @@ class Traffic:
     def _published(self, key: str, reply: Reply) -> None:
         if reply.error is not None and reply.error.temporary:
             self.outbox.refuse_for_now(key)
-            self._plan_round(retry_after_s(reply.error.message))
+            # The first of a round says when; the last, at which the next is planned, only that it came after the first.
+            self._publish_at = max(self._publish_at, self.now + retry_after_s(reply.error.message))
+            self._plan_round()
             return
         item = self.outbox.remove(key)
         self._plan_round()
@@ -381,11 +387,11 @@ class Traffic:
             epoch, offset = (reply.publish.epoch, reply.publish.offset) if reply.publish else ("", 0)
             self._outputs.append(out.Published(key, epoch, offset))
 
-    def _plan_round(self, after_s: float = 0) -> None:
+    def _plan_round(self) -> None:
         if self.outbox.is_round_over and "resend" not in self._deadlines:
             limit_s = min(_RESEND_CAP_S, _RESEND_S * 2.0 ** min(self._resends, 60))
             self._resends += 1
-            self._deadlines["resend"] = self.now + max(limit_s * (0.5 + self._draw() / 2), after_s)
+            self._deadlines["resend"] = max(self.now + limit_s * (0.5 + self._draw() / 2), self._publish_at)
 
     def _watch_outbox(self) -> None:
         deadline = self.outbox.next_deadline()
