@@ -146,7 +146,10 @@ class Machine:
         return self.traffic.publish(channel, data, encoding)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
-        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come."""
+        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come.
+
+        Raises ``TypeError`` where ``body`` cannot be JSON.
+        """
         self._at(now)
         return self.traffic.request(method, body)
 

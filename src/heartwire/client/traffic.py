@@ -14,7 +14,7 @@ from heartwire.client.connection import Asked, Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.outbox import Item, Outbox
-from heartwire.client.wire import ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
+from heartwire.client.wire import ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s, text
 from heartwire.types import Position
 
 __all__ = ["LOCAL", "Request", "Traffic"]
@@ -406,10 +406,15 @@ class Traffic:
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def request(self, method: str, body: dict[str, Any]) -> int:
-        """Ask something, now or once there is a connection; its id."""
+        """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body`` cannot be JSON."""
         id = self.next_id()
         if self.is_closed:
             self._outputs.append(out.Failed(id, LOCAL, "the client is closed", False))
+            return id
+        size, limit = len(text(body)), self._options.max_message_bytes
+        if size > limit:
+            message = f"a request of {size} characters is over the limit of {limit} (max_message_bytes)"
+            self._outputs.append(out.Failed(id, _LIMIT_EXCEEDED, message, False))
             return id
         request = self._requests[id] = Request(method, body, self.now + self._options.request_timeout_s)
         self._deadlines.setdefault("request", request.expires_at)
@@ -442,8 +447,7 @@ class Traffic:
         if reply.error is not None:
             self._outputs.append(out.Failed(id, reply.error.code, reply.error.message, False))
         else:
-            result = getattr(reply, method)
-            self._outputs.append(out.Answered(id, bytes(result).decode() if result is not None else "{}"))
+            self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
 
     def _fail(self, id: int, reason: str, *, is_unknown: bool) -> None:
         del self._requests[id]
