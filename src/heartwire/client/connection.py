@@ -1,12 +1,14 @@
 """One connection as the machine knows it: what was asked on it and is not answered, and what waits to be sent."""
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from heartwire.client.following import Following
 from heartwire.client.wire import command, take_frame
 from heartwire.types import Position
 
 __all__ = ["Asked", "Connection"]
+
+_POLLED: Final = ("connect", "subscribe", "ping")
 
 
 class Asked(NamedTuple):
@@ -75,6 +77,10 @@ class Connection:
         """A command, whose answer is awaited from now on."""
         self.waiting[id] = method, of
         return command(id, method, body)
+
+    def forget_poll(self) -> None:
+        """Another poll takes the place of the last: what that asked and is not answered will not be."""
+        self.waiting = {id: asked for id, asked in self.waiting.items() if asked[0] not in _POLLED}
 
     def take_frame(self) -> str:
         """What is to be sent next; "" where there is nothing, or something is still on its way."""

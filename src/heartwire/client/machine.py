@@ -39,6 +39,9 @@ _CUT_AFTER_S: Final = 2
 """A long poll that ends without an answer, but not at once, was cut by something in between."""
 
 _SHORTEST_WAIT_S: Final = 1.0
+_SHORTEST_TTL_S: Final = 1.0
+"""However short the life of a token, the application is not asked for a new one more often."""
+
 _QUICK_S: Final = 0.5
 
 Hint = Literal["network_down", "network_up", "wake"]
@@ -93,6 +96,7 @@ class Machine:
         self._generation = 0
         self._has_tokens = has_tokens
         self._token = token
+        self._token_ttl_s = 0.0
         self._is_asking_token = False
         self._data = data
         self._is_network_down = False
@@ -160,7 +164,9 @@ class Machine:
         self._deadlines.pop("token", None)
         self._token = token
         if self.current is not None:
-            if not self.current.is_pull:  # each poll shows its own
+            if self.current.is_pull:  # each poll shows its own
+                self._plan_refresh(self._token_ttl_s)
+            else:
                 id = self.traffic.next_id()
                 self.current.queue.append(self.current.command(id, "refresh", {"token": token}))
                 self.traffic.flush()
@@ -175,7 +181,8 @@ class Machine:
         if self.current is not None:
             self._deadlines["refresh"] = now + self._options.later_s
         elif self.attempt is None and self.state is State.CONNECTING:
-            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=self._backoff.next_s())
+            delay_s = max(self._not_before - self._now, self._backoff.next_s())
+            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=delay_s)
 
     def hint(self, kind: Hint, now: float) -> None:
         """The system says something about the network, or that we were asleep."""
@@ -434,8 +441,8 @@ class Machine:
         self._ladder.opened(connection.rung)
         if connection.rung:
             self._plan_upgrade()
-        if result.expires and self._has_tokens:
-            self._deadlines["refresh"] = self._now + result.ttl * 0.8
+        if result.expires:
+            self._plan_refresh(result.ttl)
         if connection.transport == "sse":
             self.outputs.append(out.Session(connection.generation, result.session, result.node))
         self._on("established", connection.transport)
@@ -454,7 +461,7 @@ class Machine:
                 self._lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
             elif connection is self.current:
                 self.traffic.push(reply.push)
-        elif not reply.id:
+        elif not reply.id and not connection.is_pull:
             connection.had_heartbeat = True
             connection.queue.append(PONG)
             if connection is self.current:
@@ -469,10 +476,18 @@ class Machine:
                 self.traffic.reply(connection, reply.id, method, of, reply)
 
     def _refreshed(self, connection: Connection, reply: Reply) -> None:
-        if reply.error is not None:
+        if reply.error is not None and reply.error.temporary:
+            self._deadlines["refresh"] = self._now + max(self._options.later_s, retry_after_s(reply.error.message))
+        elif reply.error is not None:
             self._refused(connection, reply.error)
         elif reply.refresh is not None and reply.refresh.expires:
-            self._deadlines["refresh"] = self._now + reply.refresh.ttl * 0.8
+            self._plan_refresh(reply.refresh.ttl)
+
+    def _plan_refresh(self, ttl_s: float) -> None:
+        """Ask for a new token before this one is too old."""
+        self._token_ttl_s = ttl_s
+        if self._has_tokens and ttl_s:
+            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, ttl_s * 0.8)
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""
@@ -521,6 +536,7 @@ class Machine:
         connection.polled_at = self._now
         connection.wait_s = wait_s
         connection.had_news = connection.had_full_page = False
+        connection.forget_poll()
         commands = self.traffic.subscribe_commands(connection, anew=True)
         if connection is self.attempt or self.traffic.has_server_side:
             commands.insert(0, self._connect(connection))
