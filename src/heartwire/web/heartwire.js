@@ -3,8 +3,8 @@
  * loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it is used.
  *
  *   options and words of the protocol    what can be set, what goes over the wire
- *   Machine                              what is decided. Pure: time, chance and what came in are arguments, what is to be done comes
- *                                        out as `outputs`. It is the twin of heartwire/client in Python, method by method, and
+ *   Machine                              what is decided. Pure: time, chance and what came in are arguments, what is to be done
+ *                                        comes out as `outputs`. It is the twin of heartwire/client in Python, method by method;
  *                                        tests/vectors and tests/property/test_client_twins.py hold both to the same behaviour
  *   SocketLink, StreamLink, PollLink     how bytes travel
  *   Client, Subscription                 carry out what the machine says, and tell the application
@@ -153,7 +153,8 @@ function parseReply(line) {
 
 /** Characters as Python counts them: a pair of surrogates is one. */
 function characters(string) {
-  return /[\ud800-\udbff]/.test(string) ? string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0) : string.length;
+  if (!/[\ud800-\udbff]/.test(string)) return string.length;
+  return string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0);
 }
 
 /** The first commands as a frame of a bearable size, taken out of the list. One that is larger goes alone. */
@@ -1430,5 +1431,696 @@ class Machine {
   }
 }
 
+// -- transports -----------------------------------------------------------------------------------------------------------
+
+/** Something that the other side refused, or that broke. `code`: docs/codes.md; 0: the client itself gave up. */
+export class HeartwireError extends Error {
+  constructor(code, message, is_unknown = false) {
+    super(message || `code ${code}`);
+    this.name = "HeartwireError";
+    this.code = code;
+    /** Whether it may have been done all the same. */
+    this.is_unknown = is_unknown;
+  }
+}
+
+/** An HTTP answer that is none, as an error for `Link.failed`. */
+async function refusal(response) {
+  const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
+  return Object.assign(new HeartwireError(code, reason), { after_s: Number(response.headers.get("retry-after")) || 0 });
+}
+
+/** One connection. `shell` has its surroundings: `base`, `headers()`, `WebSocket`, and `tell` for what comes in. */
+class Link {
+  #isClosed = false;
+  #requests = new Set();
+
+  constructor(shell, generation) {
+    this.shell = shell;
+    this.generation = generation;
+  }
+
+  /** Nothing of it is heard from now on; then whatever is open is closed. */
+  close() {
+    this.#isClosed = true;
+    for (const request of this.#requests) request.abort();
+  }
+
+  tell(input, ...what) {
+    if (!this.#isClosed) this.shell.tell(input, this.generation, ...what);
+  }
+
+  failed(error, more = {}) {
+    const reason = error.cause?.message ? `${error.message}: ${error.cause.message}` : error.message;
+    this.tell("lost", error.code ?? ABNORMAL, reason, { after_s: error.after_s ?? 0, ...more });
+  }
+
+  /**
+   * Ask, and read the answer. The body is a string, which goes as text/plain: a page of another origin may send that without
+   * asking first (Fetch standard, CORS-safelisted request-header).
+   */
+  async ask(path, body, { request = new AbortController(), read = response => response.text() } = {}) {
+    this.#requests.add(request);
+    try {
+      const { base, headers } = this.shell;
+      const { signal } = request;
+      const response = await fetch(base + path, { method: "POST", body, headers: headers(), cache: "no-store", signal });
+      if (!response.ok) throw await refusal(response);
+      return await read(response);
+    } finally {
+      this.#requests.delete(request);
+    }
+  }
+}
+
+class SocketLink extends Link {
+  #socket = null;
+
+  open(frame) {
+    const socket = new this.shell.WebSocket(`${this.shell.base.replace(/^http/, "ws")}/connection/websocket`);
+    this.#socket = socket;
+    socket.onopen = () => socket.send(frame);
+    socket.onmessage = ({ data }) => this.tell("received", String(data));
+    // 1005 is the browser's own word for a close without a code: the server said nothing.
+    socket.onclose = ({ code, reason }) =>
+      this.tell("lost", code === 1005 ? ABNORMAL : code, reason || "the connection was closed", {});
+    socket.onerror = () => {}; // says nothing, and the close comes after it
+  }
+
+  send(frame) {
+    this.#socket.send(frame);
+  }
+
+  close() {
+    super.close();
+    const socket = this.#socket;
+    if (socket === null) return;
+    // First the ears: a dead socket's close can take minutes to come, or come never (iOS).
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+}
+
+/** The lines of a body that have come completely, a chunk at a time. A character may be cut in two by its chunk's end. */
+async function* lineGroups(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const chunk = decoder.decode(value, { stream: true });
+    const end = chunk.lastIndexOf("\n");
+    if (end < 0) {
+      rest += chunk;
+    } else {
+      yield (rest + chunk.slice(0, end)).split("\n");
+      rest = chunk.slice(end + 1);
+    }
+  }
+}
+
+/** Server-sent events, read by fetch: EventSource cannot POST, and reconnects when it likes. */
+class StreamLink extends Link {
+  #session = {};
+
+  open(frame) {
+    const read = async ({ body }) => {
+      for await (const lines of lineGroups(body)) {
+        const data = lines.filter(line => line.startsWith("data:")).map(line => line.slice(5).trim());
+        if (data.length) this.tell("received", data.join("\n"));
+      }
+    };
+    this.ask("/connection/sse", frame, { read }).then(
+      () => this.tell("lost", ABNORMAL, "the stream ended", {}),
+      error => this.failed(error),
+    );
+  }
+
+  session(session, node) {
+    this.#session = { session, node };
+  }
+
+  send(frame) {
+    this.ask("/emulation", JSON.stringify({ ...this.#session, data: frame })).then(
+      () => this.tell("sent"),
+      error => this.failed(error),
+    );
+  }
+}
+
+class PollLink extends Link {
+  #request = null;
+
+  open() {}
+
+  poll(frame, wait_s) {
+    this.#request?.abort();
+    const request = (this.#request = new AbortController());
+    const isDropped = () => this.#request !== request;
+    this.ask(`/connection/commands${wait_s ? `?wait=${wait_s}` : ""}`, frame, { request }).then(
+      answer => isDropped() || this.#answered(answer, "polled"),
+      error => isDropped() || this.failed(error, { was_poll: true }),
+    );
+  }
+
+  send(frame) {
+    this.ask("/connection/commands", frame).then(
+      answer => this.#answered(answer, "sent"),
+      error => this.failed(error),
+    );
+  }
+
+  #answered(answer, as) {
+    this.tell("received", answer);
+    this.tell(as);
+  }
+}
+
+const LINKS = { websocket: SocketLink, sse: StreamLink, longpoll: PollLink, poll: PollLink };
+
+// -- what applications see --------------------------------------------------------------------------------------------------
+
+const toBase64 = bytes => {
+  let binary = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(binary);
+};
+const fromBase64 = encoded => Uint8Array.from(atob(encoded), character => character.charCodeAt(0));
+
+/** What `publish` was given, as JSON text and what that is of. */
+function encode(data) {
+  if (typeof data === "string") return [JSON.stringify(data), "text"];
+  if (data instanceof ArrayBuffer) return encode(new Uint8Array(data));
+  if (ArrayBuffer.isView(data)) return [`"${toBase64(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}"`, "base64"];
+  const json = JSON.stringify(data);
+  if (json === undefined) throw new TypeError(`${typeof data} cannot be published: it is not JSON`);
+  return [json, ""];
+}
+
+const token = (epoch, offset) => (epoch ? `${epoch}.${offset}` : "");
+
+function position(given) {
+  const [, epoch, offset] = /^([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,15})$/.exec(given) ?? [];
+  if (epoch === undefined) throw new TypeError(`${JSON.stringify(given)} is not a position`);
+  return { epoch, offset: Number(offset) };
+}
+
+function publication(channel, epoch, offset, data, encoding, user, client) {
+  const is_bytes = encoding === "base64";
+  return { channel, data: is_bytes ? fromBase64(data) : data, position: token(epoch, offset), offset, user, client, is_bytes };
+}
+
+/** EventTarget, and `on` and `once`, whose listeners get what happened itself. */
+class Emitter extends EventTarget {
+  #heard = new Set();
+
+  addEventListener(name, ...more) {
+    this.#heard.add(name);
+    super.addEventListener(name, ...more);
+  }
+
+  /** Have `hear` called with what happens. Returns how to end it. */
+  on(name, hear, options) {
+    const listener = ({ detail }) => hear(detail);
+    this.addEventListener(name, listener, options);
+    return () => this.removeEventListener(name, listener);
+  }
+
+  once(name, hear) {
+    return this.on(name, hear, { once: true });
+  }
+
+  /** Tell it. False: nobody has ever listened for such things. */
+  emit(name, detail) {
+    return this.#heard.has(name) && (this.dispatchEvent(new CustomEvent(name, { detail })), true);
+  }
+}
+
+/** One followed channel: see docs/javascript.md. */
+export class Subscription extends Emitter {
+  /** After the last publication that was handed out; "" before the server has said where it begins. */
+  position = "";
+  #end;
+  #queue = null;
+  #ending = null; // [error or null], once it is over
+  #wake = () => {};
+  #flow;
+
+  constructor(channel, flow, end) {
+    super();
+    this.channel = channel;
+    this.#flow = flow;
+    this.#end = end;
+    this.ready = new Promise((resolve, reject) => Object.assign(this.#flow, { begun: () => resolve(this), refused: reject }));
+    this.ready.catch(() => {}); // who does not wait for it hears of it as an event
+  }
+
+  unsubscribe() {
+    this.#end();
+  }
+
+  /** From the client: a publication. */
+  deliver(item) {
+    if (this.#queue !== null) {
+      this.#queue.push(item);
+      if (this.#queue.length === this.#flow.max_items) this.#flow.pause();
+      this.#wake();
+    } else {
+      this.position = item.position || this.position;
+    }
+    this.emit("publication", item);
+  }
+
+  /** From the client: where it stands. What waits in the queue comes before. */
+  place(at) {
+    if (!this.#queue?.length) this.position = at || this.position;
+  }
+
+  /** From the client: the server follows it for us. */
+  subscribed(position, was_recovered) {
+    this.place(position);
+    this.#flow.begun();
+    this.emit("subscribed", { position, was_recovered });
+  }
+
+  /** From the client: it is over; why, where that is not what the application wanted. False: nobody hears of it. */
+  ended(error) {
+    if (this.#ending !== null) return true;
+    this.#ending = [error];
+    this.#wake();
+    const { code, message: reason } = error ?? new HeartwireError(LOCAL, "closed by the application");
+    this.#flow.refused(error ?? new HeartwireError(code, reason));
+    return this.emit("unsubscribed", { code, reason }) || this.#queue !== null;
+  }
+
+  /** `for await (const publication of subscription)`; leaving the loop ends the subscription. */
+  [Symbol.asyncIterator]() {
+    if (this.#queue !== null) throw new Error(`${this.channel} is iterated already`);
+    this.#queue = [];
+    return {
+      next: () => this.#next(),
+      return: async () => {
+        this.unsubscribe();
+        return { value: undefined, done: true };
+      },
+    };
+  }
+
+  async #next() {
+    while (!this.#queue.length) {
+      if (this.#ending?.[0]) throw this.#ending[0];
+      if (this.#ending) return { value: undefined, done: true };
+      await new Promise(resolve => (this.#wake = resolve));
+    }
+    const value = this.#queue.shift();
+    this.position = value.position || this.position;
+    if (this.#queue.length === this.#flow.max_items >> 1) this.#flow.resume();
+    return { value, done: false };
+  }
+}
+
+/** Where the server is: "https://host", "ws://host/below", a URL, or {scheme, host, port, path}. As the address for fetch. */
+function baseOf(given) {
+  const { scheme = "http", host, port, path = "" } = given;
+  const parts = `${scheme}://${host}${port ? `:${port}` : ""}/${path}`.replace(/([^:]\/)\/+/g, "$1");
+  const url = new URL(host && !(given instanceof URL) ? parts : given, globalThis.location?.href);
+  const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
+  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
+  return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
+}
+
+function sessionStorage() {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null; // a page without an origin, or a browser that lets nothing be kept
+  }
+}
+
+/** What `connect` takes beside `DEFAULTS`. */
+const SHELL_DEFAULTS = {
+  token: "",
+  get_token: null,
+  data: null,
+  headers: {},
+  signal: null,
+  storage: undefined,
+  debug_url: null,
+  WebSocket: undefined,
+};
+
+/** One client: see docs/javascript.md. Made by `connect`. */
+export class Client extends Emitter {
+  #machine;
+  #options;
+  #base;
+  #links = new Map(); // by generation
+  #publishes = new Map(); // how to settle them, by key
+  #requests = new Map(); // the same, by id
+  #subscriptions = new Map(); // by channel
+  #timer = 0;
+  #due = null;
+  #isCarrying = false;
+  #isLeaving = false;
+  #left = null;
+  #idle = () => {};
+  #token;
+  #asks = 0;
+  #hints = new AbortController();
+  #shell;
+
+  constructor(url, given = {}) {
+    super();
+    const known = { ...SHELL_DEFAULTS, ...given };
+    const debug_url = known.debug_url ?? globalThis.process?.env?.HEARTWIRE_DEBUG_URL;
+    this.#base = baseOf(debug_url || (url ?? globalThis.location?.origin));
+    this.#token = known.token;
+    this.#options = { ...known, storage: known.storage === undefined ? sessionStorage() : known.storage };
+    this.#options.WebSocket ??= globalThis.WebSocket;
+    const { options, note } = this.#machineOptions(given);
+    this.#machine = new Machine(options, {
+      prefix: crypto.getRandomValues(new Uint32Array(3)).reduce((all, one) => all + one.toString(36), ""),
+      draw: Math.random,
+      now: performance.now() / 1000,
+      wall: Date.now() / 1000,
+      has_tokens: known.get_token !== null,
+      token: known.token,
+      data: known.data,
+    });
+    Object.assign(this.#options, options);
+    this.#shell = {
+      base: this.#base,
+      WebSocket: this.#options.WebSocket,
+      headers: () => ({ ...known.headers, ...(this.#token && { authorization: `Bearer ${this.#token}` }) }),
+      tell: (input, ...what) => this.#tell(input, ...what),
+    };
+    known.signal?.addEventListener("abort", () => this.close(), { signal: this.#hints.signal });
+    queueMicrotask(() => this.#start(note)); // so that who made it can listen, and follow channels with the first request
+    if (known.signal?.aborted) this.close();
+  }
+
+  /** "connecting", "online", "waiting", "offline" or "closed". */
+  get state() {
+    return this.#machine.state;
+  }
+
+  /** In use; "" where there is none. */
+  get transport() {
+    return this.#machine.transport;
+  }
+
+  /** How many publishes are not answered yet. */
+  get pending() {
+    return this.#publishes.size;
+  }
+
+  /** What the server calls us. */
+  get client_id() {
+    return this.#machine.client_id;
+  }
+
+  /** Follow a channel. `callback` gets each publication. */
+  subscribe(channel, callback = null, { since = null, token = "", signal = null, on_gap = null } = {}) {
+    this.#checkOpen();
+    if (this.#subscriptions.has(channel) || this.#machine.traffic.followed.has(channel))
+      throw new Error(`${channel} is followed already: a channel is subscribed to once, and listened to as often as you like`);
+    const flow = {
+      max_items: this.#options.max_queue_items,
+      pause: () => this.#tell("pause", channel),
+      resume: () => this.#tell("resume", channel),
+    };
+    const subscription = new Subscription(channel, flow, () => this.#unsubscribe(subscription));
+    const after = since === null || since === "earliest" ? since : position(since);
+    this.#subscriptions.set(channel, subscription);
+    if (callback !== null) subscription.on("publication", callback);
+    if (on_gap !== null) subscription.on("gap", on_gap);
+    signal?.addEventListener("abort", () => subscription.unsubscribe(), { once: true });
+    this.#tell("subscribe", channel, after, token);
+    if (signal?.aborted) subscription.unsubscribe();
+    return subscription;
+  }
+
+  /** Publish. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
+  async publish(channel, data, { signal = null } = {}) {
+    signal?.throwIfAborted();
+    const [json, encoding] = encode(data);
+    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding));
+  }
+
+  /** Who is in a channel, on the server's side. */
+  async presence(channel) {
+    return Object.values((await this.#request("presence", { channel })).presence ?? {});
+  }
+
+  /** What a channel has kept: `limit` publications after `since`, or the other way round. */
+  async history(channel, { limit = 100, since = null, reverse = false } = {}) {
+    const after = since === null ? {} : { since: position(since) };
+    const { publications = [], epoch = "", offset = 0 } = await this.#request("history", { channel, limit, reverse, ...after });
+    const made = publications.map(({ data, offset, tags, info }) =>
+      publication(channel, epoch, offset, data, tags?.encoding, info?.user ?? "", info?.client ?? ""),
+    );
+    return { publications: made, position: token(epoch, offset) };
+  }
+
+  /** Call a function of the application on the server. */
+  async rpc(method, data = null) {
+    return (await this.#request("rpc", { method, data })).data;
+  }
+
+  /** Leave for good. What was published has `close_timeout_s` to be answered. */
+  close() {
+    this.#left ??= this.#leave();
+    return this.#left;
+  }
+
+  async #leave() {
+    this.#isLeaving = true;
+    if (this.#publishes.size) {
+      await new Promise(resolve => {
+        this.#idle = resolve;
+        const timer = setTimeout(resolve, this.#options.close_timeout_s * 1000);
+        this.#hints.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()));
+      });
+    }
+    this.#tell("close");
+  }
+
+  // The machine is told things, and what it says is done.
+
+  #start(note) {
+    if (this.state === "closed") return;
+    this.#listenToTheSystem();
+    if (note) this.emit("note", { text: note });
+    this.#tell("start");
+  }
+
+  #tell(input, ...what) {
+    this.#machine[input](now(), ...what);
+    this.#settle();
+  }
+
+  /** After anything has happened: what is due is done too, so that a throttled timer does not matter while things happen. */
+  #settle() {
+    const at = now();
+    const due = this.#machine.nextDeadline();
+    if (due !== null && due <= at) this.#machine.handleDeadline(at, Date.now() / 1000);
+    if (this.#isCarrying) return; // by a listener: the loop outside goes on with it
+    this.#isCarrying = true;
+    for (let outputs; (outputs = this.#machine.outputs.splice(0)).length; ) outputs.forEach(output => this.#carryOut(output));
+    this.#isCarrying = false;
+    if (!this.#publishes.size) this.#idle();
+    this.#setTimer();
+  }
+
+  #setTimer() {
+    const due = this.#machine.nextDeadline();
+    if (due === this.#due) return;
+    clearTimeout(this.#timer);
+    this.#due = due;
+    if (due === null) return;
+    const wake = () => {
+      this.#due = null;
+      this.#settle();
+    };
+    this.#timer = setTimeout(wake, Math.ceil(Math.max(0, due - now()) * 1000));
+  }
+
+  #carryOut([name, ...fields]) {
+    try {
+      Client.#DO[name](this, ...fields);
+    } catch (error) {
+      this.#problem(error);
+    }
+  }
+
+  static #DO = {
+    Open(client, generation, transport, frame) {
+      const link = new LINKS[transport](client.#shell, generation);
+      client.#links.set(generation, link);
+      try {
+        link.open(frame);
+      } catch (error) {
+        link.failed({ message: error.message }); // such as ws: from a page of https:
+      }
+    },
+    Session: (client, generation, session, node) => client.#links.get(generation)?.session(session, node),
+    Send: (client, generation, frame) => client.#links.get(generation)?.send(frame),
+    Poll: (client, generation, frame, wait_s) => client.#links.get(generation)?.poll(frame, wait_s),
+    Close(client, generation) {
+      client.#links.get(generation)?.close();
+      client.#links.delete(generation);
+    },
+    AskToken: client => void client.#askToken(),
+    StateChanged(client, state, reason) {
+      client.emit("state", { state, reason });
+      if (state === "online") client.#opened();
+    },
+    Delivered(client, channel, ...more) {
+      const made = publication(channel, ...more);
+      client.#subscriptions.get(channel)?.deliver(made);
+      client.emit("message", made);
+    },
+    Message: (client, data) => void client.emit("message", publication("", "", 0, data, "", "", "")),
+    Gap: (client, channel, ...ends) => client.#gap(channel, token(ends[0], ends[1]), token(ends[2], ends[3])),
+    Subscribed(client, channel, epoch, offset, was_recovered) {
+      client.#subscriptions.get(channel)?.subscribed(token(epoch, offset), was_recovered);
+    },
+    Unsubscribed(client, channel, code, reason) {
+      const error = new HeartwireError(code, `${channel}: ${reason}`);
+      if (take(client.#subscriptions, channel)?.ended(error) === false) client.#problem(error);
+    },
+    Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(token(epoch, offset)),
+    Rejected: (client, key, ...why) => take(client.#publishes, key)?.reject(new HeartwireError(...why)),
+    Answered: (client, id, result) => take(client.#requests, id)?.resolve(result),
+    Failed: (client, id, ...why) => take(client.#requests, id)?.reject(new HeartwireError(...why)),
+    Closed: (client, ...how) => client.#closed(...how),
+    Note: (client, text) => void client.emit("note", { text }),
+  };
+
+  #opened() {
+    try {
+      this.#options.storage?.setItem(`heartwire ${this.#base}`, this.transport);
+    } catch {
+      // it is full, or closed to us: the next page begins at the top of the ladder
+    }
+    this.emit("open", { transport: this.transport });
+  }
+
+  #gap(channel, before, after) {
+    const subscription = this.#subscriptions.get(channel);
+    subscription?.place(after);
+    const gap = { channel, before, after };
+    const isHeard = [subscription?.emit("gap", gap), this.emit("gap", gap)].includes(true);
+    if (!isHeard) console.warn(`heartwire: ${channel}: what came after ${before} and up to ${after} is lost`);
+  }
+
+  #closed(code, reason, was_open, next_attempt_s) {
+    this.emit("close", { code, reason, was_open, next_attempt_s });
+    if (next_attempt_s >= 0) return;
+    const error = this.#isLeaving ? null : new HeartwireError(code, reason);
+    this.#hints.abort();
+    for (const subscription of [...this.#subscriptions.values()]) subscription.ended(error);
+    this.#subscriptions.clear();
+    if (error !== null) this.#problem(error);
+  }
+
+  #problem(error) {
+    if (!this.emit("error", { error })) console.error("heartwire:", error);
+  }
+
+  #checkOpen() {
+    if (this.state === "closed") throw new HeartwireError(LOCAL, "the client is closed");
+  }
+
+  #unsubscribe(subscription) {
+    if (this.#subscriptions.get(subscription.channel) !== subscription) return;
+    this.#subscriptions.delete(subscription.channel);
+    this.#tell("unsubscribe", subscription.channel);
+    subscription.ended(null);
+  }
+
+  /** A promise for the answer to what `say` has the machine take; it returns the name by which the answer will come. */
+  #ask(waiting, signal, say) {
+    return new Promise((resolve, reject) => {
+      const name = say();
+      const abort = () => take(waiting, name)?.reject(signal.reason);
+      const last = settle => value => (signal?.removeEventListener("abort", abort), settle(value));
+      waiting.set(name, { resolve: last(resolve), reject: last(reject) });
+      signal?.addEventListener("abort", abort);
+      this.#settle(); // only now: the answer may be there already
+    });
+  }
+
+  #request(method, body) {
+    return this.#ask(this.#requests, null, () => this.#machine.request(now(), method, body));
+  }
+
+  /** One call of the application's function counts at a time; the machine gives up on it by itself, and asks anew. */
+  async #askToken() {
+    const asked = ++this.#asks;
+    let answer;
+    try {
+      answer = await this.#options.get_token();
+      if (typeof answer !== "string") throw new TypeError("get_token: no string was returned");
+    } catch (error) {
+      if (asked !== this.#asks) return;
+      this.#problem(error);
+      this.#tell("noToken", error.message ?? String(error));
+      return;
+    }
+    if (asked !== this.#asks) return;
+    this.#token = answer;
+    this.#tell("token", answer);
+  }
+
+  /** What is for the machine; with the transports that there are, and the one that worked the last time. */
+  #machineOptions(given) {
+    const options = { ...DEFAULTS };
+    for (const [name, value] of Object.entries(given)) if (!(name in SHELL_DEFAULTS)) options[name] = value;
+    let note = "";
+    if (this.#options.WebSocket === undefined && options.transports.includes("websocket")) {
+      note = "there is no WebSocket here (Node has one from 22 on; or pass a class as the option WebSocket)";
+      options.transports = options.transports.filter(name => name !== "websocket");
+      if (!options.transports.length) throw new TypeError(note);
+    }
+    const worked = this.#options.storage?.getItem(`heartwire ${this.#base}`);
+    if (options.first_transport === null && options.transports.includes(worked)) options.first_transport = worked;
+    return { options, note };
+  }
+
+  /** Whatever there is here of window, document and navigator says when the network or the page comes and goes. */
+  #listenToTheSystem() {
+    const { signal } = this.#hints;
+    const hint = kind => () => this.#tell("hint", kind);
+    const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
+    listen(globalThis, "online", hint("network_up"));
+    listen(globalThis, "offline", hint("network_down"));
+    listen(globalThis, "pageshow", ({ persisted }) => persisted && this.#tell("hint", "wake"));
+    listen(globalThis, "pagehide", ({ persisted }) => persisted && this.#putAside());
+    listen(globalThis.document, "visibilitychange", () => document.visibilityState === "visible" && this.#tell("hint", "wake"));
+    listen(globalThis.document, "resume", hint("wake"));
+    listen(globalThis.navigator?.connection, "change", hint("wake"));
+  }
+
+  /** Browsers keep a page for the way back only where it has no open connection. */
+  #putAside() {
+    for (const generation of [...this.#links.keys()]) this.#tell("lost", generation, 1001, "the page was put aside");
+  }
+}
+
+const now = () => performance.now() / 1000;
+
+function take(map, key) {
+  const value = map.get(key);
+  map.delete(key);
+  return value;
+}
+
+/** A client that connects, and stays connected until it is closed. `url`: see `baseOf`; where there is none, the page's origin. */
+export function connect(url, options) {
+  return new Client(url, options);
+}
+
 /** For tests. */
-export const internals = Object.freeze({ Machine, closedByHttp, retryAfter, verdict });
+export const internals = Object.freeze({ Machine, baseOf, closedByHttp, lineGroups, retryAfter, verdict });
