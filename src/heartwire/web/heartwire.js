@@ -175,9 +175,12 @@ function retryAfter(reason) {
   return digits ? Number(digits[1]) / 1000 : 0;
 }
 
-const HTTP_CODES = { 401: 3500, 403: 3507, 429: 1013, 503: 1013 };
+const HTTP_CODES = { 401: 3500, 403: 3507, 413: TOO_LARGE, 429: 1013, 503: 1013 };
 
-/** The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006. */
+/**
+ * The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006. But 413 says the
+ * same whoever says it; a message that is too large for a proxy must not be sent again and again.
+ */
 function closedByHttp(status, body) {
   try {
     const { error } = struct({ error: [struct({ code: [text], message: [text] })] })(JSON.parse(body));
@@ -186,7 +189,7 @@ function closedByHttp(status, body) {
   } catch {
     // a proxy's page, or nothing
   }
-  return [ABNORMAL, `HTTP ${status}`];
+  return [status === 413 ? TOO_LARGE : ABNORMAL, `HTTP ${status}`];
 }
 
 const LATER = new Set([1013, 3013]);
@@ -311,10 +314,12 @@ class Ladder {
   }
 }
 
+const POLLED = ["connect", "subscribe", "ping"];
+
 /** One connection as the machine knows it: heartwire/client/connection.py. */
 class Connection {
   waiting = new Map(); // what was asked, by the command's id: [method, of what]
-  asked = new Map(); // ids of the subscribes that are on the way, by channel
+  asked = new Map(); // the subscribes that are on the way, by channel: { id, following, position }
   queue = [];
   isSending = false;
   online_at = null;
@@ -333,8 +338,12 @@ class Connection {
   /** A command, whose answer is awaited from now on. A body that is a string is JSON already. */
   command(id, method, body, of = null) {
     this.waiting.set(id, [method, of]);
-    if (method === "subscribe") this.asked.set(of, id);
     return `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
+  }
+
+  /** Another poll takes the place of the last: what that asked and is not answered will not be. */
+  forgetPoll() {
+    for (const [id, [method]] of this.waiting) if (POLLED.includes(method)) this.waiting.delete(id);
   }
 
   takeFrame() {
@@ -350,7 +359,9 @@ class Following {
   isPaused = false;
   isServerSide = false;
   isPositioned = true;
+  isWanted = true;
   refusals = 0;
+  not_before = 0;
 
   constructor(channel, since, token = "") {
     Object.assign(this, { channel, since, token });
@@ -361,9 +372,11 @@ class Following {
     return this.position === null && this.since === "earliest";
   }
 
-  /** The server follows it for us. Both ends of the gap, where there is one. */
-  subscribed({ epoch, offset, was_recovering, recovered }) {
-    this.refusals = 0;
+  /**
+   * The server follows it for us. Both ends of the gap, where there is one. `asked` is the position when it was asked: another
+   * connection may have gone on from there meanwhile.
+   */
+  subscribed({ epoch, offset, was_recovering, recovered }, asked) {
     this.isLive = true;
     this.isPositioned = epoch !== "";
     if (!this.isPositioned) return null;
@@ -373,6 +386,8 @@ class Following {
       this.position = { epoch, offset: before.offset }; // the epoch is the same, or was not known
       return null;
     }
+    const isOther = before !== null && (asked === null || !samePosition(before, asked));
+    if (isOther && epoch === before.epoch && offset <= before.offset) return null;
     this.position = { epoch, offset };
     return before === null || wantedEarliest || samePosition(before, this.position) ? null : [before, this.position];
   }
@@ -546,10 +561,12 @@ class Traffic {
   #ids = 0;
   #serial = 0;
   #resends = 0;
+  #publish_at;
   #requests = new Map();
 
   constructor(options, outputs, deadlines, prefix, draw, now) {
     Object.assign(this, { options, outputs, deadlines, prefix, draw, now });
+    this.#publish_at = now;
     this.outbox = new Outbox(options);
   }
 
@@ -564,14 +581,18 @@ class Traffic {
     this.isBroken = false;
     this.placeServerSide(serverSide);
     for (const following of [...this.followed.values()])
-      if (following.isServerSide && !serverSide.has(following.channel))
-        this.#end(following, LOCAL, "the server does not subscribe us any more");
-    if (!connection.isPull) {
-      for (const channel of [...connection.asked.keys()])
-        if (!this.followed.has(channel)) this.#ask("unsubscribe", { channel }, channel);
-      this.resubscribe();
+      if (following.isServerSide && !serverSide.has(following.channel)) {
+        following.isServerSide = false;
+        if (!following.isWanted) this.#end(following, LOCAL, "the server does not subscribe us any more");
+      }
+    for (const [channel, asked] of [...connection.asked]) {
+      const now = this.followed.get(channel);
+      const isOther = now === undefined || (!now.isServerSide && (now !== asked.following || now.isPaused));
+      if (isOther) this.#unsubscribe(channel); // given up, or begun anew, since it was asked
     }
+    this.resubscribe();
     for (const [id, request] of this.#requests) this.#sendRequest(id, request);
+    if (this.#publish_at > this.now) this.deadlines.set("resend", this.#publish_at);
     this.pump();
   }
 
@@ -615,14 +636,25 @@ class Traffic {
 
   // Channels.
 
+  /** Where the server has made us follow it already, it goes on as it is. */
   follow(channel, since, token) {
+    const known = this.followed.get(channel);
+    if (known?.isServerSide) {
+      known.isWanted = true;
+      if (known.isLive) this.#tellSubscribed(known, false);
+      this.resume(channel);
+      return;
+    }
+    this.unfollow(channel);
     this.followed.set(channel, new Following(channel, since, token));
     this.resubscribe();
     this.flush();
   }
 
   unfollow(channel) {
-    if (this.followed.delete(channel)) this.#unsubscribe(channel);
+    if (!this.followed.delete(channel)) return;
+    this.#unsubscribe(channel);
+    this.flush();
   }
 
   pause(channel) {
@@ -631,22 +663,33 @@ class Traffic {
     following.isPaused = true;
     following.lost();
     this.#unsubscribe(channel);
+    this.flush();
   }
 
   resume(channel) {
     const following = this.followed.get(channel);
     if (following === undefined || !following.isPaused) return;
     following.isPaused = false;
+    if (this.connection?.isPull) this.deadlines.set("poll", this.now);
+    else if (this.connection !== null) following.isServerSide = false; // that was ended when it was paused: it is ours now
     this.resubscribe();
     this.flush();
   }
 
   subscribeCommands(connection, isAnew) {
     if (isAnew) connection.asked = new Map();
+    return this.#unasked(connection, isAnew).map(following => {
+      const { channel, position } = following;
+      const id = this.nextId();
+      connection.asked.set(channel, { id, following, position });
+      return connection.command(id, "subscribe", following.subscribeBody(), channel);
+    });
+  }
+
+  #unasked(connection, isAnew) {
     return [...this.followed.values()]
-      .filter(following => !following.isPaused && !following.isServerSide)
-      .filter(following => isAnew || !(following.isLive || connection.asked.has(following.channel)))
-      .map(following => connection.command(this.nextId(), "subscribe", following.subscribeBody(), following.channel));
+      .filter(({ isPaused, isServerSide, not_before }) => !(isPaused || isServerSide || not_before > this.now))
+      .filter(({ isLive, channel }) => isAnew || !(isLive || connection.asked.has(channel)));
   }
 
   /** For `connect`: where the channels stand that the server made us follow. */
@@ -655,45 +698,56 @@ class Traffic {
     return placed.length ? Object.fromEntries(placed.map(following => [following.channel, following.subscribeBody()])) : null;
   }
 
+  get hasServerSide() {
+    return [...this.followed.values()].some(following => following.isServerSide);
+  }
+
+  /** Ask for what is wanted and not followed yet; for what was refused for now, not before its time. */
   resubscribe() {
     this.deadlines.delete("resubscribe");
     const connection = this.connection;
     if (connection === null) return;
-    if (connection.isPull) this.deadlines.set("poll", this.now);
-    else connection.queue.push(...this.subscribeCommands(connection, false));
+    for (const { not_before } of this.followed.values()) if (not_before > this.now) this.#resubscribeAt(not_before);
+    if (!connection.isPull) connection.queue.push(...this.subscribeCommands(connection, false));
+    else if (this.#unasked(connection, false).length) this.deadlines.set("poll", this.now);
   }
 
+  /** Whether the server has said of every channel where it stands, or that it will not for now. */
   get isSettled() {
-    return [...this.followed.values()].every(following => following.isLive || following.isPaused || following.isServerSide);
+    return [...this.followed.values()].every(
+      ({ isLive, isPaused, isServerSide, not_before }) => isLive || isPaused || isServerSide || not_before > this.now,
+    );
   }
 
   #unsubscribe(channel) {
     const connection = this.connection;
     if (connection === null) return;
     connection.asked.delete(channel);
-    if (connection.isPull) return;
-    this.#ask("unsubscribe", { channel }, channel);
-    this.flush();
+    if (!connection.isPull) this.#ask("unsubscribe", { channel }, channel);
   }
 
   #subscribed(connection, id, channel, reply) {
-    const following = this.followed.get(channel);
-    if (following === undefined || following.isPaused || connection.asked.get(channel) !== id) return;
+    const asked = connection.asked.get(channel);
+    if (asked?.id !== id) return;
     connection.asked.delete(channel);
+    const following = this.followed.get(channel);
+    if (following !== asked.following || following.isPaused || following.isServerSide) return;
     if (reply.error !== null) this.#refused(following, reply.error);
-    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe);
+    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe, asked.position);
   }
 
-  #placed(following, result) {
+  #placed(following, result, asked) {
     const wasLive = following.isLive;
-    const gap = following.subscribed(result);
+    const gap = following.subscribed(result, asked);
     if (gap !== null) this.outputs.push(["Gap", following.channel, ...gap.flatMap(({ epoch, offset }) => [epoch, offset])]);
-    if (gap !== null || !wasLive) {
-      const { epoch, offset } = following.position ?? { epoch: "", offset: 0 };
-      this.outputs.push(["Subscribed", following.channel, epoch, offset, result.recovered]);
-      this.#hasNews();
-    }
+    if (gap !== null || !wasLive) this.#tellSubscribed(following, result.recovered);
     this.#deliver(following, result.publications);
+    if (following.isLive) following.refusals = 0;
+  }
+
+  #tellSubscribed(following, wasRecovered) {
+    const { epoch, offset } = following.position ?? { epoch: "", offset: 0 };
+    this.outputs.push(["Subscribed", following.channel, epoch, offset, wasRecovered]);
   }
 
   #refused(following, error) {
@@ -705,7 +759,11 @@ class Traffic {
     const { backoff_base_s, backoff_cap_s } = this.options;
     const limit_s = Math.min(backoff_cap_s, backoff_base_s * 2 ** Math.min(following.refusals, 60));
     following.refusals++;
-    const when = this.now + Math.max(this.draw() * limit_s, retryAfter(error.message));
+    following.not_before = this.now + Math.max(this.draw() * limit_s, retryAfter(error.message));
+    this.#resubscribeAt(following.not_before);
+  }
+
+  #resubscribeAt(when) {
     this.deadlines.set("resubscribe", Math.min(when, this.deadlines.get("resubscribe") ?? when));
   }
 
@@ -727,8 +785,9 @@ class Traffic {
     if (following.isServerSide) {
       this.isBroken = true;
     } else {
-      this.#ask("unsubscribe", { channel: following.channel }, following.channel);
-      this.resubscribe();
+      // Should the server have nothing better to say, this must not go round and round.
+      this.#unsubscribe(following.channel);
+      this.#refused(following, { code: 0, message: "", temporary: true });
       this.flush();
     }
   }
@@ -739,9 +798,14 @@ class Traffic {
 
   #madeByServer(channel, result) {
     let following = this.followed.get(channel);
-    if (following === undefined) this.followed.set(channel, (following = new Following(channel, null)));
+    if (following === undefined) {
+      following = new Following(channel, null);
+      following.isWanted = false;
+      this.followed.set(channel, following);
+    }
     following.isServerSide = true;
-    this.#placed(following, result);
+    if (following.isPaused) this.#unsubscribe(channel);
+    else this.#placed(following, result, following.position);
   }
 
   // Publishing.
@@ -765,7 +829,8 @@ class Traffic {
 
   pump() {
     if (this.connection === null) return;
-    for (const item of this.outbox.toSend()) this.#ask("publish", item.body(this.outbox.round), item.key);
+    if (!this.deadlines.has("resend"))
+      for (const item of this.outbox.toSend()) this.#ask("publish", item.body(this.outbox.round), item.key);
     this.flush();
   }
 
@@ -789,7 +854,9 @@ class Traffic {
   #published(key, reply) {
     if (reply.error?.temporary) {
       this.outbox.refuseForNow(key);
-      this.#planRound(retryAfter(reply.error.message));
+      // The first of a round says when; the last, at which the next is planned, only that it came after the first.
+      this.#publish_at = Math.max(this.#publish_at, this.now + retryAfter(reply.error.message));
+      this.#planRound();
       return;
     }
     const item = this.outbox.remove(key);
@@ -805,11 +872,11 @@ class Traffic {
     }
   }
 
-  #planRound(after_s = 0) {
+  #planRound() {
     if (!this.outbox.isRoundOver || this.deadlines.has("resend")) return;
     const limit_s = Math.min(RESEND_CAP_S, RESEND_S * 2 ** Math.min(this.#resends, 60));
     this.#resends++;
-    this.deadlines.set("resend", this.now + Math.max(limit_s * (0.5 + this.draw() / 2), after_s));
+    this.deadlines.set("resend", Math.max(this.now + limit_s * (0.5 + this.draw() / 2), this.#publish_at));
   }
 
   #watchOutbox() {
@@ -830,7 +897,14 @@ class Traffic {
       this.outputs.push(["Failed", id, LOCAL, "the client is closed", false]);
       return id;
     }
-    const request = { method, body, expires_at: this.now + this.options.request_timeout_s, isSent: false };
+    const json = JSON.stringify(body);
+    const limit = this.options.max_message_bytes;
+    if (characters(json) > limit) {
+      const message = `a request of ${characters(json)} characters is over the limit of ${limit} (max_message_bytes)`;
+      this.outputs.push(["Failed", id, LIMIT_EXCEEDED, message, false]);
+      return id;
+    }
+    const request = { method, json, expires_at: this.now + this.options.request_timeout_s, isSent: false };
     this.#requests.set(id, request);
     if (!this.deadlines.has("request")) this.deadlines.set("request", request.expires_at);
     if (this.connection !== null) {
@@ -850,7 +924,7 @@ class Traffic {
 
   #sendRequest(id, request) {
     request.isSent = true;
-    this.#ask(request.method, request.body, id);
+    this.#ask(request.method, request.json, id);
   }
 
   #answered(id, method, reply) {
@@ -883,7 +957,7 @@ class Traffic {
     } else if (unsubscribe !== null && following !== undefined) {
       const { code, reason } = unsubscribe;
       following.lost();
-      if (code < 2500) this.#end(following, code, reason); // for good (Centrifugal protocol, unsubscribe codes)
+      if (code < 2500 || following.isServerSide) this.#end(following, code, reason); // for good (Centrifugal protocol, unsubscribe codes)
       else this.#refused(following, { code, message: reason, temporary: true });
     }
   }
@@ -903,6 +977,7 @@ const TRANSITIONS = {
 const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one, means that we slept
 const CUT_AFTER_S = 2; // a long poll that ends without an answer, but not at once, was cut by something in between
 const SHORTEST_WAIT_S = 1;
+const SHORTEST_TTL_S = 1; // however short the life of a token, the application is not asked for a new one more often
 const QUICK_S = 0.5;
 
 /**
@@ -927,6 +1002,7 @@ class Machine {
   #backoff;
   #hasTokens;
   #token;
+  #token_ttl_s = 0;
   #data;
   #notBefore;
   #upgrade_s;
@@ -957,13 +1033,14 @@ class Machine {
 
   start(now) {
     this.#at(now);
+    if (this.state === "closed") return;
     this.#deadlines.set("tick", now + this.#options.tick_s);
     this.#try();
   }
 
   close(now) {
     this.#at(now);
-    this.#finish(1000, "closed by the application");
+    this.#finish(1000, "closed by the application", this.current !== null);
   }
 
   /** `since`: null (from now on), "earliest" or {epoch, offset}. */
@@ -1005,7 +1082,10 @@ class Machine {
     this.#deadlines.delete("token");
     this.#token = token;
     if (this.current !== null) {
-      if (this.current.isPull) return; // each poll shows its own
+      if (this.current.isPull) {
+        this.#planRefresh(this.#token_ttl_s); // each poll shows its own
+        return;
+      }
       this.current.queue.push(this.current.command(this.traffic.nextId(), "refresh", { token }));
       this.traffic.flush();
     } else if (this.attempt === null && this.state === "connecting") {
@@ -1019,7 +1099,7 @@ class Machine {
     this.#deadlines.delete("token");
     if (this.current !== null) this.#deadlines.set("refresh", now + this.#options.later_s);
     else if (this.attempt === null && this.state === "connecting")
-      this.#wait(LOCAL, `no token: ${reason}`, false, this.#backoff.next_s());
+      this.#wait(LOCAL, `no token: ${reason}`, false, Math.max(this.#notBefore - now, this.#backoff.next_s()));
   }
 
   /** "network_down", "network_up" or "wake". */
@@ -1094,7 +1174,7 @@ class Machine {
   }
 
   #isIdle(connection) {
-    if (connection.transport === "poll") return !connection.hadFullPage;
+    if (connection.transport === "poll") return !(connection.hadFullPage && connection.hadNews);
     const took_s = this.#now - connection.polled_at;
     return !connection.hadNews && took_s < QUICK_S && (connection.wait_s > 0 || !this.traffic.isSettled);
   }
@@ -1244,7 +1324,7 @@ class Machine {
     this.client_id = result.client;
     this.#ladder.opened(connection.rung);
     if (connection.rung) this.#planUpgrade();
-    if (result.expires && this.#hasTokens) this.#deadlines.set("refresh", this.#now + result.ttl * 0.8);
+    if (result.expires) this.#planRefresh(result.ttl);
     if (connection.transport === "sse") this.outputs.push(["Session", connection.generation, result.session, result.node]);
     this.#on("established", connection.transport);
     this.traffic.online(connection, result.subs);
@@ -1252,7 +1332,7 @@ class Machine {
   }
 
   #planUpgrade() {
-    this.#deadlines.set("upgrade", this.#now + this.#upgrade_s);
+    this.#deadlines.set("upgrade", Math.max(this.#now + this.#upgrade_s, this.#notBefore));
     this.#upgrade_s = Math.min(this.#options.upgrade_cap_s, this.#upgrade_s * 2);
   }
 
@@ -1262,7 +1342,7 @@ class Machine {
     if (reply.push !== null) {
       if (reply.push.disconnect !== null) this.#lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason);
       else if (connection === this.current) this.traffic.push(reply.push);
-    } else if (!reply.id) {
+    } else if (!reply.id && !connection.isPull) {
       connection.hadHeartbeat = true;
       connection.queue.push(PONG);
       if (connection === this.current) this.traffic.flush();
@@ -1276,8 +1356,16 @@ class Machine {
   }
 
   #refreshed(connection, reply) {
-    if (reply.error !== null) this.#refused(connection, reply.error);
-    else if (reply.refresh?.expires) this.#deadlines.set("refresh", this.#now + reply.refresh.ttl * 0.8);
+    if (reply.error?.temporary)
+      this.#deadlines.set("refresh", this.#now + Math.max(this.#options.later_s, retryAfter(reply.error.message)));
+    else if (reply.error !== null) this.#refused(connection, reply.error);
+    else if (reply.refresh?.expires) this.#planRefresh(reply.refresh.ttl);
+  }
+
+  /** Ask for a new token before this one is too old. */
+  #planRefresh(ttl_s) {
+    this.#token_ttl_s = ttl_s;
+    if (this.#hasTokens && ttl_s) this.#deadlines.set("refresh", this.#now + Math.max(SHORTEST_TTL_S, ttl_s * 0.8));
   }
 
   #heard(connection) {
@@ -1288,6 +1376,13 @@ class Machine {
   }
 
   #woke() {
+    const { probe_timeout_s, open_timeout_s } = this.#options;
+    if (this.attempt !== null) {
+      const due = this.#deadlines.get("open");
+      // The answer may wait to be read; and on a network that is gone it is not worth more time than a new attempt.
+      const isDue = due <= this.#now;
+      this.#deadlines.set("open", isDue ? this.#now + probe_timeout_s : Math.min(due, this.#now + open_timeout_s));
+    }
     if (this.current !== null) {
       this.#probe();
     } else if (this.#now >= this.#notBefore) {
@@ -1300,7 +1395,7 @@ class Machine {
 
   #probe() {
     const connection = this.current;
-    if (connection === null || this.#deadlines.has("probe")) return;
+    if (connection === null || (this.#deadlines.get("probe") ?? this.#now) > this.#now) return;
     const deadline = this.#now + this.#options.probe_timeout_s;
     this.#deadlines.set("probe", deadline);
     if (connection.isPull) {
@@ -1311,16 +1406,19 @@ class Machine {
     }
     // What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
     this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
+    const sending = this.#deadlines.get("sending");
+    if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
   }
 
   /** Ask for news of all channels. The answer is only held where each of them has been placed already. */
   #poll(connection, asked_wait_s = null) {
-    this.#deadlines.delete("poll");
+    if (connection === this.current) this.#deadlines.delete("poll");
     const mayWait = connection.transport === "longpoll" && this.traffic.isSettled;
     const wait_s = asked_wait_s ?? (mayWait ? this.#poll_wait_s : 0);
     Object.assign(connection, { polled_at: this.#now, wait_s, hadNews: false, hadFullPage: false });
+    connection.forgetPoll();
     let commands = this.traffic.subscribeCommands(connection, true);
-    if (connection === this.attempt || this.traffic.serverSidePositions() !== null) commands.unshift(this.#connect(connection));
+    if (connection === this.attempt || this.traffic.hasServerSide) commands.unshift(this.#connect(connection));
     if (!commands.length) commands = [connection.command(this.traffic.nextId(), "ping", {})];
     if (connection === this.current) this.#deadlines.set("silence", this.#now + wait_s + this.#options.pong_timeout_s);
     this.outputs.push(["Poll", connection.generation, commands.join("\n"), wait_s]);
@@ -1331,8 +1429,10 @@ class Machine {
     this.outputs.push(["Close", connection.generation]);
     if (asks === "token") {
       asks = this.#hasTokens ? "now" : "never";
-      this.#token = "";
+      if (this.#hasTokens) this.#token = "";
     }
+    const least_s = Math.max(after_s, retryAfter(reason), asks === "later" ? this.#options.later_s : 0);
+    this.#notBefore = Math.max(this.#notBefore, this.#now + least_s);
     const wasOpen = connection === this.current;
     if (wasOpen) {
       this.#forgetCurrent(code, reason);
@@ -1346,14 +1446,11 @@ class Machine {
       }
     }
     if (asks === "never") {
-      this.#finish(code, reason);
+      this.#finish(code, reason, wasOpen);
       return;
     }
-    let delay_s = Math.max(after_s, retryAfter(reason), asks === "later" ? this.#options.later_s : 0);
-    this.#notBefore = this.#now + delay_s;
     const stepsDown = this.#blame(connection, code, reason, { wasOpen, isReachable, isTimeout });
-    if (!stepsDown) delay_s = Math.max(delay_s, this.#backoff.next_s());
-    this.#wait(code, reason, wasOpen, delay_s);
+    this.#wait(code, reason, wasOpen, Math.max(this.#notBefore - this.#now, stepsDown ? 0 : this.#backoff.next_s()));
   }
 
   /** What the loss says about the rung of the ladder. True: another is to be tried at once. */
@@ -1363,9 +1460,11 @@ class Machine {
     let stepsDown = false;
     if (wasOpen) {
       this.#ladder.died(connection.hadHeartbeat, isAbnormal);
-      if (this.#now - (connection.online_at || this.#now) >= this.#options.stable_after_s) this.#backoff.reset();
-    } else {
-      stepsDown = isAbnormal && this.#ladder.failed(isReachable, isTimeout);
+      if (connection.online_at !== null && this.#now - connection.online_at >= this.#options.stable_after_s)
+        this.#backoff.reset();
+    } else if (isAbnormal && connection.rung === this.#ladder.rung) {
+      // Else it was to be a better one than that which is lost by now.
+      stepsDown = this.#ladder.failed(isReachable, isTimeout);
     }
     if (this.#ladder.transport !== before) this.#note(`${before}: ${reason}; trying ${this.#ladder.transport}`);
     return stepsDown;
@@ -1381,7 +1480,7 @@ class Machine {
   /** Nothing is in use; the next attempt is then. */
   #wait(code, reason, wasOpen, delay_s) {
     this.#on("lost", reason);
-    this.outputs.push(["Closed", code, reason, wasOpen, delay_s]);
+    this.outputs.push(["Closed", code, reason, wasOpen, this.attempt === null ? delay_s : 0]);
     if (this.attempt !== null) {
       this.#on("attempt", `trying ${this.attempt.transport}`); // a better transport is on its way already
       return;
@@ -1391,12 +1490,11 @@ class Machine {
     if (!delay_s) this.#try();
   }
 
-  #finish(code, reason) {
+  #finish(code, reason, wasOpen) {
     if (this.state === "closed") return;
     this.traffic.isClosed = true;
     for (const connection of [this.current, this.attempt])
       if (connection !== null) this.outputs.push(["Close", connection.generation]);
-    const wasOpen = this.current !== null;
     this.current = this.attempt = null;
     this.traffic.close(reason);
     this.#on("closed", reason);
@@ -1843,7 +1941,7 @@ export class Client extends Emitter {
   /** Follow a channel. `callback` gets each publication. */
   subscribe(channel, callback = null, { since = null, token = "", signal = null, on_gap = null } = {}) {
     this.#checkOpen();
-    if (this.#subscriptions.has(channel) || this.#machine.traffic.followed.has(channel))
+    if (this.#subscriptions.has(channel))
       throw new Error(`${channel} is followed already: a channel is subscribed to once, and listened to as often as you like`);
     const flow = {
       max_items: this.#options.max_queue_items,
