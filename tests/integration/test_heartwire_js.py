@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -353,6 +354,13 @@ def test_the_types_name_what_the_module_has(node: Runtime) -> None:
     assert set(exported) <= told
     for name in [*options, *methods]:
         assert f"  {name}" in types or f"readonly {name}:" in types, name
+
+
+def test_the_table_of_options_is_complete(node: Runtime) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "javascript.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page.partition("## Options")[2], re.MULTILINE))
+    for name, default in node.run("return Object.entries(heartwire.DEFAULTS);"):
+        assert json.loads(table[name]) == default, name
 
 
 @pytest.mark.parametrize(

@@ -957,7 +957,8 @@ class Traffic {
     } else if (unsubscribe !== null && following !== undefined) {
       const { code, reason } = unsubscribe;
       following.lost();
-      if (code < 2500 || following.isServerSide) this.#end(following, code, reason); // for good (Centrifugal protocol, unsubscribe codes)
+      const isForGood = code < 2500 || following.isServerSide; // Centrifugal protocol, unsubscribe codes
+      if (isForGood) this.#end(following, code, reason);
       else this.#refused(following, { code, message: reason, temporary: true });
     }
   }
