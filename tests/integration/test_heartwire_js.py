@@ -13,7 +13,7 @@ from heartwire.client.plain import publish
 from heartwire.server.tokens import make_token
 from heartwire.testing.server import ServerProcess, run_server
 from tests.integration.sdk.app import SECRET
-from tests.integration.sdk.harness import serving
+from tests.integration.sdk.harness import Relay, serving
 from tests.js.runtime import Runtime, in_node
 from tests.js.stories import TRANSPORTS, talks
 
@@ -237,6 +237,95 @@ def test_without_a_websocket_it_takes_the_next_rung_and_says_so(server: ServerPr
     assert "no WebSocket here" in notes[0]["text"]
     assert opened == [{"transport": "sse"}]
     assert "no WebSocket here" in alone
+
+
+@pytest.mark.slow
+def test_it_goes_down_the_ladder_and_up_again_without_loss(node: Runtime, server: ServerProcess) -> None:
+    got, opened, gaps = node.run(
+        """let works = false;
+           const Picky = function (address) {
+             if (works) return new WebSocket(address);
+             setTimeout(() => this.onclose?.({ code: 1006, reason: "" }));
+             this.close = () => {};
+           };
+           begin(url, { WebSocket: Picky, upgrade_after_s: 0.1 });
+           const got = [];
+           await client.subscribe(channel, one => got.push(one.data)).ready;
+           const all = [];
+           const more = count => {
+             for (let n = 0; n < count; n++) all.push(client.publish(channel, all.length));
+           };
+           more(30);
+           await until(() => heard("note").some(({ text }) => text.includes("does not work yet")));
+           more(30);
+           works = true;
+           await until(() => { more(1); return client.transport === "websocket"; });
+           more(30);
+           await Promise.all(all);
+           await until(() => got.length === all.length);
+           await client.close();
+           return [got, heard("open").map(one => one.transport), heard("gap")];""",
+        url=server.url,
+        channel="ladder",
+    )
+    assert got == list(range(len(got)))
+    assert len(got) > 90
+    assert opened == ["sse", "websocket"]
+    assert gaps == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_network_that_is_cut_costs_nothing(node: Runtime, server: ServerProcess, transport: str) -> None:
+    relay = Relay(server.port)
+    channel = f"cut:{transport}"
+    node.run(
+        """begin(`http://127.0.0.1:${port}`, { transports: [transport] });
+           globalThis.got = [];
+           globalThis.all = [];
+           await client.subscribe(channel, one => got.push(one.data)).ready;
+           globalThis.more = () => { for (let n = 0; n < 50; n++) all.push(client.publish(channel, all.length)); };
+           more();""",
+        port=relay.port,
+        transport=transport,
+        channel=channel,
+    )
+    for _ in range(3):
+        relay.cut()
+        node.run("more(); await until(() => client.state !== 'online');")
+        publish(server.url, channel, b'"from outside"')
+        relay.mend()
+        node.run("more(); await until(() => client.state === 'online');")
+    got, gaps = node.run(
+        """await Promise.all(all);
+           await until(() => got.length === all.length + 3);
+           await client.close();
+           return [got, heard("gap")];"""
+    )
+    relay.close()
+    assert [one for one in got if isinstance(one, int)] == list(range(350))
+    assert gaps == []
+
+
+@pytest.mark.slow
+def test_leaving_a_loop_ends_the_subscription(node: Runtime, server: ServerProcess) -> None:
+    first, second = node.run(
+        """begin(url);
+           await Promise.all([1, 2, 3].map(n => client.publish("loop", n)));
+           const read = async since => {
+             const got = [];
+             const subscription = client.subscribe("loop", null, { since });
+             for await (const { data } of subscription) if (got.push(data) === 2) break;
+             return [got, subscription.position];
+           };
+           const [first, position] = await read("earliest");
+           client.publish("loop", 4);
+           const [second] = await read(position);
+           await client.close();
+           return [first, second];""",
+        url=server.url,
+    )
+    assert (first, second) == ([1, 2], [3, 4])
 
 
 @pytest.mark.slow
