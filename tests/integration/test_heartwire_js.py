@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from heartwire.client.plain import publish
 from heartwire.server.tokens import make_token
 from heartwire.testing.server import ServerProcess, run_server
 from tests.integration.sdk.app import SECRET
 from tests.integration.sdk.harness import Relay, serving
 from tests.js.runtime import Runtime, in_node
 from tests.js.stories import TRANSPORTS, talks
+
+
+def tell(url: str, channel: str, data: object) -> None:
+    """Publish, from outside."""
+    with connect_sync(url) as client:
+        client.publish(channel, data)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def test_a_server_that_dies_costs_nothing(node: Runtime, tmp_path: Path, transpo
         server.kill()
         node.run("await until(() => client.state !== 'online');")
         server.start()
-        publish(server.url, "news", b'"from outside"')
+        tell(server.url, "news", "from outside")
         got, gaps, pending = node.run(
             """await Promise.all(all);
                await client.publish("news", "last");
@@ -82,7 +87,7 @@ def test_goes_on_from_a_position_and_tells_of_gaps(node: Runtime) -> None:
             url=server.url,
         )
         for n in (2, 3):
-            publish(server.url, "a", str(n).encode())
+            tell(server.url, "a", n)
         got = node.run(
             """begin(url);
                globalThis.got = [];
@@ -293,7 +298,7 @@ def test_a_network_that_is_cut_costs_nothing(node: Runtime, server: ServerProces
     for _ in range(3):
         relay.cut()
         node.run("more(); await until(() => client.state !== 'online');")
-        publish(server.url, channel, b'"from outside"')
+        tell(server.url, channel, "from outside")
         relay.mend()
         node.run("more(); await until(() => client.state === 'online');")
     got, gaps = node.run(

@@ -1,6 +1,7 @@
 """What heartwire.js has to do wherever it runs."""
 
 from heartwire.client.plain import publish
+
 from heartwire.testing.server import ServerProcess
 from tests.js.runtime import Runtime
 

@@ -229,7 +229,8 @@ class Machine:
         if connection is not None:
             connection.is_sending = False
             self._deadlines.pop("sending", None)
-            self.traffic.flush()
+            if connection is self.current:
+                self.traffic.pump()
 
     def polled(self, generation: int, now: float) -> None:
         """The request of the last `Poll` was answered, and the answer was given to `received`."""

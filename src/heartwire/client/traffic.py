@@ -4,6 +4,7 @@ It outlives connections. `online` says that there is a new one, and `lost` that 
 is said again on the next.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
@@ -14,7 +15,7 @@ from heartwire.client.connection import Asked, Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.outbox import Item, Outbox
-from heartwire.client.wire import ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s, text
+from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s, text
 from heartwire.types import Position
 
 __all__ = ["LOCAL", "Request", "Traffic"]
@@ -350,12 +351,22 @@ class Traffic:
         return item.key
 
     def pump(self) -> None:
-        """Send what may be sent."""
-        if self.connection is not None:
-            if "resend" not in self._deadlines:
-                for item in self.outbox.to_send():
-                    self._ask("publish", _publish(item, self.outbox.round), item.key)
+        """Send what may be sent.
+
+        Requests of a client that polls know nothing of one another, nor of their rounds: publishes that could be refused
+        together have to be in one, and none goes out before it has been answered.
+        """
+        connection = self.connection
+        if connection is None:
+            return
+        max_bytes: float = math.inf
+        if connection.is_pull:
             self.flush()
+            max_bytes = MAX_FRAME
+        if "resend" not in self._deadlines and not (connection.is_pull and connection.is_sending):
+            for item in self.outbox.to_send(max_bytes):
+                self._ask("publish", _publish(item, self.outbox.round), item.key)
+        self.flush()
 
     def resend(self) -> None:
         """What the server did not take for now may be sent again."""

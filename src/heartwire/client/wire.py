@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 __all__ = [
+    "MAX_FRAME",
     "PONG",
     "ErrorBody",
     "Pub",
@@ -27,7 +28,7 @@ __all__ = [
 
 PONG: Final = "{}"
 
-_MAX_FRAME: Final = 64 * 1024
+MAX_FRAME: Final = 64 * 1024
 """Characters in a frame of many commands: the server takes 1 MiB, proxies and phones like less."""
 
 
@@ -153,7 +154,7 @@ def take_frame(commands: list[str]) -> str:
     size = taken = 0
     for one in commands:
         size += len(one) + 1
-        if taken and size > _MAX_FRAME:
+        if taken and size > MAX_FRAME:
             break
         taken += 1
     frame = "\n".join(commands[:taken])

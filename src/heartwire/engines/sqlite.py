@@ -154,8 +154,7 @@ class SqliteEngine(Leases):
             store.failures += 1
             failure = _explain(error, self.path)
             done = [(task.future, failure, None) for task in group]
-        for task in late:
-            done.append((task.future, EngineUnavailable(f"{self.path}: what came before it was not stored"), None))
+        done += [(task.future, EngineUnavailable(f"{self.path}: what came before it was not stored"), None) for task in late]
         size = sum(task.size for task in (*group, *late))
         # The loop is closed when the program ends without stop(): nobody is left to be answered.
         with contextlib.suppress(RuntimeError):

@@ -156,7 +156,7 @@ export class Client extends Emitter<ClientEvents> {
     options?: SubscribeOptions,
   ): Subscription<T>;
   /** Text, bytes, or anything that is JSON. Resolves to its position, "" where the server does not tell. */
-  publish(channel: string, data: unknown, options?: { signal?: AbortSignal }): Promise<string>;
+  publish(channel: string, data: unknown, options?: { signal?: AbortSignal; idempotency_key?: string }): Promise<string>;
   presence(channel: string): Promise<Member[]>;
   history<T = any>(
     channel: string,

@@ -195,11 +195,13 @@ function closedByHttp(status, body) {
 const LATER = new Set([1013, 3013]);
 const NEW_TOKEN = new Set([3005, 3500]);
 const NEVER = new Set([1002, 1003, 1007, 1008, 1010]);
+const STALE = 3502; // no `connect` came in time; ours is sent at once, so that the network has swallowed it
 
 /** What a close code asks for: "now" (after the usual wait), "later", a new "token" first, or "never". */
 function verdict(code) {
   if (NEW_TOKEN.has(code)) return "token";
   if (LATER.has(code)) return "later";
+  if (code === STALE) return "now";
   const isForGood = NEVER.has(code) || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
   return isForGood ? "never" : "now";
 }
@@ -376,15 +378,16 @@ class Following {
    * The server follows it for us. Both ends of the gap, where there is one. `asked` is the position when it was asked: another
    * connection may have gone on from there meanwhile.
    */
-  subscribed({ epoch, offset, was_recovering, recovered }, asked) {
+  subscribed({ epoch, offset, was_recovering, recovered, publications }, asked) {
     this.isLive = true;
     this.isPositioned = epoch !== "";
     if (!this.isPositioned) return null;
     const before = this.position;
     const wantedEarliest = this.wantsEarliest;
     if (before !== null && was_recovering && recovered) {
-      this.position = { epoch, offset: before.offset }; // the epoch is the same, or was not known
-      return null;
+      // A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
+      this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
+      return this.position.offset === before.offset ? null : [before, this.position];
     }
     const isOther = before !== null && (asked === null || !samePosition(before, asked));
     if (isOther && epoch === before.epoch && offset <= before.offset) return null;
@@ -434,13 +437,13 @@ class Item {
   isInFlight = false;
   isSent = false;
 
-  constructor(key, channel, data, encoding, expires_at) {
-    Object.assign(this, { key, channel, data, encoding, expires_at, size: characters(data) });
+  constructor(key, idempotency_key, channel, data, encoding, expires_at) {
+    Object.assign(this, { key, idempotency_key, channel, data, encoding, expires_at, size: characters(data) });
   }
 
   body(round) {
     const encoding = this.encoding ? `,"encoding":${JSON.stringify(this.encoding)}` : "";
-    const [channel, key] = [this.channel, this.key].map(one => JSON.stringify(one));
+    const [channel, key] = [this.channel, this.idempotency_key].map(one => JSON.stringify(one));
     return `{"channel":${channel},"data":${this.data},"idempotency_key":${key},"round":${round}${encoding}}`;
   }
 }
@@ -494,11 +497,16 @@ class Outbox {
     this.round++;
   }
 
-  *toSend() {
+  /** As commands they are together at most so large; the first may be larger. */
+  *toSend(maxBytes) {
     if (this.#mustGoBack) return;
+    let size = 0;
     for (const item of [...this.#items.values()]) {
       if (this.#inFlight >= this.max_in_flight) return;
       if (item.isInFlight) continue;
+      const own = item.size + COMMAND;
+      size += own;
+      if (size > maxBytes && size > own) return;
       item.isInFlight = item.isSent = true;
       this.#inFlight++;
       yield item;
@@ -548,6 +556,7 @@ class Outbox {
   }
 }
 
+const COMMAND = 1024; // characters of a publish beside its data, at most: a channel's name has 255, and each may be escaped
 const FULL_PAGE = 300; // publications in one answer of the server's; as many mean that there may be more
 const RESEND_S = 0.25;
 const RESEND_CAP_S = 5;
@@ -810,9 +819,10 @@ class Traffic {
 
   // Publishing.
 
-  publish(channel, data, encoding) {
+  publish(channel, data, encoding, idempotency_key = "") {
     const { max_message_bytes, max_pending_age_s } = this.options;
-    const item = new Item(`${this.prefix}-${++this.#serial}`, channel, data, encoding, this.now + max_pending_age_s);
+    const key = `${this.prefix}-${++this.#serial}`;
+    const item = new Item(key, idempotency_key || key, channel, data, encoding, this.now + max_pending_age_s);
     if (this.isClosed) {
       this.#reject(item, LOCAL, "the client is closed");
     } else if (item.size > max_message_bytes) {
@@ -827,10 +837,15 @@ class Traffic {
     return item.key;
   }
 
+  /** Requests of a client that polls know nothing of one another: its publishes go out in one at a time. */
   pump() {
-    if (this.connection === null) return;
-    if (!this.deadlines.has("resend"))
-      for (const item of this.outbox.toSend()) this.#ask("publish", item.body(this.outbox.round), item.key);
+    const connection = this.connection;
+    if (connection === null) return;
+    if (connection.isPull) this.flush();
+    if (!this.deadlines.has("resend") && !(connection.isPull && connection.isSending)) {
+      const items = this.outbox.toSend(connection.isPull ? MAX_FRAME : Infinity);
+      for (const item of items) this.#ask("publish", item.body(this.outbox.round), item.key);
+    }
     this.flush();
   }
 
@@ -1066,9 +1081,9 @@ class Machine {
   }
 
   /** `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. */
-  publish(now, channel, data, encoding) {
+  publish(now, channel, data, encoding, idempotency_key = "") {
     this.#at(now);
-    return this.traffic.publish(channel, data, encoding);
+    return this.traffic.publish(channel, data, encoding, idempotency_key);
   }
 
   /** The id by which Answered or Failed will come. */
@@ -1149,7 +1164,7 @@ class Machine {
     if (connection === null) return;
     connection.isSending = false;
     this.#deadlines.delete("sending");
-    this.traffic.flush();
+    if (connection === this.current) this.traffic.pump();
   }
 
   polled(now, generation) {
@@ -1961,10 +1976,10 @@ export class Client extends Emitter {
   }
 
   /** Publish. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
-  async publish(channel, data, { signal = null } = {}) {
+  async publish(channel, data, { signal = null, idempotency_key = "" } = {}) {
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
-    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding));
+    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding, idempotency_key));
   }
 
   /** Who is in a channel, on the server's side. */

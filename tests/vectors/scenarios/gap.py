@@ -77,20 +77,22 @@ def a_hole_is_not_delivered_over_but_asked_for(client: Recorder) -> None:
 
 
 @scenario(draws=(1.0,))
-def a_server_that_always_leaves_the_same_hole_is_asked_less_and_less(client: Recorder) -> None:
+def a_server_that_always_leaves_a_hole_is_asked_less_and_less(client: Recorder) -> None:
     _following(client)
     client.received(1, pub(5))
-    for _ in range(4):
+    for at in range(3, 7):
         client.to_deadline()
-        client.received(1, placed(id_of(client, "subscribe"), after=3, pubs=[5]))
+        client.received(1, placed(id_of(client, "subscribe"), after=at, pubs=[at + 1, at + 3]))
     assert client.now == 0.5 + 1 + 2 + 4
 
 
-@scenario(transports=("poll",), poll_interval_s=2)
-def a_page_that_is_full_of_what_cannot_be_delivered_is_not_asked_for_at_once(client: Recorder) -> None:
-    poll_online(client, placed(1, after=3, pubs=range(5, 305)))
-    assert not client.told("Delivered")
-    assert client.machine.next_deadline() == 2
+@scenario()
+def a_channel_in_cache_mode_begins_with_its_newest_and_what_that_skips_is_told(client: Recorder) -> None:
+    _following(client)
+    _again(client)
+    client.received(2, welcome(3), placed(4, after=3, pubs=[9]))
+    assert client.told("Gap") == [["a", "e", 3, "e", 8]]
+    assert [one[2] for one in client.told("Delivered")] == [9]
 
 
 @scenario(transports=("longpoll",))
