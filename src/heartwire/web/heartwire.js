@@ -376,15 +376,16 @@ class Following {
    * The server follows it for us. Both ends of the gap, where there is one. `asked` is the position when it was asked: another
    * connection may have gone on from there meanwhile.
    */
-  subscribed({ epoch, offset, was_recovering, recovered }, asked) {
+  subscribed({ epoch, offset, was_recovering, recovered, publications }, asked) {
     this.isLive = true;
     this.isPositioned = epoch !== "";
     if (!this.isPositioned) return null;
     const before = this.position;
     const wantedEarliest = this.wantsEarliest;
     if (before !== null && was_recovering && recovered) {
-      this.position = { epoch, offset: before.offset }; // the epoch is the same, or was not known
-      return null;
+      // A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
+      this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
+      return this.position.offset === before.offset ? null : [before, this.position];
     }
     const isOther = before !== null && (asked === null || !samePosition(before, asked));
     if (isOther && epoch === before.epoch && offset <= before.offset) return null;
@@ -434,13 +435,13 @@ class Item {
   isInFlight = false;
   isSent = false;
 
-  constructor(key, channel, data, encoding, expires_at) {
-    Object.assign(this, { key, channel, data, encoding, expires_at, size: characters(data) });
+  constructor(key, idempotency_key, channel, data, encoding, expires_at) {
+    Object.assign(this, { key, idempotency_key, channel, data, encoding, expires_at, size: characters(data) });
   }
 
   body(round) {
     const encoding = this.encoding ? `,"encoding":${JSON.stringify(this.encoding)}` : "";
-    const [channel, key] = [this.channel, this.key].map(one => JSON.stringify(one));
+    const [channel, key] = [this.channel, this.idempotency_key].map(one => JSON.stringify(one));
     return `{"channel":${channel},"data":${this.data},"idempotency_key":${key},"round":${round}${encoding}}`;
   }
 }
@@ -810,9 +811,10 @@ class Traffic {
 
   // Publishing.
 
-  publish(channel, data, encoding) {
+  publish(channel, data, encoding, idempotency_key) {
     const { max_message_bytes, max_pending_age_s } = this.options;
-    const item = new Item(`${this.prefix}-${++this.#serial}`, channel, data, encoding, this.now + max_pending_age_s);
+    const key = `${this.prefix}-${++this.#serial}`;
+    const item = new Item(key, idempotency_key || key, channel, data, encoding, this.now + max_pending_age_s);
     if (this.isClosed) {
       this.#reject(item, LOCAL, "the client is closed");
     } else if (item.size > max_message_bytes) {
@@ -1065,10 +1067,13 @@ class Machine {
     this.traffic.resume(channel);
   }
 
-  /** `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. */
-  publish(now, channel, data, encoding) {
+  /**
+   * `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. The same key is the one for idempotency,
+   * unless there is another.
+   */
+  publish(now, channel, data, encoding, idempotency_key = "") {
     this.#at(now);
-    return this.traffic.publish(channel, data, encoding);
+    return this.traffic.publish(channel, data, encoding, idempotency_key);
   }
 
   /** The id by which Answered or Failed will come. */
@@ -1961,15 +1966,15 @@ export class Client extends Emitter {
   }
 
   /** Publish. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
-  async publish(channel, data, { signal = null } = {}) {
+  async publish(channel, data, { signal = null, idempotency_key = "" } = {}) {
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
-    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding));
+    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding, idempotency_key));
   }
 
-  /** Who is in a channel, on the server's side. */
+  /** Who is in a channel, by their client ids. */
   async presence(channel) {
-    return Object.values((await this.#request("presence", { channel })).presence ?? {});
+    return (await this.#request("presence", { channel })).presence ?? {};
   }
 
   /** What a channel has kept: `limit` publications after `since`, or the other way round. */
