@@ -316,7 +316,7 @@ def test_both_say_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "tests" / "vectors").glob("**/*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", sorted((ROOT / "tests" / "vectors").glob("*.json")), ids=lambda path: path.stem)
 def test_vectors(file: Path) -> None:
     done = node("vectors.mjs", file)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -195,6 +195,9 @@ class Recorder:
         """All outputs of a kind so far, or of the last steps; without its name."""
         return [output[1:] for step in self.steps[-last:] for output in step["outputs"] if output[0] == kind]
 
+    def state(self) -> str:
+        return self.machine.state.value
+
     def kinds(self) -> list[str]:
         """What was to be done after the last step, by name."""
         return [output[0] for output in self.last]

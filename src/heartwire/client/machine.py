@@ -24,7 +24,7 @@ from heartwire.client.traffic import LOCAL, Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, replies, retry_after_s
 from heartwire.types import Position
 
-__all__ = ["Hint", "Machine"]
+__all__ = ["ABNORMAL", "Hint", "Machine"]
 
 _INSUFFICIENT_STATE: Final = 3010
 _TOO_LARGE: Final = 1009
@@ -36,6 +36,9 @@ _CUT_AFTER_S: Final = 2
 """A long poll that ends without an answer, but not at once, was cut by something in between."""
 
 _SHORTEST_WAIT_S: Final = 1.0
+_SHORTEST_TTL_S: Final = 1.0
+"""However short the life of a token, the application is not asked for a new one more often."""
+
 _QUICK_S: Final = 0.5
 
 Hint = Literal["network_down", "network_up", "wake"]
@@ -90,6 +93,7 @@ class Machine:
         self._generation = 0
         self._has_tokens = has_tokens
         self._token = token
+        self._token_ttl_s = 0.0
         self._is_asking_token = False
         self._data = data
         self._is_network_down = False
@@ -146,7 +150,10 @@ class Machine:
         return self.traffic.publish(channel, data, encoding, idempotency_key)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
-        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come."""
+        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come.
+
+        Raises ``TypeError`` where ``body`` cannot be JSON.
+        """
         self._at(now)
         return self.traffic.request(method, body)
 
@@ -157,7 +164,9 @@ class Machine:
         self._deadlines.pop("token", None)
         self._token = token
         if self.current is not None:
-            if not self.current.is_pull:  # each poll shows its own
+            if self.current.is_pull:  # each poll shows its own
+                self._plan_refresh(self._token_ttl_s)
+            else:
                 id = self.traffic.next_id()
                 self.current.queue.append(self.current.command(id, "refresh", {"token": token}))
                 self.traffic.flush()
@@ -172,7 +181,8 @@ class Machine:
         if self.current is not None:
             self._deadlines["refresh"] = now + self._options.later_s
         elif self.attempt is None and self.state is State.CONNECTING:
-            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=self._backoff.next_s())
+            delay_s = max(self._not_before - self._now, self._backoff.next_s())
+            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=delay_s)
 
     def hint(self, kind: Hint, now: float) -> None:
         """The system says something about the network, or that we were asleep."""
@@ -219,7 +229,8 @@ class Machine:
         if connection is not None:
             connection.is_sending = False
             self._deadlines.pop("sending", None)
-            self.traffic.flush()
+            if connection is self.current:
+                self.traffic.pump()
 
     def polled(self, generation: int, now: float) -> None:
         """The request of the last `Poll` was answered, and the answer was given to `received`."""
@@ -238,7 +249,7 @@ class Machine:
         connection.had_heartbeat = connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
         took_s = now - connection.polled_at
         if connection.transport == "poll":
-            is_idle = not connection.had_full_page
+            is_idle = not (connection.had_full_page and connection.had_news)
         else:
             is_idle = not connection.had_news and took_s < _QUICK_S and (connection.wait_s > 0 or not self.traffic.is_settled)
         if is_idle:
@@ -431,8 +442,8 @@ class Machine:
         self._ladder.opened(connection.rung)
         if connection.rung:
             self._plan_upgrade()
-        if result.expires and self._has_tokens:
-            self._deadlines["refresh"] = self._now + result.ttl * 0.8
+        if result.expires:
+            self._plan_refresh(result.ttl)
         if connection.transport == "sse":
             self.outputs.append(out.Session(connection.generation, result.session, result.node))
         self._on("established", connection.transport)
@@ -451,7 +462,7 @@ class Machine:
                 self._lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
             elif connection is self.current:
                 self.traffic.push(reply.push)
-        elif not reply.id:
+        elif not reply.id and not connection.is_pull:
             connection.had_heartbeat = True
             connection.queue.append(PONG)
             if connection is self.current:
@@ -466,10 +477,18 @@ class Machine:
                 self.traffic.reply(connection, reply.id, method, of, reply)
 
     def _refreshed(self, connection: Connection, reply: Reply) -> None:
-        if reply.error is not None:
+        if reply.error is not None and reply.error.temporary:
+            self._deadlines["refresh"] = self._now + max(self._options.later_s, retry_after_s(reply.error.message))
+        elif reply.error is not None:
             self._refused(connection, reply.error)
         elif reply.refresh is not None and reply.refresh.expires:
-            self._deadlines["refresh"] = self._now + reply.refresh.ttl * 0.8
+            self._plan_refresh(reply.refresh.ttl)
+
+    def _plan_refresh(self, ttl_s: float) -> None:
+        """Ask for a new token before this one is too old."""
+        self._token_ttl_s = ttl_s
+        if self._has_tokens and ttl_s:
+            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, ttl_s * 0.8)
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""
@@ -480,6 +499,12 @@ class Machine:
 
     def _woke(self) -> None:
         """Time has passed unseen, or the network is another: have the connection prove itself, or try at once."""
+        if self.attempt is not None:
+            due = self._deadlines["open"]
+            if due <= self._now:  # the answer may wait to be read
+                self._deadlines["open"] = self._now + self._options.probe_timeout_s
+            else:  # on a network that is gone it is not worth more time than a new attempt
+                self._deadlines["open"] = min(due, self._now + self._options.open_timeout_s)
         if self.current is not None:
             self._probe()
         elif self._now >= self._not_before:
@@ -490,7 +515,7 @@ class Machine:
 
     def _probe(self) -> None:
         connection = self.current
-        if connection is None or "probe" in self._deadlines:
+        if connection is None or self._deadlines.get("probe", self._now) > self._now:
             return
         deadline = self._deadlines["probe"] = self._now + self._options.probe_timeout_s
         if connection.is_pull:
@@ -500,6 +525,8 @@ class Machine:
             self.traffic.flush()
         # What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
         self._deadlines["silence"] = max(deadline, self._deadlines.get("silence", deadline))
+        if "sending" in self._deadlines:
+            self._deadlines["sending"] = max(deadline, self._deadlines["sending"])
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The answer is only held where each of them has been placed already."""
@@ -510,8 +537,9 @@ class Machine:
         connection.polled_at = self._now
         connection.wait_s = wait_s
         connection.had_news = connection.had_full_page = False
+        connection.forget_poll()
         commands = self.traffic.subscribe_commands(connection, anew=True)
-        if connection is self.attempt or self.traffic.server_side_positions():
+        if connection is self.attempt or self.traffic.has_server_side:
             commands.insert(0, self._connect(connection))
         if not commands:
             commands = [connection.command(self.traffic.next_id(), "ping", {})]

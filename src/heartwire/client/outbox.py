@@ -7,9 +7,14 @@ overtake it: each is sent with the number of the *round*, the server refuses the
 and all of them are sent again in the next (go-back-N).
 """
 
+import math
 from collections.abc import Iterator
+from typing import Final
 
 __all__ = ["Item", "Outbox"]
+
+_COMMAND: Final = 1024
+"""Characters of a publish beside its data, at most: a channel's name has 255, and each may be escaped."""
 
 
 class Item:
@@ -83,14 +88,21 @@ class Outbox:
             self._must_go_back = False
             self.round += 1
 
-    def to_send(self) -> Iterator[Item]:
-        """Those that may go out now, oldest first; each is on the way once it has been taken from the iterator."""
+    def to_send(self, max_bytes: float = math.inf) -> Iterator[Item]:
+        """Those that may go out now, oldest first; each is on the way once it has been taken from the iterator.
+
+        As commands they are together at most so large; the first may be larger.
+        """
         if self._must_go_back:
             return
+        size = 0
         for item in list(self._items.values()):
             if self._in_flight >= self._max_in_flight:
                 return
             if not item.is_in_flight:
+                size += len(item.data) + _COMMAND
+                if size > max_bytes and size > len(item.data) + _COMMAND:
+                    return
                 item.is_in_flight = item.is_sent = True
                 self._in_flight += 1
                 yield item

@@ -54,17 +54,21 @@ token, or not at all."""
 
 _LATER: Final = frozenset({1013, 3013})
 _TOKEN: Final = frozenset({3005, 3500})
+_STALE: Final = 3502
 
 
 def verdict(code: int) -> Verdict:
     """What a close code asks for: RFC 6455 7.4.1, the IANA registry, and the ranges of `heartwire.codes`.
 
-    1009 (a message was too large) is *now*: the message is refused, the connection is worth keeping.
+    1009 (a message was too large) is *now*: the message is refused, the connection is worth keeping. So is 3502 (*stale*: no
+    `connect` came in time), in spite of its range: ours is sent at once, so that the network has swallowed it.
     """
     if code in _TOKEN:
         return "token"
     if code in _LATER:
         return "later"
+    if code == _STALE:
+        return "now"
     if code in (1002, 1003, 1007, 1008, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000:
         return "never"
     return "now"

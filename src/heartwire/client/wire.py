@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 __all__ = [
+    "MAX_FRAME",
     "PONG",
     "ErrorBody",
     "Pub",
@@ -27,7 +28,7 @@ __all__ = [
 
 PONG: Final = "{}"
 
-_MAX_FRAME: Final = 64 * 1024
+MAX_FRAME: Final = 64 * 1024
 """Characters in a frame of many commands: the server takes 1 MiB, proxies and phones like less."""
 
 
@@ -134,6 +135,7 @@ class Reply(msgspec.Struct, frozen=True):
     history: Raw = Raw()
 
 
+# A field that may be missing is an empty `Raw`: `Raw | None` would take nothing but null.
 _decoder: Final = msgspec.json.Decoder(Reply)
 
 
@@ -152,7 +154,7 @@ def take_frame(commands: list[str]) -> str:
     size = taken = 0
     for one in commands:
         size += len(one) + 1
-        if taken and size > _MAX_FRAME:
+        if taken and size > MAX_FRAME:
             break
         taken += 1
     frame = "\n".join(commands[:taken])
@@ -177,11 +179,14 @@ def retry_after_s(reason: str) -> float:
 
 
 def closed_by_http(status: int, body: str) -> tuple[int, str]:
-    """The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006."""
+    """The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006.
+
+    But 413 says the same whoever says it; a message that is too large for a proxy must not be sent again and again.
+    """
     try:
         error = msgspec.json.decode(body, type=_HttpError).error
     except (msgspec.DecodeError, RecursionError):
-        return 1006, f"HTTP {status}"
+        return 1009 if status == 413 else 1006, f"HTTP {status}"
     return _HTTP_CODES.get(status, 1006), f"{error.code}: {error.message}"
 
 
@@ -194,4 +199,4 @@ class _HttpError(msgspec.Struct):
     error: _HttpErrorBody
 
 
-_HTTP_CODES: Final = {401: 3500, 403: 3507, 429: 1013, 503: 1013}
+_HTTP_CODES: Final = {401: 3500, 403: 3507, 413: 1009, 429: 1013, 503: 1013}

@@ -130,6 +130,9 @@ class SimulatedClient:
 
     def follow(self, channel: str, since: Position | Literal["earliest"] | None = None) -> None:
         """Follow a channel."""
+        if self.is_asleep:
+            self._missed.append(partial(self.follow, channel, since))
+            return
         self.followed[channel] = Following(channel, since, self.world.server.head(channel))
         self.machine.subscribe(channel, since, self.now())
         self._carry_out()
@@ -143,11 +146,17 @@ class SimulatedClient:
 
     def pause(self, channel: str) -> None:
         """Take nothing of it for now."""
+        if self.is_asleep:
+            self._missed.append(partial(self.pause, channel))
+            return
         self.machine.pause(channel, self.now())
         self._carry_out()
 
     def resume(self, channel: str) -> None:
         """Take it again."""
+        if self.is_asleep:
+            self._missed.append(partial(self.resume, channel))
+            return
         self.machine.resume(channel, self.now())
         self._carry_out()
 
@@ -225,7 +234,7 @@ class SimulatedClient:
                 timer.cancel()
                 self._timer = None
             return
-        when = deadline + self._slept_s
+        when = deadline + self._slept_s + 1e-9  # rounded up: a moment too early would be so again and again
         if timer is None or timer.when() > when:
             if timer is not None:
                 timer.cancel()
@@ -246,9 +255,7 @@ class SimulatedClient:
     def _wire(self, kind: Any, connection: _Connection, hear: Callable[[Any], None], *, body: bytes, query: bytes = b"") -> Wire:
         find = self.world.server.find
         hear = partial(self._hear, hear)
-        return Wire(
-            self._loop, self.path, kind, transport=connection.transport, body=body, query=query, find=find, hear=hear
-        )
+        return Wire(self._loop, self.path, kind, transport=connection.transport, body=body, query=query, find=find, hear=hear)
 
     def _hear(self, hear: Callable[[Any], None], event: Any) -> None:
         if self.is_asleep:
@@ -297,9 +304,7 @@ class SimulatedClient:
 
     def _lost(self, generation: int, how: tuple[str, str], *, was_poll: bool = False) -> None:
         word, reason = how
-        self.machine.lost(
-            generation, ABNORMAL, reason or word, self.now(), is_reachable=word != "unreachable", was_poll=was_poll
-        )
+        self.machine.lost(generation, ABNORMAL, reason or word, self.now(), is_reachable=word != "unreachable", was_poll=was_poll)
 
     def _session(self, output: out.Session) -> None:
         connection = self._connections[output.generation]

@@ -23,6 +23,8 @@ Blocked = Literal["refused", "silent"]
 
 _GONE: Final = ("gone", "")
 _CONNECT_TIMEOUT_S: Final = 75
+_GIVE_UP_S: Final = 60
+"""When a system gives up a connection that does not acknowledge what it sends. Most take longer."""
 
 
 class Lane:
@@ -211,10 +213,17 @@ class Wire:
 
     # -- troubles -----------------------------------------------------------------------------------------------------
 
+    def break_silently(self, *, up: bool = True, down: bool = True) -> None:
+        """Nothing passes any more in one direction or in both, and nobody is told, but the server's system in the end."""
+        if up:
+            self.up.kill()
+        if down:
+            self.down.kill()
+        self._loop.call_later(_GIVE_UP_S, self._server_loses)
+
     def cut(self, client_after_s: float | None = 0, server_after_s: float | None = 0) -> None:
         """Nothing passes any more; either end notices after so long, ``None``: not at all."""
-        self.up.kill()
-        self.down.kill()
+        self.break_silently()
         if client_after_s is not None:
             self._loop.call_later(client_after_s, self._client_loses)
         if server_after_s is not None:

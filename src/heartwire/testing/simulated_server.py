@@ -1,14 +1,15 @@
 """The server of a simulation: a real hub and its real ASGI application, over a store that can be slow, fail, or be lost."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.engines.base import Notify, Retention
 from heartwire.engines.memory import MemoryEngine
-from heartwire.errors import EngineUnavailable
+from heartwire.errors import EngineError, EngineUnavailable
 from heartwire.server.hub import Hub
 from heartwire.testing.simulated_network import Application, Blocked
 from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication, Start
@@ -169,6 +170,7 @@ class SimulatedServer:
         self._world = world
         self._make = make
         self._lives = 0
+        self._calls: set[asyncio.Task[None]] = set()
         self._stores = 0
         self._store = self._new_store()
         self._application: Application
@@ -192,6 +194,20 @@ class SimulatedServer:
         self.state = "up"
         world.note("server", f"is up, life {self._lives}")
 
+    def publish(self, channel: str, data: object) -> None:
+        """The application beside the hub publishes."""
+        self._call(self.hub.publish(channel, data))
+
+    def forget(self, channel: str) -> None:
+        """It removes what is kept of a channel."""
+        self._world.note("server", f"forgets what is kept of {channel}")
+        self._call(self.hub.remove_history(channel))
+
+    def _call(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._world.loop.create_task(_may_fail(work))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
     def find(self) -> Application | Blocked:
         """What is at its address now."""
         return self._application if self.state == "up" else self.state  # type: ignore[return-value]
@@ -210,7 +226,7 @@ class SimulatedServer:
         for client in self._world.clients:
             for wire in list(client.path.wires):
                 wire.end(is_told=is_told)
-        for task in self.hub._tasks:
+        for task in (*self.hub._tasks, *self._calls):
             task.cancel()
 
     def lose_store(self) -> None:
@@ -232,3 +248,8 @@ class SimulatedServer:
         """The position before the oldest that is kept."""
         keep = self.hub.namespaces.retention(Channel(channel))
         return self._store.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
+
+
+async def _may_fail(work: Coroutine[Any, Any, Any]) -> None:
+    with contextlib.suppress(EngineError):
+        await work

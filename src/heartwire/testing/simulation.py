@@ -112,11 +112,10 @@ class Simulation:
 
     def run_until_quiet(self) -> None:
         """Let time pass until everybody has everything. Raises `Broken` where that does not come about."""
-        for _ in range(_QUIET_WITHIN_S * 2):
-            self.run_for(0.5)
+        for _ in range(_QUIET_WITHIN_S * 4):
+            self.run_for(0.25)
             if self.checks.is_quiet:
                 break
-        self.run_for(1)
         self.checks.at_the_end()
         self._raise()
 

@@ -6,6 +6,7 @@ from typing import Any, Final, NoReturn
 __all__ = ["VirtualLoop"]
 
 _BEGIN_S: Final = 1000.0
+_BUSY_TURNS: Final = 100_000
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -80,11 +81,15 @@ class _Jump:
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
+        self._turns = 0
         self.stops_when_idle: asyncio.TimerHandle | None = None
 
     def select(self, timeout: float | None) -> list[Any]:
         """Called in each turn: ``timeout`` is 0 where something is ready, ``None`` where nothing ever will be."""
         if timeout == 0:
+            self._turns += 1
+            if self._turns > _BUSY_TURNS:
+                raise RuntimeError(f"{_BUSY_TURNS} turns, and time stands still: something goes round in circles")
             return []
         if timeout is None:
             raise RuntimeError("nothing is ready and no timer is set: this loop would wait for ever")
@@ -92,5 +97,6 @@ class _Jump:
         if self.stops_when_idle is not None and all(one.cancelled() or one is self.stops_when_idle for one in scheduled):
             self._loop.stop()
             return []
+        self._turns = 0
         self._loop.now_s = max(self._loop.now_s, scheduled[0].when())
         return []

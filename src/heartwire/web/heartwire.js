@@ -3,8 +3,8 @@
  * loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it is used.
  *
  *   options and words of the protocol    what can be set, what goes over the wire
- *   Machine                              what is decided. Pure: time, chance and what came in are arguments, what is to be done comes
- *                                        out as `outputs`. It is the twin of heartwire/client in Python, method by method, and
+ *   Machine                              what is decided. Pure: time, chance and what came in are arguments, what is to be done
+ *                                        comes out as `outputs`. It is the twin of heartwire/client in Python, method by method;
  *                                        tests/vectors and tests/property/test_client_twins.py hold both to the same behaviour
  *   SocketLink, StreamLink, PollLink     how bytes travel
  *   Client, Subscription                 carry out what the machine says, and tell the application
@@ -153,7 +153,8 @@ function parseReply(line) {
 
 /** Characters as Python counts them: a pair of surrogates is one. */
 function characters(string) {
-  return /[\ud800-\udbff]/.test(string) ? string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0) : string.length;
+  if (!/[\ud800-\udbff]/.test(string)) return string.length;
+  return string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0);
 }
 
 /** The first commands as a frame of a bearable size, taken out of the list. One that is larger goes alone. */
@@ -174,9 +175,12 @@ function retryAfter(reason) {
   return digits ? Number(digits[1]) / 1000 : 0;
 }
 
-const HTTP_CODES = { 401: 3500, 403: 3507, 429: 1013, 503: 1013 };
+const HTTP_CODES = { 401: 3500, 403: 3507, 413: TOO_LARGE, 429: 1013, 503: 1013 };
 
-/** The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006. */
+/**
+ * The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006. But 413 says the
+ * same whoever says it; a message that is too large for a proxy must not be sent again and again.
+ */
 function closedByHttp(status, body) {
   try {
     const { error } = struct({ error: [struct({ code: [text], message: [text] })] })(JSON.parse(body));
@@ -185,17 +189,19 @@ function closedByHttp(status, body) {
   } catch {
     // a proxy's page, or nothing
   }
-  return [ABNORMAL, `HTTP ${status}`];
+  return [status === 413 ? TOO_LARGE : ABNORMAL, `HTTP ${status}`];
 }
 
 const LATER = new Set([1013, 3013]);
 const NEW_TOKEN = new Set([3005, 3500]);
 const NEVER = new Set([1002, 1003, 1007, 1008, 1010]);
+const STALE = 3502; // no `connect` came in time; ours is sent at once, so that the network has swallowed it
 
 /** What a close code asks for: "now" (after the usual wait), "later", a new "token" first, or "never". */
 function verdict(code) {
   if (NEW_TOKEN.has(code)) return "token";
   if (LATER.has(code)) return "later";
+  if (code === STALE) return "now";
   const isForGood = NEVER.has(code) || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
   return isForGood ? "never" : "now";
 }
@@ -310,10 +316,12 @@ class Ladder {
   }
 }
 
+const POLLED = ["connect", "subscribe", "ping"];
+
 /** One connection as the machine knows it: heartwire/client/connection.py. */
 class Connection {
   waiting = new Map(); // what was asked, by the command's id: [method, of what]
-  asked = new Map(); // ids of the subscribes that are on the way, by channel
+  asked = new Map(); // the subscribes that are on the way, by channel: { id, following, position }
   queue = [];
   isSending = false;
   online_at = null;
@@ -332,8 +340,12 @@ class Connection {
   /** A command, whose answer is awaited from now on. A body that is a string is JSON already. */
   command(id, method, body, of = null) {
     this.waiting.set(id, [method, of]);
-    if (method === "subscribe") this.asked.set(of, id);
     return `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
+  }
+
+  /** Another poll takes the place of the last: what that asked and is not answered will not be. */
+  forgetPoll() {
+    for (const [id, [method]] of this.waiting) if (POLLED.includes(method)) this.waiting.delete(id);
   }
 
   takeFrame() {
@@ -349,7 +361,9 @@ class Following {
   isPaused = false;
   isServerSide = false;
   isPositioned = true;
+  isWanted = true;
   refusals = 0;
+  not_before = 0;
 
   constructor(channel, since, token = "") {
     Object.assign(this, { channel, since, token });
@@ -360,18 +374,23 @@ class Following {
     return this.position === null && this.since === "earliest";
   }
 
-  /** The server follows it for us. Both ends of the gap, where there is one. */
-  subscribed({ epoch, offset, was_recovering, recovered }) {
-    this.refusals = 0;
+  /**
+   * The server follows it for us. Both ends of the gap, where there is one. `asked` is the position when it was asked: another
+   * connection may have gone on from there meanwhile.
+   */
+  subscribed({ epoch, offset, was_recovering, recovered, publications }, asked) {
     this.isLive = true;
     this.isPositioned = epoch !== "";
     if (!this.isPositioned) return null;
     const before = this.position;
     const wantedEarliest = this.wantsEarliest;
     if (before !== null && was_recovering && recovered) {
-      this.position = { epoch, offset: before.offset }; // the epoch is the same, or was not known
-      return null;
+      // A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
+      this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
+      return this.position.offset === before.offset ? null : [before, this.position];
     }
+    const isOther = before !== null && (asked === null || !samePosition(before, asked));
+    if (isOther && epoch === before.epoch && offset <= before.offset) return null;
     this.position = { epoch, offset };
     return before === null || wantedEarliest || samePosition(before, this.position) ? null : [before, this.position];
   }
@@ -418,13 +437,13 @@ class Item {
   isInFlight = false;
   isSent = false;
 
-  constructor(key, channel, data, encoding, expires_at) {
-    Object.assign(this, { key, channel, data, encoding, expires_at, size: characters(data) });
+  constructor(key, idempotency_key, channel, data, encoding, expires_at) {
+    Object.assign(this, { key, idempotency_key, channel, data, encoding, expires_at, size: characters(data) });
   }
 
   body(round) {
     const encoding = this.encoding ? `,"encoding":${JSON.stringify(this.encoding)}` : "";
-    const [channel, key] = [this.channel, this.key].map(one => JSON.stringify(one));
+    const [channel, key] = [this.channel, this.idempotency_key].map(one => JSON.stringify(one));
     return `{"channel":${channel},"data":${this.data},"idempotency_key":${key},"round":${round}${encoding}}`;
   }
 }
@@ -478,11 +497,16 @@ class Outbox {
     this.round++;
   }
 
-  *toSend() {
+  /** As commands they are together at most so large; the first may be larger. */
+  *toSend(maxBytes) {
     if (this.#mustGoBack) return;
+    let size = 0;
     for (const item of [...this.#items.values()]) {
       if (this.#inFlight >= this.max_in_flight) return;
       if (item.isInFlight) continue;
+      const own = item.size + COMMAND;
+      size += own;
+      if (size > maxBytes && size > own) return;
       item.isInFlight = item.isSent = true;
       this.#inFlight++;
       yield item;
@@ -532,6 +556,7 @@ class Outbox {
   }
 }
 
+const COMMAND = 1024; // characters of a publish beside its data, at most: a channel's name has 255, and each may be escaped
 const FULL_PAGE = 300; // publications in one answer of the server's; as many mean that there may be more
 const RESEND_S = 0.25;
 const RESEND_CAP_S = 5;
@@ -545,10 +570,12 @@ class Traffic {
   #ids = 0;
   #serial = 0;
   #resends = 0;
+  #publish_at;
   #requests = new Map();
 
   constructor(options, outputs, deadlines, prefix, draw, now) {
     Object.assign(this, { options, outputs, deadlines, prefix, draw, now });
+    this.#publish_at = now;
     this.outbox = new Outbox(options);
   }
 
@@ -563,14 +590,18 @@ class Traffic {
     this.isBroken = false;
     this.placeServerSide(serverSide);
     for (const following of [...this.followed.values()])
-      if (following.isServerSide && !serverSide.has(following.channel))
-        this.#end(following, LOCAL, "the server does not subscribe us any more");
-    if (!connection.isPull) {
-      for (const channel of [...connection.asked.keys()])
-        if (!this.followed.has(channel)) this.#ask("unsubscribe", { channel }, channel);
-      this.resubscribe();
+      if (following.isServerSide && !serverSide.has(following.channel)) {
+        following.isServerSide = false;
+        if (!following.isWanted) this.#end(following, LOCAL, "the server does not subscribe us any more");
+      }
+    for (const [channel, asked] of [...connection.asked]) {
+      const now = this.followed.get(channel);
+      const isOther = now === undefined || (!now.isServerSide && (now !== asked.following || now.isPaused));
+      if (isOther) this.#unsubscribe(channel); // given up, or begun anew, since it was asked
     }
+    this.resubscribe();
     for (const [id, request] of this.#requests) this.#sendRequest(id, request);
+    if (this.#publish_at > this.now) this.deadlines.set("resend", this.#publish_at);
     this.pump();
   }
 
@@ -614,14 +645,25 @@ class Traffic {
 
   // Channels.
 
+  /** Where the server has made us follow it already, it goes on as it is. */
   follow(channel, since, token) {
+    const known = this.followed.get(channel);
+    if (known?.isServerSide) {
+      known.isWanted = true;
+      if (known.isLive) this.#tellSubscribed(known, false);
+      this.resume(channel);
+      return;
+    }
+    this.unfollow(channel);
     this.followed.set(channel, new Following(channel, since, token));
     this.resubscribe();
     this.flush();
   }
 
   unfollow(channel) {
-    if (this.followed.delete(channel)) this.#unsubscribe(channel);
+    if (!this.followed.delete(channel)) return;
+    this.#unsubscribe(channel);
+    this.flush();
   }
 
   pause(channel) {
@@ -630,22 +672,33 @@ class Traffic {
     following.isPaused = true;
     following.lost();
     this.#unsubscribe(channel);
+    this.flush();
   }
 
   resume(channel) {
     const following = this.followed.get(channel);
     if (following === undefined || !following.isPaused) return;
     following.isPaused = false;
+    if (this.connection?.isPull) this.deadlines.set("poll", this.now);
+    else if (this.connection !== null) following.isServerSide = false; // that was ended when it was paused: it is ours now
     this.resubscribe();
     this.flush();
   }
 
   subscribeCommands(connection, isAnew) {
     if (isAnew) connection.asked = new Map();
+    return this.#unasked(connection, isAnew).map(following => {
+      const { channel, position } = following;
+      const id = this.nextId();
+      connection.asked.set(channel, { id, following, position });
+      return connection.command(id, "subscribe", following.subscribeBody(), channel);
+    });
+  }
+
+  #unasked(connection, isAnew) {
     return [...this.followed.values()]
-      .filter(following => !following.isPaused && !following.isServerSide)
-      .filter(following => isAnew || !(following.isLive || connection.asked.has(following.channel)))
-      .map(following => connection.command(this.nextId(), "subscribe", following.subscribeBody(), following.channel));
+      .filter(({ isPaused, isServerSide, not_before }) => !(isPaused || isServerSide || not_before > this.now))
+      .filter(({ isLive, channel }) => isAnew || !(isLive || connection.asked.has(channel)));
   }
 
   /** For `connect`: where the channels stand that the server made us follow. */
@@ -654,45 +707,56 @@ class Traffic {
     return placed.length ? Object.fromEntries(placed.map(following => [following.channel, following.subscribeBody()])) : null;
   }
 
+  get hasServerSide() {
+    return [...this.followed.values()].some(following => following.isServerSide);
+  }
+
+  /** Ask for what is wanted and not followed yet; for what was refused for now, not before its time. */
   resubscribe() {
     this.deadlines.delete("resubscribe");
     const connection = this.connection;
     if (connection === null) return;
-    if (connection.isPull) this.deadlines.set("poll", this.now);
-    else connection.queue.push(...this.subscribeCommands(connection, false));
+    for (const { not_before } of this.followed.values()) if (not_before > this.now) this.#resubscribeAt(not_before);
+    if (!connection.isPull) connection.queue.push(...this.subscribeCommands(connection, false));
+    else if (this.#unasked(connection, false).length) this.deadlines.set("poll", this.now);
   }
 
+  /** Whether the server has said of every channel where it stands, or that it will not for now. */
   get isSettled() {
-    return [...this.followed.values()].every(following => following.isLive || following.isPaused || following.isServerSide);
+    return [...this.followed.values()].every(
+      ({ isLive, isPaused, isServerSide, not_before }) => isLive || isPaused || isServerSide || not_before > this.now,
+    );
   }
 
   #unsubscribe(channel) {
     const connection = this.connection;
     if (connection === null) return;
     connection.asked.delete(channel);
-    if (connection.isPull) return;
-    this.#ask("unsubscribe", { channel }, channel);
-    this.flush();
+    if (!connection.isPull) this.#ask("unsubscribe", { channel }, channel);
   }
 
   #subscribed(connection, id, channel, reply) {
-    const following = this.followed.get(channel);
-    if (following === undefined || following.isPaused || connection.asked.get(channel) !== id) return;
+    const asked = connection.asked.get(channel);
+    if (asked?.id !== id) return;
     connection.asked.delete(channel);
+    const following = this.followed.get(channel);
+    if (following !== asked.following || following.isPaused || following.isServerSide) return;
     if (reply.error !== null) this.#refused(following, reply.error);
-    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe);
+    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe, asked.position);
   }
 
-  #placed(following, result) {
+  #placed(following, result, asked) {
     const wasLive = following.isLive;
-    const gap = following.subscribed(result);
+    const gap = following.subscribed(result, asked);
     if (gap !== null) this.outputs.push(["Gap", following.channel, ...gap.flatMap(({ epoch, offset }) => [epoch, offset])]);
-    if (gap !== null || !wasLive) {
-      const { epoch, offset } = following.position ?? { epoch: "", offset: 0 };
-      this.outputs.push(["Subscribed", following.channel, epoch, offset, result.recovered]);
-      this.#hasNews();
-    }
+    if (gap !== null || !wasLive) this.#tellSubscribed(following, result.recovered);
     this.#deliver(following, result.publications);
+    if (following.isLive) following.refusals = 0;
+  }
+
+  #tellSubscribed(following, wasRecovered) {
+    const { epoch, offset } = following.position ?? { epoch: "", offset: 0 };
+    this.outputs.push(["Subscribed", following.channel, epoch, offset, wasRecovered]);
   }
 
   #refused(following, error) {
@@ -704,7 +768,11 @@ class Traffic {
     const { backoff_base_s, backoff_cap_s } = this.options;
     const limit_s = Math.min(backoff_cap_s, backoff_base_s * 2 ** Math.min(following.refusals, 60));
     following.refusals++;
-    const when = this.now + Math.max(this.draw() * limit_s, retryAfter(error.message));
+    following.not_before = this.now + Math.max(this.draw() * limit_s, retryAfter(error.message));
+    this.#resubscribeAt(following.not_before);
+  }
+
+  #resubscribeAt(when) {
     this.deadlines.set("resubscribe", Math.min(when, this.deadlines.get("resubscribe") ?? when));
   }
 
@@ -726,8 +794,9 @@ class Traffic {
     if (following.isServerSide) {
       this.isBroken = true;
     } else {
-      this.#ask("unsubscribe", { channel: following.channel }, following.channel);
-      this.resubscribe();
+      // Should the server have nothing better to say, this must not go round and round.
+      this.#unsubscribe(following.channel);
+      this.#refused(following, { code: 0, message: "", temporary: true });
       this.flush();
     }
   }
@@ -738,16 +807,22 @@ class Traffic {
 
   #madeByServer(channel, result) {
     let following = this.followed.get(channel);
-    if (following === undefined) this.followed.set(channel, (following = new Following(channel, null)));
+    if (following === undefined) {
+      following = new Following(channel, null);
+      following.isWanted = false;
+      this.followed.set(channel, following);
+    }
     following.isServerSide = true;
-    this.#placed(following, result);
+    if (following.isPaused) this.#unsubscribe(channel);
+    else this.#placed(following, result, following.position);
   }
 
   // Publishing.
 
-  publish(channel, data, encoding) {
+  publish(channel, data, encoding, idempotency_key = "") {
     const { max_message_bytes, max_pending_age_s } = this.options;
-    const item = new Item(`${this.prefix}-${++this.#serial}`, channel, data, encoding, this.now + max_pending_age_s);
+    const key = `${this.prefix}-${++this.#serial}`;
+    const item = new Item(key, idempotency_key || key, channel, data, encoding, this.now + max_pending_age_s);
     if (this.isClosed) {
       this.#reject(item, LOCAL, "the client is closed");
     } else if (item.size > max_message_bytes) {
@@ -762,9 +837,15 @@ class Traffic {
     return item.key;
   }
 
+  /** Requests of a client that polls know nothing of one another: its publishes go out in one at a time. */
   pump() {
-    if (this.connection === null) return;
-    for (const item of this.outbox.toSend()) this.#ask("publish", item.body(this.outbox.round), item.key);
+    const connection = this.connection;
+    if (connection === null) return;
+    if (connection.isPull) this.flush();
+    if (!this.deadlines.has("resend") && !(connection.isPull && connection.isSending)) {
+      const items = this.outbox.toSend(connection.isPull ? MAX_FRAME : Infinity);
+      for (const item of items) this.#ask("publish", item.body(this.outbox.round), item.key);
+    }
     this.flush();
   }
 
@@ -788,7 +869,9 @@ class Traffic {
   #published(key, reply) {
     if (reply.error?.temporary) {
       this.outbox.refuseForNow(key);
-      this.#planRound(retryAfter(reply.error.message));
+      // The first of a round says when; the last, at which the next is planned, only that it came after the first.
+      this.#publish_at = Math.max(this.#publish_at, this.now + retryAfter(reply.error.message));
+      this.#planRound();
       return;
     }
     const item = this.outbox.remove(key);
@@ -804,11 +887,11 @@ class Traffic {
     }
   }
 
-  #planRound(after_s = 0) {
+  #planRound() {
     if (!this.outbox.isRoundOver || this.deadlines.has("resend")) return;
     const limit_s = Math.min(RESEND_CAP_S, RESEND_S * 2 ** Math.min(this.#resends, 60));
     this.#resends++;
-    this.deadlines.set("resend", this.now + Math.max(limit_s * (0.5 + this.draw() / 2), after_s));
+    this.deadlines.set("resend", Math.max(this.now + limit_s * (0.5 + this.draw() / 2), this.#publish_at));
   }
 
   #watchOutbox() {
@@ -829,7 +912,14 @@ class Traffic {
       this.outputs.push(["Failed", id, LOCAL, "the client is closed", false]);
       return id;
     }
-    const request = { method, body, expires_at: this.now + this.options.request_timeout_s, isSent: false };
+    const json = JSON.stringify(body);
+    const limit = this.options.max_message_bytes;
+    if (characters(json) > limit) {
+      const message = `a request of ${characters(json)} characters is over the limit of ${limit} (max_message_bytes)`;
+      this.outputs.push(["Failed", id, LIMIT_EXCEEDED, message, false]);
+      return id;
+    }
+    const request = { method, json, expires_at: this.now + this.options.request_timeout_s, isSent: false };
     this.#requests.set(id, request);
     if (!this.deadlines.has("request")) this.deadlines.set("request", request.expires_at);
     if (this.connection !== null) {
@@ -849,7 +939,7 @@ class Traffic {
 
   #sendRequest(id, request) {
     request.isSent = true;
-    this.#ask(request.method, request.body, id);
+    this.#ask(request.method, request.json, id);
   }
 
   #answered(id, method, reply) {
@@ -882,7 +972,8 @@ class Traffic {
     } else if (unsubscribe !== null && following !== undefined) {
       const { code, reason } = unsubscribe;
       following.lost();
-      if (code < 2500) this.#end(following, code, reason); // for good (Centrifugal protocol, unsubscribe codes)
+      const isForGood = code < 2500 || following.isServerSide; // Centrifugal protocol, unsubscribe codes
+      if (isForGood) this.#end(following, code, reason);
       else this.#refused(following, { code, message: reason, temporary: true });
     }
   }
@@ -902,6 +993,7 @@ const TRANSITIONS = {
 const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one, means that we slept
 const CUT_AFTER_S = 2; // a long poll that ends without an answer, but not at once, was cut by something in between
 const SHORTEST_WAIT_S = 1;
+const SHORTEST_TTL_S = 1; // however short the life of a token, the application is not asked for a new one more often
 const QUICK_S = 0.5;
 
 /**
@@ -926,6 +1018,7 @@ class Machine {
   #backoff;
   #hasTokens;
   #token;
+  #token_ttl_s = 0;
   #data;
   #notBefore;
   #upgrade_s;
@@ -956,13 +1049,14 @@ class Machine {
 
   start(now) {
     this.#at(now);
+    if (this.state === "closed") return;
     this.#deadlines.set("tick", now + this.#options.tick_s);
     this.#try();
   }
 
   close(now) {
     this.#at(now);
-    this.#finish(1000, "closed by the application");
+    this.#finish(1000, "closed by the application", this.current !== null);
   }
 
   /** `since`: null (from now on), "earliest" or {epoch, offset}. */
@@ -987,9 +1081,9 @@ class Machine {
   }
 
   /** `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. */
-  publish(now, channel, data, encoding) {
+  publish(now, channel, data, encoding, idempotency_key = "") {
     this.#at(now);
-    return this.traffic.publish(channel, data, encoding);
+    return this.traffic.publish(channel, data, encoding, idempotency_key);
   }
 
   /** The id by which Answered or Failed will come. */
@@ -1004,7 +1098,10 @@ class Machine {
     this.#deadlines.delete("token");
     this.#token = token;
     if (this.current !== null) {
-      if (this.current.isPull) return; // each poll shows its own
+      if (this.current.isPull) {
+        this.#planRefresh(this.#token_ttl_s); // each poll shows its own
+        return;
+      }
       this.current.queue.push(this.current.command(this.traffic.nextId(), "refresh", { token }));
       this.traffic.flush();
     } else if (this.attempt === null && this.state === "connecting") {
@@ -1018,7 +1115,7 @@ class Machine {
     this.#deadlines.delete("token");
     if (this.current !== null) this.#deadlines.set("refresh", now + this.#options.later_s);
     else if (this.attempt === null && this.state === "connecting")
-      this.#wait(LOCAL, `no token: ${reason}`, false, this.#backoff.next_s());
+      this.#wait(LOCAL, `no token: ${reason}`, false, Math.max(this.#notBefore - now, this.#backoff.next_s()));
   }
 
   /** "network_down", "network_up" or "wake". */
@@ -1067,7 +1164,7 @@ class Machine {
     if (connection === null) return;
     connection.isSending = false;
     this.#deadlines.delete("sending");
-    this.traffic.flush();
+    if (connection === this.current) this.traffic.pump();
   }
 
   polled(now, generation) {
@@ -1093,7 +1190,7 @@ class Machine {
   }
 
   #isIdle(connection) {
-    if (connection.transport === "poll") return !connection.hadFullPage;
+    if (connection.transport === "poll") return !(connection.hadFullPage && connection.hadNews);
     const took_s = this.#now - connection.polled_at;
     return !connection.hadNews && took_s < QUICK_S && (connection.wait_s > 0 || !this.traffic.isSettled);
   }
@@ -1243,7 +1340,7 @@ class Machine {
     this.client_id = result.client;
     this.#ladder.opened(connection.rung);
     if (connection.rung) this.#planUpgrade();
-    if (result.expires && this.#hasTokens) this.#deadlines.set("refresh", this.#now + result.ttl * 0.8);
+    if (result.expires) this.#planRefresh(result.ttl);
     if (connection.transport === "sse") this.outputs.push(["Session", connection.generation, result.session, result.node]);
     this.#on("established", connection.transport);
     this.traffic.online(connection, result.subs);
@@ -1251,7 +1348,7 @@ class Machine {
   }
 
   #planUpgrade() {
-    this.#deadlines.set("upgrade", this.#now + this.#upgrade_s);
+    this.#deadlines.set("upgrade", Math.max(this.#now + this.#upgrade_s, this.#notBefore));
     this.#upgrade_s = Math.min(this.#options.upgrade_cap_s, this.#upgrade_s * 2);
   }
 
@@ -1261,7 +1358,7 @@ class Machine {
     if (reply.push !== null) {
       if (reply.push.disconnect !== null) this.#lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason);
       else if (connection === this.current) this.traffic.push(reply.push);
-    } else if (!reply.id) {
+    } else if (!reply.id && !connection.isPull) {
       connection.hadHeartbeat = true;
       connection.queue.push(PONG);
       if (connection === this.current) this.traffic.flush();
@@ -1275,8 +1372,16 @@ class Machine {
   }
 
   #refreshed(connection, reply) {
-    if (reply.error !== null) this.#refused(connection, reply.error);
-    else if (reply.refresh?.expires) this.#deadlines.set("refresh", this.#now + reply.refresh.ttl * 0.8);
+    if (reply.error?.temporary)
+      this.#deadlines.set("refresh", this.#now + Math.max(this.#options.later_s, retryAfter(reply.error.message)));
+    else if (reply.error !== null) this.#refused(connection, reply.error);
+    else if (reply.refresh?.expires) this.#planRefresh(reply.refresh.ttl);
+  }
+
+  /** Ask for a new token before this one is too old. */
+  #planRefresh(ttl_s) {
+    this.#token_ttl_s = ttl_s;
+    if (this.#hasTokens && ttl_s) this.#deadlines.set("refresh", this.#now + Math.max(SHORTEST_TTL_S, ttl_s * 0.8));
   }
 
   #heard(connection) {
@@ -1287,6 +1392,13 @@ class Machine {
   }
 
   #woke() {
+    const { probe_timeout_s, open_timeout_s } = this.#options;
+    if (this.attempt !== null) {
+      const due = this.#deadlines.get("open");
+      // The answer may wait to be read; and on a network that is gone it is not worth more time than a new attempt.
+      const isDue = due <= this.#now;
+      this.#deadlines.set("open", isDue ? this.#now + probe_timeout_s : Math.min(due, this.#now + open_timeout_s));
+    }
     if (this.current !== null) {
       this.#probe();
     } else if (this.#now >= this.#notBefore) {
@@ -1299,7 +1411,7 @@ class Machine {
 
   #probe() {
     const connection = this.current;
-    if (connection === null || this.#deadlines.has("probe")) return;
+    if (connection === null || (this.#deadlines.get("probe") ?? this.#now) > this.#now) return;
     const deadline = this.#now + this.#options.probe_timeout_s;
     this.#deadlines.set("probe", deadline);
     if (connection.isPull) {
@@ -1310,16 +1422,19 @@ class Machine {
     }
     // What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
     this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
+    const sending = this.#deadlines.get("sending");
+    if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
   }
 
   /** Ask for news of all channels. The answer is only held where each of them has been placed already. */
   #poll(connection, asked_wait_s = null) {
-    this.#deadlines.delete("poll");
+    if (connection === this.current) this.#deadlines.delete("poll");
     const mayWait = connection.transport === "longpoll" && this.traffic.isSettled;
     const wait_s = asked_wait_s ?? (mayWait ? this.#poll_wait_s : 0);
     Object.assign(connection, { polled_at: this.#now, wait_s, hadNews: false, hadFullPage: false });
+    connection.forgetPoll();
     let commands = this.traffic.subscribeCommands(connection, true);
-    if (connection === this.attempt || this.traffic.serverSidePositions() !== null) commands.unshift(this.#connect(connection));
+    if (connection === this.attempt || this.traffic.hasServerSide) commands.unshift(this.#connect(connection));
     if (!commands.length) commands = [connection.command(this.traffic.nextId(), "ping", {})];
     if (connection === this.current) this.#deadlines.set("silence", this.#now + wait_s + this.#options.pong_timeout_s);
     this.outputs.push(["Poll", connection.generation, commands.join("\n"), wait_s]);
@@ -1330,8 +1445,10 @@ class Machine {
     this.outputs.push(["Close", connection.generation]);
     if (asks === "token") {
       asks = this.#hasTokens ? "now" : "never";
-      this.#token = "";
+      if (this.#hasTokens) this.#token = "";
     }
+    const least_s = Math.max(after_s, retryAfter(reason), asks === "later" ? this.#options.later_s : 0);
+    this.#notBefore = Math.max(this.#notBefore, this.#now + least_s);
     const wasOpen = connection === this.current;
     if (wasOpen) {
       this.#forgetCurrent(code, reason);
@@ -1345,14 +1462,11 @@ class Machine {
       }
     }
     if (asks === "never") {
-      this.#finish(code, reason);
+      this.#finish(code, reason, wasOpen);
       return;
     }
-    let delay_s = Math.max(after_s, retryAfter(reason), asks === "later" ? this.#options.later_s : 0);
-    this.#notBefore = this.#now + delay_s;
     const stepsDown = this.#blame(connection, code, reason, { wasOpen, isReachable, isTimeout });
-    if (!stepsDown) delay_s = Math.max(delay_s, this.#backoff.next_s());
-    this.#wait(code, reason, wasOpen, delay_s);
+    this.#wait(code, reason, wasOpen, Math.max(this.#notBefore - this.#now, stepsDown ? 0 : this.#backoff.next_s()));
   }
 
   /** What the loss says about the rung of the ladder. True: another is to be tried at once. */
@@ -1362,9 +1476,11 @@ class Machine {
     let stepsDown = false;
     if (wasOpen) {
       this.#ladder.died(connection.hadHeartbeat, isAbnormal);
-      if (this.#now - (connection.online_at || this.#now) >= this.#options.stable_after_s) this.#backoff.reset();
-    } else {
-      stepsDown = isAbnormal && this.#ladder.failed(isReachable, isTimeout);
+      if (connection.online_at !== null && this.#now - connection.online_at >= this.#options.stable_after_s)
+        this.#backoff.reset();
+    } else if (isAbnormal && connection.rung === this.#ladder.rung) {
+      // Else it was to be a better one than that which is lost by now.
+      stepsDown = this.#ladder.failed(isReachable, isTimeout);
     }
     if (this.#ladder.transport !== before) this.#note(`${before}: ${reason}; trying ${this.#ladder.transport}`);
     return stepsDown;
@@ -1380,7 +1496,7 @@ class Machine {
   /** Nothing is in use; the next attempt is then. */
   #wait(code, reason, wasOpen, delay_s) {
     this.#on("lost", reason);
-    this.outputs.push(["Closed", code, reason, wasOpen, delay_s]);
+    this.outputs.push(["Closed", code, reason, wasOpen, this.attempt === null ? delay_s : 0]);
     if (this.attempt !== null) {
       this.#on("attempt", `trying ${this.attempt.transport}`); // a better transport is on its way already
       return;
@@ -1390,12 +1506,11 @@ class Machine {
     if (!delay_s) this.#try();
   }
 
-  #finish(code, reason) {
+  #finish(code, reason, wasOpen) {
     if (this.state === "closed") return;
     this.traffic.isClosed = true;
     for (const connection of [this.current, this.attempt])
       if (connection !== null) this.outputs.push(["Close", connection.generation]);
-    const wasOpen = this.current !== null;
     this.current = this.attempt = null;
     this.traffic.close(reason);
     this.#on("closed", reason);
@@ -1430,5 +1545,696 @@ class Machine {
   }
 }
 
+// -- transports -----------------------------------------------------------------------------------------------------------
+
+/** Something that the other side refused, or that broke. `code`: docs/codes.md; 0: the client itself gave up. */
+export class HeartwireError extends Error {
+  constructor(code, message, is_unknown = false) {
+    super(message || `code ${code}`);
+    this.name = "HeartwireError";
+    this.code = code;
+    /** Whether it may have been done all the same. */
+    this.is_unknown = is_unknown;
+  }
+}
+
+/** An HTTP answer that is none, as an error for `Link.failed`. */
+async function refusal(response) {
+  const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
+  return Object.assign(new HeartwireError(code, reason), { after_s: Number(response.headers.get("retry-after")) || 0 });
+}
+
+/** One connection. `shell` has its surroundings: `base`, `headers()`, `WebSocket`, and `tell` for what comes in. */
+class Link {
+  #isClosed = false;
+  #requests = new Set();
+
+  constructor(shell, generation) {
+    this.shell = shell;
+    this.generation = generation;
+  }
+
+  /** Nothing of it is heard from now on; then whatever is open is closed. */
+  close() {
+    this.#isClosed = true;
+    for (const request of this.#requests) request.abort();
+  }
+
+  tell(input, ...what) {
+    if (!this.#isClosed) this.shell.tell(input, this.generation, ...what);
+  }
+
+  failed(error, more = {}) {
+    const reason = error.cause?.message ? `${error.message}: ${error.cause.message}` : error.message;
+    this.tell("lost", error.code ?? ABNORMAL, reason, { after_s: error.after_s ?? 0, ...more });
+  }
+
+  /**
+   * Ask, and read the answer. The body is a string, which goes as text/plain: a page of another origin may send that without
+   * asking first (Fetch standard, CORS-safelisted request-header).
+   */
+  async ask(path, body, { request = new AbortController(), read = response => response.text() } = {}) {
+    this.#requests.add(request);
+    try {
+      const { base, headers } = this.shell;
+      const { signal } = request;
+      const response = await fetch(base + path, { method: "POST", body, headers: headers(), cache: "no-store", signal });
+      if (!response.ok) throw await refusal(response);
+      return await read(response);
+    } finally {
+      this.#requests.delete(request);
+    }
+  }
+}
+
+class SocketLink extends Link {
+  #socket = null;
+
+  open(frame) {
+    const socket = new this.shell.WebSocket(`${this.shell.base.replace(/^http/, "ws")}/connection/websocket`);
+    this.#socket = socket;
+    socket.onopen = () => socket.send(frame);
+    socket.onmessage = ({ data }) => this.tell("received", String(data));
+    // 1005 is the browser's own word for a close without a code: the server said nothing.
+    socket.onclose = ({ code, reason }) =>
+      this.tell("lost", code === 1005 ? ABNORMAL : code, reason || "the connection was closed", {});
+    socket.onerror = () => {}; // says nothing, and the close comes after it
+  }
+
+  send(frame) {
+    this.#socket.send(frame);
+  }
+
+  close() {
+    super.close();
+    const socket = this.#socket;
+    if (socket === null) return;
+    // First the ears: a dead socket's close can take minutes to come, or come never (iOS).
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+}
+
+/** The lines of a body that have come completely, a chunk at a time. A character may be cut in two by its chunk's end. */
+async function* lineGroups(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const chunk = decoder.decode(value, { stream: true });
+    const end = chunk.lastIndexOf("\n");
+    if (end < 0) {
+      rest += chunk;
+    } else {
+      yield (rest + chunk.slice(0, end)).split("\n");
+      rest = chunk.slice(end + 1);
+    }
+  }
+}
+
+/** Server-sent events, read by fetch: EventSource cannot POST, and reconnects when it likes. */
+class StreamLink extends Link {
+  #session = {};
+
+  open(frame) {
+    const read = async ({ body }) => {
+      for await (const lines of lineGroups(body)) {
+        const data = lines.filter(line => line.startsWith("data:")).map(line => line.slice(5).trim());
+        if (data.length) this.tell("received", data.join("\n"));
+      }
+    };
+    this.ask("/connection/sse", frame, { read }).then(
+      () => this.tell("lost", ABNORMAL, "the stream ended", {}),
+      error => this.failed(error),
+    );
+  }
+
+  session(session, node) {
+    this.#session = { session, node };
+  }
+
+  send(frame) {
+    this.ask("/emulation", JSON.stringify({ ...this.#session, data: frame })).then(
+      () => this.tell("sent"),
+      error => this.failed(error),
+    );
+  }
+}
+
+class PollLink extends Link {
+  #request = null;
+
+  open() {}
+
+  poll(frame, wait_s) {
+    this.#request?.abort();
+    const request = (this.#request = new AbortController());
+    const isDropped = () => this.#request !== request;
+    this.ask(`/connection/commands${wait_s ? `?wait=${wait_s}` : ""}`, frame, { request }).then(
+      answer => isDropped() || this.#answered(answer, "polled"),
+      error => isDropped() || this.failed(error, { was_poll: true }),
+    );
+  }
+
+  send(frame) {
+    this.ask("/connection/commands", frame).then(
+      answer => this.#answered(answer, "sent"),
+      error => this.failed(error),
+    );
+  }
+
+  #answered(answer, as) {
+    this.tell("received", answer);
+    this.tell(as);
+  }
+}
+
+const LINKS = { websocket: SocketLink, sse: StreamLink, longpoll: PollLink, poll: PollLink };
+
+// -- what applications see --------------------------------------------------------------------------------------------------
+
+const toBase64 = bytes => {
+  let binary = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(binary);
+};
+const fromBase64 = encoded => Uint8Array.from(atob(encoded), character => character.charCodeAt(0));
+
+/** What `publish` was given, as JSON text and what that is of. */
+function encode(data) {
+  if (typeof data === "string") return [JSON.stringify(data), "text"];
+  if (data instanceof ArrayBuffer) return encode(new Uint8Array(data));
+  if (ArrayBuffer.isView(data)) return [`"${toBase64(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}"`, "base64"];
+  const json = JSON.stringify(data);
+  if (json === undefined) throw new TypeError(`${typeof data} cannot be published: it is not JSON`);
+  return [json, ""];
+}
+
+const token = (epoch, offset) => (epoch ? `${epoch}.${offset}` : "");
+
+function position(given) {
+  const [, epoch, offset] = /^([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,15})$/.exec(given) ?? [];
+  if (epoch === undefined) throw new TypeError(`${JSON.stringify(given)} is not a position`);
+  return { epoch, offset: Number(offset) };
+}
+
+function publication(channel, epoch, offset, data, encoding, user, client) {
+  const is_bytes = encoding === "base64";
+  return { channel, data: is_bytes ? fromBase64(data) : data, position: token(epoch, offset), offset, user, client, is_bytes };
+}
+
+/** EventTarget, and `on` and `once`, whose listeners get what happened itself. */
+class Emitter extends EventTarget {
+  #heard = new Set();
+
+  addEventListener(name, ...more) {
+    this.#heard.add(name);
+    super.addEventListener(name, ...more);
+  }
+
+  /** Have `hear` called with what happens. Returns how to end it. */
+  on(name, hear, options) {
+    const listener = ({ detail }) => hear(detail);
+    this.addEventListener(name, listener, options);
+    return () => this.removeEventListener(name, listener);
+  }
+
+  once(name, hear) {
+    return this.on(name, hear, { once: true });
+  }
+
+  /** Tell it. False: nobody has ever listened for such things. */
+  emit(name, detail) {
+    return this.#heard.has(name) && (this.dispatchEvent(new CustomEvent(name, { detail })), true);
+  }
+}
+
+/** One followed channel: see docs/javascript.md. */
+export class Subscription extends Emitter {
+  /** After the last publication that was handed out; "" before the server has said where it begins. */
+  position = "";
+  #end;
+  #queue = null;
+  #ending = null; // [error or null], once it is over
+  #wake = () => {};
+  #flow;
+
+  constructor(channel, flow, end) {
+    super();
+    this.channel = channel;
+    this.#flow = flow;
+    this.#end = end;
+    this.ready = new Promise((resolve, reject) => Object.assign(this.#flow, { begun: () => resolve(this), refused: reject }));
+    this.ready.catch(() => {}); // who does not wait for it hears of it as an event
+  }
+
+  unsubscribe() {
+    this.#end();
+  }
+
+  /** From the client: a publication. */
+  deliver(item) {
+    if (this.#queue !== null) {
+      this.#queue.push(item);
+      if (this.#queue.length === this.#flow.max_items) this.#flow.pause();
+      this.#wake();
+    } else {
+      this.position = item.position || this.position;
+    }
+    this.emit("publication", item);
+  }
+
+  /** From the client: where it stands. What waits in the queue comes before. */
+  place(at) {
+    if (!this.#queue?.length) this.position = at || this.position;
+  }
+
+  /** From the client: the server follows it for us. */
+  subscribed(position, was_recovered) {
+    this.place(position);
+    this.#flow.begun();
+    this.emit("subscribed", { position, was_recovered });
+  }
+
+  /** From the client: it is over; why, where that is not what the application wanted. False: nobody hears of it. */
+  ended(error) {
+    if (this.#ending !== null) return true;
+    this.#ending = [error];
+    this.#wake();
+    const { code, message: reason } = error ?? new HeartwireError(LOCAL, "closed by the application");
+    this.#flow.refused(error ?? new HeartwireError(code, reason));
+    return this.emit("unsubscribed", { code, reason }) || this.#queue !== null;
+  }
+
+  /** `for await (const publication of subscription)`; leaving the loop ends the subscription. */
+  [Symbol.asyncIterator]() {
+    if (this.#queue !== null) throw new Error(`${this.channel} is iterated already`);
+    this.#queue = [];
+    return {
+      next: () => this.#next(),
+      return: async () => {
+        this.unsubscribe();
+        return { value: undefined, done: true };
+      },
+    };
+  }
+
+  async #next() {
+    while (!this.#queue.length) {
+      if (this.#ending?.[0]) throw this.#ending[0];
+      if (this.#ending) return { value: undefined, done: true };
+      await new Promise(resolve => (this.#wake = resolve));
+    }
+    const value = this.#queue.shift();
+    this.position = value.position || this.position;
+    if (this.#queue.length === this.#flow.max_items >> 1) this.#flow.resume();
+    return { value, done: false };
+  }
+}
+
+/** Where the server is: "https://host", "ws://host/below", a URL, or {scheme, host, port, path}. As the address for fetch. */
+function baseOf(given) {
+  const { scheme = "http", host, port, path = "" } = given;
+  const parts = `${scheme}://${host}${port ? `:${port}` : ""}/${path}`.replace(/([^:]\/)\/+/g, "$1");
+  const url = new URL(host && !(given instanceof URL) ? parts : given, globalThis.location?.href);
+  const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
+  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
+  return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
+}
+
+function sessionStorage() {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null; // a page without an origin, or a browser that lets nothing be kept
+  }
+}
+
+/** What `connect` takes beside `DEFAULTS`. */
+const SHELL_DEFAULTS = {
+  token: "",
+  get_token: null,
+  data: null,
+  headers: {},
+  signal: null,
+  storage: undefined,
+  debug_url: null,
+  WebSocket: undefined,
+};
+
+/** One client: see docs/javascript.md. Made by `connect`. */
+export class Client extends Emitter {
+  #machine;
+  #options;
+  #base;
+  #links = new Map(); // by generation
+  #publishes = new Map(); // how to settle them, by key
+  #requests = new Map(); // the same, by id
+  #subscriptions = new Map(); // by channel
+  #timer = 0;
+  #due = null;
+  #isCarrying = false;
+  #isLeaving = false;
+  #left = null;
+  #idle = () => {};
+  #token;
+  #asks = 0;
+  #hints = new AbortController();
+  #shell;
+
+  constructor(url, given = {}) {
+    super();
+    const known = { ...SHELL_DEFAULTS, ...given };
+    const debug_url = known.debug_url ?? globalThis.process?.env?.HEARTWIRE_DEBUG_URL;
+    this.#base = baseOf(debug_url || (url ?? globalThis.location?.origin));
+    this.#token = known.token;
+    this.#options = { ...known, storage: known.storage === undefined ? sessionStorage() : known.storage };
+    this.#options.WebSocket ??= globalThis.WebSocket;
+    const { options, note } = this.#machineOptions(given);
+    this.#machine = new Machine(options, {
+      prefix: crypto.getRandomValues(new Uint32Array(3)).reduce((all, one) => all + one.toString(36), ""),
+      draw: Math.random,
+      now: performance.now() / 1000,
+      wall: Date.now() / 1000,
+      has_tokens: known.get_token !== null,
+      token: known.token,
+      data: known.data,
+    });
+    Object.assign(this.#options, options);
+    this.#shell = {
+      base: this.#base,
+      WebSocket: this.#options.WebSocket,
+      headers: () => ({ ...known.headers, ...(this.#token && { authorization: `Bearer ${this.#token}` }) }),
+      tell: (input, ...what) => this.#tell(input, ...what),
+    };
+    known.signal?.addEventListener("abort", () => this.close(), { signal: this.#hints.signal });
+    queueMicrotask(() => this.#start(note)); // so that who made it can listen, and follow channels with the first request
+    if (known.signal?.aborted) this.close();
+  }
+
+  /** "connecting", "online", "waiting", "offline" or "closed". */
+  get state() {
+    return this.#machine.state;
+  }
+
+  /** In use; "" where there is none. */
+  get transport() {
+    return this.#machine.transport;
+  }
+
+  /** How many publishes are not answered yet. */
+  get pending() {
+    return this.#publishes.size;
+  }
+
+  /** What the server calls us. */
+  get client_id() {
+    return this.#machine.client_id;
+  }
+
+  /** Follow a channel. `callback` gets each publication. */
+  subscribe(channel, callback = null, { since = null, token = "", signal = null, on_gap = null } = {}) {
+    this.#checkOpen();
+    if (this.#subscriptions.has(channel))
+      throw new Error(`${channel} is followed already: a channel is subscribed to once, and listened to as often as you like`);
+    const flow = {
+      max_items: this.#options.max_queue_items,
+      pause: () => this.#tell("pause", channel),
+      resume: () => this.#tell("resume", channel),
+    };
+    const subscription = new Subscription(channel, flow, () => this.#unsubscribe(subscription));
+    const after = since === null || since === "earliest" ? since : position(since);
+    this.#subscriptions.set(channel, subscription);
+    if (callback !== null) subscription.on("publication", callback);
+    if (on_gap !== null) subscription.on("gap", on_gap);
+    signal?.addEventListener("abort", () => subscription.unsubscribe(), { once: true });
+    this.#tell("subscribe", channel, after, token);
+    if (signal?.aborted) subscription.unsubscribe();
+    return subscription;
+  }
+
+  /** Publish. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
+  async publish(channel, data, { signal = null, idempotency_key = "" } = {}) {
+    signal?.throwIfAborted();
+    const [json, encoding] = encode(data);
+    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding, idempotency_key));
+  }
+
+  /** Who is in a channel, on the server's side. */
+  async presence(channel) {
+    return Object.values((await this.#request("presence", { channel })).presence ?? {});
+  }
+
+  /** What a channel has kept: `limit` publications after `since`, or the other way round. */
+  async history(channel, { limit = 100, since = null, reverse = false } = {}) {
+    const after = since === null ? {} : { since: position(since) };
+    const { publications = [], epoch = "", offset = 0 } = await this.#request("history", { channel, limit, reverse, ...after });
+    const made = publications.map(({ data, offset, tags, info }) =>
+      publication(channel, epoch, offset, data, tags?.encoding, info?.user ?? "", info?.client ?? ""),
+    );
+    return { publications: made, position: token(epoch, offset) };
+  }
+
+  /** Call a function of the application on the server. */
+  async rpc(method, data = null) {
+    return (await this.#request("rpc", { method, data })).data;
+  }
+
+  /** Leave for good. What was published has `close_timeout_s` to be answered. */
+  close() {
+    this.#left ??= this.#leave();
+    return this.#left;
+  }
+
+  async #leave() {
+    this.#isLeaving = true;
+    if (this.#publishes.size) {
+      await new Promise(resolve => {
+        this.#idle = resolve;
+        const timer = setTimeout(resolve, this.#options.close_timeout_s * 1000);
+        this.#hints.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()));
+      });
+    }
+    this.#tell("close");
+  }
+
+  // The machine is told things, and what it says is done.
+
+  #start(note) {
+    if (this.state === "closed") return;
+    this.#listenToTheSystem();
+    if (note) this.emit("note", { text: note });
+    this.#tell("start");
+  }
+
+  #tell(input, ...what) {
+    this.#machine[input](now(), ...what);
+    this.#settle();
+  }
+
+  /** After anything has happened: what is due is done too, so that a throttled timer does not matter while things happen. */
+  #settle() {
+    const at = now();
+    const due = this.#machine.nextDeadline();
+    if (due !== null && due <= at) this.#machine.handleDeadline(at, Date.now() / 1000);
+    if (this.#isCarrying) return; // by a listener: the loop outside goes on with it
+    this.#isCarrying = true;
+    for (let outputs; (outputs = this.#machine.outputs.splice(0)).length; ) outputs.forEach(output => this.#carryOut(output));
+    this.#isCarrying = false;
+    if (!this.#publishes.size) this.#idle();
+    this.#setTimer();
+  }
+
+  #setTimer() {
+    const due = this.#machine.nextDeadline();
+    if (due === this.#due) return;
+    clearTimeout(this.#timer);
+    this.#due = due;
+    if (due === null) return;
+    const wake = () => {
+      this.#due = null;
+      this.#settle();
+    };
+    this.#timer = setTimeout(wake, Math.ceil(Math.max(0, due - now()) * 1000));
+  }
+
+  #carryOut([name, ...fields]) {
+    try {
+      Client.#DO[name](this, ...fields);
+    } catch (error) {
+      this.#problem(error);
+    }
+  }
+
+  static #DO = {
+    Open(client, generation, transport, frame) {
+      const link = new LINKS[transport](client.#shell, generation);
+      client.#links.set(generation, link);
+      try {
+        link.open(frame);
+      } catch (error) {
+        link.failed({ message: error.message }); // such as ws: from a page of https:
+      }
+    },
+    Session: (client, generation, session, node) => client.#links.get(generation)?.session(session, node),
+    Send: (client, generation, frame) => client.#links.get(generation)?.send(frame),
+    Poll: (client, generation, frame, wait_s) => client.#links.get(generation)?.poll(frame, wait_s),
+    Close(client, generation) {
+      client.#links.get(generation)?.close();
+      client.#links.delete(generation);
+    },
+    AskToken: client => void client.#askToken(),
+    StateChanged(client, state, reason) {
+      client.emit("state", { state, reason });
+      if (state === "online") client.#opened();
+    },
+    Delivered(client, channel, ...more) {
+      const made = publication(channel, ...more);
+      client.#subscriptions.get(channel)?.deliver(made);
+      client.emit("message", made);
+    },
+    Message: (client, data) => void client.emit("message", publication("", "", 0, data, "", "", "")),
+    Gap: (client, channel, ...ends) => client.#gap(channel, token(ends[0], ends[1]), token(ends[2], ends[3])),
+    Subscribed(client, channel, epoch, offset, was_recovered) {
+      client.#subscriptions.get(channel)?.subscribed(token(epoch, offset), was_recovered);
+    },
+    Unsubscribed(client, channel, code, reason) {
+      const error = new HeartwireError(code, `${channel}: ${reason}`);
+      if (take(client.#subscriptions, channel)?.ended(error) === false) client.#problem(error);
+    },
+    Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(token(epoch, offset)),
+    Rejected: (client, key, ...why) => take(client.#publishes, key)?.reject(new HeartwireError(...why)),
+    Answered: (client, id, result) => take(client.#requests, id)?.resolve(result),
+    Failed: (client, id, ...why) => take(client.#requests, id)?.reject(new HeartwireError(...why)),
+    Closed: (client, ...how) => client.#closed(...how),
+    Note: (client, text) => void client.emit("note", { text }),
+  };
+
+  #opened() {
+    try {
+      this.#options.storage?.setItem(`heartwire ${this.#base}`, this.transport);
+    } catch {
+      // it is full, or closed to us: the next page begins at the top of the ladder
+    }
+    this.emit("open", { transport: this.transport });
+  }
+
+  #gap(channel, before, after) {
+    const subscription = this.#subscriptions.get(channel);
+    subscription?.place(after);
+    const gap = { channel, before, after };
+    const isHeard = [subscription?.emit("gap", gap), this.emit("gap", gap)].includes(true);
+    if (!isHeard) console.warn(`heartwire: ${channel}: what came after ${before} and up to ${after} is lost`);
+  }
+
+  #closed(code, reason, was_open, next_attempt_s) {
+    this.emit("close", { code, reason, was_open, next_attempt_s });
+    if (next_attempt_s >= 0) return;
+    const error = this.#isLeaving ? null : new HeartwireError(code, reason);
+    this.#hints.abort();
+    for (const subscription of [...this.#subscriptions.values()]) subscription.ended(error);
+    this.#subscriptions.clear();
+    if (error !== null) this.#problem(error);
+  }
+
+  #problem(error) {
+    if (!this.emit("error", { error })) console.error("heartwire:", error);
+  }
+
+  #checkOpen() {
+    if (this.state === "closed") throw new HeartwireError(LOCAL, "the client is closed");
+  }
+
+  #unsubscribe(subscription) {
+    if (this.#subscriptions.get(subscription.channel) !== subscription) return;
+    this.#subscriptions.delete(subscription.channel);
+    this.#tell("unsubscribe", subscription.channel);
+    subscription.ended(null);
+  }
+
+  /** A promise for the answer to what `say` has the machine take; it returns the name by which the answer will come. */
+  #ask(waiting, signal, say) {
+    return new Promise((resolve, reject) => {
+      const name = say();
+      const abort = () => take(waiting, name)?.reject(signal.reason);
+      const last = settle => value => (signal?.removeEventListener("abort", abort), settle(value));
+      waiting.set(name, { resolve: last(resolve), reject: last(reject) });
+      signal?.addEventListener("abort", abort);
+      this.#settle(); // only now: the answer may be there already
+    });
+  }
+
+  #request(method, body) {
+    return this.#ask(this.#requests, null, () => this.#machine.request(now(), method, body));
+  }
+
+  /** One call of the application's function counts at a time; the machine gives up on it by itself, and asks anew. */
+  async #askToken() {
+    const asked = ++this.#asks;
+    let answer;
+    try {
+      answer = await this.#options.get_token();
+      if (typeof answer !== "string") throw new TypeError("get_token: no string was returned");
+    } catch (error) {
+      if (asked !== this.#asks) return;
+      this.#problem(error);
+      this.#tell("noToken", error.message ?? String(error));
+      return;
+    }
+    if (asked !== this.#asks) return;
+    this.#token = answer;
+    this.#tell("token", answer);
+  }
+
+  /** What is for the machine; with the transports that there are, and the one that worked the last time. */
+  #machineOptions(given) {
+    const options = { ...DEFAULTS };
+    for (const [name, value] of Object.entries(given)) if (!(name in SHELL_DEFAULTS)) options[name] = value;
+    let note = "";
+    if (this.#options.WebSocket === undefined && options.transports.includes("websocket")) {
+      note = "there is no WebSocket here (Node has one from 22 on; or pass a class as the option WebSocket)";
+      options.transports = options.transports.filter(name => name !== "websocket");
+      if (!options.transports.length) throw new TypeError(note);
+    }
+    const worked = this.#options.storage?.getItem(`heartwire ${this.#base}`);
+    if (options.first_transport === null && options.transports.includes(worked)) options.first_transport = worked;
+    return { options, note };
+  }
+
+  /** Whatever there is here of window, document and navigator says when the network or the page comes and goes. */
+  #listenToTheSystem() {
+    const { signal } = this.#hints;
+    const hint = kind => () => this.#tell("hint", kind);
+    const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
+    listen(globalThis, "online", hint("network_up"));
+    listen(globalThis, "offline", hint("network_down"));
+    listen(globalThis, "pageshow", ({ persisted }) => persisted && this.#tell("hint", "wake"));
+    listen(globalThis, "pagehide", ({ persisted }) => persisted && this.#putAside());
+    listen(globalThis.document, "visibilitychange", () => document.visibilityState === "visible" && this.#tell("hint", "wake"));
+    listen(globalThis.document, "resume", hint("wake"));
+    listen(globalThis.navigator?.connection, "change", hint("wake"));
+  }
+
+  /** Browsers keep a page for the way back only where it has no open connection. */
+  #putAside() {
+    for (const generation of [...this.#links.keys()]) this.#tell("lost", generation, 1001, "the page was put aside");
+  }
+}
+
+const now = () => performance.now() / 1000;
+
+function take(map, key) {
+  const value = map.get(key);
+  map.delete(key);
+  return value;
+}
+
+/** A client that connects, and stays connected until it is closed. `url`: see `baseOf`; where there is none, the page's origin. */
+export function connect(url, options) {
+  return new Client(url, options);
+}
+
 /** For tests. */
-export const internals = Object.freeze({ Machine, closedByHttp, retryAfter, verdict });
+export const internals = Object.freeze({ Machine, baseOf, closedByHttp, lineGroups, retryAfter, verdict });

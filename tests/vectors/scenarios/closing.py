@@ -16,8 +16,9 @@ def _silent(client: Recorder) -> None:
     client.sent(1)
     client.polled(1)
     client.lost(1)
-    for hint in ("network_down", "network_up", "wake"):
-        client.hint(hint)  # type: ignore[arg-type]
+    client.hint("network_down")
+    client.hint("network_up")
+    client.hint("wake")
     client.after(100)
     client.look()
     client.close()

@@ -46,7 +46,7 @@ def a_better_transport_takes_over_from_where_the_lesser_stood(client: Recorder) 
 def what_is_in_use_is_lost_while_a_better_is_tried(client: Recorder) -> None:
     _trying(client)
     client.lost(1)
-    assert client.machine.state.value == "connecting"
+    assert client.state() == "connecting"
     assert client.told("Closed") == [[1006, "", True, 0]]
     client.received(2, welcome(id_of(client, "connect")), placed(id_of(client, "connect") + 1, after=3))
     assert client.machine.transport == "websocket"
@@ -86,3 +86,13 @@ def a_token_that_a_better_transport_refuses_is_still_good_for_the_lesser(client:
     client.to_deadline()
     (hello,) = [one for one in client.told("Poll")[-1][1] if "connect" in one]
     assert hello["connect"]["token"] == "t"
+
+
+@scenario(first_transport="longpoll")
+def a_better_transport_that_comes_from_before_what_was_delivered_meanwhile_is_no_gap(client: Recorder) -> None:
+    _trying(client)
+    hello = id_of(client, "connect")
+    client.polled(1, placed(id_of(client, "subscribe", on=1), after=3, pubs=[4, 5, 6]))
+    client.received(2, welcome(hello), placed(hello + 1, 4, lost=True, pubs=[5, 6, 7]))
+    assert [one[2] for one in client.told("Delivered")] == [4, 5, 6, 7]
+    assert not client.told("Gap")
