@@ -177,7 +177,7 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
     assert re.search(r"heartwire: no connection: .*; again in \d\.\d s\n", done.stderr)
     assert done.stderr.endswith("heartwire: not answered within 0.5 s (max_pending_age_s)\n")
     done = run("pub", server.url, "a,b", "c")
-    message = "heartwire: bad request: channel 'a,b' holds ',': no commas and no control characters\n"
+    message = "heartwire: channel 'a,b' holds ',': no commas and no control characters\n"
     assert (done.returncode, done.stderr) == (1, message)
     done = run("sub", server.url, "a,b", "--transport", "sse")
     assert (done.returncode, done.stderr) == (1, message)

@@ -1,6 +1,7 @@
 """One followed channel of the asyncio client: a queue to iterate over, or a function to call."""
 
 import asyncio
+import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ from heartwire.types import Position
 if TYPE_CHECKING:
     from heartwire.client.shell import Client
 
-__all__ = ["Subscription", "call", "seen"]
+__all__ = ["Subscription", "call", "check_function", "seen"]
 
 _log: Final = logging.getLogger("heartwire.client")
 
@@ -32,11 +33,13 @@ class Subscription:
     """
 
     def __init__(self, client: "Client", channel: str, callback: Callable[[Received], object] | None) -> None:
+        if callback is not None:
+            check_function(callback)
         self.channel = channel
         self.position: Position | None = None
         self._client = client
         self._callback = callback
-        self._queue: deque[Received] = deque()
+        self._queue: deque[Received | Gap] = deque()
         self._is_paused = self._has_ended = False
         self._end: HeartwireError | None = None
         self._wake: asyncio.Event = asyncio.Event()
@@ -50,7 +53,11 @@ class Subscription:
         return self
 
     def on_gap(self, function: Callable[[Gap], object]) -> None:
-        """Call a function when something can't be had any more; beside the client's ``gap``."""
+        """Call a function (plain) when something can't be had any more: for an iterator, once it has come to that place.
+
+        The client's ``gap`` is told at once.
+        """
+        check_function(function)
         self._on_gap.append(function)
 
     def unsubscribe(self) -> None:
@@ -60,7 +67,11 @@ class Subscription:
         self.end(None)
 
     async def __aenter__(self) -> Self:
-        return await self.ready()
+        try:
+            return await self.ready()
+        except BaseException:  # it will not be left, since it was not entered
+            self.unsubscribe()
+            raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.unsubscribe()
@@ -71,16 +82,19 @@ class Subscription:
     async def __anext__(self) -> Received:
         if self._callback is not None:
             raise RuntimeError(f"{self.channel!r} was subscribed with a function, which gets the publications")
-        while not self._queue:
-            if self._has_ended:
-                raise self._end or StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
-        received = self._queue.popleft()
-        if self._is_paused and len(self._queue) <= self._client.options.max_queue_items // 2:
-            self._pause(is_paused=False)
-        self.position = received.position
-        return received
+        while True:
+            while not self._queue:
+                if self._has_ended:
+                    raise self._end.with_traceback(None) if self._end is not None else StopAsyncIteration
+                self._wake.clear()
+                await self._wake.wait()
+            received = self._queue.popleft()
+            if self._is_paused and len(self._queue) <= self._client.options.max_queue_items // 2:
+                self._pause(is_paused=False)
+            if isinstance(received, Received):
+                self.position = received.position
+                return received
+            self._tell(received)
 
     # -- for the client -----------------------------------------------------------------------------------------------
 
@@ -104,8 +118,11 @@ class Subscription:
 
     def gap(self, gap: Gap) -> bool:
         """See `Gap`; whether anybody listens."""
-        for function in self._on_gap:
-            call(function, gap)
+        if self._callback is not None:
+            self._tell(gap)
+        elif self._on_gap:
+            self._queue.append(gap)
+            self._wake.set()
         return bool(self._on_gap)
 
     def end(self, error: HeartwireError | None) -> None:
@@ -116,10 +133,22 @@ class Subscription:
             self._wake.set()
             if not self._ready.done():
                 self._ready.set_exception(error or ConnectionClosed(1000, "unsubscribed"))
+            if error is not None and self._callback is not None:
+                _log.error("channel %r is not followed any more: %s", self.channel, error)  # nobody iterates, to be told
+
+    def _tell(self, gap: Gap) -> None:
+        for function in list(self._on_gap):
+            call(function, gap)
 
     def _pause(self, *, is_paused: bool) -> None:
         self._is_paused = is_paused
-        self._client.pause(self.channel, is_paused=is_paused)
+        self._client.pause(self, is_paused=is_paused)
+
+
+def check_function(function: Callable[..., object]) -> None:
+    """Raise ``TypeError`` for what cannot just be called."""
+    if inspect.iscoroutinefunction(function) or not callable(function):
+        raise TypeError(f"{function!r}: a plain function; from an async one, start a task, or iterate over the subscription")
 
 
 def call(function: Callable[[Any], object], value: Any) -> None:

@@ -1,13 +1,14 @@
 """`connect_sync`: the client for scripts, without an event loop of theirs. It has one, on a thread of its own."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from heartwire.client.received import Received
-from heartwire.client.shell import Client, connect
+from heartwire.client.shell import Client, Event, connect
 from heartwire.client.subscription import Subscription
 from heartwire.types import Position, Start
 
@@ -22,16 +23,27 @@ def connect_sync(url: str | None = None, **arguments: Any) -> "SyncClient":
 
 
 class SyncClient:
-    """`Client` for threads: its methods wait for what those await. May be used by several threads at once."""
+    """`Client` for threads: its methods wait for what those await. May be used by several threads at once.
+
+    Not by its own: a function given to `on` runs there, and waiting there raises ``RuntimeError``.
+    """
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="heartwire", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise RuntimeError("this client was started before: make another with heartwire.connect_sync()")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="heartwire", daemon=True)
         self._thread.start()
-        self._wait(_do(self.client.start))
+        try:
+            self._wait(_do(self.client.start))
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -39,11 +51,15 @@ class SyncClient:
 
     def close(self) -> None:
         """See `Client.close`. Idempotent."""
-        if self._thread.is_alive():
-            self._wait(self.client.close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        if self._loop is not None:
+            try:
+                self._wait(self.client.close())
+            finally:
+                self._stop()
+
+    def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
+        """See `Client.on`. The function is called in the client's thread, and holds up everything until it returns."""
+        return self.client.on(event, function)
 
     @property
     def state(self) -> str:
@@ -81,7 +97,11 @@ class SyncClient:
         See `Client.subscribe`; the channel is unsubscribed when the iterator ends or is closed.
         """
         subscription = self._wait(_do(lambda: self.client.subscribe(channel, since=since, token=token)))
-        self._wait(subscription.ready())
+        try:
+            self._wait(subscription.ready())
+        except BaseException:
+            self._later(subscription.unsubscribe)
+            raise
         return self._iterate(subscription)
 
     def _iterate(self, subscription: Subscription) -> Iterator[Received]:
@@ -92,11 +112,21 @@ class SyncClient:
                     return
                 yield received
         finally:
-            if self._thread.is_alive():
-                self._wait(_do(subscription.unsubscribe))
+            self._later(subscription.unsubscribe)
+
+    def _later(self, function: Callable[[], None]) -> None:
+        """Have the loop do it, without waiting: it may be the garbage collector that asks, in any thread."""
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function)
 
     def _wait(self, work: "Coroutine[Any, Any, T]") -> T:
         """Have the loop do it. Ctrl-C in the meantime takes it back."""
+        if self._loop is None or threading.current_thread() is self._thread:
+            work.close()
+            if self._loop is None:
+                raise RuntimeError("this client is not running: use `with heartwire.connect_sync(...) as client`")
+            raise RuntimeError("a function that the client calls cannot wait for it: hand the work to another thread")
         answer = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return answer.result()
@@ -104,9 +134,27 @@ class SyncClient:
             answer.cancel()
             raise
 
+    def _stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            asyncio.run_coroutine_threadsafe(_finish(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
 
 async def _do(function: Callable[[], T]) -> T:
     return function()
+
+
+async def _finish() -> None:
+    """Let those in other threads who still wait have what ended it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, stuck = await asyncio.wait(others, timeout=1)
+        for task in stuck:
+            task.cancel()
 
 
 async def _next(subscription: Subscription) -> Received | None:
