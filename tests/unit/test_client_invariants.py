@@ -271,6 +271,8 @@ class Shell(RuleBasedStateMachine):
                 if self.machine.current.rung:
                     assert self.machine.attempt or "upgrade" in deadlines
         assert ("open" in deadlines) == (self.machine.attempt is not None)
+        of_connection = {"probe", "silence", "sending", "poll", "refresh", "resend", "resubscribe", "upgrade"}
+        assert self.machine.current is not None or not of_connection & set(deadlines)
 
     @invariant()
     def no_channel_is_forgotten(self) -> None:
