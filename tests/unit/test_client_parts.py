@@ -7,8 +7,10 @@ import pytest
 
 from heartwire.client.following import Following
 from heartwire.client.ladder import Ladder
+from heartwire.client.machine import Machine
 from heartwire.client.options import Options, check_options
 from heartwire.client.outbox import Item, Outbox
+from heartwire.client.outputs import Failed
 from heartwire.client.retry import Backoff, Bucket
 from heartwire.client.states import TRANSITIONS, Event, State
 from heartwire.client.wire import Pub
@@ -184,6 +186,20 @@ def test_the_largest_on_the_way() -> None:
     largest = box.take_largest_in_flight()
     assert largest is not None
     assert largest.key == "long"
+
+
+def test_nobody_waits_for_the_answer_any_more() -> None:
+    machine = Machine(Options(), prefix="k", draw=lambda: 0.5, now=0, wall=0)
+    machine.traffic.cancel(machine.request("presence", {}, 0))
+    machine.handle_deadline(1000, 1000)
+    assert not [one for one in machine.outputs if isinstance(one, Failed)]
+
+
+def test_a_request_that_cannot_be_json_is_refused_where_it_is_asked() -> None:
+    machine = Machine(Options(), prefix="k", draw=lambda: 0.5, now=0, wall=0)
+    with pytest.raises(TypeError):
+        machine.request("rpc", {"data": object()}, 0)
+    assert machine.next_deadline() is None
 
 
 # -- following ------------------------------------------------------------------------------------------------------------
