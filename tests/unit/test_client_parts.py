@@ -132,7 +132,7 @@ def test_heartbeats_forgive_early_deaths() -> None:
 def outbox(*keys: str, in_flight: int = 2) -> Outbox:
     box = Outbox(max_items=3, max_bytes=100, max_in_flight=in_flight)
     for number, key in enumerate(keys):
-        assert box.add(Item(key, "a", f'"{key}"', "", 10.0 + number))
+        assert box.add(Item(key, key, "a", f'"{key}"', "", 10.0 + number))
     return box
 
 
@@ -142,10 +142,10 @@ def sent(box: Outbox) -> list[str]:
 
 def test_bounds() -> None:
     box = outbox("1", "2", "3")
-    assert not box.add(Item("4", "a", "", "", 0))
+    assert not box.add(Item("4", "4", "a", "", "", 0))
     box.remove("1")
-    assert not box.add(Item("4", "a", "x" * 95, "", 0))
-    assert box.add(Item("4", "a", "x" * 94, "", 0))
+    assert not box.add(Item("4", "4", "a", "x" * 95, "", 0))
+    assert box.add(Item("4", "4", "a", "x" * 94, "", 0))
     assert (len(box), box.size_bytes) == (3, 100)
 
 

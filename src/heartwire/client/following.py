@@ -80,10 +80,8 @@ class Following:
             return None if self.position.offset == before.offset else (before, self.position)
         if before is not None and before != asked and epoch == before.epoch and offset <= before.offset:
             return None
-        if before is not None and before.epoch == epoch and offset <= before.offset:
-            return None  # it was asked before we had what came since on another connection
         self.position = Position(epoch, offset)
-        return None if before is None else (before, self.position)
+        return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
         """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to be asked for anew."""
