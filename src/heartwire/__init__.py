@@ -1,5 +1,11 @@
 """Realtime messaging that survives bad networks."""
 
+from heartwire.client.options import Options
+from heartwire.client.outputs import Gap
+from heartwire.client.received import Received
+from heartwire.client.shell import connect
+from heartwire.client.subscription import Subscription
+from heartwire.client.sync import connect_sync
 from heartwire.errors import (
     ConfigError,
     ConnectionClosed,
@@ -7,6 +13,7 @@ from heartwire.errors import (
     EngineError,
     EngineUnavailable,
     Forbidden,
+    GivenUp,
     HeartwireError,
     LimitExceeded,
     ProtocolError,
@@ -17,9 +24,11 @@ from heartwire.errors import (
 from heartwire.server.access import Identity
 from heartwire.server.hooks import Client, Disconnect
 from heartwire.server.hub import Hub
-from heartwire.types import Channel, Member, Position, Publication, Publisher
+from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication, Publisher
 
 __all__ = [
+    "EARLIEST",
+    "NOW",
     "Channel",
     "Client",
     "ConfigError",
@@ -29,18 +38,25 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "Forbidden",
+    "Gap",
+    "GivenUp",
     "HeartwireError",
     "Hub",
     "Identity",
     "LimitExceeded",
     "Member",
+    "Options",
     "Position",
     "ProtocolError",
     "Publication",
     "Publisher",
+    "Received",
     "Refused",
+    "Subscription",
     "Unauthorized",
     "UnknownChannel",
+    "connect",
+    "connect_sync",
 ]
 
 __version__ = "0.1.0"

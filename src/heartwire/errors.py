@@ -10,6 +10,7 @@ __all__ = [
     "EngineError",
     "EngineUnavailable",
     "Forbidden",
+    "GivenUp",
     "HeartwireError",
     "LimitExceeded",
     "ProtocolError",
@@ -101,6 +102,19 @@ class ClosedAbnormally(ConnectionClosed):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(1006, reason)
+
+
+class GivenUp(HeartwireError):
+    """The client gave up what it was asked for: no answer in time, or it was closed.
+
+    ``is_unknown``: the server may have done it all the same.
+    """
+
+    code = CODES["given_up"]
+
+    def __init__(self, message: str, *, is_unknown: bool) -> None:
+        self.is_unknown = is_unknown
+        super().__init__(f"{message}; it may have reached the server" if is_unknown else message)
 
 
 class EngineError(HeartwireError):

@@ -2,11 +2,16 @@
 
 import pytest
 
-from heartwire.client.plain import publish
+from heartwire import connect_sync
 from heartwire.testing.server import run_server
 from tests.browser.cdp import Page, open_page
 
 TRANSPORTS = ("websocket", "sse", "longpoll", "poll")
+
+
+def publish(url: str, channel: str, text: str) -> None:
+    with connect_sync(url) as client:
+        client.publish(channel, text)
 
 
 def _say(page: Page, text: str) -> None:
@@ -31,14 +36,14 @@ def test_chat_goes_on_over_every_transport_and_through_a_cut() -> None:
             _online(page, transport)
             _say(page, f"by {transport}")
             page.until(f"document.querySelector('#list').innerText.includes('by {transport}')")
-            publish(server.url, "demo", f"from outside during {transport}".encode())
+            publish(server.url, "demo", f"from outside during {transport}")
             page.until(f"document.querySelector('#list').innerText.includes('from outside during {transport}')")
 
         _online(page, "websocket")
         page.evaluate("document.querySelector('#cut').click()")
         page.until("document.querySelector('#state-text').textContent.toLowerCase().includes('offline')")
         for number in range(3):
-            publish(server.url, "demo", f"missed {number}".encode())
+            publish(server.url, "demo", f"missed {number}")
         page.evaluate("document.querySelector('#cut').click()")
         page.until("document.querySelector('#list').innerText.includes('missed 2')")
 

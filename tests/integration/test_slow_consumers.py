@@ -98,9 +98,10 @@ class Sleeper:
 
 @contextlib.contextmanager
 def patient(history_size: int, folder: Path) -> Iterator[ServerProcess]:
-    """A server that does not give up on those who take nothing."""
+    """A server that does not give up on those who take nothing, and lets all of them in at once."""
     Path(folder, "heartwire.toml").write_text(
-        f'ping_interval_s = 600\npong_timeout_s = 300\n[namespaces.""]\nhistory_size = {history_size}\npresence = false\n'
+        "connects_per_s = 0\nping_interval_s = 600\npong_timeout_s = 300\n"
+        f'[namespaces.""]\nhistory_size = {history_size}\npresence = false\n'
     )
     with run_server("--config", "heartwire.toml", engine="sqlite:///slow.db", folder=folder) as server:
         yield server

@@ -18,7 +18,7 @@ CONNECT = b'{"id":1,"connect":{}}'
 
 def one_a_second(**options: Any) -> tuple[Hub, FakeClock]:
     """A hub that lets two in at once, and then one a second."""
-    hub = Hub(connects_per_s=1, **options)
+    hub = Hub(connects_per_s=1, connects_burst=2, **options)
     hub.clock = clock = FakeClock(1000)
     return hub, clock
 

@@ -218,6 +218,31 @@ def test_recovery(
         assert not other.session.subs
 
 
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("published", "evicted", "request_", "before", "offsets"),
+    [
+        (9, 6, {"offset": 5, "epoch": E}, 6, [7, 8, 9]),
+        (9, 6, {}, 6, [7, 8, 9]),
+        (9, 0, {"offset": 7, "epoch": "other"}, 0, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (9, 9, {"offset": 8, "epoch": E}, 9, []),
+    ],
+)
+def test_gap_that_is_followed_by_what_is_kept(
+    published: int, evicted: int, request_: dict[str, Any], before: int, offsets: list[int], slow: bool
+) -> None:
+    """``from_oldest``: the client is told where the gap ends, and gets everything after it."""
+    port = FakePort()
+    port.slow = slow
+    for number in range(published):
+        port.append("a", b"%d" % number)
+    port.evicted["a"] = evicted
+    result = subscribed(opened(port), recover=True, from_oldest=True, **request_)
+    assert [publication["offset"] for publication in result.get("publications", [])] == offsets
+    assert (result.get("recovered", False), result.get("offset", 0)) == (False, before)
+    assert port.starts["a"] == Position(E, published)
+
+
 def test_long_way_goes_on_as_pushes() -> None:
     """One reply has a bound; what comes after it is delivered like any other publication, so that all of it is recovered."""
     port = FakePort()

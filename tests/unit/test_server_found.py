@@ -1,6 +1,7 @@
 """What simulations have found in the server, each as small as it can be told."""
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
@@ -22,13 +23,13 @@ def test_client_that_is_gone_before_its_stream_begins_is_no_fault(path: str, cap
         "headers": [(b"accept", b"text/event-stream")],
         "client": ("1.2.3.4", 5),
     }
-    received = [{"type": "http.request", "body": body, "more_body": False}]
+    received: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
     sent = []
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> MutableMapping[str, Any]:
         return received.pop() if received else {"type": "http.disconnect"}
 
-    async def send(event: dict[str, Any]) -> None:
+    async def send(event: MutableMapping[str, Any]) -> None:
         sent.append(event["type"])
         raise ConnectionResetError
 

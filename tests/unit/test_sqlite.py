@@ -426,6 +426,20 @@ async def test_bytes_waiting_for_the_disk_are_bounded(tmp_path: Path, monkeypatc
         assert (await append(engine, b"x" * 1000)).offset == 3
 
 
+async def test_nothing_overtakes_what_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a publisher that sends what has failed again would find it behind what it had sent after it."""
+    monkeypatch.setattr(sqlite, "_GROUP", 1)
+    async with opened(tmp_path / "store.db") as engine:
+        async with Held(engine):
+            failing = asyncio.ensure_future(engine.sweep(_fail))
+            await asyncio.sleep(0)
+            later = [engine.append(A, Message(b"x"), KEEP) for _ in range(3)]
+        answers = await asyncio.gather(failing, *later, return_exceptions=True)
+        assert all(isinstance(answer, EngineError) for answer in answers)
+        assert [str(answer) for answer in answers[1:]] == [f"{engine.path}: what came before it was not stored"] * 3
+        assert (await append(engine)).offset == 1
+
+
 def _fail(channel: Channel) -> Retention:
     raise ZeroDivisionError("a planted fault")
 

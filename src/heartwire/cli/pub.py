@@ -1,13 +1,21 @@
 """`heartwire pub`."""
 
+import asyncio
 import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from heartwire.client.plain import publish
+from heartwire.cli.talk import LADDER, Token, TransportName, narrate, run
+from heartwire.client.options import Options
+from heartwire.client.shell import Client, connect
+from heartwire.types import Position
 
 __all__ = ["pub"]
+
+_AT_A_TIME = 256
+"""Lines that are published without waiting for the answers to those before."""
 
 
 def pub(
@@ -16,9 +24,10 @@ def pub(
     data: Annotated[str, typer.Argument(help="The message; `-` or nothing: standard input.")] = "-",
     lines: Annotated[bool, typer.Option("--lines", help="Publish each line of standard input as a message.")] = False,
     as_bytes: Annotated[bool, typer.Option("--bytes", help="Publish as bytes, not as text.")] = False,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Publish once, however often this command is run with the same key.")
-    ] = None,
+    idempotency_key: Annotated[str, typer.Option(help="Publish once, however often this command is run with the same key.")] = "",
+    transport: Annotated[TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")] = "auto",
+    token: Token = "",
+    give_up_s: Annotated[float, typer.Option(min=0.1, help="Give up after so many seconds without an answer.")] = 10,
 ) -> None:
     """Publish to a channel and show the position.
 
@@ -26,9 +35,26 @@ def pub(
 
     date | heartwire pub http://127.0.0.1:8000 chat
     """
-    if lines:
-        for line in sys.stdin.buffer:
-            typer.echo(publish(url, channel, line.rstrip(b"\r\n"), is_text=not as_bytes))
-        return
-    body = sys.stdin.buffer.read() if data == "-" else data.encode()
-    typer.echo(publish(url, channel, body, is_text=not as_bytes, idempotency_key=idempotency_key))
+    client = connect(url, token=token, options=Options(transports=LADDER[transport], max_pending_age_s=give_up_s))
+    narrate(client)
+    messages = _lines() if lines else iter([sys.stdin.buffer.read() if data == "-" else data.encode()])
+    bodies = (message if as_bytes else message.decode() for message in messages)
+    run(_publish(client, channel, bodies, idempotency_key))
+
+
+def _lines() -> Iterator[bytes]:
+    for line in sys.stdin.buffer:
+        yield line.rstrip(b"\r\n")
+
+
+async def _publish(client: Client, channel: str, bodies: Iterator[str | bytes], key: str) -> None:
+    """Publish all, in order; the positions are shown in that order too."""
+    async with client:
+        pending: list[asyncio.Task[Position]] = []
+        while (body := await asyncio.to_thread(next, bodies, None)) is not None:
+            pending.append(asyncio.create_task(client.publish(channel, body, idempotency_key=key)))
+            await asyncio.sleep(0)  # it is sent now, not after the next line
+            while pending and (pending[0].done() or len(pending) >= _AT_A_TIME):
+                typer.echo(await pending.pop(0))
+        for task in pending:
+            typer.echo(await task)

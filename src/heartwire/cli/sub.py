@@ -1,13 +1,16 @@
 """`heartwire sub`."""
 
-import base64
-import json
 import sys
 from typing import Annotated
 
 import typer
 
-from heartwire.client.plain import Received, Transport, follow
+from heartwire.cli.talk import LADDER, Token, TransportName, narrate, note, run
+from heartwire.client.options import Options
+from heartwire.client.outputs import Gap
+from heartwire.client.received import Received
+from heartwire.client.shell import Client, connect
+from heartwire.types import Position
 
 __all__ = ["sub"]
 
@@ -15,40 +18,48 @@ __all__ = ["sub"]
 def sub(
     url: Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000")],
     channel: Annotated[str, typer.Argument(help="The channel, such as `chat`")],
-    transport: Annotated[Transport, typer.Option(help="How to connect; `auto` takes the best that gets through.")] = "auto",
+    transport: Annotated[TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")] = "auto",
     since: Annotated[str | None, typer.Option(metavar="POSITION|earliest", help="Replay first. Without it: from now on.")] = None,
     positions: Annotated[bool, typer.Option("--positions", help="Show each message's position before it.")] = False,
     count: Annotated[int, typer.Option(help="End after so many messages; 0: never.")] = 0,
+    token: Token = "",
 ) -> None:
     """Follow a channel and print its messages, a line each, through reconnections, until Ctrl-C.
 
     What happens to the connection is told on stderr. `--since` with the last position you saw goes on where you left off.
     """
-    seen = 0
+    if since is not None and since != "earliest":
+        _check(since)
+    client = connect(url, token=token, options=Options(transports=LADDER[transport]))
+    narrate(client)
+    client.on("gap", _tell_gap)
+    run(_follow(client, channel, since, count, with_positions=positions))
+
+
+def _check(since: str) -> None:
     try:
-        for received in follow(url, channel, transport=transport, since=since, note=_note):
-            if received.kind == "gap":
-                _note(f"some messages are no longer kept: going on after {received.position}")
-                continue
-            _show(received, positions)
+        Position.parse(since)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: give `earliest`, or a position as --positions shows it") from None
+
+
+async def _follow(client: Client, channel: str, since: str | None, count: int, *, with_positions: bool) -> None:
+    seen = 0
+    async with client:
+        async for received in client.subscribe(channel, since=since):
+            _show(received, with_positions=with_positions)
             seen += 1
             if seen == count:
                 return
-    except KeyboardInterrupt:
-        pass
 
 
-def _show(received: Received, positions: bool) -> None:
+def _show(received: Received, *, with_positions: bool) -> None:
     out = sys.stdout.buffer
-    if positions:
+    if with_positions:
         out.write(f"{received.position} ".encode())
-    if received.is_bytes:
-        out.write(base64.b64decode(received.data))
-    else:
-        out.write((received.data if isinstance(received.data, str) else json.dumps(received.data, ensure_ascii=False)).encode())
-    out.write(b"\n")
+    out.write(received.payload + b"\n")
     out.flush()
 
 
-def _note(text: str) -> None:
-    typer.echo(f"heartwire: {text}", err=True)
+def _tell_gap(gap: Gap) -> None:
+    note(f"some messages are no longer kept: going on after {Position(gap.after_epoch, gap.after_offset)}")

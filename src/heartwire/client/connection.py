@@ -1,10 +1,22 @@
 """One connection as the machine knows it: what was asked on it and is not answered, and what waits to be sent."""
 
-from typing import Any
+from typing import Any, Final, NamedTuple
 
+from heartwire.client.following import Following
 from heartwire.client.wire import command, take_frame
+from heartwire.types import Position
 
-__all__ = ["Connection"]
+__all__ = ["Asked", "Connection"]
+
+_POLLED: Final = ("connect", "subscribe", "ping")
+
+
+class Asked(NamedTuple):
+    """A subscribe that is on the way: the command's id, whose it is, and the position it said."""
+
+    id: int
+    following: Following
+    position: Position | None
 
 
 class Connection:
@@ -14,7 +26,7 @@ class Connection:
         is_pull: the client asks for news (``longpoll``, ``poll``).
         is_posting: what is sent goes in requests, one after the other, and not through the connection itself.
         waiting: what was asked, by the command's id: a kind, and of what.
-        asked: ids of the subscribes that are on the way, by channel.
+        asked: the subscribes that are on the way, by channel.
         queue: commands that wait to be sent.
         is_sending: such a request is out.
         online_at: when the server answered `connect`; ``None`` before.
@@ -54,7 +66,7 @@ class Connection:
         self.is_pull = transport in ("longpoll", "poll")
         self.is_posting = transport != "websocket"
         self.waiting: dict[int, tuple[str, Any]] = {}
-        self.asked: dict[str, int] = {}
+        self.asked: dict[str, Asked] = {}
         self.queue: list[str] = []
         self.is_sending = self.had_heartbeat = self.had_news = self.had_full_page = False
         self.online_at: float | None = None
@@ -62,11 +74,13 @@ class Connection:
         self.wait_s = self.cut_after_s = 0.0
 
     def command(self, id: int, method: str, body: object, of: Any = None) -> str:
-        """A command, whose answer is awaited from now on; ``of`` is the `Following` of a subscribe."""
+        """A command, whose answer is awaited from now on."""
         self.waiting[id] = method, of
-        if method == "subscribe":
-            self.asked[of.channel] = id
         return command(id, method, body)
+
+    def forget_poll(self) -> None:
+        """Another poll takes the place of the last: what that asked and is not answered will not be."""
+        self.waiting = {id: asked for id, asked in self.waiting.items() if asked[0] not in _POLLED}
 
     def take_frame(self) -> str:
         """What is to be sent next; "" where there is nothing, or something is still on its way."""

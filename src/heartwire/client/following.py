@@ -21,7 +21,8 @@ class Following:
         is_live: what the server pushes belongs to it.
         is_paused: its reader is too slow; nothing is wanted until it has caught up.
         is_server_side: the server has made it, and says when it ends.
-        refusals: how often in a row the server has refused it for now.
+        is_wanted: the application has asked for it, whoever has made it.
+        refusals, not_before: how often in a row the server has refused it for now, and until when it is not asked again.
     """
 
     __slots__ = (
@@ -30,6 +31,8 @@ class Following:
         "is_paused",
         "is_positioned",
         "is_server_side",
+        "is_wanted",
+        "not_before",
         "position",
         "refusals",
         "since",
@@ -42,29 +45,43 @@ class Following:
         self.token = token
         self.position: Position | None = since if isinstance(since, Position) else None
         self.is_live = self.is_paused = self.is_server_side = False
-        self.is_positioned = True
+        self.is_positioned = self.is_wanted = True
         self.refusals = 0
+        self.not_before = 0.0
 
     @property
     def wants_earliest(self) -> bool:
         """Whether it has not begun yet, and is to begin with the oldest that is kept."""
         return self.position is None and self.since == "earliest"
 
-    def subscribed(self, epoch: str, offset: int, *, was_recovering: bool, recovered: bool) -> tuple[Position, Position] | None:
-        """The server follows it for us. A gap, where there is one: after which position, and from which position on it goes on."""
-        self.refusals = 0
+    def subscribed(
+        self,
+        epoch: str,
+        offset: int,
+        *,
+        was_recovering: bool,
+        recovered: bool,
+        asked: Position | None,
+        first: int = 0,
+    ) -> tuple[Position, Position] | None:
+        """The server follows it for us. A gap, where there is one: after which position, and after which position it goes on.
+
+        ``asked`` is the position when it was asked: another connection may have gone on from there meanwhile. ``first`` is the
+        offset of what it begins with, 0: of nothing.
+        """
         self.is_live = True
         self.is_positioned = bool(epoch)
         if not self.is_positioned:
             return None
         before = self.position
         if before is not None and was_recovering and recovered:
-            self.position = Position(epoch, before.offset)  # the epoch is the same, or was not known
+            # A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
+            self.position = Position(epoch, max(before.offset, first - 1))
+            return None if self.position.offset == before.offset else (before, self.position)
+        if before is not None and before != asked and epoch == before.epoch and offset <= before.offset:
             return None
-        if before is not None and before.epoch == epoch and offset <= before.offset:
-            return None  # it was asked before we had what came since on another connection
         self.position = Position(epoch, offset)
-        return None if before is None else (before, self.position)
+        return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
         """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to be asked for anew."""

@@ -19,15 +19,12 @@ from heartwire.client.connection import Connection
 from heartwire.client.ladder import Ladder
 from heartwire.client.options import Options
 from heartwire.client.retry import Backoff, Bucket
-from heartwire.client.states import TRANSITIONS, Event, State, Verdict, verdict
+from heartwire.client.states import ABNORMAL, TRANSITIONS, Event, State, Verdict, verdict
 from heartwire.client.traffic import LOCAL, Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, replies, retry_after_s
 from heartwire.types import Position
 
 __all__ = ["ABNORMAL", "Hint", "Machine"]
-
-ABNORMAL: Final = 1006
-"""The code of a connection that ended without a word (RFC 6455 7.1.5)."""
 
 _INSUFFICIENT_STATE: Final = 3010
 _TOO_LARGE: Final = 1009
@@ -39,6 +36,9 @@ _CUT_AFTER_S: Final = 2
 """A long poll that ends without an answer, but not at once, was cut by something in between."""
 
 _SHORTEST_WAIT_S: Final = 1.0
+_SHORTEST_TTL_S: Final = 1.0
+"""However short the life of a token, the application is not asked for a new one more often."""
+
 _QUICK_S: Final = 0.5
 
 Hint = Literal["network_down", "network_up", "wake"]
@@ -93,6 +93,7 @@ class Machine:
         self._generation = 0
         self._has_tokens = has_tokens
         self._token = token
+        self._token_ttl_s = 0.0
         self._is_asking_token = False
         self._data = data
         self._is_network_down = False
@@ -111,13 +112,14 @@ class Machine:
     def start(self, now: float) -> None:
         """Connect, and stay connected."""
         self._at(now)
-        self._deadlines["tick"] = now + self._options.tick_s
-        self._try()
+        if self.state is not State.CLOSED:
+            self._deadlines["tick"] = now + self._options.tick_s
+            self._try()
 
     def close(self, now: float) -> None:
         """End it for good. Idempotent."""
         self._at(now)
-        self._finish(1000, "closed by the application")
+        self._finish(1000, "closed by the application", was_open=self.current is not None)
 
     def subscribe(self, channel: str, since: Position | Literal["earliest"] | None, now: float, token: str = "") -> None:
         """Follow a channel, from ``since`` on (``None``: from now on)."""
@@ -139,13 +141,19 @@ class Machine:
         self._at(now)
         self.traffic.resume(channel)
 
-    def publish(self, channel: str, data: str, encoding: str, now: float) -> str:
-        """Publish JSON (or what ``encoding`` says); the key by which `Published` or `Rejected` will come, perhaps at once."""
+    def publish(self, channel: str, data: str, encoding: str, now: float, idempotency_key: str = "") -> str:
+        """Publish JSON (or what ``encoding`` says); the key by which `Published` or `Rejected` will come, perhaps at once.
+
+        The same key is the one for idempotency, unless there is another.
+        """
         self._at(now)
-        return self.traffic.publish(channel, data, encoding)
+        return self.traffic.publish(channel, data, encoding, idempotency_key)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
-        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come."""
+        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come.
+
+        Raises ``TypeError`` where ``body`` cannot be JSON.
+        """
         self._at(now)
         return self.traffic.request(method, body)
 
@@ -156,7 +164,9 @@ class Machine:
         self._deadlines.pop("token", None)
         self._token = token
         if self.current is not None:
-            if not self.current.is_pull:  # each poll shows its own
+            if self.current.is_pull:  # each poll shows its own
+                self._plan_refresh(self._token_ttl_s)
+            else:
                 id = self.traffic.next_id()
                 self.current.queue.append(self.current.command(id, "refresh", {"token": token}))
                 self.traffic.flush()
@@ -171,7 +181,8 @@ class Machine:
         if self.current is not None:
             self._deadlines["refresh"] = now + self._options.later_s
         elif self.attempt is None and self.state is State.CONNECTING:
-            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=self._backoff.next_s())
+            delay_s = max(self._not_before - self._now, self._backoff.next_s())
+            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=delay_s)
 
     def hint(self, kind: Hint, now: float) -> None:
         """The system says something about the network, or that we were asleep."""
@@ -238,7 +249,7 @@ class Machine:
         connection.had_heartbeat = connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
         took_s = now - connection.polled_at
         if connection.transport == "poll":
-            is_idle = not connection.had_full_page
+            is_idle = not (connection.had_full_page and connection.had_news)
         else:
             is_idle = not connection.had_news and took_s < _QUICK_S and (connection.wait_s > 0 or not self.traffic.is_settled)
         if is_idle:
@@ -431,8 +442,8 @@ class Machine:
         self._ladder.opened(connection.rung)
         if connection.rung:
             self._plan_upgrade()
-        if result.expires and self._has_tokens:
-            self._deadlines["refresh"] = self._now + result.ttl * 0.8
+        if result.expires:
+            self._plan_refresh(result.ttl)
         if connection.transport == "sse":
             self.outputs.append(out.Session(connection.generation, result.session, result.node))
         self._on("established", connection.transport)
@@ -440,7 +451,7 @@ class Machine:
         self._heard(connection)
 
     def _plan_upgrade(self) -> None:
-        self._deadlines["upgrade"] = self._now + self._upgrade_s
+        self._deadlines["upgrade"] = max(self._now + self._upgrade_s, self._not_before)
         self._upgrade_s = min(self._options.upgrade_cap_s, self._upgrade_s * 2)
 
     # -- the life of a connection -------------------------------------------------------------------------------------
@@ -451,7 +462,7 @@ class Machine:
                 self._lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
             elif connection is self.current:
                 self.traffic.push(reply.push)
-        elif not reply.id:
+        elif not reply.id and not connection.is_pull:
             connection.had_heartbeat = True
             connection.queue.append(PONG)
             if connection is self.current:
@@ -466,10 +477,18 @@ class Machine:
                 self.traffic.reply(connection, reply.id, method, of, reply)
 
     def _refreshed(self, connection: Connection, reply: Reply) -> None:
-        if reply.error is not None:
+        if reply.error is not None and reply.error.temporary:
+            self._deadlines["refresh"] = self._now + max(self._options.later_s, retry_after_s(reply.error.message))
+        elif reply.error is not None:
             self._refused(connection, reply.error)
         elif reply.refresh is not None and reply.refresh.expires:
-            self._deadlines["refresh"] = self._now + reply.refresh.ttl * 0.8
+            self._plan_refresh(reply.refresh.ttl)
+
+    def _plan_refresh(self, ttl_s: float) -> None:
+        """Ask for a new token before this one is too old."""
+        self._token_ttl_s = ttl_s
+        if self._has_tokens and ttl_s:
+            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, ttl_s * 0.8)
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""
@@ -480,6 +499,12 @@ class Machine:
 
     def _woke(self) -> None:
         """Time has passed unseen, or the network is another: have the connection prove itself, or try at once."""
+        if self.attempt is not None:
+            due = self._deadlines["open"]
+            if due <= self._now:  # the answer may wait to be read
+                self._deadlines["open"] = self._now + self._options.probe_timeout_s
+            else:  # on a network that is gone it is not worth more time than a new attempt
+                self._deadlines["open"] = min(due, self._now + self._options.open_timeout_s)
         if self.current is not None:
             self._probe()
         elif self._now >= self._not_before:
@@ -490,7 +515,7 @@ class Machine:
 
     def _probe(self) -> None:
         connection = self.current
-        if connection is None or "probe" in self._deadlines:
+        if connection is None or self._deadlines.get("probe", self._now) > self._now:
             return
         deadline = self._deadlines["probe"] = self._now + self._options.probe_timeout_s
         if connection.is_pull:
@@ -500,17 +525,21 @@ class Machine:
             self.traffic.flush()
         # What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
         self._deadlines["silence"] = max(deadline, self._deadlines.get("silence", deadline))
+        if "sending" in self._deadlines:
+            self._deadlines["sending"] = max(deadline, self._deadlines["sending"])
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The answer is only held where each of them has been placed already."""
-        self._deadlines.pop("poll", None)
+        if connection is self.current:
+            self._deadlines.pop("poll", None)
         if wait_s is None:
             wait_s = self._poll_wait_s if connection.transport == "longpoll" and self.traffic.is_settled else 0
         connection.polled_at = self._now
         connection.wait_s = wait_s
         connection.had_news = connection.had_full_page = False
+        connection.forget_poll()
         commands = self.traffic.subscribe_commands(connection, anew=True)
-        if connection is self.attempt or self.traffic.server_side_positions():
+        if connection is self.attempt or self.traffic.has_server_side:
             commands.insert(0, self._connect(connection))
         if not commands:
             commands = [connection.command(self.traffic.next_id(), "ping", {})]
@@ -532,9 +561,12 @@ class Machine:
         """A connection is over; decide what is next."""
         self.outputs.append(out.Close(connection.generation))
         asks = asks or verdict(code)
-        if asks == "token":
-            asks = "now" if self._has_tokens else "never"
-            self._token = ""
+        if asks == "token" and self._has_tokens:
+            asks, self._token = "now", ""
+        elif asks == "token":
+            asks = "never"
+        delay_s = max(after_s, retry_after_s(reason), self._options.later_s if asks == "later" else 0.0)
+        self._not_before = max(self._not_before, self._now + delay_s)
         was_open = connection is self.current
         if was_open:
             self._forget_current(code, reason)
@@ -546,23 +578,20 @@ class Machine:
                 self._plan_upgrade()
                 return
         if asks == "never":
-            self._finish(code, reason)
+            self._finish(code, reason, was_open=was_open)
             return
-        delay_s = max(after_s, retry_after_s(reason), self._options.later_s if asks == "later" else 0.0)
-        self._not_before = self._now + delay_s
         is_abnormal = code == ABNORMAL
         before = self._ladder.transport
+        steps_down = False
         if was_open:
             self._ladder.died(had_heartbeat=connection.had_heartbeat, is_abnormal=is_abnormal)
-            if self._now - (connection.online_at or self._now) >= self._options.stable_after_s:
+            if connection.online_at is not None and self._now - connection.online_at >= self._options.stable_after_s:
                 self._backoff.reset()
-            steps_down = False
-        else:
-            steps_down = is_abnormal and self._ladder.failed(is_reachable=is_reachable, is_timeout=is_timeout)
+        elif is_abnormal and connection.rung == self._ladder.rung:  # else it was to be a better one than that which is lost by now
+            steps_down = self._ladder.failed(is_reachable=is_reachable, is_timeout=is_timeout)
         if self._ladder.transport != before:
             self._note(f"{before}: {reason}; trying {self._ladder.transport}")
-        if not steps_down:
-            delay_s = max(delay_s, self._backoff.next_s())
+        delay_s = max(self._not_before - self._now, 0.0 if steps_down else self._backoff.next_s())
         self._wait(code, reason, was_open=was_open, delay_s=delay_s)
 
     def _forget_current(self, code: int, reason: str) -> None:
@@ -576,7 +605,7 @@ class Machine:
     def _wait(self, code: int, reason: str, *, was_open: bool, delay_s: float) -> None:
         """Nothing is in use; the next attempt is then."""
         self._on("lost", reason)
-        self.outputs.append(out.Closed(code, reason, was_open, delay_s))
+        self.outputs.append(out.Closed(code, reason, was_open, delay_s if self.attempt is None else 0.0))
         if self.attempt is not None:  # a better transport is on its way already
             self._on("attempt", f"trying {self.attempt.transport}")
             return
@@ -586,14 +615,13 @@ class Machine:
         if not delay_s:
             self._try()
 
-    def _finish(self, code: int, reason: str) -> None:
+    def _finish(self, code: int, reason: str, *, was_open: bool) -> None:
         if self.state is State.CLOSED:
             return
         self.traffic.is_closed = True
         for connection in (self.current, self.attempt):
             if connection is not None:
                 self.outputs.append(out.Close(connection.generation))
-        was_open = self.current is not None
         self.current = self.attempt = None
         self.traffic.close(reason)
         self._on("closed", reason)

@@ -20,10 +20,11 @@ _COMMAND: Final = 1024
 class Item:
     """One publish. ``data`` is JSON; ``encoding``: of what ("" itself, "text", "base64"). ``is_sent``: the server may have it."""
 
-    __slots__ = ("channel", "data", "encoding", "expires_at", "is_in_flight", "is_sent", "key")
+    __slots__ = ("channel", "data", "encoding", "expires_at", "idempotency_key", "is_in_flight", "is_sent", "key")
 
-    def __init__(self, key: str, channel: str, data: str, encoding: str, expires_at: float) -> None:
+    def __init__(self, key: str, idempotency_key: str, channel: str, data: str, encoding: str, expires_at: float) -> None:
         self.key = key
+        self.idempotency_key = idempotency_key
         self.channel = channel
         self.data = data
         self.encoding = encoding

@@ -17,7 +17,10 @@ CLOSED      for good: by the application, or by a server that said *never*
 from enum import Enum
 from typing import Final, Literal
 
-__all__ = ["TRANSITIONS", "Event", "State", "Verdict", "verdict"]
+__all__ = ["ABNORMAL", "TRANSITIONS", "Event", "State", "Verdict", "verdict"]
+
+ABNORMAL: Final = 1006
+"""The code of a connection that ended without a word (RFC 6455 7.1.5)."""
 
 
 class State(Enum):

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 from msgspec import Raw
 
 from heartwire.client import outputs as out
-from heartwire.client.connection import Connection
+from heartwire.client.connection import Asked, Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.outbox import Item, Outbox
-from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
+from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s, text
 from heartwire.types import Position
 
 __all__ = ["LOCAL", "Request", "Traffic"]
@@ -73,6 +73,7 @@ class Traffic:
         self._prefix = prefix
         self._draw = draw
         self._ids = self._serial = self._resends = 0
+        self._publish_at = now
         self._requests: dict[int, Request] = {}
 
     def next_id(self) -> int:
@@ -89,14 +90,18 @@ class Traffic:
         self.place_server_side(server_side)
         for following in list(self.followed.values()):
             if following.is_server_side and following.channel not in server_side:
-                self._end(following, LOCAL, "the server does not subscribe us any more")
-        if not connection.is_pull:
-            for following in [of for method, of in connection.waiting.values() if method == "subscribe"]:
-                if following.is_paused or self.followed.get(following.channel) is not following:  # since it was asked for
-                    self._unsubscribe(following.channel)
-            self.resubscribe()
+                following.is_server_side = False
+                if not following.is_wanted:
+                    self._end(following, LOCAL, "the server does not subscribe us any more")
+        for channel, asked in list(connection.asked.items()):
+            now = self.followed.get(channel)
+            if now is None or (not now.is_server_side and (now is not asked.following or now.is_paused)):
+                self._unsubscribe(channel)  # given up, or begun anew, since it was asked
+        self.resubscribe()
         for id, request in self._requests.items():
             self._send_request(id, request)
+        if self._publish_at > self.now:
+            self._deadlines["resend"] = self._publish_at
         self.pump()
 
     def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
@@ -141,7 +146,15 @@ class Traffic:
     # -- channels -----------------------------------------------------------------------------------------------------
 
     def follow(self, channel: str, since: Position | Literal["earliest"] | None, token: str) -> None:
-        """Begin to follow a channel."""
+        """Begin to follow a channel. Where the server has made us follow it already, it goes on as it is."""
+        known = self.followed.get(channel)
+        if known is not None and known.is_server_side:
+            known.is_wanted = True
+            if known.is_live:
+                self._tell_subscribed(known, recovered=False)
+            self.resume(channel)
+            return
+        self.unfollow(channel)
         self.followed[channel] = Following(channel, since, token)
         self.resubscribe()
         self.flush()
@@ -150,6 +163,7 @@ class Traffic:
         """Follow it no more."""
         if self.followed.pop(channel, None) is not None:
             self._unsubscribe(channel)
+            self.flush()
 
     def pause(self, channel: str) -> None:
         """Its reader is too slow: let the server keep what comes, until `resume`."""
@@ -158,23 +172,36 @@ class Traffic:
             following.is_paused = True
             following.lost()
             self._unsubscribe(channel)
+            self.flush()
 
     def resume(self, channel: str) -> None:
         """Go on where it was paused."""
         following = self.followed.get(channel)
         if following is not None and following.is_paused:
             following.is_paused = False
+            if self.connection is not None and self.connection.is_pull:
+                self._deadlines["poll"] = self.now
+            elif self.connection is not None:
+                following.is_server_side = False  # that was ended when it was paused: from now on it is ours
             self.resubscribe()
             self.flush()
 
     def subscribe_commands(self, connection: Connection, *, anew: bool) -> list[str]:
         """Commands to follow what is followed, each from its position. Not ``anew``: only what is not followed there yet."""
-        connection.asked = {} if anew else connection.asked
+        if anew:
+            connection.asked = {}
+        commands = []
+        for following in self._unasked(connection, anew=anew):
+            id = self.next_id()
+            connection.asked[following.channel] = Asked(id, following, following.position)
+            commands.append(connection.command(id, "subscribe", _subscribe(following), following.channel))
+        return commands
+
+    def _unasked(self, connection: Connection, *, anew: bool) -> list[Following]:
         return [
-            connection.command(self.next_id(), "subscribe", _subscribe(following), following)
+            following
             for following in self.followed.values()
-            if not following.is_paused
-            and not following.is_server_side
+            if not (following.is_paused or following.is_server_side or following.not_before > self.now)
             and (anew or not (following.is_live or following.channel in connection.asked))
         ]
 
@@ -186,21 +213,32 @@ class Traffic:
             if following.is_server_side and following.position
         }
 
+    @property
+    def has_server_side(self) -> bool:
+        """Whether the server makes us follow anything."""
+        return any(following.is_server_side for following in self.followed.values())
+
     def resubscribe(self) -> None:
-        """Ask for what is wanted and not followed yet."""
+        """Ask for what is wanted and not followed yet; for what was refused for now, not before its time."""
         self._deadlines.pop("resubscribe", None)
         connection = self.connection
         if connection is None:
             return
-        if connection.is_pull:
-            self._deadlines["poll"] = self.now
-        else:
+        for following in self.followed.values():
+            if following.not_before > self.now:
+                self._resubscribe_at(following.not_before)
+        if not connection.is_pull:
             connection.queue += self.subscribe_commands(connection, anew=False)
+        elif self._unasked(connection, anew=False):
+            self._deadlines["poll"] = self.now
 
     @property
     def is_settled(self) -> bool:
-        """Whether the server has said of every channel where it stands."""
-        return all(following.is_live or following.is_paused or following.is_server_side for following in self.followed.values())
+        """Whether the server has said of every channel where it stands, or that it will not for now."""
+        return all(
+            following.is_live or following.is_paused or following.is_server_side or following.not_before > self.now
+            for following in self.followed.values()
+        )
 
     def _unsubscribe(self, channel: str) -> None:
         connection = self.connection
@@ -208,28 +246,41 @@ class Traffic:
             connection.asked.pop(channel, None)
             if not connection.is_pull:
                 self._ask("unsubscribe", {"channel": channel}, channel)
-                self.flush()
 
-    def _subscribed(self, connection: Connection, id: int, following: Following, reply: Reply) -> None:
-        channel = following.channel
-        if self.followed.get(channel) is not following or following.is_paused or connection.asked.get(channel) != id:
+    def _subscribed(self, connection: Connection, id: int, channel: str, reply: Reply) -> None:
+        asked = connection.asked.get(channel)
+        if asked is None or asked.id != id:
             return
         del connection.asked[channel]
+        following = self.followed.get(channel)
+        if following is not asked.following or following.is_paused or following.is_server_side:
+            return
         if reply.error is not None:
             self._refused(following, reply.error)
         elif reply.subscribe is not None:
-            self._placed(following, reply.subscribe)
+            self._placed(following, reply.subscribe, asked.position)
 
-    def _placed(self, following: Following, result: SubscribeResult) -> None:
+    def _placed(self, following: Following, result: SubscribeResult, asked: Position | None) -> None:
         was_live = following.is_live
-        gap = following.subscribed(result.epoch, result.offset, was_recovering=result.was_recovering, recovered=result.recovered)
+        gap = following.subscribed(
+            result.epoch,
+            result.offset,
+            was_recovering=result.was_recovering,
+            recovered=result.recovered,
+            asked=asked,
+            first=result.publications[0].offset if result.publications else 0,
+        )
         if gap is not None:
             self._outputs.append(out.Gap(following.channel, *gap[0], *gap[1]))
         if gap is not None or not was_live:
-            epoch, offset = following.position or ("", 0)
-            self._outputs.append(out.Subscribed(following.channel, epoch, offset, result.recovered))
-            self._has_news()
+            self._tell_subscribed(following, recovered=result.recovered)
         self._deliver(following, result.publications)
+        if following.is_live:
+            following.refusals = 0
+
+    def _tell_subscribed(self, following: Following, *, recovered: bool) -> None:
+        epoch, offset = following.position or ("", 0)
+        self._outputs.append(out.Subscribed(following.channel, epoch, offset, recovered))
 
     def _refused(self, following: Following, error: ErrorBody) -> None:
         following.lost()
@@ -238,7 +289,8 @@ class Traffic:
             return
         limit_s = min(self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(following.refusals, 60))
         following.refusals += 1
-        self._resubscribe_at(self.now + max(self._draw() * limit_s, retry_after_s(error.message)))
+        following.not_before = self.now + max(self._draw() * limit_s, retry_after_s(error.message))
+        self._resubscribe_at(following.not_before)
 
     def _resubscribe_at(self, when: float) -> None:
         self._deadlines["resubscribe"] = min(when, self._deadlines.get("resubscribe", when))
@@ -259,9 +311,9 @@ class Traffic:
                 return
             if following.is_server_side:
                 self.is_broken = True
-            else:
-                self._ask("unsubscribe", {"channel": following.channel}, following.channel)
-                self.resubscribe()
+            else:  # should the server have nothing better to say, this must not go round and round
+                self._unsubscribe(following.channel)
+                self._refused(following, ErrorBody(temporary=True))
                 self.flush()
 
     def _has_news(self) -> None:
@@ -272,15 +324,20 @@ class Traffic:
         following = self.followed.get(channel)
         if following is None:
             following = self.followed[channel] = Following(channel, None)
+            following.is_wanted = False
         following.is_server_side = True
-        self._placed(following, result)
+        if following.is_paused:
+            self._unsubscribe(channel)
+        else:
+            self._placed(following, result, following.position)
 
     # -- publishing ---------------------------------------------------------------------------------------------------
 
-    def publish(self, channel: str, data: str, encoding: str) -> str:
+    def publish(self, channel: str, data: str, encoding: str, idempotency_key: str = "") -> str:
         """Take a publish, or refuse it at once; its key."""
         self._serial += 1
-        item = Item(f"{self._prefix}-{self._serial}", channel, data, encoding, self.now + self._options.max_pending_age_s)
+        key = f"{self._prefix}-{self._serial}"
+        item = Item(key, idempotency_key or key, channel, data, encoding, self.now + self._options.max_pending_age_s)
         if self.is_closed:
             self._reject(item, LOCAL, "the client is closed")
         elif len(data) > self._options.max_message_bytes:
@@ -305,11 +362,10 @@ class Traffic:
         max_bytes: float = math.inf
         if connection.is_pull:
             self.flush()
-            if connection.is_sending:
-                return
             max_bytes = MAX_FRAME
-        for item in self.outbox.to_send(max_bytes):
-            self._ask("publish", _publish(item, self.outbox.round), item.key)
+        if "resend" not in self._deadlines and not (connection.is_pull and connection.is_sending):
+            for item in self.outbox.to_send(max_bytes):
+                self._ask("publish", _publish(item, self.outbox.round), item.key)
         self.flush()
 
     def resend(self) -> None:
@@ -333,7 +389,9 @@ class Traffic:
     def _published(self, key: str, reply: Reply) -> None:
         if reply.error is not None and reply.error.temporary:
             self.outbox.refuse_for_now(key)
-            self._plan_round(retry_after_s(reply.error.message))
+            # The first of a round says when; the last, at which the next is planned, only that it came after the first.
+            self._publish_at = max(self._publish_at, self.now + retry_after_s(reply.error.message))
+            self._plan_round()
             return
         item = self.outbox.remove(key)
         self._plan_round()
@@ -346,11 +404,11 @@ class Traffic:
             epoch, offset = (reply.publish.epoch, reply.publish.offset) if reply.publish else ("", 0)
             self._outputs.append(out.Published(key, epoch, offset))
 
-    def _plan_round(self, after_s: float = 0) -> None:
+    def _plan_round(self) -> None:
         if self.outbox.is_round_over and "resend" not in self._deadlines:
             limit_s = min(_RESEND_CAP_S, _RESEND_S * 2.0 ** min(self._resends, 60))
             self._resends += 1
-            self._deadlines["resend"] = self.now + max(limit_s * (0.5 + self._draw() / 2), after_s)
+            self._deadlines["resend"] = max(self.now + limit_s * (0.5 + self._draw() / 2), self._publish_at)
 
     def _watch_outbox(self) -> None:
         deadline = self.outbox.next_deadline()
@@ -365,10 +423,15 @@ class Traffic:
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def request(self, method: str, body: dict[str, Any]) -> int:
-        """Ask something, now or once there is a connection; its id."""
+        """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body`` cannot be JSON."""
         id = self.next_id()
         if self.is_closed:
             self._outputs.append(out.Failed(id, LOCAL, "the client is closed", False))
+            return id
+        size, limit = len(text(body)), self._options.max_message_bytes
+        if size > limit:
+            message = f"a request of {size} characters is over the limit of {limit} (max_message_bytes)"
+            self._outputs.append(out.Failed(id, _LIMIT_EXCEEDED, message, False))
             return id
         request = self._requests[id] = Request(method, body, self.now + self._options.request_timeout_s)
         self._deadlines.setdefault("request", request.expires_at)
@@ -401,8 +464,7 @@ class Traffic:
         if reply.error is not None:
             self._outputs.append(out.Failed(id, reply.error.code, reply.error.message, False))
         else:
-            result = getattr(reply, method)
-            self._outputs.append(out.Answered(id, bytes(result).decode() if result is not None else "{}"))
+            self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
 
     def _fail(self, id: int, reason: str, *, is_unknown: bool) -> None:
         del self._requests[id]
@@ -431,7 +493,7 @@ class Traffic:
             self._outputs.append(out.Message(bytes(push.message.data).decode()))
         elif push.unsubscribe is not None and following is not None:
             following.lost()
-            if push.unsubscribe.code < 2500:  # for good (Centrifugal protocol, unsubscribe codes)
+            if push.unsubscribe.code < 2500 or following.is_server_side:  # for good (Centrifugal protocol, unsubscribe codes)
                 self._end(following, push.unsubscribe.code, push.unsubscribe.reason)
             else:
                 self._refused(following, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True))
@@ -448,7 +510,7 @@ def _subscribe(following: Following) -> dict[str, Any]:
 
 
 def _publish(item: Item, round: int) -> dict[str, Any]:
-    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.key, "round": round}
+    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.idempotency_key, "round": round}
     return body | {"encoding": item.encoding} if item.encoding else body
 
 

@@ -45,7 +45,7 @@ class Info(msgspec.Struct, frozen=True):
 
     user: str = ""
     client: str = ""
-    conn_info: Raw | None = None
+    conn_info: Raw = Raw()
 
 
 class Pub(msgspec.Struct, frozen=True):
@@ -65,14 +65,14 @@ class SubscribeResult(msgspec.Struct, frozen=True):
     recovered: bool = False
     was_recovering: bool = False
     publications: tuple[Pub, ...] = ()
-    data: Raw | None = None
+    data: Raw = Raw()
 
 
 class ConnectResult(msgspec.Struct, frozen=True):
     """The reply to ``connect``."""
 
     client: str = ""
-    data: Raw | None = None
+    data: Raw = Raw()
     subs: dict[str, SubscribeResult] = {}
     ping: float = 0
     expires: bool = False
@@ -129,12 +129,13 @@ class Reply(msgspec.Struct, frozen=True):
     subscribe: SubscribeResult | None = None
     publish: PublishResult | None = None
     refresh: RefreshResult | None = None
-    rpc: Raw | None = None
-    presence: Raw | None = None
-    presence_stats: Raw | None = None
-    history: Raw | None = None
+    rpc: Raw = Raw()
+    presence: Raw = Raw()
+    presence_stats: Raw = Raw()
+    history: Raw = Raw()
 
 
+# A field that may be missing is an empty `Raw`: `Raw | None` would take nothing but null.
 _decoder: Final = msgspec.json.Decoder(Reply)
 
 
@@ -178,11 +179,14 @@ def retry_after_s(reason: str) -> float:
 
 
 def closed_by_http(status: int, body: str) -> tuple[int, str]:
-    """The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006."""
+    """The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006.
+
+    But 413 says the same whoever says it; a message that is too large for a proxy must not be sent again and again.
+    """
     try:
         error = msgspec.json.decode(body, type=_HttpError).error
     except (msgspec.DecodeError, RecursionError):
-        return 1006, f"HTTP {status}"
+        return 1009 if status == 413 else 1006, f"HTTP {status}"
     return _HTTP_CODES.get(status, 1006), f"{error.code}: {error.message}"
 
 
@@ -195,4 +199,4 @@ class _HttpError(msgspec.Struct):
     error: _HttpErrorBody
 
 
-_HTTP_CODES: Final = {401: 3500, 403: 3507, 429: 1013, 503: 1013}
+_HTTP_CODES: Final = {401: 3500, 403: 3507, 413: 1009, 429: 1013, 503: 1013}

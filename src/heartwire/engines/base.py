@@ -57,7 +57,8 @@ class Engine(Protocol):
                 answers the first position.
         Raises (at once or through the future):
             EngineUnavailable: nothing was appended.
-        Promises: atomic; cancelling the future does not undo the append.
+        Promises: atomic; cancelling the future does not undo the append. One that fails through its future takes with it all
+        that were handed in after it and before that future was told: what is sent again must not land behind them.
         """
 
     def read(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from heartwire.engines.base import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
@@ -54,7 +54,8 @@ class SqliteEngine(Leases):
         path: the file; made if missing.
         synchronous: "normal" survives a killed process, "full" also a power cut.
 
-    Promises: an answered `append` is committed. Appends waiting for the thread are bounded (20,000 or 128 MiB); over that
+    Promises: an answered `append` is committed. Where appends fail, those that were handed in before this was told fail with them:
+    nothing overtakes what its publisher will send again. Appends waiting for the thread are bounded (20,000 or 128 MiB); over that
     `append` raises `EngineUnavailable` at once.
     """
 
@@ -63,9 +64,10 @@ class SqliteEngine(Leases):
         self.path = Path(path)
         self.synchronous = synchronous
         self._clock = clock
-        self._jobs: SimpleQueue[tuple[Job, asyncio.Future[Any], int] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Task | None] = SimpleQueue()
         self._queued = 0
         self._queued_bytes = 0
+        self._failures = 0
         self._thread: threading.Thread | None = None
 
     async def start(self, notify: Notify) -> None:
@@ -96,7 +98,7 @@ class SqliteEngine(Leases):
         size = len(message.data)
         if self._queued >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
             raise EngineUnavailable(f"{self.path}: {self._queued} publications are waiting for the disk; nothing was published")
-        return self._submit(lambda store: store.append(channel, message, keep, key, key_ttl_s), size)
+        return self._submit(lambda store: store.append(channel, message, keep, key, key_ttl_s), size, after=self._failures)
 
     def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> asyncio.Future[ReadResult]:
         """See `Engine.read`."""
@@ -111,13 +113,13 @@ class SqliteEngine(Leases):
         self.sweep_leases()
         await self._submit(lambda store: store.sweep(retention))
 
-    def _submit(self, job: Job, size: int = 0) -> asyncio.Future[Any]:
+    def _submit(self, job: Job, size: int = 0, *, after: int | None = None) -> asyncio.Future[Any]:
         if self._thread is None:
             raise EngineUnavailable(f"{self.path}: the engine is not running")
         future = self._loop.create_future()
         self._queued += 1
         self._queued_bytes += size
-        self._jobs.put((job, future, size))
+        self._jobs.put(_Task(job, future, size, after))
         return future
 
     # -- the thread ---------------------------------------------------------------------------------------------------
@@ -136,25 +138,30 @@ class SqliteEngine(Leases):
                 while len(group) < _GROUP:
                     group.append(self._jobs.get_nowait())
             running = None not in group
-            self._do(store, [job for job in group if job is not None])
+            self._do(store, [task for task in group if task is not None])
         store.close()
 
-    def _do(self, store: "_Store", group: list[tuple[Job, asyncio.Future[Any], int]]) -> None:
-        done: list[tuple[asyncio.Future[Any], Any, Publication | None]] = []
+    def _do(self, store: "_Store", group: "list[_Task]") -> None:
+        done: list[tuple[asyncio.Future[Any], Any, Publication | None]]
+        late = [task for task in group if task.after is not None and task.after != store.failures]
+        if late:
+            group = [task for task in group if task not in late]
         try:
             with store.transaction():
-                for job, future, _ in group:
-                    done.append((future, *job(store)))
+                done = [(task.future, *task.job(store)) for task in group]
         except Exception as error:  # whatever it was, those who wait are told, and the thread lives
+            store.failures += 1
             failure = _explain(error, self.path)
-            done = [(future, failure, None) for _, future, _ in group]
-        size = sum(size for _, _, size in group)
+            done = [(task.future, failure, None) for task in group]
+        done += [(task.future, EngineUnavailable(f"{self.path}: what came before it was not stored"), None) for task in late]
+        size = sum(task.size for task in (*group, *late))
         # The loop is closed when the program ends without stop(): nobody is left to be answered.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._settle, done, len(group), size)
+            self._loop.call_soon_threadsafe(self._settle, done, size, store.failures)
 
-    def _settle(self, done: list[tuple[asyncio.Future[Any], Any, Publication | None]], count: int, size: int) -> None:
-        self._queued -= count
+    def _settle(self, done: list[tuple[asyncio.Future[Any], Any, Publication | None]], size: int, failures: int) -> None:
+        self._failures = failures
+        self._queued -= len(done)
         self._queued_bytes -= size
         for future, answer, publication in done:
             if publication is not None:
@@ -165,6 +172,15 @@ class SqliteEngine(Leases):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+
+class _Task(NamedTuple):
+    """Work for the thread. ``after``: how many groups had failed as far as it was known when an append was handed in."""
+
+    job: Job
+    future: asyncio.Future[Any]
+    size: int
+    after: int | None
 
 
 class _Stream:
@@ -183,6 +199,7 @@ class _Store:
         self._streams: dict[Channel, _Stream] = {}
         self._changed: dict[Channel, _Stream] = {}
         self._swept = 0
+        self.failures = 0
         self._db = _open(path, synchronous)
         try:
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))

@@ -296,7 +296,7 @@ class Connections:
         self._limit_per_address = options.max_connections_per_address
         self._by_address: dict[str, int] = {}
         self._rate_per_s = options.connects_per_s
-        self._turns = Turns(self._rate_per_s, max(1, 2 * self._rate_per_s), 0) if self._rate_per_s else None
+        self._turns = Turns(self._rate_per_s, options.connects_burst, 0) if self._rate_per_s else None
         self.count = 0
 
     @property

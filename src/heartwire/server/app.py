@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
@@ -18,7 +18,7 @@ from heartwire.server.plain_stream import stream
 from heartwire.server.plain_websocket import serve_websocket
 from heartwire.server.responses import refusal
 from heartwire.server.routes import check_origin, segments, socket_channels
-from heartwire.server.web import asset
+from heartwire.server.web import LIBRARY, asset, file_response
 from heartwire.transports.websocket import handshake_problem, truncated
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ class Application:
                 raise _bad_handshake(request)
             case [""] if self._demo and not request.url.path.endswith("/"):  # the page's own addresses are relative
                 return RedirectResponse(request.url.path + "/")
-            case [name] if self._demo and request.method in ("GET", "HEAD") and (file := asset(name or "index.html")):
-                return FileResponse(file, headers={"cache-control": "no-cache"})
+            case [name] if (self._demo or name in LIBRARY) and (file := asset(name or "index.html")):
+                _only(request, "GET")
+                return file_response(request, file)
         raise Refused("not_found", f"nothing at {request.url.path[:200]!r}: channels are at /channels/NAME")
 
     async def _channels(

@@ -101,8 +101,9 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             things is a large one, and each costs about 1 KB.
         max_connections: WebSockets, streams and held polls on this node.
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one address).
-        connects_per_s: WebSockets and streams that are let in a second, twice as many at once (0: no limit). Those in excess are
-            told when to come back. Of a core that is a tenth or so, and leaves the rest to those who are there.
+        connects_per_s: WebSockets and streams that are let in a second (0: no limit). Those in excess are told when to come
+            back. Of a core that is a tenth or so, and leaves the rest to those who are there.
+        connects_burst: how many are let in at once.
         publish_rate_per_s: messages a second on one connection, and by POST from one address (0: no limit).
         publish_burst: how many may come at once.
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
@@ -139,7 +140,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_channels_per_connection: Count = 1000
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
-    connects_per_s: Annotated[float, Meta(ge=0)] = 500
+    connects_per_s: Annotated[float, Meta(ge=0)] = 1000
+    connects_burst: Annotated[int, Meta(ge=1)] = 10_000
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
     publish_burst: Count = 100
     allowed_origins: tuple[str, ...] = ()

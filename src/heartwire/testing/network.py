@@ -5,9 +5,10 @@ import socket
 import struct
 from typing import Final
 
-__all__ = ["black_hole"]
+__all__ = ["black_hole", "end_black_hole"]
 
 _SO_ATTACH_FILTER: Final = 26  # linux/asm-generic/socket.h
+_SO_DETACH_FILTER: Final = 27
 _RETURN_NOTHING: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A classic BPF program (linux/filter.h) of one instruction, ``ret 0``: keep no byte of the packet."""
 
@@ -20,3 +21,8 @@ def black_hole(sock: socket.socket) -> None:
     """
     program = ctypes.create_string_buffer(_RETURN_NOTHING, len(_RETURN_NOTHING))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+def end_black_hole(sock: socket.socket) -> None:
+    """Let packets in again. What the peer sent meanwhile comes with its next retransmission, after up to a minute or two."""
+    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

@@ -255,9 +255,7 @@ class SimulatedClient:
     def _wire(self, kind: Any, connection: _Connection, hear: Callable[[Any], None], *, body: bytes, query: bytes = b"") -> Wire:
         find = self.world.server.find
         hear = partial(self._hear, hear)
-        return Wire(
-            self._loop, self.path, kind, transport=connection.transport, body=body, query=query, find=find, hear=hear
-        )
+        return Wire(self._loop, self.path, kind, transport=connection.transport, body=body, query=query, find=find, hear=hear)
 
     def _hear(self, hear: Callable[[Any], None], event: Any) -> None:
         if self.is_asleep:
@@ -306,9 +304,7 @@ class SimulatedClient:
 
     def _lost(self, generation: int, how: tuple[str, str], *, was_poll: bool = False) -> None:
         word, reason = how
-        self.machine.lost(
-            generation, ABNORMAL, reason or word, self.now(), is_reachable=word != "unreachable", was_poll=was_poll
-        )
+        self.machine.lost(generation, ABNORMAL, reason or word, self.now(), is_reachable=word != "unreachable", was_poll=was_poll)
 
     def _session(self, output: out.Session) -> None:
         connection = self._connections[output.generation]

@@ -37,10 +37,8 @@ async def publish(session: "Session", id: int, request: PublishRequest) -> None:
     refused for the time being ends its round, and the rest of that round is refused too (``out_of_order``), until the client
     sends all of them again in a later one. The keys keep what had been taken from being published twice.
 
-    What had been handed to the engine when an earlier one *fails there* cannot be called back. An engine that fails one append
-    and takes the next, before it has told of the failure, has them in the order of its own; the earlier one's retry then gets
-    the higher offset, by which a client can tell. Only waiting for each answer would rule it out. A store that answers at once
-    (memory) never does that, nor does one that refuses when it is asked (SQLite's queue that is full).
+    What had been handed to the engine when an earlier one *fails there* cannot be called back: the engine has to fail it too,
+    as SQLite does; memory answers at once. Of an engine that takes it, the earlier one's retry gets the higher offset.
     """
     key, round = request.idempotency_key, request.round
     try:

@@ -310,12 +310,19 @@ async def _place(session: "Session", follower: Follower, request: SubscribeReque
         recoverable=recoverable,
         positioned=positioned,
         epoch=start.epoch if positioned else "",
-        offset=(request.offset if recovered else start.offset) if positioned else 0,
+        offset=_before(request, publications, start, recovered=recovered) if positioned else 0,
         was_recovering=request.recover,
         recovered=recovered,
         publications=tuple(session.codec.raw(encode(publication)) for publication in publications),
     )
     return Placed(follower, result, start)
+
+
+def _before(request: SubscribeRequest, publications: list[Publication], start: Position, *, recovered: bool) -> int:
+    """The offset that the client goes on from."""
+    if recovered:
+        return request.offset
+    return publications[0].offset - 1 if publications else start.offset
 
 
 async def _top(session: "Session", channel: Channel) -> Position:
@@ -330,9 +337,9 @@ async def _recover(session: "Session", channel: Channel, request: SubscribeReque
     epoch = request.epoch or (await _top(session, channel)).epoch
     limit = session.limits.recovered_items
     read: ReadResult = await settled(session.port.read(channel, Position(epoch, request.offset), limit=limit))
-    if not read.recovered:
+    if not read.recovered and not request.from_oldest:
         return False, [], read.head
-    return True, read.publications, read.publications[-1].position if read.publications else read.start
+    return read.recovered, read.publications, read.publications[-1].position if read.publications else read.start
 
 
 async def _recover_newest(

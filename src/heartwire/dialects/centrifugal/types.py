@@ -79,6 +79,7 @@ class SubscribeRequest(_Request, frozen=True):
     tf: Payload = EMPTY  # tags filter
     flag: int = 0
     type: int = 0
+    from_oldest: bool = False  # ours: where the position cannot be continued, go on from the oldest that is kept
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):

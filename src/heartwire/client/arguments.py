@@ -1,0 +1,63 @@
+"""What callers give a client, checked before it can do harm. Pure."""
+
+import ipaddress
+from typing import Literal
+from urllib.parse import urlsplit
+
+from heartwire.errors import ConfigError
+from heartwire.types import EARLIEST, NOW, Position, Start
+
+__all__ = ["address", "checked_url", "sound", "start_of"]
+
+
+def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None:
+    """Where to begin, for the machine; ``None``: now. Raises ``ValueError``."""
+    if since is None or since is NOW:
+        return None
+    if since is EARLIEST or since == "earliest":
+        return "earliest"
+    if isinstance(since, Position):
+        return since
+    if isinstance(since, str):
+        return Position.parse(since)
+    raise ValueError(f"since={since!r:.64}: a position, the text of one, EARLIEST, or None for from now on")
+
+
+def sound(name: str, text: str) -> str:
+    """Text that can be sent. Raises ``TypeError`` or ``ValueError``: else each new connection would find out."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name}={text!r:.64}: a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return text
+
+
+def address(scheme: str, host: str, port: int) -> str:
+    """A URL."""
+    try:
+        host = f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        pass  # a name
+    return f"{scheme}://{host}:{port}"
+
+
+def checked_url(url: str) -> str:
+    """A server's URL, with ``ws`` for ``http``. Raises `ConfigError`."""
+    for name in ("ws", "wss"):
+        if url.startswith(f"{name}://"):
+            url = "http" + url.removeprefix("ws")
+    wanted = "http://HOST:PORT or https://HOST:PORT, and the path where the hub is mounted"
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError as error:
+        raise ConfigError("url", url, f"{error}; {wanted}") from None
+    if not is_whole:
+        raise ConfigError("url", url, wanted)
+    if parts.query or parts.fragment:
+        raise ConfigError("url", url, f"no query and no fragment: {wanted}; a token goes in token=")
+    if "@" in parts.netloc:
+        raise ConfigError("url", f"{parts.scheme}://…@{parts.hostname}", "no password in it: send it with headers= or token=")
+    return url

@@ -1,0 +1,194 @@
+"""A client's machine on an asyncio event loop: its clocks, its timer, its sockets and its tokens. What the machine has to tell is
+handed on."""
+
+import asyncio
+import inspect
+import logging
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from heartwire.client import outputs as out
+from heartwire.client.links import Links
+from heartwire.client.machine import Machine
+from heartwire.client.options import Options
+
+__all__ = ["Driver", "TokenSource"]
+
+TokenSource = Callable[[], str | Awaitable[str]]
+
+_log: Final = logging.getLogger("heartwire.client")
+
+_TOLD_OF_A_CHANNEL: Final = (out.Delivered, out.Gap, out.Subscribed, out.Unsubscribed)
+
+
+class Driver:
+    """Carries out what the machine wants, in order, and calls it in time. Made on the event loop that it is to run on.
+
+    A call of the machine is to be followed by `carry_out`, which may be called at any time, also by what it calls itself.
+
+    Args:
+        url: the server's address.
+        tell: called with whatever is for the application; it may call the machine.
+        get_token: see `heartwire.connect`. It has ``open_timeout_cap_s``; who is slower is cancelled when the next is asked.
+        data: JSON for the server's ``on_connect``.
+        wall: the clock on the wall.
+        headers, ssl: see `heartwire.connect`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: Options,
+        tell: Callable[[out.Output], None],
+        *,
+        token: str,
+        get_token: TokenSource | None,
+        data: Any,
+        wall: Callable[[], float] = time.time,
+        headers: Mapping[str, str] | None,
+        ssl: Any,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.token = token
+        self._tell = tell
+        self._get_token = get_token
+        self._wall = wall
+        self._links = Links(url, self, headers=headers, ssl=ssl, dead_after_s=options.ping_interval_s + options.pong_timeout_s)
+        self._waiting: deque[out.Output] = deque()
+        self._is_carrying = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self.machine = Machine(
+            options,
+            prefix=secrets.token_urlsafe(12),
+            draw=random.random,
+            now=self.now,
+            wall=wall(),
+            has_tokens=get_token is not None,
+            token=token,
+            data=data,
+        )
+
+    @property
+    def now(self) -> float:
+        """The machine's time."""
+        return self.loop.time()
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self.machine.start(self.now)
+        self.carry_out()
+
+    async def aclose(self) -> None:
+        """End it, and wait until all sockets and tasks are gone. Idempotent; what is cancelled here goes on by itself."""
+        self.machine.close(self.now)
+        self.carry_out()
+        asking = self._asking
+        if asking is not None and asking is not asyncio.current_task():
+            asking.cancel()
+            await asyncio.wait([asking])
+        await self._links.aclose()
+
+    # -- what the machine wants ---------------------------------------------------------------------------------------
+
+    def carry_out(self) -> None:
+        """Do what the machine wants, and what that leads to, in order; then see when it wants to be called again."""
+        if self._is_carrying:
+            return
+        self._is_carrying = True
+        try:
+            while self._take():
+                self._do(self._waiting.popleft())
+        finally:  # what is left, where something was raised, is done the next time
+            self._is_carrying = False
+            self._set_timer(self.machine.next_deadline())
+
+    def forget(self, channel: str) -> None:
+        """Drop what the machine has told of a channel, and the application was not told yet."""
+        self._take()
+        kept = [one for one in self._waiting if not (isinstance(one, _TOLD_OF_A_CHANNEL) and one.channel == channel)]
+        self._waiting = deque(kept)
+
+    def _take(self) -> bool:
+        self._waiting.extend(self.machine.outputs)
+        self.machine.outputs.clear()
+        return bool(self._waiting)
+
+    def _do(self, output: out.Output) -> None:
+        match output:
+            case out.Open():
+                self._links.open(output)
+            case out.Send():
+                self._links.send(output)
+            case out.Poll():
+                self._links.poll(output)
+            case out.Session():
+                self._links.session(output)
+            case out.Close():
+                self._links.close(output)
+            case out.AskToken():
+                self._ask_token()
+            case _:
+                self._tell(output)
+
+    def _set_timer(self, when: float | None) -> None:
+        if self._timer is not None:
+            if when is not None and self._timer.when() <= when:
+                return  # early is harmless
+            self._timer.cancel()
+        self._timer = self.loop.call_at(when, self._handle_deadline) if when is not None else None
+
+    def _handle_deadline(self) -> None:
+        self._timer = None
+        self.machine.handle_deadline(self.now, self._wall())
+        self.carry_out()
+
+    # -- tokens -------------------------------------------------------------------------------------------------------
+
+    def _ask_token(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()  # too slow: the machine asks again only when it has given that one up
+        self._asking = self.loop.create_task(self._fetch_token())
+
+    async def _fetch_token(self) -> None:
+        assert self._get_token is not None
+        try:
+            answer = self._get_token()
+            token = await answer if inspect.isawaitable(answer) else answer
+            if not isinstance(token, str):
+                raise TypeError(f"it returned {token!r:.100}, not a string")
+        except Exception as error:
+            _log.warning("get_token: %r", error)
+            self.machine.no_token(str(error) or type(error).__name__, self.now)
+        else:
+            self.token = token
+            self.machine.token(token, self.now)
+        self.carry_out()
+
+    # -- what the links say: see heartwire.client.links.Ears ----------------------------------------------------------
+
+    def received(self, generation: int, data: str) -> None:
+        """See `Machine.received`."""
+        self.machine.received(generation, data, self.now)
+        self.carry_out()
+
+    def sent(self, generation: int) -> None:
+        """See `Machine.sent`."""
+        self.machine.sent(generation, self.now)
+        self.carry_out()
+
+    def polled(self, generation: int) -> None:
+        """See `Machine.polled`."""
+        self.machine.polled(generation, self.now)
+        self.carry_out()
+
+    def lost(
+        self, generation: int, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
+    ) -> None:
+        """See `Machine.lost`."""
+        self.machine.lost(generation, code, reason, self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s)
+        self.carry_out()

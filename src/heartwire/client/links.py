@@ -1,0 +1,356 @@
+"""The transports of the asyncio client: what a machine's `Open`, `Send`, `Poll` and `Close` do to real sockets.
+
+A link says nothing any more once it was closed: whatever is still on its way is dropped, half-read or not. Its sockets are its own
+and end with it, so that no later one finds a dead one in a pool. Time limits are the machine's. This is the one module that
+knows aiohttp.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final, Protocol
+
+import aiohttp
+from yarl import URL
+
+from heartwire.client.outputs import Close, Open, Poll, Send, Session
+from heartwire.client.states import ABNORMAL
+from heartwire.client.wire import closed_by_http, text
+
+__all__ = ["Ears", "Links", "proxy_for"]
+
+_MAX_BYTES: Final = 64 * 1024 * 1024
+"""A frame, an answer or a line of an event stream that is longer is not of our server."""
+
+_MAX_RETRY_AFTER_S: Final = 3600
+
+_GOODBYE_S: Final = 1.0
+"""How long a WebSocket that we close may take to say goodbye."""
+
+_log: Final = logging.getLogger("heartwire.client")
+
+
+class Ears(Protocol):
+    """Who is told what came of it; see the methods of `Machine` of the same names."""
+
+    def received(self, generation: int, data: str) -> None: ...
+    def sent(self, generation: int) -> None: ...
+    def polled(self, generation: int) -> None: ...
+    def lost(
+        self, generation: int, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
+    ) -> None: ...
+
+    @property
+    def token(self) -> str: ...
+
+
+class Links:
+    """The connections of one client.
+
+    Args:
+        base: the server's address, ``http`` or ``https``.
+        ears: who is told.
+        headers: sent with every request, such as a proxy may want.
+        ssl: an ``ssl.SSLContext``, or ``True`` for the usual checks.
+        dead_after_s: when the kernel gives up a connection whose other side acknowledges nothing. It would take 15 minutes.
+    """
+
+    def __init__(
+        self, base: str, ears: Ears, *, headers: Mapping[str, str] | None = None, ssl: Any = True, dead_after_s: float = 35
+    ) -> None:
+        self.ears = ears
+        self.base = URL(base)
+        self.proxy = proxy_for(self.base)
+        self._headers = headers
+        self._ssl = ssl
+        self._dead_after_ms = max(1, int(dead_after_s * 1000))
+        self._cookies = aiohttp.CookieJar()  # a load balancer's, across connections
+        self._links: dict[int, _Link] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def session_for_one(self) -> aiohttp.ClientSession:
+        """A pool of sockets for one link."""
+        return aiohttp.ClientSession(
+            headers=self._headers,
+            cookie_jar=self._cookies,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            connector=aiohttp.TCPConnector(ssl=self._ssl, socket_factory=self._socket),
+        )
+
+    def open(self, output: Open) -> None:
+        """See `Open`."""
+        link = self._links[output.generation] = _KINDS[output.transport](self, output.generation)
+        link.open(output.frame)
+
+    def send(self, output: Send) -> None:
+        """See `Send`."""
+        self._links[output.generation].send(output.frame)
+
+    def poll(self, output: Poll) -> None:
+        """See `Poll`."""
+        link = self._links[output.generation]
+        assert isinstance(link, _Pull)
+        link.poll(output.frame, output.wait_s)
+
+    def session(self, output: Session) -> None:
+        """See `Session`."""
+        link = self._links[output.generation]
+        assert isinstance(link, _Stream)
+        link.session = output.session, output.node
+
+    def close(self, output: Close) -> None:
+        """See `Close`. Idempotent."""
+        link = self._links.pop(output.generation, None)
+        if link is not None:
+            link.close()
+            task = asyncio.get_running_loop().create_task(link.ended())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Close all there is, and wait until it is."""
+        for generation in list(self._links):
+            self.close(Close(generation))
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _socket(self, address: Any) -> socket.socket:
+        family, kind, protocol, *_ = address
+        sock = socket.socket(family, kind, protocol)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._dead_after_ms)
+        return sock
+
+
+def proxy_for(url: URL) -> URL | None:
+    """The HTTP proxy that the environment wants for a URL (``HTTP_PROXY``, ``NO_PROXY``...). For this machine itself: none."""
+    host = url.host or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return None
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return None
+    proxy = urllib.request.getproxies().get(url.scheme)
+    return None if proxy is None or urllib.request.proxy_bypass(host) else URL(proxy)
+
+
+class _Link(ABC):
+    """One connection: sockets and tasks that end with it, and a voice that is lost with it."""
+
+    def __init__(self, links: Links, generation: int) -> None:
+        self.links = links
+        self.generation = generation
+        self.is_closed = False
+        self.http = links.session_for_one()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    def open(self, frame: str) -> None: ...
+
+    @abstractmethod
+    def send(self, frame: str) -> None: ...
+
+    def close(self) -> None:
+        self.is_closed = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def ended(self) -> None:
+        """Wait until its tasks have ended, and its sockets are closed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.http.close()
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool = False) -> "asyncio.Task[None]":
+        """Do some I/O. Whatever goes wrong with it ends the connection."""
+        task = asyncio.get_running_loop().create_task(self._guarded(work, was_poll=was_poll))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool) -> None:
+        try:
+            await work()
+        except aiohttp.ClientConnectorError as error:
+            self.lost(ABNORMAL, f"no connection: {error.os_error or error}", is_reachable=False)
+        except aiohttp.WSServerHandshakeError as error:
+            self.lost(ABNORMAL, f"HTTP {error.status}", after_s=_retry_after_s(error.headers))
+        except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
+            self.lost(ABNORMAL, f"{type(error).__name__}: {error}", was_poll=was_poll)
+        except Exception as error:
+            _log.exception("a fault of the client's: its connection is given up for another")
+            self.lost(ABNORMAL, f"{type(error).__name__}: {error}")
+
+    def received(self, data: str) -> None:
+        if not self.is_closed:
+            self.links.ears.received(self.generation, data)
+
+    def lost(self, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0) -> None:
+        if not self.is_closed:
+            self.links.ears.lost(self.generation, code, reason, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s)
+
+    async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
+        """Ask, and give the answer to `received`. False where it was none of the protocol; then the connection is lost."""
+        links = self.links
+        headers = {"Content-Type": "application/json"}
+        if links.ears.token:
+            headers["Authorization"] = f"Bearer {links.ears.token}"
+        url = links.base.joinpath(path).with_query({"wait": f"{wait_s:g}"} if wait_s else {})
+        async with self.http.post(url, data=body, headers=headers, proxy=links.proxy) as answer:
+            said = await _read(answer)
+            if answer.status in (200, 204):
+                self.received(said.decode())
+                return True
+            self.failed(answer, said, was_poll=was_poll)
+            return False
+
+    def failed(self, answer: aiohttp.ClientResponse, body: bytes, *, was_poll: bool = False) -> None:
+        """An answer that says no."""
+        code, reason = closed_by_http(answer.status, body.decode(errors="replace"))
+        self.lost(code, reason, was_poll=was_poll, after_s=_retry_after_s(answer.headers))
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """A body. Raises ``ClientPayloadError`` for one that is too long."""
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > _MAX_BYTES:
+            raise aiohttp.ClientPayloadError(f"an answer of over {_MAX_BYTES} bytes")
+    return b"".join(parts)
+
+
+def _retry_after_s(headers: Mapping[str, str] | None) -> float:
+    after = (headers or {}).get("Retry-After", "")
+    return min(int(after), _MAX_RETRY_AFTER_S) if after.isascii() and after.isdigit() and len(after) < 10 else 0
+
+
+class _Socket(_Link):
+    """A WebSocket."""
+
+    def __init__(self, links: Links, generation: int) -> None:
+        super().__init__(links, generation)
+        self._frames: asyncio.Queue[str] = asyncio.Queue()  # bounded by the outbox, and by silence ending the connection
+
+    def open(self, frame: str) -> None:
+        self._frames.put_nowait(frame)
+        self.run(self._talk)
+
+    def send(self, frame: str) -> None:
+        self._frames.put_nowait(frame)
+
+    async def _talk(self) -> None:
+        links = self.links
+        url = links.base.joinpath("connection/websocket")
+        socket = await self.http.ws_connect(url, autoping=True, max_msg_size=_MAX_BYTES, proxy=links.proxy)
+        try:
+            self.run(partial(self._write, socket))
+            while True:
+                message = await socket.receive()
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    self.received(message.data)
+                elif message.type is aiohttp.WSMsgType.BINARY:
+                    self.received(message.data.decode())
+                else:
+                    break
+            self._ended(message)
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await socket.close()
+
+    def _ended(self, message: aiohttp.WSMessage) -> None:
+        if message.type is aiohttp.WSMsgType.CLOSE and message.data:
+            self.lost(message.data, message.extra or "")
+        elif message.type is aiohttp.WSMsgType.ERROR:
+            self.lost(ABNORMAL, f"the connection broke: {message.data}")
+        else:
+            self.lost(ABNORMAL, "the connection broke")
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await socket.send_str(await self._frames.get())
+
+
+class _Stream(_Link):
+    """An event stream for what comes in; what goes out is posted beside it."""
+
+    session = ("", "")
+
+    def open(self, frame: str) -> None:
+        self.run(partial(self._listen, frame))
+
+    def send(self, frame: str) -> None:
+        self.run(partial(self._say, frame))
+
+    async def _listen(self, frame: str) -> None:
+        links = self.links
+        url = links.base.joinpath("connection/sse")
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        async with self.http.post(url, data=frame, headers=headers, proxy=links.proxy) as answer:
+            if answer.status != 200 or answer.content_type != "text/event-stream":
+                self.failed(answer, await _read(answer))
+                return
+            half: list[bytes] = []
+            async for chunk in answer.content.iter_any():
+                *lines, rest = chunk.split(b"\n")
+                if lines:
+                    lines[0] = b"".join([*half, lines[0]])
+                    half.clear()
+                    self._events(lines)
+                half.append(rest)
+                if sum(map(len, half)) > _MAX_BYTES:
+                    self.lost(ABNORMAL, f"a line of over {_MAX_BYTES} bytes")
+                    return
+        self.lost(ABNORMAL, "the stream ended")
+
+    def _events(self, lines: list[bytes]) -> None:
+        said = "\n".join(line[6:].decode() for line in lines if line.startswith(b"data: "))
+        if said:
+            self.received(said)
+
+    async def _say(self, frame: str) -> None:
+        session, node = self.session
+        if await self.post("emulation", text({"session": session, "node": node, "data": frame})) and not self.is_closed:
+            self.links.ears.sent(self.generation)
+
+
+class _Pull(_Link):
+    """Requests, each with an answer: some held by the server until there is news, some not."""
+
+    def __init__(self, links: Links, generation: int) -> None:
+        super().__init__(links, generation)
+        self._poll: asyncio.Task[None] | None = None
+        self._polls = 0
+
+    def open(self, frame: str) -> None:
+        """Nothing is opened: each request stands for itself."""
+
+    def send(self, frame: str) -> None:
+        self.run(partial(self._send, frame))
+
+    def poll(self, frame: str, wait_s: float) -> None:
+        self._polls += 1
+        if self._poll is not None:
+            self._poll.cancel()
+        self._poll = self.run(partial(self._ask, self._polls, frame, wait_s), was_poll=True)
+
+    async def _send(self, frame: str) -> None:
+        if await self.post("connection/commands", frame) and not self.is_closed:
+            self.links.ears.sent(self.generation)
+
+    async def _ask(self, number: int, frame: str, wait_s: float) -> None:
+        is_answered = await self.post("connection/commands", frame, wait_s=wait_s, was_poll=True)
+        if is_answered and not self.is_closed and number == self._polls:
+            self._poll = None  # not to be cancelled: its socket is the next one's
+            self.links.ears.polled(self.generation)
+
+
+_KINDS: Final[dict[str, type[_Link]]] = {"websocket": _Socket, "sse": _Stream, "longpoll": _Pull, "poll": _Pull}

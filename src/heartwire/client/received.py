@@ -1,0 +1,156 @@
+"""What an application gives and gets: messages and publications, answers, and the errors of what it asked for."""
+
+import base64
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from heartwire.client.outputs import Delivered, Failed, Rejected
+from heartwire.client.wire import Pub
+from heartwire.errors import Forbidden, GivenUp, HeartwireError, ProtocolError, Refused, Unauthorized
+from heartwire.types import Position
+
+__all__ = ["Received", "encoded", "error_of", "history_of", "json_of", "presence_of", "refused", "rpc_of", "value_of"]
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A publication, as a subscriber gets it.
+
+    Attributes:
+        channel: where it was published.
+        data: what was published: text as ``str``, bytes as ``bytes``, and JSON parsed. JSON that Python cannot read, such as a
+            number of 5,000 digits, is the ``str`` that it came as.
+        position: right after it; ``None`` in a channel without positions.
+        user, client: who published it; "" where that is not known.
+        raw: ``data`` as the JSON it came as.
+        encoding: "text" or "base64" where that JSON is a string that stands for something else.
+    """
+
+    channel: str
+    data: Any
+    position: Position | None
+    user: str
+    client: str
+    raw: str
+    encoding: str
+
+    @property
+    def payload(self) -> bytes:
+        """The bytes that were published: of text its UTF-8, of JSON its text."""
+        if self.encoding == "base64":
+            return bytes(self.data)
+        return (self.data if self.encoding == "text" else self.raw).encode()
+
+    @classmethod
+    def of(cls, output: Delivered) -> "Received":
+        """Read what came. It raises nothing: whatever somebody has published, those after it are wanted too."""
+        data, encoding = value_of(output.data), output.encoding
+        if encoding == "base64":
+            try:
+                data = base64.b64decode(data)
+            except (ValueError, TypeError):
+                encoding = ""
+        elif encoding == "text" and not isinstance(data, str):
+            encoding = ""
+        position = Position(output.epoch, output.offset) if output.epoch else None
+        return cls(output.channel, data, position, output.user, output.client, output.data, encoding)
+
+
+def value_of(text: str) -> Any:
+    """JSON, read; or the text itself, where it is none that Python can read."""
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
+        return text
+
+
+def encoded(data: object) -> tuple[str, str]:
+    """A message as JSON, and the encoding that says what it is: str is text, bytes are base64, anything else is itself.
+
+    Raises ``TypeError`` for what cannot be written as JSON.
+    """
+    if isinstance(data, bytes | bytearray | memoryview):
+        return f'"{base64.b64encode(data).decode()}"', "base64"
+    return json_of(data), "text" if isinstance(data, str) else ""
+
+
+def json_of(data: object) -> str:
+    """A value as JSON. Raises ``TypeError`` for what cannot be written so."""
+    try:
+        return msgspec.json.encode(data).decode()
+    except (ValueError, OverflowError, RecursionError) as error:  # a lone surrogate, an integer of over 64 bits, a circle
+        raise TypeError(f"{data!r:.100} cannot be written as JSON: {error}") from None
+
+
+class _Presence(msgspec.Struct, frozen=True):
+    presence: dict[str, Any] = {}
+
+
+class _History(msgspec.Struct, frozen=True):
+    epoch: str = ""
+    publications: tuple[Pub, ...] = ()
+
+
+class _Rpc(msgspec.Struct, frozen=True):
+    data: Raw = Raw(b"null")
+
+
+def presence_of(answer: str) -> dict[str, Any]:
+    """Who is there, by client id. This and the next two raise `ProtocolError` for what is no answer."""
+    return _answer(answer, _Presence).presence
+
+
+def history_of(channel: str, answer: str) -> list[Received]:
+    """A page of a channel."""
+    page = _answer(answer, _History)
+    return [Received.of(_told(channel, page.epoch, pub)) for pub in page.publications]
+
+
+def rpc_of(answer: str) -> Any:
+    """What a function of the application has answered."""
+    return value_of(bytes(_answer(answer, _Rpc).data).decode())
+
+
+def _answer(text: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{text:.80}: {error}") from None
+
+
+def _told(channel: str, epoch: str, pub: Pub) -> Delivered:
+    user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
+    return Delivered(channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client)
+
+
+_NAMES: Final = {
+    100: "internal",
+    102: "unknown_channel",
+    104: "method_not_found",
+    105: "already_subscribed",
+    106: "limit_exceeded",
+    107: "bad_request",
+    108: "not_available",
+    109: "token_expired",
+    110: "expired",
+    111: "too_many_requests",
+    112: "unrecoverable_position",
+}
+
+
+def refused(number: int, message: str) -> HeartwireError:
+    """The error of a refusal, by its number in the Centrifugal protocol."""
+    if number == 101:
+        return Unauthorized(message)
+    if number == 103:
+        return Forbidden(message)
+    return Refused(_NAMES.get(number, "bad_request"), message)
+
+
+def error_of(output: Rejected | Failed) -> HeartwireError:
+    """Why a publish or a request came to nothing."""
+    return refused(output.code, output.message) if output.code else GivenUp(output.message, is_unknown=output.is_unknown)

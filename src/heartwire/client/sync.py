@@ -1,0 +1,161 @@
+"""`connect_sync`: the client for scripts, without an event loop of theirs. It has one, on a thread of its own."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from heartwire.client.received import Received
+from heartwire.client.shell import Client, Event, connect
+from heartwire.client.subscription import Subscription
+from heartwire.types import Position, Start
+
+__all__ = ["SyncClient", "connect_sync"]
+
+T = TypeVar("T")
+
+
+def connect_sync(url: str | None = None, **arguments: Any) -> "SyncClient":
+    """A client for code without an event loop; ``with`` it. Its arguments and errors are those of `heartwire.connect`."""
+    return SyncClient(connect(url, **arguments))
+
+
+class SyncClient:
+    """`Client` for threads: its methods wait for what those await. May be used by several threads at once.
+
+    Not by its own: a function given to `on` runs there, and waiting there raises ``RuntimeError``.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise RuntimeError("this client was started before: make another with heartwire.connect_sync()")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="heartwire", daemon=True)
+        self._thread.start()
+        try:
+            self._wait(_do(self.client.start))
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See `Client.close`. Idempotent."""
+        if self._loop is not None:
+            try:
+                self._wait(self.client.close())
+            finally:
+                self._stop()
+
+    def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
+        """See `Client.on`. The function is called in the client's thread, and holds up everything until it returns."""
+        return self.client.on(event, function)
+
+    @property
+    def state(self) -> str:
+        """See `Client.state`."""
+        return self.client.state
+
+    @property
+    def transport(self) -> str:
+        """See `Client.transport`."""
+        return self.client.transport
+
+    def wait_online(self) -> None:
+        """See `Client.wait_online`."""
+        self._wait(self.client.wait_online())
+
+    def publish(self, channel: str, data: object, *, idempotency_key: str = "") -> Position:
+        """See `Client.publish`."""
+        return self._wait(self.client.publish(channel, data, idempotency_key=idempotency_key))
+
+    def presence(self, channel: str) -> dict[str, Any]:
+        """See `Client.presence`."""
+        return self._wait(self.client.presence(channel))
+
+    def history(self, channel: str, *, limit: int = 100, since: Position | None = None, reverse: bool = False) -> list[Received]:
+        """See `Client.history`."""
+        return self._wait(self.client.history(channel, limit=limit, since=since, reverse=reverse))
+
+    def rpc(self, method: str, data: Any = None) -> Any:
+        """See `Client.rpc`."""
+        return self._wait(self.client.rpc(method, data))
+
+    def subscribe(self, channel: str, *, since: Start | str | None = None, token: str = "") -> Iterator[Received]:
+        """Follow a channel: an iterator that waits for the next publication. It is followed when this returns.
+
+        See `Client.subscribe`; the channel is unsubscribed when the iterator ends or is closed.
+        """
+        subscription = self._wait(_do(lambda: self.client.subscribe(channel, since=since, token=token)))
+        try:
+            self._wait(subscription.ready())
+        except BaseException:
+            self._later(subscription.unsubscribe)
+            raise
+        return self._iterate(subscription)
+
+    def _iterate(self, subscription: Subscription) -> Iterator[Received]:
+        try:
+            while True:
+                received = self._wait(_next(subscription))
+                if received is None:
+                    return
+                yield received
+        finally:
+            self._later(subscription.unsubscribe)
+
+    def _later(self, function: Callable[[], None]) -> None:
+        """Have the loop do it, without waiting: it may be the garbage collector that asks, in any thread."""
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function)
+
+    def _wait(self, work: "Coroutine[Any, Any, T]") -> T:
+        """Have the loop do it. Ctrl-C in the meantime takes it back."""
+        if self._loop is None or threading.current_thread() is self._thread:
+            work.close()
+            if self._loop is None:
+                raise RuntimeError("this client is not running: use `with heartwire.connect_sync(...) as client`")
+            raise RuntimeError("a function that the client calls cannot wait for it: hand the work to another thread")
+        answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return answer.result()
+        except BaseException:
+            answer.cancel()
+            raise
+
+    def _stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            asyncio.run_coroutine_threadsafe(_finish(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+
+async def _do(function: Callable[[], T]) -> T:
+    return function()
+
+
+async def _finish() -> None:
+    """Let those in other threads who still wait have what ended it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, stuck = await asyncio.wait(others, timeout=1)
+        for task in stuck:
+            task.cancel()
+
+
+async def _next(subscription: Subscription) -> Received | None:
+    return await anext(subscription, None)

@@ -1,0 +1,29 @@
+"""Runs programs for Node that are beside this file."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+__all__ = ["HERE", "MODULE", "need_node", "node"]
+
+HERE: Final = Path(__file__).parent
+MODULE: Final = HERE.parents[1] / "src" / "heartwire" / "web" / "heartwire.js"
+
+
+def need_node() -> None:
+    """Without Node the test is skipped at a desk, and fails in CI."""
+    if shutil.which("node") is None:
+        if os.environ.get("CI"):
+            pytest.fail("the tests of heartwire.js need node")
+        pytest.skip("heartwire.js needs node to be tested")
+
+
+def node(program: str | Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. Its first argument is where `heartwire.js` is."""
+    need_node()
+    command = ["node", str(HERE / program), str(MODULE), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

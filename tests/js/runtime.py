@@ -1,0 +1,127 @@
+"""Places in which heartwire.js runs: a process of Node, a page of Chromium, a worker of one. Each takes programs as text."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from tests.browser.cdp import open_page
+from tests.js.node import HERE, MODULE, need_node
+
+__all__ = ["Runtime", "in_node", "in_page", "in_worker"]
+
+PRELUDE = (HERE / "prelude.js").read_text()
+
+
+class Runtime(Protocol):
+    """Runs programs: the body of an async function. What they leave in `globalThis` stays."""
+
+    def run(self, code: str, **values: Any) -> Any:
+        """The value that a program returns; ``values`` are its variables."""
+
+
+def _with(values: dict[str, Any], code: str) -> str:
+    return "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items()) + code
+
+
+class _Node:
+    def __init__(self, *flags: str) -> None:
+        command = ["node", *flags, str(HERE / "runtime.mjs"), str(MODULE)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._n = 0
+
+    def run(self, code: str, **values: Any) -> Any:
+        self._n += 1
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps({"n": self._n, "code": _with(values, code)}) + "\n")
+        stdin.flush()
+        line = stdout.readline()
+        assert line, "node has ended"
+        answer = json.loads(line)
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def in_node(*, has_websocket: bool = True) -> Iterator[Runtime]:
+    """A process. Node 20 has a WebSocket only where it is asked for."""
+    need_node()
+    runtime = _Node("--experimental-websocket" if has_websocket else "--no-experimental-websocket")
+    try:
+        runtime.run(PRELUDE)
+        yield runtime
+    finally:
+        runtime.end()
+
+
+class _Page:
+    def __init__(self, evaluate: Any) -> None:
+        self._evaluate = evaluate
+
+    def run(self, code: str, **values: Any) -> Any:
+        return self._evaluate(f"(async () => {{ {_with(values, code)} }})()")
+
+
+@contextlib.contextmanager
+def in_page(url: str) -> Iterator[Runtime]:
+    """A page of the server's that has nothing on it but the module."""
+    with open_page() as page:
+        page.goto(f"{url}/health")
+        runtime = _Page(page.evaluate)
+        runtime.run("globalThis.heartwire = await import('/heartwire.js');" + PRELUDE)
+        yield runtime
+        complaints = [one for one in page.complaints if "404" not in one]  # the browser asks for an icon
+        assert complaints == []
+
+
+_WORKER = """
+globalThis.heartwire = await import(MODULE);
+const AsyncFunction = (async () => {}).constructor;
+onmessage = async ({ data }) => {
+  try {
+    postMessage({ result: (await new AsyncFunction(data)()) ?? null });
+  } catch (error) {
+    postMessage({ error: `${error.name}: ${error.message}` });
+  }
+};
+postMessage({ result: "ready" });
+"""
+
+
+class _Worker:
+    def __init__(self, page: Runtime, url: str) -> None:
+        self._page = page
+        source = _WORKER.replace("MODULE", json.dumps(f"{url}/heartwire.js"))
+        page.run(
+            """const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+               globalThis.worker = new Worker(address, { type: "module" });
+               globalThis.said = () => new Promise((done, failed) => {
+                 worker.onerror = ({ message }) => failed(new Error(message));
+                 worker.onmessage = ({ data }) => done(data);
+               });
+               return await said();""",
+            source=source,
+        )
+
+    def run(self, code: str, **values: Any) -> Any:
+        answer = self._page.run(
+            "const answer = said(); worker.postMessage(program); return await answer;", program=_with(values, code)
+        )
+        assert "error" not in answer, answer["error"]
+        return answer["result"]
+
+
+@contextlib.contextmanager
+def in_worker(url: str) -> Iterator[Runtime]:
+    """A module worker of such a page."""
+    with in_page(url) as page:
+        worker = _Worker(page, url)
+        worker.run(PRELUDE)
+        yield worker

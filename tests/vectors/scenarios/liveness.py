@@ -1,0 +1,173 @@
+"""Dead is noticed: by silence, by a probe, by waking up."""
+
+from tests.vectors.recorder import Recorder
+from tests.vectors.telling import connect, id_of, placed, poll_online, scenario, welcome
+
+
+@scenario()
+def a_ping_is_answered(client: Recorder) -> None:
+    connect(client)
+    client.received(1, "{}")
+    assert client.last == [["Send", 1, [{}]]]
+
+
+@scenario()
+def silence_of_a_ping_interval_and_the_pong_timeout_is_the_end(client: Recorder) -> None:
+    connect(client, ping=7)
+    client.after(5)
+    client.received(1, "{}")
+    client.to_deadline()
+    assert client.now == 5 + 7 + 10
+    assert client.told("Closed") == [[1006, "nothing was heard in time", True, 0.25]]
+
+
+@scenario(ping_interval_s=5)
+def a_server_that_does_not_say_how_often_it_pings(client: Recorder) -> None:
+    connect(client, ping=0)
+    assert client.machine.next_deadline() == 15
+
+
+@scenario()
+def the_network_is_said_to_be_down_and_the_connection_proves_itself(client: Recorder) -> None:
+    connect(client)
+    client.hint("network_down")
+    assert client.last == [["Send", 1, [{"id": 2, "ping": {}}]]]
+    client.hint("network_down")
+    assert not client.last
+    client.received(1, {"id": 2, "ping": {}})
+    client.after(4)
+    assert client.state() == "online"
+
+
+@scenario()
+def the_network_is_down(client: Recorder) -> None:
+    connect(client)
+    client.hint("network_down")
+    client.to_deadline()
+    assert client.now == 3
+    assert client.state() == "offline"
+    client.to_deadline()  # a hint is no fact: attempts go on
+    client.lost(2, is_reachable=False)
+    assert client.state() == "offline"
+    client.hint("network_up")
+    assert client.kinds() == ["StateChanged", "StateChanged", "Open"]
+    client.received(3, welcome(id_of(client, "connect")))
+    assert client.state() == "online"
+
+
+@scenario()
+def the_network_goes_down_while_waiting(client: Recorder) -> None:
+    client.start()
+    client.lost(1, is_reachable=False)
+    client.hint("network_down")
+    assert client.state() == "offline"
+
+
+@scenario()
+def a_new_network_is_no_reason_to_wait(client: Recorder) -> None:
+    client.start()
+    client.lost(1, is_reachable=False)
+    client.hint("network_up")
+    assert client.told("Open", last=1)
+
+
+@scenario()
+def an_attempt_on_the_old_network_has_no_more_time_than_a_new_one(client: Recorder) -> None:
+    client.start()
+    client.after(2)
+    client.hint("network_up")
+    assert client.machine.next_deadline() == 4
+
+
+@scenario(transports=("websocket",))
+def an_attempt_with_a_long_time_out_is_cut_short_on_a_new_network(client: Recorder) -> None:
+    client.start()
+    for _ in range(2):
+        client.to_deadline()  # no answer in time
+        client.to_deadline()
+    assert client.machine.next_deadline() == client.now + 16
+    client.hint("network_up")
+    assert client.machine.next_deadline() == client.now + 4
+
+
+@scenario(tick_s=1)
+def a_wall_clock_that_is_ahead_means_that_we_slept(client: Recorder) -> None:
+    connect(client)
+    client.after(2)
+    client.sleep(600)
+    client.after(1)
+    assert client.told("Send", last=1) == [[1, [{"id": 2, "ping": {}}]]]
+    client.to_deadline()
+    client.to_deadline()
+    client.to_deadline()
+    assert client.told("Closed")[0][1] == "no answer to a probe within 3 s"
+
+
+@scenario()
+def a_timer_that_is_late_means_that_we_slept(client: Recorder) -> None:
+    connect(client)
+    client.now = 3000
+    client.look()
+    assert client.kinds() == ["Send"]
+    assert client.machine.next_deadline() == 3003
+    client.received(1, {"id": 2, "ping": {}})
+    assert not client.told("Closed")
+
+
+@scenario()
+def a_timer_that_is_a_little_late_means_nothing(client: Recorder) -> None:
+    connect(client)
+    client.now = 37
+    client.look()
+    assert client.told("Closed")[0][1] == "nothing was heard in time"
+
+
+@scenario()
+def who_slept_over_a_probe_probes_again(client: Recorder) -> None:
+    connect(client)
+    client.hint("wake")
+    client.now = 1000
+    client.look()
+    assert client.kinds() == ["Send"]
+    assert client.machine.next_deadline() == 1003
+
+
+@scenario()
+def who_slept_over_an_attempt_gives_it_a_moment(client: Recorder) -> None:
+    client.start()
+    client.now = 1000
+    client.look()
+    assert not client.last
+    client.received(1, welcome())
+    assert client.state() == "online"
+
+
+@scenario(transports=("sse",))
+def who_slept_over_a_request_gives_it_a_moment(client: Recorder) -> None:
+    connect(client, session="s", node="n")
+    client.publish()
+    client.now = 60
+    client.look()
+    assert not client.last
+    assert client.machine.next_deadline() == 63
+
+
+@scenario(transports=("longpoll",))
+def a_poll_that_is_held_is_replaced_by_a_probe(client: Recorder) -> None:
+    poll_online(client, placed(1, 3))
+    client.after(5)
+    client.hint("wake")
+    assert client.told("Poll", last=1)[0][2] == 0
+    client.polled(1, placed(id_of(client, "subscribe"), after=3))
+    assert client.told("Poll", last=1)[0][2] == 25
+    client.hint("wake")
+    client.to_deadline()
+    assert client.told("Closed")[0][1] == "no answer to a probe within 3 s"
+
+
+@scenario()
+def who_wakes_while_waiting_tries_at_once(client: Recorder) -> None:
+    client.start()
+    client.lost(1, is_reachable=False)
+    client.hint("wake")
+    assert client.told("Open", last=1)
