@@ -240,6 +240,7 @@ async def test_arguments_that_cannot_be_leave_no_trace() -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "",
         "127.0.0.1:8000",
         "ftp://host",
         "http://",
