@@ -45,9 +45,9 @@ class RecordingFormat:
         self.encoded.append(publication.position)
         return publication
 
-    def join(self, frames: list[Publication], channel: Channel, position: Position) -> Wrote:
+    def join(self, frames: list[Publication], last: Publication) -> Wrote:
         self.joins += 1
-        return Wrote(channel, tuple(frames), position)
+        return Wrote(last.channel, tuple(frames), last.position)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Told | None:
         return None if self.strict else Told(channel, position, recovered)

@@ -112,7 +112,7 @@ _TABLE: Final = (
     Code("state_invalidated", 409, 3014, True, "the application wants you to come back and start afresh"),
     Code("stale", 408, 3502, False, "no `connect` came in time"),
     Code("force_disconnect", 403, 3503, False, "the application does not want you to come back"),
-    Code("limit_exceeded", 429, 3505, False, "a limit of the server's or the client's; the message says which", 106),
+    Code("limit_exceeded", 400, 3505, False, "a limit of the server's or the client's; the message says which", 106),
     Code("given_up", 504, 3000, True, "the client gave it up: no answer in time, or it was closed"),
     Code("connection_limit", 403, 3504, False, "you have too many connections"),
 )

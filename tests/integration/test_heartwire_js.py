@@ -13,14 +13,9 @@ from heartwire.server.tokens import make_token
 from heartwire.testing.server import ServerProcess, run_server
 from tests.integration.sdk.app import SECRET
 from tests.integration.sdk.harness import Relay, serving
+from tests.integration.wire import publish
 from tests.js.runtime import Runtime, in_node
 from tests.js.stories import TRANSPORTS, talks
-
-
-def tell(url: str, channel: str, data: object) -> None:
-    """Publish, from outside."""
-    with connect_sync(url) as client:
-        client.publish(channel, data)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +56,7 @@ def test_a_server_that_dies_costs_nothing(node: Runtime, tmp_path: Path, transpo
         server.kill()
         node.run("await until(() => client.state !== 'online');")
         server.start()
-        tell(server.url, "news", "from outside")
+        publish(server.url, "news", "from outside")
         got, gaps, pending = node.run(
             """await Promise.all(all);
                await client.publish("news", "last");
@@ -87,7 +82,7 @@ def test_goes_on_from_a_position_and_tells_of_gaps(node: Runtime) -> None:
             url=server.url,
         )
         for n in (2, 3):
-            tell(server.url, "a", n)
+            publish(server.url, "a", str(n))
         got = node.run(
             """begin(url);
                globalThis.got = [];
@@ -182,8 +177,9 @@ def test_refusals(node: Runtime, tmp_path: Path) -> None:
                  publish: await failed(client.publish("private:x", 1)),
                  nothing: await failed(client.publish("room:1", undefined)).then(([name]) => name),
                  rpc: await failed(client.rpc("none")),
+                 once: new Set(await Promise.all([1, 2].map(n => client.publish("news:1", n, { idempotency_key: "k" })))).size,
                  aborted: await failed(client.publish("room:1", 1, { signal: AbortSignal.abort() })).then(([name]) => name),
-                 present: (await client.presence("room:1")).length,
+                 present: Object.keys(await client.presence("room:1")).length,
                  errors: heard("error"),
                };
                try { client.subscribe("room:1"); } catch (error) { answers.twice = error.message; }
@@ -202,6 +198,7 @@ def test_refusals(node: Runtime, tmp_path: Path) -> None:
     assert answers["publish"] == ["HeartwireError", 103, False]
     assert answers["nothing"] == "TypeError"
     assert answers["rpc"] == ["HeartwireError", 104, False]
+    assert answers["once"] == 1
     assert answers["aborted"] == "AbortError"
     assert answers["present"] == 1
     assert answers["errors"] == []
@@ -298,7 +295,7 @@ def test_a_network_that_is_cut_costs_nothing(node: Runtime, server: ServerProces
     for _ in range(3):
         relay.cut()
         node.run("more(); await until(() => client.state !== 'online');")
-        tell(server.url, channel, "from outside")
+        publish(server.url, channel, "from outside")
         relay.mend()
         node.run("more(); await until(() => client.state === 'online');")
     got, gaps = node.run(

@@ -1,8 +1,7 @@
 """What heartwire.js has to do wherever it runs."""
 
-from heartwire.client.plain import publish
-
 from heartwire.testing.server import ServerProcess
+from tests.integration.wire import publish
 from tests.js.runtime import Runtime
 
 __all__ = ["TRANSPORTS", "talks"]
@@ -30,7 +29,7 @@ def talks(runtime: Runtime, server: ServerProcess, transport: str) -> None:
            ]);""",
         channel=channel,
     )
-    publish(server.url, channel, "from outside: ö".encode())
+    publish(server.url, channel, "from outside: ö")
     got = runtime.run(
         """await until(() => got.length === 4);
            return got.map(one => ({ ...one, data: one.data instanceof Uint8Array ? [...one.data] : one.data }));"""

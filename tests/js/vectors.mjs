@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { pathToFileURL } from "node:url";
 
 const [module, ...files] = process.argv.slice(2);
-const { Machine } = (await import(pathToFileURL(module))).internals;
+const { Machine, closedByHttp, retryAfter, verdict } = (await import(pathToFileURL(module))).internals;
 
 const FRAME = { Open: 3, Send: 2, Poll: 2 }; // where in such an output the frame stands
 
@@ -48,13 +48,25 @@ function* divergences({ options, machine: given, draws, steps }) {
   }
 }
 
+/** wire.json: what single functions make of what comes over the wire. `replies` are in the machine's scenarios here. */
+const WIRE = {
+  closed_by_http: ({ status, body, code, reason }) => isDeepStrictEqual([...closedByHttp(status, body)], [code, reason]),
+  retry_after_s: ({ reason, seconds }) => retryAfter(reason) === seconds,
+  verdict: ({ code, verdict: expected }) => verdict(code) === expected,
+};
+
+function* wireDivergences(found) {
+  for (const [name, holds] of Object.entries(WIRE))
+    for (const step of found[name]) if (!holds(step)) yield { n: name, step, said: null };
+}
+
 let scenarios = 0;
 let problems = 0;
 for (const file of files) {
   const found = JSON.parse(readFileSync(file, "utf8"));
   for (const scenario of [found].flat()) {
     scenarios++;
-    for (const { n, step, said } of divergences(scenario)) {
+    for (const { n, step, said } of scenario.steps ? divergences(scenario) : wireDivergences(scenario)) {
       problems++;
       console.error(`${file}: ${scenario.name}: step ${n} is another\n  ${JSON.stringify(step)}\nhere:\n  ${JSON.stringify(said)}`);
     }

@@ -80,7 +80,7 @@ class Story:
         step: dict[str, Json] = {"at": self.now, **more, "call": name, "args": list(args)}
         given = [Position(*one) if isinstance(one, list) else one for one in args]
         when = [self.now, more["wall"]] if "wall" in more else [self.now]
-        at = 2 if name == "subscribe" else len(given)
+        at = {"subscribe": 2, "publish": 3}.get(name, len(given))
         given[at:at] = when
         result = getattr(self.machine, name)(*given, **more.get("kwargs", {}))
         if result is not None:
@@ -201,7 +201,8 @@ class Story:
             recovered = body["epoch"] in (self.epoch, "") and self.chance.random() < 0.8
             result |= {"was_recovering": True, "recovered": recovered}
             if recovered:
-                result["publications"] = [self._pub(channel, n) for n in range(since + 1, min(top, since + 300) + 1)]
+                first = max(top, since + 1) if self.chance.random() < 0.1 else since + 1  # in cache mode, the newest
+                result["publications"] = [self._pub(channel, n) for n in range(first, min(top, first + 299) + 1)]
         return result
 
     def _pub(self, channel: str, offset: int) -> Json:
@@ -245,7 +246,8 @@ class Story:
 
     def publish(self) -> None:
         data = self.chance.choice(["1", '"ä𝄞"', '{"a": [1.5, null]}', '"text that is long"'])
-        self.call("publish", self.chance.choice(CHANNELS), data, self.chance.choice(["", "", "text", "base64"]))
+        key = self.chance.choice([(), (), ("a key",)])
+        self.call("publish", self.chance.choice(CHANNELS), data, self.chance.choice(["", "", "text", "base64"]), *key)
 
     def follow(self) -> None:
         channel = self.chance.choice(CHANNELS)

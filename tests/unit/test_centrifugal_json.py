@@ -162,9 +162,10 @@ def test_format_encodes_once_and_joins_into_one_frame() -> None:
     format = PushFormat(JSON, JSON.join)
     other = PushFormat(JSON, tuple)
     assert format.encode == other.encode  # so that the core encodes a publication once for both
-    frames = [format.encode(_publication(b"1", is_text=True))] * 2
-    assert len(format.join(frames, Channel("a"), Position("e", 5)).split(b"\n")) == 2
-    assert len(other.join(frames, Channel("a"), Position("e", 5))) == 2
+    last = _publication(b"1", is_text=True)
+    frames = [format.encode(last)] * 2
+    assert len(format.join(frames, last).split(b"\n")) == 2
+    assert len(other.join(frames, last)) == 2
     assert json.loads(format.membership(Channel("a"), "leave", Member("c")))["push"]["leave"]["info"]["client"] == "c"
     assert format.joined(Channel("a"), Position("e", 5), recovered=True) is None  # type: ignore[func-returns-value]
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from heartwire.client import outputs as out
+from heartwire.client.following import Following
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options
 from heartwire.client.states import State
+from heartwire.client.wire import Pub
 from heartwire.types import Position
 
 
@@ -119,3 +121,13 @@ def test_network_that_swallows_connect_does_not_end_the_client() -> None:
     (opened,) = taken(client, out.Open)
     client.lost(opened.generation, 3502, "stale", 10)
     assert client.state is State.WAITING
+
+
+def test_answer_of_a_better_connection_may_be_older_than_what_is_known() -> None:
+    """Found by seed 441: what came on the old connection in the meantime was delivered again, after a gap backwards."""
+    following = Following("a", Position("e", 6))
+    assert following.subscribed("e", 6, was_recovering=True, recovered=True, asked=Position("e", 6)) is None
+    assert [pub.offset for pub in following.news([Pub(offset=7), Pub(offset=8)])] == [7, 8]
+    assert following.subscribed("e", 7, was_recovering=True, recovered=False, asked=Position("e", 6)) is None
+    assert following.position == Position("e", 8)
+    assert [pub.offset for pub in following.news([Pub(offset=8), Pub(offset=9)])] == [9]

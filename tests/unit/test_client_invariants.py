@@ -37,11 +37,14 @@ class Shell(RuleBasedStateMachine):
         self.is_started = self.was_closed = False
 
     @initialize(
-        has_tokens=st.booleans(), rungs=st.sampled_from([("websocket", "sse", "longpoll", "poll"), ("longpoll", "poll"), ("sse",)])
+        has_tokens=st.booleans(),
+        rungs=st.sampled_from([("websocket", "sse", "longpoll", "poll"), ("longpoll", "poll"), ("sse",)]),
+        is_last=st.booleans(),
     )
-    def make(self, has_tokens: bool, rungs: Any) -> None:
+    def make(self, has_tokens: bool, rungs: Any, is_last: bool) -> None:
         options = Options(
             transports=rungs,
+            first_transport=rungs[-1] if is_last else None,
             attempt_burst=_BURST,
             attempt_rate_per_s=_RATE,
             max_pending_items=4,
@@ -49,6 +52,7 @@ class Shell(RuleBasedStateMachine):
             max_pending_age_s=20,
             upgrade_after_s=2,
             poll_wait_s=5,
+            poll_interval_s=3,
         )
         self.options = options
         self.machine = Machine(options, prefix="k", draw=lambda: 0.3, now=0, wall=0, has_tokens=has_tokens)
@@ -147,7 +151,7 @@ class Shell(RuleBasedStateMachine):
 
     @rule(luck=st.integers(0, 30))
     def close(self, luck: int) -> None:
-        if not luck:
+        if luck == 17:
             self.machine.close(self.now)
             self.take()
 
@@ -194,7 +198,24 @@ class Shell(RuleBasedStateMachine):
     @precondition(lambda self: self.connections)
     @rule(data=st.data(), mood=st.sampled_from(["well", "well", "well", "busy", "refuse", "gap"]))
     def replies(self, data: st.DataObject, mood: str) -> None:
-        generation = data.draw(st.sampled_from(sorted(self.connections)))
+        self.reply(data.draw(st.sampled_from(sorted(self.connections))), mood)
+
+    @rule()
+    def all_is_well(self) -> None:
+        """Tokens are given, and servers answer: twice, so that what is asked at that is answered too."""
+        if self.machine.state is State.CONNECTING and self.machine.attempt is None:
+            self.token(True)
+        for generation in [*self.connections, *self.connections]:
+            if generation in self.connections:
+                self.reply(generation, "well")
+
+    @rule(seconds=st.sampled_from([0.5, 3.0]))
+    def a_good_while(self, seconds: float) -> None:
+        for _ in range(4):
+            self.all_is_well()
+            self.wait(seconds, 0.0)
+
+    def reply(self, generation: int, mood: str) -> None:
         is_poll = generation in self.polls
         asked, self.asked[generation] = self.asked[generation], []
         self.polls.pop(generation, None)
@@ -217,7 +238,7 @@ class Shell(RuleBasedStateMachine):
     @rule(data=st.data(), code=_CODES, is_reachable=st.booleans(), was_poll=st.booleans(), after_s=st.sampled_from([0.0, 2.0]))
     def lost(self, data: st.DataObject, code: int, is_reachable: bool, was_poll: bool, after_s: float) -> None:
         generation = data.draw(st.integers(1, self.generation + 1))
-        if code in (3500, 4500) and data.draw(st.integers(0, 10)):
+        if code in (3500, 4500) and data.draw(st.integers(0, 10)) != 7:
             code = 1006
         self.machine.lost(generation, code, "gone", self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s)
         self.take()
@@ -250,6 +271,8 @@ class Shell(RuleBasedStateMachine):
                 if self.machine.current.rung:
                     assert self.machine.attempt or "upgrade" in deadlines
         assert ("open" in deadlines) == (self.machine.attempt is not None)
+        of_connection = {"probe", "silence", "sending", "poll", "refresh", "resend", "resubscribe", "upgrade"}
+        assert self.machine.current is not None or not of_connection & set(deadlines)
 
     @invariant()
     def no_channel_is_forgotten(self) -> None:

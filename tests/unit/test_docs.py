@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from msgspec import inspect
 
 from heartwire import Hub
 from heartwire.cli.main import app
+from heartwire.client import states as client_states
 from heartwire.codes import CODES
 from heartwire.core.subscription import TRANSITIONS
 from heartwire.server.access import Action
@@ -229,10 +231,18 @@ def test_table_of_codes() -> None:
     assert rows(text_of("docs/codes.md")) == expected
 
 
-def test_drawing_of_subscription_states() -> None:
-    drawn = next(block for block in blocks(text_of("ARCHITECTURE.md"), "mermaid") if block.startswith("stateDiagram"))
-    changes = {f"{before.name} --> {after.name}: {event}" for (before, event), after in TRANSITIONS.items() if before is not after}
-    assert {line.strip() for line in drawn.splitlines()[1:]} == {"[*] --> JOINING", *changes}
+@pytest.mark.parametrize(
+    ("heading", "first", "transitions"),
+    [
+        ("## The states of a subscription", "JOINING", TRANSITIONS),
+        ("## The client", "WAITING", client_states.TRANSITIONS),
+    ],
+    ids=["subscription", "client"],
+)
+def test_drawing_of_states(heading: str, first: str, transitions: dict[tuple[Enum, str], Enum]) -> None:
+    (drawn,) = blocks(section(text_of("ARCHITECTURE.md"), heading), "mermaid")
+    changes = {f"{before.name} --> {after.name}: {event}" for (before, event), after in transitions.items() if before is not after}
+    assert {line.strip() for line in drawn.splitlines()[1:]} == {f"[*] --> {first}", *changes}
 
 
 def test_each_direct_dependency_has_its_reason() -> None:

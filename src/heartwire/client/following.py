@@ -73,7 +73,7 @@ class Following:
         self.is_positioned = bool(epoch)
         if not self.is_positioned:
             return None
-        before, wanted_earliest = self.position, self.wants_earliest
+        before = self.position
         if before is not None and was_recovering and recovered:
             # A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
             self.position = Position(epoch, max(before.offset, first - 1))
@@ -81,9 +81,7 @@ class Following:
         if before is not None and before != asked and epoch == before.epoch and offset <= before.offset:
             return None
         self.position = Position(epoch, offset)
-        if before is None or wanted_earliest or before == self.position:
-            return None
-        return before, self.position
+        return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
         """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to be asked for anew."""

@@ -60,8 +60,8 @@ class WireFormat(Protocol):
     def encode(self) -> Callable[[Publication], Any]:
         """Makes one publication a frame. Called once per publication for all formats with the same function."""
 
-    def join(self, frames: list[Any], channel: Channel, position: Position) -> Any:
-        """Consecutive frames of one channel as one payload; ``position`` is the one after the last frame."""
+    def join(self, frames: list[Any], last: Publication) -> Any:
+        """Consecutive frames of one channel as one payload; the reader is then at the position of ``last``."""
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
         """What tells a reader where it starts, or (``recovered`` false) that its position could not be continued.

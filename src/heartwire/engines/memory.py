@@ -16,13 +16,14 @@ _FORGET_AFTER_S: Final = 30 * 86400
 
 
 class _Stream:
-    __slots__ = ("epoch", "head", "items", "keys", "used_at")
+    __slots__ = ("epoch", "head", "items", "keys", "oldest_at", "used_at")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
         self.items: deque[Publication] = deque()
         self.keys: OrderedDict[str, tuple[int, float]] | None = None
+        self.oldest_at = 0.0  # no item is older; told by `trim`, because to look at the oldest is to fetch it from far away
         self.used_at = 0.0
 
     def trim(self, keep: Retention, now: float) -> None:
@@ -32,6 +33,7 @@ class _Stream:
         oldest_ms = int(max(0, now - keep.history_ttl_s) * 1000)
         while items and items[0].time_ms < oldest_ms:
             items.popleft()
+        self.oldest_at = items[0].time_ms / 1000 if items else now
 
     @property
     def position(self) -> Position:
@@ -61,26 +63,27 @@ class MemoryEngine(Leases):
         stream = self._streams.get(channel)
         if stream is None:
             stream = self._streams[channel] = _Stream(epoch_of(self._life, channel))
-        now = self._clock()
+        # Functions kept in attributes are called by way of a local here: Python 3.11 finds them quicker so.
+        clock, notify = self._clock, self._notify
+        now = clock()
         if key is not None:
             known = self._known(stream, key, now)
             if known is not None:
                 return Position(stream.epoch, known)
         offset = stream.head = stream.head + 1
         stream.used_at = now
-        now_ms = int(now * 1000)
         publication = Publication(
-            channel, stream.epoch, offset, message.data, message.is_text, message.publisher, now_ms, message.origin
+            channel, stream.epoch, offset, message.data, message.is_text, message.publisher, int(now * 1000.0), message.origin
         )
         items = stream.items
         items.append(publication)
-        if len(items) > keep.history_size or items[0].time_ms < now_ms - keep.history_ttl_s * 1000:
+        if len(items) > keep.history_size or stream.oldest_at < now - keep.history_ttl_s:
             stream.trim(keep, now)
         if key is not None:
             assert stream.keys is not None
             stream.keys[key] = (offset, now + key_ttl_s)
-        self._notify(publication)
-        return Position(stream.epoch, offset)
+        notify(publication)
+        return tuple.__new__(Position, (stream.epoch, offset))
 
     def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
         """See `Engine.read`."""

@@ -142,14 +142,13 @@ class SqliteEngine(Leases):
         store.close()
 
     def _do(self, store: "_Store", group: "list[_Task]") -> None:
-        done: list[tuple[asyncio.Future[Any], Any, Publication | None]] = []
+        done: list[tuple[asyncio.Future[Any], Any, Publication | None]]
         late = [task for task in group if task.after is not None and task.after != store.failures]
         if late:
             group = [task for task in group if task not in late]
         try:
             with store.transaction():
-                for task in group:
-                    done.append((task.future, *task.job(store)))
+                done = [(task.future, *task.job(store)) for task in group]
         except Exception as error:  # whatever it was, those who wait are told, and the thread lives
             store.failures += 1
             failure = _explain(error, self.path)

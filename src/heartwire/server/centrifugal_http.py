@@ -120,8 +120,7 @@ async def _stream(
     emulated = hub.sessions.emulated[id] = Emulated(connection)
     try:
         others = ((name.encode(), value.encode()) for name, value in cors.items())
-        headers = [(b"content-type", media_type), *_STREAM_HEADERS, *others]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await link.begin([(b"content-type", media_type), *_STREAM_HEADERS, *others])
         if format is _EVENTS:
             link.write(b"\r\n")  # so that the headers go out before `connect` is answered
         emulated.feed(data)

@@ -42,7 +42,7 @@ async def stream(hub: "Hub", request: Request, names: list[str], cors: dict[str,
         format = sse_format(follow)
         link = _StreamLink(hub, request, follow, format, send)
         link.member = hub.member(link.serial, identity)
-        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
+        await link.begin([*HEADERS, *others])
         # Spread, so that the streams a restart cut do not all come back in one moment.
         link.write(opening(random.randint(1000, 3000)))
         hub.enter(link, identity)

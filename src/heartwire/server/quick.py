@@ -182,9 +182,9 @@ class _HeldFormat:
 
     encode: Callable[[Publication], bytes] = staticmethod(publication_json)
 
-    def join(self, frames: list[bytes], channel: Channel, position: Position) -> bytes:
+    def join(self, frames: list[bytes], last: Publication) -> bytes:
         """See `WireFormat.join`."""
-        return _page_rest(frames, position, True)
+        return _page_rest(frames, last.position, True)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes | None:
         """See `WireFormat.joined`: a gap is an answer; what is kept comes with the next poll."""

@@ -36,7 +36,7 @@ def simulate(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...]
 
 
 def _any_hub(chance: Random) -> MakeHub:
-    ping_interval_s, pong_timeout_s = chance.choice(((25, 10), (25, 10), (6, 2)))
+    ping_interval_s, pong_timeout_s = chance.choice(((25, 10), (6, 2), (6, 2)))
     options: dict[str, Any] = {"ping_interval_s": ping_interval_s, "pong_timeout_s": pong_timeout_s}
     if chance.random() < 0.2:
         options |= {"publish_rate_per_s": 4, "publish_burst": 6}
@@ -56,7 +56,7 @@ def _any_options(chance: Random) -> dict[str, Any]:
     """A client's."""
     options: dict[str, Any] = {
         "transports": _any_transports(chance),
-        "pong_timeout_s": chance.choice((10, 10, 4)),
+        "pong_timeout_s": chance.choice((10, 4, 4)),
         "max_pending_items": chance.choice((1000, 1000, 20, 4)),
         "max_pending_bytes": chance.choice((4_194_304, 4_194_304, 2000)),
         "max_pending_age_s": chance.choice((120, 120, 120, 9)),
@@ -110,7 +110,7 @@ class Events:
             event = chance.choices(_EVENTS, cum_weights=_WEIGHTS)[0]
             event(self)
             kind = chance.random()
-            world.run_for(chance.random() * (0.2 if kind < 0.5 else 2 if kind < 0.85 else 8 if kind < 0.97 else 40))
+            world.run_for(chance.random() * (0.2 if kind < 0.5 else 2 if kind < 0.85 else 8 if kind < 0.975 else 30))
         while self._undone:
             self._undo(next(iter(self._undone)))
         world.heal()

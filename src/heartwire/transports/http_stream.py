@@ -1,5 +1,7 @@
 """An HTTP answer that does not end: what event streams and line streams have in common."""
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -12,7 +14,7 @@ __all__ = ["HttpStream"]
 
 
 class HttpStream(Outbox):
-    """A `Link` that is the body of one answer. The answer's head is sent by whoever makes it."""
+    """A `Link` that is the body of one answer."""
 
     def __init__(self, switchboard: Switchboard, request: Request, send: Send, *, serial: int) -> None:
         super().__init__(switchboard, serial=serial, send=self._send_body, size=len, finish=self._finish)
@@ -20,6 +22,11 @@ class HttpStream(Outbox):
         self._asgi_send = send
         self._transport: Any = request.scope.get("extensions", {}).get("heartwire.transport")
         self._finished = False
+
+    async def begin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send the answer's head. Where the client is gone already (ASGI: ``OSError``), `watch_peer` will say so."""
+        with contextlib.suppress(OSError):
+            await self._asgi_send({"type": "http.response.start", "status": 200, "headers": list(headers)})
 
     def give_up(self) -> None:
         """See `Outbox.give_up`: the kernel is not left to try on for a quarter of an hour."""

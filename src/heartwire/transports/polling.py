@@ -21,9 +21,9 @@ class PollFormat:
     def __init__(self, encode: Callable[[Publication], bytes]) -> None:
         self.encode = encode
 
-    def join(self, frames: list[bytes], channel: Channel, position: Position) -> News:
+    def join(self, frames: list[bytes], last: Publication) -> News:
         """See `WireFormat.join`."""
-        return channel, frames, position, True
+        return last.channel, frames, last.position, True
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> News:
         """See `WireFormat.joined`."""

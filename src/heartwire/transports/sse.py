@@ -35,7 +35,7 @@ class SseFormat:
         self.encode = lambda publication: sse_event(str(publication.position), message(publication))
         self._joined = joined
 
-    def join(self, frames: list[bytes], channel: Channel, position: Position) -> bytes:
+    def join(self, frames: list[bytes], last: Publication) -> bytes:
         """See `WireFormat.join`."""
         return b"".join(frames)
 

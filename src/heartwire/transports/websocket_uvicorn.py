@@ -252,12 +252,12 @@ class NativeSocket(asyncio.Protocol):
 
     def _read_common(self, data: bytes) -> bytes:
         """Read common frames up to one that is not, or that has to be waited for; returns the rest."""
-        assert self._session is not None
-        receive = self._session.receive
+        session = self._session
+        assert session is not None
         at, size = 0, len(data)
         while size - at >= 2:
             first, length = data[at], data[at + 1] - 128
-            if (first != 0x81 and first != 0x82) or not 0 <= length <= 126:
+            if (first != 0x81 and first != 0x82) or length < 0 or length > 126:
                 if first == 0x8A and 0 <= length < 126 and size - at >= length + 6:
                     at += length + 6  # a pong: that it came is all it says
                     continue
@@ -278,19 +278,18 @@ class NativeSocket(asyncio.Protocol):
                 break
             payload = apply_mask(data[start:end], data[start - 4 : start])
             at = end
-            if first == 0x81:
-                if not payload.isascii() and not _is_utf8(payload):
-                    self.close(1007, "text is not UTF-8")
-                    return b""
-                wait = receive(True, payload)
-            else:
-                wait = receive(False, payload)
+            is_text = first == 0x81
+            if is_text and not payload.isascii() and not _is_utf8(payload):
+                self.close(1007, "text is not UTF-8")
+                return b""
+            wait = session.receive(is_text, payload)
             if wait is not None:
                 self._wait_for(wait)
                 return data[at:]
             if self.closed:
                 return b""
-        self._left_over = data[at:]
+        if at < size:
+            self._left_over = data[at:]
         return b""
 
     def _answer_close(self, frame: bytes) -> bool:

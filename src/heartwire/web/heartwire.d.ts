@@ -157,7 +157,8 @@ export class Client extends Emitter<ClientEvents> {
   ): Subscription<T>;
   /** Text, bytes, or anything that is JSON. Resolves to its position, "" where the server does not tell. */
   publish(channel: string, data: unknown, options?: { signal?: AbortSignal; idempotency_key?: string }): Promise<string>;
-  presence(channel: string): Promise<Member[]>;
+  /** By client id. */
+  presence(channel: string): Promise<Record<string, Member>>;
   history<T = any>(
     channel: string,
     options?: { limit?: number; since?: string | null; reverse?: boolean },

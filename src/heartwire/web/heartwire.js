@@ -819,7 +819,7 @@ class Traffic {
 
   // Publishing.
 
-  publish(channel, data, encoding, idempotency_key = "") {
+  publish(channel, data, encoding, idempotency_key) {
     const { max_message_bytes, max_pending_age_s } = this.options;
     const key = `${this.prefix}-${++this.#serial}`;
     const item = new Item(key, idempotency_key || key, channel, data, encoding, this.now + max_pending_age_s);
@@ -1080,7 +1080,10 @@ class Machine {
     this.traffic.resume(channel);
   }
 
-  /** `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. */
+  /**
+   * `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. The same key is the one for idempotency,
+   * unless there is another.
+   */
   publish(now, channel, data, encoding, idempotency_key = "") {
     this.#at(now);
     return this.traffic.publish(channel, data, encoding, idempotency_key);
@@ -1982,9 +1985,9 @@ export class Client extends Emitter {
     return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding, idempotency_key));
   }
 
-  /** Who is in a channel, on the server's side. */
+  /** Who is in a channel, by their client ids. */
   async presence(channel) {
-    return Object.values((await this.#request("presence", { channel })).presence ?? {});
+    return (await this.#request("presence", { channel })).presence ?? {};
   }
 
   /** What a channel has kept: `limit` publications after `since`, or the other way round. */

@@ -84,3 +84,12 @@ def a_question_that_is_too_large_for_the_server_is_refused_at_once(client: Recor
     connect(client)
     client.request("rpc", {"method": "add", "data": "x" * 40})
     assert client.last[0][2] == 106
+
+
+@scenario()
+def an_answer_that_says_nothing_is_passed_over(client: Recorder) -> None:
+    connect(client)
+    client.subscribe("a")
+    client.token("new")
+    client.received(1, {"id": id_of(client, "subscribe")}, {"id": id_of(client, "refresh")})
+    assert not client.last

@@ -24,9 +24,9 @@ class PushFormat:
         # One function per codec, so that the core encodes a publication once for all its transports.
         self.encode: Callable[[Publication], bytes] = codec.publication
 
-    def join(self, frames: list[bytes], channel: Channel, position: Position) -> Any:
+    def join(self, frames: list[bytes], last: Publication) -> Any:
         """See `WireFormat.join`."""
-        return self.pack(self.codec.publications(channel, frames))
+        return self.pack(self.codec.publications(last.channel, frames))
 
     def membership(self, channel: Channel, kind: Literal["join", "leave"], member: Member) -> Any:
         """A join or leave, to be sent as it is."""
