@@ -554,7 +554,7 @@ async def test_hints_have_the_connection_prove_itself() -> None:
         assert story.closed == []
         network.black_hole()
         client.hint("network_down")
-        await until(lambda: client.state == "offline", within_s=2)
+        await until(lambda: "offline" in story.states, within_s=2)
         network.reset()
         network.heal()
         client.hint("network_up")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from heartwire import EARLIEST, Received
+from heartwire import EARLIEST, Options, Received
 from heartwire.client.options import TRANSPORTS
 from heartwire.client.shell import Client
 from heartwire.testing import FaultyNetwork, ServerProcess, run_server
@@ -178,18 +178,8 @@ async def test_nothing_is_lost_whatever_the_network_does(fault: str, server: Ser
             await client.close()
 
 
-async def walk_down(server: ServerProcess, channel: str, *, cut_after_s: float, poll_wait_s: float) -> list[tuple[str, float]]:
-    """Take one transport after the other away, then heal; the seconds until the client was online again and published."""
-    options = FAST._replace(
-        attempt_burst=5,
-        attempt_rate_per_s=1,
-        open_timeout_s=2,
-        backoff_base_s=0.25,
-        poll_wait_s=poll_wait_s,
-        upgrade_after_s=600,
-        upgrade_cap_s=600,
-        pong_timeout_s=5,
-    )
+async def walk_down(server: ServerProcess, channel: str, cut_after_s: float, options: Options) -> list[tuple[str, float]]:
+    """Take one transport after the other away; the seconds until the client was online again and had published."""
     took: list[tuple[str, float]] = []
 
     async def check_up(what: str, transport: str, began: float) -> None:
@@ -214,7 +204,7 @@ async def walk_down(server: ServerProcess, channel: str, *, cut_after_s: float, 
         network.cut_requests_after(cut_after_s)
         network.reset()
         await check_up("and long polls cut", "longpoll", time.monotonic())
-        await until(lambda: any("asking for" in note for note in story.notes), 3 * poll_wait_s, lambda: story.notes)
+        await until(lambda: any("asking for" in note for note in story.notes), 3 * options.poll_wait_s, lambda: story.notes)
         for number in range(5):
             await client.publish(channel, number)
         await until(lambda: data(reader.got)[-5:] == [0, 1, 2, 3, 4], 10)
@@ -230,17 +220,31 @@ def check_offsets(reader: Reader) -> None:
 
 
 async def test_down_the_ladder(server: ServerProcess, channel: str) -> None:
-    took = await walk_down(server, channel, cut_after_s=3, poll_wait_s=5)
+    options = FAST._replace(open_timeout_s=2, poll_wait_s=5, upgrade_after_s=600)
+    took = await walk_down(server, channel, 3, options)
     say("".join(f"\n{what}: online and published after {seconds:.2f} s" for what, seconds in took))
     assert max(seconds for _, seconds in took) < 10
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(not os.environ.get("HEARTWIRE_SLOW"), reason="takes half a minute: HEARTWIRE_SLOW=1")
 async def test_down_the_ladder_with_a_proxy_that_cuts_after_ten_seconds(server: ServerProcess, channel: str) -> None:
-    took = await walk_down(server, channel, cut_after_s=10, poll_wait_s=25)
+    """With the options as they come."""
+    took = await walk_down(server, channel, 10, Options())
     say("".join(f"\n{what}: online and published after {seconds:.2f} s" for what, seconds in took))
     assert max(seconds for _, seconds in took) < 10
+
+
+async def test_a_cold_start_where_only_polls_get_through(server: ServerProcess, channel: str) -> None:
+    """With the options as they come. What hangs is the worst: it takes its whole time, and says nothing."""
+    async with FaultyNetwork.to(server.url) as network:
+        network.black_hole()
+        network.only(["/connection/websocket", "/connection/sse"])
+        began = time.monotonic()
+        async with client_of(network.url, "", Options()) as client:
+            async with asyncio.timeout(10):
+                await client.publish(channel, "x")
+            say(f"cold: published after {time.monotonic() - began:.2f} s over {client.transport}")
+            assert client.transport == "longpoll"
 
 
 async def test_up_the_ladder_again(server: ServerProcess, channel: str) -> None:
