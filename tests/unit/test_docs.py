@@ -17,6 +17,9 @@ from msgspec import inspect
 from heartwire import Hub
 from heartwire.cli.main import app
 from heartwire.client import states as client_states
+from heartwire.client.options import Options
+from heartwire.client.shell import EVENTS
+from heartwire.client.states import State
 from heartwire.codes import CODES
 from heartwire.core.subscription import TRANSITIONS
 from heartwire.server.access import Action
@@ -262,6 +265,27 @@ def test_each_room_has_its_sentence() -> None:
 def test_actions_of_permissions() -> None:
     told = section(text_of("docs/embedding.md"), "## Who may")
     assert all(f"`{action}`" in told for action in get_args(Action))
+
+
+# -- the client -----------------------------------------------------------------------------------------------------------
+
+
+def test_table_of_client_options() -> None:
+    written = {name: default for name, default, _ in rows(section(text_of("docs/python.md"), "## Options"))}
+    assert written == {f"`{name}`": shown(default) for name, default in Options._field_defaults.items()}
+
+
+def shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ", ".join(f"`{one}`" for one in default)
+    return "unset" if default is None else f"`{default}`"
+
+
+def test_tables_of_client_states_and_events() -> None:
+    told = section(text_of("docs/python.md"), "## What it tells")
+    states, events = (re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in told.split("| event |"))
+    assert states == [state.value for state in State]
+    assert events == list(EVENTS)
 
 
 def test_version_is_in_the_changelog() -> None:
