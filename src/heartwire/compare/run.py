@@ -34,7 +34,7 @@ from heartwire.compare.summary import Life, cost_of, fault_of, idle_of, lane_of,
 from heartwire.errors import ConfigError
 from heartwire.testing.server import ServerProcess, run_server
 
-__all__ = ["Tell", "measure"]
+__all__ = ["Tell", "measure", "notes_of", "settings_of"]
 
 Tell = Callable[[str, float], None]
 """Told what is going on, and which share of the whole is done (0 to 1)."""
@@ -116,9 +116,9 @@ class _Run:
             heartwire=heartwire.__version__,
             when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             server=self.plan.url,
-            settings=_settings(self.plan),
+            settings=settings_of(self.plan),
             check=self.check,
-            notes=_notes(self.plan),
+            notes=notes_of(self.plan),
             transports=results,
         )
 
@@ -385,7 +385,8 @@ async def _reach(url: str) -> None:
         await writer.wait_closed()
 
 
-def _settings(plan: Plan) -> dict[str, Figure]:
+def settings_of(plan: Plan) -> dict[str, Figure]:
+    """The options of a run, the defaults, and what was shortened."""
     own = not plan.url
     settings = {
         "seconds": Figure(plan.seconds, "s"),
@@ -412,7 +413,8 @@ def _settings(plan: Plan) -> dict[str, Figure]:
     return settings
 
 
-def _notes(plan: Plan) -> list[str]:
+def notes_of(plan: Plan) -> list[str]:
+    """What to know when reading the figures."""
     short_s = plan.ping_interval_s + plan.pong_timeout_s
     default = f"{DEFAULT_PING_INTERVAL_S:g} s + {DEFAULT_PONG_TIMEOUT_S:g} s"
     notes = [
@@ -432,6 +434,9 @@ def _notes(plan: Plan) -> list[str]:
             f" {DEFAULT_POLL_WAIT_S:g} s: with them a dead link is noticed within 35 s, not {short_s:g} s."
         )
     notes.append("An idle minute is one exchange as it was measured, as often as it happens with the default settings.")
+    if plan.cut_s:
+        waits = f"at most {SHORT_BACKOFF_CAP_S:g} s apart instead of {DEFAULT_BACKOFF_CAP_S:g} s"
+        notes.append(f"Where the link fails, attempts to connect are {waits}, so that nobody is still out at the end.")
     notes.append(
         f"The bare WebSocket has no heartbeat and no position; when it is closed it connects again after about {BARE_RETRY_S:g} s."
     )
