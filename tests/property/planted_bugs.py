@@ -1,6 +1,6 @@
 """Bugs that are planted on purpose, to see that simulations find them. docs/testing-simulation.md says which seed finds each.
 
-    python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, and print the table
+python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, and print the table
 """
 
 import sys
