@@ -1,6 +1,7 @@
 """The client's machine in a simulation: a shell that carries out what it wants over simulated wires, and notes what it tells."""
 
 import json
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from functools import partial
@@ -85,6 +86,7 @@ class SimulatedClient:
         published: by key.
         attempts: when each was made, by its own clock.
         heard_at: when the connection in use was heard last, by its own clock.
+        hinted_at: when the system last said something; infinity: never.
         leak_s: how long the shell still hands on what a connection says that the machine has closed.
     """
 
@@ -99,6 +101,7 @@ class SimulatedClient:
         self.published: dict[str, Publish] = {}
         self.attempts: list[float] = []
         self.heard_at = 0.0
+        self.hinted_at = math.inf
         self.leak_s = 0.0
         self._loop = world.loop
         self._slept_s = 0.0
@@ -176,6 +179,7 @@ class SimulatedClient:
     def hint(self, kind: Hint) -> None:
         """What the system says."""
         self.world.note(self.name, kind)
+        self.hinted_at = self.now()
         self.machine.hint(kind, self.now())
         self._carry_out()
 
@@ -195,6 +199,7 @@ class SimulatedClient:
         if self._slept_from is not None:
             self._slept_s += self._loop.now_s - self._slept_from
         self.heard_at = self.now()
+        self.hinted_at = math.inf
         missed, self._missed = self._missed, []
         if not reads_first:
             self._due()
@@ -205,6 +210,7 @@ class SimulatedClient:
     def jump(self, seconds: float) -> None:
         """Somebody changes the clock on the wall."""
         self._ahead_s += seconds
+        self.hinted_at = math.inf  # it may take this for a wake-up, and begin anew to prove its connection
 
     # -- the machine ----------------------------------------------------------------------------------------------------
 

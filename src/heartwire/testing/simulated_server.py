@@ -11,7 +11,7 @@ from heartwire.engines.base import Notify, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineError, EngineUnavailable
 from heartwire.server.hub import Hub
-from heartwire.testing.simulated_network import Application, Blocked
+from heartwire.testing.simulated_network import Application, Blocked, Wire
 from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication, Start
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
 MakeHub = Callable[["SimulatedEngine"], Hub]
 """Makes the hub of one life of the server; it must use this engine."""
 
+_GRACE_S: Final = 2
 _ALL: Final = Retention(10**9, 10**9)
 
 
@@ -213,19 +214,27 @@ class SimulatedServer:
         return self._application if self.state == "up" else self.state  # type: ignore[return-value]
 
     def stop(self) -> None:
-        """The polite end: everybody is told."""
+        """The polite end: everybody is told, and the process does not wait for those who do not listen."""
         self.state = "refused"
         self._world.note("server", "stops")
         self._world.loop.create_task(self.hub.stop())
+        self._world.loop.call_later(_GRACE_S, self._exit, self._wires())
+
+    def _exit(self, wires: list[Wire]) -> None:
+        for wire in wires:
+            if wire.task is not None and not wire.task.done():
+                wire.end(is_told=True)
+
+    def _wires(self) -> list[Wire]:
+        return [wire for client in self._world.clients for wire in client.path.wires if wire.task is not None]
 
     def kill(self, *, is_told: bool = True) -> None:
         """``kill -9``; or, where not even its system says goodbye, a power cut."""
         self.state = "refused" if is_told else "silent"
         self._world.note("server", "is killed" if is_told else "loses power")
         self.engine.kill()
-        for client in self._world.clients:
-            for wire in list(client.path.wires):
-                wire.end(is_told=is_told)
+        for wire in self._wires():
+            wire.end(is_told=is_told)
         for task in (*self.hub._tasks, *self._calls):
             task.cancel()
 

@@ -13,6 +13,7 @@ Leaving the block heals everything, lets time pass until all is quiet, and check
 import hashlib
 import logging
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -36,7 +37,24 @@ _WALL_S: Final = 1_700_000_000.0
 
 
 class Broken(AssertionError):
-    """A promise was not kept. The message has what happened before, and the seed."""
+    """A promise was not kept. The message has what happened before, and the seed.
+
+    Attributes:
+        problems: what is wrong, in words.
+    """
+
+    def __init__(self, world: "Simulation") -> None:
+        self.problems = world.checks.problems
+        self._world = world
+        super().__init__(self._told(world.story()))
+
+    def whole_story(self) -> str:
+        """The message, with everything from the beginning."""
+        return self._told(self._world.story(sys.maxsize))
+
+    def _told(self, story: str) -> str:
+        problems = "\n".join(self.problems[:10])
+        return f"{story}\n\n{problems}\n\nAgain: python -m heartwire.testing.simulate --seed {self._world.seed}"
 
 
 class Simulation:
@@ -109,6 +127,7 @@ class Simulation:
         if self.server.state != "up":
             self.server.start()
         self.server.engine.fails_until = 0
+        self.checks.healed()
 
     def run_until_quiet(self) -> None:
         """Let time pass until everybody has everything. Raises `Broken` where that does not come about."""
@@ -171,8 +190,7 @@ class Simulation:
 
     def _raise(self) -> None:
         if self.checks.problems:
-            problems = "\n".join(self.checks.problems[:10])
-            raise Broken(f"{self.story()}\n\n{problems}\nseed {self.seed}")
+            raise Broken(self)
 
 
 def _plain(engine: Engine) -> Hub:

@@ -1,6 +1,7 @@
 """What has to be true in a simulation, whatever happens: `docs/promises.md`, as code."""
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Final
 
 from heartwire.client import outputs as out
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["Checks"]
 
 _SLACK_S: Final = 0.01
+_LONG_S: Final = 90
+"""Time enough for the worst: to notice that a link is dead, to wait, to try each transport, and to say everything again."""
+
 _MAX_BACKLOG_BYTES: Final = 96 * 1024
 """What a server may hold for one connection, with messages as small as a simulation's."""
 
@@ -27,12 +31,18 @@ class Checks:
     def __init__(self, world: "Simulation") -> None:
         self.problems: list[str] = []
         self._world = world
+        self._healed_at = math.inf
+        self._progress: dict[str, float] = {}  # when something was acknowledged
         self._asked: dict[str, tuple[int, float, float]] = {}  # attempts seen, tokens of the bucket, when
 
     def fail(self, who: str, what: str) -> None:
         """A promise was broken."""
         self.problems.append(f"{who}: {what}")
         self._world.note(who, f"BROKEN: {what}")
+
+    def healed(self) -> None:
+        """From now on all is well."""
+        self._healed_at = self._world.loop.now_s
 
     # -- what subscribers are told --------------------------------------------------------------------------------------
 
@@ -115,6 +125,10 @@ class Checks:
             self.fail(client.name, f"{output.key} has a second outcome: {output}, after {publish.outcome}")
         publish.outcome = output
         if isinstance(output, out.Published):
+            self._progress[client.name] = self._world.loop.now_s
+        elif output.is_unknown and self._world.loop.now_s > max(self._healed_at, self._progress.get(client.name, 0)) + _LONG_S:
+            self.fail(client.name, f"{output.key} was given up, though all is well for long: {output.message}")
+        if isinstance(output, out.Published):
             told = Position(output.epoch, output.offset)
             true = self._world.server.truth.at(publish.channel, told)
             if true != publish.body:
@@ -142,6 +156,8 @@ class Checks:
 
     def look_at(self, client: SimulatedClient) -> None:
         """After each thing that a client did."""
+        if client.is_asleep:
+            return
         machine, options = client.machine, client.options
         outbox = machine.traffic.outbox
         if len(outbox) > options.max_pending_items or outbox.size_bytes > options.max_pending_bytes:
@@ -168,6 +184,9 @@ class Checks:
             allowed_s = options.poll_wait_s + options.poll_interval_s + 2 * options.pong_timeout_s + options.probe_timeout_s
         if client.now() - client.heard_at > allowed_s + _SLACK_S:
             self.fail(client.name, f"has heard nothing for {client.now() - client.heard_at:.1f} s, and goes on")
+        was_proved = max(client.heard_at, current.online_at or 0) >= client.hinted_at
+        if not was_proved and client.now() > client.hinted_at + options.probe_timeout_s + _SLACK_S:
+            self.fail(client.name, f"was told of the network at {client.hinted_at:.1f}, has heard nothing since, and goes on")
 
     def look_at_server(self) -> None:
         """Now and then."""
@@ -178,7 +197,10 @@ class Checks:
         allowed_s += 0.2 * hub.options.pong_timeout_s + 1
         for client in world.clients:
             for wire in client.path.wires:
-                dead_at = wire.down.dead_at if wire.kind != "websocket" else wire.up.dead_at or wire.down.dead_at
+                dead_at = wire.up.dead_at
+                if wire.kind == "sse" and dead_at is not None:
+                    # Its pongs come in other requests, for as long as the client takes it to be alive.
+                    dead_at = None if wire.down.dead_at is None else max(dead_at, wire.down.dead_at) + allowed_s
                 is_served = wire.task is not None and not wire.task.done()
                 lasts = wire.kind in ("websocket", "sse")
                 if dead_at is not None and is_served and lasts and world.loop.now_s - dead_at > allowed_s:

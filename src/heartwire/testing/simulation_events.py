@@ -13,12 +13,12 @@ from heartwire.testing.simulated_network import Blocked, Wire
 from heartwire.testing.simulated_server import MakeHub, SimulatedEngine
 from heartwire.testing.simulation import Simulation
 
-__all__ = ["Events", "simulate"]
+__all__ = ["Events", "run_seed"]
 
 _CHANNELS: Final = ("a", "b", "c")
 
 
-def simulate(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...] = _CHANNELS) -> Simulation:
+def run_seed(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...] = _CHANNELS) -> Simulation:
     """Run one seed from the beginning to the end. Raises `Broken`, with the story and the seed.
 
     Args:

@@ -1,0 +1,407 @@
+"""Bugs that are planted on purpose, to see that simulations find them. docs/testing-simulation.md says which seed finds each.
+
+python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, and print the table
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from heartwire.client import states, traffic
+from heartwire.client.connection import Connection
+from heartwire.client.following import Following
+from heartwire.client.machine import Machine
+from heartwire.client.outbox import Item, Outbox
+from heartwire.client.retry import Bucket
+from heartwire.client.traffic import Traffic
+from heartwire.core.liveness import Liveness, Watched
+from heartwire.core.switchboard import Switchboard
+from heartwire.core.topic import Topic
+from heartwire.dialects.centrifugal import Follower, Session, subscribing
+from heartwire.engines import memory
+from heartwire.engines.memory import MemoryEngine
+from heartwire.server.centrifugal import Connection as ServerConnection
+from heartwire.server.centrifugal_port import HubPort
+from heartwire.testing import Broken, run_seed, simulated_server
+from heartwire.transports.outbox import Outbox as LinkOutbox
+from heartwire.types import NOW, Position
+
+__all__ = ["PLANTED", "first_seed_that_finds", "is_found"]
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+PLANTED: Final[dict[str, Plant]] = {}
+
+
+def planted(plant: Plant) -> Plant:
+    PLANTED[plant.__name__.replace("_", "-")] = plant
+    return plant
+
+
+# -- the client: what is followed -----------------------------------------------------------------------------------------
+
+
+@planted
+def doubles_are_told(patch: pytest.MonkeyPatch) -> None:
+    def news(self: Following, pubs: Any) -> Iterator[Any]:
+        for pub in pubs:
+            if self.position is None or pub.offset > self.position.offset + 1:
+                self.is_live = False
+                return
+            self.position = Position(self.position.epoch, max(pub.offset, self.position.offset))
+            yield pub
+
+    patch.setattr(Following, "news", news)
+
+
+@planted
+def holes_are_not_seen(patch: pytest.MonkeyPatch) -> None:
+    def news(self: Following, pubs: Any) -> Iterator[Any]:
+        for pub in pubs:
+            if self.position is None or pub.offset > self.position.offset:
+                self.position = Position(self.position.epoch if self.position else "", pub.offset)
+                yield pub
+
+    patch.setattr(Following, "news", news)
+    patch.setattr(HubPort, "follow", _follow_from_now)
+
+
+def _moved(patch: pytest.MonkeyPatch, by: int) -> None:
+    original = traffic._subscribe
+
+    def subscribe(following: Following) -> dict[str, Any]:
+        body = original(following)
+        return body | {"offset": max(0, body["offset"] + by)} if body.get("offset") else body
+
+    patch.setattr(traffic, "_subscribe", subscribe)
+
+
+@planted
+def resumes_one_too_far(patch: pytest.MonkeyPatch) -> None:
+    _moved(patch, 1)
+
+
+@planted
+def resumes_one_too_early_and_tells_it(patch: pytest.MonkeyPatch) -> None:
+    _moved(patch, -1)
+    doubles_are_told(patch)
+
+
+@planted
+def gap_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    original = Following.subscribed
+
+    def subscribed(self: Following, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+
+    patch.setattr(Following, "subscribed", subscribed)
+
+
+@planted
+def older_answer_moves_back(patch: pytest.MonkeyPatch) -> None:
+    original = Following.subscribed
+
+    def subscribed(self: Following, *arguments: Any, asked: Any, **options: Any) -> Any:
+        return original(self, *arguments, asked=self.position, **options)
+
+    patch.setattr(Following, "subscribed", subscribed)
+
+
+@planted
+def better_transport_begins_with_now(patch: pytest.MonkeyPatch) -> None:
+    original = Traffic.subscribe_commands
+
+    def subscribe_commands(self: Traffic, connection: Connection, *, anew: bool) -> list[str]:
+        if self.connection in (None, connection):
+            return original(self, connection, anew=anew)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(traffic, "_subscribe", lambda following: {"channel": following.channel})
+            return original(self, connection, anew=anew)
+
+    patch.setattr(Traffic, "subscribe_commands", subscribe_commands)
+
+
+@planted
+def answer_to_an_older_question_counts(patch: pytest.MonkeyPatch) -> None:
+    def subscribed(self: Traffic, connection: Connection, id: int, channel: str, reply: Any) -> None:
+        asked, following = connection.asked.pop(channel, None), self.followed.get(channel)
+        if following is not None and reply.subscribe is not None:
+            self._placed(following, reply.subscribe, asked.position if asked is not None else following.position)
+
+    patch.setattr(Traffic, "_subscribed", subscribed)
+
+
+@planted
+def pause_does_not_stop_the_server(patch: pytest.MonkeyPatch) -> None:
+    def pause(self: Traffic, channel: str) -> None:
+        following = self.followed.get(channel)
+        if following is not None:
+            following.is_paused = True
+            following.lost()
+
+    patch.setattr(Traffic, "pause", pause)
+
+
+# -- the client: connections ----------------------------------------------------------------------------------------------
+
+
+@planted
+def old_connections_are_heard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Machine, "_known", lambda self, generation: self.current or self.attempt)
+
+
+@planted
+def new_connection_says_what_the_old_one_had_left(patch: pytest.MonkeyPatch) -> None:
+    left: dict[Traffic, list[str]] = {}
+    lost, online = Traffic.lost, Traffic.online
+
+    def forget(self: Traffic) -> None:
+        if self.connection is not None:
+            left[self] = [command for command in self.connection.queue if '"publish"' in command]
+        lost(self)
+
+    def begin(self: Traffic, connection: Connection, server_side: Any) -> None:
+        connection.queue += left.pop(self, [])
+        online(self, connection, server_side)
+
+    patch.setattr(Traffic, "lost", forget)
+    patch.setattr(Traffic, "online", begin)
+
+
+@planted
+def bucket_is_not_asked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Bucket, "take", lambda self, now: 0.0)
+
+
+@planted
+def silence_never_ends(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Machine, "_due_silence", lambda self: None)
+
+
+@planted
+def hints_are_not_heeded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Machine, "_probe", lambda self: None)
+
+
+@planted
+def stale_means_never(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(states, "_STALE", 0)
+
+
+# -- the client: what is published ----------------------------------------------------------------------------------------
+
+
+@planted
+def what_was_on_its_way_is_not_sent_again(patch: pytest.MonkeyPatch) -> None:
+    def recall(self: Outbox) -> None:
+        self._in_flight = self.round = 0
+        self._must_go_back = False
+
+    patch.setattr(Outbox, "recall", recall)
+
+
+@planted
+def second_try_has_no_key(patch: pytest.MonkeyPatch) -> None:
+    original = traffic._publish
+    seen: dict[int, Item] = {}
+
+    def publish(item: Item, round: int) -> dict[str, Any]:
+        body = original(item, round)
+        if id(item) in seen:
+            del body["idempotency_key"]
+        seen[id(item)] = item
+        return body
+
+    patch.setattr(traffic, "_publish", publish)
+
+
+@planted
+def round_does_not_wait_for_its_last_answer(patch: pytest.MonkeyPatch) -> None:
+    def refuse_for_now(self: Outbox, key: str) -> bool:
+        item = self._items.get(key)
+        if item is not None:
+            self._landed(item)
+            self.round += 1
+        return False
+
+    patch.setattr(Outbox, "refuse_for_now", refuse_for_now)
+
+
+@planted
+def request_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
+    def pump(self: Traffic) -> None:
+        if self.connection is not None:
+            for item in self.outbox.to_send():
+                self._ask("publish", traffic._publish(item, self.outbox.round), item.key)
+            self.flush()
+
+    patch.setattr(Traffic, "pump", pump)
+
+
+@planted
+def outbox_has_no_bound(patch: pytest.MonkeyPatch) -> None:
+    def add(self: Outbox, item: Item) -> bool:
+        self._items[item.key] = item
+        self.size_bytes += len(item.data)
+        return True
+
+    patch.setattr(Outbox, "add", add)
+
+
+@planted
+def what_was_given_up_counts_as_not_sent(patch: pytest.MonkeyPatch) -> None:
+    original = Outbox.take_expired
+
+    def take_expired(self: Outbox, now: float) -> list[Item]:
+        items = original(self, now)
+        for item in items:
+            item.is_sent = False
+        return items
+
+    patch.setattr(Outbox, "take_expired", take_expired)
+
+
+# -- the server -------------------------------------------------------------------------------------------------------------
+
+
+@planted
+def server_acknowledges_before_the_store_has_it(patch: pytest.MonkeyPatch) -> None:
+    original = HubPort._append
+
+    def append(self: HubPort, session: Session, channel: Any, post: Any, done: Any) -> Any:
+        store: MemoryEngine = self._hub.engine._store  # type: ignore[attr-defined]
+        stream = store._streams.get(channel)
+        if stream is None:
+            return original(self, session, channel, post, done)
+        done(Position(stream.epoch, stream.head + len(self._hub.engine._queue) + 1))  # type: ignore[attr-defined]
+        return original(self, session, channel, post, lambda outcome: None)
+
+    patch.setattr(HubPort, "_append", append)
+
+
+def _follow_from_now(self: HubPort, session: Session, follower: Follower, start: Position) -> None:
+    session.context._hub.follow(session.context.link, follower.channel, session.context._format, NOW, follower=follower)
+
+
+@planted
+def server_goes_on_from_the_head_and_not_from_its_answer(patch: pytest.MonkeyPatch) -> None:
+    original = ServerConnection.follow
+
+    def follow(self: ServerConnection, follower: Follower, start: Position) -> None:
+        original(self, follower, NOW)  # type: ignore[arg-type]
+
+    patch.setattr(ServerConnection, "follow", follow)
+
+
+@planted
+def server_knows_no_keys(patch: pytest.MonkeyPatch) -> None:
+    original = MemoryEngine.append
+
+    def append(self: MemoryEngine, *arguments: Any, key: str | None = None, **options: Any) -> Position:
+        return original(self, *arguments, key=None, **options)
+
+    patch.setattr(MemoryEngine, "append", append)
+
+
+@planted
+def server_knows_no_rounds(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Session, "keep_order", lambda self, key, round: None)
+
+
+@planted
+def server_says_recovered_where_it_is_not(patch: pytest.MonkeyPatch) -> None:
+    def plan(start: Any, head: Position, oldest: int) -> tuple[int, bool]:
+        if isinstance(start, Position):
+            return min(max(start.offset, oldest - 1), head.offset), True
+        return (oldest - 1 if start is not NOW else head.offset), True
+
+    patch.setattr(memory, "plan_read", plan)
+
+
+@planted
+def server_mistakes_one_epoch_for_another(patch: pytest.MonkeyPatch) -> None:
+    original = simulated_server._Store.__init__
+
+    def begin(self: Any, life: str, clock: Any) -> None:
+        original(self, "always the same", clock)
+
+    patch.setattr(simulated_server._Store, "__init__", begin)
+
+
+@planted
+def server_leaves_out_what_is_kept(patch: pytest.MonkeyPatch) -> None:
+    original = subscribing._recover
+
+    async def recover(session: Session, channel: Any, request: Any) -> Any:
+        recovered, publications, start = await original(session, channel, request)
+        return recovered, [] if not recovered else publications, start
+
+    patch.setattr(subscribing, "_recover", recover)
+
+
+@planted
+def tail_has_one_too_few(patch: pytest.MonkeyPatch) -> None:
+    def covers(self: Topic, position: Position) -> bool:
+        return position.epoch == self.epoch and self._first() - 2 <= position.offset <= self.flushed
+
+    patch.setattr(Topic, "covers", covers)
+
+
+@planted
+def slow_reader_loses_what_does_not_fit(patch: pytest.MonkeyPatch) -> None:
+    original = LinkOutbox.write
+
+    def write(self: LinkOutbox, payload: Any) -> None:
+        if not self.paused:
+            original(self, payload)
+
+    patch.setattr(LinkOutbox, "write", write)
+
+
+@planted
+def drained_reader_is_not_caught_up(patch: pytest.MonkeyPatch) -> None:
+    original = Switchboard.resume
+
+    def resume(self: Switchboard, subscription: Any) -> None:
+        subscription.offset = max(subscription.offset, subscription.topic.flushed)
+        original(self, subscription)
+
+    patch.setattr(Switchboard, "resume", resume)
+
+
+@planted
+def server_gives_nobody_up(patch: pytest.MonkeyPatch) -> None:
+    def visit(self: Liveness, link: Watched, *, late: bool) -> None:
+        link.ping()
+        self._put(link, self._pause_ticks)
+
+    patch.setattr(Liveness, "_visit", visit)
+
+
+# -- whether they are found -------------------------------------------------------------------------------------------------
+
+
+def is_found(name: str, seed: int) -> str:
+    """The problem by which a simulation finds it; "" where it does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        PLANTED[name](patch)
+        try:
+            run_seed(seed)
+        except Broken as broken:
+            return broken.problems[0]
+        except Exception as error:
+            return repr(error)
+    return ""
+
+
+def first_seed_that_finds(name: str, *, among: int) -> int | None:
+    """Look for one."""
+    return next((seed for seed in range(among) if is_found(name, seed)), None)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or PLANTED:
+        found = first_seed_that_finds(name, among=1000)
+        print(f"| `{name}` | {found} | {is_found(name, found)[:110] if found is not None else 'NOT FOUND'} |", flush=True)
