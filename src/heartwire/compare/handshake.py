@@ -180,7 +180,7 @@ def exchange_html(trace: Sequence[Shown], frame: Frame | None) -> str:
         return ""
     request, response = heads
     sizes = f"{request.size.value:.0f} B to ask, {response.size.value:.0f} B to answer, before the first byte of news"
-    text = escape(f"{_head(request).strip()}\n\n{_head(response).strip()}")
+    text = escape(f"{_head(request).strip()}\n\n{_head(response).strip()}".replace("\r", ""))
     left = f'<figure><figcaption><b>Long poll:</b> {sizes}</figcaption><pre tabindex="0"><code>{text}</code></pre></figure>'
     header = frame.header.hex(" ")
     right = f"<figure><figcaption><b>WebSocket:</b> {len(frame.header)} B</figcaption><pre><code>{header}</code></pre></figure>"
