@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
@@ -67,6 +68,11 @@ async def take(subscription: AsyncIterator[Received], count: int, within_s: floa
     """The next so many."""
     async with asyncio.timeout(within_s):
         return [await anext(subscription) for _ in range(count)]
+
+
+def say(text: str) -> None:
+    """For those who look: ``pytest -s``."""
+    sys.stdout.write(f"\n{text}")
 
 
 def data(received: list[Received]) -> list[Any]:

@@ -20,6 +20,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 import heartwire
+from heartwire.testing import faulty_network
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
 from tests.integration.wire import Raw, Stream, Task, get, present, publish, until, ws
 
@@ -159,6 +160,26 @@ def test_sub_tells_of_a_gap(tmp_path: Path) -> None:
         done = run("sub", server.url, "a", "--since", "AAAAAAAA.9", "--count", "1")
         assert done.stdout == "x\n"
         assert done.stderr == f"heartwire: some messages are no longer kept: going on after {position.replace('.1', '.0')}\n"
+
+
+def test_sub_tells_what_the_ladder_does(server: ServerProcess, channel: str) -> None:
+    """A proxy that lets no WebSocket through, then holds event streams back, too: each is told, and nothing is lost."""
+    with faulty_network(server.url) as network:
+        network.strip_upgrade()
+        following = Following(network.url, channel, "--transport", "auto")
+        until(lambda: "heartwire: connected over sse" in following.notes)
+        assert re.fullmatch(r"heartwire: websocket: HTTP \d+; trying sse", following.notes[0])
+        publish(server.url, channel, "one")
+        until(lambda: following.lines == ["one"])
+        network.buffer_responses()
+        network.reset()
+        until(lambda: "heartwire: connected over longpoll" in following.notes)
+        publish(server.url, channel, "two")
+        until(lambda: following.lines == ["one", "two"])
+        following.process.send_signal(signal.SIGINT)
+        assert following.end() == 0
+        assert [note for note in following.notes if "trying longpoll" in note]
+        assert run("pub", network.url, channel, "three").stdout.endswith(".3\n")
 
 
 def test_sub_ends_with_control_c(server: ServerProcess, channel: str) -> None:

@@ -150,6 +150,43 @@ def test_control_c_ends_an_embedded_hub(number: signal.Signals) -> None:
             process.kill()
 
 
+@pytest.mark.slow
+def test_python_client(tmp_path: Path) -> None:
+    """Both are stopped and started, and so is the server: what was measured is shown once, in order."""
+
+    def program(what: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, str(EXAMPLES / "python_client.py"), what, "kitchen", "--url", server.url, "--every-s", "0.01"]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
+
+    def read(process: "subprocess.Popen[str]", count: int) -> list[str]:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while len(lines) < count:
+            line = process.stdout.readline()
+            assert line, "it ended"
+            if "°C" in line:
+                lines.append(line.split()[-2])
+        return lines
+
+    with run_server(engine="sqlite:///sensor.db") as server, program("measure") as sensor:
+        try:
+            with program("watch") as first:
+                shown = read(first, 5)
+                first.send_signal(signal.SIGINT)
+                assert first.stdout is not None
+                shown += [line.split()[-2] for line in first.stdout.read().splitlines() if "°C" in line]
+                assert first.wait(10) == 0
+            with program("watch") as second:
+                shown += read(second, 5)
+                server.restart()
+                shown += read(second, 20)
+                second.kill()
+            measured = read(sensor, len(shown))
+            assert [f"{float(one):.1f}" for one in shown] == measured
+        finally:
+            sensor.kill()
+
+
 # -- what the README shows --------------------------------------------------------------------------------------------
 
 

@@ -372,6 +372,41 @@ async def test_black_hole_without_acknowledgement(loop_factory: Loop) -> None:
         await client.gets(b"down")
 
 
+async def test_lose(loop_factory: Loop) -> None:
+    async with lab() as room:
+        client, server = await room.pair()
+        room.network.lose()
+        await client.send(b"up")
+        await server.send(b"down")
+        fresh, its_server = await room.pair()
+        room.network.black_hole()
+        await fresh.send(b"held back")
+        room.network.heal()
+        await its_server.gets(b"held back")
+        await asyncio.gather(client.gets_nothing(), server.gets_nothing())
+        assert room.network.connections == 2
+        room.network.reset()
+        await client.is_reset()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what it has counted")
+async def test_the_kernel_counts_the_same(loop_factory: Loop) -> None:
+    async with lab() as room:
+        client, server = await room.pair()
+        await client.send(b"u" * 100_000)
+        await server.gets(b"u" * 100_000)
+        await server.send(b"d" * 50_000)
+        await client.gets(b"d" * 50_000)
+        async with asyncio.timeout(WAIT_S):
+            while room.network.counted_by_kernel() != (100_000, 50_000):  # noqa: ASYNC110 - nobody is told of an acknowledgement
+                await asyncio.sleep(0.01)
+        assert (room.network.bytes_up, room.network.bytes_down) == (100_000, 50_000)
+        await client.close()
+        await server.close()
+        await room.network.until(lambda: room.network.connections == 0)
+        assert room.network.counted_by_kernel() == (0, 0)
+
+
 async def test_reset(loop_factory: Loop) -> None:
     async with lab() as room:
         pairs = [await room.pair() for _ in range(2)]

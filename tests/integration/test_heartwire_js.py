@@ -242,6 +242,29 @@ def test_without_a_websocket_it_takes_the_next_rung_and_says_so(server: ServerPr
 
 
 @pytest.mark.slow
+def test_http_requests_are_made_with_the_fetch_that_was_given(node: Runtime, server: ServerProcess) -> None:
+    asked, told = node.run(
+        """const asked = [];
+           let works = true;
+           const spy = (address, options) => {
+             asked.push(new URL(address).pathname);
+             return works ? fetch(address, options) : Promise.reject(new TypeError("out of order"));
+           };
+           begin(url, { fetch: spy, transports: ["sse"] });
+           await until(() => client.state === "online");
+           works = false;
+           client.publish("a", 1).catch(() => {});
+           await until(() => heard("close").length);
+           works = true;
+           await client.close();
+           return [[...new Set(asked)], heard("close")[0].reason];""",
+        url=server.url,
+    )
+    assert asked == ["/connection/sse", "/emulation"]
+    assert told == "out of order"
+
+
+@pytest.mark.slow
 def test_it_goes_down_the_ladder_and_up_again_without_loss(node: Runtime, server: ServerProcess) -> None:
     got, opened, gaps = node.run(
         """let works = false;

@@ -17,7 +17,14 @@ from msgspec import inspect
 from heartwire import Hub
 from heartwire.cli.main import app
 from heartwire.client import states as client_states
+from heartwire.client.options import Options
+from heartwire.client.shell import EVENTS
+from heartwire.client.states import State
 from heartwire.codes import CODES
+from heartwire.compare.figures import decode
+from heartwire.compare.page import page as compare_page
+from heartwire.compare.plots import overview
+from heartwire.compare.report import number as three_digits
 from heartwire.core.subscription import TRANSITIONS
 from heartwire.server.access import Action
 from heartwire.server.config import Settings, load
@@ -109,10 +116,35 @@ def test_named_commands_and_flags_exist(page: Path) -> None:
     if page.parent.name == "bench":
         return  # its commands have placeholders
     commands: Any = typer.main.get_command(app)
-    for line in re.findall(r"heartwire ((?:serve|pub|sub)\b[^`\n]*)", page.read_text(encoding="utf-8")):
+    for line in re.findall(r"heartwire ((?:serve|pub|sub|compare)\b[^`\n]*)", page.read_text(encoding="utf-8")):
         name, *words = line.split()
         known = {flag for parameter in commands.commands[name].params for flag in (*parameter.opts, *parameter.secondary_opts)}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
+
+
+# -- the comparison -------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_opens_with_figures_of_the_comparison() -> None:
+    """Each figure in its three lines is one of docs/compare.json, and nothing of ours was lost in that run."""
+    report = decode(text_of("docs/compare.json").encode())
+    figures = [figure for result in report.transports.values() for figure in (*result.news.values(), *result.idle.values())]
+    known = {f"{three_digits(figure.value)} {figure.unit.partition('/')[0]}" for figure in figures if figure.value is not None}
+    faults = {name: [fault for fault in (result.cut, result.half_open) if fault] for name, result in report.transports.items()}
+    bare = faults.pop("bare")
+    lost, sent = sum(fault.lost.value or 0 for fault in bare), sum(fault.sent.value or 0 for fault in bare)
+    assert [fault.lost.value or fault.doubled.value for group in faults.values() for fault in group] == [0] * 2 * len(faults)
+    known |= {f"{lost:,.0f} of {sent:,.0f} messages", "none"}
+    opening = text_of("README.md").partition("\n## ")[0]
+    said = [figure.replace("\n  ", " ") for figure in re.findall(r"\*\*([^*]+)\*\*", opening)]
+    assert [figure for figure in said if figure not in known] == ["Late?", "Dear?", "Safe?"]
+    assert len(said) == 13
+
+
+def test_the_comparison_page_is_that_of_its_figures() -> None:
+    report = decode(text_of("docs/compare.json").encode())
+    assert text_of("docs/compare.html") == compare_page(report)
+    assert text_of("docs/compare.svg") == overview(report)
 
 
 # -- configuration --------------------------------------------------------------------------------------------------------
@@ -262,6 +294,27 @@ def test_each_room_has_its_sentence() -> None:
 def test_actions_of_permissions() -> None:
     told = section(text_of("docs/embedding.md"), "## Who may")
     assert all(f"`{action}`" in told for action in get_args(Action))
+
+
+# -- the client -----------------------------------------------------------------------------------------------------------
+
+
+def test_table_of_client_options() -> None:
+    written = {name: default for name, default, _ in rows(section(text_of("docs/python.md"), "## Options"))}
+    assert written == {f"`{name}`": shown(default) for name, default in Options._field_defaults.items()}
+
+
+def shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ", ".join(f"`{one}`" for one in default)
+    return "unset" if default is None else f"`{default}`"
+
+
+def test_tables_of_client_states_and_events() -> None:
+    told = section(text_of("docs/python.md"), "## What it tells")
+    states, events = (re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in told.split("| event |"))
+    assert states == [state.value for state in State]
+    assert events == list(EVENTS)
 
 
 def test_version_is_in_the_changelog() -> None:

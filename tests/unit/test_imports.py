@@ -22,8 +22,10 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "transports": BASE | {"core"},
     "server": BASE | {"core", "engines", "dialects", "transports"},
     "client": BASE | {"dialects"},
-    "cli": BASE | {"core", "engines", "dialects", "transports", "server", "client", "heartwire"},
+    "cli": BASE | {"core", "engines", "dialects", "transports", "server", "client", "compare", "heartwire"},
     "testing": BASE | {"core", "engines", "dialects", "transports", "server", "client"},
+    # It runs real servers and clients on bad networks, which is what `testing` has.
+    "compare": BASE | {"dialects", "client", "testing", "heartwire"},
     # The package itself holds the public names, nothing else.
     "heartwire": BASE | {"server", "client"},
 }

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import heartwire
+from heartwire.cli.compare import compare
 from heartwire.cli.pub import pub
 from heartwire.cli.serve import serve
 from heartwire.cli.sub import sub
@@ -28,6 +29,7 @@ app.command()(serve)
 app.command()(pub)
 app.command()(sub)
 app.command()(token)
+app.command()(compare)
 
 
 def _version(wanted: bool) -> None:

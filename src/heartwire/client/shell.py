@@ -63,7 +63,7 @@ def connect(
     Raises:
         ConfigError: an argument that cannot be; it names it.
     """
-    chosen = debug_url or os.environ.get("HEARTWIRE_DEBUG_URL") or url or address(scheme, host, port)
+    chosen = debug_url or os.environ.get("HEARTWIRE_DEBUG_URL") or (address(scheme, host, port) if url is None else url)
     if transports is not None:
         options = (options or Options())._replace(transports=tuple(transports))
     return Client(checked_url(chosen), options or Options(), token=token, get_token=get_token, data=data, headers=headers, ssl=ssl)

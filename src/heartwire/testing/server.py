@@ -49,6 +49,7 @@ class ServerProcess:
         self._lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._is_up = False
 
     @property
     def ws_url(self) -> str:
@@ -83,6 +84,7 @@ class ServerProcess:
         """Start it, and return once it takes connections. Raises ``RuntimeError`` with its log where it does not."""
         port = () if "--uds" in self._arguments else ("--port", str(self.port))
         ready = threading.Event()
+        self._is_up = False
         self._process = subprocess.Popen(  # noqa: S603 - our own command
             (*COMMAND, "serve", *self._arguments, *port),
             env=self._environment,
@@ -94,7 +96,7 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
         self._reader.start()
-        if not ready.wait(_READY_S) or self._process.poll() is not None:
+        if not ready.wait(_READY_S) or not self._is_up:  # a process that fails may have ended its log, and not itself yet
             self.kill()
             raise RuntimeError(f"the server did not start:\n{self.log}")
 
@@ -129,6 +131,7 @@ class ServerProcess:
                 banner = _BANNER.search(line)
                 if banner:
                     self.url = banner[1]
+                    self._is_up = True
                     ready.set()
         ready.set()  # it ended
 

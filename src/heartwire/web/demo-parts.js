@@ -1,15 +1,9 @@
 /*
- * Heartwire demo, 3 of 4: parts of the page that know nothing of the link.
+ * Heartwire demo, 4 of 6: parts of the page that know nothing of the client.
  *
- * `Strip` is the live trace of the connection, as on a heart monitor; `drawSparkline` the round-trip times; both take
- * their colours from the style sheet, so light and dark follow it. `showTerminal` gives lines to copy into a terminal.
+ * Elements, times, canvases that take their colours from the style sheet, so that light and dark follow it; `drawSparkline` shows round
+ * trips, and `showTerminal` gives lines to copy into a terminal.
  */
-
-const WINDOW_MS = 40_000;
-const FRAME_MS = 33;
-const CALM_FRAME_MS = 1000; // for those who asked for less motion
-// One heartbeat: points of (dx, dy) in units of the strip's half height, the shape every monitor shows.
-const PULSE = [[-11, 0], [-8, -0.14], [-5.5, 0], [-3, 0.12], [0, -1], [3, 0.5], [5.5, 0], [9, -0.22], [12.5, 0]];
 
 /** An element with properties and children; strings become text nodes. */
 export function make(tag, { className = "", ...properties } = {}, ...children) {
@@ -39,7 +33,7 @@ export function hue(name) {
 }
 
 /** Size a canvas for the screen's pixels. @returns {CanvasRenderingContext2D} */
-function fit(canvas) {
+export function fit(canvas) {
   const ratio = devicePixelRatio || 1;
   const { clientWidth: width, clientHeight: height } = canvas;
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -52,121 +46,35 @@ function fit(canvas) {
   return pen;
 }
 
-function colours(canvas, ...names) {
-  const style = getComputedStyle(canvas);
-  return names.map((name) => style.getPropertyValue(`--${name}`).trim());
-}
-
-/** A scrolling trace: flat and dashed while there is no link, a pulse for each heartbeat, a dot for each message. */
-export class Strip {
-  #canvas;
-  #marks = []; // {at, kind: "beat" | "in" | "out"}
-  #spans = [{ at: 0, live: false }]; // from when on the link was up or down
-  #drawnAt = 0;
-
-  /** @param {HTMLCanvasElement} canvas */
-  constructor(canvas) {
-    this.#canvas = canvas;
-    const calm = matchMedia("(prefers-reduced-motion: reduce)");
-    const frame = (at) => {
-      if (at - this.#drawnAt >= (calm.matches ? CALM_FRAME_MS : FRAME_MS)) {
-        this.#drawnAt = at;
-        this.#draw(performance.now());
-      }
-      requestAnimationFrame(frame);
-    };
-    requestAnimationFrame(frame);
-  }
-
-  /** @param {"beat"|"in"|"out"} kind */
-  mark(kind) {
-    this.#marks.push({ at: performance.now(), kind });
-    if (this.#marks.length > 2000) this.#marks.splice(0, 1000);
-  }
-
-  /** @param {boolean} live */
-  setLive(live) {
-    if (this.#spans.at(-1).live !== live) this.#spans.push({ at: performance.now(), live });
-  }
-
-  #draw(now) {
-    const canvas = this.#canvas;
-    if (!canvas.clientWidth) return;
-    const pen = fit(canvas);
-    const [accent, muted, incoming] = colours(canvas, "accent", "faint", "blue");
-    const width = canvas.clientWidth - 10; // room for the dot that is now
-    const middle = canvas.clientHeight * 0.6;
-    const reach = canvas.clientHeight * 0.46;
-    const x = (at) => width - ((now - at) / WINDOW_MS) * width;
-    const start = now - WINDOW_MS;
-    while (this.#spans.length > 1 && this.#spans[1].at < start) this.#spans.shift();
-    while (this.#marks.length && this.#marks[0].at < start - 1000) this.#marks.shift();
-
-    pen.lineWidth = 1.75;
-    pen.lineJoin = "round";
-    this.#spans.forEach(({ at, live }, index) => {
-      const until = this.#spans[index + 1]?.at ?? now;
-      pen.strokeStyle = live ? accent : muted;
-      pen.setLineDash(live ? [] : [2, 5]);
-      pen.beginPath();
-      pen.moveTo(Math.max(0, x(at)), middle);
-      if (live) this.#tracePulses(pen, at, until, x, middle, reach);
-      pen.lineTo(x(until), middle);
-      pen.stroke();
-    });
-    pen.setLineDash([]);
-
-    for (const { at, kind } of this.#marks) {
-      if (kind === "beat") continue;
-      pen.fillStyle = pen.strokeStyle = incoming;
-      pen.beginPath();
-      pen.arc(x(at), middle + (kind === "in" ? 9 : -9), 2.4, 0, 7);
-      if (kind === "in") pen.fill();
-      else pen.stroke();
-    }
-    pen.fillStyle = this.#spans.at(-1).live ? accent : muted;
-    pen.beginPath();
-    pen.arc(width, middle, 3.5, 0, 7);
-    pen.fill();
-  }
-
-  #tracePulses(pen, from, until, x, middle, reach) {
-    let last = -Infinity;
-    for (const { at, kind } of this.#marks) {
-      if (kind !== "beat" || at < from || at > until || x(at) - last < 24) continue;
-      last = x(at);
-      // A pulse stays within its span: the newest one grows out of the leading edge, the first one out of the start.
-      for (const [dx, dy] of PULSE) if (last + dx >= x(from) && last + dx <= x(until)) pen.lineTo(last + dx, middle + dy * reach);
-    }
-  }
+/** What the style sheet's variables say, by name. @returns {Record<string, string>} */
+export function colours(element, ...names) {
+  const style = getComputedStyle(element);
+  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
 /**
- * Two series over one another: heartbeats as a line, own messages as dots.
+ * Two series over one another: times until the answer as a line, until it was seen in the channel as dots.
  * @param {HTMLCanvasElement} canvas
- * @param {{beats: number[], messages: number[]}} series  Milliseconds, oldest first.
+ * @param {{answered: number[], seen: number[]}} series  Milliseconds, oldest first.
  */
-export function drawSparkline(canvas, { beats, messages }) {
+export function drawSparkline(canvas, { answered, seen }) {
   if (!canvas.clientWidth) return;
   const pen = fit(canvas);
-  const [accent, blue, line] = colours(canvas, "accent", "blue", "line");
+  const { accent, blue, line } = colours(canvas, "accent", "blue", "line");
   const { clientWidth: width, clientHeight: height } = canvas;
-  const top = Math.max(1, ...beats, ...messages);
-  // Square root: a poll's two seconds and a socket's two milliseconds are both to be seen.
+  const top = Math.max(1, ...answered, ...seen);
+  // Square root: a wait of minutes and a socket's two milliseconds are both to be seen.
   const y = (value) => height - 5 - Math.sqrt(value / top) * (height - 10);
   const x = (index, count) => width - 5 - (count - 1 - index) * Math.max(5, (width - 10) / 40);
-  pen.strokeStyle = line;
-  pen.beginPath();
-  pen.moveTo(0, height - 0.5);
-  pen.lineTo(width, height - 0.5);
-  pen.stroke();
-  pen.strokeStyle = pen.fillStyle = accent;
+  pen.fillStyle = line;
+  pen.fillRect(0, height - 1, width, 1);
+  pen.strokeStyle = accent;
   pen.lineWidth = 1.5;
   pen.lineJoin = "round";
   pen.beginPath();
-  beats.forEach((value, index) => pen.lineTo(x(index, beats.length), y(value)));
+  answered.forEach((value, index) => pen.lineTo(x(index, answered.length), y(value)));
   pen.stroke();
-  for (const [values, colour] of [[beats.slice(-1), accent], [messages, blue]]) {
+  for (const [values, colour] of [[answered.slice(-1), accent], [seen, blue]]) {
     pen.fillStyle = colour;
     values.forEach((value, index) => {
       pen.beginPath();
@@ -184,6 +92,7 @@ function terminalLines({ url, base, channel }) {
   const at = quotable(url);
   const socket = at.replace(/^http/, "ws");
   const server = quotable(base).replace(/\/$/, "");
+  const quoted = JSON.stringify(channel);
   const name = `'${channel.replace(/'/g, "'\\''")}'`;
   return {
     curl: [
@@ -193,26 +102,24 @@ function terminalLines({ url, base, channel }) {
       ["Stream", `curl -N -H 'Accept: text/event-stream' '${at}?since=earliest'`],
     ],
     Python: [
-      ["Publish", `from urllib.request import urlopen\nurlopen("${at}", data="hello from Python".encode())`],
-      ["Follow, losing nothing", [
-        "import json",
-        "from urllib.request import urlopen",
+      ["Publish and follow, through whatever breaks", [
+        "from heartwire import connect_sync",
         "",
-        'since = "earliest"',
-        "while True:",
-        `    answer = json.load(urlopen(f"${at}?since={since}&wait=25"))`,
-        '    for publication in answer["publications"]:',
-        '        print(publication["position"], publication["data"])',
-        '    since = answer["position"]',
+        `with connect_sync("${server}") as client:`,
+        `    client.publish(${quoted}, "hello from Python")`,
+        `    for publication in client.subscribe(${quoted}, since="earliest"):`,
+        "        print(publication.position, publication.data)",
       ].join("\n")],
+      ["Without a client", `from urllib.request import urlopen\nurlopen("${at}", data="hello from Python".encode())`],
     ],
     JavaScript: [
-      ["WebSocket", [
-        `const socket = new WebSocket("${socket}");`,
-        "socket.onmessage = ({ data }) => console.log(data);",
-        'socket.onopen = () => socket.send("hello from JavaScript");',
+      ["Publish and follow, through whatever breaks", [
+        `const { connect } = await import("${server}/heartwire.js");`,
+        `const client = connect("${server}");`,
+        `client.subscribe(${quoted}, ({ data }) => console.log(data), { since: "earliest" });`,
+        `await client.publish(${quoted}, "hello from JavaScript");`,
       ].join("\n")],
-      ["SSE", `new EventSource("${at}?since=earliest")\n  .onmessage = ({ data, lastEventId }) => console.log(lastEventId, data);`],
+      ["Without a client", `new WebSocket("${socket}").onmessage = ({ data }) => console.log(data);`],
     ],
     heartwire: [
       ["Publish", `heartwire pub ${server} ${name} 'hello from heartwire'`],

@@ -1,26 +1,28 @@
 /*
- * Heartwire demo, 4 of 4: the page.
+ * Heartwire demo, 6 of 6: the page.
  *
- * Shows what the link does and passes on what the person wants. Whatever comes out of a channel was written by somebody
+ * Shows what the room and its client do, and passes on what the person wants. Whatever comes out of a channel was written by somebody
  * else and is shown as text only.
  */
 
-import { Link } from "./demo-link.js";
-import { WIRES } from "./demo-wires.js";
-import { Strip, clock, drawSparkline, duration, hue, make, showTerminal } from "./demo-parts.js";
+import { ClientPanel, WeatherPanel } from "./demo-panel.js";
+import { LABELS, Room } from "./demo-room.js";
+import { Timeline } from "./demo-timeline.js";
+import { STRIKES, WEATHER, Weather } from "./demo-weather.js";
+import { clock, drawSparkline, duration, hue, make, showTerminal } from "./demo-parts.js";
 
 const MESSAGE_LIMIT = 400; // shown; older ones leave the page
 const LOG_LIMIT = 200;
 const SAMPLE_LIMIT = 40;
 const GROUP_MS = 3 * 60_000; // the same author within this time: no new header
 const PRESENCE_EVERY_MS = 5000;
+const FIGURES_EVERY_MS = 250;
+const CHOICES = { auto: "Auto", ...LABELS };
 
 const $ = (id) => document.getElementById(id);
 const base = new URL("./", document.baseURI);
-const client = `demo-${Math.random().toString(36).slice(2, 12)}`;
-const samples = { beats: [], messages: [] };
+const samples = { answered: [], seen: [] };
 const names = new Map(); // client id → the nickname last used from it
-let mine = client; // our client id as presence shows it
 let divider = null; // the line of the catch-up under way
 let lastMessage = null;
 let unread = 0;
@@ -30,27 +32,24 @@ let scrolling = 0;
 /* ---- messages ---- */
 
 /** What a publication is to a reader, whoever made it. */
-function readable({ data, encoding, publisher }) {
-  if (encoding === "base64") {
-    const bytes = Math.floor((data.replace(/=+$/, "").length * 3) / 4);
-    const text = data.length > 800 ? `${data.slice(0, 800)} …` : data;
-    return { from: "bytes", kind: "raw", note: `${bytes} B, base64`, text };
+function readable({ data, is_bytes, user }) {
+  if (is_bytes) {
+    const hex = [...data.slice(0, 256)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    return { from: user || "bytes", kind: "raw", note: `${data.length} B`, text: data.length > 256 ? `${hex} …` : hex };
   }
   if (data && typeof data === "object" && typeof data.text === "string") {
     const from = typeof data.from === "string" && data.from.trim() ? data.from.slice(0, 40) : "somebody";
     return { from, kind: "chat", note: "", text: data.text, at: Number.isFinite(data.at) ? data.at : undefined };
   }
-  const from = publisher?.user || "somebody";
-  if (typeof data === "string") return { from, kind: "chat", note: "plain text", text: data };
-  return { from, kind: "raw", note: "JSON", text: JSON.stringify(data, null, 2) };
+  if (typeof data === "string") return { from: user || "somebody", kind: "chat", note: "plain text", text: data };
+  return { from: user || "somebody", kind: "raw", note: "JSON", text: JSON.stringify(data, null, 2) };
 }
 
 function showMessage(publication) {
   const { from, kind, note, text, at = Date.now() } = readable(publication);
-  if (publication.publisher?.client) {
+  if (publication.client) {
     if (names.size > 1000) names.clear();
-    names.set(publication.publisher.client, from);
-    if (publication.mine) mine = publication.publisher.client;
+    names.set(publication.client, from);
   }
   const own = publication.mine || (kind === "chat" && from === $("nick").value);
   const follows = lastMessage?.from === from && lastMessage.own === own && Math.abs(at - lastMessage.at) < GROUP_MS;
@@ -60,7 +59,7 @@ function showMessage(publication) {
     make("span", { className: "avatar", ariaHidden: "true" }, [...from][0].toUpperCase()),
     make("p", { className: "author" }, from, make("time", { dateTime: new Date(at).toISOString() }, clock(at))),
     make(kind === "raw" ? "pre" : "p", { className: "body" }, text),
-    make("p", { className: "trace" }, note ? make("span", {}, note) : "", make("span", {}, WIRES[publication.transport].label),
+    make("p", { className: "trace" }, note ? make("span", {}, note) : "", make("span", {}, LABELS[publication.transport] ?? ""),
       make("code", { title: "position" }, publication.position)),
   );
   lastMessage = { from, own, at };
@@ -76,7 +75,7 @@ function append(item, own = false) {
   if (own) atEnd = true;
   if (atEnd) scrollSoon();
   else $("jump").hidden = false;
-  if (document.hidden && item.classList.contains("message")) document.title = `(${++unread}) ${link.channel} · Heartwire`;
+  if (document.hidden && item.classList.contains("message")) document.title = `(${++unread}) ${room.channel} · Heartwire`;
 }
 
 /** Once per frame: a replay of thousands of messages is laid out once, not once for each. */
@@ -95,15 +94,14 @@ function showDivider(text, kind = "") {
 }
 
 function showOutbox() {
-  const items = [...link.outbox.values()].filter(({ channel }) => channel === link.channel);
-  $("pending").replaceChildren(...items.map(({ id, text, kept, sentOn, refused }) => {
+  const items = [...room.outbox.values()].filter(({ channel }) => channel === room.channel);
+  $("pending").replaceChildren(...items.map(({ id, text, kept, refused }) => {
     const status = refused ? `refused: ${refused}`
       : kept ? "kept by the server"
-      : sentOn ? "sent"
-      : link.state === "online" ? "sending"
-      : "waiting for the link";
+      : room.state === "online" ? "sent, not answered yet"
+      : "waits for the connection";
     const trace = make("p", { className: "trace" }, make("span", {}, status));
-    if (refused) trace.append(make("button", { type: "button", className: "plain", onclick: () => link.discard(id) }, "Remove"));
+    if (refused) trace.append(make("button", { type: "button", className: "plain", onclick: () => room.discard(id) }, "Remove"));
     return make("li", { className: `message own unconfirmed${refused ? " refused" : ""}` }, make("p", { className: "body" }, text), trace);
   }));
   if (items.length) {
@@ -112,11 +110,11 @@ function showOutbox() {
   }
 }
 
-/* ---- the link's news ---- */
+/* ---- the client's news ---- */
 
-const MARKS = { up: "●", down: "○", retry: "↻", gap: "▲", error: "✕", note: "·" };
+const MARKS = { up: "●", down: "○", retry: "↻", gap: "▲", error: "✕", note: "·", weather: "☁" };
 
-function showLog({ kind, text }) {
+function log(kind, text) {
   const list = $("log");
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   const sign = make("span", { className: "sign", ariaHidden: "true" }, MARKS[kind]);
@@ -125,123 +123,165 @@ function showLog({ kind, text }) {
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
-function showState() {
-  const { state, isCut } = link;
+function showState({ state, reason }) {
   document.body.dataset.state = state;
   $("state-text").textContent = state;
-  $("cut").textContent = isCut ? "Restore" : "Cut the link";
-  $("cut").setAttribute("aria-pressed", String(isCut));
-  strip.setLive(state === "online");
+  $("state-transport").textContent = state === "online" ? `, ${LABELS[room.client.transport]}` : "";
+  panel.trying(/^trying (\w+)$/.exec(reason)?.[1] ?? "");
+  timeline.setState(state, state === "online" ? LABELS[room.client.transport] : state);
   if (state === "connecting") $("messages").ariaBusy = "true"; // what is caught up is not read out one by one
-  if (state === "online" && divider) divider.textContent = "back, catching up …";
+  if (state === "closed" && reason) log("error", `Closed for good: ${reason}`);
+  if (state === "online") setTimeout(showPresence, 500);
   showBanner();
   showOutbox();
-  if (state === "online") setTimeout(showPresence, 500);
 }
 
 function showBanner() {
-  const { state, isCut, why, retryAt } = link;
-  const left_s = Math.max(0, (retryAt - Date.now()) / 1000).toFixed(1);
+  const { state } = room;
+  const isCut = weather.name === "offline";
+  const next = panel.next_s ? ` Next attempt in ${panel.next_s.toFixed(1)} s.` : "";
   const [text, action] =
-    isCut ? ["You cut the link. What you write waits here; what others write waits on the server.", "Restore"]
-    : state === "waiting" ? [`The connection is gone. Next attempt in ${left_s} s.`, "Try now"]
-    : state === "offline" ? [`The browser says there is no network. Next attempt in ${left_s} s.`, "Try now"]
-    : state === "closed" && why ? [`The server closed for good: ${why}`, "Connect again"]
+    isCut ? [`There is no network. What you write waits here; what others write waits on the server.${next}`, "Restore"]
+    : state === "waiting" || state === "offline" ? [`The connection is gone.${next}`, ""]
+    : state === "closed" ? ["The server has closed the connection for good.", "Connect again"]
     : ["", ""];
   $("banner").hidden = !text;
   if ($("banner-text").textContent !== text) $("banner-text").textContent = text;
   $("banner-action").textContent = action;
+  $("banner-action").hidden = !action;
 }
 
-function sample(series, rtt_ms) {
-  series.push(rtt_ms);
+function showClose({ code, reason, was_open, next_attempt_s }) {
+  const next = next_attempt_s > 0 ? `; next attempt in ${next_attempt_s.toFixed(1)} s` : "";
+  if (next_attempt_s >= 0) log(was_open ? "down" : "retry", `${was_open ? "Lost" : "Failed"}: ${code} ${reason}${next}`);
+  if (was_open && weather.name !== "offline") divider ??= showDivider("the connection is gone", "back");
+}
+
+function sample(series, took_ms) {
+  series.push(took_ms);
   if (series.length > SAMPLE_LIMIT) series.shift();
-  showRoundTrips();
+  showTimes();
 }
 
-function showRoundTrips() {
-  for (const [id, values] of [["rtt-beat", samples.beats], ["rtt-message", samples.messages]]) {
+function showTimes() {
+  for (const [name, values] of Object.entries(samples)) {
     const median = [...values].sort((a, b) => a - b)[values.length >> 1];
-    $(id).textContent = values.length ? `${duration(values.at(-1))} · median ${duration(median)}` : "–";
+    $(`rtt-${name}`).textContent = values.length ? `${duration(values.at(-1))} · median ${duration(median)}` : "–";
   }
-  $("spark").ariaLabel = `Round-trip times. Heartbeat ${$("rtt-beat").textContent}, message ${$("rtt-message").textContent}`;
+  $("spark").ariaLabel = `Until acknowledged ${$("rtt-answered").textContent}; until back ${$("rtt-seen").textContent}`;
   drawSparkline($("spark"), samples);
 }
 
-function showFacts() {
-  const { state, position, onlineAt, heardAt, counts } = link;
-  const online = state === "online";
-  $("position").textContent = position ?? "–";
-  const uptime_s = Math.floor((Date.now() - onlineAt) / 1000);
-  $("uptime").textContent = online ? (uptime_s < 60 ? `${uptime_s} s` : duration(uptime_s * 1000)) : "–";
-  $("heard").textContent = heardAt ? `${duration(Date.now() - heardAt)} ago` : "–";
-  for (const [name, value] of Object.entries(counts)) $(`n-${name}`).textContent = value;
-  $("n-duplicates").classList.toggle("bad", counts.duplicates > 0);
-  $("n-gaps").classList.toggle("warn", counts.gaps > 0);
-}
-
-const NEWS = {
+const ROOM_NEWS = {
   state: showState,
-  log: showLog,
   outbox: showOutbox,
+  open({ transport }) {
+    panel.opened({ transport });
+    log("up", `Online by ${LABELS[transport]}, from ${room.position || "the oldest kept"}`);
+    if (divider) divider.textContent = "back, catching up …";
+  },
+  close(how) {
+    panel.closed(how);
+    showClose(how);
+  },
+  note({ text }) {
+    panel.noted(text);
+    log("note", text);
+  },
+  error: ({ error }) => log("error", error.message),
   publication(publication) {
-    strip.mark(publication.mine ? "out" : "in");
+    timeline.mark("in");
     showMessage(publication);
   },
-  beat({ rtt_ms }) {
-    strip.mark("beat");
-    if (rtt_ms !== null) sample(samples.beats, rtt_ms);
+  tally({ isIncoming = false }) {
+    if (isIncoming) timeline.mark("in");
   },
-  roundtrip: ({ rtt_ms }) => sample(samples.messages, rtt_ms),
-  gap: () => showDivider("here the server could not continue: what it still keeps follows", "gap"),
+  answered: ({ took_ms }) => sample(samples.answered, took_ms),
+  seen: ({ took_ms }) => sample(samples.seen, took_ms),
+  gap({ channel, before, after }) {
+    log("gap", `Gap in ${channel}: from ${before} to ${after}`);
+    showDivider("here the server could not continue: what it still keeps follows", "gap");
+  },
   caughtup({ count, first, away_ms }) {
     const many = `${count} message${count === 1 ? "" : "s"}`;
     if (first && count) showDivider(`${many} kept from before you came`);
-    if (!first) {
-      const text = `back after ${duration(away_ms)}: ${many} caught up`;
-      if (count || away_ms > 1000) showLog({ kind: "note", text });
-      if (divider) divider.textContent = text;
-      else if (count) showDivider(text, "back");
-    }
+    const text = `back after ${duration(away_ms)}: ${count ? `${many} caught up` : "nothing was missed"}`;
+    if (divider) divider.textContent = text;
+    else if (!first && count) showDivider(text, "back");
     divider = null;
     $("messages").ariaBusy = "false";
   },
 };
 
-const link = new Link({
-  base, client,
-  emit(kind, detail) {
-    NEWS[kind](detail);
-    showFacts();
+const WEATHER_NEWS = {
+  attempt({ transport }) {
+    timeline.mark("attempt");
+    panel.attempt(transport);
   },
-});
-const strip = new Strip($("strip"));
+  heard({ text }) {
+    const isPing = /^(data: ?)?\{\}\s*$/m.test(text);
+    panel.heard(isPing);
+    if (isPing) timeline.mark("ping");
+  },
+  said({ text }) {
+    for (const _ of text.matchAll(/publish\\?":/g)) timeline.mark("out");
+    if (/^\{"id":\d+,"ping":/m.test(text)) log("note", "Asked the server whether it is there");
+  },
+  changed({ name }) {
+    const { label } = WEATHER[name];
+    const isCut = name === "offline";
+    log("weather", `Weather: ${label}`);
+    timeline.setWeather(name, label);
+    weatherPanel.show(name);
+    $("cut").textContent = isCut ? "Restore" : "Cut the link";
+    $("cut").setAttribute("aria-pressed", String(isCut));
+    if (isCut) divider ??= showDivider("you cut the link", "back");
+    showBanner();
+  },
+  struck({ name }) {
+    log("weather", STRIKES[name].label);
+    timeline.mark("strike", STRIKES[name].label);
+    if (name === "asleep") timeline.setWeather("asleep", "asleep");
+    weatherPanel.show(name);
+  },
+  woke() {
+    log("weather", "Awake");
+    timeline.setWeather(weather.name, WEATHER[weather.name].label);
+  },
+};
+
+const weather = new Weather((kind, what) => WEATHER_NEWS[kind](what));
+const room = new Room({ base, weather, emit: (kind, what) => ROOM_NEWS[kind](what) });
+const timeline = new Timeline($("strip"));
+const panel = new ClientPanel(room);
+const weatherPanel = new WeatherPanel(weather);
 
 /* ---- who is online ---- */
 
+/** Presence is of connections: who polls has none between two polls (docs/centrifugal.md), and is not in it. */
 async function showPresence() {
-  if (document.hidden || link.state !== "online") return;
-  const channel = link.channel;
+  const { client, channel } = room;
+  if (document.hidden || weather.isAsleep || room.state !== "online") return;
+  const isPolling = client.transport === "longpoll" || client.transport === "poll";
   let people = [];
   let problem = "";
   try {
-    const response = await fetch(link.url({}, "/presence"), { cache: "no-store" });
-    if (response.ok) people = (await response.json()).presence;
-    else problem = `This channel does not tell (${response.status}).`;
-  } catch {
-    problem = "Not known just now.";
+    people = Object.values(await client.presence(channel));
+  } catch (error) {
+    problem = `Not known: ${error.message}`;
   }
-  if (channel !== link.channel) return;
+  if (client !== room.client) return;
   $("people-count").textContent = problem ? "" : people.length;
-  const rows = people.slice(0, 50).map((person) => {
-    const you = person.client === client ? "you, polling" : person.client === mine ? "you" : "";
-    const name = (you && $("nick").value) || names.get(person.client) || person.user || person.client;
+  const rows = people.slice(0, 50).map(({ client: id, user }) => {
+    const isYou = id === client.client_id;
+    const name = (isYou && $("nick").value) || names.get(id) || user || `${id.slice(0, 8)} …`;
     const row = make("li", {}, make("span", { className: "avatar", ariaHidden: "true" }, [...name][0].toUpperCase()),
-      make("span", { className: "name" }, name), make("span", { className: "muted" }, you));
+      make("span", { className: "name" }, name), make("span", { className: "muted" }, isYou ? "you" : ""));
     row.style.setProperty("--hue", hue(name));
     return row;
   });
   if (people.length > 50) rows.push(make("li", { className: "muted" }, `and ${people.length - 50} more`));
+  if (isPolling && !problem) problem = "You poll now, so you are not listed: presence is of connections that stay open.";
   if (problem) rows.push(make("li", { className: "muted" }, problem));
   $("people").replaceChildren(...rows);
 }
@@ -250,7 +290,7 @@ async function showPresence() {
 
 /** Kept beside the channel in the address, so that a link leads here; the nickname stays on this device. */
 function remember() {
-  const place = new URLSearchParams({ channel: link.channel, transport: link.transport });
+  const place = new URLSearchParams({ channel: room.channel, transport: room.transport });
   history.replaceState(null, "", `#${place}`);
   try {
     localStorage.setItem("heartwire-nick", $("nick").value);
@@ -260,25 +300,34 @@ function remember() {
 function recall() {
   const place = new URLSearchParams(location.hash.slice(1));
   const transport = place.get("transport");
-  return { channel: place.get("channel") || "lobby", transport: transport in WIRES ? transport : link.transport };
+  return { channel: place.get("channel") || "lobby", transport: transport in CHOICES ? transport : room.transport };
 }
 
 function follow(channel, transport) {
+  if (channel !== room.channel || !room.client) clearChat(channel);
+  $("transports").querySelector(`[value=${transport}]`).checked = true;
+  panel.reset();
+  try {
+    room.follow(channel, transport);
+  } catch (error) { // a channel's name that cannot be
+    log("error", error.message);
+  }
+  remember();
+  showTerminal($("languages"), $("snippets"), { url: room.url, base, channel });
+}
+
+function clearChat(channel) {
   divider = lastMessage = null;
   $("list").replaceChildren();
   $("empty").hidden = false;
   $("jump").hidden = true;
   $("channel").value = channel;
-  $("transports").querySelector(`[value=${transport}]`).checked = true;
   document.title = `${channel} · Heartwire`;
-  link.follow(channel, transport);
-  remember();
-  showTerminal($("languages"), $("snippets"), { url: link.url(), base, channel });
 }
 
-/** Publications by another client, which the cut does not concern. */
+/** Publications by another client, which the weather does not concern. */
 async function letOthersTalk() {
-  const url = link.url();
+  const { url } = room;
   const said = ["Hello?", "Is anybody there?", "Three.", "Four.", "That was five."];
   for (const text of said) {
     const id = `${Date.now()}-${Math.random().toString(36).slice(2)}`;
@@ -288,28 +337,23 @@ async function letOthersTalk() {
       const response = await fetch(url, { method: "POST", body, headers });
       if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     } catch (error) {
-      return showLog({ kind: "error", text: `Somebody else could not publish: ${error.message}` });
+      return log("error", `Somebody else could not publish: ${error.message}`);
     }
   }
-  if (link.isCut) showLog({ kind: "note", text: "Somebody else said five things while you are away" });
+  if (room.state !== "online") log("note", "Somebody else said five things while you are away");
 }
 
 function send() {
   const box = $("composer-text");
   const text = box.value.trim();
-  if (!text) return;
-  if (!link.publish($("nick").value.trim() || "somebody", text)) {
-    return showLog({ kind: "error", text: "The outbox is full: restore the link first" });
-  }
+  if (!text || weather.isAsleep) return;
+  if (!room.say($("nick").value.trim() || "somebody", text)) return log("error", "Too much waits already: restore the network first");
   box.value = "";
 }
 
-for (const [value, { label }] of Object.entries(WIRES)) {
-  const choose = () => {
-    link.switchTo(value);
-    remember();
-  };
-  const input = make("input", { type: "radio", name: "transport", value, onchange: choose });
+for (const [value, label] of Object.entries(CHOICES)) {
+  const onchange = () => follow(room.channel, value);
+  const input = make("input", { type: "radio", name: "transport", value, onchange });
   $("transports").append(make("label", {}, input, make("span", {}, label)));
 }
 
@@ -320,7 +364,7 @@ $("where").onsubmit = (event) => {
   const bytes = new TextEncoder().encode(name).length;
   field.setCustomValidity(bytes > 255 || /[\p{Cc},]/u.test(name) ? "At most 255 bytes, without commas and control characters" : "");
   if (!event.target.reportValidity()) return;
-  if (name !== link.channel) follow(name, link.transport);
+  if (name !== room.channel) follow(name, room.transport);
   remember();
 };
 $("channel").oninput = () => $("channel").setCustomValidity("");
@@ -335,12 +379,12 @@ $("composer-text").onkeydown = (event) => {
   event.preventDefault();
   send();
 };
-$("cut").onclick = () => {
-  if (link.isCut) return link.restore();
-  link.cut();
-  divider = showDivider("you cut the link", "back");
+$("cut").onclick = () => weather.set(weather.name === "offline" ? "clear" : "offline", { option: true });
+$("banner-action").onclick = () => {
+  if (weather.name === "offline") weather.set("clear");
+  else follow(room.channel, room.transport);
 };
-$("banner-action").onclick = () => link.restore();
+$("tally").onchange = ({ target }) => { room.isTallying = target.checked; };
 $("others").onclick = letOthersTalk;
 $("jump").onclick = () => { $("messages").scrollTop = $("messages").scrollHeight; };
 $("messages").onscroll = ({ target }) => {
@@ -353,28 +397,31 @@ for (const button of views) {
   button.onclick = () => {
     document.body.dataset.view = button.dataset.view;
     for (const other of views) other.setAttribute("aria-pressed", String(other === button));
-    showRoundTrips();
+    showTimes();
   };
 }
 addEventListener("hashchange", () => {
   const { channel, transport } = recall();
-  if (channel !== link.channel) follow(channel, transport);
+  if (channel !== room.channel || transport !== room.transport) follow(channel, transport);
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unread = 0;
-  document.title = `${link.channel} · Heartwire`;
+  document.title = `${room.channel} · Heartwire`;
   showPresence();
 });
-addEventListener("resize", showRoundTrips);
+addEventListener("resize", showTimes);
 
 const NICKS = ["amber fox", "quiet heron", "early lark", "blue finch", "brisk otter", "tall crane", "swift hare"];
 try {
   $("nick").value = localStorage.getItem("heartwire-nick") || "";
 } catch { /* as in remember */ }
 $("nick").value ||= NICKS[Math.floor(Math.random() * NICKS.length)];
-setInterval(showFacts, 1000);
-setInterval(() => link.retryAt > Date.now() && showBanner(), 200);
+setInterval(() => {
+  panel.show();
+  if (panel.next_s || !$("banner").hidden) showBanner();
+}, FIGURES_EVERY_MS);
 setInterval(showPresence, PRESENCE_EVERY_MS);
 const { channel, transport } = recall();
 follow(channel, transport);
+timeline.setWeather("clear", "");

@@ -53,6 +53,8 @@ export interface Options extends Partial<Tuning> {
   debug_url?: Address | null;
   /** The class to use where there is none of its own, such as that of the package ws. */
   WebSocket?: unknown;
+  /** What to make HTTP requests with. */
+  fetch?: typeof fetch;
 }
 
 /** One message in a channel. */

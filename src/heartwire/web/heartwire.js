@@ -1567,7 +1567,7 @@ async function refusal(response) {
   return Object.assign(new HeartwireError(code, reason), { after_s: Number(response.headers.get("retry-after")) || 0 });
 }
 
-/** One connection. `shell` has its surroundings: `base`, `headers()`, `WebSocket`, and `tell` for what comes in. */
+/** One connection. `shell` has its surroundings: `base`, `headers()`, `WebSocket`, `fetch`, and `tell` for what comes in. */
 class Link {
   #isClosed = false;
   #requests = new Set();
@@ -1599,7 +1599,7 @@ class Link {
   async ask(path, body, { request = new AbortController(), read = response => response.text() } = {}) {
     this.#requests.add(request);
     try {
-      const { base, headers } = this.shell;
+      const { base, headers, fetch } = this.shell;
       const { signal } = request;
       const response = await fetch(base + path, { method: "POST", body, headers: headers(), cache: "no-store", signal });
       if (!response.ok) throw await refusal(response);
@@ -1885,6 +1885,7 @@ const SHELL_DEFAULTS = {
   storage: undefined,
   debug_url: null,
   WebSocket: undefined,
+  fetch: undefined,
 };
 
 /** One client: see docs/javascript.md. Made by `connect`. */
@@ -1915,6 +1916,7 @@ export class Client extends Emitter {
     this.#token = known.token;
     this.#options = { ...known, storage: known.storage === undefined ? sessionStorage() : known.storage };
     this.#options.WebSocket ??= globalThis.WebSocket;
+    this.#options.fetch ??= globalThis.fetch;
     const { options, note } = this.#machineOptions(given);
     this.#machine = new Machine(options, {
       prefix: crypto.getRandomValues(new Uint32Array(3)).reduce((all, one) => all + one.toString(36), ""),
@@ -1929,6 +1931,7 @@ export class Client extends Emitter {
     this.#shell = {
       base: this.#base,
       WebSocket: this.#options.WebSocket,
+      fetch: this.#options.fetch,
       headers: () => ({ ...known.headers, ...(this.#token && { authorization: `Bearer ${this.#token}` }) }),
       tell: (input, ...what) => this.#tell(input, ...what),
     };

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from heartwire.testing.faulty.exchanges import Exchanges, answer
-from heartwire.testing.faulty.faults import WELL, ConnectionRecord, Direction, Faults
+from heartwire.testing.faulty.faults import LOST, WELL, ConnectionRecord, Direction, Faults
 from heartwire.testing.faulty.pipes import Ending, Pipe
 from heartwire.testing.faulty.sides import READ_BYTES, Side
+from heartwire.testing.network import counted_bytes
 
 if TYPE_CHECKING:
     from heartwire.testing.faulty.network import FaultyNetwork
@@ -26,11 +27,12 @@ class Connection:
 
     Attributes:
         closed: both sockets are closed; nothing passes and nothing is counted any more.
+        lost: nothing passes any more, whatever the network does, and nobody is told.
         record: what its users see of it.
     """
 
     def __init__(self, network: "FaultyNetwork", client: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-        self.closed = False
+        self.closed = self.lost = False
         self.loop = loop
         self.record = ConnectionRecord(network.accepted, loop.time())
         self._network = network
@@ -50,7 +52,7 @@ class Connection:
     def faults(self) -> Faults:
         """What this connection meets now."""
         faults = self._network.faults
-        return faults if faults.meet(self.record.path) else WELL
+        return LOST if self.lost else faults if faults.meet(self.record.path) else WELL
 
     @property
     def judge_heads(self) -> bool:
@@ -88,6 +90,10 @@ class Connection:
         self._exchanges.heal()
         self._up.hurry()
         self._down.hurry()
+
+    def counted_by_kernel(self) -> tuple[int, int] | None:
+        """See `FaultyNetwork.counted_by_kernel`."""
+        return counted_bytes(self._client.sock)
 
     def _silence(self) -> None:
         silent = self.faults.holding and not self.faults.acknowledging

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final, Literal
 
-__all__ = ["WELL", "ConnectionRecord", "Direction", "Faults", "Tap"]
+__all__ = ["LOST", "WELL", "ConnectionRecord", "Direction", "Faults", "Tap"]
 
 Direction = Literal["up", "down"]
 """Up is from the client to the server."""
@@ -39,6 +39,9 @@ class Faults:
 
 WELL: Final = Faults()
 """Nothing is bad."""
+
+LOST: Final = Faults(holding=True)
+"""Of a connection that was lost: nothing passes."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

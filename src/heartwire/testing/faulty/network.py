@@ -49,7 +49,7 @@ class FaultyNetwork:
     """Stands between clients and one server, passes everything on, and fails in the ways it is told to.
 
     Clients connect to `url`. Each fault stays on until `heal` or another setting of the same fault; different ones add up,
-    and each can be changed at any time, also before the start. `reset` and `cut` are events: they happen once.
+    and each can be changed at any time, also before the start. `reset`, `cut` and `lose` are events: they happen once.
 
     The faults that speak of requests read HTTP/1 in the clear. TLS, or whatever else is no HTTP, passes as bytes: these
     faults do not apply to it, nor does any fault once `only` has said which paths. Of pipelined requests, one that the proxy
@@ -151,6 +151,16 @@ class FaultyNetwork:
         """The last 10,000 connections, oldest first."""
         return list(self._records)
 
+    def counted_by_kernel(self) -> tuple[int, int] | None:
+        """What this machine's kernel has counted on the clients' sockets that are open: payload from them, and payload to them
+        that they have acknowledged. None where it does not tell; Linux does. To be called in the network's thread.
+        """
+        counts = [connection.counted_by_kernel() for connection in self._open.values()]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts):
+            return None
+        return sum(up for up, _ in known), sum(down for _, down in known)
+
     async def until(self, condition: Callable[[], bool], *, within_s: float = 10) -> None:
         """Wait for a condition on what the network tells, as ``lambda: network.connections == 2``.
 
@@ -207,6 +217,17 @@ class FaultyNetwork:
     def cut(self) -> None:
         """Close all connections now, in good order: FIN to both sides. What is still in the network is lost."""
         self._close_all(reset=False)
+
+    @_on_its_loop
+    def lose(self) -> None:
+        """Lose all connections there are, for good: nothing passes on them any more, after `heal` neither, and nobody is told.
+
+        New ones work. It is what a NAT does that forgets its table, or a phone that has changed its network.
+        """
+        for record, connection in tuple(self._open.items()):
+            if self.faults.meet(record.path):
+                connection.lost = True
+        self._refresh()
 
     def delay(self, delay_s: float, *, jitter_s: float = 0) -> None:
         """Let each chunk arrive ``delay_s`` later, and up to ``jitter_s`` more, in order; FIN too. A round trip takes it twice.

@@ -1,0 +1,1 @@
+"""`heartwire compare`: polling, long polling, SSE and WebSocket on one stream of messages, measured side by side."""

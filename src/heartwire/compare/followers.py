@@ -1,0 +1,199 @@
+"""Subscribers that keep a record: Heartwire's client on one transport, and a bare WebSocket as it is often written."""
+
+import asyncio
+import random
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import quote, urlsplit
+
+from heartwire.client.options import Options
+from heartwire.client.outputs import Closed
+from heartwire.client.received import Received
+from heartwire.client.shell import connect
+from heartwire.compare.meter import Meter
+from heartwire.compare.plan import Kind, Plan, options_of, read_message
+from heartwire.errors import ConfigError, HeartwireError
+from heartwire.testing.faulty import FaultyNetwork
+
+__all__ = ["Arrival", "Follower", "follower"]
+
+_READY_S: Final = 30
+BARE_RETRY_S: Final = 1.0
+"""The bare WebSocket waits about this long after it was closed, and connects again: what most hand-written clients do."""
+
+
+class Arrival(NamedTuple):
+    """A message: its number, when it was sent and when it came, by the event loop's clock."""
+
+    number: int
+    sent_at: float
+    at: float
+
+
+class Follower(ABC):
+    """One subscriber, behind a proxy of its own. ``async with`` it; it has subscribed then.
+
+    Attributes:
+        arrivals: what came, in the order in which it came.
+        noticed: when it learned that its connection was gone, each time.
+        numbers: the numbers of what came.
+    """
+
+    def __init__(self, kind: Kind, url: str, channel: str, token: str) -> None:
+        self.kind = kind
+        self.url = url
+        self.channel = channel
+        self.token = token
+        self.meter = Meter()
+        self.network = FaultyNetwork.to(url, tap=self.meter.tap)
+        self.arrivals: list[Arrival] = []
+        self.noticed: list[float] = []
+        self.numbers: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        await self.network.__aenter__()
+        try:
+            await asyncio.wait_for(self.join(), _READY_S)
+        except (HeartwireError, OSError, TimeoutError) as error:
+            await self.__aexit__()
+            why = str(error) or f"nothing was heard within {_READY_S} s"
+            raise ConfigError("URL", self.url, f"could not be followed over {self.kind.label}: {why}") from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.leave()
+        await self.network.__aexit__()
+
+    @abstractmethod
+    async def join(self) -> None:
+        """Connect and subscribe, and return once that is done."""
+
+    @abstractmethod
+    async def leave(self) -> None:
+        """Go, without waiting for anybody. Idempotent."""
+
+    def take(self, text: str) -> None:
+        """A message came in."""
+        at = self._loop.time()
+        number, sent_us = read_message(text)
+        self.arrivals.append(Arrival(number, sent_us / 1e6, at))
+        self.numbers.add(number)
+
+    def lost(self) -> None:
+        """The connection is gone, and it knows."""
+        self.noticed.append(self._loop.time())
+
+
+class _Client(Follower):
+    """Heartwire's client."""
+
+    def __init__(self, kind: Kind, url: str, channel: str, token: str, options: Options) -> None:
+        super().__init__(kind, url, channel, token)
+        self._options = options
+        self._leave: Callable[[], Any] | None = None
+
+    async def join(self) -> None:
+        parts = urlsplit(self.url)
+        context = _trusting(parts.hostname or "") if parts.scheme == "https" else True
+        headers = {"Host": parts.netloc.rpartition("@")[2]}  # as if there was no proxy, also for what is counted
+        client = connect(self.network.url, token=self.token, options=self._options, headers=headers, ssl=context)
+        client.on("close", self._closed)
+        client.on("error", lambda error: None)  # it is raised here
+        client.start()
+        self._leave = client.close
+        await client.subscribe(self.channel, self._received).ready()
+
+    async def leave(self) -> None:
+        if self._leave is not None:
+            await self._leave()
+
+    def _received(self, received: Received) -> None:
+        self.take(received.raw)
+
+    def _closed(self, closed: Closed) -> None:
+        if closed.was_open and closed.next_attempt_s >= 0:
+            self.lost()
+
+
+class _Bare(Follower):
+    """A WebSocket and a callback: no heartbeat, no position; connects again when it hears that it was closed."""
+
+    _task: "asyncio.Task[None] | None" = None
+    _socket: Any = None
+
+    async def join(self) -> None:
+        self._is_open = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+        opened = asyncio.create_task(self._is_open.wait())
+        await asyncio.wait([self._task, opened], return_when=asyncio.FIRST_COMPLETED)
+        if not opened.done():
+            opened.cancel()
+            self._task.result()
+
+    async def leave(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        from websockets.exceptions import WebSocketException
+
+        while True:
+            try:
+                await self._follow()
+            except (OSError, WebSocketException):
+                if not self._is_open.is_set():
+                    raise  # not even once
+            await asyncio.sleep(BARE_RETRY_S * random.uniform(0.5, 1.5))  # or a cut of whole seconds would suit it each time
+
+    async def _follow(self) -> None:
+        from websockets.asyncio.client import connect as connect_bare
+
+        url = f"{self.url.replace('http', 'ws', 1).rstrip('/')}/channels/{quote(self.channel, safe='')}"
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else None
+        socket = await connect_bare(
+            url,
+            host="127.0.0.1",
+            port=self.network.port,
+            additional_headers=headers,
+            compression=None,
+            ping_interval=None,
+            proxy=None,
+            open_timeout=None,
+        )
+        self._is_open.set()
+        try:
+            async for text in socket:
+                self.take(text if isinstance(text, str) else text.decode())
+            self.lost()
+        except Exception:
+            self.lost()
+            raise
+        finally:
+            socket.transport.abort()  # a goodbye would wait for the other side
+
+
+class _TrustingContext(ssl.SSLContext):
+    """Checks the server's certificate against its own name, though the connection goes to the proxy."""
+
+    server_name = ""
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        return super().wrap_bio(*args, **{**options, "server_hostname": self.server_name})
+
+
+def _trusting(server_name: str) -> ssl.SSLContext:
+    context = _TrustingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    context.server_name = server_name
+    return context
+
+
+def follower(kind: Kind, url: str, channel: str, plan: Plan, *, is_short: bool) -> Follower:
+    """A subscriber; ``is_short``: with the settings of runs in which the link fails."""
+    if kind.transport is None:
+        return _Bare(kind, url, channel, plan.token)
+    return _Client(kind, url, channel, plan.token, options_of(kind, plan, is_short=is_short))

@@ -1,0 +1,207 @@
+"""From what was recorded to figures. Pure."""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Final, NamedTuple
+
+from heartwire.compare.figures import Bytes, Fault, Figure, Lane, Series, Shown
+from heartwire.compare.followers import Arrival
+from heartwire.compare.meter import Beat, Passed, Reading
+from heartwire.compare.plan import LATE_MS, Kind
+from heartwire.compare.wire import PARTS, Counts, Piece
+
+__all__ = ["Life", "cost_of", "fault_of", "idle_of", "lane_of", "news_of", "parts_of", "shown"]
+
+TLS: Final = "TLS: can't be told apart"
+_MAX_SHOWN: Final = 16
+_ONE_THING_S: Final = 0.005
+
+
+class Life(NamedTuple):
+    """What one subscriber got in a run, and when it knew that its connection was gone."""
+
+    arrivals: Sequence[Arrival]
+    noticed: Sequence[float] = ()
+
+
+def news_of(lives: Sequence[Life], sent: int) -> dict[str, Figure]:
+    """How late messages were, and whether they came."""
+    delays_ms = sorted((arrival.at - arrival.sent_at) * 1000 for life in lives for arrival in first_times(life.arrivals))
+    return {
+        "latency_p50": _rounded(_quantile(delays_ms, 0.5), "ms"),
+        "latency_p99": _rounded(_quantile(delays_ms, 0.99), "ms"),
+        "latency_max": _rounded(_quantile(delays_ms, 1), "ms"),
+        "sent": Figure(sent, "messages"),
+        "expected": Figure(sent * len(lives), "messages"),
+        "delivered": Figure(len(delays_ms), "messages"),
+        "late": Figure(sum(delay > LATE_MS for delay in delays_ms), "messages"),
+        "lost": Figure(_lost(lives, sent), "messages"),
+        "doubled": Figure(_doubled(lives), "messages"),
+    }
+
+
+def first_times(arrivals: Iterable[Arrival]) -> list[Arrival]:
+    """Each message once."""
+    seen: dict[int, Arrival] = {}
+    for arrival in arrivals:
+        seen.setdefault(arrival.number, arrival)
+    return list(seen.values())
+
+
+def _lost(lives: Iterable[Life], sent: int) -> int:
+    return sum(sent - len({arrival.number for arrival in life.arrivals}) for life in lives)
+
+
+def _doubled(lives: Iterable[Life]) -> int:
+    return sum(len(life.arrivals) - len({arrival.number for arrival in life.arrivals}) for life in lives)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """By nearest rank: a value that was measured."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+def _rounded(value: float | None, unit: str, digits: int = 3, note: str = "") -> Figure:
+    return Figure(None if value is None else round(value, digits), unit, note)
+
+
+def parts_of(counts: Counts) -> Bytes:
+    """Bytes by part, and their total."""
+    return {part: Figure(counts.by_part[part], "B") for part in PARTS} | {"total": Figure(counts.total, "B")}
+
+
+def cost_of(
+    setup: Reading, stream: Reading, delivered: int, subscribers: int, size_bytes: int, cpu_ns: int | None, why_no_cpu: str
+) -> dict[str, Figure]:
+    """What a delivered message cost, but for what is paid once."""
+
+    def each(total: float | None, unit: str, note: str = "") -> Figure:
+        return _rounded(None if total is None or not delivered else total / delivered, unit, 4, note)
+
+    is_split = not (stream.up.by_part["opaque"] or stream.down.by_part["opaque"])
+    tls = "" if is_split else TLS
+    both = Counts()
+    both.add(stream.up)
+    both.add(stream.down)
+
+    def part(counts: Counts, name: str) -> Figure:
+        size = sum(size for key, size in counts.by_part.items() if key == name or (name == "headers" and key == "handshake"))
+        return each(size if is_split else None, "B/message", tls)
+
+    down_payload = part(stream.down, "payload")
+    envelope = None if down_payload.value is None else max(0.0, down_payload.value - size_bytes)
+    once = (setup.up.total + setup.down.total) / subscribers
+    handshake = (setup.up.by_part["handshake"] + setup.down.by_part["handshake"]) / subscribers
+    return {
+        "up": each(stream.up.total, "B/message"),
+        "down": each(stream.down.total, "B/message"),
+        "up_headers": part(stream.up, "headers"),
+        "up_payload": part(stream.up, "payload"),
+        "up_control": part(stream.up, "control"),
+        "down_headers": part(stream.down, "headers"),
+        "down_payload": down_payload,
+        "down_control": part(stream.down, "control"),
+        "down_envelope": _rounded(envelope, "B/message", 4, down_payload.note),
+        "headers": part(both, "headers"),
+        "payload": part(both, "payload"),
+        "control": part(both, "control"),
+        "setup": _rounded(once, "B/subscriber", 1),
+        "handshake": _rounded(handshake if not setup.up.by_part["opaque"] else None, "B/subscriber", 1, tls),
+        "requests": each(stream.requests, "requests/message"),
+        "connections": each((setup.connections + stream.connections) * 1000, "connections/1000 messages"),
+        "server_cpu": each(None if cpu_ns is None else max(0, cpu_ns) / 1000, "µs/message", why_no_cpu),
+    }
+
+
+def idle_of(kind: Kind, found: Sequence[Beat]) -> dict[str, Figure]:
+    """A minute of silence: the middle one of the exchanges, as often as it happens with the default settings."""
+    per_minute = 60 / kind.cycle_s
+    if not found:
+        note = "not one exchange while it was idle"
+        middle = None
+    else:
+        note = f"one exchange every {kind.cycle_s:g} s; {len(found)} were measured"
+        middle = sorted(found, key=lambda beat: beat.up.total + beat.down.total)[len(found) // 2]
+
+    def figure(*counts: tuple[Counts | None, tuple[str, ...]]) -> Figure:
+        if middle is None:
+            return Figure(None, "B/minute", note)
+        sizes = [size for one, parts in counts if one is not None for part, size in one.by_part.items() if part in parts]
+        return _rounded(sum(sizes) * per_minute, "B/minute", 1, note)
+
+    up, down = (middle.up, middle.down) if middle is not None else (None, None)
+    return {
+        "up": figure((up, PARTS)),
+        "down": figure((down, PARTS)),
+        "total": figure((up, PARTS), (down, PARTS)),
+        **{part: figure((up, (part,)), (down, (part,))) for part in PARTS},
+        "exchanges": _rounded(per_minute, "exchanges/minute"),
+    }
+
+
+def lane_of(passed: Iterable[Passed], arrivals: Iterable[Arrival], since: float, until: float) -> Lane:
+    """What happened between two moments."""
+    kept = [one for one in passed if since <= one.at < until]
+    return Lane(
+        up=_times(_said(one.at for one in kept if one.direction == "up"), since),
+        down=_times(_said(one.at for one in kept if one.direction == "down"), since),
+        arrivals=_times((arrival.at for arrival in arrivals if since <= arrival.at < until), since),
+    )
+
+
+def _said(moments: Iterable[float]) -> Iterable[float]:
+    """What comes right after another belongs to it: a head and its body are one thing said."""
+    last = float("-inf")
+    for moment in moments:
+        if moment - last > _ONE_THING_S:
+            yield moment
+        last = moment
+
+
+def _times(moments: Iterable[float], since: float) -> Series:
+    return Series([round(moment - since, 3) for moment in moments], "s")
+
+
+def fault_of(lives: Sequence[Life], sent: Sequence[float], failed_at: float, healed_at: float, ended_at: float) -> Fault:
+    """What a failing link did. ``sent``: when each message was, from number 1 on."""
+    watched = f"{ended_at - failed_at:.0f} s"
+    before = {number for number, at in enumerate(sent, 1) if at < healed_at}
+    noticed = [next((at - failed_at for at in life.noticed if at >= failed_at), None) for life in lives]
+    back = [next((arrival.at - healed_at for arrival in life.arrivals if arrival.at >= healed_at), None) for life in lives]
+    caught_up = [_caught_up(life, before, healed_at) for life in lives]
+    first = lives[0]
+    had = {arrival.number for arrival in first.arrivals}
+    return Fault(
+        noticed=_middle(noticed, f"not within {watched}"),
+        back=_middle(back, f"not within {watched}"),
+        caught_up=_middle(caught_up, "never: what was missed is lost"),
+        sent=Figure(len(sent) * len(lives), "messages"),
+        lost=Figure(_lost(lives, len(sent)), "messages"),
+        doubled=Figure(_doubled(lives), "messages"),
+        arrivals=_times((arrival.at for arrival in first.arrivals), sent[0]),
+        arrivals_sent=_times((arrival.sent_at for arrival in first.arrivals), sent[0]),
+        missing=_times((at for number, at in enumerate(sent, 1) if number not in had), sent[0]),
+    )
+
+
+def _caught_up(life: Life, wanted: set[int], healed_at: float) -> float | None:
+    left = set(wanted)
+    for arrival in life.arrivals:
+        left.discard(arrival.number)
+        if not left:
+            return max(0.0, arrival.at - healed_at)
+    return None
+
+
+def _middle(values: Sequence[float | None], otherwise: str) -> Figure:
+    """The median; where more than half have none, none."""
+    known = [value for value in values if value is not None]
+    if 2 * len(known) <= len(values):
+        return Figure(None, "s", otherwise)
+    note = "" if len(known) == len(values) else f"{len(values) - len(known)} of {len(values)}: {otherwise}"
+    return _rounded(median(known), "s", 3, note)
+
+
+def shown(pieces: Iterable[Piece]) -> list[Shown]:
+    """For people to look at."""
+    return [Shown(piece.direction, piece.what, piece.data.hex(), Figure(piece.size, "B")) for piece in pieces][:_MAX_SHOWN]

@@ -1,0 +1,201 @@
+/*
+ * Heartwire demo, 5 of 6: the panels for the weather and for what the client does about it.
+ */
+
+import { DEFAULTS, TRANSPORTS } from "./heartwire.js";
+import { LABELS } from "./demo-room.js";
+import { STRIKES, WEATHER } from "./demo-weather.js";
+import { clock, duration, make } from "./demo-parts.js";
+
+const $ = (id) => document.getElementById(id);
+const MINUTE_MS = 60_000;
+const SILENCE_LIMIT_S = DEFAULTS.ping_interval_s + DEFAULTS.pong_timeout_s; // what a server says of its pings is 25 s, too, by default
+
+/** The choice of a fault, and one sentence on what it is out there and one on what the client does. */
+export class WeatherPanel {
+  #weather;
+
+  constructor(weather) {
+    this.#weather = weather;
+    const option = $("weather-option");
+    const choose = () => weather.set($("weather").querySelector(":checked").value, { option: option.querySelector("input").checked });
+    for (const [value, { label }] of Object.entries(WEATHER)) {
+      const input = make("input", { type: "radio", name: "weather", value, checked: value === "clear", onchange: choose });
+      $("weather").append(make("label", {}, input, make("span", {}, label)));
+    }
+    option.append(make("input", { type: "checkbox", checked: true, onchange: choose }), WEATHER.offline.option);
+    $("strikes").append(...Object.entries(STRIKES).map(([name, fault]) => this.#strikeRow(name, fault)));
+    this.show("clear");
+  }
+
+  #strikeRow(name, { label, option }) {
+    const box = make("input", { type: "checkbox" });
+    const onclick = () => this.#weather.strike(name, { option: box.checked });
+    const button = make("button", { type: "button", className: "button", onclick, value: name }, label);
+    return make("li", {}, button, option ? make("label", { className: "check" }, box, option) : "");
+  }
+
+  /** Another weather, whoever chose it, or something that happened. */
+  show(name) {
+    const { label, world, client, option } = WEATHER[name] ?? STRIKES[name];
+    if (name in WEATHER) {
+      $("weather").querySelector(`[value=${name}]`).checked = true;
+      $("weather-option").hidden = !option;
+    }
+    $("weather-text").replaceChildren(
+      make("p", {}, make("b", {}, `${label}. `), world), make("p", {}, make("b", {}, "The client "), client),
+    );
+  }
+}
+
+/** As the client's own bucket, as far as its attempts can be seen from outside. */
+class Bucket {
+  #tokens = DEFAULTS.attempt_burst;
+  #at = Date.now();
+
+  get tokens() {
+    const filled = this.#tokens + ((Date.now() - this.#at) / 1000) * DEFAULTS.attempt_rate_per_s;
+    return Math.min(DEFAULTS.attempt_burst, filled);
+  }
+
+  take() {
+    this.#tokens = Math.max(0, this.tokens - 1);
+    this.#at = Date.now();
+  }
+}
+
+export class ClientPanel {
+  heardAt = 0;
+  #room;
+  #bucket = new Bucket();
+  #attempts = []; // when, in the last minute
+  #failed = new Map(); // why, by transport
+  #trying = "";
+  #pings = 0;
+  #nextAt = 0;
+
+  constructor(room) {
+    this.#room = room;
+    for (const name of TRANSPORTS) {
+      const rung = make("li", {}, make("b", {}, LABELS[name]), make("span", {}));
+      rung.dataset.transport = name;
+      $("ladder").append(rung);
+    }
+  }
+
+  /** A new client: it knows nothing of what the last one tried. */
+  reset() {
+    this.#bucket = new Bucket();
+    this.#failed.clear();
+    this.#nextAt = 0;
+    this.#why("");
+  }
+
+  /** The state changed: which rung of the ladder is tried, "" if none is. */
+  trying(transport) {
+    this.#trying = transport;
+  }
+
+  /** From the weather, which sees all attempts, also those for a better transport. It can't tell a long poll from a poll: both begin as one. */
+  attempt(kind) {
+    if (this.#room.state === "online") this.#trying = kind === "poll" ? "longpoll" : kind;
+    this.#attempts.push(Date.now());
+    this.#bucket.take();
+    this.#nextAt = 0;
+  }
+
+  heard(isPing) {
+    this.heardAt = Date.now();
+    if (isPing) this.#pings++;
+  }
+
+  opened({ transport }) {
+    this.#trying = "";
+    this.#failed.delete(transport);
+  }
+
+  closed({ was_open, reason, next_attempt_s }) {
+    if (!was_open) this.#failed.set(this.#trying, reason);
+    this.#trying = "";
+    this.#nextAt = next_attempt_s > 0 ? Date.now() + next_attempt_s * 1000 : 0;
+  }
+
+  noted(text) {
+    const [, transport, reason] = /^(\w+) does not work yet: (.*)/.exec(text) ?? [];
+    if (transport) this.#failed.set(transport, reason);
+    this.#why(text);
+  }
+
+  #why(text) {
+    $("why").textContent = text && `${clock(Date.now())} ${text}`;
+    $("why").hidden = !text;
+  }
+
+  /** Seconds until the next attempt; 0 where none is waited for. */
+  get next_s() {
+    return Math.max(0, (this.#nextAt - Date.now()) / 1000);
+  }
+
+  /** Everything that changes with time alone, too. */
+  show() {
+    this.#showLadder();
+    this.#showAttempts();
+    const { state, position, onlineAt, counts } = this.#room;
+    const silence_s = this.heardAt && state === "online" ? (Date.now() - this.heardAt) / 1000 : 0;
+    $("silence").style.setProperty("--part", Math.min(1, silence_s / SILENCE_LIMIT_S));
+    $("heard").textContent = this.heardAt ? `${duration(Date.now() - this.heardAt)} ago · ${this.#pings} pings` : "–";
+    $("position").textContent = position || "–";
+    $("uptime").textContent = state === "online" ? duration(Math.floor((Date.now() - onlineAt) / 1000) * 1000) : "–";
+    $("caught-up").textContent = `${counts.caughtUp} · after ${counts.connects} connects`;
+    this.#showTally();
+  }
+
+  #showLadder() {
+    const { client, state, transport } = this.#room;
+    for (const rung of $("ladder").children) {
+      const name = rung.dataset.transport;
+      const isUsed = state === "online" && client.transport === name;
+      const isTried = this.#trying === name && !isUsed;
+      const status = transport !== "auto" && transport !== name ? "not chosen"
+        : isUsed ? "in use"
+        : isTried ? "trying …"
+        : this.#failed.get(name) ?? (isAbove(client.transport, name) ? "to be tried again" : "in reserve");
+      rung.className = isUsed ? "used" : isTried ? "tried" : this.#failed.has(name) ? "failed" : "";
+      rung.setAttribute("aria-current", isUsed ? "true" : "false");
+      if (rung.lastChild.textContent !== status) rung.lastChild.textContent = status;
+    }
+  }
+
+  #showAttempts() {
+    while (this.#attempts.length && this.#attempts[0] < Date.now() - MINUTE_MS) this.#attempts.shift();
+    $("attempts").textContent = this.#attempts.length;
+    $("next").textContent = this.next_s ? `in ${this.next_s.toFixed(1)} s` : "–";
+    const { tokens } = this.#bucket;
+    const { attempt_burst: size, attempt_rate_per_s: rate_per_s } = DEFAULTS;
+    $("bucket").textContent = `${Math.floor(tokens)} of ${size}, +1 every ${1 / rate_per_s} s`;
+  }
+
+  #showTally() {
+    const { tally, client, counts } = this.#room;
+    const bad = { doubled: tally.doubled, lost: tally.lost, swapped: tally.swapped, gaps: counts.gaps };
+    const figures = { sent: tally.sent, acknowledged: tally.acknowledged, pending: client.pending, received: tally.received, ...bad };
+    for (const [name, value] of Object.entries(figures)) {
+      $(`n-${name}`).textContent = value;
+      $(`n-${name}`).classList.toggle("bad", name in bad && value > 0);
+    }
+    $("verdict").textContent = this.#verdict(Object.values(bad).some(Boolean));
+  }
+
+  #verdict(isBad) {
+    const { tally, isOutboxFull, isTallying } = this.#room;
+    const waiting = tally.sent - tally.acknowledged - tally.givenUp;
+    if (!tally.sent) return "Switch it on, then make the weather bad.";
+    if (isBad) return "Something is wrong: please tell us what you did.";
+    if (isOutboxFull && isTallying) return "The outbox is full (it is bounded): publishing goes on when the server answers.";
+    if (tally.givenUp) return `${tally.givenUp} were given up after ${DEFAULTS.max_pending_age_s} s without an answer, and the page was told.`;
+    if (waiting > 20) return `${waiting} wait in the outbox for an answer; each has a key, so that it counts once.`;
+    return "Each came once and in order.";
+  }
+}
+
+const isAbove = (used, name) => used !== "" && TRANSPORTS.indexOf(name) < TRANSPORTS.indexOf(used);

@@ -1,0 +1,258 @@
+/*
+ * Heartwire demo, 2 of 6: the room.
+ *
+ * What the page wants of heartwire.js: one client, which follows the channel of the chat and that of the tally, and keeps what was
+ * written until it was seen. Another transport is another client, which goes on from the same positions with the same keys.
+ */
+
+import { connect } from "./heartwire.js";
+
+const OUTBOX_LIMIT = 100;
+const SETTLE_MS = 150; // caught up: nothing more comes for so long
+const TALLY_EVERY_MS = 100;
+
+/** The ladder's names for people. */
+export const LABELS = { websocket: "WebSocket", sse: "SSE", longpoll: "Long poll", poll: "Poll" };
+
+const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
+
+/** Numbers that are published one after the other, and what becomes of them. */
+export class Tally {
+  sent = 0;
+  acknowledged = 0;
+  received = 0;
+  doubled = 0;
+  swapped = 0;
+  givenUp = 0;
+  unanswered = new Map(); // what is published with which key, by number
+  #highest = 0;
+  #missing = new Set(); // numbers below the highest that have not come
+  #run = newId();
+
+  /** Numbers that did not come though a later one has, but for those that the client has given up, and said so. */
+  get lost() {
+    return this.#missing.size;
+  }
+
+  next() {
+    const n = ++this.sent;
+    const entry = { data: { run: this.#run, n }, key: `${this.#run}-${n}`, sentAt: performance.now() };
+    this.unanswered.set(n, entry);
+    return n;
+  }
+
+  answered(n, isKept) {
+    if (!this.unanswered.delete(n)) return;
+    if (isKept) this.acknowledged++;
+    else this.givenUp++;
+    if (!isKept) this.#missing.delete(n);
+  }
+
+  came({ run, n }) {
+    if (run !== this.#run) return; // somebody else's
+    this.received++;
+    for (let between = this.#highest + 1; between < n; between++) this.#missing.add(between);
+    if (n > this.#highest) this.#highest = n;
+    else if (this.#missing.delete(n)) this.swapped++;
+    else this.doubled++;
+  }
+}
+
+export class Room {
+  channel = "lobby";
+  transport = "auto";
+  client = null;
+  position = "";
+  onlineAt = 0;
+  counts = { received: 0, caughtUp: 0, gaps: 0, connects: 0 };
+  /** Own messages that were not yet seen in the channel, by id. */
+  outbox = new Map();
+  tally = new Tally();
+  isTallying = false;
+  #base;
+  #weather;
+  #emit;
+  #subscriptions = [];
+  #tallyChannel = "";
+  #tallyPosition = "";
+  #catchUp = null;
+  #lostAt = 0;
+
+  /**
+   * @param {object} options
+   * @param {string} options.base  Where Heartwire is mounted, as an URL.
+   * @param {import("./demo-weather.js").Weather} options.weather
+   * @param {(kind: string, detail: object) => void} options.emit  Told of: the client's `state`, `open`, `close`, `note` and `error`;
+   *   `publication`, `gap`, `caughtup`, `outbox`, `answered` {took_ms}, `seen` {took_ms}, `tally`.
+   */
+  constructor({ base, weather, emit }) {
+    this.#base = base;
+    this.#weather = weather;
+    this.#emit = emit;
+    setInterval(() => this.#count(), TALLY_EVERY_MS);
+  }
+
+  get state() {
+    return this.client.state;
+  }
+
+  /** The channel's URL in the plain dialect. */
+  get url() {
+    return new URL(`channels/${encodeURIComponent(this.channel)}`, this.#base);
+  }
+
+  /** Follow a channel over a transport, or over what the ladder finds; another transport goes on where the last one was. */
+  follow(channel, transport) {
+    if (channel !== this.channel || this.client === null) this.#begin(channel);
+    this.transport = transport;
+    const leave = this.#leaving();
+    const { WebSocket, fetch } = this.#weather;
+    const fixed = transport === "auto" ? {} : { transports: [transport], storage: null };
+    const client = (this.client = connect(this.#base, { WebSocket, fetch, ...fixed }));
+    leave();
+    this.#listen(client);
+    this.#emit("state", { state: client.state, reason: "" });
+    for (const entry of this.outbox.values()) if (!entry.refused) this.#publish(entry);
+    for (const n of this.tally.unanswered.keys()) this.#publishNumber(n);
+  }
+
+  #begin(channel) {
+    this.channel = channel;
+    this.position = this.#tallyPosition = "";
+    Object.assign(this.counts, { received: 0, caughtUp: 0, gaps: 0 });
+    this.#lostAt = 0;
+    const [namespace] = channel.includes(":") ? channel.split(":") : [""];
+    this.#tallyChannel = `${namespace && `${namespace}:`}tally-${newId()}`;
+    this.tally = new Tally();
+    for (const [id, entry] of this.outbox) if (entry.refused) this.outbox.delete(id);
+  }
+
+  /** How to let go of the client once there is another: nothing it says counts then. What it has not settled, the other publishes too. */
+  #leaving() {
+    const { client } = this;
+    const subscriptions = this.#subscriptions;
+    if (this.onlineAt) this.#lostAt = Date.now();
+    this.onlineAt = 0;
+    return () => {
+      for (const subscription of subscriptions) subscription.unsubscribe();
+      client?.close();
+    };
+  }
+
+  #listen(client) {
+    const now = (hear) => (what) => client === this.client && hear(what);
+    client.on("state", now((what) => this.#stateChanged(what)));
+    for (const name of ["open", "close", "note", "error"]) client.on(name, now((what) => this.#emit(name, what)));
+    const chat = client.subscribe(this.channel, now((one) => this.#came(one)), {
+      since: this.position || "earliest", on_gap: now((gap) => this.#gap(gap)),
+    });
+    chat.on("subscribed", now(({ position }) => {
+      this.#caughtUpSoon(this.#catchUp ?? { count: 0, first: this.position === "" });
+      this.position ||= position;
+    }));
+    const tally = client.subscribe(this.#tallyChannel, now((one) => {
+      this.#tallyPosition = one.position;
+      this.tally.came(one.data);
+      this.#emit("tally", { isIncoming: true });
+    }), { since: this.#tallyPosition || "earliest", on_gap: now((gap) => this.#gap(gap)) });
+    this.#subscriptions = [chat, tally];
+  }
+
+  #stateChanged(what) {
+    if (what.state === "online") {
+      this.counts.connects++;
+      this.onlineAt ||= Date.now();
+    } else if (this.onlineAt) {
+      this.#lostAt = Date.now();
+      this.onlineAt = 0;
+    }
+    this.#emit("state", what);
+  }
+
+  #gap(gap) {
+    this.counts.gaps++;
+    this.#emit("gap", gap);
+  }
+
+  #came(publication) {
+    const { data, position } = publication;
+    this.position = position || this.position;
+    this.counts.received++;
+    const entry = typeof data?.id === "string" ? this.outbox.get(data.id) : undefined;
+    if (entry) {
+      this.outbox.delete(entry.id);
+      this.#emit("outbox", {});
+      this.#emit("seen", { took_ms: performance.now() - entry.sentAt });
+    } else if (this.#catchUp) {
+      this.#catchUp.count++;
+      this.#caughtUpSoon(this.#catchUp);
+    }
+    this.#emit("publication", { ...publication, mine: Boolean(entry), transport: this.client.transport });
+  }
+
+  /** Wait for the flow of what was missed to end, then tell how much it was. */
+  #caughtUpSoon(catchUp) {
+    clearTimeout(catchUp.timer);
+    this.#catchUp = catchUp;
+    catchUp.timer = setTimeout(() => {
+      this.#catchUp = null;
+      if (!catchUp.first) this.counts.caughtUp += catchUp.count;
+      this.#emit("caughtup", { ...catchUp, away_ms: this.#lostAt ? Math.max(0, this.onlineAt - this.#lostAt) : 0 });
+    }, SETTLE_MS);
+  }
+
+  /** @returns {boolean} false when too much waits already. */
+  say(from, text) {
+    if (this.outbox.size >= OUTBOX_LIMIT) return false;
+    const id = newId();
+    const entry = { id, text, channel: this.channel, data: { from, text, id, at: Date.now() }, sentAt: performance.now(), refused: "" };
+    this.outbox.set(id, entry);
+    this.#emit("outbox", {});
+    this.#publish(entry);
+    return true;
+  }
+
+  /** Forget a message that was refused. */
+  discard(id) {
+    if (this.outbox.delete(id)) this.#emit("outbox", {});
+  }
+
+  async #publish(entry) {
+    const { client } = this;
+    try {
+      await client.publish(entry.channel, entry.data, { idempotency_key: entry.id });
+      entry.kept = true;
+      if (entry.channel !== this.channel) this.outbox.delete(entry.id);
+      this.#emit("answered", { took_ms: performance.now() - entry.sentAt });
+    } catch (error) {
+      if (client !== this.client) return; // the next client has taken it over
+      entry.refused = error.message;
+    }
+    this.#emit("outbox", {});
+  }
+
+  /** Ten times a second, where that is wanted: the next number. The outbox is bounded, so that it can be full. */
+  #count() {
+    if (!this.isTallying || this.#weather.isAsleep || this.isOutboxFull || this.state === "closed") return;
+    this.#publishNumber(this.tally.next());
+    this.#emit("tally", {});
+  }
+
+  get isOutboxFull() {
+    return this.client.pending >= 900; // of max_pending_items; the rest is for what people write
+  }
+
+  async #publishNumber(n) {
+    const { client, tally } = this;
+    const { data, key, sentAt } = tally.unanswered.get(n);
+    try {
+      await client.publish(this.#tallyChannel, data, { idempotency_key: key });
+      tally.answered(n, true);
+      this.#emit("answered", { took_ms: performance.now() - sentAt });
+    } catch {
+      if (client !== this.client && tally === this.tally) return;
+      tally.answered(n, false);
+    }
+    this.#emit("tally", {});
+  }
+}
