@@ -258,7 +258,13 @@ class Traffic:
         if reply.error is not None:
             self._refused(following, reply.error)
         elif reply.subscribe is not None:
-            self._placed(following, reply.subscribe, asked.position)
+            if asked.position is None and following.position is not None and not reply.subscribe.was_recovering:
+                # Another connection has begun it meanwhile, and what has come since then was not asked for.
+                self._unsubscribe(channel)
+                self.resubscribe()
+                self.flush()
+            else:
+                self._placed(following, reply.subscribe, asked.position)
 
     def _placed(self, following: Following, result: SubscribeResult, asked: Position | None) -> None:
         was_live = following.is_live

@@ -742,7 +742,14 @@ class Traffic {
     const following = this.followed.get(channel);
     if (following !== asked.following || following.isPaused || following.isServerSide) return;
     if (reply.error !== null) this.#refused(following, reply.error);
-    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe, asked.position);
+    else if (reply.subscribe !== null) {
+      if (asked.position === null && following.position !== null && !reply.subscribe.was_recovering) {
+        // Another connection has begun it meanwhile, and what has come since then was not asked for.
+        this.#unsubscribe(channel);
+        this.resubscribe();
+        this.flush();
+      } else this.#placed(following, reply.subscribe, asked.position);
+    }
   }
 
   #placed(following, result, asked) {

@@ -96,3 +96,16 @@ def a_better_transport_that_comes_from_before_what_was_delivered_meanwhile_is_no
     client.received(2, welcome(hello), placed(hello + 1, 4, lost=True, pubs=[5, 6, 7]))
     assert [one[2] for one in client.told("Delivered")] == [4, 5, 6, 7]
     assert not client.told("Gap")
+
+
+@scenario(first_transport="longpoll")
+def a_channel_that_the_lesser_has_begun_meanwhile_is_asked_for_from_there(client: Recorder) -> None:
+    poll_online(client)
+    client.after(9)
+    client.after(1)
+    hello = id_of(client, "connect")
+    client.polled(1, placed(id_of(client, "subscribe", on=1), 3))
+    client.received(2, welcome(hello), placed(hello + 1, 9))
+    assert not client.told("Gap")
+    (*_, said) = client.told("Send")[-1]
+    assert [(*one.values(),)[1].get("offset") for one in said] == [None, 3]
