@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from heartwire.client.options import Options
-from heartwire.dialects.centrifugal.types import SubscribeRequest
 from heartwire.engines.base import Engine
 from heartwire.errors import HeartwireError
 from heartwire.server.hub import Hub
@@ -77,7 +76,6 @@ class Simulation:
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
         self.faults: list[BaseException] = []
-        self.goes_on_from_oldest = "from_oldest" in SubscribeRequest.__struct_fields__
         self._chance_before = random.getstate()
         random.seed(seed)  # the hub's own jitter
         self._log = _watched_log(self.faults)

@@ -85,7 +85,7 @@ class Checks:
     def _is_gone(self, client: SimulatedClient, channel: str, up_to: Position, told: str) -> None:
         """Whether nothing that is kept is at or before this position."""
         oldest = self._world.server.before_oldest(channel)
-        if self._world.goes_on_from_oldest and up_to.epoch == oldest.epoch and up_to.offset > oldest.offset:
+        if up_to.epoch == oldest.epoch and up_to.offset > oldest.offset:
             self.fail(client.name, f"{told}, and what is after {oldest} is kept")
 
     def subscribed(self, client: SimulatedClient, output: out.Subscribed) -> None:
