@@ -19,7 +19,7 @@ CHUNK: Final = 50
 PAGE: Final = Path(__file__).parents[2] / "docs" / "testing-simulation.md"
 _ROW: Final = re.compile(r"^\| `([a-z-]+)` \| .*? \| (\d+) \|", re.MULTILINE)
 DOCUMENTED: Final = {name: int(seed) for name, seed in _ROW.findall(PAGE.read_text("utf-8"))}
-SEARCHED: Final = 300
+SEARCHED: Final = 1000
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def _any_options(chance: Random) -> dict[str, Any]:
         "upgrade_after_s": chance.choice((10, 4)),
         "poll_interval_s": chance.choice((1, 2)),
         "poll_wait_s": chance.choice((25, 25, 7)),
+        "tick_s": chance.choice((1, 4)),
     }
     if chance.random() < 0.15:
         options["first_transport"] = chance.choice(options["transports"])
@@ -154,7 +155,7 @@ class Events:
 
     def _speak(self) -> None:
         channel = self._chance.choice(self._channels)
-        for _ in range(self._chance.choice((1, 1, 1, 2, 5, 20, 20, 350))):
+        for _ in range(350 if self._chance.random() < 0.04 else self._chance.choice((1, 1, 1, 2, 5, 20))):
             self._say(channel)
 
     def _say(self, channel: str) -> None:
