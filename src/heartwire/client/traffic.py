@@ -95,8 +95,8 @@ class Traffic:
                     self._end(following, LOCAL, "the server does not subscribe us any more")
         for channel, asked in list(connection.asked.items()):
             now = self.followed.get(channel)
-            if now is None or (not now.is_server_side and (now is not asked.following or now.is_paused)):
-                self._unsubscribe(channel)  # given up, or begun anew, since it was asked
+            if now is None or (not now.is_server_side and asked.is_outdated(now)):
+                self._unsubscribe(channel)
         self.resubscribe()
         for id, request in self._requests.items():
             self._send_request(id, request)

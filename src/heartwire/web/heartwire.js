@@ -448,6 +448,10 @@ class Item {
   }
 }
 
+/** Whether a channel was begun anew, paused or placed, by another connection, since it was asked for. */
+const isOutdated = (asked, now) =>
+  now !== asked.following || now.isPaused || (asked.position === null && now.position !== null);
+
 /** What was published and is not answered yet, and how its order is kept (go-back-N): heartwire/client/outbox.py. */
 class Outbox {
   #items = new Map();
@@ -596,8 +600,7 @@ class Traffic {
       }
     for (const [channel, asked] of [...connection.asked]) {
       const now = this.followed.get(channel);
-      const isOther = now === undefined || (!now.isServerSide && (now !== asked.following || now.isPaused));
-      if (isOther) this.#unsubscribe(channel); // given up, or begun anew, since it was asked
+      if (now === undefined || (!now.isServerSide && isOutdated(asked, now))) this.#unsubscribe(channel);
     }
     this.resubscribe();
     for (const [id, request] of this.#requests) this.#sendRequest(id, request);
