@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVE ?=
+SEEDS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench clean
+.PHONY: help serve test check format bench simulate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ format: $(VENV)/.dev ## put the code in form
 bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 	@$(BIN)/python -m bench.setup
 	@$(BIN)/python -m bench
+
+simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
+	@$(BIN)/python -m heartwire.testing.simulate --seeds $(SEEDS) --jobs 2
 
 clean: ## remove the virtual environments
 	rm -rf $(VENV) .venv-bench .bench

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from heartwire.client import states, traffic
+from heartwire.client import machine, states, traffic
 from heartwire.client.connection import Connection
 from heartwire.client.following import Following
 from heartwire.client.machine import Machine
@@ -57,7 +57,7 @@ def doubles_are_told(patch: pytest.MonkeyPatch) -> None:
 
 
 @planted
-def holes_are_not_seen(patch: pytest.MonkeyPatch) -> None:
+def server_leaves_a_hole_and_nobody_sees_it(patch: pytest.MonkeyPatch) -> None:
     def news(self: Following, pubs: Any) -> Iterator[Any]:
         for pub in pubs:
             if self.position is None or pub.offset > self.position.offset:
@@ -177,7 +177,8 @@ def bucket_is_not_asked(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def silence_never_ends(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Machine, "_due_silence", lambda self: None)
+    others = tuple((name, due) for name, due in machine._DEADLINES if name != "silence")
+    patch.setattr(machine, "_DEADLINES", (*others, ("silence", lambda self: None)))
 
 
 @planted
@@ -307,7 +308,7 @@ def server_knows_no_keys(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def server_knows_no_rounds(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Session, "keep_order", lambda self, key, round: None)
+    patch.setattr(Session, "keep_order", lambda *arguments: None)
 
 
 @planted
@@ -404,4 +405,6 @@ def first_seed_that_finds(name: str, *, among: int) -> int | None:
 if __name__ == "__main__":
     for name in sys.argv[1:] or PLANTED:
         found = first_seed_that_finds(name, among=1000)
-        print(f"| `{name}` | {found} | {is_found(name, found)[:110] if found is not None else 'NOT FOUND'} |", flush=True)
+        how = is_found(name, found)[:110] if found is not None else "NOT FOUND"
+        sys.stdout.write(f"| `{name}` | {found} | {how} |\n")
+        sys.stdout.flush()

@@ -71,7 +71,7 @@ class Connection:
             pong=pong,
         )
         self.session.context = self
-        hub.sessions.connections.add(self)
+        hub.sessions.connections[self] = None
 
     # -- for the transport --------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class Connection:
     def lost(self) -> None:
         """The connection is gone. To be called once."""
         self._hub.connections.leave(self._address)
-        self._hub.sessions.connections.discard(self)
+        self._hub.sessions.connections.pop(self, None)
         self.session.lost()
 
     # -- for the session: see Outlet ----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ The session's id, which the reply to `connect` tells, is all that an emulation r
 
 import asyncio
 import re
-import secrets
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -113,7 +112,7 @@ async def _stream(
     hub: "Hub", request: Request, data: bytes, format: PushFormat, media_type: bytes, cors: dict[str, str], send: Send
 ) -> None:
     """One connection, from its first command to its end."""
-    id = secrets.token_urlsafe(24)
+    id = hub.sessions.new_id()
     link = _StreamLink(hub, request, format, send)
     emulation = (id, hub.node)
     connection = Connection(hub, link, format, address=address_of(request), scope=dict(request.scope), emulation=emulation)

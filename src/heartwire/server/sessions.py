@@ -1,5 +1,8 @@
 """The sessions of a node, to be found by user and by client."""
 
+import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from heartwire.codes import CODES
@@ -16,11 +19,12 @@ __all__ = ["Sessions"]
 class Sessions:
     """The open sessions of a node, by user and by client; and every connection, also before it is open.
 
-    ``emulated`` has those whose commands come by the emulation endpoint, by their secret ids.
+    ``emulated`` has those whose commands come by the emulation endpoint, by their secret ids, which ``new_id`` makes.
     """
 
     def __init__(self) -> None:
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # a set in order: who came first is told first when it ends
+        self.new_id: Callable[[], str] = partial(secrets.token_urlsafe, 24)
         self.emulated: dict[str, Emulated] = {}
         self._by_user: dict[str, dict[str, Session]] = {}
         self._by_client: dict[str, Session] = {}

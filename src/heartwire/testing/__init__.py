@@ -14,9 +14,9 @@ from heartwire.testing.transports import check_transport
 from heartwire.testing.virtual_loop import VirtualLoop
 
 __all__ = [
+    "CHECKS",
     "Bench",
     "Broken",
-    "CHECKS",
     "Check",
     "ConnectionRecord",
     "FakeClock",

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.engines.base import Notify, Retention
@@ -21,6 +22,8 @@ __all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
 
 MakeHub = Callable[["SimulatedEngine"], Hub]
 """Makes the hub of one life of the server; it must use this engine."""
+
+T = TypeVar("T")
 
 _GRACE_S: Final = 2
 _ALL: Final = Retention(10**9, 10**9)
@@ -99,8 +102,7 @@ class SimulatedEngine:
 
     async def stop(self) -> None:
         """See `Engine.stop`."""
-        while self._queue:
-            await asyncio.sleep(self.delay_s / 2)
+        await asyncio.gather(*(future for future, _ in self._queue), return_exceptions=True)
 
     def append(
         self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
@@ -134,13 +136,13 @@ class SimulatedEngine:
         """See `Engine.sweep`."""
         await self._store.sweep(retention)
 
-    def _later(self, work: Callable[[], Any]) -> Any:
+    def _later(self, work: Callable[[], T]) -> T | asyncio.Future[T]:
         loop = self._world.loop
         if loop.now_s < self.fails_until:
             raise EngineUnavailable("the store is not there")
         if not self.delay_s and not self._queue:
             return work()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[T] = loop.create_future()
         self._queue.append((future, work))
         loop.call_later(self.delay_s, self._work)
         return future
@@ -189,6 +191,7 @@ class SimulatedServer:
         if hub.engine is not self.engine:
             raise ValueError("the hub has to use the engine that it is given")
         hub.node = f"node{self._lives}"
+        hub.sessions.new_id = map("session{}".format, itertools.count(1)).__next__
         hub.clock = world.loop.time
         hub.wall_clock = world.wall
         self._application = hub.asgi()
