@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 
 import heartwire
-from heartwire.client.shell import Client
+from heartwire.client import Client
 
 
 async def measure(client: Client, room: str, every_s: float) -> None:

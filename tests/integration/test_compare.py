@@ -117,6 +117,7 @@ def test_against_a_server_with_tls(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.skipif(shutil.which("ss") is None, reason="ss is not installed")
 async def test_bytes_are_those_of_ss(server: ServerProcess, channel: str) -> None:
     plan = Plan()
@@ -180,11 +181,12 @@ def test_another_server_is_told_from_ours() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who is whose child")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_its_servers_end_with_it(number: signal.Signals) -> None:
     with subprocess.Popen((*COMMAND, "compare"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         started: set[str] = set()
         while len(started) < 8 and time.monotonic() < deadline:
             # Each is started by a thread of its own, and is that thread's child.

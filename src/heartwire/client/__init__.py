@@ -1,1 +1,10 @@
-"""The other end."""
+"""The other end: `connect` for asyncio, `connect_sync` for scripts, and the classes to annotate with."""
+
+from heartwire.client.options import Options
+from heartwire.client.outputs import Gap
+from heartwire.client.received import Received
+from heartwire.client.shell import Client, connect
+from heartwire.client.subscription import Subscription
+from heartwire.client.sync import SyncClient, connect_sync
+
+__all__ = ["Client", "Gap", "Options", "Received", "Subscription", "SyncClient", "connect", "connect_sync"]

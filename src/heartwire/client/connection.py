@@ -18,6 +18,10 @@ class Asked(NamedTuple):
     following: Following
     position: Position | None
 
+    def is_outdated(self, now: Following) -> bool:
+        """Whether its channel was begun anew, paused, or placed by another connection, since it was asked for."""
+        return now is not self.following or now.is_paused or (self.position is None and now.position is not None)
+
 
 class Connection:
     """Args: its generation, the transport, the rung of the ladder that is, and when it was begun.

@@ -95,8 +95,8 @@ class Traffic:
                     self._end(following, LOCAL, "the server does not subscribe us any more")
         for channel, asked in list(connection.asked.items()):
             now = self.followed.get(channel)
-            if now is None or (not now.is_server_side and (now is not asked.following or now.is_paused)):
-                self._unsubscribe(channel)  # given up, or begun anew, since it was asked
+            if now is None or (not now.is_server_side and asked.is_outdated(now)):
+                self._unsubscribe(channel)
         self.resubscribe()
         for id, request in self._requests.items():
             self._send_request(id, request)
@@ -258,13 +258,7 @@ class Traffic:
         if reply.error is not None:
             self._refused(following, reply.error)
         elif reply.subscribe is not None:
-            if asked.position is None and following.position is not None and not reply.subscribe.was_recovering:
-                # Another connection has begun it meanwhile, and what has come since then was not asked for.
-                self._unsubscribe(channel)
-                self.resubscribe()
-                self.flush()
-            else:
-                self._placed(following, reply.subscribe, asked.position)
+            self._placed(following, reply.subscribe, asked.position)
 
     def _placed(self, following: Following, result: SubscribeResult, asked: Position | None) -> None:
         was_live = following.is_live

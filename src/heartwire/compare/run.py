@@ -423,7 +423,11 @@ def notes_of(plan: Plan) -> list[str]:
     ]
     if plan.url:
         notes.append("Server CPU was not measured: the server is not ours.")
-        notes.append(f"The server keeps its own heartbeat; the client adds {plan.pong_timeout_s:g} s of patience (default 10 s).")
+        notes.append(
+            f"The server keeps its own heartbeat; where the link fails, the client adds"
+            f" {plan.pong_timeout_s:g} s of patience (default {DEFAULT_PONG_TIMEOUT_S:g} s) and long polls are held"
+            f" {plan.poll_wait_s:g} s (default {DEFAULT_POLL_WAIT_S:g} s)."
+        )
     else:
         notes.append(
             "Server CPU is that of the transport's own server, less that of one which gets the same messages and has no readers."

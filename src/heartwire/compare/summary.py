@@ -172,7 +172,7 @@ def fault_of(lives: Sequence[Life], sent: Sequence[float], failed_at: float, hea
     first = lives[0]
     had = {arrival.number for arrival in first.arrivals}
     return Fault(
-        noticed=_middle(noticed, f"not within {watched}"),
+        noticed=_middle(noticed, f"not within {watched}" if None in caught_up else "no need: it fell between two questions"),
         back=_middle(back, f"not within {watched}"),
         caught_up=_middle(caught_up, "never: what was missed is lost"),
         sent=Figure(len(sent) * len(lives), "messages"),

@@ -448,6 +448,10 @@ class Item {
   }
 }
 
+/** Whether a channel was begun anew, paused or placed, by another connection, since it was asked for. */
+const isOutdated = (asked, now) =>
+  now !== asked.following || now.isPaused || (asked.position === null && now.position !== null);
+
 /** What was published and is not answered yet, and how its order is kept (go-back-N): heartwire/client/outbox.py. */
 class Outbox {
   #items = new Map();
@@ -596,8 +600,7 @@ class Traffic {
       }
     for (const [channel, asked] of [...connection.asked]) {
       const now = this.followed.get(channel);
-      const isOther = now === undefined || (!now.isServerSide && (now !== asked.following || now.isPaused));
-      if (isOther) this.#unsubscribe(channel); // given up, or begun anew, since it was asked
+      if (now === undefined || (!now.isServerSide && isOutdated(asked, now))) this.#unsubscribe(channel);
     }
     this.resubscribe();
     for (const [id, request] of this.#requests) this.#sendRequest(id, request);
@@ -742,14 +745,7 @@ class Traffic {
     const following = this.followed.get(channel);
     if (following !== asked.following || following.isPaused || following.isServerSide) return;
     if (reply.error !== null) this.#refused(following, reply.error);
-    else if (reply.subscribe !== null) {
-      if (asked.position === null && following.position !== null && !reply.subscribe.was_recovering) {
-        // Another connection has begun it meanwhile, and what has come since then was not asked for.
-        this.#unsubscribe(channel);
-        this.resubscribe();
-        this.flush();
-      } else this.#placed(following, reply.subscribe, asked.position);
-    }
+    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe, asked.position);
   }
 
   #placed(following, result, asked) {
