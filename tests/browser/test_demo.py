@@ -113,6 +113,9 @@ def test_the_client_finds_its_way_down_and_up_the_ladder_and_loses_nothing(page:
         _click(page, f"#weather [value={weather}]")
         _online(page, label, timeout_s=20 if weather == "clear" else 10)
         _more_come(page, 20)
+        page.until(f"document.querySelector('#ladder .used').textContent === '{label}in use'")
+        if weather == "sse":
+            assert page.evaluate("document.querySelectorAll('#ladder .failed').length") == 2
     assert "moved up" in page.evaluate("document.querySelector('#log').innerText")
     _nothing_was_lost(page)
 

@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from tests.browser.cdp import open_page
+from tests.browser.cdp import Page, open_page
 from tests.js.node import HERE, MODULE, need_node
 
-__all__ = ["Runtime", "in_node", "in_page", "in_worker"]
+__all__ = ["PageRuntime", "Runtime", "in_node", "in_page", "in_worker"]
 
 PRELUDE = (HERE / "prelude.js").read_text()
 
@@ -61,24 +61,33 @@ def in_node(*, has_websocket: bool = True) -> Iterator[Runtime]:
         runtime.end()
 
 
-class _Page:
-    def __init__(self, evaluate: Any) -> None:
-        self._evaluate = evaluate
+class PageRuntime:
+    """A page; ``tab`` is what DevTools can do with it."""
+
+    def __init__(self, tab: Page) -> None:
+        self.tab = tab
 
     def run(self, code: str, **values: Any) -> Any:
-        return self._evaluate(f"(async () => {{ {_with(values, code)} }})()")
+        return self.tab.evaluate(f"(async () => {{ {_with(values, code)} }})()")
+
+
+_NETWORK = (
+    "404",
+    "WebSocket connection to",
+    "Failed to load resource",
+)  # the browser asks for an icon, and says when it can't connect
 
 
 @contextlib.contextmanager
-def in_page(url: str) -> Iterator[Runtime]:
-    """A page of the server's that has nothing on it but the module."""
+def in_page(url: str, *, is_network_bad: bool = False) -> Iterator[PageRuntime]:
+    """A page of the server's that has nothing on it but the module. Its console stays empty, but for the bad network's."""
     with open_page() as page:
         page.goto(f"{url}/health")
-        runtime = _Page(page.evaluate)
+        runtime = PageRuntime(page)
         runtime.run("globalThis.heartwire = await import('/heartwire.js');" + PRELUDE)
         yield runtime
-        complaints = [one for one in page.complaints if "404" not in one]  # the browser asks for an icon
-        assert complaints == []
+        expected = _NETWORK if is_network_bad else _NETWORK[:1]
+        assert [one for one in page.complaints if not any(words in one for words in expected)] == []
 
 
 _WORKER = """

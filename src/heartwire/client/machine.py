@@ -97,6 +97,7 @@ class Machine:
         self._is_asking_token = False
         self._data = data
         self._is_network_down = False
+        self._is_hinted = False  # while an attempt is under way; what that began on may be gone
         self._not_before = now
         self._upgrade_s = options.upgrade_after_s
         self._poll_wait_s = options.poll_wait_s
@@ -427,6 +428,7 @@ class Machine:
 
     def _established(self, connection: Connection, result: ConnectResult) -> None:
         self.attempt = None
+        self._is_hinted = False
         for name in ("open", "attempt", "probe", "silence", "sending", "poll", "upgrade", "refresh"):
             self._deadlines.pop(name, None)
         if self.current is not None:
@@ -500,6 +502,7 @@ class Machine:
     def _woke(self) -> None:
         """Time has passed unseen, or the network is another: have the connection prove itself, or try at once."""
         if self.attempt is not None:
+            self._is_hinted = self.current is None
             due = self._deadlines["open"]
             if due <= self._now:  # the answer may wait to be read
                 self._deadlines["open"] = self._now + self._options.probe_timeout_s
@@ -591,7 +594,9 @@ class Machine:
             steps_down = self._ladder.failed(is_reachable=is_reachable, is_timeout=is_timeout)
         if self._ladder.transport != before:
             self._note(f"{before}: {reason}; trying {self._ladder.transport}")
-        delay_s = max(self._not_before - self._now, 0.0 if steps_down else self._backoff.next_s())
+        at_once = steps_down or self._is_hinted
+        self._is_hinted = False
+        delay_s = max(self._not_before - self._now, 0.0 if at_once else self._backoff.next_s())
         self._wait(code, reason, was_open=was_open, delay_s=delay_s)
 
     def _forget_current(self, code: int, reason: str) -> None:

@@ -71,6 +71,7 @@ export class ClientPanel {
   #attempts = []; // when, in the last minute
   #failed = new Map(); // why, by transport
   #trying = "";
+  #tried = ""; // the last that was, which is the one that failed if one did
   #pings = 0;
   #nextAt = 0;
 
@@ -94,11 +95,12 @@ export class ClientPanel {
   /** The state changed: which rung of the ladder is tried, "" if none is. */
   trying(transport) {
     this.#trying = transport;
+    this.#tried = transport || this.#tried;
   }
 
   /** From the weather, which sees all attempts, also those for a better transport. It can't tell a long poll from a poll: both begin as one. */
   attempt(kind) {
-    if (this.#room.state === "online") this.#trying = kind === "poll" ? "longpoll" : kind;
+    if (this.#room.state === "online") this.trying(kind === "poll" ? "longpoll" : kind);
     this.#attempts.push(Date.now());
     this.#bucket.take();
     this.#nextAt = 0;
@@ -115,14 +117,17 @@ export class ClientPanel {
   }
 
   closed({ was_open, reason, next_attempt_s }) {
-    if (!was_open) this.#failed.set(this.#trying, reason);
+    if (!was_open) this.#failed.set(this.#tried, reason);
     this.#trying = "";
     this.#nextAt = next_attempt_s > 0 ? Date.now() + next_attempt_s * 1000 : 0;
   }
 
   noted(text) {
     const [, transport, reason] = /^(\w+) does not work yet: (.*)/.exec(text) ?? [];
-    if (transport) this.#failed.set(transport, reason);
+    if (transport) {
+      this.#failed.set(transport, reason);
+      this.#trying = "";
+    }
     this.#why(text);
   }
 

@@ -96,8 +96,11 @@ function drawName({ pen, ink, width }, name, { top, size }) {
 /** Coloured stretches of time, with their names in them where there is room: colour alone tells not everybody. */
 function drawSpans({ pen, x, start }, spans, { top, size }, colourOf, isAlone = false) {
   pen.font = "600 11px system-ui, sans-serif";
+  let isBeside = false; // another coloured one
   for (const span of spans) {
     const colour = colourOf(span);
+    const mayStandBefore = span.isLast && isAlone && !isBeside;
+    isBeside = Boolean(colour);
     if (!colour) continue;
     const from = x(Math.max(span.at, start));
     const wide = Math.max(1.5, x(span.until) - from - 1);
@@ -108,7 +111,7 @@ function drawSpans({ pen, x, start }, spans, { top, size }, colourOf, isAlone = 
     pen.fillRect(from, top, Math.min(2, wide), size);
     const labelWidth = pen.measureText(span.label).width;
     if (labelWidth < wide - 10) pen.fillText(span.label, from + 6, top + size / 2 + 0.5);
-    else if (span.isLast && isAlone) pen.fillText(span.label, from - labelWidth - 6, top + size / 2 + 0.5);
+    else if (mayStandBefore) pen.fillText(span.label, from - labelWidth - 6, top + size / 2 + 0.5);
   }
 }
 

@@ -1013,6 +1013,7 @@ class Machine {
   #generation = 0;
   #isAskingToken = false;
   #isNetworkDown = false;
+  #isHinted = false; // while an attempt is under way; what that began on may be gone
   #options;
   #now;
   #lookedAt;
@@ -1332,6 +1333,7 @@ class Machine {
 
   #established(connection, result) {
     this.attempt = null;
+    this.#isHinted = false;
     this.#forget("open", "attempt", "probe", "silence", "sending", "poll", "upgrade", "refresh");
     if (this.current !== null) {
       this.outputs.push(["Close", this.current.generation]);
@@ -1400,6 +1402,7 @@ class Machine {
   #woke() {
     const { probe_timeout_s, open_timeout_s } = this.#options;
     if (this.attempt !== null) {
+      this.#isHinted = this.current === null;
       const due = this.#deadlines.get("open");
       // The answer may wait to be read; and on a network that is gone it is not worth more time than a new attempt.
       const isDue = due <= this.#now;
@@ -1471,8 +1474,9 @@ class Machine {
       this.#finish(code, reason, wasOpen);
       return;
     }
-    const stepsDown = this.#blame(connection, code, reason, { wasOpen, isReachable, isTimeout });
-    this.#wait(code, reason, wasOpen, Math.max(this.#notBefore - this.#now, stepsDown ? 0 : this.#backoff.next_s()));
+    const atOnce = this.#blame(connection, code, reason, { wasOpen, isReachable, isTimeout }) || this.#isHinted;
+    this.#isHinted = false;
+    this.#wait(code, reason, wasOpen, Math.max(this.#notBefore - this.#now, atOnce ? 0 : this.#backoff.next_s()));
   }
 
   /** What the loss says about the rung of the ladder. True: another is to be tried at once. */

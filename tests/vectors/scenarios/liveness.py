@@ -79,6 +79,26 @@ def an_attempt_on_the_old_network_has_no_more_time_than_a_new_one(client: Record
     assert client.machine.next_deadline() == 4
 
 
+@scenario()
+def an_attempt_on_the_old_network_that_fails_is_followed_by_one_on_the_new(client: Recorder) -> None:
+    """Browsers end an attempt as the network changes, just after they have said that there is one."""
+    client.start()
+    client.hint("network_up")
+    client.lost(1, is_reachable=False)
+    assert client.told("Open", last=1)
+    client.lost(2, is_reachable=False)
+    assert client.told("Closed", last=1) == [[1006, "", False, 0.25]]
+
+
+@scenario()
+def a_hint_during_an_attempt_that_opens_is_spent(client: Recorder) -> None:
+    client.start()
+    client.hint("wake")
+    client.received(1, welcome())
+    client.lost(1)
+    assert client.told("Closed", last=1) == [[1006, "", True, 0.25]]
+
+
 @scenario(transports=("websocket",))
 def an_attempt_with_a_long_time_out_is_cut_short_on_a_new_network(client: Recorder) -> None:
     client.start()
