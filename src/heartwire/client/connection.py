@@ -33,6 +33,7 @@ class Connection:
         asked: the subscribes that are on the way, by channel.
         queue: commands that wait to be sent.
         is_sending: such a request is out.
+        is_excused: a time limit of it was over while we slept, and it was given another since it was heard last.
         online_at: when the server answered `connect`; ``None`` before.
         had_heartbeat: it has lived as long as it takes to hear a heartbeat.
         polled_at, wait_s: when the poll that is out was sent, and how long it may be held.
@@ -47,6 +48,7 @@ class Connection:
         "had_full_page",
         "had_heartbeat",
         "had_news",
+        "is_excused",
         "is_posting",
         "is_pull",
         "is_sending",
@@ -72,6 +74,7 @@ class Connection:
         self.waiting: dict[int, tuple[str, Any]] = {}
         self.asked: dict[str, Asked] = {}
         self.queue: list[str] = []
+        self.is_excused = False
         self.is_sending = self.had_heartbeat = self.had_news = self.had_full_page = False
         self.online_at: float | None = None
         self.polled_at = now

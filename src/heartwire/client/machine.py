@@ -494,6 +494,7 @@ class Machine:
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""
+        connection.is_excused = False
         if connection is self.current:
             self._deadlines.pop("probe", None)
             if not connection.is_pull:
@@ -504,8 +505,8 @@ class Machine:
         if self.attempt is not None:
             self._is_hinted = self.current is None
             due = self._deadlines["open"]
-            if due <= self._now:  # the answer may wait to be read
-                self._deadlines["open"] = self._now + self._options.probe_timeout_s
+            if due <= self._now:
+                self._excuse(self.attempt, "open")
             else:  # on a network that is gone it is not worth more time than a new attempt
                 self._deadlines["open"] = min(due, self._now + self._options.open_timeout_s)
         if self.current is not None:
@@ -518,7 +519,10 @@ class Machine:
 
     def _probe(self) -> None:
         connection = self.current
-        if connection is None or self._deadlines.get("probe", self._now) > self._now:
+        if connection is None:
+            return
+        due = self._deadlines.get("probe")
+        if due is not None and (due > self._now or not self._excuse(connection, "probe")):
             return
         deadline = self._deadlines["probe"] = self._now + self._options.probe_timeout_s
         if connection.is_pull:
@@ -530,6 +534,14 @@ class Machine:
         self._deadlines["silence"] = max(deadline, self._deadlines.get("silence", deadline))
         if "sending" in self._deadlines:
             self._deadlines["sending"] = max(deadline, self._deadlines["sending"])
+
+    def _excuse(self, connection: Connection, name: str) -> bool:
+        """Its time was over while we slept, and the answer may wait to be read. That counts once: timers may always be late."""
+        if connection.is_excused:
+            return False
+        connection.is_excused = True
+        self._deadlines[name] = self._now + self._options.probe_timeout_s
+        return True
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The answer is only held where each of them has been placed already."""

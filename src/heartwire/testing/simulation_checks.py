@@ -178,7 +178,7 @@ class Checks:
             self.fail(client.name, f"{flying} publishes are on the way, {len(current.queue)} commands wait to be sent")
         if len(current.waiting) > options.max_in_flight + 200:
             self.fail(client.name, f"{len(current.waiting)} answers are waited for")
-        allowed_s = current.ping_interval_s + options.pong_timeout_s + options.probe_timeout_s
+        allowed_s = current.ping_interval_s + options.pong_timeout_s + 2 * options.probe_timeout_s  # one is given after a sleep
         if current.is_pull:
             # One that is cut is asked for again at once, because only a middlebox may have been impatient.
             allowed_s = options.poll_wait_s + options.poll_interval_s + 2 * options.pong_timeout_s + options.probe_timeout_s

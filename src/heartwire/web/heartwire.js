@@ -323,6 +323,7 @@ class Connection {
   waiting = new Map(); // what was asked, by the command's id: [method, of what]
   asked = new Map(); // the subscribes that are on the way, by channel: { id, following, position }
   queue = [];
+  isExcused = false; // a time limit was over while we slept, and it was given another since it was heard last
   isSending = false;
   online_at = null;
   hadHeartbeat = false;
@@ -1393,6 +1394,7 @@ class Machine {
   }
 
   #heard(connection) {
+    connection.isExcused = false;
     if (connection !== this.current) return;
     this.#deadlines.delete("probe");
     if (!connection.isPull)
@@ -1400,13 +1402,12 @@ class Machine {
   }
 
   #woke() {
-    const { probe_timeout_s, open_timeout_s } = this.#options;
     if (this.attempt !== null) {
       this.#isHinted = this.current === null;
       const due = this.#deadlines.get("open");
-      // The answer may wait to be read; and on a network that is gone it is not worth more time than a new attempt.
-      const isDue = due <= this.#now;
-      this.#deadlines.set("open", isDue ? this.#now + probe_timeout_s : Math.min(due, this.#now + open_timeout_s));
+      // On a network that is gone it is not worth more time than a new attempt.
+      if (due <= this.#now) this.#excuse(this.attempt, "open");
+      else this.#deadlines.set("open", Math.min(due, this.#now + this.#options.open_timeout_s));
     }
     if (this.current !== null) {
       this.#probe();
@@ -1420,7 +1421,9 @@ class Machine {
 
   #probe() {
     const connection = this.current;
-    if (connection === null || (this.#deadlines.get("probe") ?? this.#now) > this.#now) return;
+    if (connection === null) return;
+    const due = this.#deadlines.get("probe");
+    if (due !== undefined && (due > this.#now || !this.#excuse(connection, "probe"))) return;
     const deadline = this.#now + this.#options.probe_timeout_s;
     this.#deadlines.set("probe", deadline);
     if (connection.isPull) {
@@ -1433,6 +1436,14 @@ class Machine {
     this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
     const sending = this.#deadlines.get("sending");
     if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
+  }
+
+  /** Its time was over while we slept, and the answer may wait to be read. That counts once: timers may always be late. */
+  #excuse(connection, name) {
+    if (connection.isExcused) return false;
+    connection.isExcused = true;
+    this.#deadlines.set(name, this.#now + this.#options.probe_timeout_s);
+    return true;
   }
 
   /** Ask for news of all channels. The answer is only held where each of them has been placed already. */

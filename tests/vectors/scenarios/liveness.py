@@ -191,3 +191,22 @@ def who_wakes_while_waiting_tries_at_once(client: Recorder) -> None:
     client.lost(1, is_reachable=False)
     client.hint("wake")
     assert client.told("Open", last=1)
+
+
+@scenario(tick_s=1)
+def timers_that_are_always_late_do_not_keep_a_dead_connection(client: Recorder) -> None:
+    """As in a tab that nobody looks at: each minute looks like a sleep, but whoever is there answers in between."""
+    connect(client)
+    for _ in range(3):
+        client.now += 60
+        client.look()
+    assert client.told("Closed")[-1][:2] == [1006, "no answer to a probe within 3 s"]
+
+
+@scenario(tick_s=1)
+def timers_that_are_always_late_do_not_keep_an_attempt(client: Recorder) -> None:
+    client.start()
+    for _ in range(2):
+        client.now += 60
+        client.look()
+    assert client.told("Closed")[-1][:2] == [1006, "no answer in time"]
