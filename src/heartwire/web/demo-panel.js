@@ -3,7 +3,7 @@
  */
 
 import { DEFAULTS, TRANSPORTS } from "./heartwire.js";
-import { LABELS } from "./demo-room.js";
+import { LABELS, named } from "./demo-room.js";
 import { STRIKES, WEATHER } from "./demo-weather.js";
 import { clock, duration, make } from "./demo-parts.js";
 
@@ -132,7 +132,7 @@ export class ClientPanel {
   }
 
   #why(text) {
-    $("why").textContent = text && `${clock(Date.now())} ${text}`;
+    $("why").textContent = text && `${clock(Date.now())} ${named(text)}`;
     $("why").hidden = !text;
   }
 

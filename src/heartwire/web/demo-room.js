@@ -14,6 +14,9 @@ const TALLY_EVERY_MS = 100;
 /** The ladder's names for people. */
 export const LABELS = { websocket: "WebSocket", sse: "SSE", longpoll: "Long poll", poll: "Poll" };
 
+/** A text of the client's in their words. */
+export const named = (text) => text.replace(/\b(websocket|sse|longpoll|poll)\b/g, (name) => LABELS[name]);
+
 const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
 
 /** Numbers that are published one after the other, and what becomes of them. */

@@ -6,7 +6,7 @@
  */
 
 import { ClientPanel, WeatherPanel } from "./demo-panel.js";
-import { LABELS, Room } from "./demo-room.js";
+import { LABELS, Room, named } from "./demo-room.js";
 import { Timeline } from "./demo-timeline.js";
 import { STRIKES, WEATHER, Weather } from "./demo-weather.js";
 import { clock, drawSparkline, duration, hue, make, showTerminal } from "./demo-parts.js";
@@ -186,7 +186,7 @@ const ROOM_NEWS = {
   },
   note({ text }) {
     panel.noted(text);
-    log("note", text);
+    log("note", named(text));
   },
   error: ({ error }) => log("error", error.message),
   publication(publication) {
@@ -225,7 +225,7 @@ const WEATHER_NEWS = {
   },
   said({ text }) {
     for (const _ of text.matchAll(/publish\\?":/g)) timeline.mark("out");
-    if (/^\{"id":\d+,"ping":/m.test(text)) log("note", "Asked the server whether it is there");
+    if (/\{\\?"id\\?":\d+,\\?"ping\\?":/.test(text)) log("note", "Asked the server whether it is there");
   },
   changed({ name }) {
     const { label } = WEATHER[name];
@@ -240,8 +240,8 @@ const WEATHER_NEWS = {
   },
   struck({ name }) {
     log("weather", STRIKES[name].label);
-    timeline.mark("strike", STRIKES[name].label);
     if (name === "asleep") timeline.setWeather("asleep", "asleep");
+    else timeline.mark("strike", STRIKES[name].label);
     weatherPanel.show(name);
   },
   woke() {
