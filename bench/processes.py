@@ -105,6 +105,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+_ENVIRONMENT: Final = os.environ | {"HEARTWIRE_CONNECTS_PER_S": "0"}
+"""The load comes all at once, as no crowd of clients would; it is to be let in."""
+
+
 @contextmanager
 def running(server: Server, cores: Cores) -> Iterator[tuple[int, list[int]]]:
     """Run a fresh server in a fresh folder; yield its port and its process ids."""
@@ -114,7 +118,7 @@ def running(server: Server, cores: Cores) -> Iterator[tuple[int, list[int]]]:
     command = ["taskset", "-c", str(cores.server), *server.command(port, folder)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command, cwd=folder, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
         wait_for_port(process, port, log)
