@@ -1,0 +1,273 @@
+/*
+ * Heartwire live comparison, 1 of 2: the run.
+ *
+ * Four clients of heartwire.js follow one channel, each over one transport, while a fifth publishes numbered and time-stamped messages.
+ * What each receives, asks for and pays is written down. The network is the one that there is, and so is the server.
+ */
+
+import { connect } from "./heartwire.js";
+
+const EVERY_MS = 200;
+const CONNECT_MS = 8000; // a transport that has not begun by then is left out
+const FINISH_MS = 5000; // what has not come so long after the last message was published is lost
+const LINGER_MS = 1200; // once all has come: a poll more, for what comes twice
+
+/** What is compared; the table has them in this order. */
+export const KINDS = [
+  { name: "poll", label: "Poll 1\u00a0s", options: { poll_interval_s: 1 } },
+  { name: "longpoll", label: "Long poll", options: {} },
+  { name: "sse", label: "SSE", options: {} },
+  { name: "websocket", label: "WebSocket", options: {} },
+];
+
+const bytesOf = (text) => (typeof text === "string" ? new TextEncoder().encode(text).length : (text?.byteLength ?? text?.size ?? 0));
+
+/** After `ms`; rejects as soon as the signal is aborted. */
+function pause(ms, signal) {
+  return new Promise((done, failed) => {
+    const stopped = () => (clearTimeout(timer), failed(signal.reason));
+    const timer = setTimeout(() => (signal.removeEventListener("abort", stopped), done()), Math.max(0, ms));
+    if (signal.aborted) stopped();
+    else signal.addEventListener("abort", stopped, { once: true });
+  });
+}
+
+/** One transport: what came over it, and what it cost as far as a page can see. */
+export class Lane {
+  received = 0;
+  doubled = 0;
+  requests = 0;
+  up_bytes = 0; // bodies of requests, and what WebSocket frames carry
+  down_bytes = 0;
+  problem = ""; // why it is not in the comparison
+  #latencies_ms = []; // ascending
+  #seen = new Set();
+  #missing = new Set();
+  #highest = 0;
+  #isCounting = true;
+  #tell;
+
+  /** @param {(kind: "request" | "arrived", what: object) => void} tell */
+  constructor({ name, label }, tell) {
+    Object.assign(this, { name, label });
+    this.#tell = tell;
+  }
+
+  /** Numbers that did not come though a later one has; once it is settled, all that did not come. */
+  get lost() {
+    return this.#missing.size;
+  }
+
+  /** @returns {number | null} the delivery latency that a share of the messages did not exceed. */
+  latency_ms(share) {
+    const { length } = this.#latencies_ms;
+    return length ? this.#latencies_ms[Math.max(0, Math.ceil(share * length) - 1)] : null;
+  }
+
+  came({ n, sent_ms }, now_ms) {
+    if (!this.#isCounting) return;
+    this.received++;
+    if (this.#seen.has(n)) {
+      this.doubled++;
+      return;
+    }
+    this.#seen.add(n);
+    this.#missing.delete(n);
+    for (let between = this.#highest + 1; between < n; between++) this.#missing.add(between);
+    this.#highest = Math.max(this.#highest, n);
+    const took_ms = now_ms - sent_ms;
+    const at = this.#latencies_ms.findIndex((other) => other > took_ms);
+    this.#latencies_ms.splice(at < 0 ? this.#latencies_ms.length : at, 0, took_ms);
+    this.#tell("arrived", { lane: this, sent_ms, at_ms: now_ms });
+  }
+
+  hasAll(numbers) {
+    return numbers.every((n) => this.#seen.has(n));
+  }
+
+  /** All has come that will come: what of these numbers has not is lost. */
+  settle(numbers) {
+    this.#missing = new Set(numbers.filter((n) => !this.#seen.has(n)));
+  }
+
+  /** From here on nothing counts: leaving is no part of the comparison. */
+  stopCounting() {
+    this.#isCounting = false;
+  }
+
+  #asked() {
+    if (!this.#isCounting) return;
+    this.requests++;
+    this.#tell("request", { lane: this });
+  }
+
+  #moved(up, down) {
+    if (!this.#isCounting) return;
+    this.up_bytes += up;
+    this.down_bytes += down;
+  }
+
+  /**
+   * A `fetch` that counts. Bodies as they pass, and not `transferSize`: browsers have that as the body and 300, whatever the headers
+   * were (Resource Timing, 4.3), and for a stream not before it has ended.
+   */
+  fetch = async (address, options) => {
+    this.#asked();
+    this.#moved(bytesOf(options.body), 0);
+    const response = await fetch(address, options);
+    if (!response.body) return response;
+    const counted = new TransformStream({
+      transform: (chunk, out) => {
+        this.#moved(0, chunk.byteLength);
+        out.enqueue(chunk);
+      },
+    });
+    const { status, statusText, headers } = response;
+    return new Response(response.body.pipeThrough(counted), { status, statusText, headers });
+  };
+
+  /** A `WebSocket` that counts: the handshake is a request, and what frames carry are bytes. */
+  get WebSocket() {
+    const asked = () => this.#asked();
+    const moved = (up, down) => this.#moved(up, down);
+    return class extends WebSocket {
+      constructor(address) {
+        super(address);
+        asked();
+        this.addEventListener("message", ({ data }) => moved(0, bytesOf(data)));
+      }
+
+      send(text) {
+        moved(bytesOf(text), 0);
+        super.send(text);
+      }
+    };
+  }
+}
+
+/** One run. It is bounded: `CONNECT_MS`, then `seconds`, then `FINISH_MS` and `LINGER_MS` at most. */
+export class Run {
+  lanes;
+  sent = 0;
+  total;
+  begun = null; // by performance.now(): when the first message was published
+  isSettled = false;
+  refusal = ""; // why a message was not taken
+  #base;
+  #channel;
+  #tell;
+  #clients = [];
+  #kept = []; // the numbers of messages that the server has
+  #refused = 0;
+  #over = new AbortController();
+
+  /**
+   * @param {object} options
+   * @param {URL} options.base  Where Heartwire is mounted.
+   * @param {string} options.channel  One that nobody else uses.
+   * @param {number} options.seconds  How long messages are published.
+   * @param {(kind: string, what: object) => void} options.tell  Told of: `phase` {name}, `sent`, `arrived` and `request`, the latter three
+   *   with `at_ms` since the first message.
+   */
+  constructor({ base, channel, seconds, tell }) {
+    this.#base = base;
+    this.#channel = channel;
+    this.#tell = tell;
+    this.total = Math.max(1, Math.round((seconds * 1000) / EVERY_MS));
+    this.lanes = KINDS.map((kind) => new Lane(kind, (what, more) => tell(what, { at_ms: this.#now(), ...more })));
+  }
+
+  /** Do it. Rejects where it was stopped, or could not be done. Either way all connections are closed then. */
+  async go() {
+    try {
+      this.#tell("phase", { name: "connecting" });
+      const publisher = this.#connect({});
+      const isOpen = new Promise((done) => publisher.once("open", done));
+      await Promise.all(this.lanes.map((lane, index) => this.#follow(lane, KINDS[index])));
+      if (this.lanes.every((lane) => lane.problem)) throw new Error(this.lanes[0].problem);
+      await Promise.race([isOpen, this.#pause(CONNECT_MS)]); // its handshake is not the first message's latency
+      this.#tell("phase", { name: "publishing" });
+      await this.#publishAll(publisher);
+      this.#tell("phase", { name: "finishing" });
+      await this.#finish();
+    } finally {
+      this.#over.abort();
+      for (const lane of this.lanes) lane.stopCounting();
+      await Promise.all(this.#clients.map((client) => client.close()));
+    }
+  }
+
+  /** End it as soon as can be. */
+  stop() {
+    this.#over.abort();
+  }
+
+  get isStopped() {
+    return this.#over.signal.aborted;
+  }
+
+  #pause(ms) {
+    return pause(ms, this.#over.signal);
+  }
+
+  #now() {
+    return this.begun === null ? 0 : performance.now() - this.begun;
+  }
+
+  #connect(options) {
+    const client = connect(this.#base, { storage: null, close_timeout_s: 1, ...options });
+    this.#clients.push(client);
+    client.on("error", () => {}); // whoever waits for it is told
+    client.on("gap", () => {}); // then messages are lost, and counted as such
+    return client;
+  }
+
+  async #follow(lane, { name, options }) {
+    const client = this.#connect({ ...options, transports: [name], fetch: lane.fetch, WebSocket: lane.WebSocket });
+    let why = `nothing was heard within ${CONNECT_MS / 1000} s`;
+    client.on("close", ({ reason }) => { why = reason || why; });
+    const subscription = client.subscribe(this.#channel, ({ data }) => lane.came(data, this.#now()));
+    const tooLate = this.#pause(CONNECT_MS).then(() => { throw new Error(why); });
+    tooLate.catch(() => {}); // nobody may be waiting for it any more
+    try {
+      await Promise.race([subscription.ready, tooLate]);
+    } catch (error) {
+      if (this.isStopped) throw error;
+      lane.problem = error.message;
+      lane.stopCounting();
+      client.close();
+    }
+  }
+
+  async #publishAll(publisher) {
+    this.begun = performance.now();
+    for (let n = 1; n <= this.total; n++) {
+      await this.#pause((n - 1) * EVERY_MS - this.#now());
+      this.#publish(publisher, n);
+    }
+  }
+
+  async #publish(publisher, n) {
+    const sent_ms = this.#now();
+    this.sent++;
+    this.#tell("sent", { at_ms: sent_ms });
+    try {
+      await publisher.publish(this.#channel, { n, sent_ms });
+      this.#kept.push(n);
+    } catch (error) {
+      this.#refused++;
+      this.refusal = error.message;
+    }
+  }
+
+  async #finish() {
+    const until = performance.now() + FINISH_MS;
+    const isAnswered = () => this.#kept.length + this.#refused === this.sent;
+    const isDone = () => isAnswered() && this.lanes.every((lane) => lane.problem || lane.hasAll(this.#kept));
+    while (!isDone() && performance.now() < until) await this.#pause(50);
+    await this.#pause(LINGER_MS);
+    if (!this.#kept.length) throw new Error(this.refusal || "no message was taken by the server");
+    for (const lane of this.lanes) if (!lane.problem) lane.settle(this.#kept);
+    this.isSettled = true;
+  }
+}
