@@ -107,6 +107,7 @@ class SimulatedClient:
         self._slept_s = 0.0
         self._slept_from: float | None = None
         self._ahead_s = 0.0
+        self._jumped_at = -math.inf
         self._missed: list[Callable[[], None]] = []
         self._connections: dict[int, _Connection] = {}
         self._timer: Any = None
@@ -179,7 +180,8 @@ class SimulatedClient:
     def hint(self, kind: Hint) -> None:
         """What the system says."""
         self.world.note(self.name, kind)
-        self.hinted_at = self.now()
+        # A clock that has jumped is noticed at the next look, and then the connection may begin anew to prove itself.
+        self.hinted_at = self.now() if self.now() > self._jumped_at + self.options.tick_s else math.inf
         self.machine.hint(kind, self.now())
         self._carry_out()
 
@@ -210,7 +212,8 @@ class SimulatedClient:
     def jump(self, seconds: float) -> None:
         """Somebody changes the clock on the wall."""
         self._ahead_s += seconds
-        self.hinted_at = math.inf  # it may take this for a wake-up, and begin anew to prove its connection
+        self.hinted_at = math.inf
+        self._jumped_at = self.now()
 
     # -- the machine ----------------------------------------------------------------------------------------------------
 

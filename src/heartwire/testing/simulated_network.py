@@ -32,13 +32,26 @@ class Lane:
 
     Attributes:
         backlog_bytes: what was sent and has not been read.
+        is_acknowledged: the sender hears that it was read.
         dead_at: since when nothing passes any more; ``None``: it does.
     """
 
-    __slots__ = ("_deliver", "_holds", "_in_transit", "_last", "_loop", "_path", "_waiting", "backlog_bytes", "dead_at")
+    __slots__ = (
+        "_deliver",
+        "_holds",
+        "_in_transit",
+        "_last",
+        "_loop",
+        "_path",
+        "_waiting",
+        "backlog_bytes",
+        "dead_at",
+        "is_acknowledged",
+    )
 
     def __init__(self, loop: VirtualLoop, path: "Path", deliver: Callable[[Any], None]) -> None:
         self.backlog_bytes = 0
+        self.is_acknowledged = True
         self.dead_at: float | None = None
         self._loop = loop
         self._path = path
@@ -84,7 +97,8 @@ class Lane:
 
     def _read(self, one: tuple[Any, int]) -> None:
         thing, size = one
-        self.backlog_bytes -= size
+        if self.is_acknowledged:
+            self.backlog_bytes -= size
         self._deliver(thing)
 
 
@@ -217,6 +231,7 @@ class Wire:
         """Nothing passes any more in one direction or in both, and nobody is told, but the server's system in the end."""
         if up:
             self.up.kill()
+            self.down.is_acknowledged = False
         if down:
             self.down.kill()
         self._loop.call_later(_GIVE_UP_S, self._server_loses)
