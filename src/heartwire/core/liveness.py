@@ -10,6 +10,7 @@ from typing import Final, Protocol
 __all__ = ["Liveness", "Watched"]
 
 _LATE_TICKS: Final = 3
+_ROUNDING: Final = 1e-6
 
 
 class Watched(Protocol):
@@ -55,7 +56,8 @@ class Liveness:
     def advance(self, now: float) -> None:
         """Ask or give up every link whose time has come. Call it about every ``tick_s``."""
         due: list[Watched] = []
-        ticks = math.floor((now - self._next_tick) / self.tick_s) + 1
+        # Sums of fractions come out a little short, and what is due now must not wait for the next tick.
+        ticks = math.floor((now - self._next_tick) / self.tick_s + _ROUNDING) + 1
         if ticks <= 0:
             return
         self._next_tick += ticks * self.tick_s

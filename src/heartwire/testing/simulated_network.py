@@ -164,6 +164,7 @@ class Wire:
         "_hear",
         "_held_back",
         "_inbox",
+        "_is_served",
         "_loop",
         "_scope",
         "_started",
@@ -197,6 +198,7 @@ class Wire:
         self.up = Lane(loop, path, self._reach_server)
         self.down = Lane(loop, path, self._reach_client)
         self.is_over_for_client = self.is_over_for_server = False
+        self._is_served = False
         self.answer_is_lost: bool | None = None  # True: and nobody is told
         self._loop = loop
         self._find = find
@@ -300,6 +302,8 @@ class Wire:
             self._inbox.append({"type": "http.request", "body": self._body, "more_body": False})
             if self.path.longest_s and self.kind == "commands":
                 self._loop.call_later(self.path.longest_s, self._too_long)
+        self._is_served = True
+        self.path.wires[self] = None  # a request that comes late was given up by its client
         self.task = self._loop.create_task(self._run(application))
 
     async def _run(self, application: Application) -> None:
@@ -308,6 +312,7 @@ class Wire:
         except ConnectionResetError:
             pass
         finally:
+            self._is_served = False
             if not self.is_over_for_server:
                 self.is_over_for_server = True
                 self.down.send(_GONE)
@@ -402,8 +407,8 @@ class Wire:
         self._forget()
 
     def _forget(self) -> None:
-        """Once it is over at both ends."""
-        if self.is_over_for_client and (self.task is None or self.is_over_for_server):
+        """Once it is over at both ends, and nothing works on it any more that would die with the server."""
+        if self.is_over_for_client and not self._is_served:
             self.path.wires.pop(self, None)
 
 
