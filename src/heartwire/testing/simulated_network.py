@@ -164,6 +164,7 @@ class Wire:
         "_hear",
         "_held_back",
         "_inbox",
+        "_is_finished",
         "_loop",
         "_scope",
         "_started",
@@ -208,6 +209,7 @@ class Wire:
         self._writer: asyncio.Future[None] | None = None
         self._started: dict[str, Any] | None = None
         self._held_back: list[tuple[Any, int]] | None = None
+        self._is_finished = False
         self._blocker = path.blocked.get(transport)
         path.wires[self] = None
         self._begin()
@@ -300,6 +302,7 @@ class Wire:
             self._inbox.append({"type": "http.request", "body": self._body, "more_body": False})
             if self.path.longest_s and self.kind == "commands":
                 self._loop.call_later(self.path.longest_s, self._too_long)
+        self.path.wires[self] = None  # its sender may have given it up, and it is served all the same
         self.task = self._loop.create_task(self._run(application))
 
     async def _run(self, application: Application) -> None:
@@ -308,6 +311,7 @@ class Wire:
         except ConnectionResetError:
             pass
         finally:
+            self._is_finished = True
             if not self.is_over_for_server:
                 self.is_over_for_server = True
                 self.down.send(_GONE)
@@ -403,7 +407,7 @@ class Wire:
 
     def _forget(self) -> None:
         """Once it is over at both ends."""
-        if self.is_over_for_client and (self.task is None or self.is_over_for_server):
+        if self.is_over_for_client and (self.task is None or self._is_finished):
             self.path.wires.pop(self, None)
 
 
