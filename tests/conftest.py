@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import inspect
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from hypothesis import settings
 # A shared machine's pauses are no failures.
 settings.register_profile("heartwire", deadline=None)
 settings.load_profile("heartwire")
+
+# A script's background jobs ignore Ctrl-C, and the programs that tests start and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOOPS = ["asyncio"] + (["uvloop"] if importlib.util.find_spec("uvloop") else [])
 

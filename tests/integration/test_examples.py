@@ -152,10 +152,13 @@ def test_control_c_ends_an_embedded_hub(number: signal.Signals) -> None:
 
 @pytest.mark.slow
 def test_python_client(tmp_path: Path) -> None:
-    """Both are stopped and started, and so is the server: what was measured is shown once, in order."""
+    """Both are stopped and started, and so is the server: what was measured is shown once, in order.
+
+    The sensor is read last: the pipe has to hold all it says until then.
+    """
 
     def program(what: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, str(EXAMPLES / "python_client.py"), what, "kitchen", "--url", server.url, "--every-s", "0.01"]
+        command = [sys.executable, str(EXAMPLES / "python_client.py"), what, "kitchen", "--url", server.url, "--every-s", "0.05"]
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
 
     def read(process: "subprocess.Popen[str]", count: int) -> list[str]:
