@@ -24,7 +24,7 @@ from heartwire.client.traffic import LOCAL, Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, replies, retry_after_s
 from heartwire.types import Position
 
-__all__ = ["ABNORMAL", "Hint", "Machine"]
+__all__ = ["Hint", "Machine"]
 
 _INSUFFICIENT_STATE: Final = 3010
 _TOO_LARGE: Final = 1009

@@ -9,8 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from heartwire.client import outputs as out
-from heartwire.client.machine import ABNORMAL, Hint, Machine
+from heartwire.client.machine import Hint, Machine
 from heartwire.client.options import Options
+from heartwire.client.states import ABNORMAL
 from heartwire.client.wire import closed_by_http
 from heartwire.testing.simulated_network import Path, Wire
 from heartwire.types import Position
