@@ -23,6 +23,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "server": BASE | {"core", "engines", "dialects", "transports"},
     "client": BASE | {"dialects"},
     "cli": BASE | {"core", "engines", "dialects", "transports", "server", "client", "compare", "heartwire"},
+    "__main__": {"cli"},
     "testing": BASE | {"core", "engines", "dialects", "transports", "server", "client"},
     # It runs real servers and clients on bad networks, which is what `testing` has.
     "compare": BASE | {"dialects", "client", "testing", "heartwire"},

@@ -24,7 +24,7 @@ from heartwire.server.run import uvicorn_config
 
 __all__ = ["COMMAND", "ServerProcess", "run_server", "serving"]
 
-COMMAND: Final = (sys.executable, "-c", "import sys; from heartwire.cli.main import main; sys.exit(main())")
+COMMAND: Final = (sys.executable, "-m", "heartwire")
 """The `heartwire` command of this interpreter, wherever its script is."""
 
 _BANNER: Final = re.compile(r"Heartwire is up at (\S+)")
