@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
+from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.topic import TailLimits, Topic
@@ -53,7 +54,7 @@ class RecordingFormat:
         return None if self.strict else Told(channel, position, recovered)
 
 
-class FakeLink:
+class FakeLink(OwnSink):
     """A `Link` that holds what it is given until `drain`; full once it holds more than ``room`` bytes (None: never)."""
 
     def __init__(self, switchboard: Switchboard, serial: int = 1, *, room: int | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from heartwire import Forbidden, Hub
+from heartwire.core.link import OwnSink
 from heartwire.core.subscription import State, Subscription
 from heartwire.dialects.centrifugal import JSON, PushFormat
 from heartwire.engines.memory import MemoryEngine
@@ -17,7 +18,7 @@ from heartwire.server.hooks import Client, Disconnect
 from heartwire.types import Channel, Member, Message
 
 
-class FakeLink:
+class FakeLink(OwnSink):
     """A transport's link that keeps what it is given."""
 
     def __init__(self, hub: Hub) -> None:

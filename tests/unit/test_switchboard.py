@@ -195,19 +195,21 @@ def test_nothing_is_encoded_without_followers() -> None:
     assert (desk.format.encoded, desk.format.joins) == ([], 0)
 
 
-def test_turn_with_too_much_is_written_at_once() -> None:
+def test_turn_that_makes_a_tail_twice_as_full_as_it_may_be_is_written_at_once() -> None:
     desk = Desk(limits=TailLimits(topic_items=10, topic_bytes=100))
     link = desk.follow()
     desk.settle()
-    desk.publish(9, data=b"")
+    desk.publish(20, data=b"")
     assert link.offsets == []
     desk.publish(1, data=b"")
-    assert link.offsets == list(range(1, 11))
-    desk.publish(2, data=b"x" * 51)
-    assert link.offsets == list(range(1, 13))
+    assert link.offsets == list(range(1, 22))
+    desk.publish(3, data=b"x" * 51)
+    assert link.offsets == list(range(1, 22))
+    desk.publish(1, data=b"x" * 51)
+    assert link.offsets == list(range(1, 26))
     desk.publish()
     desk.settle()
-    assert link.offsets == list(range(1, 14))
+    assert link.offsets == list(range(1, 27))
 
 
 def test_several_channels_share_a_turn() -> None:

@@ -1,17 +1,28 @@
 """The two seams of fan-out: the pipe a publication goes into, and the format it takes there."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from heartwire.types import Channel, Member, Position, Publication
 
 if TYPE_CHECKING:
     from heartwire.core.subscription import Subscription
 
-__all__ = ["Follower", "Link", "WireFormat"]
+__all__ = ["Follower", "Link", "OwnSink", "Sink", "WireFormat"]
 
 
-class Link(Protocol):
+class Sink(Protocol):
+    """What takes payloads."""
+
+    def write(self, payload: Any) -> None:
+        """Send what the link's wire format joined, after all that was written before. Never blocks.
+
+        May set the link's ``paused`` (the payload is kept all the same). Raises nothing but, on a pipe that has broken and is
+        about to be closed, ``RuntimeError``.
+        """
+
+
+class Link(Sink, Protocol):
     """One client's outgoing pipe as the hub sees it.
 
     A link that becomes full sets ``paused`` and calls `Switchboard.pause`; when it drains it clears ``paused`` and calls
@@ -25,15 +36,26 @@ class Link(Protocol):
     member: Member | None
     """Who this link is in presence, where presence is on."""
 
-    def write(self, payload: Any) -> None:
-        """Send what the link's wire format joined, after all that was written before. Never blocks.
+    @property
+    def sink(self) -> Sink:
+        """Where publications are written while the link is open and not full: the link, or what it would hand them to."""
 
-        May set ``paused`` (the payload is kept all the same). After a close it does nothing. Raises nothing but, on a pipe
-        that has broken and is about to be closed, ``RuntimeError``.
-        """
+    def write(self, payload: Any) -> None:
+        """See `Sink.write`. After a close it does nothing."""
 
     def close(self, code: int, reason: str) -> None:
         """End the connection and tell the peer why. Idempotent; never raises."""
+
+
+class OwnSink:
+    """A link that takes publications itself."""
+
+    __slots__ = ()
+
+    @property
+    def sink(self) -> Self:
+        """See `Link.sink`."""
+        return self
 
 
 class Follower(Protocol):
@@ -60,8 +82,12 @@ class WireFormat(Protocol):
     def encode(self) -> Callable[[Publication], Any]:
         """Makes one publication a frame. Called once per publication for all formats with the same function."""
 
-    def join(self, frames: list[Any], last: Publication) -> Any:
-        """Consecutive frames of one channel as one payload; the reader is then at the position of ``last``."""
+    @property
+    def join(self) -> Callable[[list[Any], Publication], Any] | None:
+        """Makes consecutive frames of one channel one payload; the reader is then at the position of the last publication.
+
+        ``None``: frames are bytes, to be put one after the other.
+        """
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
         """What tells a reader where it starts, or (``recovered`` false) that its position could not be continued.

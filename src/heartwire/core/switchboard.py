@@ -72,7 +72,7 @@ class Switchboard:
         """
         topic = self.topics.get(channel)
         if topic is None:
-            topic = self.topics[channel] = Topic(channel, self._limits, self._mark_dirty)
+            topic = self.topics[channel] = Topic(channel, self._limits)
         elif not topic.followers:
             self._idle.pop(topic, None)
             self._idle_before.pop(topic, None)
@@ -115,7 +115,13 @@ class Switchboard:
     def notify(self, publication: Publication) -> None:
         """The engine has kept a publication. Called in order per channel; one that is not is healed by reading."""
         topic = self.topics.get(publication.channel)
-        if topic is not None and not topic.notify(publication):
+        if topic is None:
+            return
+        if topic.flushed == topic.head:
+            if not self._dirty:
+                self._soon(self.flush)
+            self._dirty.append(topic)
+        if not topic.notify(publication):
             self._hole(topic, topic.jump(publication))
 
     def read_done(self, topic: Topic, start: Start, result: ReadResult) -> None:
@@ -169,11 +175,6 @@ class Switchboard:
     def _discard(self, topic: Topic) -> None:
         topic.discard()
         del self.topics[topic.channel]
-
-    def _mark_dirty(self, topic: Topic) -> None:
-        if not self._dirty:
-            self._soon(self.flush)
-        self._dirty.append(topic)
 
     def _locate(self, subscription: Subscription, start: Start) -> None:
         topic = subscription.topic

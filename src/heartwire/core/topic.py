@@ -6,9 +6,10 @@ flushed once: encoded once per wire format, joined, one write per subscriber.
 
 from collections.abc import Callable
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
 
-from heartwire.core.link import WireFormat
+from heartwire.core.link import Sink, WireFormat
 from heartwire.core.subscription import State, Subscription
 from heartwire.types import Channel, Position, Publication
 
@@ -17,33 +18,36 @@ __all__ = ["CHUNK_BYTES", "TailLimits", "Topic"]
 CHUNK_BYTES: Final = 8 * 1024
 """A reader that catches up gets about this much per write, so that a socket that turns out full holds no more than this."""
 
-_Writes = tuple[Callable[[Any], None], ...]
-_Live = list[tuple[Callable[[Publication], Any], list[tuple[WireFormat, _Writes]], list[Subscription]]]
+_data: Final = attrgetter("data")
+
+_Join = Callable[[list[Any], Publication], Any] | None
+_Live = list[tuple[Callable[[Publication], Any], list[tuple[_Join, tuple[Sink, ...]]], list[Subscription]]]
 """Live subscribers by what encodes for them: those who get everything, by format, and those who do not get their own."""
 
 
 class TailLimits:
-    """Bounds of the tails: per topic, and for the whole node. When full, the oldest are dropped: readers go to the engine."""
+    """Bounds of the tails: per topic, and for the whole node. When full, the oldest are dropped: readers go to the engine.
 
-    __slots__ = ("node_bytes", "topic_bytes", "topic_items", "used_bytes")
+    What is not flushed yet is never dropped: a topic that is twice as full as it may be is flushed at once.
+    """
+
+    __slots__ = ("node_bytes", "topic_bytes", "topic_items", "twice_bytes", "twice_items", "used_bytes")
 
     def __init__(self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 32 * 1024 * 1024) -> None:
-        self.topic_items = topic_items
-        self.topic_bytes = topic_bytes
+        self.topic_items, self.twice_items = topic_items, topic_items * 2
+        self.topic_bytes, self.twice_bytes = topic_bytes, topic_bytes * 2
         self.node_bytes = node_bytes
         self.used_bytes = 0
 
 
 class Topic:
-    """See the module. ``on_dirty`` is called when the first publication of a turn arrives: the owner then flushes soon."""
+    """See the module. Its owner flushes it after a turn that took ``head`` further than ``flushed``."""
 
     __slots__ = (
         "_frames",
         "_groups",
         "_limits",
         "_live",
-        "_pending",
-        "_pending_bytes",
         "_singles",
         "_tail",
         "_tail_bytes",
@@ -53,11 +57,10 @@ class Topic:
         "flushed",
         "followers",
         "head",
-        "on_dirty",
         "reads",
     )
 
-    def __init__(self, channel: Channel, limits: TailLimits, on_dirty: Callable[["Topic"], None]) -> None:
+    def __init__(self, channel: Channel, limits: TailLimits) -> None:
         self.channel = channel
         self.epoch = ""  # "" until the engine has said where the stream stands
         self.head = 0
@@ -66,14 +69,11 @@ class Topic:
         self.ahead: set[Subscription] = set()  # have seen more of the stream than its notifications have told us
         # Engine reads under way, by where they start: the epoch known when they were asked for, and who waits.
         self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
-        self.on_dirty = on_dirty
         self._limits = limits
         self._tail: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
         self._tail_bytes = 0
-        self._pending: list[Publication] = []
-        self._pending_bytes = 0
         self._frames: dict[Callable[[Publication], Any], dict[int, Any]] = {}
-        self._groups: dict[WireFormat, dict[Subscription, Callable[[Any], None]]] = {}
+        self._groups: dict[WireFormat, dict[Subscription, Sink]] = {}
         self._singles: set[Subscription] = set()
         self._live: _Live | None = None
 
@@ -96,21 +96,20 @@ class Topic:
             # What is not newer than the head, a read had already told us.
             return publication.epoch == self.epoch and publication.offset <= self.head
         self.head = publication.offset
+        tail, limits = self._tail, self._limits
+        tail.append(publication)
         size = len(publication.data)
-        pending = self._pending
-        if not pending:
-            on_dirty = self.on_dirty  # a local, which Python 3.11 calls quicker
-            on_dirty(self)
-        pending.append(publication)
-        self._pending_bytes += size
-        if self._pending_bytes > self._limits.topic_bytes or len(pending) >= self._limits.topic_items:
+        self._tail_bytes += size
+        limits.used_bytes += size
+        if self._tail_bytes > limits.twice_bytes or len(tail) > limits.twice_items:
             self.flush()
         return True
 
     def jump(self, publication: Publication) -> list[Subscription]:
         """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns what `restart` does."""
-        live = self.restart(publication.position)
-        self._remember([publication], len(publication.data))
+        live = self.restart(Position(publication.epoch, publication.offset - 1))
+        self.notify(publication)
+        self.flush()
         return live
 
     def restart(self, head: Position) -> list[Subscription]:
@@ -131,36 +130,36 @@ class Topic:
     # -- fan-out ------------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what is pending to every live subscriber, in one write each."""
-        pending = self._pending
-        if not pending:
+        """Write what is new to every live subscriber, in one write each."""
+        head, tail, limits = self.head, self._tail, self._limits
+        if self.flushed == head:
             return
-        size = self._pending_bytes
-        self._pending, self._pending_bytes = [], 0
+        news = tail[self.flushed - head :]
         # Before the writes: a link that a write fills up leaves with the position that includes it.
-        self.flushed = self.head
-        self._remember(pending, size)
-        last = pending[-1]
+        self.flushed = head
+        if len(tail) > limits.topic_items or self._tail_bytes > limits.topic_bytes or limits.used_bytes > limits.node_bytes:
+            self._trim()
+        last = news[-1]
         for encode, groups, singles in self._live if self._live is not None else self._list_live():
             frames = []
-            for publication in pending:  # most often one, for which a comprehension takes twice as long
+            for publication in news:  # most often one, for which a comprehension takes twice as long
                 frames.append(encode(publication))  # noqa: PERF401
-            for format, writes in groups:
-                payload = format.join(frames, last)
-                for write in writes:
+            for join, sinks in groups:
+                payload = b"".join(frames) if join is None else join(frames, last)
+                for sink in sinks:
                     try:
-                        write(payload)
+                        sink.write(payload)
                     except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
                         continue
             for subscription in singles:
-                self._write(subscription, list(zip(pending, frames, strict=True)))
+                self._write(subscription, list(zip(news, frames, strict=True)))
 
     def _list_live(self) -> _Live:
         """Who is to be written to, gathered by what encodes for them. Kept until somebody comes or goes."""
-        groups: dict[Any, list[tuple[WireFormat, _Writes]]] = {}
+        groups: dict[Any, list[tuple[_Join, tuple[Sink, ...]]]] = {}
         singles: dict[Any, list[Subscription]] = {}
         for format, group in self._groups.items():
-            groups.setdefault(format.encode, []).append((format, tuple(group.values())))
+            groups.setdefault(format.encode, []).append((format.join, tuple(group.values())))
         for subscription in self._singles:
             singles.setdefault(subscription.format.encode, []).append(subscription)
         self._live = [(encode, groups.get(encode, []), singles.get(encode, [])) for encode in groups | singles]
@@ -170,7 +169,8 @@ class Topic:
         serial = 0 if subscription.echo else subscription.link.serial
         frames = [frame for publication, frame in framed if not serial or publication.origin != serial]
         if frames:
-            subscription.write(subscription.format.join(frames, framed[-1][0]))
+            join = subscription.format.join
+            subscription.write(b"".join(frames) if join is None else join(frames, framed[-1][0]))
 
     def _framed(self, format: WireFormat, publications: list[Publication]) -> list[tuple[Publication, Any]]:
         """For one reader of many that may want the same: frames are kept for the next one. See `forget_frames`."""
@@ -194,7 +194,8 @@ class Topic:
         """About `CHUNK_BYTES` of the tail after ``offset``, at least one publication where there is one. See `covers`."""
         chunk: list[Publication] = []
         size = 0
-        for publication in islice(self._tail, offset + 1 - self._first(), None):
+        first = self._first()
+        for publication in islice(self._tail, offset + 1 - first, self.flushed + 1 - first):
             chunk.append(publication)
             size += len(publication.data)
             if size >= CHUNK_BYTES:
@@ -221,7 +222,7 @@ class Topic:
         subscription.on("caught_up")
         self._live = None
         if subscription.echo:
-            self._groups.setdefault(subscription.format, {})[subscription] = subscription.link.write
+            self._groups.setdefault(subscription.format, {})[subscription] = subscription.link.sink
         else:
             self._singles.add(subscription)
 
@@ -274,35 +275,27 @@ class Topic:
         self._tail[:0] = reversed(fitting)
 
     def forget(self) -> None:
-        """The engine has forgotten what was published: hand over what is pending, then forget it too."""
+        """The engine has forgotten what was published: hand over what is new, then forget it too."""
         self.flush()
         self._forget_tail()
 
     def discard(self) -> None:
         """Give back the tail's memory: the topic is not used any more."""
-        self._pending.clear()
+        self.flushed = self.head
         self._forget_tail()
 
     def _first(self) -> int:
         return self._tail[0].offset if self._tail else self.flushed + 1
 
-    def _remember(self, publications: list[Publication], size: int) -> None:
-        limits = self._limits
-        self._tail.extend(publications)
-        self._tail_bytes += size
-        limits.used_bytes += size
-        if len(self._tail) > limits.topic_items or self._tail_bytes > limits.topic_bytes or limits.used_bytes > limits.node_bytes:
-            self._trim()
-
     def _trim(self) -> None:
         """Drop the oldest. An eighth more than need be, so that a full tail is not trimmed at each publication."""
         limits = self._limits
         tail = self._tail
-        surplus = len(tail) - limits.topic_items * 7 // 8
         surplus_bytes = max(self._tail_bytes - limits.topic_bytes * 7 // 8, limits.used_bytes - limits.node_bytes)
-        dropped = freed = 0
-        for publication in tail:
-            if dropped >= surplus and freed >= surplus_bytes:
+        dropped = max(0, len(tail) - limits.topic_items * 7 // 8)
+        freed = sum(map(len, map(_data, islice(tail, dropped))))
+        for publication in islice(tail, dropped, None):
+            if freed >= surplus_bytes:
                 break
             dropped += 1
             freed += len(publication.data)

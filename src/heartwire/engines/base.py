@@ -4,7 +4,9 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+import msgspec
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
@@ -20,7 +22,7 @@ Notify = Callable[[Publication], None]
 """Told of every publication that is kept, in offset order per channel, on the event loop's thread."""
 
 
-class Retention(NamedTuple):
+class Retention(msgspec.Struct, frozen=True):
     """How much of a stream is kept: the newest ``history_size`` publications, none older than ``history_ttl_s`` seconds."""
 
     history_size: int

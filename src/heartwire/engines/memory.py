@@ -14,16 +14,22 @@ __all__ = ["MemoryEngine"]
 
 _FORGET_AFTER_S: Final = 30 * 86400
 
+_position: Final = tuple.__new__  # a named tuple's own constructor is a Python function
+
 
 class _Stream:
-    __slots__ = ("epoch", "head", "items", "keys", "oldest_at", "used_at")
+    """What is kept may be an eighth more than asked for, and is trimmed before it is read: so not every append trims."""
+
+    __slots__ = ("epoch", "head", "items", "keys", "trim_above", "trim_after_s", "used_at")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
         self.items: deque[Publication] = deque()
         self.keys: OrderedDict[str, tuple[int, float]] | None = None
-        self.oldest_at = 0.0  # no item is older; told by `trim`, because to look at the oldest is to fetch it from far away
+        # When an append has to trim. To look at the oldest item each time would be to fetch it from far away.
+        self.trim_above = 0
+        self.trim_after_s = 0.0
         self.used_at = 0.0
 
     def trim(self, keep: Retention, now: float) -> None:
@@ -33,7 +39,8 @@ class _Stream:
         oldest_ms = int(max(0, now - keep.history_ttl_s) * 1000)
         while items and items[0].time_ms < oldest_ms:
             items.popleft()
-        self.oldest_at = items[0].time_ms / 1000 if items else now
+        self.trim_above = keep.history_size * 9 // 8
+        self.trim_after_s = (items[0].time_ms / 1000 if items else now) + keep.history_ttl_s
 
     @property
     def position(self) -> Position:
@@ -60,8 +67,9 @@ class MemoryEngine(Leases):
         self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
     ) -> Position:
         """See `Engine.append`."""
-        stream = self._streams.get(channel)
-        if stream is None:
+        try:
+            stream = self._streams[channel]
+        except KeyError:
             stream = self._streams[channel] = _Stream(epoch_of(self._life, channel))
         # Functions kept in attributes are called by way of a local here: Python 3.11 finds them quicker so.
         clock, notify = self._clock, self._notify
@@ -77,13 +85,13 @@ class MemoryEngine(Leases):
         )
         items = stream.items
         items.append(publication)
-        if len(items) > keep.history_size or stream.oldest_at < now - keep.history_ttl_s:
+        if len(items) > stream.trim_above or now > stream.trim_after_s:
             stream.trim(keep, now)
         if key is not None:
             assert stream.keys is not None
             stream.keys[key] = (offset, now + key_ttl_s)
         notify(publication)
-        return tuple.__new__(Position, (stream.epoch, offset))
+        return _position(Position, (stream.epoch, offset))
 
     def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
         """See `Engine.read`."""

@@ -20,6 +20,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heartwire.core.link import OwnSink
 from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, Follower, Phase, PushFormat, Session
 from heartwire.dialects.centrifugal.codec import Method
 from heartwire.dialects.centrifugal.protobuf_codec import connect_command
@@ -72,7 +73,7 @@ def _connect(codec: Codec, id: int) -> bytes:
     return connect_command(id) if codec is PROTOBUF else b'{"id":%d,"connect":{}}' % id
 
 
-class _Link:
+class _Link(OwnSink):
     """A `WatchedLink` that gathers the messages of one answer.
 
     Attributes:

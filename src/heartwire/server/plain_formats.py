@@ -11,7 +11,7 @@ from typing import Any, Final
 from heartwire.dialects.plain import Follow, Vector
 from heartwire.dialects.plain_json import joined_json, publication_json, since_json
 from heartwire.transports.deflate import deflated_frame
-from heartwire.transports.framing import frame
+from heartwire.transports.framing import frame, raw_frame
 from heartwire.transports.polling import PollFormat
 from heartwire.transports.sse import SseEvent, SseFormat, sse_event
 from heartwire.transports.websocket import event
@@ -25,14 +25,22 @@ class SocketFormats:
 
     Args:
         say: one message as the transport takes it.
-        gather: consecutive messages as one payload.
+        gather: consecutive messages as one payload; None: they are bytes, to be put one after the other.
+        raw: a publication as ``say`` would say it, where that is worth a function of its own.
     """
 
-    def __init__(self, say: Callable[[bool, bytes], Any], gather: Callable[[list[Any]], Any]) -> None:
+    def __init__(
+        self,
+        say: Callable[[bool, bytes], Any],
+        gather: Callable[[list[Any]], Any] | None = None,
+        *,
+        raw: Callable[[Publication], Any] | None = None,
+    ) -> None:
         self._say = say
-        self._gather = gather
-        self.raw = _Format(lambda publication: say(publication.is_text, publication.data), gather, None)
-        self.json = _Format(lambda publication: say(True, publication_json(publication)), gather, self._told)
+        self._gather = gather or b"".join
+        join = None if gather is None else lambda frames, last: gather(frames)
+        self.raw = _Format(raw or (lambda publication: say(publication.is_text, publication.data)), join, None)
+        self.json = _Format(lambda publication: say(True, publication_json(publication)), join, self._told)
 
     def say_one(self, is_text: bool, data: bytes) -> Any:
         """A payload of one message, which only one link gets."""
@@ -45,7 +53,7 @@ class SocketFormats:
         return self.json if follow.json else self.raw
 
     def _told(self, position: Position, recovered: bool) -> Any:
-        return self._say(True, joined_json(None, position, recovered=recovered))
+        return self._gather([self._say(True, joined_json(None, position, recovered=recovered))])
 
 
 class _Format:
@@ -54,21 +62,16 @@ class _Format:
     def __init__(
         self,
         encode: Callable[[Publication], Any],
-        gather: Callable[[list[Any]], Any],
+        join: Callable[[list[Any], Publication], Any] | None,
         told: Callable[[Position, bool], Any] | None,
     ) -> None:
         self.encode = encode
-        self._gather = gather
+        self.join = join
         self._told = told
-
-    def join(self, frames: list[Any], last: Publication) -> Any:
-        """See `WireFormat.join`."""
-        gather = self._gather  # a local, which Python 3.11 calls quicker
-        return gather(frames)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
         """See `WireFormat.joined`. Raw messages have no room for it."""
-        return None if self._told is None else self._gather([self._told(position, recovered)])
+        return None if self._told is None else self._told(position, recovered)
 
 
 def _positioned(publication: Publication) -> tuple[Position, bytes]:
@@ -162,6 +165,6 @@ _SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
 _SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
 POLL: Final = PollFormat(publication_json)
 POLL_MULTI: Final = PollFormat(_with_channel)
-NATIVE_DEFLATED: Final = SocketFormats(deflated_frame, b"".join)
+NATIVE_DEFLATED: Final = SocketFormats(deflated_frame)
 ASGI: Final = SocketFormats(event, lambda events: events)
-NATIVE: Final = SocketFormats(frame, b"".join)
+NATIVE: Final = SocketFormats(frame, raw=raw_frame)

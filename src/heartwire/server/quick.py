@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.dialects.plain import body_is_text, parse_follow, to_channel
 from heartwire.dialects.plain_json import Body, page_json, position_json, publication_json
@@ -131,7 +132,7 @@ class QuickDoor:
         return True
 
 
-class _HeldPoll:
+class _HeldPoll(OwnSink):
     """A `Link` that takes one payload, and answers with it."""
 
     __slots__ = ("_front", "_hub", "_position", "member", "paused", "serial", "subscriptions")

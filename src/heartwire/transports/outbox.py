@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.types import Member
@@ -14,7 +15,7 @@ FULL_BYTES: Final = 4 * 1024
 """An outbox that holds more than this is full: it takes what it is given, and asks for no more until it has drained."""
 
 
-class Outbox:
+class Outbox(OwnSink):
     """A `Link` whose payloads a task sends one after the other.
 
     Full: ``paused`` is set and the subscriptions leave the live set; drained: they are caught up. So it holds at most

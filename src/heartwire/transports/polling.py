@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
@@ -30,7 +31,7 @@ class PollFormat:
         return channel, [], position, recovered
 
 
-class Poll:
+class Poll(OwnSink):
     """A `Link` that gathers what comes until whoever waits for ``answered`` wakes up: one turn of the event loop."""
 
     def __init__(self, switchboard: Switchboard, *, serial: int) -> None:

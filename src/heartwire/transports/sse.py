@@ -35,9 +35,8 @@ class SseFormat:
         self.encode = lambda publication: sse_event(str(publication.position), message(publication))
         self._joined = joined
 
-    def join(self, frames: list[bytes], last: Publication) -> bytes:
-        """See `WireFormat.join`."""
-        return b"".join(frames)
+    join: Final = None
+    """See `WireFormat.join`."""
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes:
         """See `WireFormat.joined`: a block without data moves the last event id and shows no event."""

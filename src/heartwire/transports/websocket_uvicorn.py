@@ -1,6 +1,6 @@
 """The native door: WebSockets on uvicorn's raw transport. For uvicorn's ``ws=`` setting.
 
-``write`` is the transport's own, so that a publication costs each subscriber one call. The common frame (complete,
+Publications go into the transport itself, so that each costs a subscriber one call. The common frame (complete,
 unfragmented, masked, small) is parsed here, every other one by `RareFrames`. Paths that the door does not know are left to
 uvicorn's own WebSocket protocol.
 
@@ -109,7 +109,6 @@ class NativeSocket(asyncio.Protocol):
         "serial",
         "subscriptions",
         "transport",
-        "write",
     )
     door: Door
 
@@ -133,7 +132,6 @@ class NativeSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.write: Callable[[bytes], None] = self.transport.write
 
     @classmethod
     def claims(cls, target: bytes) -> bool:
@@ -227,6 +225,23 @@ class NativeSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self.heard = True
+        if self._waiting or self.closed or self._left_over or self._rare is not None:
+            self._read_later(data)
+            return
+        size = len(data)
+        if 6 < size < 132 and data[1] == size + 122 and (data[0] == 0x81 or data[0] == 0x82):
+            # One short frame, most often; `_read_common` would come to the same.
+            payload = apply_mask(data[6:], data[2:6])
+            if payload.isascii():
+                wait = self._session.receive(data[0] == 0x81, payload)  # type: ignore[union-attr]  # it is open
+                if wait is not None:
+                    self._wait_for(wait)
+                return
+        data = self._read_common(data)
+        if data:
+            self._read(data)
+
+    def _read_later(self, data: bytes) -> None:
         if self._waiting or self.closed:
             if self._made_by is not None and self._key is None and not self.closed:
                 self.upgrade(data)
@@ -347,6 +362,16 @@ class NativeSocket(asyncio.Protocol):
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
+    @property
+    def sink(self) -> asyncio.Transport:
+        """See `Link.sink`."""
+        return self.transport
+
+    def write(self, payload: bytes) -> None:
+        """See `Link.write`."""
+        if not self.closed:
+            self.transport.write(payload)
+
     def pause_writing(self) -> None:
         """The transport holds more than it should: see `Link.paused`."""
         self.paused = True
@@ -420,7 +445,6 @@ class NativeSocket(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
-        self.write = _nowhere
         self._left_over = b""
         self._rare = None
         session, self._session = self._session, None
@@ -447,10 +471,6 @@ def _client(app: Any, peer: tuple[str, int] | None, headers: dict[bytes, bytes])
 
 def _header(headers: dict[bytes, bytes], name: str) -> str | None:
     return headers.get(name.encode(), b"").decode("latin-1") or None
-
-
-def _nowhere(payload: bytes) -> None:
-    """Where a closed link writes."""
 
 
 def _is_utf8(data: bytes) -> bool:
