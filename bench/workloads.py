@@ -39,6 +39,8 @@ class Workload:
 
     def arguments(self, server: Server, *, seconds: float, warm_s: float) -> list[str]:
         """Return the load generator's arguments, all but the port, the core and the process ids."""
+        # Every channel is to have been used before: the first publication of each makes its stream, in servers that keep one.
+        warm_s = max(warm_s, self.connections / 10_000)
         load = [self.work, "--connections", self.connections, "--size", PAYLOAD_BYTES]
         timing = ["--seconds", seconds, "--warm", warm_s]
         return [str(word) for word in (*load, *timing, *self.options, *server.wire[self.kind])]
