@@ -237,11 +237,10 @@ class NativeSocket(asyncio.Protocol):
                 if wait is not None:
                     self._wait_for(wait)
                 return
-        data = self._read_common(data)
-        if data:
-            self._read(data)
+        self._read(data)
 
     def _read_later(self, data: bytes) -> None:
+        """What comes before the door has answered, while a message is dealt with, or within what is not common."""
         if self._waiting or self.closed:
             if self._made_by is not None and self._key is None and not self.closed:
                 self.upgrade(data)
@@ -251,10 +250,7 @@ class NativeSocket(asyncio.Protocol):
             return
         if self._left_over:
             data, self._left_over = self._left_over + data, b""
-        if self._rare is None:
-            data = self._read_common(data)  # most often that is all
-        if data:
-            self._read(data)
+        self._read(data)
 
     def _read(self, data: bytes) -> None:
         """Frames from a frame's edge on, or from within what is not common."""
