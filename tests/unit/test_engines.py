@@ -121,3 +121,17 @@ async def test_memory_engine_forgets_keys_of_channels_nobody_publishes_to() -> N
     clock.advance(301)
     await engine.sweep(lambda channel: Retention(10, 60))
     assert not engine._streams[A].keys
+
+
+async def test_memory_engine_holds_an_eighth_more_than_is_kept_at_most_and_shows_none_of_it() -> None:
+    clock = FakeClock()
+    engine = MemoryEngine(clock=clock)
+    keep = Retention(80, 60)
+    for count in range(1, 500):
+        engine.append(A, Message(b"x"), keep)
+        assert min(count, 80) <= len(engine._streams[A].items) <= 90
+    shown = engine.read(A, EARLIEST, keep, limit=1000, max_bytes=10**6)
+    assert [publication.offset for publication in shown.publications] == list(range(420, 500))
+    clock.advance(61)
+    await engine.sweep(lambda channel: keep)
+    assert engine._streams[A].items == []

@@ -2,9 +2,8 @@
 
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
 from typing import Final
 
 from heartwire.engines.base import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
@@ -18,29 +17,26 @@ _position: Final = tuple.__new__  # a named tuple's own constructor is a Python 
 
 
 class _Stream:
-    """What is kept may be an eighth more than asked for, and is trimmed before it is read: so not every append trims."""
+    """Trimmed before it is read, by each sweep, and when it has an eighth more than it is to keep: not by every append."""
 
-    __slots__ = ("epoch", "head", "items", "keys", "trim_above", "trim_after_s", "used_at")
+    __slots__ = ("epoch", "head", "items", "keys", "trim_above", "used_at")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
-        self.items: deque[Publication] = deque()
+        self.items: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
         self.keys: OrderedDict[str, tuple[int, float]] | None = None
-        # When an append has to trim. To look at the oldest item each time would be to fetch it from far away.
         self.trim_above = 0
-        self.trim_after_s = 0.0
         self.used_at = 0.0
 
     def trim(self, keep: Retention, now: float) -> None:
         items = self.items
-        while len(items) > keep.history_size:
-            items.popleft()
+        gone = max(0, len(items) - keep.history_size)
         oldest_ms = int(max(0, now - keep.history_ttl_s) * 1000)
-        while items and items[0].time_ms < oldest_ms:
-            items.popleft()
+        while gone < len(items) and items[gone].time_ms < oldest_ms:
+            gone += 1
+        del items[:gone]
         self.trim_above = keep.history_size * 9 // 8
-        self.trim_after_s = (items[0].time_ms / 1000 if items else now) + keep.history_ttl_s
 
     @property
     def position(self) -> Position:
@@ -48,7 +44,7 @@ class _Stream:
 
 
 class MemoryEngine(Leases):
-    """`Engine` over deques. An appended message is kept as long as the process lives; every call answers at once."""
+    """`Engine` over lists. An appended message is kept as long as the process lives; every call answers at once."""
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock)
@@ -85,7 +81,7 @@ class MemoryEngine(Leases):
         )
         items = stream.items
         items.append(publication)
-        if len(items) > stream.trim_above or now > stream.trim_after_s:
+        if len(items) > stream.trim_above:
             stream.trim(keep, now)
         if key is not None:
             assert stream.keys is not None
@@ -103,7 +99,7 @@ class MemoryEngine(Leases):
         publications: list[Publication] = []
         size = 0
         if start is not NOW:
-            for publication in islice(items, after + 1 - oldest, after + 1 - oldest + limit):
+            for publication in items[after + 1 - oldest : after + 1 - oldest + limit]:
                 publications.append(publication)
                 size += len(publication.data)
                 if size >= max_bytes:
