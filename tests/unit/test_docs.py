@@ -147,6 +147,25 @@ def test_the_comparison_page_is_that_of_its_figures() -> None:
     assert text_of("docs/compare.svg") == overview(report)
 
 
+def test_the_readme_says_what_the_benchmark_measured() -> None:
+    measured = text_of("docs/benchmarks.md")
+
+    def column(heading: str, place: int) -> dict[str, str]:
+        return {
+            row[0].replace("`", "").partition(" (")[0]: row[place].partition(" ")[0]
+            for row in rows(section(measured, f"### {heading}"))
+        }
+
+    ours = "**Heartwire**, memory engine"
+    eight, bursts, echo = (column(heading, 2) for heading in ("Fan-out, 8 messages outstanding", "Fan-out, bursts of 50", "Echo"))
+    told = " ".join(section(text_of("README.md"), "## What it costs").split())
+    assert f"**{eight[ours]}** with eight messages outstanding (uWebSockets {eight['socketify']}, NATS " in told
+    assert f"NATS {eight['NATS server with WebSocket']}, FastAPI {eight['FastAPI on uvicorn']}, python-socketio " in told
+    assert f"python-socketio {eight['python-socketio on uvicorn']}), **{bursts[ours]}** in bursts of fifty" in told
+    assert f"**{echo[ours]}** (picows {echo['picows']}, uWebSockets {echo['socketify']}, Node's `ws` {echo['Node ws']})" in told
+    assert f"**{column('Idle connections', 1)[ours]}** bytes" in told
+
+
 # -- configuration --------------------------------------------------------------------------------------------------------
 
 
