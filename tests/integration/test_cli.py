@@ -89,6 +89,10 @@ def test_help_teaches() -> None:
     assert "[8000]" in done.stdout
 
 
+CALLED = "heartwire" if shutil.which("heartwire") else "python -m heartwire"
+"""How the banner names the command, which the tests start as a module."""
+
+
 def test_banner_gives_addresses_to_try(server: ServerProcess) -> None:
     url = server.url
     assert re.search(rf"Heartwire is up at {re.escape(url)}   \(streams in test\.db; Ctrl-C ends\)", server.log)
@@ -99,7 +103,7 @@ def test_banner_gives_addresses_to_try(server: ServerProcess) -> None:
         f"  long poll    curl '{url}/channels/chat?wait=25'",
         f"  stream       curl -N -H 'Accept: text/event-stream' {url}/channels/chat",
         f"  browser      new WebSocket('{server.ws_url}/channels/chat')",
-        f"  terminal     heartwire sub {url} chat",
+        f"  terminal     {CALLED} sub {url} chat",
     ):
         assert f"{line}\n" in server.log
 
@@ -374,7 +378,7 @@ def test_a_quiet_life_logs_nothing(channel: str) -> None:
             raw.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")  # and goes
         until(lambda: not present(server.url, channel))
         assert server.stop() == 0
-        assert server.log.rstrip().endswith(f"heartwire sub {server.url} chat")
+        assert server.log.rstrip().endswith(f"{CALLED} sub {server.url} chat")
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 import importlib
 import logging
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -105,6 +107,13 @@ def _import_hub(target: str) -> Hub:
     return found
 
 
+def _called() -> str:
+    """What to type for this command: its name, where the shell finds it."""
+    if shutil.which("heartwire"):
+        return "heartwire"
+    return "python -m heartwire" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
+
+
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
     """What to try first, on stderr, so that stdout stays free for whatever a supervisor reads."""
     engine = getattr(hub.engine, "path", None) or "memory (nothing is kept)"
@@ -122,7 +131,7 @@ def _banner(url: str, settings: Settings, hub: Hub) -> None:
             f"  long poll    {curl} '{url}/channels/chat?wait=25'",
             f"  stream       {curl} -N -H 'Accept: text/event-stream' {url}/channels/chat",
             f"  browser      new WebSocket('{url.replace('http', 'ws', 1)}/channels/chat')",
-            f"  terminal     heartwire sub {url} chat",
+            f"  terminal     {_called()} sub {url} chat",
             "",
         ]
     typer.echo("\n".join(lines), err=True)
