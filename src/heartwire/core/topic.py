@@ -31,11 +31,11 @@ class TailLimits:
     What is not flushed yet is never dropped: a topic that is twice as full as it may be is flushed at once.
     """
 
-    __slots__ = ("node_bytes", "topic_bytes", "topic_items", "twice_bytes", "twice_items", "used_bytes")
+    __slots__ = ("node_bytes", "topic_bytes", "topic_items", "used_bytes")
 
     def __init__(self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 32 * 1024 * 1024) -> None:
-        self.topic_items, self.twice_items = topic_items, topic_items * 2
-        self.topic_bytes, self.twice_bytes = topic_bytes, topic_bytes * 2
+        self.topic_items = topic_items
+        self.topic_bytes = topic_bytes
         self.node_bytes = node_bytes
         self.used_bytes = 0
 
@@ -101,7 +101,7 @@ class Topic:
         size = len(publication.data)
         self._tail_bytes += size
         limits.used_bytes += size
-        if self._tail_bytes > limits.twice_bytes or len(tail) > limits.twice_items:
+        if self._tail_bytes > limits.topic_bytes * 2 or len(tail) > limits.topic_items * 2:
             self.flush()
         return True
 

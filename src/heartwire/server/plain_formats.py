@@ -11,7 +11,7 @@ from typing import Any, Final
 from heartwire.dialects.plain import Follow, Vector
 from heartwire.dialects.plain_json import joined_json, publication_json, since_json
 from heartwire.transports.deflate import deflated_frame
-from heartwire.transports.framing import frame, raw_frame
+from heartwire.transports.framing import frame
 from heartwire.transports.polling import PollFormat
 from heartwire.transports.sse import SseEvent, SseFormat, sse_event
 from heartwire.transports.websocket import event
@@ -26,20 +26,13 @@ class SocketFormats:
     Args:
         say: one message as the transport takes it.
         gather: consecutive messages as one payload; None: they are bytes, to be put one after the other.
-        raw: a publication as ``say`` would say it, where that is worth a function of its own.
     """
 
-    def __init__(
-        self,
-        say: Callable[[bool, bytes], Any],
-        gather: Callable[[list[Any]], Any] | None = None,
-        *,
-        raw: Callable[[Publication], Any] | None = None,
-    ) -> None:
+    def __init__(self, say: Callable[[bool, bytes], Any], gather: Callable[[list[Any]], Any] | None = None) -> None:
         self._say = say
         self._gather = gather or b"".join
         join = None if gather is None else lambda frames, last: gather(frames)
-        self.raw = _Format(raw or (lambda publication: say(publication.is_text, publication.data)), join, None)
+        self.raw = _Format(lambda publication: say(publication.is_text, publication.data), join, None)
         self.json = _Format(lambda publication: say(True, publication_json(publication)), join, self._told)
 
     def say_one(self, is_text: bool, data: bytes) -> Any:
@@ -167,4 +160,4 @@ POLL: Final = PollFormat(publication_json)
 POLL_MULTI: Final = PollFormat(_with_channel)
 NATIVE_DEFLATED: Final = SocketFormats(deflated_frame)
 ASGI: Final = SocketFormats(event, lambda events: events)
-NATIVE: Final = SocketFormats(frame, raw=raw_frame)
+NATIVE: Final = SocketFormats(frame)

@@ -4,9 +4,8 @@ import struct
 from typing import Final
 
 from heartwire.transports.websocket import truncated
-from heartwire.types import Publication
 
-__all__ = ["PING", "close_frame", "frame", "head", "raw_frame"]
+__all__ = ["PING", "close_frame", "frame", "head"]
 
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
@@ -24,15 +23,6 @@ def head(first: int, length: int) -> bytes:
     if length < 65536:
         return struct.pack("!BBH", first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
-
-
-def raw_frame(publication: Publication) -> bytes:
-    """A publication's message as one frame. The same as `frame`, with less ado: this is called for every publication."""
-    data = publication.data
-    size = len(data)
-    if size < 126:
-        return (_TEXT_HEADS if publication.is_text else _BINARY_HEADS)[size] + data
-    return frame(publication.is_text, data)
 
 
 def frame(is_text: bool, data: bytes) -> bytes:

@@ -31,12 +31,12 @@ class SseEvent(NamedTuple):
 class SseFormat:
     """`WireFormat` of event stream blocks. ``message`` and ``joined`` are the dialect's."""
 
+    join: Final = None
+    """See `WireFormat.join`."""
+
     def __init__(self, message: Callable[[Publication], SseEvent], joined: Callable[[Position, bool], SseEvent | None]) -> None:
         self.encode = lambda publication: sse_event(str(publication.position), message(publication))
         self._joined = joined
-
-    join: Final = None
-    """See `WireFormat.join`."""
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes:
         """See `WireFormat.joined`: a block without data moves the last event id and shows no event."""
