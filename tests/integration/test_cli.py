@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 import heartwire
+from heartwire.cli.serve import _called
 from heartwire.testing import faulty_network
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
 from tests.integration.wire import Raw, Stream, Task, get, present, publish, until, ws
@@ -89,10 +91,6 @@ def test_help_teaches() -> None:
     assert "[8000]" in done.stdout
 
 
-CALLED = "heartwire" if shutil.which("heartwire") else "python -m heartwire"
-"""How the banner names the command, which the tests start as a module."""
-
-
 def test_banner_gives_addresses_to_try(server: ServerProcess) -> None:
     url = server.url
     assert re.search(rf"Heartwire is up at {re.escape(url)}   \(streams in test\.db; Ctrl-C ends\)", server.log)
@@ -103,9 +101,28 @@ def test_banner_gives_addresses_to_try(server: ServerProcess) -> None:
         f"  long poll    curl '{url}/channels/chat?wait=25'",
         f"  stream       curl -N -H 'Accept: text/event-stream' {url}/channels/chat",
         f"  browser      new WebSocket('{server.ws_url}/channels/chat')",
-        f"  terminal     {CALLED} sub {url} chat",
     ):
         assert f"{line}\n" in server.log
+    assert re.search(rf"^  terminal     (python -m )?heartwire sub {url} chat$", server.log, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("path", "program", "called"),
+    [
+        ("here", "/opt/app/bin/heartwire", "heartwire"),
+        ("", ".venv/bin/heartwire", ".venv/bin/heartwire"),
+        ("", "/opt/app/heartwire/__main__.py", "python -m heartwire"),
+    ],
+)
+def test_banner_names_the_command_as_it_can_be_typed(
+    path: str, program: str, called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "heartwire").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / path))
+    monkeypatch.setattr(sys, "argv", [program])
+    assert _called() == called
 
 
 HOW_URLS_ARE = "http://HOST:PORT or https://HOST:PORT, and the path where the hub is mounted"
@@ -378,7 +395,7 @@ def test_a_quiet_life_logs_nothing(channel: str) -> None:
             raw.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")  # and goes
         until(lambda: not present(server.url, channel))
         assert server.stop() == 0
-        assert server.log.rstrip().endswith(f"{CALLED} sub {server.url} chat")
+        assert server.log.rstrip().endswith(f"heartwire sub {server.url} chat")
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
