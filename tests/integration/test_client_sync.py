@@ -39,6 +39,16 @@ def test_iterating_from_the_earliest_and_leaving(server: ServerProcess, channel:
         assert client.publish(channel, "on").offset == 6
 
 
+def test_leaving_before_anything_was_read(server: ServerProcess, channel: str) -> None:
+    with heartwire.connect_sync(server.url) as client:
+        client.subscribe(channel)
+        with client.subscribe(channel) as following:
+            client.publish(channel, "x")
+        assert list(following) == []
+        client.subscribe(channel).unsubscribe()
+        assert client.presence(channel) == {}
+
+
 def test_many_threads(server: ServerProcess, channel: str) -> None:
     with heartwire.connect_sync(server.url) as client:
         threads = [threading.Thread(target=lambda: [client.publish(channel, "x") for _ in range(20)]) for _ in range(5)]
@@ -63,6 +73,53 @@ def test_those_who_wait_are_told_of_the_end(server: ServerProcess, channel: str)
             pass
     waiting.join(5)
     assert outcome == ["ended"]
+
+
+def test_what_waits_can_be_read_after_the_end(server: ServerProcess, channel: str) -> None:
+    with heartwire.connect_sync(server.url) as client:
+        following = client.subscribe(channel)
+        for number in range(3):
+            last = client.publish(channel, number)
+        client.history(channel)  # its answer comes behind the publications
+    assert [received.data for received in following] == [0, 1, 2]
+    assert following.position == last
+    assert list(following) == []
+
+
+def test_closing_in_its_own_thread_is_refused_and_does_no_harm(server: ServerProcess, channel: str) -> None:
+    raised: list[Exception] = []
+
+    def close(event: Any) -> None:
+        try:
+            client.close()
+        except RuntimeError as error:
+            raised.append(error)
+
+    with heartwire.connect_sync(server.url) as client:
+        client.on("message", close)
+        following = client.subscribe(channel)
+        client.publish(channel, "x")
+        assert next(following).data == "x"
+        assert "hand the work to another thread" in str(raised[0])
+
+
+def test_closed_by_many_threads_at_once(server: ServerProcess, channel: str) -> None:
+    with heartwire.connect_sync(server.url) as client:
+        client.wait_online()
+        raised: list[BaseException] = []
+
+        def close() -> None:
+            try:
+                client.close()
+            except BaseException as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=close) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert raised == []
 
 
 def test_publishing_to_nobody_is_given_up() -> None:

@@ -5,6 +5,6 @@ from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
 from heartwire.client.shell import Client, connect
 from heartwire.client.subscription import Subscription
-from heartwire.client.sync import SyncClient, connect_sync
+from heartwire.client.sync import SyncClient, SyncSubscription, connect_sync
 
-__all__ = ["Client", "Gap", "Options", "Received", "Subscription", "SyncClient", "connect", "connect_sync"]
+__all__ = ["Client", "Gap", "Options", "Received", "Subscription", "SyncClient", "SyncSubscription", "connect", "connect_sync"]

@@ -82,12 +82,16 @@ class Subscription:
     async def __anext__(self) -> Received:
         if self._callback is not None:
             raise RuntimeError(f"{self.channel!r} was subscribed with a function, which gets the publications")
-        while True:
-            while not self._queue:
-                if self._has_ended:
-                    raise self._end.with_traceback(None) if self._end is not None else StopAsyncIteration
-                self._wake.clear()
-                await self._wake.wait()
+        while (received := self.take_next()) is None:
+            self._wake.clear()
+            await self._wake.wait()
+        return received
+
+    # -- for the client -----------------------------------------------------------------------------------------------
+
+    def take_next(self) -> Received | None:
+        """What waits to be read; ``None`` if it has yet to come. Raises what `__anext__` raises when none will."""
+        while self._queue:
             received = self._queue.popleft()
             if self._is_paused and len(self._queue) <= self._client.options.max_queue_items // 2:
                 self._pause(is_paused=False)
@@ -95,8 +99,9 @@ class Subscription:
                 self.position = received.position
                 return received
             self._tell(received)
-
-    # -- for the client -----------------------------------------------------------------------------------------------
+        if self._has_ended:
+            raise self._end.with_traceback(None) if self._end is not None else StopAsyncIteration
+        return None
 
     def subscribed(self, position: Position | None) -> None:
         """See `Subscribed`."""

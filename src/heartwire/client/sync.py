@@ -12,7 +12,7 @@ from heartwire.client.shell import Client, Event, connect
 from heartwire.client.subscription import Subscription
 from heartwire.types import Position, Start
 
-__all__ = ["SyncClient", "connect_sync"]
+__all__ = ["SyncClient", "SyncSubscription", "connect_sync"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ class SyncClient:
         self.client = client
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._handing_over = threading.Lock()  # what is handed to the loop is done, since none is once `_stop` has begun
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -50,12 +51,13 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """See `Client.close`. Idempotent."""
-        if self._loop is not None:
-            try:
+        """See `Client.close`. Idempotent. Other threads' iterators give what has come already, and end."""
+        self._not_in_its_own()
+        try:
+            with contextlib.suppress(_NotRunning):
                 self._wait(self.client.close())
-            finally:
-                self._stop()
+        finally:
+            self._stop()
 
     def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
         """See `Client.on`. The function is called in the client's thread, and holds up everything until it returns."""
@@ -91,57 +93,93 @@ class SyncClient:
         """See `Client.rpc`."""
         return self._wait(self.client.rpc(method, data))
 
-    def subscribe(self, channel: str, *, since: Start | str | None = None, token: str = "") -> Iterator[Received]:
+    def subscribe(self, channel: str, *, since: Start | str | None = None, token: str = "") -> "SyncSubscription":
         """Follow a channel: an iterator that waits for the next publication. It is followed when this returns.
 
-        See `Client.subscribe`; the channel is unsubscribed when the iterator ends or is closed.
+        See `Client.subscribe`.
         """
-        subscription = self._wait(_do(lambda: self.client.subscribe(channel, since=since, token=token)))
-        try:
-            self._wait(subscription.ready())
-        except BaseException:
-            self._later(subscription.unsubscribe)
-            raise
-        return self._iterate(subscription)
-
-    def _iterate(self, subscription: Subscription) -> Iterator[Received]:
-        try:
-            while True:
-                received = self._wait(_next(subscription))
-                if received is None:
-                    return
-                yield received
-        finally:
-            self._later(subscription.unsubscribe)
+        return SyncSubscription(self, self._wait(_follow(self.client, channel, since, token)))
 
     def _later(self, function: Callable[[], None]) -> None:
         """Have the loop do it, without waiting: it may be the garbage collector that asks, in any thread."""
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(function)
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                loop.call_soon_threadsafe(function)
 
     def _wait(self, work: "Coroutine[Any, Any, T]") -> T:
         """Have the loop do it. Ctrl-C in the meantime takes it back."""
-        if self._loop is None or threading.current_thread() is self._thread:
+        try:
+            self._not_in_its_own()
+            with self._handing_over:
+                if self._loop is None:
+                    raise _NotRunning("this client is not running: use `with heartwire.connect_sync(...) as client`")
+                answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
             work.close()
-            if self._loop is None:
-                raise RuntimeError("this client is not running: use `with heartwire.connect_sync(...) as client`")
-            raise RuntimeError("a function that the client calls cannot wait for it: hand the work to another thread")
-        answer = asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise
         try:
             return answer.result()
         except BaseException:
             answer.cancel()
             raise
 
+    def _not_in_its_own(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a function that the client calls cannot wait for it: hand the work to another thread")
+
     def _stop(self) -> None:
-        loop, self._loop = self._loop, None
+        with self._handing_over:
+            loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
             asyncio.run_coroutine_threadsafe(_finish(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+class SyncSubscription(Iterator[Received]):
+    """One channel, followed, as `Subscription` is. Leaving a ``with`` unsubscribes, and so does dropping it."""
+
+    def __init__(self, client: SyncClient, subscription: Subscription) -> None:
+        self._client = client
+        self._subscription = subscription
+
+    def __next__(self) -> Received:
+        """Wait for the next publication. Ends when the channel was left or the client closed; what had come is given first."""
+        try:
+            try:
+                received: Received | None = self._client._wait(self._subscription.__anext__())
+            except _NotRunning:  # nothing more comes, but what waits is still to be had
+                received = self._subscription.take_next()
+        except StopAsyncIteration:
+            received = None
+        if received is None:
+            raise StopIteration
+        return received
+
+    @property
+    def position(self) -> Position | None:
+        """See `Subscription`."""
+        return self._subscription.position
+
+    def unsubscribe(self) -> None:
+        """See `Subscription.unsubscribe`."""
+        self._client._later(self._subscription.unsubscribe)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.unsubscribe()
+
+    def __del__(self) -> None:
+        self.unsubscribe()
+
+
+class _NotRunning(RuntimeError):
+    """Not started yet, or closed."""
 
 
 async def _do(function: Callable[[], T]) -> T:
@@ -157,5 +195,5 @@ async def _finish() -> None:
             task.cancel()
 
 
-async def _next(subscription: Subscription) -> Received | None:
-    return await anext(subscription, None)
+async def _follow(client: Client, channel: str, since: Start | str | None, token: str) -> Subscription:
+    return await client.subscribe(channel, since=since, token=token).__aenter__()
