@@ -1,5 +1,6 @@
 """Every engine of ours keeps every promise of the contract, in either event loop; and the suite notices one that does not."""
 
+import inspect
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,7 @@ import pytest
 from heartwire.engines.base import Clock, Engine, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
-from heartwire.testing.engines import CHECKS, DURABLE_CHECKS, Check, PromiseBroken, check_engine
+from heartwire.testing.engines import CHECKS, DURABLE_CHECKS, Check, PromiseBroken, appending, check_engine, ending, reading
 from heartwire.types import Channel, Member, Message, Position, Publication, Start
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
@@ -26,6 +27,17 @@ def _sqlite(tmp_path: Path, clock: Clock) -> Engine:
 
 def _sqlite_full(tmp_path: Path, clock: Clock) -> Engine:
     return SqliteEngine(tmp_path / "streams.db", synchronous="full", clock=clock)
+
+
+async def test_every_check_is_run() -> None:
+    modules = (appending, ending, reading)
+    written = {
+        name
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.iscoroutinefunction)
+        if function.__module__ == module.__name__
+    }
+    assert {check.__name__ for check in CHECKS + DURABLE_CHECKS} == written
 
 
 @pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full])

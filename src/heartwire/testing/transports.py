@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from heartwire.testing.engines import PromiseBroken, promise
+from heartwire.testing.engines.bench import PromiseBroken, promise
 
 __all__ = ["TRANSPORT_CHECKS", "TransportCheck", "Wire", "check_transport", "text_that_is_not_utf8_closes"]
 

@@ -1,0 +1,83 @@
+"""What a check of an engine has at hand: a `Bench`, and words for a promise that was broken."""
+
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from heartwire.engines.base import Engine, ReadResult, Retention, settled
+from heartwire.testing.clock import FakeClock
+from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
+
+__all__ = ["KEEP", "A", "B", "Bench", "Check", "PromiseBroken", "contrast", "offsets_of", "promise"]
+
+KEEP: Final = Retention(history_size=10_000, history_ttl_s=86_400)
+A: Final = Channel("a")
+B: Final = Channel("b")
+
+
+class PromiseBroken(AssertionError):
+    """An engine that does not do what `Engine` promises. The message says which promise, and what came instead."""
+
+
+def promise(kept: bool, told: str) -> None:
+    """Raise `PromiseBroken` unless a promise was kept."""
+    if not kept:
+        raise PromiseBroken(told)
+
+
+def offsets_of(publications: Sequence[Publication]) -> list[int]:
+    """Their offsets."""
+    return [publication.offset for publication in publications]
+
+
+def contrast(what: str, got: object, expected: object) -> str:
+    """The text of a broken promise."""
+    return f"{what}: got {got!r:.300}, expected {expected!r:.300}"
+
+
+class Bench:
+    """A fresh engine that has been started, the clock it reads, and what it has notified of."""
+
+    def __init__(self, engine: Engine, clock: FakeClock, reopen: Callable[[], Engine] | None) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.notified: list[Publication] = []
+        self.threads: set[int] = set()
+        self._reopen = reopen
+
+    def notify(self, publication: Publication) -> None:
+        """What the engine is started with."""
+        self.notified.append(publication)
+        self.threads.add(threading.get_ident())
+
+    async def append(
+        self, channel: Channel, text: str | bytes = "", keep: Retention = KEEP, *, key: str | None = None, key_ttl_s: float = 300
+    ) -> Position:
+        """Append one message and await its position."""
+        message = Message(text.encode() if isinstance(text, str) else text, isinstance(text, str))
+        return await settled(self.engine.append(channel, message, keep, key=key, key_ttl_s=key_ttl_s))
+
+    async def fill(self, channel: Channel, count: int, keep: Retention = KEEP) -> list[Position]:
+        """Append ``count`` small messages."""
+        return [await self.append(channel, f"{number}", keep) for number in range(1, count + 1)]
+
+    async def read(
+        self, channel: Channel, start: Start = EARLIEST, keep: Retention = KEEP, *, limit: int = 1000, max_bytes: int = 1 << 30
+    ) -> ReadResult:
+        """Read and await the answer."""
+        return await settled(self.engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes))
+
+    async def present(self, channel: Channel) -> dict[str, Member]:
+        """Who is present, by client."""
+        return {member.client: member for member in await self.engine.members(channel)}
+
+    async def reopen(self) -> None:
+        """Stop the engine, and go on with another one on the same store."""
+        assert self._reopen is not None
+        await self.engine.stop()
+        self.engine = self._reopen()
+        await self.engine.start(self.notify)
+
+
+Check = Callable[[Bench], Awaitable[None]]
+"""Raises `PromiseBroken`. Its name says what is promised."""
