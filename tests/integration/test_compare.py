@@ -129,10 +129,12 @@ async def test_bytes_are_those_of_ss(server: ServerProcess, channel: str, kind: 
                 await publisher.publish(here, message(number, int(loop.time() * 1e6), 200))
             await one.network.until(lambda: len(one.numbers) == 50, within_s=20)
             command = ["ss", "-tinOH", "state", "established", f"dport = :{one.network.port}"]
+            before = one.meter.read()
             found = (await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)).stdout
             counted = one.meter.read()
-        if counted.connections == len(found.splitlines()):
-            break  # on a busy machine one may be given up and made anew, and ss says nothing of those that have ended
+        was_still = (before.up.total, before.down.total) == (counted.up.total, counted.down.total)
+        if was_still and counted.connections == len(found.splitlines()):
+            break  # else one was given up and made anew, and ss says nothing of those that have ended; or a poll came in between
     up = sum(int(size) for size in re.findall(r"bytes_sent:(\d+)", found))
     down = sum(int(size) for size in re.findall(r"bytes_received:(\d+)", found))
     if not up:

@@ -289,7 +289,8 @@ class Shell(RuleBasedStateMachine):
             assert len(outbox) <= 4
             assert sum(item.is_in_flight for item in outbox._items.values()) <= 2
             assert self.pending == set(outbox._items)
-            assert self.requests == set(self.machine.traffic._requests)
+            assert self.requests == set(self.machine.traffic.questions._waiting)
+            assert len(self.requests) <= 4
             assert not outbox._items or "outbox" in self.machine._deadlines
             assert not self.requests or "request" in self.machine._deadlines
 

@@ -190,7 +190,7 @@ def test_the_largest_on_the_way() -> None:
 
 def test_nobody_waits_for_the_answer_any_more() -> None:
     machine = Machine(Options(), prefix="k", draw=lambda: 0.5, now=0, wall=0)
-    machine.traffic.cancel(machine.request("presence", {}, 0))
+    machine.traffic.questions.cancel(machine.request("presence", {}, 0))
     machine.handle_deadline(1000, 1000)
     assert not [one for one in machine.outputs if isinstance(one, Failed)]
 

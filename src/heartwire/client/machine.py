@@ -19,8 +19,8 @@ from heartwire.client.connection import Connection
 from heartwire.client.ladder import Ladder
 from heartwire.client.options import Options
 from heartwire.client.retry import Backoff, Bucket
-from heartwire.client.states import ABNORMAL, TRANSITIONS, Event, State, Verdict, verdict
-from heartwire.client.traffic import LOCAL, Traffic
+from heartwire.client.states import ABNORMAL, LOCAL, TRANSITIONS, Event, State, Verdict, verdict
+from heartwire.client.traffic import Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, replies, retry_after_s
 from heartwire.types import Position
 
@@ -348,7 +348,7 @@ class Machine:
         self.traffic.expire_publishes()
 
     def _due_request(self) -> None:
-        self.traffic.expire_requests()
+        self.traffic.questions.expire(self._now)
 
     def _due_upgrade(self) -> None:
         if self.current is None or self.attempt is not None or self._ladder.rung == 0:

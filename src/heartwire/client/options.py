@@ -30,7 +30,8 @@ class Options(NamedTuple):
         upgrade_after_s, upgrade_cap_s: on a lower rung a better one is tried after this long, then after twice as long, to the cap.
         poll_interval_s: between two polls of the transport that only polls.
         poll_wait_s: how long a long poll may be held; at most 55.
-        max_pending_items, max_pending_bytes: publishes that wait for an answer; over that a publish is refused at once.
+        max_pending_items, max_pending_bytes: publishes that wait for an answer, and as much again of requests; over that one
+            more is refused at once.
         max_pending_age_s: a publish that is not answered within this is given up. Less than the server's `idempotency_window_s`.
         max_in_flight: publishes on the way at a time.
         max_message_bytes: a larger message is refused at once.

@@ -301,7 +301,7 @@ class Client:
             return await answer
         finally:
             self._requests.pop(id, None)
-            driver.machine.traffic.cancel(id)
+            driver.machine.traffic.questions.cancel(id)
 
     def _started(self) -> "Driver":
         driver = self._driver

@@ -17,10 +17,16 @@ CLOSED      for good: by the application, or by a server that said *never*
 from enum import Enum
 from typing import Final, Literal
 
-__all__ = ["ABNORMAL", "TRANSITIONS", "Event", "State", "Verdict", "verdict"]
+__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "TRANSITIONS", "Event", "State", "Verdict", "verdict"]
 
 ABNORMAL: Final = 1006
 """The code of a connection that ended without a word (RFC 6455 7.1.5)."""
+
+LOCAL: Final = 0
+"""The code of what the client itself gives up."""
+
+LIMIT_EXCEEDED: Final = 106
+"""The code of what is over a limit, the client's own too (Centrifugal protocol, error codes)."""
 
 
 class State(Enum):

@@ -15,32 +15,18 @@ from heartwire.client.connection import Asked, Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.outbox import Item, Outbox
-from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s, text
+from heartwire.client.questions import Question, Questions
+from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
+from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
 from heartwire.types import Position
 
-__all__ = ["LOCAL", "Request", "Traffic"]
+__all__ = ["Traffic"]
 
-LOCAL: Final = 0
-"""The code of what the client itself gives up."""
-
-_LIMIT_EXCEEDED: Final = 106
 _FULL_PAGE: Final = 300
 """Publications in one answer of the server's; as many mean that there may be more."""
 
 _RESEND_S: Final = 0.25
 _RESEND_CAP_S: Final = 5.0
-
-
-class Request:
-    """A question. Reads are asked again on the next connection, an ``rpc`` is not: it may have been carried out."""
-
-    __slots__ = ("body", "expires_at", "is_sent", "method")
-
-    def __init__(self, method: str, body: dict[str, Any], expires_at: float) -> None:
-        self.method = method
-        self.body = body
-        self.expires_at = expires_at
-        self.is_sent = False
 
 
 class Traffic:
@@ -67,6 +53,7 @@ class Traffic:
         self.outbox = Outbox(
             max_items=options.max_pending_items, max_bytes=options.max_pending_bytes, max_in_flight=options.max_in_flight
         )
+        self.questions = Questions(options, outputs, deadlines)
         self._options = options
         self._outputs = outputs
         self._deadlines = deadlines
@@ -74,7 +61,6 @@ class Traffic:
         self._draw = draw
         self._ids = self._serial = self._resends = 0
         self._publish_at = now
-        self._requests: dict[int, Request] = {}
 
     def next_id(self) -> int:
         """An id for a command; never used twice."""
@@ -98,8 +84,8 @@ class Traffic:
             if now is None or (not now.is_server_side and asked.is_outdated(now)):
                 self._unsubscribe(channel)
         self.resubscribe()
-        for id, request in self._requests.items():
-            self._send_request(id, request)
+        for id, question in self.questions.items():
+            self._put(id, question)
         if self._publish_at > self.now:
             self._deadlines["resend"] = self._publish_at
         self.pump()
@@ -117,18 +103,14 @@ class Traffic:
         self._deadlines.pop("resubscribe", None)
         for following in self.followed.values():
             following.lost()
-        for id, request in list(self._requests.items()):
-            if request.is_sent and request.method == "rpc":
-                self._fail(id, "the connection was lost", is_unknown=True)
-            request.is_sent = False
+        self.questions.recall()
 
     def close(self, reason: str) -> None:
         """No connection will come any more: give up what is pending."""
         self.lost()
         for item in self.outbox.take_all():
             self._reject(item, LOCAL, reason)
-        for id in list(self._requests):
-            self._fail(id, reason, is_unknown=False)
+        self.questions.give_up(reason)
 
     def flush(self) -> None:
         """Send what waits. On a socket all of it; else in a request, one at a time."""
@@ -342,9 +324,9 @@ class Traffic:
             self._reject(item, LOCAL, "the client is closed")
         elif len(data) > self._options.max_message_bytes:
             limit = f"over the limit of {self._options.max_message_bytes} (max_message_bytes)"
-            self._reject(item, _LIMIT_EXCEEDED, f"a message of {len(data)} characters is {limit}")
+            self._reject(item, LIMIT_EXCEEDED, f"a message of {len(data)} characters is {limit}")
         elif not self.outbox.add(item):
-            self._reject(item, _LIMIT_EXCEEDED, f"{len(self.outbox)} publishes wait already (max_pending_items, max_pending_bytes)")
+            self._reject(item, LIMIT_EXCEEDED, f"{len(self.outbox)} publishes wait already (max_pending_items, max_pending_bytes)")
         else:
             self._watch_outbox()
             self.pump()
@@ -377,7 +359,7 @@ class Traffic:
         """The server ended the connection because of a message that is too large for it."""
         item = self.outbox.take_largest_in_flight()
         if item is not None:
-            self._reject(item, _LIMIT_EXCEEDED, reason)
+            self._reject(item, LIMIT_EXCEEDED, reason)
 
     def expire_publishes(self) -> None:
         """Give up what is too old."""
@@ -426,49 +408,17 @@ class Traffic:
         """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body`` cannot be JSON."""
         id = self.next_id()
         if self.is_closed:
-            self._outputs.append(out.Failed(id, LOCAL, "the client is closed", False))
-            return id
-        size, limit = len(text(body)), self._options.max_message_bytes
-        if size > limit:
-            message = f"a request of {size} characters is over the limit of {limit} (max_message_bytes)"
-            self._outputs.append(out.Failed(id, _LIMIT_EXCEEDED, message, False))
-            return id
-        request = self._requests[id] = Request(method, body, self.now + self._options.request_timeout_s)
-        self._deadlines.setdefault("request", request.expires_at)
-        if self.connection is not None:
-            self._send_request(id, request)
-            self.flush()
+            self.questions.refuse(id, "the client is closed")
+        else:
+            question = self.questions.add(id, method, body, self.now)
+            if question is not None and self.connection is not None:
+                self._put(id, question)
+                self.flush()
         return id
 
-    def cancel(self, id: int) -> None:
-        """Nobody wants the answer any more."""
-        self._requests.pop(id, None)
-
-    def expire_requests(self) -> None:
-        """Give up what was not answered in time."""
-        for id, request in list(self._requests.items()):
-            if request.expires_at <= self.now:
-                self._fail(
-                    id, f"not answered within {self._options.request_timeout_s:g} s (request_timeout_s)", is_unknown=request.is_sent
-                )
-        if self._requests:
-            self._deadlines["request"] = min(request.expires_at for request in self._requests.values())
-
-    def _send_request(self, id: int, request: Request) -> None:
-        request.is_sent = True
-        self._ask(request.method, request.body, id)
-
-    def _answered(self, id: int, method: str, reply: Reply) -> None:
-        if self._requests.pop(id, None) is None:
-            return
-        if reply.error is not None:
-            self._outputs.append(out.Failed(id, reply.error.code, reply.error.message, False))
-        else:
-            self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
-
-    def _fail(self, id: int, reason: str, *, is_unknown: bool) -> None:
-        del self._requests[id]
-        self._outputs.append(out.Failed(id, LOCAL, reason, is_unknown))
+    def _put(self, id: int, question: Question) -> None:
+        question.is_sent = True
+        self._ask(question.method, question.body, id)
 
     # -- what the server says -----------------------------------------------------------------------------------------
 
@@ -479,7 +429,7 @@ class Traffic:
         elif method == "publish":
             self._published(of, reply)
         elif method in ("rpc", "presence", "presence_stats", "history"):
-            self._answered(of, method, reply)
+            self.questions.answered(of, method, reply)
 
     def push(self, push: Push) -> None:
         """Something it says unasked; but for a disconnect."""

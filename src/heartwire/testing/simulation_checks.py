@@ -159,9 +159,9 @@ class Checks:
         if client.is_asleep:
             return
         machine, options = client.machine, client.options
-        outbox = machine.traffic.outbox
-        if len(outbox) > options.max_pending_items or outbox.size_bytes > options.max_pending_bytes:
-            self.fail(client.name, f"{len(outbox)} publishes wait, {outbox.size_bytes} bytes")
+        for what, waiting in (("publishes", machine.traffic.outbox), ("requests", machine.traffic.questions)):
+            if len(waiting) > options.max_pending_items or waiting.size_bytes > options.max_pending_bytes:
+                self.fail(client.name, f"{len(waiting)} {what} wait, {waiting.size_bytes} bytes")
         seen, tokens, when = self._asked.get(client.name, (0, options.attempt_burst, 0.0))
         if len(client.attempts) > seen:
             for at in client.attempts[seen:]:
@@ -173,7 +173,7 @@ class Checks:
         current = machine.current
         if current is None:
             return
-        flying = outbox._in_flight
+        flying = machine.traffic.outbox._in_flight
         if flying > options.max_in_flight or len(current.queue) > options.max_in_flight + 200:
             self.fail(client.name, f"{flying} publishes are on the way, {len(current.queue)} commands wait to be sent")
         if len(current.waiting) > options.max_in_flight + 200:

@@ -577,6 +577,7 @@ class Traffic {
   #resends = 0;
   #publish_at;
   #requests = new Map();
+  #requestSize = 0;
 
   constructor(options, outputs, deadlines, prefix, draw, now) {
     Object.assign(this, { options, outputs, deadlines, prefix, draw, now });
@@ -917,14 +918,19 @@ class Traffic {
       return id;
     }
     const json = JSON.stringify(body);
-    const limit = this.options.max_message_bytes;
-    if (characters(json) > limit) {
-      const message = `a request of ${characters(json)} characters is over the limit of ${limit} (max_message_bytes)`;
+    const size = characters(json);
+    const { max_message_bytes: limit, max_pending_items, max_pending_bytes, request_timeout_s } = this.options;
+    let message = "";
+    if (size > limit) message = `a request of ${size} characters is over the limit of ${limit} (max_message_bytes)`;
+    else if (this.#requests.size >= max_pending_items || this.#requestSize + size > max_pending_bytes)
+      message = `${this.#requests.size} requests wait already (max_pending_items, max_pending_bytes)`;
+    if (message) {
       this.outputs.push(["Failed", id, LIMIT_EXCEEDED, message, false]);
       return id;
     }
-    const request = { method, json, expires_at: this.now + this.options.request_timeout_s, isSent: false };
+    const request = { method, json, size, expires_at: this.now + request_timeout_s, isSent: false };
     this.#requests.set(id, request);
+    this.#requestSize += size;
     if (!this.deadlines.has("request")) this.deadlines.set("request", request.expires_at);
     if (this.connection !== null) {
       this.#sendRequest(id, request);
@@ -947,13 +953,18 @@ class Traffic {
   }
 
   #answered(id, method, reply) {
-    if (!this.#requests.delete(id)) return;
+    if (!this.#forget(id)) return;
     if (reply.error !== null) this.outputs.push(["Failed", id, reply.error.code, reply.error.message, false]);
     else this.outputs.push(["Answered", id, reply[method]]);
   }
 
+  #forget(id) {
+    this.#requestSize -= this.#requests.get(id)?.size ?? 0;
+    return this.#requests.delete(id);
+  }
+
   #fail(id, reason, isUnknown) {
-    this.#requests.delete(id);
+    this.#forget(id);
     this.outputs.push(["Failed", id, LOCAL, reason, isUnknown]);
   }
 

@@ -86,6 +86,28 @@ def a_question_that_is_too_large_for_the_server_is_refused_at_once(client: Recor
     assert client.last[0][2] == 106
 
 
+@scenario(max_pending_items=2)
+def questions_that_wait_are_bounded_in_count(client: Recorder) -> None:
+    for _ in range(3):
+        client.request("rpc", _RPC)
+    assert client.last == [["Failed", 3, 106, "2 requests wait already (max_pending_items, max_pending_bytes)", False]]
+    client.after(10)
+    assert len(client.told("Failed")) == 3
+    client.request("rpc", _RPC)
+    assert not client.last
+
+
+@scenario(max_pending_bytes=50)
+def questions_that_wait_are_bounded_in_size(client: Recorder) -> None:
+    connect(client)
+    for _ in range(2):
+        client.request("rpc", _RPC)
+    assert client.last[0][2] == 106
+    client.received(1, {"id": id_of(client, "rpc"), "rpc": {"data": 3}})
+    client.request("rpc", _RPC)
+    assert id_of(client, "rpc")
+
+
 @scenario()
 def an_answer_that_says_nothing_is_passed_over(client: Recorder) -> None:
     connect(client)

@@ -1,0 +1,106 @@
+"""What was asked and is not answered yet (presence, history, rpc): bounded in count, bytes and age. Pure."""
+
+from collections.abc import ItemsView
+from typing import Any
+
+from heartwire.client import outputs as out
+from heartwire.client.options import Options
+from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
+from heartwire.client.wire import Reply, text
+
+__all__ = ["Question", "Questions"]
+
+
+class Question:
+    """One. Reads are asked again on the next connection, an ``rpc`` is not: it may have been carried out."""
+
+    __slots__ = ("body", "expires_at", "is_sent", "method", "size")
+
+    def __init__(self, method: str, body: dict[str, Any], size: int, expires_at: float) -> None:
+        self.method = method
+        self.body = body
+        self.size = size
+        self.expires_at = expires_at
+        self.is_sent = False
+
+
+class Questions:
+    """Args: the options, and where outputs and deadlines go. Attributes: ``size_bytes`` is what is held."""
+
+    def __init__(self, options: Options, outputs: list[out.Output], deadlines: dict[str, float]) -> None:
+        self._options = options
+        self._outputs = outputs
+        self._deadlines = deadlines
+        self._waiting: dict[int, Question] = {}
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, id: int, method: str, body: dict[str, Any], now: float) -> Question | None:
+        """Take one, or fail it at once (``None``). Raises ``TypeError`` where ``body`` cannot be JSON."""
+        options, size = self._options, len(text(body))
+        if size > options.max_message_bytes:
+            limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
+            self._failed(id, LIMIT_EXCEEDED, f"a request of {size} characters is {limit}")
+        elif len(self._waiting) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes:
+            limit = "(max_pending_items, max_pending_bytes)"
+            self._failed(id, LIMIT_EXCEEDED, f"{len(self._waiting)} requests wait already {limit}")
+        else:
+            question = self._waiting[id] = Question(method, body, size, now + options.request_timeout_s)
+            self.size_bytes += size
+            self._deadlines.setdefault("request", question.expires_at)
+            return question
+        return None
+
+    def refuse(self, id: int, reason: str) -> None:
+        """Fail one without taking it."""
+        self._failed(id, LOCAL, reason)
+
+    def items(self) -> ItemsView[int, Question]:
+        """Those that wait for an answer, in the order they were asked."""
+        return self._waiting.items()
+
+    def recall(self) -> None:
+        """The connection is gone, and with it what was on its way."""
+        for id, question in list(self._waiting.items()):
+            if question.is_sent and question.method == "rpc":
+                self._give_up(id, "the connection was lost", is_unknown=True)
+            question.is_sent = False
+
+    def cancel(self, id: int) -> Question | None:
+        """Nobody wants the answer any more; the question, if it was not answered yet."""
+        question = self._waiting.pop(id, None)
+        if question is not None:
+            self.size_bytes -= question.size
+        return question
+
+    def answered(self, id: int, method: str, reply: Reply) -> None:
+        """An answer came."""
+        if self.cancel(id) is None:
+            return
+        if reply.error is not None:
+            self._failed(id, reply.error.code, reply.error.message)
+        else:
+            self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
+
+    def expire(self, now: float) -> None:
+        """Give up what was not answered in time."""
+        limit = f"{self._options.request_timeout_s:g} s (request_timeout_s)"
+        for id, question in list(self._waiting.items()):
+            if question.expires_at <= now:
+                self._give_up(id, f"not answered within {limit}", is_unknown=question.is_sent)
+        if self._waiting:
+            self._deadlines["request"] = min(question.expires_at for question in self._waiting.values())
+
+    def give_up(self, reason: str) -> None:
+        """No connection will come any more."""
+        for id in list(self._waiting):
+            self._give_up(id, reason, is_unknown=False)
+
+    def _give_up(self, id: int, reason: str, *, is_unknown: bool) -> None:
+        self.cancel(id)
+        self._outputs.append(out.Failed(id, LOCAL, reason, is_unknown))
+
+    def _failed(self, id: int, code: int, reason: str) -> None:
+        self._outputs.append(out.Failed(id, code, reason, False))
