@@ -3,13 +3,14 @@
 python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, and print the table
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
 
-from heartwire.client import machine, states, traffic
+from heartwire.client import machine, publishing, states, traffic
 from heartwire.client.connection import Connection
 from heartwire.client.following import Following
 from heartwire.client.machine import Machine
@@ -205,7 +206,7 @@ def what_was_on_its_way_is_not_sent_again(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def second_try_has_no_key(patch: pytest.MonkeyPatch) -> None:
-    original = traffic._publish
+    original = publishing._publish
     seen: dict[int, Item] = {}
 
     def publish(item: Item, round: int) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def second_try_has_no_key(patch: pytest.MonkeyPatch) -> None:
         seen[id(item)] = item
         return body
 
-    patch.setattr(traffic, "_publish", publish)
+    patch.setattr(publishing, "_publish", publish)
 
 
 @planted
@@ -234,8 +235,8 @@ def round_does_not_wait_for_its_last_answer(patch: pytest.MonkeyPatch) -> None:
 def request_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
     def pump(self: Traffic) -> None:
         if self.connection is not None:
-            for item in self.outbox.to_send():
-                self._ask("publish", traffic._publish(item, self.outbox.round), item.key)
+            for key, body in self.publishing.to_send(math.inf):
+                self._ask("publish", body, key)
             self.flush()
 
     patch.setattr(Traffic, "pump", pump)

@@ -285,7 +285,7 @@ class Shell(RuleBasedStateMachine):
     @invariant()
     def nothing_grows_without_a_bound(self) -> None:
         if self.is_started:
-            outbox = self.machine.traffic.outbox
+            outbox = self.machine.traffic.publishing.outbox
             assert len(outbox) <= 4
             assert sum(item.is_in_flight for item in outbox._items.values()) <= 2
             assert self.pending == set(outbox._items)

@@ -345,7 +345,7 @@ class Machine:
         self.traffic.flush()
 
     def _due_outbox(self) -> None:
-        self.traffic.expire_publishes()
+        self.traffic.publishing.expire(self._now)
 
     def _due_request(self) -> None:
         self.traffic.questions.expire(self._now)
@@ -616,7 +616,7 @@ class Machine:
         for name in ("probe", "silence", "sending", "poll", "upgrade", "refresh"):
             self._deadlines.pop(name, None)
         if code == _TOO_LARGE:
-            self.traffic.reject_largest(reason)
+            self.traffic.publishing.reject_largest(reason)
         self.traffic.lost()
 
     def _wait(self, code: int, reason: str, *, was_open: bool, delay_s: float) -> None:

@@ -8,15 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from msgspec import Raw
-
 from heartwire.client import outputs as out
 from heartwire.client.connection import Asked, Connection
 from heartwire.client.following import Following
 from heartwire.client.options import Options
-from heartwire.client.outbox import Item, Outbox
+from heartwire.client.publishing import Publishing
 from heartwire.client.questions import Question, Questions
-from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
+from heartwire.client.states import LOCAL
 from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
 from heartwire.types import Position
 
@@ -24,9 +22,6 @@ __all__ = ["Traffic"]
 
 _FULL_PAGE: Final = 300
 """Publications in one answer of the server's; as many mean that there may be more."""
-
-_RESEND_S: Final = 0.25
-_RESEND_CAP_S: Final = 5.0
 
 
 class Traffic:
@@ -50,17 +45,13 @@ class Traffic:
         self.connection: Connection | None = None
         self.is_broken = self.is_closed = False
         self.followed: dict[str, Following] = {}
-        self.outbox = Outbox(
-            max_items=options.max_pending_items, max_bytes=options.max_pending_bytes, max_in_flight=options.max_in_flight
-        )
+        self.publishing = Publishing(options, outputs, deadlines, prefix=prefix, draw=draw, now=now)
         self.questions = Questions(options, outputs, deadlines)
         self._options = options
         self._outputs = outputs
         self._deadlines = deadlines
-        self._prefix = prefix
         self._draw = draw
-        self._ids = self._serial = self._resends = 0
-        self._publish_at = now
+        self._ids = 0
 
     def next_id(self) -> int:
         """An id for a command; never used twice."""
@@ -86,8 +77,7 @@ class Traffic:
         self.resubscribe()
         for id, question in self.questions.items():
             self._put(id, question)
-        if self._publish_at > self.now:
-            self._deadlines["resend"] = self._publish_at
+        self.publishing.online(self.now)
         self.pump()
 
     def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
@@ -98,8 +88,7 @@ class Traffic:
     def lost(self) -> None:
         """The connection is gone. What was on the way is not any more."""
         self.connection = None
-        self.outbox.recall()
-        self._deadlines.pop("resend", None)
+        self.publishing.lost()
         self._deadlines.pop("resubscribe", None)
         for following in self.followed.values():
             following.lost()
@@ -108,8 +97,7 @@ class Traffic:
     def close(self, reason: str) -> None:
         """No connection will come any more: give up what is pending."""
         self.lost()
-        for item in self.outbox.take_all():
-            self._reject(item, LOCAL, reason)
+        self.publishing.give_up(reason)
         self.questions.give_up(reason)
 
     def flush(self) -> None:
@@ -317,20 +305,9 @@ class Traffic:
 
     def publish(self, channel: str, data: str, encoding: str, idempotency_key: str = "") -> str:
         """Take a publish, or refuse it at once; its key."""
-        self._serial += 1
-        key = f"{self._prefix}-{self._serial}"
-        item = Item(key, idempotency_key or key, channel, data, encoding, self.now + self._options.max_pending_age_s)
-        if self.is_closed:
-            self._reject(item, LOCAL, "the client is closed")
-        elif len(data) > self._options.max_message_bytes:
-            limit = f"over the limit of {self._options.max_message_bytes} (max_message_bytes)"
-            self._reject(item, LIMIT_EXCEEDED, f"a message of {len(data)} characters is {limit}")
-        elif not self.outbox.add(item):
-            self._reject(item, LIMIT_EXCEEDED, f"{len(self.outbox)} publishes wait already (max_pending_items, max_pending_bytes)")
-        else:
-            self._watch_outbox()
-            self.pump()
-        return item.key
+        key = self.publishing.add(channel, data, encoding, idempotency_key, self.now, is_closed=self.is_closed)
+        self.pump()
+        return key
 
     def pump(self) -> None:
         """Send what may be sent.
@@ -345,62 +322,15 @@ class Traffic:
         if connection.is_pull:
             self.flush()
             max_bytes = MAX_FRAME
-        if "resend" not in self._deadlines and not (connection.is_pull and connection.is_sending):
-            for item in self.outbox.to_send(max_bytes):
-                self._ask("publish", _publish(item, self.outbox.round), item.key)
+        if not (connection.is_pull and connection.is_sending):
+            for key, body in self.publishing.to_send(max_bytes):
+                self._ask("publish", body, key)
         self.flush()
 
     def resend(self) -> None:
         """What the server did not take for now may be sent again."""
-        self.outbox.next_round()
+        self.publishing.outbox.next_round()
         self.pump()
-
-    def reject_largest(self, reason: str) -> None:
-        """The server ended the connection because of a message that is too large for it."""
-        item = self.outbox.take_largest_in_flight()
-        if item is not None:
-            self._reject(item, LIMIT_EXCEEDED, reason)
-
-    def expire_publishes(self) -> None:
-        """Give up what is too old."""
-        for item in self.outbox.take_expired(self.now):
-            self._reject(item, LOCAL, f"not answered within {self._options.max_pending_age_s:g} s (max_pending_age_s)")
-        self._watch_outbox()
-        self._plan_round()
-
-    def _published(self, key: str, reply: Reply) -> None:
-        if reply.error is not None and reply.error.temporary:
-            self.outbox.refuse_for_now(key)
-            # The first of a round says when; the last, at which the next is planned, only that it came after the first.
-            self._publish_at = max(self._publish_at, self.now + retry_after_s(reply.error.message))
-            self._plan_round()
-            return
-        item = self.outbox.remove(key)
-        self._plan_round()
-        self._watch_outbox()
-        if item is not None and reply.error is not None:
-            item.is_sent = False
-            self._reject(item, reply.error.code, reply.error.message)
-        elif item is not None:
-            self._resends = 0
-            epoch, offset = (reply.publish.epoch, reply.publish.offset) if reply.publish else ("", 0)
-            self._outputs.append(out.Published(key, epoch, offset))
-
-    def _plan_round(self) -> None:
-        if self.outbox.is_round_over and "resend" not in self._deadlines:
-            limit_s = min(_RESEND_CAP_S, _RESEND_S * 2.0 ** min(self._resends, 60))
-            self._resends += 1
-            self._deadlines["resend"] = max(self.now + limit_s * (0.5 + self._draw() / 2), self._publish_at)
-
-    def _watch_outbox(self) -> None:
-        deadline = self.outbox.next_deadline()
-        if deadline is None:
-            self._deadlines.pop("outbox", None)
-        else:
-            self._deadlines["outbox"] = deadline
-
-    def _reject(self, item: Item, code: int, message: str) -> None:
-        self._outputs.append(out.Rejected(item.key, code, message, item.is_sent))
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -427,7 +357,7 @@ class Traffic:
         if method == "subscribe":
             self._subscribed(connection, id, of, reply)
         elif method == "publish":
-            self._published(of, reply)
+            self.publishing.answered(of, reply, self.now)
         elif method in ("rpc", "presence", "presence_stats", "history"):
             self.questions.answered(of, method, reply)
 
@@ -457,11 +387,6 @@ def _subscribe(following: Following) -> dict[str, Any]:
         epoch, offset = following.position or ("", 0)
         body |= {"recover": True, "epoch": epoch, "offset": offset, "from_oldest": True}
     return body
-
-
-def _publish(item: Item, round: int) -> dict[str, Any]:
-    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.idempotency_key, "round": round}
-    return body | {"encoding": item.encoding} if item.encoding else body
 
 
 def _delivered(following: Following, pub: Pub) -> out.Delivered:

@@ -1,17 +1,14 @@
 """The recorded bytes of a run, explained: heads line by line, frames byte by byte. As HTML; pure."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from html import escape
 from typing import Final, NamedTuple
 
+from websockets.utils import GUID, accept_key
+
 from heartwire.compare.figures import Result, Shown
 
-__all__ = ["Frame", "accept_of", "exchange_html", "frame_html", "frames_of", "handshake_html", "header_of"]
-
-_GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""RFC 6455 1.3."""
+__all__ = ["Frame", "exchange_html", "frame_html", "frames_of", "handshake_html", "header_of"]
 
 _OPCODES: Final = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 _MAX_PAYLOAD_SHOWN: Final = 24
@@ -79,11 +76,6 @@ def frames_of(trace: Sequence[Shown]) -> list[Frame]:
     return found
 
 
-def accept_of(key: str) -> str:
-    """What a server has to answer to a key (RFC 6455 4.2.2)."""
-    return base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
-
-
 def header_of(head: str, name: str) -> str:
     """A header's value; "" where there is none."""
     for line in head.split("\r\n")[1:]:
@@ -104,13 +96,13 @@ def handshake_html(result: Result) -> str:
         return ""
     request, response = (_head(shown) for shown in heads)
     key, accept = header_of(request, "sec-websocket-key"), header_of(response, "sec-websocket-accept")
-    made = accept_of(key)
+    made = accept_key(key)
     verdict = "which is what came back" if made == accept else "which is not what came back"
     return (
         _lines("Request", "client to server", request, heads[0], _REQUEST_NOTES)
         + _lines("Answer", "server to client", response, heads[1], _RESPONSE_NOTES)
         + '<p class="sum">The proof: append the fixed GUID of RFC 6455 to the key, take SHA-1 of it, write that in base64:<br>'
-        f"<code>base64(sha1(<wbr>“{escape(key)}<wbr>{_GUID}”))</code><br>= <code>{escape(made)}</code>, {verdict}.</p>"
+        f"<code>base64(sha1(<wbr>“{escape(key)}<wbr>{GUID}”))</code><br>= <code>{escape(made)}</code>, {verdict}.</p>"
     )
 
 

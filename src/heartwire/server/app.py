@@ -19,7 +19,8 @@ from heartwire.server.plain_websocket import serve_websocket
 from heartwire.server.responses import refusal
 from heartwire.server.routes import check_origin, segments, socket_channels
 from heartwire.server.web import LIBRARY, asset, file_response
-from heartwire.transports.websocket import handshake_problem, truncated
+from heartwire.transports.handshake import handshake_problem
+from heartwire.transports.websocket import truncated
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
@@ -19,13 +17,12 @@ from heartwire.core.link import Follower, Link, WireFormat
 from heartwire.core.liveness import Liveness, Watched
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
-from heartwire.core.topic import Topic
 from heartwire.dialects.centrifugal import Limits
 from heartwire.dialects.plain import to_channel
 from heartwire.dialects.plain_json import Body, to_message
 from heartwire.engines import open_engine
 from heartwire.engines.base import Engine, settled
-from heartwire.errors import EngineError, HeartwireError, LimitExceeded
+from heartwire.errors import HeartwireError, LimitExceeded
 from heartwire.server import signals
 from heartwire.server.access import (
     Authenticator,
@@ -42,6 +39,7 @@ from heartwire.server.centrifugal_port import HubPort
 from heartwire.server.hooks import ConnectHook, DisconnectHook, Hooks, PublishHook, RpcHook
 from heartwire.server.options import HubOptions, NamespaceOptions
 from heartwire.server.sessions import Sessions
+from heartwire.server.upkeep import Upkeep
 from heartwire.types import Channel, Member, Message, Position, Publisher, Start
 
 if TYPE_CHECKING:
@@ -51,13 +49,7 @@ __all__ = ["Hub", "ServedLink", "WatchedLink"]
 
 log = logging.getLogger("heartwire")
 
-READ_ITEMS: Final = 256
-READ_BYTES: Final = 64 * 1024
-"""A reader that catches up reads this much at a time, so that it shares the engine with others."""
-
 LINGERING_TOPICS: Final = 1024
-
-_SWEEP_S: Final = 60
 
 PermissionT = TypeVar("PermissionT", bound=Permission)
 AuthenticatorT = TypeVar("AuthenticatorT", bound=Authenticator)
@@ -120,7 +112,8 @@ class Hub:
             allow_anonymous = self.options.allow_anonymous or self.options.insecure
             self.authenticator = token_authenticator(self.tokens, self.wall_clock, allow_anonymous=allow_anonymous)
         self.draining = False
-        self.switchboard = Switchboard(read=self._read, soon=self._soon, lingering=LINGERING_TOPICS)
+        self.upkeep = Upkeep(self)
+        self.switchboard = Switchboard(read=self.upkeep.read, soon=self._soon, lingering=LINGERING_TOPICS)
         self.links: dict[ServedLink, None] = {}  # a set in order, and a third of its size
         self._expiries: dict[ServedLink, Deadline] = {}
         self.hooks = Hooks()
@@ -131,7 +124,6 @@ class Hub:
         self.node = secrets.token_hex(4)
         self._serial = 0
         self._starting: asyncio.Future[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self.clock: Callable[[], float] = time.monotonic
 
     # -- for the application ------------------------------------------------------------------------------------------
@@ -278,7 +270,7 @@ class Hub:
             # Streams are promised both: a heartbeat as often as they ask for, and a dead peer noticed in time.
             stream_interval_s = min(options.sse_heartbeat_s, options.ping_interval_s)
             self.stream_liveness = Liveness(ping_interval_s=max(stream_interval_s, options.pong_timeout_s * 1.1), **bound)
-            self._tasks = [self.loop.create_task(work) for work in (self._tick(), self._keep_house())]
+            self.upkeep.start()
             self._starting.set_result(None)
         await asyncio.shield(self._starting)
 
@@ -313,9 +305,7 @@ class Hub:
             return
         self.drain()
         self._starting = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.upkeep.stop()
         await self.engine.stop()
 
     # -- for the transports -------------------------------------------------------------------------------------------
@@ -430,62 +420,8 @@ class Hub:
         """A lease outlives a missed renewal; a crashed node's members are gone after it."""
         return self.options.ping_interval_s + self.options.pong_timeout_s
 
-    # -- inside -------------------------------------------------------------------------------------------------------
-
     def _soon(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)
-
-    def _read(self, topic: Topic, start: Start) -> None:
-        try:
-            answer = self.read(topic.channel, start, limit=READ_ITEMS, max_bytes=READ_BYTES)
-        except EngineError as error:
-            self.loop.call_soon(self._read_failed, topic, start, error)
-            return
-        if isinstance(answer, ReadResult):
-            # Not at once: a long way to catch up would be as deep a recursion, and hold up everybody else.
-            self.loop.call_soon(self.switchboard.read_done, topic, start, answer)
-        else:
-            answer.add_done_callback(partial(self._read_answered, topic, start))
-
-    def _read_answered(self, topic: Topic, start: Start, answer: "asyncio.Future[ReadResult]") -> None:
-        error = None if answer.cancelled() else answer.exception()
-        if error is None and not answer.cancelled():
-            self.switchboard.read_done(topic, start, answer.result())
-        else:
-            self._read_failed(topic, start, error)
-
-    def _read_failed(self, topic: Topic, start: Start, error: BaseException | None) -> None:
-        log.error("channel %r could not be read: %s", topic.channel, error)
-        for subscription in self.switchboard.read_failed(topic, start):
-            subscription.link.close(3004, f"the store could not be read: {error}")
-
-    async def _tick(self) -> None:
-        tick_s = min(self.liveness.tick_s, self.stream_liveness.tick_s)
-        while True:
-            await asyncio.sleep(tick_s)
-            now = self.clock()
-            self.liveness.advance(now)
-            self.stream_liveness.advance(now)
-            self.deadlines.advance(now)
-
-    async def _keep_house(self) -> None:
-        """Renew the leases of this node's connections, and sweep what has grown old."""
-        swept = self.clock()
-        while True:
-            await asyncio.sleep(self.lease_s / 3 * random.uniform(0.9, 1))
-            self.switchboard.sweep()
-            for topic in list(self.switchboard.topics.values()):
-                if self.namespaces.of(topic.channel).presence:
-                    for subscription in topic.followers:
-                        if subscription.member is not None:
-                            self.engine.lease(topic.channel, subscription.member, self.lease_s)
-            if self.clock() - swept > _SWEEP_S:
-                swept = self.clock()
-                self.rates.sweep(swept)
-                try:
-                    await self.engine.sweep(self.namespaces.retention)
-                except EngineError as error:
-                    log.error("old publications could not be swept: %s", error)
 
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)

@@ -17,8 +17,8 @@ from heartwire.server.plain_socket import PlainSocket
 from heartwire.server.responses import refusal
 from heartwire.server.routes import check_origin, socket_channels, split_path
 from heartwire.transports.deflate import negotiate
-from heartwire.transports.websocket import choose_subprotocol
-from heartwire.transports.websocket_uvicorn import NativeSocket, Refusal
+from heartwire.transports.handshake import Refusal, choose_subprotocol
+from heartwire.transports.websocket_uvicorn import NativeSocket
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub

@@ -9,8 +9,9 @@ from starlette.types import Receive, Send
 from heartwire.server.plain import address_of, begin
 from heartwire.server.plain_formats import ASGI
 from heartwire.server.plain_socket import PlainSocket
+from heartwire.transports.handshake import choose_subprotocol
 from heartwire.transports.outbox import Outbox, attend
-from heartwire.transports.websocket import choose_subprotocol, event_bytes, truncated
+from heartwire.transports.websocket import event_bytes, truncated
 
 if TYPE_CHECKING:
     from heartwire.server.hub import Hub

@@ -238,7 +238,7 @@ class SimulatedServer:
         self.engine.kill()
         for wire in self._wires():
             wire.end(is_told=is_told)
-        for task in (*self.hub._tasks, *self._calls):
+        for task in (*self.hub.upkeep.tasks, *self._calls):
             task.cancel()
 
     def lose_store(self) -> None:

@@ -159,7 +159,7 @@ class Checks:
         if client.is_asleep:
             return
         machine, options = client.machine, client.options
-        for what, waiting in (("publishes", machine.traffic.outbox), ("requests", machine.traffic.questions)):
+        for what, waiting in (("publishes", machine.traffic.publishing.outbox), ("requests", machine.traffic.questions)):
             if len(waiting) > options.max_pending_items or waiting.size_bytes > options.max_pending_bytes:
                 self.fail(client.name, f"{len(waiting)} {what} wait, {waiting.size_bytes} bytes")
         seen, tokens, when = self._asked.get(client.name, (0, options.attempt_burst, 0.0))
@@ -173,7 +173,7 @@ class Checks:
         current = machine.current
         if current is None:
             return
-        flying = machine.traffic.outbox._in_flight
+        flying = machine.traffic.publishing.outbox._in_flight
         if flying > options.max_in_flight or len(current.queue) > options.max_in_flight + 200:
             self.fail(client.name, f"{flying} publishes are on the way, {len(current.queue)} commands wait to be sent")
         if len(current.waiting) > options.max_in_flight + 200:
@@ -218,7 +218,7 @@ class Checks:
         for client in self._world.clients:
             if client.is_closed:
                 continue
-            if client.machine.state.value != "online" or len(client.machine.traffic.outbox):
+            if client.machine.state.value != "online" or len(client.machine.traffic.publishing.outbox):
                 return False
             for following in client.followed.values():
                 if following.position != server.head(following.channel):
@@ -236,7 +236,7 @@ class Checks:
                     head = server.head(following.channel)
                     if following.position != head:
                         self.fail(client.name, f"{following.channel} is at {following.position}, and the stream at {head}")
-                if waiting := len(client.machine.traffic.outbox):
+                if waiting := len(client.machine.traffic.publishing.outbox):
                     self.fail(client.name, f"{waiting} publishes still wait")
             self._outcomes(client)
 

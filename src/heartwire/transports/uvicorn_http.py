@@ -6,7 +6,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
-from heartwire.transports.websocket import handshake_problem
+from heartwire.transports.handshake import handshake_problem
 from heartwire.transports.websocket_uvicorn import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]

@@ -3,14 +3,9 @@
 Publications go into the transport itself, so that each costs a subscriber one call. The common frame (complete,
 unfragmented, masked, small) is parsed here, every other one by `RareFrames`. Paths that the door does not know are left to
 uvicorn's own WebSocket protocol.
-
-What a handshake checks of RFC 6455 4.2.1: ``Upgrade`` and ``Connection`` (uvicorn), GET, a key of 16 bytes, version 13;
-of 4.2.2: 426 with the version spoken, the accept value, one of the offered subprotocols or none. ``Origin`` is up to the door.
 """
 
 import asyncio
-import base64
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -24,17 +19,12 @@ from uvicorn.server import ServerState
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.transports.deflate import extension
-from heartwire.transports.framing import PING, close_frame
+from heartwire.transports.framing import PING, answer_to_close, close_frame, unmasked
+from heartwire.transports.handshake import Refusal, accepted, handshake_problem, parsed, refused
 from heartwire.transports.rare_frames import RareFrames
-from heartwire.transports.websocket import handshake_problem
 from heartwire.types import Member
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # no C extension on this platform
-    from websockets.utils import apply_mask
-
-__all__ = ["Door", "NativeSocket", "Refusal", "Session", "native_protocol"]
+__all__ = ["Door", "NativeSocket", "Session", "native_protocol"]
 
 log = logging.getLogger("heartwire")
 
@@ -50,13 +40,6 @@ TLS_WRITE_BUFFER_BYTES: Final = 16 * 1024
 
 CLOSE_TIMEOUT_S: Final = 5
 """How long a peer has to take the last that was sent, and to close."""
-
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
-
-_NOT_GET: Final = ("bad_request", "a WebSocket handshake is a GET request")  # RFC 6455 4.2.1
-
-Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
-"""An HTTP answer to a handshake: status, headers, body."""
 
 
 class Session(Protocol):
@@ -145,9 +128,7 @@ class NativeSocket(asyncio.Protocol):
 
     def upgrade(self, request: bytes) -> None:
         """Begin, given the request as uvicorn's HTTP protocol rebuilt it."""
-        request_line, *lines = request[:-4].split(b"\r\n")
-        method, target, _ = request_line.split(b" ")
-        headers = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
+        method, target, headers = parsed(request)
         self.enter(target, headers, lambda: request, is_get=method == b"GET")
 
     def enter(
@@ -162,7 +143,7 @@ class NativeSocket(asyncio.Protocol):
             self._leave_to_uvicorn(request())
             return
         given = dict(headers)
-        problem = handshake_problem(lambda name: _header(given, name)) if is_get else _NOT_GET
+        problem = handshake_problem(lambda name: _header(given, name), is_get=is_get)
         self._key = given.get(b"sec-websocket-key", b"")
         self.door.stop_with(server_state.connections)
         if problem is not None:
@@ -187,14 +168,8 @@ class NativeSocket(asyncio.Protocol):
     def accept(self, session: Session | None, *, subprotocol: str | None = None, extensions: str | None = None) -> None:
         """Answer 101. Where there is no session, only a close can follow."""
         assert self._key is not None
-        accept = base64.b64encode(hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest())
-        answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept
-        if subprotocol is not None:
-            answer += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("latin-1")
-        if extensions is not None:
-            answer += b"\r\nSec-WebSocket-Extensions: " + extensions.encode("latin-1")
-            self.compressed = True
-        self.write(answer + b"\r\n\r\n")
+        self.write(accepted(self._key, subprotocol=subprotocol, extensions=extensions))
+        self.compressed = extensions is not None
         self._session = session
         self._made_by = self._key = None
         self._waiting = False
@@ -203,9 +178,7 @@ class NativeSocket(asyncio.Protocol):
 
     def refuse(self, answer: Refusal) -> None:
         """Answer the handshake with an HTTP error."""
-        status, headers, body = answer
-        lines = [b"HTTP/1.1 %d Refused" % status, *(b"%b: %b" % header for header in headers), b"connection: close", b"", body]
-        self.write(b"\r\n".join(lines))
+        self.write(refused(answer))
         self._shut()
         self.transport.close()
 
@@ -231,7 +204,7 @@ class NativeSocket(asyncio.Protocol):
         size = len(data)
         if 6 < size < 132 and data[1] == size + 122 and (data[0] == 0x81 or data[0] == 0x82):
             # One short frame, most often; `_read_common` would come to the same.
-            payload = apply_mask(data[6:], data[2:6])
+            payload = unmasked(data[6:], data[2:6])
             if payload.isascii():
                 wait = self._session.receive(data[0] == 0x81, payload)  # type: ignore[union-attr]  # it is open
                 if wait is not None:
@@ -272,7 +245,11 @@ class NativeSocket(asyncio.Protocol):
                 if first == 0x8A and 0 <= length < 126 and size - at >= length + 6:
                     at += length + 6  # a pong: that it came is all it says
                     continue
-                if first != 0x88 or not self._answer_close(data[at:]):
+                answer = answer_to_close(data[at:]) if first == 0x88 else None
+                if answer is not None:
+                    self.write(answer)
+                    self._end()
+                else:
                     self._rare = RareFrames(self.door.max_message_bytes, (extension(),) if self.compressed else ())
                 return data[at:]
             start = at + 6
@@ -287,7 +264,7 @@ class NativeSocket(asyncio.Protocol):
             end = start + length
             if size < end:
                 break
-            payload = apply_mask(data[start:end], data[start - 4 : start])
+            payload = unmasked(data[start:end], data[start - 4 : start])
             at = end
             is_text = first == 0x81
             if is_text and not payload.isascii() and not _is_utf8(payload):
@@ -302,18 +279,6 @@ class NativeSocket(asyncio.Protocol):
         if at < size:
             self._left_over = data[at:]
         return b""
-
-    def _answer_close(self, frame: bytes) -> bool:
-        """Answer an ordinary close, of which a reconnecting crowd sends many; False for any other."""
-        if len(frame) < 2 or not (frame[1] == 0x80 or 0x82 <= frame[1] < 0xFE) or len(frame) != frame[1] - 122:
-            return False
-        payload = apply_mask(frame[6:], frame[2:6])
-        code = int.from_bytes(payload[:2], "big") if payload else 1000
-        if not (code in (1000, 1001) or 3000 <= code < 5000) or not payload[2:].isascii():
-            return False
-        self.write(b"\x88%c%b" % (len(payload), payload))
-        self._end()
-        return True
 
     def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
         message, data = rare.feed(data)

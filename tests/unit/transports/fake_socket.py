@@ -10,7 +10,8 @@ from uvicorn.server import ServerState
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
-from heartwire.transports.websocket_uvicorn import NativeSocket, Refusal, Session, native_protocol
+from heartwire.transports.handshake import Refusal
+from heartwire.transports.websocket_uvicorn import NativeSocket, Session, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
 __all__ = ["FakeDoor", "FakeSession", "FakeTransport", "made", "opened"]
