@@ -1,6 +1,7 @@
 """The HTTP API about who is connected, driven by `cent`, seen by clients of the Centrifugal protocol in its bare JSON."""
 
 import json
+import queue
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+import heartwire
 from heartwire.server.tokens import make_token
 from heartwire.testing.server import run_server
 
@@ -154,6 +156,24 @@ def test_refresh_changes_when_connections_expire(api: cent.Client, url: str) -> 
     with person(url, "hal") as hal:
         api.refresh(cent.RefreshRequest(user="hal", expire_at=1))
         assert hal.end()[0] == 3005
+
+
+@pytest.mark.slow
+def test_our_client_has_another_token_before_the_time_that_was_set(api: cent.Client, url: str) -> None:
+    asked: queue.Queue[float] = queue.Queue()
+    closed: list[Any] = []
+
+    def get_token() -> str:
+        asked.put(time.time())
+        return make_token({"sub": "ivy", "exp": time.time() + 3600}, SECRET)
+
+    with heartwire.connect_sync(url, get_token=get_token) as client:
+        client.on("close", closed.append)
+        client.wait_online()
+        asked.get(timeout=10)
+        api.refresh(cent.RefreshRequest(user="ivy", expire_at=int(time.time()) + 2))
+        asked.get(timeout=10)
+        assert (client.state, closed) == ("online", [])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from heartwire.client.options import Options
 from heartwire.client.retry import Backoff, Bucket
 from heartwire.client.states import ABNORMAL, LOCAL, TRANSITIONS, Event, State, Verdict, verdict
 from heartwire.client.traffic import Traffic
-from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, replies, retry_after_s
+from heartwire.client.wire import PONG, ConnectResult, ErrorBody, RefreshResult, Reply, replies, retry_after_s
 from heartwire.types import Position
 
 __all__ = ["Hint", "Machine"]
@@ -90,10 +90,11 @@ class Machine:
         self._ladder = Ladder(options.transports, options.first_transport)
         self._bucket = Bucket(options.attempt_rate_per_s, options.attempt_burst, now)
         self._backoff = Backoff(base_s=options.backoff_base_s, cap_s=options.backoff_cap_s, draw=draw)
+        self._draw = draw
         self._generation = 0
         self._has_tokens = has_tokens
         self._token = token
-        self._token_ttl_s = 0.0
+        self._token_ttl_s: float | None = None
         self._is_asking_token = False
         self._data = data
         self._is_network_down = False
@@ -166,7 +167,7 @@ class Machine:
         self._token = token
         if self.current is not None:
             if self.current.is_pull:  # each poll shows its own
-                self._plan_refresh(self._token_ttl_s)
+                self._refresh_after(self._token_ttl_s)
             else:
                 id = self.traffic.next_id()
                 self.current.queue.append(self.current.command(id, "refresh", {"token": token}))
@@ -437,6 +438,7 @@ class Machine:
             self._note(f"moved up from {self.current.transport} to {connection.transport}")
         else:
             self._upgrade_s = self._options.upgrade_after_s
+            self._poll_wait_s = self._options.poll_wait_s  # what cut them may be on another network
         self.current = connection
         connection.online_at = self._now
         connection.ping_interval_s = result.ping or connection.ping_interval_s
@@ -444,8 +446,7 @@ class Machine:
         self._ladder.opened(connection.rung)
         if connection.rung:
             self._plan_upgrade()
-        if result.expires:
-            self._plan_refresh(result.ttl)
+        self._plan_refresh(result)
         if connection.transport == "sse":
             self.outputs.append(out.Session(connection.generation, result.session, result.node))
         self._on("established", connection.transport)
@@ -462,6 +463,8 @@ class Machine:
         if reply.push is not None:
             if reply.push.disconnect is not None:
                 self._lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
+            elif reply.push.refresh is not None:
+                self._plan_refresh(reply.push.refresh)
             elif connection is self.current:
                 self.traffic.push(reply.push)
         elif not reply.id and not connection.is_pull:
@@ -483,14 +486,19 @@ class Machine:
             self._deadlines["refresh"] = self._now + max(self._options.later_s, retry_after_s(reply.error.message))
         elif reply.error is not None:
             self._refused(connection, reply.error)
-        elif reply.refresh is not None and reply.refresh.expires:
-            self._plan_refresh(reply.refresh.ttl)
+        elif reply.refresh is not None:
+            self._plan_refresh(reply.refresh)
 
-    def _plan_refresh(self, ttl_s: float) -> None:
-        """Ask for a new token before this one is too old."""
-        self._token_ttl_s = ttl_s
-        if self._has_tokens and ttl_s:
-            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, ttl_s * 0.8)
+    def _plan_refresh(self, said: ConnectResult | RefreshResult) -> None:
+        """The server has said how long we may stay."""
+        self._token_ttl_s = said.ttl if said.expires else None
+        self._refresh_after(self._token_ttl_s)
+
+    def _refresh_after(self, ttl_s: float | None) -> None:
+        """Ask for a new token before this one is too old; those of a crowd that came together at different times."""
+        self._deadlines.pop("refresh", None)
+        if self._has_tokens and ttl_s is not None:
+            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, ttl_s * (7 + 2 * self._draw()) / 10)
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""

@@ -117,6 +117,7 @@ class Push(msgspec.Struct, frozen=True):
     disconnect: Ended | None = None
     subscribe: SubscribeResult | None = None
     message: MessageBody | None = None
+    refresh: RefreshResult | None = None
 
 
 class Reply(msgspec.Struct, frozen=True):

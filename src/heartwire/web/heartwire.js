@@ -120,6 +120,7 @@ const aConnection = struct({
   node: [text, ""],
 });
 const anEnd = struct({ code: [integer, 0], reason: [text, ""] });
+const aLease = struct({ expires: [flag, false], ttl: [number, 0] });
 const aPush = struct({
   channel: [text, ""],
   pub: [optional(aPub), null],
@@ -127,6 +128,7 @@ const aPush = struct({
   disconnect: [optional(anEnd), null],
   subscribe: [optional(aSubscription), null],
   message: [optional(struct({ data: [any, null] })), null],
+  refresh: [optional(aLease), null],
 });
 const aReply = struct({
   id: [integer, 0],
@@ -135,7 +137,7 @@ const aReply = struct({
   connect: [optional(aConnection), null],
   subscribe: [optional(aSubscription), null],
   publish: [optional(struct({ epoch: [text, ""], offset: [integer, 0] })), null],
-  refresh: [optional(struct({ expires: [flag, false], ttl: [number, 0] })), null],
+  refresh: [optional(aLease), null],
   rpc: [any, {}],
   presence: [any, {}],
   presence_stats: [any, {}],
@@ -1032,9 +1034,10 @@ class Machine {
   #ladder;
   #bucket;
   #backoff;
+  #draw;
   #hasTokens;
   #token;
-  #token_ttl_s = 0;
+  #token_ttl_s = null;
   #data;
   #notBefore;
   #upgrade_s;
@@ -1049,6 +1052,7 @@ class Machine {
     this.#ladder = new Ladder(options.transports, options.first_transport);
     this.#bucket = new Bucket(options.attempt_rate_per_s, options.attempt_burst, now);
     this.#backoff = new Backoff(options.backoff_base_s, options.backoff_cap_s, draw);
+    this.#draw = draw;
     this.#hasTokens = has_tokens;
     this.#token = token;
     this.#data = data;
@@ -1118,7 +1122,7 @@ class Machine {
     this.#token = token;
     if (this.current !== null) {
       if (this.current.isPull) {
-        this.#planRefresh(this.#token_ttl_s); // each poll shows its own
+        this.#refreshAfter(this.#token_ttl_s); // each poll shows its own
         return;
       }
       this.current.queue.push(this.current.command(this.traffic.nextId(), "refresh", { token }));
@@ -1353,6 +1357,7 @@ class Machine {
       this.#note(`moved up from ${this.current.transport} to ${connection.transport}`);
     } else {
       this.#upgrade_s = this.#options.upgrade_after_s;
+      this.#poll_wait_s = this.#options.poll_wait_s; // what cut them may be on another network
     }
     this.current = connection;
     connection.online_at = this.#now;
@@ -1360,7 +1365,7 @@ class Machine {
     this.client_id = result.client;
     this.#ladder.opened(connection.rung);
     if (connection.rung) this.#planUpgrade();
-    if (result.expires) this.#planRefresh(result.ttl);
+    this.#planRefresh(result);
     if (connection.transport === "sse") this.outputs.push(["Session", connection.generation, result.session, result.node]);
     this.#on("established", connection.transport);
     this.traffic.online(connection, result.subs);
@@ -1377,6 +1382,7 @@ class Machine {
   #reply(connection, reply) {
     if (reply.push !== null) {
       if (reply.push.disconnect !== null) this.#lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason);
+      else if (reply.push.refresh !== null) this.#planRefresh(reply.push.refresh);
       else if (connection === this.current) this.traffic.push(reply.push);
     } else if (!reply.id && !connection.isPull) {
       connection.hadHeartbeat = true;
@@ -1395,13 +1401,20 @@ class Machine {
     if (reply.error?.temporary)
       this.#deadlines.set("refresh", this.#now + Math.max(this.#options.later_s, retryAfter(reply.error.message)));
     else if (reply.error !== null) this.#refused(connection, reply.error);
-    else if (reply.refresh?.expires) this.#planRefresh(reply.refresh.ttl);
+    else if (reply.refresh !== null) this.#planRefresh(reply.refresh);
   }
 
-  /** Ask for a new token before this one is too old. */
-  #planRefresh(ttl_s) {
-    this.#token_ttl_s = ttl_s;
-    if (this.#hasTokens && ttl_s) this.#deadlines.set("refresh", this.#now + Math.max(SHORTEST_TTL_S, ttl_s * 0.8));
+  /** The server has said how long we may stay. */
+  #planRefresh({ expires, ttl }) {
+    this.#token_ttl_s = expires ? ttl : null;
+    this.#refreshAfter(this.#token_ttl_s);
+  }
+
+  /** Ask for a new token before this one is too old; those of a crowd that came together at different times. */
+  #refreshAfter(ttl_s) {
+    this.#deadlines.delete("refresh");
+    if (this.#hasTokens && ttl_s !== null)
+      this.#deadlines.set("refresh", this.#now + Math.max(SHORTEST_TTL_S, (ttl_s * (7 + 2 * this.#draw())) / 10));
   }
 
   #heard(connection) {

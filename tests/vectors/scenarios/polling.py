@@ -150,6 +150,18 @@ def a_long_poll_that_is_cut_is_asked_for_shorter_from_then_on(client: Recorder) 
 
 
 @scenario(transports=("longpoll",))
+def a_new_connection_may_be_on_a_network_that_cuts_nothing(client: Recorder) -> None:
+    poll_online(client, placed(1, 3))
+    client.after(15)
+    client.lost(1, was_poll=True)
+    _nothing(client)
+    client.lost(1, 1012, "shutdown", was_poll=True)
+    client.to_deadline()
+    client.polled(2, welcome(id_of(client, "connect"), ping=0), placed(id_of(client, "subscribe"), after=3))
+    assert client.told("Poll", last=1)[0][2] == 25
+
+
+@scenario(transports=("longpoll",))
 def a_server_that_is_gone_is_no_cut(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.after(15)

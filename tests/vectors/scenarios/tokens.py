@@ -79,6 +79,42 @@ def no_new_token_is_asked_for_again_while_the_old_one_lasts(client: Recorder) ->
     assert (client.now, client.last) == (85, [["AskToken"]])
 
 
+@scenario(has_tokens=True, token="t", ping_interval_s=1000, draws=(0.0, 1.0))
+def those_who_came_together_ask_at_different_times(client: Recorder) -> None:
+    connect(client, expires=True, ttl=100, ping=0)
+    client.to_deadline()
+    assert (client.now, client.last) == (70, [["AskToken"]])
+    client.token("new")
+    client.received(1, {"id": 2, "refresh": {"expires": True, "ttl": 100}})
+    client.to_deadline()
+    assert (client.now, client.last) == (160, [["AskToken"]])
+
+
+@scenario(has_tokens=True, token="t", ping_interval_s=1000)
+def a_server_may_let_us_stay_longer_than_the_token(client: Recorder) -> None:
+    connect(client, expires=True, ttl=100, ping=0)
+    client.after(50)
+    client.received(1, {"push": {"refresh": {"expires": True, "ttl": 200}}})
+    client.to_deadline()
+    assert (client.now, client.last) == (210, [["AskToken"]])
+
+
+@scenario(has_tokens=True, token="t", ping_interval_s=1000)
+def a_server_may_let_us_stay_for_ever(client: Recorder) -> None:
+    connect(client, expires=True, ttl=100, ping=0)
+    client.received(1, {"push": {"refresh": {}}})
+    client.to_deadline()
+    assert client.now > 500
+
+
+@scenario(has_tokens=True, token="t", ping_interval_s=1000)
+def a_server_that_wants_another_token_is_given_one(client: Recorder) -> None:
+    connect(client, ping=0)
+    client.received(1, {"push": {"refresh": {"expires": True, "ttl": 0}}})
+    client.to_deadline()
+    assert (client.now, client.last) == (1, [["AskToken"]])
+
+
 @scenario(has_tokens=True, token="t")
 def a_server_that_says_that_each_token_is_over_is_not_asked_without_a_pause(client: Recorder) -> None:
     connect(client, expires=True, ttl=0.001)
