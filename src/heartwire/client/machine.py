@@ -309,47 +309,24 @@ class Machine:
                 del self._deadlines[name]
                 handle(self)
 
-    def _due_tick(self) -> None:
-        self._deadlines["tick"] = self._now + self._options.tick_s
-
-    def _due_token(self) -> None:
-        self.no_token("the application gave none in time", self._now)
+    def _dead(self, reason: str) -> None:
+        if self.current is not None:
+            self._lost(self.current, ABNORMAL, reason)
 
     def _due_open(self) -> None:
         if self.attempt is not None:
             self._lost(self.attempt, ABNORMAL, "no answer in time", is_timeout=True)
 
-    def _due_probe(self) -> None:
-        if self.current is not None:
-            self._lost(self.current, ABNORMAL, f"no answer to a probe within {self._options.probe_timeout_s:g} s")
-
-    def _due_silence(self) -> None:
-        if self.current is not None:
-            self._lost(self.current, ABNORMAL, "nothing was heard in time")
-
-    def _due_sending(self) -> None:
-        if self.current is not None:
-            self._lost(self.current, ABNORMAL, "a request was not answered in time")
-
-    def _due_refresh(self) -> None:
-        self._ask_token()
-
     def _due_poll(self) -> None:
         if self.current is not None and self.current.is_pull:
             self._poll(self.current)
-
-    def _due_resend(self) -> None:
-        self.traffic.resend()
 
     def _due_resubscribe(self) -> None:
         self.traffic.resubscribe()
         self.traffic.flush()
 
-    def _due_outbox(self) -> None:
-        self.traffic.publishing.expire(self._now)
-
-    def _due_request(self) -> None:
-        self.traffic.questions.expire(self._now)
+    def _due_tick(self) -> None:
+        self._deadlines["tick"] = self._now + self._options.tick_s
 
     def _due_upgrade(self) -> None:
         if self.current is None or self.attempt is not None or self._ladder.rung == 0:
@@ -675,18 +652,18 @@ class Machine:
 
 
 _DEADLINES: Final[tuple[tuple[str, Callable[[Machine], None]], ...]] = (
-    ("token", Machine._due_token),
+    ("token", lambda self: self.no_token("the application gave none in time", self._now)),
     ("open", Machine._due_open),
-    ("probe", Machine._due_probe),
-    ("silence", Machine._due_silence),
-    ("sending", Machine._due_sending),
+    ("probe", lambda self: self._dead(f"no answer to a probe within {self._options.probe_timeout_s:g} s")),
+    ("silence", lambda self: self._dead("nothing was heard in time")),
+    ("sending", lambda self: self._dead("a request was not answered in time")),
     ("attempt", Machine._try),
-    ("refresh", Machine._due_refresh),
+    ("refresh", Machine._ask_token),
     ("poll", Machine._due_poll),
-    ("resend", Machine._due_resend),
+    ("resend", lambda self: self.traffic.resend()),
     ("resubscribe", Machine._due_resubscribe),
-    ("outbox", Machine._due_outbox),
-    ("request", Machine._due_request),
+    ("outbox", lambda self: self.traffic.publishing.expire(self._now)),
+    ("request", lambda self: self.traffic.questions.expire(self._now)),
     ("upgrade", Machine._due_upgrade),
     ("tick", Machine._due_tick),
 )
