@@ -167,7 +167,7 @@ class Machine:
         self._token = token
         if self.current is not None:
             if self.current.is_pull:  # each poll shows its own
-                self._refresh_after(self._token_ttl_s)
+                self._plan_refresh()
             else:
                 id = self.traffic.next_id()
                 self.current.queue.append(self.current.command(id, "refresh", {"token": token}))
@@ -423,7 +423,7 @@ class Machine:
         self._ladder.opened(connection.rung)
         if connection.rung:
             self._plan_upgrade()
-        self._plan_refresh(result)
+        self._may_stay(result)
         if connection.transport == "sse":
             self.outputs.append(out.Session(connection.generation, result.session, result.node))
         self._on("established", connection.transport)
@@ -440,8 +440,8 @@ class Machine:
         if reply.push is not None:
             if reply.push.disconnect is not None:
                 self._lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
-            elif reply.push.refresh is not None:
-                self._plan_refresh(reply.push.refresh)
+            elif connection is self.current and reply.push.refresh is not None:
+                self._may_stay(reply.push.refresh)
             elif connection is self.current:
                 self.traffic.push(reply.push)
         elif not reply.id and not connection.is_pull:
@@ -464,18 +464,18 @@ class Machine:
         elif reply.error is not None:
             self._refused(connection, reply.error)
         elif reply.refresh is not None:
-            self._plan_refresh(reply.refresh)
+            self._may_stay(reply.refresh)
 
-    def _plan_refresh(self, said: ConnectResult | RefreshResult) -> None:
-        """The server has said how long we may stay."""
+    def _may_stay(self, said: ConnectResult | RefreshResult) -> None:
+        """The server has said for how long."""
         self._token_ttl_s = said.ttl if said.expires else None
-        self._refresh_after(self._token_ttl_s)
+        self._plan_refresh()
 
-    def _refresh_after(self, ttl_s: float | None) -> None:
+    def _plan_refresh(self) -> None:
         """Ask for a new token before this one is too old; those of a crowd that came together at different times."""
         self._deadlines.pop("refresh", None)
-        if self._has_tokens and ttl_s is not None:
-            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, ttl_s * (7 + 2 * self._draw()) / 10)
+        if self._has_tokens and self._token_ttl_s is not None:
+            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, self._token_ttl_s * (7 + 2 * self._draw()) / 10)
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""

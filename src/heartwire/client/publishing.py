@@ -1,5 +1,6 @@
 """What is published: taken or refused, sent in rounds, answered or given up. Pure; the queue itself is the `Outbox`."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -28,7 +29,6 @@ class Publishing:
         *,
         prefix: str,
         draw: Callable[[], float],
-        now: float,
     ) -> None:
         self.outbox = Outbox(
             max_items=options.max_pending_items, max_bytes=options.max_pending_bytes, max_in_flight=options.max_in_flight
@@ -39,7 +39,7 @@ class Publishing:
         self._prefix = prefix
         self._draw = draw
         self._serial = self._resends = 0
-        self._not_before = now
+        self._not_before = -math.inf
 
     def add(self, channel: str, data: str, encoding: str, idempotency_key: str, now: float, *, is_closed: bool) -> str:
         """Take a publish, or refuse it at once; its key."""

@@ -37,8 +37,11 @@ class Questions:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, id: int, method: str, body: dict[str, Any], now: float) -> Question | None:
+    def add(self, id: int, method: str, body: dict[str, Any], now: float, *, is_closed: bool) -> Question | None:
         """Take one, or fail it at once (``None``). Raises ``TypeError`` where ``body`` cannot be JSON."""
+        if is_closed:
+            self._failed(id, LOCAL, "the client is closed")
+            return None
         options, size = self._options, len(text(body))
         if size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
@@ -52,10 +55,6 @@ class Questions:
             self._deadlines.setdefault("request", question.expires_at)
             return question
         return None
-
-    def refuse(self, id: int, reason: str) -> None:
-        """Fail one without taking it."""
-        self._failed(id, LOCAL, reason)
 
     def items(self) -> ItemsView[int, Question]:
         """Those that wait for an answer, in the order they were asked."""

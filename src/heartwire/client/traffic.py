@@ -45,7 +45,7 @@ class Traffic:
         self.connection: Connection | None = None
         self.is_broken = self.is_closed = False
         self.followed: dict[str, Following] = {}
-        self.publishing = Publishing(options, outputs, deadlines, prefix=prefix, draw=draw, now=now)
+        self.publishing = Publishing(options, outputs, deadlines, prefix=prefix, draw=draw)
         self.questions = Questions(options, outputs, deadlines)
         self._options = options
         self._outputs = outputs
@@ -337,13 +337,10 @@ class Traffic:
     def request(self, method: str, body: dict[str, Any]) -> int:
         """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body`` cannot be JSON."""
         id = self.next_id()
-        if self.is_closed:
-            self.questions.refuse(id, "the client is closed")
-        else:
-            question = self.questions.add(id, method, body, self.now)
-            if question is not None and self.connection is not None:
-                self._put(id, question)
-                self.flush()
+        question = self.questions.add(id, method, body, self.now, is_closed=self.is_closed)
+        if question is not None and self.connection is not None:
+            self._put(id, question)
+            self.flush()
         return id
 
     def _put(self, id: int, question: Question) -> None:

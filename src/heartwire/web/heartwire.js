@@ -1122,7 +1122,7 @@ class Machine {
     this.#token = token;
     if (this.current !== null) {
       if (this.current.isPull) {
-        this.#refreshAfter(this.#token_ttl_s); // each poll shows its own
+        this.#planRefresh(); // each poll shows its own
         return;
       }
       this.current.queue.push(this.current.command(this.traffic.nextId(), "refresh", { token }));
@@ -1365,7 +1365,7 @@ class Machine {
     this.client_id = result.client;
     this.#ladder.opened(connection.rung);
     if (connection.rung) this.#planUpgrade();
-    this.#planRefresh(result);
+    this.#mayStay(result);
     if (connection.transport === "sse") this.outputs.push(["Session", connection.generation, result.session, result.node]);
     this.#on("established", connection.transport);
     this.traffic.online(connection, result.subs);
@@ -1382,7 +1382,7 @@ class Machine {
   #reply(connection, reply) {
     if (reply.push !== null) {
       if (reply.push.disconnect !== null) this.#lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason);
-      else if (reply.push.refresh !== null) this.#planRefresh(reply.push.refresh);
+      else if (connection === this.current && reply.push.refresh !== null) this.#mayStay(reply.push.refresh);
       else if (connection === this.current) this.traffic.push(reply.push);
     } else if (!reply.id && !connection.isPull) {
       connection.hadHeartbeat = true;
@@ -1401,17 +1401,18 @@ class Machine {
     if (reply.error?.temporary)
       this.#deadlines.set("refresh", this.#now + Math.max(this.#options.later_s, retryAfter(reply.error.message)));
     else if (reply.error !== null) this.#refused(connection, reply.error);
-    else if (reply.refresh !== null) this.#planRefresh(reply.refresh);
+    else if (reply.refresh !== null) this.#mayStay(reply.refresh);
   }
 
-  /** The server has said how long we may stay. */
-  #planRefresh({ expires, ttl }) {
+  /** The server has said for how long. */
+  #mayStay({ expires, ttl }) {
     this.#token_ttl_s = expires ? ttl : null;
-    this.#refreshAfter(this.#token_ttl_s);
+    this.#planRefresh();
   }
 
   /** Ask for a new token before this one is too old; those of a crowd that came together at different times. */
-  #refreshAfter(ttl_s) {
+  #planRefresh() {
+    const ttl_s = this.#token_ttl_s;
     this.#deadlines.delete("refresh");
     if (this.#hasTokens && ttl_s !== null)
       this.#deadlines.set("refresh", this.#now + Math.max(SHORTEST_TTL_S, (ttl_s * (7 + 2 * this.#draw())) / 10));
