@@ -116,6 +116,14 @@ def a_server_that_wants_another_token_is_given_one(client: Recorder) -> None:
 
 
 @scenario(has_tokens=True, token="t")
+def a_connection_that_is_only_tried_says_nothing_about_staying(client: Recorder) -> None:
+    client.start()
+    client.received(1, {"push": {"refresh": {"expires": True, "ttl": 0}}})
+    client.after(3)
+    assert not client.told("AskToken")
+
+
+@scenario(has_tokens=True, token="t")
 def a_server_that_says_that_each_token_is_over_is_not_asked_without_a_pause(client: Recorder) -> None:
     connect(client, expires=True, ttl=0.001)
     for second in (1, 2, 3):
