@@ -44,7 +44,7 @@ bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 	@$(BIN)/python -m bench
 
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
-	@$(BIN)/python -m heartwire.testing.simulate --seeds $(SEEDS) --jobs 2
+	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2
 
 clean: ## remove the virtual environments
 	rm -rf $(VENV) .venv-bench .bench

@@ -1,7 +1,7 @@
 """Measure Heartwire and its peers on the same work: ``python -m bench``.
 
-Every run has a fresh server on one core and the load generator on another. Repeats are interleaved: all servers and
-workloads once, then all again, so that a noisy minute touches everybody.
+Every run has a fresh server on one core and the load generator on another. Repeats are interleaved: all
+servers and workloads once, then all again, so that a noisy minute touches everybody.
 """
 
 import argparse
@@ -25,18 +25,30 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure Heartwire and its peers on the same work. Peers are installed by python -m bench.setup.",
-        epilog=f"workloads: {' '.join(workload.name for workload in all_workloads())} -- "
-        f"servers: {' '.join(server.name for server in all_servers())}",
+        description=(
+            "Measure Heartwire and its peers on the same work. Peers are installed by python -m bench.setup."
+        ),
+        epilog=(
+            f"workloads: {' '.join(workload.name for workload in all_workloads())} -- "
+            f"servers: {' '.join(server.name for server in all_servers())}"
+        ),
     )
-    parser.add_argument("--quick", action="store_true", help="one short repeat, no report: does everything work?")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short repeat, no report: does everything work?"
+    )
     parser.add_argument("--only", metavar="A,B", help="only these workloads; growth: both growth series")
     parser.add_argument("--peers", metavar="A,B", help="only these servers")
     parser.add_argument("--repeats", type=int, metavar="N", help="repeats of everything (default 5, quick 1)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="measured part of a run (default 2, quick 0.5)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="measured part of a run (default 2, quick 0.5)"
+    )
     parser.add_argument("--heartwire", metavar="COMMAND", default=HEARTWIRE, help=f"default: {HEARTWIRE}")
-    parser.add_argument("--docs", action=argparse.BooleanOptionalAction, help="write docs/ (default: full run)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="measure nothing: report on an earlier result file")
+    parser.add_argument(
+        "--docs", action=argparse.BooleanOptionalAction, help="write docs/ (default: full run)"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="measure nothing: report on an earlier result file"
+    )
     options = parser.parse_args(words)
     options.repeats = options.repeats or (1 if options.quick else 5)
     options.seconds = options.seconds or (0.5 if options.quick else 2.0)
@@ -55,7 +67,9 @@ def choose_workloads(names: str | None) -> list[Workload]:
     if names is None:
         return workloads
     wanted = set(names.split(","))
-    chosen = [one for one in workloads if one.name in wanted or (one.growth and wanted & {"growth", one.growth})]
+    chosen = [
+        one for one in workloads if one.name in wanted or (one.growth and wanted & {"growth", one.growth})
+    ]
     unknown = wanted - {one.name for one in chosen} - {"growth", *(one.growth for one in chosen)}
     if unknown:
         raise SystemExit(f"unknown workload: {' '.join(sorted(unknown))}; see --help")
@@ -84,7 +98,9 @@ def plan(workloads: Sequence[Workload], servers: Sequence[Server], repeats: int)
     for repeat in range(repeats):
         turn = repeat % len(servers) if servers else 0
         order = [*servers[turn:], *servers[:turn]]
-        jobs += [(repeat, workload, server) for workload in workloads for server in order if workload.fits(server)]
+        jobs += [
+            (repeat, workload, server) for workload in workloads for server in order if workload.fits(server)
+        ]
     return jobs
 
 
@@ -106,7 +122,9 @@ def describe(run: Run) -> str:
         return f"failed: {run.trouble}"
     noise = f" (another process had {run.other_share:.0%} of the core)" if run.other_share > 0.1 else ""
     memory = f", {run.memory_per_connection:,.0f} bytes each" if run.memory_after else ""
-    return f"{run.cpu_us:.2f} us CPU, {run.rate / 1000:,.1f} k/s, p99 {run.p99_us / 1000:.1f} ms{memory}{noise}"
+    return (
+        f"{run.cpu_us:.2f} us CPU, {run.rate / 1000:,.1f} k/s, p99 {run.p99_us / 1000:.1f} ms{memory}{noise}"
+    )
 
 
 def run_all(jobs: Sequence[Job], results: Results, path: Path) -> None:
@@ -115,7 +133,10 @@ def run_all(jobs: Sequence[Job], results: Results, path: Path) -> None:
     start = time.monotonic()
     for number, job in enumerate(jobs, 1):
         repeat, workload, server = job
-        head = f"[{number}/{len(jobs)} {time.monotonic() - start:.0f} s] {repeat + 1} {workload.name} {server.name}"
+        head = (
+            f"[{number}/{len(jobs)} {time.monotonic() - start:.0f} s] {repeat + 1} {workload.name}"
+            f" {server.name}"
+        )
         if sys.stdout.isatty():
             print(f"{head} ...", end="\r", flush=True)
         run = measure(job, cores, results.seconds)
@@ -147,7 +168,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parse_arguments(words)
     options.words = words
     try:
-        results, path = (Results.load(options.report), options.report) if options.report else benchmark(options)
+        results, path = (
+            (Results.load(options.report), options.report) if options.report else benchmark(options)
+        )
     except BuildError as error:
         print(error, file=sys.stderr)
         return 2

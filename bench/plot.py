@@ -1,4 +1,5 @@
-"""Draw a result file: ``python -m bench.plot RESULTS.json IMAGE.svg``, with an interpreter that has matplotlib."""
+"""Draw a result file: ``python -m bench.plot RESULTS.json IMAGE.svg``, with an interpreter that has
+matplotlib."""
 
 # mypy: disable-error-code="import-not-found, import-untyped, no-any-unimported"
 
@@ -48,10 +49,15 @@ def figure_of(results: Results, server: Server, workload: str) -> Spread | None:
 def draw_bars(axes: Axes, results: Results, workload: str, title: str) -> None:
     """Draw one workload: a bar per server on a logarithmic scale, the least cost on top."""
     found = [(server, figure_of(results, server, workload)) for server in all_servers()]
-    bars = sorted(((value.middle, value, server) for server, value in found if value), key=lambda bar: -bar[0])
+    bars = sorted(
+        ((value.middle, value, server) for server, value in found if value), key=lambda bar: -bar[0]
+    )
     names = [server.label.replace("*", "").replace("`", "") for _, _, server in bars]
     middles = [middle for middle, _, _ in bars]
-    errors = [[middle - value.low for middle, value, _ in bars], [value.high - middle for middle, value, _ in bars]]
+    errors = [
+        [middle - value.low for middle, value, _ in bars],
+        [value.high - middle for middle, value, _ in bars],
+    ]
     colours = [colour(server) for _, _, server in bars]
     axes.barh(names, middles, xerr=errors, color=colours, ecolor="#222222", height=0.7)
     for place, middle in enumerate(middles):

@@ -1,4 +1,5 @@
-"""Start a server on a core of its own, find all its processes, end it; run the load generator on the other core."""
+"""Start a server on a core of its own, find all its processes, end it; run the load generator on the other
+core."""
 
 import json
 import os
@@ -88,7 +89,9 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
                 return
         time.sleep(0.02)
     # Paths of this machine say nothing to a reader of the report.
-    lines = log.read_text(errors="replace").replace(f"{log.parent}/", "").strip().splitlines() or ["it wrote nothing"]
+    lines = log.read_text(errors="replace").replace(f"{log.parent}/", "").strip().splitlines() or [
+        "it wrote nothing"
+    ]
     raise RunError(f"the server did not start: {lines[-1]}")
 
 
@@ -118,7 +121,13 @@ def running(server: Server, cores: Cores) -> Iterator[tuple[int, list[int]]]:
     command = ["taskset", "-c", str(cores.server), *server.command(port, folder)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=folder,
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         wait_for_port(process, port, log)

@@ -17,12 +17,17 @@ NOISY_SHARE: Final = 0.1
 NEW_PAGE: Final = f"# Benchmarks\n\n{BEGIN}\n{END}\n"
 
 ABOUT: Final = {
-    "fanout-w8": "1000 subscribers, 64 bytes; a message is sent as soon as fewer than 8 are not with everyone yet.",
+    "fanout-w8": (
+        "1000 subscribers, 64 bytes; a message is sent as soon as fewer than 8 are not with everyone yet."
+    ),
     "fanout-w1": "The same with one message at a time: nothing is ever waiting that could be joined.",
     "burst-50": "The same with 50 messages at once, and the next 50 when everyone has all of them.",
     "echo": "100 connections, each with its own channel and one message in flight.",
     "longpoll": "200 HTTP clients wait; one message is published, all are answered and ask again.",
-    "publish": "20 keep-alive connections POST, each to a channel with one subscriber; latency is that of the answer.",
+    "publish": (
+        "20 keep-alive connections POST, each to a channel with one subscriber; latency is that of the"
+        " answer."
+    ),
     "idle": "5000 connections are opened (50 handshakes at a time) and left alone; memory is PSS.",
     "handshake": "50 clients connect, upgrade, close, again and again.",
 }
@@ -83,7 +88,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def workload_section(results: Results, workload: Workload, servers: Sequence[Server]) -> str:
-    """Return heading, explanation and table of one workload, the least cost first; empty when nothing was measured."""
+    """Return heading, explanation and table of one workload, the least cost first; empty when nothing was
+    measured."""
     measured = [(server, results.counted(server.name, workload.name)) for server in servers]
     measured = [(server, runs) for server, runs in measured if runs]
     if not measured:
@@ -99,8 +105,11 @@ def workload_section(results: Results, workload: Workload, servers: Sequence[Ser
     return f"### {workload.title}\n\n{ABOUT[workload.name]}\n\n{table(head, rows)}\n"
 
 
-def growth_section(results: Results, series: str, sizes: Sequence[int], title: str, servers: Sequence[Server]) -> str:
-    """Return the table of one growth series: CPU microseconds per delivery; empty when nothing was measured."""
+def growth_section(
+    results: Results, series: str, sizes: Sequence[int], title: str, servers: Sequence[Server]
+) -> str:
+    """Return the table of one growth series: CPU microseconds per delivery; empty when nothing was
+    measured."""
     rows = []
     for server in servers:
         values = [results.cpu_us(server.name, f"{series}-{size}") for size in sizes]
@@ -108,7 +117,10 @@ def growth_section(results: Results, series: str, sizes: Sequence[int], title: s
             rows.append([server.label, *(spread(value) if value else "–" for value in values)])
     if not rows:
         return ""
-    return f"### {title}\n\nCPU µs per delivery.\n\n{table(['server', *(f'{size:,}' for size in sizes)], rows)}\n"
+    return (
+        f"### {title}\n\nCPU µs per"
+        f" delivery.\n\n{table(['server', *(f'{size:,}' for size in sizes)], rows)}\n"
+    )
 
 
 def trouble_section(results: Results) -> str:
@@ -127,10 +139,10 @@ def machine_section(results: Results) -> str:
     rows = [[name, value] for name, value in results.machine.items()]
     repeats = max((run.repeat for run in results.runs), default=-1) + 1
     return (
-        f"### Machine and command\n\n`{results.command}`: {repeats} interleaved repeats of {results.seconds:g} s each; "
-        "median (least–most). Server and load generator had a core each. A run counts only when every message came to "
-        "every subscriber exactly once and in order.\n\n"
-        "| what | which |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in rows) + "\n"
+        f"### Machine and command\n\n`{results.command}`: {repeats} interleaved repeats of"
+        f" {results.seconds:g} s each; median (least–most). Server and load generator had a core each. A run"
+        " counts only when every message came to every subscriber exactly once and in order.\n\n| what |"
+        " which |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in rows) + "\n"
     )
 
 

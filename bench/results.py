@@ -46,7 +46,8 @@ class Run:
 
     @classmethod
     def from_dict(cls, values: dict[str, object], **more: object) -> Self:
-        """Make a run from the load generator's JSON (`workload` is there its own name for it, so ours replaces it)."""
+        """Make a run from the load generator's JSON (`workload` is there its own name for it, so ours
+        replaces it)."""
         known = cls.__dataclass_fields__
         return cls(**{key: value for key, value in {**values, **more}.items() if key in known})  # type: ignore[arg-type]
 

@@ -1,6 +1,8 @@
-"""Does the load generator notice? ``python -m bench.selftest`` runs it against a server that does one thing wrong.
+"""Does the load generator notice? ``python -m bench.selftest`` runs it against a server that does one thing
+wrong.
 
-A benchmark that counts wrongly flatters whoever loses messages, so every kind of fault must come out in the counts.
+A benchmark that counts wrongly flatters whoever loses messages, so every kind of fault must come out in the
+counts.
 """
 
 import asyncio
@@ -91,7 +93,17 @@ async def run_case(fault: str) -> dict[str, object]:
     """Run the load generator against one fault; return what it printed."""
     server = await asyncio.start_server(FaultyServer(fault).handle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    words = ["fanout", "--port", port, "--sub-path", "/sub", "--pub-path", "/pub", "--connections", SUBSCRIBERS]
+    words = [
+        "fanout",
+        "--port",
+        port,
+        "--sub-path",
+        "/sub",
+        "--pub-path",
+        "/pub",
+        "--connections",
+        SUBSCRIBERS,
+    ]
     words += ["--messages", MESSAGES, "--warm", 0, "--seconds", 1, "--grace", 1]
     command = [str(word) for word in (LOAD, *words)]
     load = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

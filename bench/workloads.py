@@ -39,7 +39,8 @@ class Workload:
 
     def arguments(self, server: Server, *, seconds: float, warm_s: float) -> list[str]:
         """Return the load generator's arguments, all but the port, the core and the process ids."""
-        # Every channel is to have been used before: the first publication of each makes its stream, in servers that keep one.
+        # Every channel is to have been used before: the first publication of each makes its stream, in
+        # servers that keep one.
         warm_s = max(warm_s, self.connections / 10_000)
         load = [self.work, "--connections", self.connections, "--size", PAYLOAD_BYTES]
         timing = ["--seconds", seconds, "--warm", warm_s]
@@ -64,7 +65,14 @@ BASE: Final = [
         connections=200,
         options=("--window", "1"),
     ),
-    Workload(name="publish", title="Publish by POST", work="publish", kind="publish", connections=20, unit="request"),
+    Workload(
+        name="publish",
+        title="Publish by POST",
+        work="publish",
+        kind="publish",
+        connections=20,
+        unit="request",
+    ),
     Workload(
         name="idle",
         title="Idle connections",
@@ -102,8 +110,8 @@ def growth() -> list[Workload]:
         )
         for n in SUBSCRIBERS
     ]
-    # One message in flight in all, at every number of channels: with more, a single channel would join messages
-    # and many channels would not, and the series would show joining, not growth.
+    # One message in flight in all, at every number of channels: with more, a single channel would join
+    # messages and many channels would not, and the series would show joining, not growth.
     channels = [
         Workload(
             name=f"channels-{n}",

@@ -1,4 +1,5 @@
-"""A chat beside a Django project, in one file. In a real one, this is your `asgi.py`: settings, URLs and views stay as they are.
+"""A chat beside a Django project, in one file. In a real one, this is your `asgi.py`: settings, URLs and
+views stay as they are.
 
 pip install heartwire django
 uvicorn django_chat:app
@@ -27,7 +28,8 @@ hub = Hub()  # Hub("sqlite:///chat.db") keeps the messages across restarts
 
 @csrf_exempt
 async def announce(request: HttpRequest) -> JsonResponse:
-    """An asynchronous view runs on the hub's event loop; from a synchronous one use `asgiref.sync.async_to_sync`."""
+    """An asynchronous view runs on the hub's event loop; from a synchronous one use
+    `asgiref.sync.async_to_sync`."""
     position = await hub.publish("chat", request.POST["text"])
     return JsonResponse({"position": str(position)})
 
@@ -36,6 +38,5 @@ urlpatterns = [path("announce/", announce)]
 
 # WebSockets and everything below /realtime are the hub's, all else is Django's.
 app = Starlette(
-    routes=[Mount("/realtime", hub.asgi()), Mount("/", get_asgi_application())],
-    lifespan=hub.lifespan,
+    routes=[Mount("/realtime", hub.asgi()), Mount("/", get_asgi_application())], lifespan=hub.lifespan
 )

@@ -3,9 +3,10 @@
 pip install heartwire fastapi
 uvicorn fastapi_chat:app
 
-curl -N -H 'Accept: text/event-stream' localhost:8000/realtime/channels/chat:lobby     # follow, in one terminal
-curl -d hello 'localhost:8000/realtime/channels/chat:lobby?name=ann'                   # publish, in another
-curl -X POST 'localhost:8000/announce/lobby?text=Lunch!'                               # publish from your own code
+curl -N -H 'Accept: text/event-stream' localhost:8000/realtime/channels/chat:lobby     # follow, in one
+terminal curl -d hello 'localhost:8000/realtime/channels/chat:lobby?name=ann'                   # publish, in
+another curl -X POST 'localhost:8000/announce/lobby?text=Lunch!'                               # publish from
+your own code
 """
 
 from fastapi import FastAPI

@@ -19,7 +19,9 @@ hub = Hub(max_message_bytes=16 * 1024, publish_rate_per_s=10)
 @hub.authenticate
 async def who(request: HTTPConnection) -> str:
     """Browsers cannot set headers on a WebSocket: they send the token in the query."""
-    token = request.headers.get("authorization", "").removeprefix("Bearer ") or request.query_params.get("token", "")
+    token = request.headers.get("authorization", "").removeprefix("Bearer ") or request.query_params.get(
+        "token", ""
+    )
     if token not in USERS:
         raise Unauthorized("send a token: Authorization: Bearer TOKEN, or ?token=TOKEN")
     return USERS[token]

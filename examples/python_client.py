@@ -1,4 +1,5 @@
-"""Two programs and a stream between them: one measures, one watches. Stop the server and start it again: nothing is missing.
+"""Two programs and a stream between them: one measures, one watches. Stop the server and start it again:
+nothing is missing.
 
 heartwire serve
 
@@ -21,7 +22,9 @@ async def measure(client: Client, room: str, every_s: float) -> None:
     celsius = 20.0
     while True:
         celsius += random.uniform(-0.5, 0.5)
-        position = await client.publish(f"sensor:{room}", {"celsius": round(celsius, 1)})  # returns once the server has it
+        position = await client.publish(
+            f"sensor:{room}", {"celsius": round(celsius, 1)}
+        )  # returns once the server has it
         print(f"{position}: {celsius:.1f} °C", flush=True)
         await asyncio.sleep(every_s)
 
@@ -33,7 +36,9 @@ def watch(client: Client, room: str, bookmark: Path) -> None:
         print(f"{measurement.data['celsius']} °C", flush=True)
         bookmark.write_text(str(measurement.position))
 
-    client.on("gap", lambda gap: print(f"some are no longer kept: going on after {gap.after_offset}", flush=True))
+    client.on(
+        "gap", lambda gap: print(f"some are no longer kept: going on after {gap.after_offset}", flush=True)
+    )
     client.subscribe(f"sensor:{room}", show, since=bookmark.read_text() if bookmark.exists() else "earliest")
 
 

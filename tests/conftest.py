@@ -1,4 +1,5 @@
-"""Coroutine tests run in an event loop of their own; with the fixture ``loop_factory``, once in each kind there is."""
+"""Coroutine tests run in an event loop of their own; with the fixture ``loop_factory``, once in each kind
+there is."""
 
 import asyncio
 import importlib.util
@@ -14,7 +15,8 @@ from hypothesis import settings
 settings.register_profile("heartwire", deadline=None)
 settings.load_profile("heartwire")
 
-# A script's background jobs ignore Ctrl-C, and the programs that tests start and interrupt would inherit that.
+# A script's background jobs ignore Ctrl-C, and the programs that tests start and interrupt would inherit
+# that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

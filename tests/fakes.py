@@ -1,4 +1,5 @@
-"""The world around a switchboard, moved by hand: links that fill, a format that records, turns and reads that wait to be run."""
+"""The world around a switchboard, moved by hand: links that fill, a format that records, turns and reads that
+wait to be run."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
@@ -7,7 +8,7 @@ from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.topic import TailLimits, Topic
-from heartwire.engines.base import Retention
+from heartwire.engines.contract import Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.testing import FakeClock
 from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
@@ -35,7 +36,8 @@ class Wrote(NamedTuple):
 
 
 class RecordingFormat:
-    """`WireFormat` whose payloads are what went into them. ``strict``: it cannot tell of a gap, like raw sockets."""
+    """`WireFormat` whose payloads are what went into them. ``strict``: it cannot tell of a gap, like raw
+    sockets."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
@@ -55,7 +57,8 @@ class RecordingFormat:
 
 
 class FakeLink(OwnSink):
-    """A `Link` that holds what it is given until `drain`; full once it holds more than ``room`` bytes (None: never)."""
+    """A `Link` that holds what it is given until `drain`; full once it holds more than ``room`` bytes (None:
+    never)."""
 
     def __init__(self, switchboard: Switchboard, serial: int = 1, *, room: int | None = None) -> None:
         self.serial = serial
@@ -111,11 +114,16 @@ class FakeLink(OwnSink):
 
     @property
     def told(self) -> list[tuple[int, bool]]:
-        return [(payload.position.offset, payload.recovered) for payload in self.payloads if isinstance(payload, Told)]
+        return [
+            (payload.position.offset, payload.recovered)
+            for payload in self.payloads
+            if isinstance(payload, Told)
+        ]
 
 
 class Read(NamedTuple):
-    """A read that the switchboard asked for: what the engine says is noted at once, and waits to be delivered."""
+    """A read that the switchboard asked for: what the engine says is noted at once, and waits to be
+    delivered."""
 
     topic: Topic
     start: Start
@@ -126,7 +134,12 @@ class Desk:
     """A switchboard over a memory engine. Nothing happens by itself: see `turn` and `answer`."""
 
     def __init__(
-        self, *, limits: TailLimits | None = None, keep: Retention | None = None, page: int = 256, lingering: int = 0
+        self,
+        *,
+        limits: TailLimits | None = None,
+        keep: Retention | None = None,
+        page: int = 256,
+        lingering: int = 0,
     ) -> None:
         self.clock = FakeClock()
         self.limits = limits or TailLimits()
@@ -136,7 +149,9 @@ class Desk:
         self.reads: list[Read] = []
         self.asked = 0
         self.format = RecordingFormat()
-        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits, lingering=lingering)
+        self.switchboard = Switchboard(
+            read=self._read, soon=self.turns.append, limits=self.limits, lingering=lingering
+        )
         self.serials = 0
         self.restart()
 
@@ -171,7 +186,9 @@ class Desk:
         if link is None:
             self.serials += 1
             link = FakeLink(self.switchboard, self.serials, room=room)
-        link.subscriptions.append(self.switchboard.follow(link, channel, format or self.format, start, echo=echo))
+        link.subscriptions.append(
+            self.switchboard.follow(link, channel, format or self.format, start, echo=echo)
+        )
         return link
 
     def turn(self) -> None:

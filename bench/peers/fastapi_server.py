@@ -1,4 +1,5 @@
-"""Peer: FastAPI on uvicorn, with the loop of its tutorial: `for socket in connections: await socket.send_text(...)`.
+"""Peer: FastAPI on uvicorn, with the loop of its tutorial: `for socket in connections: await
+socket.send_text(...)`.
 
 Usage: fastapi_server.py PORT. uvicorn runs with uvloop and httptools.
 """

@@ -10,7 +10,9 @@ import uvicorn
 
 ROOM = "bench"
 # Pings rest longer than a run lasts, as for every peer; polling and WebSocket both stay on.
-server = socketio.AsyncServer(async_mode="asgi", ping_interval=600, ping_timeout=600, cors_allowed_origins="*")
+server = socketio.AsyncServer(
+    async_mode="asgi", ping_interval=600, ping_timeout=600, cors_allowed_origins="*"
+)
 
 
 @server.event

@@ -28,7 +28,8 @@ async def handle(connection: ServerConnection) -> None:
 
 async def main(port: int) -> None:
     """Serve until ended. No compression, and no pings within a run, as for every peer."""
-    # A listen queue of 100 (asyncio's default) makes refused connects come back after a second: not what is measured.
+    # A listen queue of 100 (asyncio's default) makes refused connects come back after a second: not what is
+    # measured.
     async with serve(handle, "127.0.0.1", port, compression=None, ping_interval=None, backlog=4096):
         await asyncio.get_running_loop().create_future()
 

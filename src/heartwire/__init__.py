@@ -1,9 +1,9 @@
 """Realtime messaging that survives bad networks."""
 
+from heartwire.client.client import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
-from heartwire.client.shell import connect
 from heartwire.client.subscription import Subscription
 from heartwire.client.sync import connect_sync
 from heartwire.errors import (
@@ -21,9 +21,9 @@ from heartwire.errors import (
     Unauthorized,
     UnknownChannel,
 )
-from heartwire.server.access import Identity
-from heartwire.server.hooks import Client, Disconnect
-from heartwire.server.hub import Hub
+from heartwire.hub.hooks import Client, Disconnect
+from heartwire.hub.hub import Hub
+from heartwire.hub.identity import Identity
 from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication, Publisher
 
 __all__ = [

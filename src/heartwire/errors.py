@@ -1,4 +1,5 @@
-"""One tree of errors. Fields first; the message is built from them, and names the thing, the value and the fix."""
+"""One tree of errors. Fields first; the message is built from them, and names the thing, the value and the
+fix."""
 
 from heartwire.codes import CODES, Code
 
@@ -21,7 +22,8 @@ __all__ = [
 
 
 class HeartwireError(Exception):
-    """The root. ``code`` is a name of `heartwire.codes`; ``retry`` says whether the same call may succeed later."""
+    """The root. ``code`` is a name of `heartwire.codes`; ``retry`` says whether the same call may succeed
+    later."""
 
     code: Code = CODES["internal"]
 
@@ -42,7 +44,9 @@ class Refused(HeartwireError):
     ``after_s`` is when a retry is welcome, where the server knows; ``allow`` the methods an address takes.
     """
 
-    def __init__(self, name: str, message: str, *, after_s: float | None = None, allow: str | None = None) -> None:
+    def __init__(
+        self, name: str, message: str, *, after_s: float | None = None, allow: str | None = None
+    ) -> None:
         self.code = CODES[name]
         self.allow = allow
         self.message = message
@@ -71,7 +75,8 @@ class UnknownChannel(Refused):
         self.channel = channel
         super().__init__(
             "unknown_channel",
-            f"channel {channel!r}: namespace {namespace!r} is not configured; add it, or set allow_unknown_namespaces",
+            f"channel {channel!r}: namespace {namespace!r} is not configured; add it, or set"
+            " allow_unknown_namespaces",
         )
 
 
@@ -84,7 +89,8 @@ class LimitExceeded(Refused):
 
 
 class ConnectionClosed(HeartwireError):
-    """The connection ended; ``close_code`` and ``reason`` are what the peer sent, 1006 and "" when it sent nothing."""
+    """The connection ended; ``close_code`` and ``reason`` are what the peer sent, 1006 and "" when it sent
+    nothing."""
 
     def __init__(self, close_code: int, reason: str) -> None:
         self.close_code, self.reason = close_code, reason
@@ -94,7 +100,9 @@ class ConnectionClosed(HeartwireError):
     def retry(self) -> bool:
         """Whether to come back; see `heartwire.codes` for the ranges."""
         code = self.close_code
-        return not (code in (1002, 1003, 1007, 1008, 1009, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000)
+        return not (
+            code in (1002, 1003, 1007, 1008, 1009, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000
+        )
 
 
 class ClosedAbnormally(ConnectionClosed):

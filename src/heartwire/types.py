@@ -8,13 +8,15 @@ import msgspec
 __all__ = ["EARLIEST", "NOW", "Channel", "Member", "Message", "Position", "Publication", "Publisher", "Start"]
 
 Channel = NewType("Channel", str)
-"""A checked channel name: 1-255 bytes of UTF-8 without control characters or commas (`heartwire.dialects.plain.channel`)."""
+"""A checked channel name: 1-255 bytes of UTF-8 without control characters or commas
+(`heartwire.channels.to_channel`)."""
 
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,17})")
 
 
 class Position(NamedTuple):
-    """A place in one life of a stream: after publication ``offset`` of ``epoch``; offset 0 is before the first.
+    """A place in one life of a stream: after publication ``offset`` of ``epoch``; offset 0 is before the
+    first.
 
     Two positions can be compared only when their epochs are equal. ``str()`` gives the opaque wire token.
     """
@@ -48,7 +50,8 @@ Start = Position | _Start
 
 
 class Publisher(msgspec.Struct, frozen=True, gc=False):
-    """Who published: ``user`` is the identity's name ("" when anonymous), ``client`` the connection, ``info`` JSON about them."""
+    """Who published: ``user`` is the identity's name ("" when anonymous), ``client`` the connection, ``info``
+    JSON about them."""
 
     user: str = ""
     client: str = ""
@@ -56,7 +59,8 @@ class Publisher(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What is about to be published. ``origin`` names the link it came in by on this node (0: none); it is not kept."""
+    """What is about to be published. ``origin`` names the link it came in by on this node (0: none); it is
+    not kept."""
 
     data: bytes
     is_text: bool = True
@@ -65,7 +69,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """One message in a channel, at its position. ``time_ms`` is the engine's wall clock when it was appended."""
+    """One message in a channel, at its position. ``time_ms`` is the engine's wall clock when it was
+    appended."""
 
     channel: Channel
     epoch: str
@@ -85,7 +90,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 class Member(msgspec.Struct, frozen=True, gc=False):
     """One connection or polling client in a channel's presence.
 
-    ``info`` is JSON the application attached to the client, ``chan_info`` what it attached for this channel only.
+    ``info`` is JSON the application attached to the client, ``chan_info`` what it attached for this channel
+    only.
     """
 
     client: str

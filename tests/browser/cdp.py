@@ -78,7 +78,13 @@ class Page:
 
     def resize(self, width: int, height: int) -> None:
         """The window's size in CSS pixels."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def screenshot(self, file: Path) -> None:
         """Save what is seen as PNG."""
@@ -87,7 +93,9 @@ class Page:
     def _note(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
         if message.get("method") == "Runtime.exceptionThrown":
-            self.complaints.append(str(params["exceptionDetails"].get("exception", params["exceptionDetails"])))
+            self.complaints.append(
+                str(params["exceptionDetails"].get("exception", params["exceptionDetails"]))
+            )
         elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.complaints.append(params["entry"]["text"])
         elif message.get("method") == "Runtime.consoleAPICalled" and params["type"] == "error":

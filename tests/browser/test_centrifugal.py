@@ -1,4 +1,5 @@
-"""centrifuge-js in headless Chromium: hundreds of channels on one connection, over a network that is cut, to a server that dies."""
+"""centrifuge-js in headless Chromium: hundreds of channels on one connection, over a network that is cut, to
+a server that dies."""
 
 import http.server
 import json
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from tests.integration.sdk.app import SECRET
 from tests.integration.sdk.harness import HERE, Relay, node_modules, serving
 
@@ -80,7 +81,9 @@ class Page:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/centrifuge.js":
-                    self._answer("text/javascript", (HERE / "node_modules/centrifuge/dist/centrifuge.js").read_bytes())
+                    self._answer(
+                        "text/javascript", (HERE / "node_modules/centrifuge/dist/centrifuge.js").read_bytes()
+                    )
                 elif self.path == "/next":
                     self._answer("application/json", json.dumps(page._commands.get()).encode())
                 else:
@@ -155,10 +158,23 @@ def test_hundreds_of_channels_in_chromium(page: Page, chromium: str, tmp_path: P
         relay = Relay(server.port)
         url = f"ws://127.0.0.1:{relay.port}/connection/websocket"
         token = make_token({"sub": "42", "exp": int(time.time()) + 3600}, SECRET)
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-        flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"]
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-sync",
+        ]
+        flags += [
+            "--disable-background-networking",
+            "--disable-component-update",
+            f"--user-data-dir={profile}",
+        ]
         address = f"{page.origin}/?url={url}&token={token}"
-        with subprocess.Popen([chromium, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        with subprocess.Popen(
+            [chromium, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as browser:
             try:
                 assert page.wait("connected")["hello"] == "42"
                 page.wait("subscribed", times=1)

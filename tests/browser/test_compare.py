@@ -45,6 +45,11 @@ def test_page_fits_phones_and_desktops(tmp_path: Path) -> None:
                 assert page.evaluate(OVERFLOWING) == [], (file.name, width)
                 assert page.evaluate(OUTSIDE) == [], (file.name, width)
                 assert page.evaluate(COLLIDING) == [], (file.name, width)
-                assert page.evaluate("[...document.querySelectorAll('svg.plot')].filter(one => one.clientWidth).length") >= 4
+                assert (
+                    page.evaluate(
+                        "[...document.querySelectorAll('svg.plot')].filter(one => one.clientWidth).length"
+                    )
+                    >= 4
+                )
                 assert page.evaluate("performance.getEntriesByType('resource').length") == 0
         assert page.complaints == []

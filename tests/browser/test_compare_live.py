@@ -1,4 +1,5 @@
-"""The demo page's live comparison, against a real server: what it counts, that it ends, and that nothing of it stays."""
+"""The demo page's live comparison, against a real server: what it counts, that it ends, and that nothing of
+it stays."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ MESSAGES = 10
 
 PHASE = "document.querySelector('#compare-live')?.dataset.phase"
 
-# What the page opens from here on: sockets, and requests that are not over. The demo's own client has its socket by then.
+# What the page opens from here on: sockets, and requests that are not over. The demo's own client has its
+# socket by then.
 WATCH = """{
   globalThis.opened = [];
   globalThis.asking = new Set();
@@ -102,7 +104,9 @@ def test_every_transport_gets_every_message_once(page: Page) -> None:
     assert figures["websocket"]["p50"] < figures["poll"]["p50"]
     assert page.evaluate("opened.length") == 2, "a WebSocket that follows, and the publisher's"
     assert page.evaluate("document.querySelectorAll('#compare-live .came').length") >= len(KINDS) * MESSAGES
-    assert "Nothing was lost or doubled" in page.evaluate("document.querySelector('#compare-live [role=status]').textContent")
+    assert "Nothing was lost or doubled" in page.evaluate(
+        "document.querySelector('#compare-live [role=status]').textContent"
+    )
     _nothing_is_open(page)
 
 

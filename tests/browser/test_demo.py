@@ -40,7 +40,10 @@ def _click(page: Page, selector: str) -> None:
 
 
 def _say(page: Page, text: str) -> None:
-    page.evaluate(f"document.querySelector('#composer-text').value = {text!r}; document.querySelector('#composer').requestSubmit()")
+    page.evaluate(
+        f"document.querySelector('#composer-text').value = {text!r};"
+        " document.querySelector('#composer').requestSubmit()"
+    )
 
 
 def _seen(page: Page, text: str) -> None:
@@ -109,7 +112,12 @@ def test_chat_goes_on_over_every_transport_and_through_a_cut(page: Page, server:
 @pytest.mark.timeout(150)
 def test_the_client_finds_its_way_down_and_up_the_ladder_and_loses_nothing(page: Page) -> None:
     _click(page, "#tally")
-    for weather, label in (("websocket", "SSE"), ("sse", "Long poll"), ("longpoll", "Long poll"), ("clear", "WebSocket")):
+    for weather, label in (
+        ("websocket", "SSE"),
+        ("sse", "Long poll"),
+        ("longpoll", "Long poll"),
+        ("clear", "WebSocket"),
+    ):
         _click(page, f"#weather [value={weather}]")
         _online(page, label, timeout_s=20 if weather == "clear" else 10)
         _more_come(page, 20)

@@ -54,4 +54,7 @@ def test_a_page_begins_where_the_last_one_ended_and_heeds_what_the_system_says()
                await client.close();
                return [heard("state").map(one => one.state), heard("close")[0].reason];"""
         )
-        assert states == [["connecting", "online", "waiting", "connecting", "online", "closed"], "the page was put aside"]
+        assert states == [
+            ["connecting", "online", "waiting", "connecting", "online", "closed"],
+            "the page was put aside",
+        ]

@@ -1,4 +1,5 @@
-"""A page of Chromium that follows and publishes while servers are killed and networks fail: nothing lost, doubled or reordered."""
+"""A page of Chromium that follows and publishes while servers are killed and networks fail: nothing lost,
+doubled or reordered."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ IN_JS: Final = OPTIONS._asdict()
 
 
 class Publisher:
-    """A Python client on a thread that publishes numbers, each once the last one is answered, until it is left."""
+    """A Python client on a thread that publishes numbers, each once the last one is answered, until it is
+    left."""
 
     def __init__(self, url: str, name: str) -> None:
         self.name = name
@@ -72,7 +74,8 @@ class Publisher:
 
 @contextmanager
 def publishing(page: PageRuntime, url: str) -> Iterator[list[Publisher]]:
-    """The page follows `a`, it and two Python clients publish; in the end all of it has come, as the server has kept it."""
+    """The page follows `a`, it and two Python clients publish; in the end all of it has come, as the server
+    has kept it."""
     page.run(
         """begin(undefined, options);
            globalThis.got = [];
@@ -108,11 +111,16 @@ def kept(url: str, total: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_server_that_is_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
-    with run_server(engine="sqlite:///hw.db", folder=tmp_path) as server, in_page(server.url, is_network_bad=True) as page:
+    with (
+        run_server(engine="sqlite:///hw.db", folder=tmp_path) as server,
+        in_page(server.url, is_network_bad=True) as page,
+    ):
         with publishing(page, server.url) as publishers:
             for _ in range(RESTARTS):
                 goals = [one.answered + 1 for one in publishers]
-                page.tab.until(f"got.length >= {page.run('return got.length;')} + 20 && client.state === 'online'")
+                page.tab.until(
+                    f"got.length >= {page.run('return got.length;')} + 20 && client.state === 'online'"
+                )
                 page.run("await answers.at(-1);")
                 for publisher, goal in zip(publishers, goals, strict=True):
                     publisher.wait(goal)

@@ -1,4 +1,5 @@
-"""Tabs that were hidden, laptops that slept, pages that Chromium froze: back within 5 s, and no connection that works is cut."""
+"""Tabs that were hidden, laptops that slept, pages that Chromium froze: back within 5 s, and no connection
+that works is cut."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,8 @@ def page(server: ServerProcess) -> Iterator[PageRuntime]:
 def test_a_tab_that_was_hidden_for_ten_minutes_has_kept_its_connection(
     server: ServerProcess, page: PageRuntime, transport: str
 ) -> None:
-    """Chromium lets the timers of a tab that is hidden for long run once a minute; what the network brings is heard."""
+    """Chromium lets the timers of a tab that is hidden for long run once a minute; what the network brings is
+    heard."""
     page.run(BEGIN + "clock.stop();", transport=transport)
     for minute in range(10):
         publish(server.url, "a", str(minute))
@@ -87,17 +89,26 @@ def test_a_laptop_that_slept_for_a_night_is_back_within_5_s(
         within_s=WITHIN_S,
     )
     assert page.run("return got;") == [0, 1, 2, "awake"]
-    is_replaced = dies and transport in ("websocket", "sse")  # who polls asks anew, which is all the probe there is
+    is_replaced = dies and transport in (
+        "websocket",
+        "sse",
+    )  # who polls asks anew, which is all the probe there is
     assert closed == [True] * is_replaced
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("restarts", [False, True], ids=["", "restart"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_page_that_chromium_froze_is_back_within_5_s(server: ServerProcess, transport: str, restarts: bool) -> None:
-    """Chromium drops a frozen page's WebSocket and says so as it wakes; a stream it drops without a word: the probe finds out."""
+def test_a_page_that_chromium_froze_is_back_within_5_s(
+    server: ServerProcess, transport: str, restarts: bool
+) -> None:
+    """Chromium drops a frozen page's WebSocket and says so as it wakes; a stream it drops without a word: the
+    probe finds out."""
     with in_page(server.url, is_network_bad=True) as page:
-        page.run(BEGIN + "globalThis.woken = 0; document.addEventListener('resume', () => woken++);", transport=transport)
+        page.run(
+            BEGIN + "globalThis.woken = 0; document.addEventListener('resume', () => woken++);",
+            transport=transport,
+        )
         page.tab.call("Page.setWebLifecycleState", state="frozen")
         for n in range(3):
             publish(server.url, "a", str(n))

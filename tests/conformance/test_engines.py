@@ -1,4 +1,5 @@
-"""Every engine of ours keeps every promise of the contract, in either event loop; and the suite notices one that does not."""
+"""Every engine of ours keeps every promise of the contract, in either event loop; and the suite notices one
+that does not."""
 
 import inspect
 import itertools
@@ -8,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from heartwire.engines.base import Clock, Engine, ReadResult, Retention
+from heartwire.engines.contract import Clock, Engine, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
-from heartwire.testing.engines import CHECKS, DURABLE_CHECKS, Check, PromiseBroken, appending, check_engine, ending, reading
+from heartwire.testing.engines import (
+    CHECKS,
+    DURABLE_CHECKS,
+    Check,
+    PromiseBroken,
+    appending,
+    check_engine,
+    ending,
+    reading,
+)
 from heartwire.types import Channel, Member, Message, Position, Publication, Start
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
@@ -42,22 +52,34 @@ async def test_every_check_is_run() -> None:
 
 @pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_engine_keeps_its_promise(make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path) -> None:
+async def test_engine_keeps_its_promise(
+    make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
+) -> None:
     await check_engine(partial(make, tmp_path), checks=[check])
 
 
 @pytest.mark.parametrize("make", [_sqlite, _sqlite_full])
 @pytest.mark.parametrize("check", DURABLE_CHECKS, ids=lambda check: check.__name__)
-async def test_durable_engine_keeps_its_promise(make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path) -> None:
-    await check_engine(partial(make, tmp_path), reopen=lambda engine, clock: make(tmp_path, clock), checks=[check])
+async def test_durable_engine_keeps_its_promise(
+    make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
+) -> None:
+    await check_engine(
+        partial(make, tmp_path), reopen=lambda engine, clock: make(tmp_path, clock), checks=[check]
+    )
 
 
-# -- engines that break a promise each, and the word the suite has for it ---------------------------------------------
+# -- engines that break a promise each, and the word the suite has for it ------------------------------------
 
 
 class _SkipsOffsets(MemoryEngine):
     def append(
-        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
     ) -> Position:
         position = super().append(channel, message, keep, key=key, key_ttl_s=key_ttl_s)
         return position if position.offset < 5 else super().append(channel, message, keep)
@@ -65,23 +87,39 @@ class _SkipsOffsets(MemoryEngine):
 
 class _IgnoresKeys(MemoryEngine):
     def append(
-        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
     ) -> Position:
         return super().append(channel, message, keep)
 
 
 class _NeverTrims(MemoryEngine):
     def append(
-        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
     ) -> Position:
         return super().append(channel, message, Retention(1000, 1e9), key=key, key_ttl_s=key_ttl_s)
 
-    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
+    def read(
+        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
+    ) -> ReadResult:
         return super().read(channel, start, Retention(1000, 1e9), limit=limit, max_bytes=max_bytes)
 
 
 class _AlwaysRecovers(MemoryEngine):
-    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
+    def read(
+        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
+    ) -> ReadResult:
         return super().read(channel, start, keep, limit=limit, max_bytes=max_bytes)._replace(recovered=True)
 
 
@@ -116,7 +154,9 @@ class _RemoveLosesTheCount(MemoryEngine):
         (_RemoveLosesTheCount, "the position after what it forgot"),
     ],
 )
-async def test_broken_engine_is_told_which_promise_it_broke(engine: Callable[..., MemoryEngine], told: str) -> None:
+async def test_broken_engine_is_told_which_promise_it_broke(
+    engine: Callable[..., MemoryEngine], told: str
+) -> None:
     with pytest.raises(PromiseBroken, match=told):
         await check_engine(lambda clock: engine(clock=clock))
 

@@ -1,7 +1,8 @@
 """RFC 6455 framing on the socket, over both WebSocket transports: the native door and ASGI.
 
-Every vector is fed whole, with another frame behind it in the same packet, a byte at a time, and split at every boundary; the
-server is known to have read each piece before the next one is sent. What was published is read from the engine.
+Every vector is fed whole, with another frame behind it in the same packet, a byte at a time, and split at
+every boundary; the server is known to have read each piece before the next one is sent. What was published is
+read from the engine.
 """
 
 import asyncio
@@ -53,7 +54,8 @@ class Vector(NamedTuple):
     Attributes:
         messages: those that are complete and obey the RFC: whether it is text, and its bytes.
         pongs: the payloads of pongs that must come.
-        closed: None: the connection lives. A number: the close code that must come. Bytes: a close with just this payload.
+        closed: None: the connection lives. A number: the close code that must come. Bytes: a close with just
+            this payload.
     """
 
     data: bytes
@@ -90,14 +92,19 @@ def _lengths() -> Iterator[tuple[str, Vector]]:
     yield (
         "fragments up to the limit",
         Vector(
-            frame(BINARY, LONG[: LIMIT - 3], fin=False) + frame(CONT, LONG[:2], fin=False) + frame(CONT, b"\xff"),
+            frame(BINARY, LONG[: LIMIT - 3], fin=False)
+            + frame(CONT, LONG[:2], fin=False)
+            + frame(CONT, b"\xff"),
             (binary(LONG[: LIMIT - 3] + LONG[:2] + b"\xff"),),
         ),
     )
     yield (
         "fragments over the limit by one",
         Vector(
-            frame(BINARY, LONG[: LIMIT - 3], fin=False) + frame(CONT, LONG[:2], fin=False) + frame(CONT, b"\xff\xff"), closed=1009
+            frame(BINARY, LONG[: LIMIT - 3], fin=False)
+            + frame(CONT, LONG[:2], fin=False)
+            + frame(CONT, b"\xff\xff"),
+            closed=1009,
         ),
     )
     yield (
@@ -110,17 +117,25 @@ def _fragments() -> Iterator[tuple[str, Vector]]:
     yield "two fragments", Vector(frame(TEXT, b"he", fin=False) + frame(CONT, b"llo"), (text(b"hello"),))
     yield (
         "three fragments",
-        Vector(frame(BINARY, b"a", fin=False) + frame(CONT, b"b", fin=False) + frame(CONT, b"c"), (binary(b"abc"),)),
+        Vector(
+            frame(BINARY, b"a", fin=False) + frame(CONT, b"b", fin=False) + frame(CONT, b"c"),
+            (binary(b"abc"),),
+        ),
     )
     yield (
         "empty fragments",
-        Vector(frame(TEXT, fin=False) + frame(CONT, fin=False) + frame(CONT, b"x", fin=False) + frame(CONT), (text(b"x"),)),
+        Vector(
+            frame(TEXT, fin=False) + frame(CONT, fin=False) + frame(CONT, b"x", fin=False) + frame(CONT),
+            (text(b"x"),),
+        ),
     )
     yield "nothing in fragments", Vector(frame(BINARY, fin=False) + frame(CONT), (binary(b""),))
     yield (
         "single bytes in fragments",
         Vector(
-            frame(TEXT, b"a", fin=False) + b"".join(frame(CONT, bytes([letter]), fin=False) for letter in b"bcdef") + frame(CONT),
+            frame(TEXT, b"a", fin=False)
+            + b"".join(frame(CONT, bytes([letter]), fin=False) for letter in b"bcdef")
+            + frame(CONT),
             (text(b"abcdef"),),
         ),
     )
@@ -141,27 +156,41 @@ def _fragments() -> Iterator[tuple[str, Vector]]:
     yield (
         "two messages in fragments",
         Vector(
-            frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + frame(BINARY, b"c", fin=False) + frame(CONT, b"d"),
+            frame(TEXT, b"a", fin=False)
+            + frame(CONT, b"b")
+            + frame(BINARY, b"c", fin=False)
+            + frame(CONT, b"d"),
             (text(b"ab"), binary(b"cd")),
         ),
     )
     yield (
         "a fragmented message between whole ones",
-        Vector(HI + frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + HI, (text(b"hi"), text(b"ab"), text(b"hi"))),
+        Vector(
+            HI + frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + HI,
+            (text(b"hi"), text(b"ab"), text(b"hi")),
+        ),
     )
     yield (
         "a long fragmented message",
-        Vector(frame(BINARY, LONG[:300], fin=False) + frame(CONT, LONG[:66000]), (binary(LONG[:300] + LONG[:66000]),)),
+        Vector(
+            frame(BINARY, LONG[:300], fin=False) + frame(CONT, LONG[:66000]),
+            (binary(LONG[:300] + LONG[:66000]),),
+        ),
     )
     yield "continuation of nothing", Vector(frame(CONT, b"x"), closed=1002)
     yield "unfinished continuation of nothing", Vector(frame(CONT, b"x", fin=False), closed=1002)
     yield "continuation of a whole message", Vector(HI + frame(CONT, b"x"), (text(b"hi"),), closed=1002)
     yield (
         "continuation of a finished message",
-        Vector(frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + frame(CONT, b"c"), (text(b"ab"),), closed=1002),
+        Vector(
+            frame(TEXT, b"a", fin=False) + frame(CONT, b"b") + frame(CONT, b"c"), (text(b"ab"),), closed=1002
+        ),
     )
     yield "text inside a message", Vector(frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), closed=1002)
-    yield "binary inside a message", Vector(frame(TEXT, b"a", fin=False) + frame(BINARY, b"b", fin=False), closed=1002)
+    yield (
+        "binary inside a message",
+        Vector(frame(TEXT, b"a", fin=False) + frame(BINARY, b"b", fin=False), closed=1002),
+    )
     yield (
         "a ping before what breaks a fragmented message",
         Vector(frame(TEXT, b"\xc3", fin=False) + frame(PING, b"1") + frame(CONT, b"("), (), (b"1",), 1007),
@@ -172,25 +201,48 @@ def _controls() -> Iterator[tuple[str, Vector]]:
     yield "ping", Vector(frame(PING), pongs=(b"",))
     yield "ping with text", Vector(frame(PING, b"hello"), pongs=(b"hello",))
     yield "ping with all bytes", Vector(frame(PING, LONG[131:256]), pongs=(LONG[131:256],))
-    yield "ten pings", Vector(b"".join(frame(PING, b"%d" % at) for at in range(10)), pongs=tuple(b"%d" % at for at in range(10)))
-    yield "pings between messages", Vector(frame(PING, b"1") + HI + frame(PING, b"2"), (text(b"hi"),), (b"1", b"2"))
-    yield "unsolicited pongs", Vector(frame(PONG) + frame(PONG, b"nobody asked") + HI + frame(PONG, b"x" * 125), (text(b"hi"),))
+    yield (
+        "ten pings",
+        Vector(
+            b"".join(frame(PING, b"%d" % at) for at in range(10)), pongs=tuple(b"%d" % at for at in range(10))
+        ),
+    )
+    yield (
+        "pings between messages",
+        Vector(frame(PING, b"1") + HI + frame(PING, b"2"), (text(b"hi"),), (b"1", b"2")),
+    )
+    yield (
+        "unsolicited pongs",
+        Vector(frame(PONG) + frame(PONG, b"nobody asked") + HI + frame(PONG, b"x" * 125), (text(b"hi"),)),
+    )
     for name, opcode in (("ping", PING), ("pong", PONG), ("close", CLOSE)):
         yield f"{name} of 126", Vector(frame(opcode, b"x" * 126), closed=1002)
         yield f"{name} of 65536", Vector(frame(opcode, b"x" * 65536), closed=1002)
         yield f"{name} in fragments", Vector(frame(opcode, b"", fin=False) + frame(CONT), closed=1002)
-    yield "ping in fragments inside a message", Vector(frame(TEXT, b"a", fin=False) + frame(PING, fin=False), closed=1002)
+    yield (
+        "ping in fragments inside a message",
+        Vector(frame(TEXT, b"a", fin=False) + frame(PING, fin=False), closed=1002),
+    )
 
 
 def _reserved() -> Iterator[tuple[str, Vector]]:
     for rsv in range(1, 8):
         yield f"reserved bits {rsv:03b}", Vector(frame(TEXT, b"x", rsv=rsv), closed=1002)
-        yield f"reserved bits {rsv:03b} after a message", Vector(HI + frame(TEXT, b"x" * 200, rsv=rsv), (text(b"hi"),), closed=1002)
+        yield (
+            f"reserved bits {rsv:03b} after a message",
+            Vector(HI + frame(TEXT, b"x" * 200, rsv=rsv), (text(b"hi"),), closed=1002),
+        )
     for opcode in (CONT, BINARY, PING, PONG, CLOSE):
         yield f"RSV1 on {opcode:x}", Vector(frame(opcode, b"", rsv=4), closed=1002)
-    yield "RSV1 on a continuation", Vector(frame(TEXT, b"x", fin=False) + frame(CONT, b"y", rsv=4), closed=1002)
+    yield (
+        "RSV1 on a continuation",
+        Vector(frame(TEXT, b"x", fin=False) + frame(CONT, b"y", rsv=4), closed=1002),
+    )
     # Its payload is a frame that obeys the RFC: it must never be taken for one.
-    yield "a frame inside a frame with RSV1", Vector(frame(TEXT, masked_hi := _hidden(HI), rsv=4) + masked_hi, closed=1002)
+    yield (
+        "a frame inside a frame with RSV1",
+        Vector(frame(TEXT, masked_hi := _hidden(HI), rsv=4) + masked_hi, closed=1002),
+    )
     for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15):
         yield f"opcode {opcode:x}", Vector(frame(opcode, _hidden(HI)), closed=1002)
         yield f"opcode {opcode:x} after a message", Vector(HI + frame(opcode), (text(b"hi"),), closed=1002)
@@ -207,13 +259,20 @@ def _unmasked() -> Iterator[tuple[str, Vector]]:
         yield f"unmasked {opcode:x}", Vector(frame(opcode, b"", mask=None), closed=1002)
     yield "unmasked text", Vector(frame(TEXT, b"hello", mask=None), closed=1002)
     yield "unmasked text of 126", Vector(frame(TEXT, b"x" * 126, mask=None), closed=1002)
-    yield "unmasked after a message", Vector(HI + frame(TEXT, b"hello", mask=None), (text(b"hi"),), closed=1002)
-    yield "unmasked continuation", Vector(frame(TEXT, b"a", fin=False) + frame(CONT, b"b", mask=None), closed=1002)
+    yield (
+        "unmasked after a message",
+        Vector(HI + frame(TEXT, b"hello", mask=None), (text(b"hi"),), closed=1002),
+    )
+    yield (
+        "unmasked continuation",
+        Vector(frame(TEXT, b"a", fin=False) + frame(CONT, b"b", mask=None), closed=1002),
+    )
     yield "a mask of zeros", Vector(frame(TEXT, b"hello", mask=bytes(4)), (text(b"hello"),))
     yield (
         "other masks",
         Vector(
-            frame(TEXT, b"a" * 7, mask=b"\xff\x00\x80\x01") + frame(BINARY, b"b" * 130, mask=b"\x81\x82\x83\x84"),
+            frame(TEXT, b"a" * 7, mask=b"\xff\x00\x80\x01")
+            + frame(BINARY, b"b" * 130, mask=b"\x81\x82\x83\x84"),
             (text(b"a" * 7), binary(b"b" * 130)),
         ),
     )
@@ -225,12 +284,18 @@ def _utf8() -> Iterator[tuple[str, Vector]]:
     for at in range(1, len(FACE)):
         yield (
             f"a character split after {at}",
-            Vector(frame(TEXT, b"x" + FACE[:at], fin=False) + frame(CONT, FACE[at:] + b"y"), (text(b"x" + FACE + b"y"),)),
+            Vector(
+                frame(TEXT, b"x" + FACE[:at], fin=False) + frame(CONT, FACE[at:] + b"y"),
+                (text(b"x" + FACE + b"y"),),
+            ),
         )
     yield (
         "a character in single bytes",
         Vector(
-            frame(TEXT, EURO[:1], fin=False) + frame(PING) + frame(CONT, EURO[1:2], fin=False) + frame(CONT, EURO[2:]),
+            frame(TEXT, EURO[:1], fin=False)
+            + frame(PING)
+            + frame(CONT, EURO[1:2], fin=False)
+            + frame(CONT, EURO[2:]),
             (text(EURO),),
             (b"",),
         ),
@@ -252,27 +317,56 @@ def _utf8() -> Iterator[tuple[str, Vector]]:
     }
     for name, data in broken.items():
         yield f"{name}, in one frame", Vector(frame(TEXT, data), closed=1007)
-        yield f"{name}, in fragments", Vector(frame(TEXT, data[:1], fin=False) + frame(CONT, data[1:]), closed=1007)
+        yield (
+            f"{name}, in fragments",
+            Vector(frame(TEXT, data[:1], fin=False) + frame(CONT, data[1:]), closed=1007),
+        )
         yield f"{name}, as bytes", Vector(frame(BINARY, data), (binary(data),))
     yield "broken text of 200 bytes", Vector(frame(TEXT, b"x" * 199 + b"\xff"), closed=1007)
     yield "broken text of 65536 bytes", Vector(frame(TEXT, b"x" * 65535 + b"\xff"), closed=1007)
     yield "broken text after text", Vector(HI + frame(TEXT, b"\xff"), (text(b"hi"),), closed=1007)
-    yield "a character split over two messages", Vector(frame(TEXT, EURO[:1]) + frame(TEXT, EURO[1:]), closed=1007)
+    yield (
+        "a character split over two messages",
+        Vector(frame(TEXT, EURO[:1]) + frame(TEXT, EURO[1:]), closed=1007),
+    )
 
 
 def _closes() -> Iterator[tuple[str, Vector]]:
     yield "close without a code", Vector(close_frame(), closed=b"")
-    for code in (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999):
+    for code in (
+        1000,
+        1001,
+        1002,
+        1003,
+        1007,
+        1008,
+        1009,
+        1010,
+        1011,
+        1012,
+        1013,
+        1014,
+        3000,
+        3999,
+        4000,
+        4999,
+    ):
         yield f"close {code}", Vector(close_frame(code), closed=_code(code))
     for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535):
         yield f"close {code}", Vector(close_frame(code), closed=1002)
     yield "close with a reason", Vector(close_frame(1000, b"bye"), closed=_code(1000) + b"bye")
     yield "close with a reason that is not ASCII", Vector(close_frame(4000, EURO), closed=_code(4000) + EURO)
-    yield "close with the longest reason", Vector(close_frame(1001, b"x" * 123), closed=_code(1001) + b"x" * 123)
+    yield (
+        "close with the longest reason",
+        Vector(close_frame(1001, b"x" * 123), closed=_code(1001) + b"x" * 123),
+    )
     yield "close with half a code", Vector(frame(CLOSE, b"\x03"), closed=1002)
     yield "close with a broken reason", Vector(close_frame(1000, b"\xff"), closed=1007)
     yield "close with a cut reason", Vector(close_frame(1000, EURO[:2]), closed=1007)
-    yield "close inside a message", Vector(frame(TEXT, b"a", fin=False) + close_frame(1000) + frame(CONT, b"b"), closed=_code(1000))
+    yield (
+        "close inside a message",
+        Vector(frame(TEXT, b"a", fin=False) + close_frame(1000) + frame(CONT, b"b"), closed=_code(1000)),
+    )
     yield "close after a message", Vector(HI + close_frame(1001), (text(b"hi"),), closed=_code(1001))
     yield "close after a ping", Vector(frame(PING, b"1") + close_frame(1000), (), (b"1",), _code(1000))
     yield "data after a close", Vector(close_frame(1000) + HI + frame(PING, b"?"), closed=_code(1000))
@@ -281,25 +375,31 @@ def _closes() -> Iterator[tuple[str, Vector]]:
 
 
 def _oddities() -> Iterator[tuple[str, Vector]]:
-    # RFC 6455 5.2 wants the fewest bytes of length. Nothing is misunderstood without it, and neither transport insists.
+    # RFC 6455 5.2 wants the fewest bytes of length. Nothing is misunderstood without it, and neither
+    # transport insists.
     yield "a short length in 16 bits", Vector(frame(TEXT, b"hello", length_bytes=2), (text(b"hello"),))
     yield "a short length in 64 bits", Vector(frame(BINARY, b"hello", length_bytes=8), (binary(b"hello"),))
     yield (
         "many messages",
-        Vector(b"".join(frame(TEXT, b"%d" % at) for at in range(50)), tuple(text(b"%d" % at) for at in range(50))),
+        Vector(
+            b"".join(frame(TEXT, b"%d" % at) for at in range(50)), tuple(text(b"%d" % at) for at in range(50))
+        ),
     )
 
 
 VECTORS: Final = dict(
-    itertools.chain(_lengths(), _fragments(), _controls(), _reserved(), _unmasked(), _utf8(), _closes(), _oddities())
+    itertools.chain(
+        _lengths(), _fragments(), _controls(), _reserved(), _unmasked(), _utf8(), _closes(), _oddities()
+    )
 )
 
 
-# -- what uvicorn's own protocol does otherwise --------------------------------------------------------------------------
+# -- what uvicorn's own protocol does otherwise --------------------------------------------------------------
 
 
 class Deviation(NamedTuple):
-    """Where ASGI differs, because the server decides: ``what`` of the vectors, and why. Held to: one that ends fails the test."""
+    """Where ASGI differs, because the server decides: ``what`` of the vectors, and why. Held to: one that
+    ends fails the test."""
 
     what: Literal["messages", "pongs", "closed"]
     vectors: frozenset[str]
@@ -319,13 +419,18 @@ DEVIATIONS: Final = (
     Deviation(
         "pongs",
         _BROKEN_TEXT | {f"binary of {LIMIT + 1}", "fragments over the limit by one"},
-        "text is looked at, and our own limit applied, when the whole packet has been read: pings behind it are answered first",
+        "text is looked at, and our own limit applied, when the whole packet has been read: pings behind it"
+        " are answered first",
     ),
-    Deviation("closed", frozenset({"close inside a message"}), "websockets takes it for a protocol error, and answers 1002"),
+    Deviation(
+        "closed",
+        frozenset({"close inside a message"}),
+        "websockets takes it for a protocol error, and answers 1002",
+    ),
 )
 
 
-# -- the servers ------------------------------------------------------------------------------------------------------
+# -- the servers ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=_LOOPS)
@@ -412,16 +517,22 @@ async def _check_that_lives(b: Bench, vector: Vector) -> None:
             await wire.send(*pieces)
             messages = [*vector.messages, text(b"the end")]
             frames = await wire.frames(
-                lambda frames: Frame(PONG, b"the end") in frames and _messages(frames)[-1:] == [text(b"the end")]
+                lambda frames: (
+                    Frame(PONG, b"the end") in frames and _messages(frames)[-1:] == [text(b"the end")]
+                )
             )
             assert _messages(frames) == messages, pieces
             assert _pongs(frames) == [*vector.pongs, b"the end"], pieces
-            assert all(frame.fin and not frame.rsv and frame.opcode in (TEXT, BINARY, PONG) for frame in frames)
+            assert all(
+                frame.fin and not frame.rsv and frame.opcode in (TEXT, BINARY, PONG) for frame in frames
+            )
             expected += messages
         assert published(b.hub, channel) == expected
 
 
-async def _check_that_ends(b: Bench, vector: Vector, pieces: tuple[bytes, ...], allowed: set[str]) -> set[str]:
+async def _check_that_ends(
+    b: Bench, vector: Vector, pieces: tuple[bytes, ...], allowed: set[str]
+) -> set[str]:
     """Returns which of the allowed deviations there were."""
     seen = set()
     wire, channel = await b.open()
@@ -463,7 +574,7 @@ def _pongs(frames: list[Frame]) -> list[bytes]:
     return [frame.payload for frame in frames if frame.opcode == PONG]
 
 
-# -- how connections end without a close ------------------------------------------------------------------------------
+# -- how connections end without a close ---------------------------------------------------------------------
 
 UNFINISHED: Final = {
     "nothing": b"",

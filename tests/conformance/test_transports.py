@@ -1,4 +1,5 @@
-"""The same suite over every way a WebSocket can get to the hub: our own transport, and ASGI on two servers."""
+"""The same suite over every way a WebSocket can get to the hub: our own transport, and ASGI on two
+servers."""
 
 import asyncio
 import socket

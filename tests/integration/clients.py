@@ -11,9 +11,9 @@ import pytest
 
 import heartwire
 from heartwire import Options, Received
+from heartwire.client.client import Client
 from heartwire.client.options import TRANSPORTS
 from heartwire.client.outputs import Closed, StateChanged
-from heartwire.client.shell import Client
 
 WITHIN_S: Final = 10.0
 
@@ -32,7 +32,8 @@ each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 async def until(condition: Callable[[], Any], within_s: float = WITHIN_S, what: object = None) -> None:
-    """Wait until it is so. Looked at 200 times a second: a client has no one place where everything that changes is told."""
+    """Wait until it is so. Looked at 200 times a second: a client has no one place where everything that
+    changes is told."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
     while not condition():
@@ -64,7 +65,9 @@ class Story:
         self.reasons.append(change.reason)
 
 
-async def take(subscription: AsyncIterator[Received], count: int, within_s: float = WITHIN_S) -> list[Received]:
+async def take(
+    subscription: AsyncIterator[Received], count: int, within_s: float = WITHIN_S
+) -> list[Received]:
     """The next so many."""
     async with asyncio.timeout(within_s):
         return [await anext(subscription) for _ in range(count)]
@@ -81,10 +84,11 @@ def data(received: list[Received]) -> list[Any]:
 
 @contextlib.asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """Holds the client to leaving no task and no socket behind; the server of the test has to be up before."""
+    """Holds the client to leaving no task and no socket behind; the server of the test has to be up
+    before."""
     tasks, sockets = asyncio.all_tasks(), _sockets()
     yield
-    left = [task for task in asyncio.all_tasks() - tasks if "heartwire/client" in str(task.get_coro().cr_code.co_filename)]  # type: ignore[union-attr]
+    left = [task for task in asyncio.all_tasks() - tasks if "heartwire/client" in _file_of(task)]
     assert left == []
     await until(lambda: _sockets() <= sockets, what=lambda: f"{_sockets()} sockets, {sockets} before")
 
@@ -101,4 +105,9 @@ def _links() -> Iterator[str]:
 
 def client_of(url: str, transport: str = "", options: Options = FAST, **arguments: Any) -> Client:
     """A client that comes back fast, on one transport or (``""``) on the ladder."""
-    return heartwire.connect(url, transports=(transport,) if transport else None, options=options, **arguments)  # type: ignore[arg-type]
+    transports: Any = (transport,) if transport else None
+    return heartwire.connect(url, transports=transports, options=options, **arguments)
+
+
+def _file_of(task: "asyncio.Task[Any]") -> str:
+    return str(task.get_coro().cr_code.co_filename)  # type: ignore[union-attr]

@@ -77,13 +77,17 @@ def test_publish_is_delivered_and_kept(api: cent.Client, url: str, chat: str) ->
 def test_every_json_value_comes_back_as_itself(url: str, data: Any, chat: str) -> None:
     body = json.dumps({"channel": chat, "data": data}).encode()
     assert post(url, "/api/publish", body)[0] == 200
-    told = post(url, "/api/history", json.dumps({"channel": chat, "limit": 1}).encode())[1]["result"]["publications"]
+    told = post(url, "/api/history", json.dumps({"channel": chat, "limit": 1}).encode())[1]["result"][
+        "publications"
+    ]
     assert told == [{"offset": 1, "data": data}]
 
 
 def test_bytes_are_published_from_base64(api: cent.Client, url: str, chat: str) -> None:
     with connect(url.replace("http", "ws", 1) + f"/channels/{chat}") as socket:
-        api.publish(cent.PublishRequest(channel=chat, data={}, b64data=base64.b64encode(b"\x00\xff").decode()))
+        api.publish(
+            cent.PublishRequest(channel=chat, data={}, b64data=base64.b64encode(b"\x00\xff").decode())
+        )
         assert socket.recv() == b"\x00\xff"
 
 
@@ -95,9 +99,23 @@ def test_a_key_publishes_once_in_each_channel(api: cent.Client, chat: str) -> No
 
 
 def test_broadcast_answers_for_each_channel(api: cent.Client, chat: str) -> None:
-    result = api.broadcast(cent.BroadcastRequest(channels=[chat, "nowhere:1", "a,b", chat + "2", "quiet:1"], data=1))
-    assert [response.error and response.error.code for response in result.responses] == [None, 102, 107, None, None]
-    assert [response.result and response.result.offset for response in result.responses] == [1, None, None, 1, 1]
+    result = api.broadcast(
+        cent.BroadcastRequest(channels=[chat, "nowhere:1", "a,b", chat + "2", "quiet:1"], data=1)
+    )
+    assert [response.error and response.error.code for response in result.responses] == [
+        None,
+        102,
+        107,
+        None,
+        None,
+    ]
+    assert [response.result and response.result.offset for response in result.responses] == [
+        1,
+        None,
+        None,
+        1,
+        1,
+    ]
 
 
 def test_history_pages(api: cent.Client, chat: str) -> None:
@@ -113,8 +131,13 @@ def test_history_pages(api: cent.Client, chat: str) -> None:
     assert offsets(history(api, chat, limit=9, since=cent.StreamPosition(offset=99))) == []
     assert offsets(history(api, chat, limit=2, reverse=True)) == [7, 6]
     assert offsets(history(api, chat, limit=-1, reverse=True)) == [7, 6, 5, 4, 3]
-    assert offsets(history(api, chat, limit=9, reverse=True, since=cent.StreamPosition(offset=5, epoch=epoch))) == [4, 3]
-    assert offsets(history(api, chat, limit=9, reverse=True, since=cent.StreamPosition(offset=3, epoch=epoch))) == []
+    assert offsets(
+        history(api, chat, limit=9, reverse=True, since=cent.StreamPosition(offset=5, epoch=epoch))
+    ) == [4, 3]
+    assert (
+        offsets(history(api, chat, limit=9, reverse=True, since=cent.StreamPosition(offset=3, epoch=epoch)))
+        == []
+    )
     assert history(api, chat, limit=1, reverse=True).offset == 7
 
 
@@ -134,13 +157,17 @@ def test_history_that_cannot_be_read(api: cent.Client, options: dict[str, Any], 
 def test_history_remove_forgets_and_goes_on(api: cent.Client, url: str, chat: str) -> None:
     for number in range(3):
         last = api.publish(cent.PublishRequest(channel=chat, data=number))
-    with connect(url.replace("http", "ws", 1) + f"/channels/{chat}?format=json") as follower:  # so that a tail is in memory
+    with connect(
+        url.replace("http", "ws", 1) + f"/channels/{chat}?format=json"
+    ) as follower:  # so that a tail is in memory
         follower.recv()
         api.publish(cent.PublishRequest(channel=chat, data=3))
         follower.recv()
         api.history_remove(cent.HistoryRemoveRequest(channel=chat))
         assert offsets(history(api, chat, limit=-1)) == []
-        with connect(url.replace("http", "ws", 1) + f"/channels/{chat}?format=json&since={last.epoch}.3") as late:
+        with connect(
+            url.replace("http", "ws", 1) + f"/channels/{chat}?format=json&since={last.epoch}.3"
+        ) as late:
             assert json.loads(late.recv()) == {"position": f"{last.epoch}.4", "recovered": False}
             api.publish(cent.PublishRequest(channel=chat, data=4))
             for socket in (follower, late):
@@ -155,7 +182,9 @@ def test_presence(api: cent.Client, url: str, chat: str) -> None:
     with connect(url.replace("http", "ws", 1) + f"/channels/{chat}?format=json") as socket:
         socket.recv()
         presence = api.presence(cent.PresenceRequest(channel=chat)).presence
-        assert [(info.client, info.user) for info in presence.values()] == [(client, "") for client in presence]
+        assert [(info.client, info.user) for info in presence.values()] == [
+            (client, "") for client in presence
+        ]
         stats = api.presence_stats(cent.PresenceStatsRequest(channel=chat))
         assert (stats.num_clients, stats.num_users) == (1, 1)
     with pytest.raises(cent.CentApiResponseError) as refusal:
@@ -174,7 +203,11 @@ def test_channels_and_info() -> None:
         for socket in (one, other):
             socket.recv()
         channels = api.channels(cent.ChannelsRequest()).channels
-        assert {name: told.num_clients for name, told in channels.items()} == {"chat:1": 2, "chat:2": 1, "quiet:1": 1}
+        assert {name: told.num_clients for name, told in channels.items()} == {
+            "chat:1": 2,
+            "chat:2": 1,
+            "quiet:1": 1,
+        }
         assert set(api.channels(cent.ChannelsRequest(pattern="chat:*")).channels) == {"chat:1", "chat:2"}
         (node,) = api.info(cent.InfoRequest()).nodes
         assert (node.num_clients, node.num_channels, node.num_subs, node.num_users) == (2, 3, 4, 1)
@@ -251,7 +284,12 @@ def test_cent_says_that_a_key_is_wrong(url: str) -> None:
         ("/api/publish", b'{"channel":"chat:1","data":1,"skip_history":true}', 200, 108),
         ("/api/publish", b'{"channel":"chat:1","data":1,"tags":{"a":"b"}}', 200, 108),
         ("/api/publish", b'{"channel":"chat:1","data":"' + b"x" * (1 << 20) + b'"}', 200, 106),
-        ("/api/publish", b'{"channel":"chat:1","data":"' + b"x" * (1 << 22) + b'"}', 413, "message_too_large"),
+        (
+            "/api/publish",
+            b'{"channel":"chat:1","data":"' + b"x" * (1 << 22) + b'"}',
+            413,
+            "message_too_large",
+        ),
         ("/api/history", b'{"channel":"nowhere:1"}', 200, 102),
         ("/api/presence", b'{"channel":"a,b"}', 200, 107),
     ],

@@ -1,4 +1,5 @@
-"""The HTTP API about who is connected, driven by `cent`, seen by clients of the Centrifugal protocol in its bare JSON."""
+"""The HTTP API about who is connected, driven by `cent`, seen by clients of the Centrifugal protocol in its
+bare JSON."""
 
 import json
 import queue
@@ -13,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 import heartwire
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from heartwire.testing.server import run_server
 
 KEY = "an-api-key"
@@ -72,14 +73,18 @@ class Person:
 def person(url: str, user: str, **claims: Any) -> Iterator[Person]:
     with connect(url.replace("http", "ws", 1) + "/connection/websocket") as socket:
         one = Person(socket)
-        one.client = one.ask("connect", token=make_token({"sub": user, **claims}, SECRET))["connect"]["client"]
+        one.client = one.ask("connect", token=make_token({"sub": user, **claims}, SECRET))["connect"][
+            "client"
+        ]
         yield one
 
 
 def test_subscribe_makes_server_side_subscriptions(api: cent.Client, url: str) -> None:
     api.publish(cent.PublishRequest(channel="feed:1", data=1))
     with person(url, "ann") as ann, person(url, "ann") as other:
-        api.subscribe(cent.SubscribeRequest(user="ann", channel="feed:1", data={"why": "new"}, info={"is": "reader"}))
+        api.subscribe(
+            cent.SubscribeRequest(user="ann", channel="feed:1", data={"why": "new"}, info={"is": "reader"})
+        )
         for one in (ann, other):
             push = one.hear()["push"]
             assert push["channel"] == "feed:1"
@@ -89,7 +94,9 @@ def test_subscribe_makes_server_side_subscriptions(api: cent.Client, url: str) -
         for one in (ann, other):
             assert one.hear()["push"]["pub"]["data"] == "hi"
         presence = api.presence(cent.PresenceRequest(channel="feed:1")).presence
-        assert {(info.user, json.dumps(info.chan_info)) for info in presence.values()} == {("ann", '{"is": "reader"}')}
+        assert {(info.user, json.dumps(info.chan_info)) for info in presence.values()} == {
+            ("ann", '{"is": "reader"}')
+        }
         assert set(presence) == {ann.client, other.client}
 
 
@@ -133,7 +140,11 @@ def test_disconnect_with_a_reason_but_for_some(api: cent.Client, url: str) -> No
 
 
 def test_disconnect_reaches_the_plain_dialect_too(api: cent.Client, url: str) -> None:
-    address = url.replace("http", "ws", 1) + "/channels/chat:3?format=json&token=" + make_token({"sub": "gus"}, SECRET)
+    address = (
+        url.replace("http", "ws", 1)
+        + "/channels/chat:3?format=json&token="
+        + make_token({"sub": "gus"}, SECRET)
+    )
     with connect(address) as socket:
         socket.recv()
         api.disconnect(cent.DisconnectRequest(user="gus"))

@@ -1,7 +1,7 @@
 """Everything that is refused, over every transport it can come in by, with the exact answer.
 
-HTTP answers a status and a JSON error. A WebSocket is closed after the handshake, so that a browser can read why; the reason
-of a close is the same message, cut to the 123 bytes that a close frame has.
+HTTP answers a status and a JSON error. A WebSocket is closed after the handshake, so that a browser can read
+why; the reason of a close is the same message, cut to the 123 bytes that a close frame has.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def cut(message: str) -> str:
     return message.encode()[:123].decode(errors="ignore")
 
 
-# -- requests to follow -----------------------------------------------------------------------------------------------
+# -- requests to follow --------------------------------------------------------------------------------------
 
 
 def _poll(url: str, path: str, query: str) -> tuple[int, str, str, bool]:
@@ -115,10 +115,20 @@ class Row(NamedTuple):
 LONG = "x" * 256
 ROWS: Final = {
     "no channel": Row(
-        "/channels", "", 400, 3501, "bad_channel", "no channel named: /channels/NAME, or /channels?channel=A&channel=B"
+        "/channels",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "no channel named: /channels/NAME, or /channels?channel=A&channel=B",
     ),
     "empty channel": Row(
-        "/channels", "channel=", 400, 3501, "bad_channel", "channel ''… has 0 bytes: a channel name has 1 to 255 bytes of UTF-8"
+        "/channels",
+        "channel=",
+        400,
+        3501,
+        "bad_channel",
+        "channel ''… has 0 bytes: a channel name has 1 to 255 bytes of UTF-8",
     ),
     "long channel": Row(
         f"/channels/{LONG}",
@@ -136,21 +146,53 @@ ROWS: Final = {
         "bad_channel",
         f"channel '{'€' * 32}'… has 258 bytes: a channel name has 1 to 255 bytes of UTF-8",
     ),
-    "comma": Row("/channels/a,b", "", 400, 3501, "bad_channel", "channel 'a,b' holds ',': no commas and no control characters"),
+    "comma": Row(
+        "/channels/a,b",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "channel 'a,b' holds ',': no commas and no control characters",
+    ),
     "line feed": Row(
-        "/channels/a%0Ab", "", 400, 3501, "bad_channel", "channel 'a\\nb' holds '\\n': no commas and no control characters"
+        "/channels/a%0Ab",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "channel 'a\\nb' holds '\\n': no commas and no control characters",
     ),
     "zero": Row(
-        "/channels/%00", "", 400, 3501, "bad_channel", "channel '\\x00' holds '\\x00': no commas and no control characters"
+        "/channels/%00",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "channel '\\x00' holds '\\x00': no commas and no control characters",
     ),
     "delete": Row(
-        "/channels/a%7F", "", 400, 3501, "bad_channel", "channel 'a\\x7f' holds '\\x7f': no commas and no control characters"
+        "/channels/a%7F",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "channel 'a\\x7f' holds '\\x7f': no commas and no control characters",
     ),
     "C1 control": Row(
-        "/channels/a%C2%85", "", 400, 3501, "bad_channel", "channel 'a\\x85' holds '\\x85': no commas and no control characters"
+        "/channels/a%C2%85",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "channel 'a\\x85' holds '\\x85': no commas and no control characters",
     ),
     "not UTF-8": Row(
-        "/channels/a%FF", "", 400, 3501, "bad_channel", "channel 'a\\udcff' is not UTF-8: percent-encode its UTF-8 bytes"
+        "/channels/a%FF",
+        "",
+        400,
+        3501,
+        "bad_channel",
+        "channel 'a\\udcff' is not UTF-8: percent-encode its UTF-8 bytes",
     ),
     "too many channels": Row(
         "/channels",
@@ -169,10 +211,20 @@ ROWS: Final = {
         "since='yesterday': `earliest`, or a position as an answer gave it",
     ),
     "position with a sign": Row(
-        "/channels/a", "since=abc.-1", 400, 3501, "bad_position", "since='abc.-1': `earliest`, or a position as an answer gave it"
+        "/channels/a",
+        "since=abc.-1",
+        400,
+        3501,
+        "bad_position",
+        "since='abc.-1': `earliest`, or a position as an answer gave it",
     ),
     "position with a leading zero": Row(
-        "/channels/a", "since=abc.01", 400, 3501, "bad_position", "since='abc.01': `earliest`, or a position as an answer gave it"
+        "/channels/a",
+        "since=abc.01",
+        400,
+        3501,
+        "bad_position",
+        "since='abc.01': `earliest`, or a position as an answer gave it",
     ),
     "position too big": Row(
         "/channels/a",
@@ -196,7 +248,8 @@ ROWS: Final = {
         400,
         3501,
         "bad_position",
-        "since='abc.1' is a position of 1 channels, the request has 2: use a position that the same set of channels gave",
+        "since='abc.1' is a position of 1 channels, the request has 2: use a position that the same set of"
+        " channels gave",
     ),
     "nonsense in a vector": Row(
         "/channels",
@@ -206,11 +259,20 @@ ROWS: Final = {
         "bad_position",
         "since='nonsense': `earliest`, or a position as an answer gave it",
     ),
-    "unknown format": Row("/channels/a", "format=xml", 400, 3501, "bad_request", "format='xml': one of raw, json"),
+    "unknown format": Row(
+        "/channels/a", "format=xml", 400, 3501, "bad_request", "format='xml': one of raw, json"
+    ),
     "unknown echo": Row("/channels/a", "echo=maybe", 400, 3501, "bad_request", "echo='maybe': one of 1, 0"),
-    "bad client": Row("/channels/a", "client=a%20b", 400, 3501, "bad_request", "client='a b': 1 to 64 of A-Z a-z 0-9 . _ -"),
+    "bad client": Row(
+        "/channels/a", "client=a%20b", 400, 3501, "bad_request", "client='a b': 1 to 64 of A-Z a-z 0-9 . _ -"
+    ),
     "long client": Row(
-        "/channels/a", f"client={LONG}", 400, 3501, "bad_request", f"client='{'x' * 64}': 1 to 64 of A-Z a-z 0-9 . _ -"
+        "/channels/a",
+        f"client={LONG}",
+        400,
+        3501,
+        "bad_request",
+        f"client='{'x' * 64}': 1 to 64 of A-Z a-z 0-9 . _ -",
     ),
     "unknown namespace": Row(
         "/channels/nowhere:1",
@@ -220,7 +282,14 @@ ROWS: Final = {
         "unknown_channel",
         "channel 'nowhere:1': namespace 'nowhere' is not configured; add it, or set allow_unknown_namespaces",
     ),
-    "no such address": Row("/elsewhere/a", "", 404, 3508, "not_found", "nothing at '/elsewhere/a': channels are at /channels/NAME"),
+    "no such address": Row(
+        "/elsewhere/a",
+        "",
+        404,
+        3508,
+        "not_found",
+        "nothing at '/elsewhere/a': channels are at /channels/NAME",
+    ),
 }
 
 
@@ -239,7 +308,9 @@ def test_refused_over_websocket(strict: ServerProcess, row: Row, format: str) ->
     assert (code, reason) == (row.close_code, cut(message))
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.code in ("bad_channel", "unknown_channel")])
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS.values() if row.code in ("bad_channel", "unknown_channel")]
+)
 def test_refused_to_publish(strict: ServerProcess, row: Row) -> None:
     if row.path == "/channels":
         return
@@ -279,12 +350,17 @@ def test_methods_and_addresses(strict: ServerProcess) -> None:
         message = f"{method} /channels/a: this address takes GET, POST, OPTIONS"
         assert request(strict.url, method, "/channels/a").error == (405, "method_not_allowed", message, False)
     message = "POST /channels/a/presence: this address takes GET"
-    assert request(strict.url, "POST", "/channels/a/presence").error == (405, "method_not_allowed", message, False)
+    assert request(strict.url, "POST", "/channels/a/presence").error == (
+        405,
+        "method_not_allowed",
+        message,
+        False,
+    )
     for path in ("/channels/a/b", "/channels/a/presence/b", "/channel/a", "/..%2f..%2fetc%2fpasswd", "/%00"):
         assert get(strict.url, path).error[:2] == (404, "not_found"), path
 
 
-# -- messages ---------------------------------------------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------------------------------
 
 TOO_LARGE = "bytes of this message: 1001 is over the limit of 1000 (max_message_bytes)"
 
@@ -350,7 +426,9 @@ def test_default_limit_of_a_message(server: ServerProcess, channel: str) -> None
     assert closed(socket) == (1009, message)
 
 
-@pytest.mark.parametrize(("key", "shown"), [("", "''"), ("a b", "'a b'"), ("x" * 256, f"'{'x' * 64}'"), ("sch\xf6n", "'schön'")])
+@pytest.mark.parametrize(
+    ("key", "shown"), [("", "''"), ("a b", "'a b'"), ("x" * 256, f"'{'x' * 64}'"), ("sch\xf6n", "'schön'")]
+)
 def test_bad_idempotency_key(strict: ServerProcess, key: str, shown: str) -> None:
     answer = post(strict.url, "a", "x", Idempotency_Key=key)
     told = (400, "bad_idempotency_key", f"Idempotency-Key {shown}: 1 to 255 visible ASCII characters", False)
@@ -359,8 +437,18 @@ def test_bad_idempotency_key(strict: ServerProcess, key: str, shown: str) -> Non
 
 def test_text_that_is_not_utf8(strict: ServerProcess, channel: str) -> None:
     message = "text is not UTF-8 at byte 2: send UTF-8, or bytes as application/octet-stream"
-    for content_type in ("text/plain", "application/json", "application/x-www-form-urlencoded", "application/vnd.a+json"):
-        assert post(strict.url, channel, b"ok\xff", content_type).error == (400, "invalid_utf8", message, False)
+    for content_type in (
+        "text/plain",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "application/vnd.a+json",
+    ):
+        assert post(strict.url, channel, b"ok\xff", content_type).error == (
+            400,
+            "invalid_utf8",
+            message,
+            False,
+        )
     assert post(strict.url, channel, b"ok\xff", "application/octet-stream").status == 200
 
 
@@ -381,7 +469,9 @@ def test_a_namespace_that_clients_may_not_publish_to(strict: ServerProcess) -> N
         socket.recv()
         for _ in range(2):
             socket.send("x")
-            assert json.loads(socket.recv()) == {"error": {"code": "forbidden", "message": message, "retry": False}}
+            assert json.loads(socket.recv()) == {
+                "error": {"code": "forbidden", "message": message, "retry": False}
+            }
 
 
 def test_presence_that_is_off(strict: ServerProcess) -> None:
@@ -399,19 +489,36 @@ def test_presence_that_is_off(strict: ServerProcess) -> None:
         ("[]", "bad_request", r'expected \{"channel":"NAME","data":…\}: .+'),
         ('{"data":1}', "bad_request", r'expected \{"channel":"NAME","data":…\}: .+channel.+'),
         ('{"channel":"a"}', "bad_request", r'expected \{"channel":"NAME","data":…\}: .+data.+'),
-        ('{"channel":"a","data":"!","encoding":"base64"}', "bad_request", r'expected \{"channel":"NAME","data":…\}: .+'),
-        ('{"channel":"a","data":1,"encoding":"hex"}', "bad_request", r'encoding \'hex\': "base64", or leave it out'),
-        ('{"channel":"a,b","data":1}', "bad_channel", r"channel 'a,b' holds ',': no commas and no control characters"),
+        (
+            '{"channel":"a","data":"!","encoding":"base64"}',
+            "bad_request",
+            r'expected \{"channel":"NAME","data":…\}: .+',
+        ),
+        (
+            '{"channel":"a","data":1,"encoding":"hex"}',
+            "bad_request",
+            r'encoding \'hex\': "base64", or leave it out',
+        ),
+        (
+            '{"channel":"a,b","data":1}',
+            "bad_channel",
+            r"channel 'a,b' holds ',': no commas and no control characters",
+        ),
         ('{"channel":"c","data":1}', "forbidden", r"channel 'c' is not one that this connection follows"),
         (b"\xff", "invalid_utf8", ""),
     ],
 )
-def test_bad_command_on_a_socket_of_several_channels(strict: ServerProcess, sent: str | bytes, code: str, message: str) -> None:
+def test_bad_command_on_a_socket_of_several_channels(
+    strict: ServerProcess, sent: str | bytes, code: str, message: str
+) -> None:
     socket = ws(strict.url, "/channels?channel=a&channel=b")
     socket.recv()
     socket.send(sent)
     if code == "invalid_utf8":
-        assert closed(socket) == (1007, "text is not UTF-8 at byte 0: send UTF-8, or bytes as application/octet-stream")
+        assert closed(socket) == (
+            1007,
+            "text is not UTF-8 at byte 0: send UTF-8, or bytes as application/octet-stream",
+        )
         return
     with socket:
         error = json.loads(socket.recv())["error"]
@@ -421,7 +528,7 @@ def test_bad_command_on_a_socket_of_several_channels(strict: ServerProcess, sent
         assert '"data":"alive"' in str(socket.recv())
 
 
-# -- how many, how fast -----------------------------------------------------------------------------------------------
+# -- how many, how fast --------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -464,7 +571,9 @@ def test_publish_rate_of_a_connection() -> None:
     message = "messages come faster than 0.1 a second, 2 at once (publish_rate_per_s, publish_burst)"
     with run_server("--publish-rate-per-s", "0.1", environment={"HEARTWIRE_PUBLISH_BURST": "2"}) as server:
         connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
-        answers = [ask(connection, "POST", "/channels/a", "x", {"Content-Type": "text/plain"}) for _ in range(3)]
+        answers = [
+            ask(connection, "POST", "/channels/a", "x", {"Content-Type": "text/plain"}) for _ in range(3)
+        ]
         connection.close()
         assert [answer.status for answer in answers] == [200, 200, 429]
         assert answers[2].error == (429, "too_many_requests", message, True)
@@ -487,7 +596,7 @@ def test_publish_rate_of_a_connection() -> None:
         assert len(get(server.url, "/channels/c?since=earliest").json["publications"]) == 2
 
 
-# -- who --------------------------------------------------------------------------------------------------------------
+# -- who -----------------------------------------------------------------------------------------------------
 
 
 def test_credentials_that_are_not_known(guarded: ServerProcess) -> None:
@@ -512,7 +621,12 @@ def test_what_one_may_not_do(guarded: ServerProcess) -> None:
     socket.send("x")
     assert closed(socket) == (3507, message)
     for follow in FOLLOW_OVER_HTTP.values():
-        assert follow(guarded.url, "/channels/room:secret", "token=good") == (403, "forbidden", "this room is secret", False)
+        assert follow(guarded.url, "/channels/room:secret", "token=good") == (
+            403,
+            "forbidden",
+            "this room is secret",
+            False,
+        )
     assert closed(ws(guarded.url, "/channels/room:secret?token=good")) == (3507, "this room is secret")
     both = "/channels?channel=room:1&channel=room:secret&token=good"
     assert closed(ws(guarded.url, both)) == (3507, "this room is secret")
@@ -531,7 +645,7 @@ def test_who_published_is_told(guarded: ServerProcess) -> None:
     assert item["publisher"] == told["publisher"]
 
 
-# -- HTTP that is none ------------------------------------------------------------------------------------------------
+# -- HTTP that is none ---------------------------------------------------------------------------------------
 
 
 def answer_to(server: ServerProcess, data: bytes) -> Answer:
@@ -542,8 +656,12 @@ def answer_to(server: ServerProcess, data: bytes) -> Answer:
 
 def test_http_that_is_broken(strict: ServerProcess) -> None:
     assert answer_to(strict, b"nonsense\r\n\r\n").status == 400
-    assert answer_to(strict, b"GET /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n").status == 400
-    assert answer_to(strict, b"POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n").status == 400
+    assert (
+        answer_to(strict, b"GET /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n").status == 400
+    )
+    assert (
+        answer_to(strict, b"POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n").status == 400
+    )
     assert "Traceback" not in strict.log
 
 

@@ -1,4 +1,5 @@
-"""The Centrifugal protocol over HTTP as it is on the wire: http_stream, SSE, the emulation endpoint and batches of commands."""
+"""The Centrifugal protocol over HTTP as it is on the wire: http_stream, SSE, the emulation endpoint and
+batches of commands."""
 
 import http.client
 import json
@@ -17,7 +18,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from heartwire.dialects.centrifugal.protobuf_codec import delimited, split
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from tests.integration.sdk.app import SECRET
 from tests.integration.sdk.harness import Server, serving, until
 
@@ -39,7 +40,9 @@ def name() -> str:
     return f"n{next(_numbers)}-{time.monotonic_ns():x}"
 
 
-def ask(server: Server, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
+def ask(
+    server: Server, method: str, path: str, body: bytes = b"", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
     """One request; status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -52,7 +55,9 @@ def ask(server: Server, method: str, path: str, body: bytes = b"", **headers: st
 def said(commands: list[dict[str, Any]], *, is_binary: bool) -> bytes:
     """Commands in their framing."""
     if is_binary:
-        return b"".join(delimited(ParseDict(command, pb.Command()).SerializeToString()) for command in commands)
+        return b"".join(
+            delimited(ParseDict(command, pb.Command()).SerializeToString()) for command in commands
+        )
     return "\n".join(map(json.dumps, commands)).encode()
 
 
@@ -71,7 +76,9 @@ class Stream:
             self._connection.request("GET", f"/connection/sse?cf_connect={quote(body)}", headers=headers)
         else:
             path = "sse" if kind == "sse-post" else "http_stream"
-            self._connection.request("POST", f"/connection/{path}", body, {"Content-Type": media_type, **headers})
+            self._connection.request(
+                "POST", f"/connection/{path}", body, {"Content-Type": media_type, **headers}
+            )
         self.answer = self._connection.getresponse()
         assert self.answer.status == 200, self.answer.read()
 
@@ -158,7 +165,13 @@ def test_stream_and_emulation(server: Server, kind: Kind, name: str) -> None:
         assert pushes[0]["join"]["info"]["client"] == told["client"]
         assert pushes[1]["pub"]["data"] == data
         stream.emulate(
-            {"id": 51, "rpc": {"method": "kick", "data": "eyJjb2RlIjo0NTAxfQ==" if kind == "protobuf" else {"code": 4501}}}
+            {
+                "id": 51,
+                "rpc": {
+                    "method": "kick",
+                    "data": "eyJjb2RlIjo0NTAxfQ==" if kind == "protobuf" else {"code": 4501},
+                },
+            }
         )
         while (message := stream.read()) is not None:
             last = message
@@ -173,7 +186,8 @@ def test_bad_token_is_a_disconnect_push(server: Server, kind: Kind) -> None:
 
 
 def test_first_request_may_hold_more(server: Server, kind: Kind, name: str) -> None:
-    """All that a client has to say when it comes back, in one round trip; the replies in order, that of `connect` first."""
+    """All that a client has to say when it comes back, in one round trip; the replies in order, that of
+    `connect` first."""
     channel = f"news:{name}"
     data = "MQ==" if kind == "protobuf" else 1
     commands: list[dict[str, Any]] = [
@@ -186,7 +200,9 @@ def test_first_request_may_hold_more(server: Server, kind: Kind, name: str) -> N
     ]
     with Stream(server, kind, *commands) as stream:
         messages = [stream.read() for _ in range(len(commands) + 2)]
-        assert [message["id"] for message in messages if "id" in message] == [command["id"] for command in commands]
+        assert [message["id"] for message in messages if "id" in message] == [
+            command["id"] for command in commands
+        ]
         assert "connect" in messages[0]
         assert [int(message["push"]["pub"]["offset"]) for message in messages if "push" in message] == [1, 2]
 
@@ -260,16 +276,22 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status"), REFUSED, ids=range(len(REFUSED)))
-def test_refusal(server: Server, method: str, path: str, body: bytes, headers: dict[str, str], status: int) -> None:
+def test_refusal(
+    server: Server, method: str, path: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
     got, _, answer = ask(server, method, path, body, **headers)
     assert got == status
     assert json.loads(answer)["error"]["code"]
 
 
-@pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse", "/emulation", "/connection/commands"])
+@pytest.mark.parametrize(
+    "path", ["/connection/http_stream", "/connection/sse", "/emulation", "/connection/commands"]
+)
 def test_preflight(server: Server, path: str) -> None:
     origin = f"http://127.0.0.1:{server.port}"
-    status, headers, body = ask(server, "OPTIONS", path, Origin=origin, Access_Control_Request_Headers="content-type,x-a")
+    status, headers, body = ask(
+        server, "OPTIONS", path, Origin=origin, Access_Control_Request_Headers="content-type,x-a"
+    )
     assert (status, body) == (204, b"")
     assert headers["access-control-allow-origin"] == origin
     assert headers["access-control-allow-credentials"] == "true"
@@ -291,8 +313,14 @@ def test_nothing_is_left_of_streams(server: Server, name: str) -> None:
             stream.open().say(subscribe={"channel": channel})
     with Stream(server, "http_stream") as stream:
         stream.open()
-        until(lambda: "num_clients" in stream.say(presence_stats={"channel": channel})["presence_stats"], "it is answered")
-        until(lambda: not stream.say(presence_stats={"channel": channel})["presence_stats"]["num_clients"], "all have left")
+        until(
+            lambda: "num_clients" in stream.say(presence_stats={"channel": channel})["presence_stats"],
+            "it is answered",
+        )
+        until(
+            lambda: not stream.say(presence_stats={"channel": channel})["presence_stats"]["num_clients"],
+            "all have left",
+        )
 
 
 def test_slow_reader_is_caught_up(server: Server, name: str) -> None:
@@ -309,7 +337,11 @@ def test_slow_reader_is_caught_up(server: Server, name: str) -> None:
 
 @pytest.mark.slow
 def test_ping_and_pong(tmp_path: Path) -> None:
-    with serving(tmp_path, APP_PING_S="1") as server, Stream(server, "http_stream") as quiet, Stream(server, "sse") as answers:
+    with (
+        serving(tmp_path, APP_PING_S="1") as server,
+        Stream(server, "http_stream") as quiet,
+        Stream(server, "sse") as answers,
+    ):
         quiet.open()
         answers.open()
         for _ in range(3):
@@ -332,7 +364,7 @@ def test_shutdown_is_a_disconnect_push(tmp_path: Path) -> None:
             assert one.read() is None
 
 
-# -- Protobuf over WebSocket --------------------------------------------------------------------------------------------
+# -- Protobuf over WebSocket ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -344,14 +376,21 @@ def test_shutdown_is_a_disconnect_push(tmp_path: Path) -> None:
         ("?format=protobuf", [], None),
     ],
 )
-def test_protobuf_over_websocket(server: Server, query: str, offered: list[str], answer: str | None, name: str) -> None:
+def test_protobuf_over_websocket(
+    server: Server, query: str, offered: list[str], answer: str | None, name: str
+) -> None:
     url = f"ws://127.0.0.1:{server.port}/connection/websocket{query}"
     protocols = [Subprotocol(one) for one in offered] or None
     with connect(url, compression=None, proxy=None, subprotocols=protocols) as socket:
         assert socket.subprotocol == answer
         channel = f"news:{name}"
-        commands: list[dict[str, Any]] = [{"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": channel}}]
-        socket.send(said([*commands, {"id": 3, "publish": {"channel": channel, "data": "AP8="}}], is_binary=True))
+        commands: list[dict[str, Any]] = [
+            {"id": 1, "connect": {}},
+            {"id": 2, "subscribe": {"channel": channel}},
+        ]
+        socket.send(
+            said([*commands, {"id": 3, "publish": {"channel": channel, "data": "AP8="}}], is_binary=True)
+        )
         heard: list[Any] = []
         while len(heard) < 4:
             frame = socket.recv(timeout=10)
@@ -362,12 +401,14 @@ def test_protobuf_over_websocket(server: Server, query: str, offered: list[str],
         assert (push["channel"], push["pub"]["data"], push["pub"]["offset"]) == (channel, "AP8=", "1")
 
 
-# -- batches of commands ------------------------------------------------------------------------------------------------
+# -- batches of commands -------------------------------------------------------------------------------------
 
 
 def batch(server: Server, *commands: dict[str, Any], **headers: str) -> list[Any]:
     """A batch, and what is answered."""
-    status, told, body = ask(server, "POST", "/connection/commands", said(list(commands), is_binary=False), **headers)
+    status, told, body = ask(
+        server, "POST", "/connection/commands", said(list(commands), is_binary=False), **headers
+    )
     assert (status, told["content-type"]) == (200, "application/x-ndjson")
     return [json.loads(line) for line in body.splitlines()]
 
@@ -383,7 +424,9 @@ def test_batch_reads_what_was_missed(server: Server, name: str) -> None:
     position = {"epoch": told["subscribe"]["epoch"], "offset": told["subscribe"].get("offset", 0)}
     heard: list[int] = []
     for turn in range(3):
-        published = batch(server, *({"id": id, "publish": {"channel": channel, "data": turn}} for id in range(1, 201)))
+        published = batch(
+            server, *({"id": id, "publish": {"channel": channel, "data": turn}} for id in range(1, 201))
+        )
         assert sorted(reply["id"] for reply in published) == list(range(1, 201))
         while True:
             (told,) = batch(server, {"id": 7, "subscribe": {"channel": channel, "recover": True, **position}})
@@ -406,7 +449,10 @@ def test_batch_tells_of_a_position_that_is_gone(server: Server, name: str) -> No
 
 def test_batch_of_everything(server: Server, name: str) -> None:
     channel = f"room:{name}"
-    connect = {"id": 1, "connect": {"token": bearer("7").partition(" ")[2], "data": {"channels": [f"feed:{name}"]}}}
+    connect = {
+        "id": 1,
+        "connect": {"token": bearer("7").partition(" ")[2], "data": {"channels": [f"feed:{name}"]}},
+    }
     replies = batch(
         server,
         connect,
@@ -446,7 +492,9 @@ def test_batch_whose_connect_is_refused_stops(server: Server) -> None:
 
 
 def test_batch_that_is_malformed_later_is_answered_so_far(server: Server) -> None:
-    body = b'{"id":1,"rpc":{"method":"add","data":[1,2]}}\nnonsense\n{"id":2,"rpc":{"method":"add","data":[]}}'
+    body = (
+        b'{"id":1,"rpc":{"method":"add","data":[1,2]}}\nnonsense\n{"id":2,"rpc":{"method":"add","data":[]}}'
+    )
     status, _, answer = ask(server, "POST", "/connection/commands", body)
     one, end = [json.loads(line) for line in answer.splitlines()]
     assert (status, one["rpc"]["data"], end["push"]["disconnect"]["code"]) == (200, 3, 3501)
@@ -461,7 +509,10 @@ def test_batch_in_protobuf(server: Server, name: str) -> None:
     body = said(commands, is_binary=True)
     status, headers, answer = ask(server, "POST", "/connection/commands", body, Content_Type=PROTOBUF_TYPE)
     assert (status, headers["content-type"]) == (200, PROTOBUF_TYPE)
-    replies = {message["id"]: message for message in (MessageToDict(pb.Reply.FromString(one)) for one in split(answer))}
+    replies = {
+        message["id"]: message
+        for message in (MessageToDict(pb.Reply.FromString(one)) for one in split(answer))
+    }
     assert replies[2]["history"]["publications"][0]["data"] == "AP8="
 
 
@@ -469,7 +520,9 @@ def test_batch_has_bounds(server: Server, name: str) -> None:
     """An answer stops where it is too long, and says so."""
     channel = f"news:{name}"
     batch(server, {"id": 1, "publish": {"channel": channel, "data": "x" * 60_000}})
-    replies = batch(server, *({"id": id, "history": {"channel": channel, "limit": 1}} for id in range(1, 201)))
+    replies = batch(
+        server, *({"id": id, "history": {"channel": channel, "limit": 1}} for id in range(1, 201))
+    )
     assert 60 < len(replies) < 100
     end = replies[-1]["push"]["disconnect"]
     assert end["code"] == 3008
@@ -478,6 +531,8 @@ def test_batch_has_bounds(server: Server, name: str) -> None:
 
 def test_batches_are_counted_by_address(tmp_path: Path) -> None:
     with serving(tmp_path, APP_RATE="0.001") as server:
-        replies = [batch(server, {"id": 1, "publish": {"channel": "news:a", "data": 1}})[0] for _ in range(21)]
+        replies = [
+            batch(server, {"id": 1, "publish": {"channel": "news:a", "data": 1}})[0] for _ in range(21)
+        ]
         assert ["error" in reply for reply in replies] == [False] * 20 + [True]
         assert replies[-1]["error"]["code"] == 111

@@ -1,4 +1,5 @@
-"""Connections of the Centrifugal dialect in a hub, without sockets: gaps behind the hub, full links, deadlines, hooks."""
+"""Connections of the Centrifugal dialect in a hub, without sockets: gaps behind the hub, full links,
+deadlines, hooks."""
 
 import asyncio
 import json
@@ -13,8 +14,8 @@ from heartwire.core.link import OwnSink
 from heartwire.core.subscription import State, Subscription
 from heartwire.dialects.centrifugal import JSON, PushFormat
 from heartwire.engines.memory import MemoryEngine
-from heartwire.server.centrifugal import Connection
-from heartwire.server.hooks import Client, Disconnect
+from heartwire.hub.hooks import Client, Disconnect
+from heartwire.server.centrifugal.connection import Connection
 from heartwire.types import Channel, Member, Message
 
 
@@ -79,7 +80,9 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def in_hub(test: Callable[[Hub], Awaitable[None]], engine: MemoryEngine | None = None, **options: Any) -> None:
+def in_hub(
+    test: Callable[[Hub], Awaitable[None]], engine: MemoryEngine | None = None, **options: Any
+) -> None:
     async def run() -> None:
         hub = Hub(engine or MemoryEngine(), **options)
         await hub.start()
@@ -93,7 +96,9 @@ def in_hub(test: Callable[[Hub], Awaitable[None]], engine: MemoryEngine | None =
 
 async def opened(hub: Hub, *channels: str) -> Visitor:
     visitor = Visitor(hub)
-    await visitor.say({"id": 1, "connect": {}}, *({"id": 2, "subscribe": {"channel": channel}} for channel in channels))
+    await visitor.say(
+        {"id": 1, "connect": {}}, *({"id": 2, "subscribe": {"channel": channel}} for channel in channels)
+    )
     return visitor
 
 
@@ -129,12 +134,19 @@ def test_gap_that_cannot_be_filled_ends_the_subscription_and_the_client_recovers
         behind_the_hub(hub, "a", 5)
         await hub.publish("a", "last")
         await turn()
-        unsubscribe = {"push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
+        unsubscribe = {
+            "push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}
+        }
         assert visitor.link.read() == [unsubscribe]
         assert visitor.link.ended is None
         assert [subscription.topic.channel for subscription in visitor.link.subscriptions] == ["b"]
         # What the SDK does then.
-        again = {"channel": "a", "recover": True, "offset": 1, "epoch": hub.switchboard.topics[Channel("b")].epoch}
+        again = {
+            "channel": "a",
+            "recover": True,
+            "offset": 1,
+            "epoch": hub.switchboard.topics[Channel("b")].epoch,
+        }
         (reply,) = await visitor.say({"id": 3, "subscribe": again})
         assert reply["subscribe"]["was_recovering"]
         assert "recovered" not in reply["subscribe"]
@@ -259,7 +271,9 @@ def test_socket_that_broke_a_moment_ago_raises_nothing() -> None:
             return True
 
         def broken(payload: bytes) -> None:
-            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+            raise RuntimeError(
+                "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+            )
 
         visitor = await opened(hub, "room:a")
         visitor.link.write = broken  # type: ignore[method-assign]
@@ -337,7 +351,11 @@ def test_hooks_may_be_sync_or_async(is_async: bool, caplog: pytest.LogCaptureFix
         hub.on_publish(either(lambda identity, channel, data: data.upper() if channel == "loud" else None))
         visitor = Visitor(hub)
         (connected,) = await visitor.say({"id": 1, "connect": {"name": "me", "data": [1]}})
-        assert connected["connect"]["data"] == {"id": connected["connect"]["client"], "data": [1], "name": "me"}
+        assert connected["connect"]["data"] == {
+            "id": connected["connect"]["client"],
+            "data": [1],
+            "name": "me",
+        }
         replies = await visitor.say(
             {"id": 2, "rpc": {"method": "add", "data": [1, 2]}},
             {"id": 3, "rpc": {"method": "bytes"}},

@@ -1,4 +1,5 @@
-"""``POST /connection/commands?wait=``: batches that wait for the first push. On real uvicorn; time is moved by hand."""
+"""``POST /connection/commands?wait=``: batches that wait for the first push. On real uvicorn; time is moved
+by hand."""
 
 import asyncio
 import json
@@ -11,9 +12,10 @@ from heartwire import Hub
 from heartwire.core.subscription import State
 from heartwire.dialects.centrifugal.client_pb2 import Command, Reply
 from heartwire.dialects.centrifugal.protobuf_codec import delimited, split
-from heartwire.server import centrifugal_commands
-from heartwire.server.access import Action, Identity
-from heartwire.server.hooks import Client
+from heartwire.hub.hooks import Client
+from heartwire.hub.identity import Identity
+from heartwire.hub.namespaces import Action
+from heartwire.server.centrifugal import commands as centrifugal_commands
 from heartwire.types import Channel, Message
 from tests.unit.transports.tools import SERVERS, Answer, Served, Wire, soon, until
 
@@ -71,7 +73,10 @@ async def batch(served: Served, *commands: dict[str, Any], wait: str = "50") -> 
 
 async def test_first_push_is_the_answer(kind: str) -> None:
     hub = Hub()
-    async with SERVERS[kind](hub) as served, await held(hub, served, subscribe(1, "a"), {"id": 2, "ping": {}}) as wire:
+    async with (
+        SERVERS[kind](hub) as served,
+        await held(hub, served, subscribe(1, "a"), {"id": 2, "ping": {}}) as wire,
+    ):
         await hub.publish("other", 0)
         position = await hub.publish("a", {"n": 1})
         answer = await soon(wire.answer())
@@ -90,7 +95,10 @@ async def test_first_push_is_the_answer(kind: str) -> None:
 
 async def test_all_of_one_tick_comes_in_order(kind: str) -> None:
     hub = Hub()
-    async with SERVERS[kind](hub) as served, await held(hub, served, subscribe(1, "a"), subscribe(2, "b")) as wire:
+    async with (
+        SERVERS[kind](hub) as served,
+        await held(hub, served, subscribe(1, "a"), subscribe(2, "b")) as wire,
+    ):
         await until(lambda: live(hub) == 2, "both are followed")
         for number in range(3):
             await hub.publish("a", number)
@@ -113,7 +121,8 @@ async def test_time_is_up(kind: str) -> None:
 
 
 async def test_nothing_falls_between_the_reply_and_the_waiting(kind: str) -> None:
-    """A publication that comes when one channel has been answered for, and the next one is still asked about."""
+    """A publication that comes when one channel has been answered for, and the next one is still asked
+    about."""
     hub = Hub()
 
     @hub.namespace("slow")
@@ -174,12 +183,16 @@ async def test_bad_wait_is_refused_and_nothing_done(kind: str, wait: str) -> Non
         assert (await hub.publish("a", 1)).offset == 1
 
 
-@pytest.mark.parametrize("leave", [lambda wire: wire.sock.close(), lambda wire: wire.reset()], ids=["FIN", "RST"])
+@pytest.mark.parametrize(
+    "leave", [lambda wire: wire.sock.close(), lambda wire: wire.reset()], ids=["FIN", "RST"]
+)
 async def test_client_that_goes_leaves_nothing_behind(kind: str, leave: Callable[[Wire], None]) -> None:
     hub = Hub()
     async with SERVERS[kind](hub) as served:
         leave(await held(hub, served, subscribe(1, "a")))
-        await until(lambda: (followers(hub), hub.connections.count, len(hub.sessions)) == (0, 0, 0), "all is freed")
+        await until(
+            lambda: (followers(hub), hub.connections.count, len(hub.sessions)) == (0, 0, 0), "all is freed"
+        )
 
 
 async def test_drain_is_a_disconnect_push(kind: str) -> None:
@@ -270,7 +283,9 @@ async def test_protobuf(kind: str) -> None:
     hub = Hub()
     async with SERVERS[kind](hub) as served, await Wire.open(served) as wire:
         command = Command(id=1, subscribe={"channel": "a"})
-        await wire.send(request(delimited(command.SerializeToString()), media_type="application/octet-stream"))
+        await wire.send(
+            request(delimited(command.SerializeToString()), media_type="application/octet-stream")
+        )
         await until(lambda: followers(hub), "it waits")
         await hub.publish("a", b"\xff")
         reply, push = [Reply.FromString(message) for message in split((await soon(wire.answer())).body)]
@@ -280,11 +295,16 @@ async def test_protobuf(kind: str) -> None:
 ORIGIN = "https://app.example"
 
 
-@pytest.mark.parametrize("path", ["/connection/commands?wait=25", "/connection/sse", "/connection/http_stream", "/emulation"])
+@pytest.mark.parametrize(
+    "path", ["/connection/commands?wait=25", "/connection/sse", "/connection/http_stream", "/emulation"]
+)
 async def test_page_of_another_origin_may_ask_first(kind: str, path: str) -> None:
     """A token and a content type make a browser ask before it sends."""
     async with SERVERS[kind](Hub(allowed_origins=[ORIGIN])) as served, await Wire.open(served) as wire:
-        head = f"OPTIONS {path} HTTP/1.1\r\nHost: here\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method: POST\r\n"
+        head = (
+            f"OPTIONS {path} HTTP/1.1\r\nHost: here\r\nOrigin: {ORIGIN}\r\nAccess-Control-Request-Method:"
+            " POST\r\n"
+        )
         await wire.send(f"{head}Access-Control-Request-Headers: authorization,content-type\r\n\r\n".encode())
         answer = await soon(wire.answer())
         assert answer.status == 204

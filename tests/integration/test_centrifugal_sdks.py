@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from tests.integration.sdk.app import SECRET
 from tests.integration.sdk.harness import Relay, Sdk, SdkError, Server, node_modules, serving, until
 
@@ -69,7 +69,9 @@ def post(server: Server, channel: str, body: str) -> None:
 
 def test_connect_with_a_token(make: Make, server: Server, name: str) -> None:
     sdk = make()
-    told = sdk.open(server.url, token=token(name, info={"name": "Al"}), data={"channels": [f"feed:{name}"]}, name="test")
+    told = sdk.open(
+        server.url, token=token(name, info={"name": "Al"}), data={"channels": [f"feed:{name}"]}, name="test"
+    )
     assert told["data"] == {"hello": name, "name": "test"}
     assert sdk.wait("server_subscribed", channel=f"feed:{name}")["recoverable"]
     assert sdk.wait("server_subscribed", channel=f"personal:#{name}")
@@ -79,7 +81,8 @@ def test_connect_with_a_token(make: Make, server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "code"), [("rubbish", 3500), (make_token({"sub": "x"}, "another secret that is long enough"), 3500)]
+    ("bad", "code"),
+    [("rubbish", 3500), (make_token({"sub": "x"}, "another secret that is long enough"), 3500)],
 )
 def test_bad_token_is_for_good(make: Make, server: Server, bad: str, code: int) -> None:
     sdk = make()
@@ -92,10 +95,18 @@ def test_bad_token_is_for_good(make: Make, server: Server, bad: str, code: int) 
 
 def test_connect_hook_refuses(make: Make, server: Server) -> None:
     sdk = make()
-    sdk.do("open", url=server.url.replace("http", "ws") + "/connection/websocket", options={"data": {"refuse": True}})
+    sdk.do(
+        "open",
+        url=server.url.replace("http", "ws") + "/connection/websocket",
+        options={"data": {"refuse": True}},
+    )
     assert sdk.wait("disconnected")["reason"] == "invalid token: not you"
     other = make()
-    other.do("open", url=server.url.replace("http", "ws") + "/connection/websocket", options={"data": {"fault": True}})
+    other.do(
+        "open",
+        url=server.url.replace("http", "ws") + "/connection/websocket",
+        options={"data": {"fault": True}},
+    )
     other.wait("server_error")
     until(lambda: "a fault in on_connect" in server.log, "the fault is logged")
 
@@ -114,7 +125,12 @@ def test_everything_once(make: Make, server: Server, name: str) -> None:
     other.do("publish", channel=channel, data={"text": "hi \u2028\n"})
     for sdk in (one, other):
         assert sdk.wait("publication", channel=channel)["data"] == {"text": "hi \u2028\n"}
-    assert one.of("publication")[0]["info"] == {"user": "", "client": you["client"], "conn": None, "chan": None}
+    assert one.of("publication")[0]["info"] == {
+        "user": "",
+        "client": you["client"],
+        "conn": None,
+        "chan": None,
+    }
     post(server, channel, '"from a plain client"')
     assert one.wait("publication", 2, channel=channel)["data"] == "from a plain client"
 
@@ -139,7 +155,14 @@ def test_everything_once(make: Make, server: Server, name: str) -> None:
         ({"what": "publish", "channel": "unknown:x", "data": 1}, 102),
         ({"what": "publish", "channel": f"feed:{name}", "data": 1}, 103),
         ({"what": "presence", "channel": f"quiet:{name}"}, 108),
-        ({"what": "history", "channel": channel, "options": {"limit": 1, "since": {"offset": 1, "epoch": "other"}}}, 112),
+        (
+            {
+                "what": "history",
+                "channel": channel,
+                "options": {"limit": 1, "since": {"offset": 1, "epoch": "other"}},
+            },
+            112,
+        ),
     ]:
         with pytest.raises(SdkError, match=str(code)) as raised:
             one.do(**call)  # type: ignore[arg-type]
@@ -247,7 +270,9 @@ def test_unsubscribed_by_the_server(make: Make, server: Server, name: str) -> No
 
 
 @pytest.mark.parametrize(("code", "comes_back"), [(3503, False), (4501, False), (3011, True), (4001, True)])
-def test_disconnected_by_the_server(make: Make, server: Server, name: str, code: int, comes_back: bool) -> None:
+def test_disconnected_by_the_server(
+    make: Make, server: Server, name: str, code: int, comes_back: bool
+) -> None:
     sdk, other = make(), make()
     other.open(server.url)
     other.subscribe("news:ends")
@@ -281,7 +306,9 @@ def test_several_hundred_channels_on_one_connection(make: Make, server: Server, 
     for channel in channels:
         sdk.begin("publish", channel=channel, data=channel)
     until(lambda: len(sdk.of("publication")) == 400, "all of them have come")
-    assert {one["channel"]: one["data"] for one in sdk.of("publication")} == {channel: channel for channel in channels}
+    assert {one["channel"]: one["data"] for one in sdk.of("publication")} == {
+        channel: channel for channel in channels
+    }
 
 
 def test_too_many_channels(make: Make, server: Server, name: str) -> None:
@@ -313,7 +340,8 @@ def test_cache_recovery(make: Make, server: Server, name: str) -> None:
 def test_position_that_is_gone_is_told(make: Make, server: Server, name: str) -> None:
     """Only three are kept here: who missed five is told that the rest is lost, and goes on from now.
 
-    They are large, so that the channel's tail in memory, which lingers for those who come back, does not hold them either.
+    They are large, so that the channel's tail in memory, which lingers for those who come back, does not hold
+    them either.
     """
     channel = f"short:{name}"
     relay = Relay(server.port)
@@ -337,7 +365,8 @@ def test_position_that_is_gone_is_told(make: Make, server: Server, name: str) ->
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_the_link_is_cut(make: Make, server: Server, name: str) -> None:
-    """[T] Cut again and again while others publish; with many channels, some of them longer behind than one reply holds."""
+    """[T] Cut again and again while others publish; with many channels, some of them longer behind than one
+    reply holds."""
     channels = [f"news:{name}-{number}" for number in range(20)]
     relay = Relay(server.port)
     sdk, publisher = make(), make()
@@ -371,7 +400,8 @@ def test_nothing_is_lost_when_the_link_is_cut(make: Make, server: Server, name: 
 
 @pytest.mark.slow
 def test_nothing_is_lost_when_the_server_is_killed(make: Make, tmp_path: Path) -> None:
-    """kill -9 while clients publish: what was answered is there, each once and in order, and everybody hears all of it."""
+    """kill -9 while clients publish: what was answered is there, each once and in order, and everybody hears
+    all of it."""
     channels = [f"news:{number}" for number in range(200)]
     with serving(tmp_path) as server:
         sdk, publisher = make(), make()
@@ -381,7 +411,9 @@ def test_nothing_is_lost_when_the_server_is_killed(make: Make, tmp_path: Path) -
         kept: dict[str, list[int]] = {channel: [] for channel in channels}
         for life in range(3):
             calls = [(channel, life * 10 + number) for number in range(3) for channel in channels]
-            begun = [(channel, n, publisher.begin("publish", channel=channel, data=n)) for channel, n in calls]
+            begun = [
+                (channel, n, publisher.begin("publish", channel=channel, data=n)) for channel, n in calls
+            ]
             answered = 0
             for channel, n, call in begun[:300]:
                 publisher.result(call)

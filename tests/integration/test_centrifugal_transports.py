@@ -1,4 +1,5 @@
-"""The official SDKs over what is not JSON over WebSocket: http_stream and SSE with the emulation endpoint, and Protobuf.
+"""The official SDKs over what is not JSON over WebSocket: http_stream and SSE with the emulation endpoint,
+and Protobuf.
 
 The tests are those of `test_centrifugal_sdks`, with other clients.
 """
@@ -48,7 +49,8 @@ test_shutdown_asks_clients_to_come_back = sdks.test_shutdown_asks_clients_to_com
 
 @pytest.mark.slow
 def test_pings_keep_a_busy_connection(make: Make, tmp_path: Path) -> None:
-    """As over WebSocket, but with more time: a pong is a request, which comes after those that are under way."""
+    """As over WebSocket, but with more time: a pong is a request, which comes after those that are under
+    way."""
     with serving(tmp_path, APP_PING_S="2") as server:
         sdk = make()
         delay = {"maxServerPingDelay": 500} if sdk.kind == "js" else {"max_server_ping_delay": 0.5}
@@ -65,7 +67,8 @@ def test_pings_keep_a_busy_connection(make: Make, tmp_path: Path) -> None:
 
 
 def test_payloads_are_any_bytes_between_protobuf_clients(server: Server, name: str) -> None:
-    """What is JSON is that for JSON clients, other bytes are base64 for them; a plain client gets the bytes."""
+    """What is JSON is that for JSON clients, other bytes are base64 for them; a plain client gets the
+    bytes."""
     node_modules()
     channel = f"news:{name}"
     with Sdk("js-protobuf") as js, Sdk("python-protobuf") as python, Sdk("js") as json, Sdk("js-sse") as sse:
@@ -82,11 +85,18 @@ def test_payloads_are_any_bytes_between_protobuf_clients(server: Server, name: s
         for sdk in (js, python):
             assert [one["data"] for one in sdk.of("publication")] == [*sent, ["from", "JSON"]]
         for sdk in (json, sse):
-            assert [one["data"] for one in sdk.of("publication")] == ["AP8KDQ==", {"a": "é"}, "Iv8i", ["from", "JSON"]]
+            assert [one["data"] for one in sdk.of("publication")] == [
+                "AP8KDQ==",
+                {"a": "é"},
+                "Iv8i",
+                ["from", "JSON"],
+            ]
             assert [one["tags"] for one in sdk.of("publication")] == [{"encoding": "base64"}, None] * 2
         assert js.do("rpc", method="echo", data={"bytes": [1, 2]}) is not None
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request("GET", f"/channels/{channel}?since=earliest", headers={"Authorization": f"Bearer {token('reader')}"})
+    connection.request(
+        "GET", f"/channels/{channel}?since=earliest", headers={"Authorization": f"Bearer {token('reader')}"}
+    )
     page = connection.getresponse().read()
     connection.close()
     assert page.count(b'"encoding":"base64"') == 2
@@ -94,7 +104,8 @@ def test_payloads_are_any_bytes_between_protobuf_clients(server: Server, name: s
 
 @pytest.mark.parametrize("kind", ["js-http_stream", "js-sse"], indirect=True)
 def test_characters_come_whole(make: Make, server: Server, name: str) -> None:
-    """[T] centrifuge-js decodes http_stream chunk by chunk: large payloads of characters of several bytes are cut somewhere."""
+    """[T] centrifuge-js decodes http_stream chunk by chunk: large payloads of characters of several bytes are
+    cut somewhere."""
     sdk = make()
     sdk.open(server.url)
     sdk.subscribe(f"news:{name}")

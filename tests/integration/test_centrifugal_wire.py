@@ -25,7 +25,12 @@ class Wire:
 
     def __init__(self, server: Server, query: str = "", **options: Any) -> None:
         url = f"ws://127.0.0.1:{server.port}/connection/websocket{query}"
-        defaults: dict[str, Any] = {"compression": None, "proxy": None, "ping_interval": None, "max_size": None}
+        defaults: dict[str, Any] = {
+            "compression": None,
+            "proxy": None,
+            "ping_interval": None,
+            "max_size": None,
+        }
         self.socket: ClientConnection = connect(url, **(defaults | options)).__enter__()
         self._lines: list[Any] = []
         self._id = 0
@@ -72,14 +77,21 @@ class Wire:
 def test_first_frame_may_hold_connect_and_subscribes(server: Server) -> None:
     """[T] As centrifuge-js sends it; also in a binary frame, and with a newline at the end."""
     with Wire(server) as wire:
-        wire.socket.send(b'{"connect":{"name":"js"},"id":1}\n{"subscribe":{"channel":"news:a","flag":1},"id":2}\n')
+        wire.socket.send(
+            b'{"connect":{"name":"js"},"id":1}\n{"subscribe":{"channel":"news:a","flag":1},"id":2}\n'
+        )
         assert wire.read()["connect"]["ping"] == 25
         assert wire.read()["subscribe"]["recoverable"]
 
 
 @pytest.mark.parametrize(
     ("offered", "answer"),
-    [([], None), (["centrifuge-json"], "centrifuge-json"), (["x", "centrifuge-json"], "centrifuge-json"), (["x"], None)],
+    [
+        ([], None),
+        (["centrifuge-json"], "centrifuge-json"),
+        (["x", "centrifuge-json"], "centrifuge-json"),
+        (["x"], None),
+    ],
 )
 def test_subprotocol(server: Server, offered: list[str], answer: str | None) -> None:
     with Wire(server, subprotocols=[Subprotocol(name) for name in offered] or None) as wire:
@@ -157,7 +169,10 @@ def test_idempotency_key_publishes_once(server: Server) -> None:
         kept = wire.say(publish={"channel": "news:once", "data": 1, "idempotency_key": "k"})["publish"]
         wire.say(publish={"channel": "news:once", "data": 2})
         for _ in range(3):
-            assert wire.say(publish={"channel": "news:once", "data": 1, "idempotency_key": "k"})["publish"] == kept
+            assert (
+                wire.say(publish={"channel": "news:once", "data": 1, "idempotency_key": "k"})["publish"]
+                == kept
+            )
         page = wire.say(history={"channel": "news:once", "limit": 10})["history"]
         assert (page["epoch"], page["offset"]) == (kept["epoch"], kept["offset"] + 1)
 
@@ -173,7 +188,10 @@ def test_text_and_json_strings_are_told_apart(server: Server) -> None:
         wire.say(publish={"channel": "news:told-apart", "data": "hello"})
         wire.say(publish={"channel": "news:told-apart", "data": "hello", "encoding": "text"})
         page = wire.say(history={"channel": "news:told-apart", "limit": 10})["history"]["publications"]
-        assert [(one["data"], one.get("tags")) for one in page] == [("hello", None), ("hello", {"encoding": "text"})]
+        assert [(one["data"], one.get("tags")) for one in page] == [
+            ("hello", None),
+            ("hello", {"encoding": "text"}),
+        ]
 
 
 def test_bytes_are_published_in_base64(server: Server) -> None:
@@ -190,7 +208,9 @@ def test_publish_with_a_key_does_not_overtake_one_that_was_refused(tmp_path: Pat
         wire.open()
 
         def keyed(id: int) -> str:
-            return json.dumps({"id": id, "publish": {"channel": "news:order", "data": id, "idempotency_key": f"k{id}"}})
+            return json.dumps(
+                {"id": id, "publish": {"channel": "news:order", "data": id, "idempotency_key": f"k{id}"}}
+            )
 
         wire.socket.send("\n".join(map(keyed, range(101, 126))))  # 20 may come at once
         replies = sorted((wire.read() for _ in range(25)), key=lambda reply: int(reply["id"]))
@@ -203,14 +223,16 @@ def test_unsubscribe_reason_is_never_empty(server: Server) -> None:
     """[T] centrifuge-python goes deaf without one."""
     with Wire(server) as wire:
         wire.open().say(subscribe={"channel": "news:reason"})
-        wire.socket.send(json.dumps({"id": 9, "rpc": {"method": "drop", "data": {"channel": "news:reason", "code": 2500}}}))
+        wire.socket.send(
+            json.dumps({"id": 9, "rpc": {"method": "drop", "data": {"channel": "news:reason", "code": 2500}}})
+        )
         messages = [wire.read(), wire.read()]
         (push,) = [message["push"] for message in messages if "push" in message]
         assert push["unsubscribe"] == {"code": 2500, "reason": "as you asked"}
 
 
 def test_plain_and_centrifugal_share_a_channel(server: Server) -> None:
-    from heartwire.server.tokens import make_token
+    from heartwire.hub.tokens import make_token
     from tests.integration.sdk.app import SECRET
 
     url = f"ws://127.0.0.1:{server.port}/channels/news:shared?format=json&token={make_token({'sub': '1'}, SECRET)}"
@@ -294,11 +316,15 @@ def test_server_without_room_is_left_in_peace(server: Server) -> None:
             wire.open().say(subscribe={"channel": "room:gone"})
     with Wire(server) as wire:
         wire.open()
-        until(lambda: wire.say(presence_stats={"channel": "room:gone"})["presence_stats"]["num_clients"] == 0, "all have left")
+        until(
+            lambda: wire.say(presence_stats={"channel": "room:gone"})["presence_stats"]["num_clients"] == 0,
+            "all have left",
+        )
 
 
 def test_compression_is_declined(server: Server) -> None:
-    """[T] Both SDKs offer it; with it on, Node inflates asynchronously, and one of centrifuge-js' own tests is flaky."""
+    """[T] Both SDKs offer it; with it on, Node inflates asynchronously, and one of centrifuge-js' own tests
+    is flaky."""
     with Wire(server, compression="deflate") as wire:
         wire.open()
         assert wire.socket.response is not None
@@ -307,7 +333,7 @@ def test_compression_is_declined(server: Server) -> None:
 
 
 def test_publish_hook_looks_at_what_plain_clients_publish(server: Server) -> None:
-    from heartwire.server.tokens import make_token
+    from heartwire.hub.tokens import make_token
     from tests.integration.sdk.app import SECRET
 
     url = f"ws://127.0.0.1:{server.port}/channels/news:hooked?format=json&token={make_token({'sub': '1'}, SECRET)}"

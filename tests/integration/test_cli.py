@@ -37,11 +37,21 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run(
-    *arguments: str, given: str | bytes = b"", extra: Mapping[str, str] | None = None, folder: Path | None = None
+    *arguments: str,
+    given: str | bytes = b"",
+    extra: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`heartwire …` to its end."""
     data = given.encode() if isinstance(given, str) else given
-    done = subprocess.run((*COMMAND, *arguments), input=data, capture_output=True, timeout=20, env=environment(extra), cwd=folder)
+    done = subprocess.run(
+        (*COMMAND, *arguments),
+        input=data,
+        capture_output=True,
+        timeout=20,
+        env=environment(extra),
+        cwd=folder,
+    )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -50,7 +60,11 @@ class Following:
 
     def __init__(self, *arguments: str, extra: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            (*COMMAND, "sub", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(extra), text=True
+            (*COMMAND, "sub", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(extra),
+            text=True,
         )
         self.lines: list[str] = []
         self.notes: list[str] = []
@@ -73,7 +87,7 @@ class Following:
         return code
 
 
-# -- help and version -------------------------------------------------------------------------------------------------
+# -- help and version ----------------------------------------------------------------------------------------
 
 
 def test_version() -> None:
@@ -87,7 +101,14 @@ def test_help_teaches() -> None:
     for word in ("serve", "pub", "sub", "heartwire sub http://127.0.0.1:8000 chat"):
         assert word in done.stdout
     done = run("serve", "-h")
-    for option in ("--port", "--engine", "--allow-anonymous", "--allowed-origin", "--max-message-bytes", "--log-format"):
+    for option in (
+        "--port",
+        "--engine",
+        "--allow-anonymous",
+        "--allowed-origin",
+        "--max-message-bytes",
+        "--log-format",
+    ):
         assert option in done.stdout
     assert "HEARTWIRE_" in done.stdout
     assert "[8000]" in done.stdout
@@ -95,7 +116,9 @@ def test_help_teaches() -> None:
 
 def test_banner_gives_addresses_to_try(server: ServerProcess) -> None:
     url = server.url
-    assert re.search(rf"Heartwire is up at {re.escape(url)}   \(streams in test\.db; Ctrl-C ends\)", server.log)
+    assert re.search(
+        rf"Heartwire is up at {re.escape(url)}   \(streams in test\.db; Ctrl-C ends\)", server.log
+    )
     for line in (
         f"  demo page    {url}/",
         f"  publish      curl -d hello {url}/channels/chat",
@@ -130,7 +153,7 @@ def test_banner_names_the_command_as_it_can_be_typed(
 HOW_URLS_ARE = "http://HOST:PORT or https://HOST:PORT, and the path where the hub is mounted"
 
 
-# -- pub and sub ------------------------------------------------------------------------------------------------------
+# -- pub and sub ---------------------------------------------------------------------------------------------
 
 
 def test_pub(server: ServerProcess, channel: str) -> None:
@@ -144,7 +167,16 @@ def test_pub(server: ServerProcess, channel: str) -> None:
     keys = {run("pub", url, channel, "once", "--idempotency-key", "k").stdout for _ in range(2)}
     assert len(keys) == 1
     page = get(url, f"/channels/{channel}?since=earliest").json["publications"]
-    assert [item["data"] for item in page] == ["hello", "from a pipe\n", "AP8=", "one", "two", "", "four", "once"]
+    assert [item["data"] for item in page] == [
+        "hello",
+        "from a pipe\n",
+        "AP8=",
+        "one",
+        "two",
+        "",
+        "four",
+        "once",
+    ]
 
 
 @pytest.mark.parametrize("transport", ["auto", "websocket", "sse", "longpoll", "poll"])
@@ -154,12 +186,15 @@ def test_sub_shows_a_line_each(server: ServerProcess, channel: str, transport: s
     done = run("sub", server.url, channel, "--transport", transport, "--since", "earliest", "--count", "4")
     assert (done.returncode, done.stdout, done.stderr) == (0, 'plain\n{"a": 1}\ngrüß\nbytes\n', "")
     before = last.replace(".4", ".3")
-    done = run("sub", server.url, channel, "--transport", transport, "--since", before, "--count", "1", "--positions")
+    done = run(
+        "sub", server.url, channel, "--transport", transport, "--since", before, "--count", "1", "--positions"
+    )
     assert done.stdout == f"{last} bytes\n"
 
 
 def test_sub_goes_on_across_a_restart(tmp_path: Path) -> None:
-    """Over each transport: the server is killed in the middle, and every message is printed once, in order."""
+    """Over each transport: the server is killed in the middle, and every message is printed once, in
+    order."""
     with run_server(engine="sqlite:///sub.db", folder=tmp_path) as server:
         options = ("--since", "earliest", "--count", "20")
         transports = ("auto", "websocket", "sse", "longpoll", "poll")
@@ -182,11 +217,15 @@ def test_sub_tells_of_a_gap(tmp_path: Path) -> None:
         position = publish(server.url, "a", "x")
         done = run("sub", server.url, "a", "--since", "AAAAAAAA.9", "--count", "1")
         assert done.stdout == "x\n"
-        assert done.stderr == f"heartwire: some messages are no longer kept: going on after {position.replace('.1', '.0')}\n"
+        assert (
+            done.stderr
+            == f"heartwire: some messages are no longer kept: going on after {position.replace('.1', '.0')}\n"
+        )
 
 
 def test_sub_tells_what_the_ladder_does(server: ServerProcess, channel: str) -> None:
-    """A proxy that lets no WebSocket through, then holds event streams back, too: each is told, and nothing is lost."""
+    """A proxy that lets no WebSocket through, then holds event streams back, too: each is told, and nothing
+    is lost."""
     with faulty_network(server.url) as network:
         network.strip_upgrade()
         following = Following(network.url, channel, "--transport", "auto")
@@ -230,7 +269,7 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
     assert "'pigeon' is not one of" in done.stderr
 
 
-# -- wrong options ----------------------------------------------------------------------------------------------------
+# -- wrong options -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,15 +283,35 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
             "host = '0.0.0.0': others can reach this address, and nobody is asked who they are:"
             " add @hub.authenticate or a token key, or --allow-anonymous",
         ),
-        (["--engine", "mysql://x"], {}, None, "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
+        (
+            ["--engine", "mysql://x"],
+            {},
+            None,
+            "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE",
+        ),
         (["--ping-interval-s", "5"], {}, None, "pong_timeout_s = 10: less than ping_interval_s (5)"),
         (["--tls-cert", "x"], {}, None, "tls_cert = 'x': give tls_cert and tls_key together"),
-        (["nowhere:hub"], {}, None, "MODULE:HUB = 'nowhere:hub': cannot be imported: No module named 'nowhere'"),
+        (
+            ["nowhere:hub"],
+            {},
+            None,
+            "MODULE:HUB = 'nowhere:hub': cannot be imported: No module named 'nowhere'",
+        ),
         (["os:path"], {}, None, "MODULE:HUB = 'os:path': is a module, not a heartwire.Hub"),
-        (["--config", "nope.toml"], {}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
+        (
+            ["--config", "nope.toml"],
+            {},
+            None,
+            "config = 'nope.toml': cannot be read: No such file or directory",
+        ),
         ([], {"HEARTWIRE_PROT": "1"}, None, "HEARTWIRE_PROT = 'prot': no such option; did you mean port?"),
         ([], {"HEARTWIRE_PORT": "abc"}, None, "HEARTWIRE_PORT: port = 'abc': Expected `int`, got `str`"),
-        ([], {"HEARTWIRE_CONFIG": "nope.toml"}, None, "config = 'nope.toml': cannot be read: No such file or directory"),
+        (
+            [],
+            {"HEARTWIRE_CONFIG": "nope.toml"},
+            None,
+            "config = 'nope.toml': cannot be read: No such file or directory",
+        ),
         ([], {}, "prot = 1", "h.toml = 'prot': no such option; did you mean port?"),
         ([], {}, 'port = "x"', "h.toml: port = 'x': Expected `int`, got `str`"),
         ([], {}, "port = ", "config = 'h.toml': is not TOML: Invalid value (at end of document)"),
@@ -262,12 +321,24 @@ def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
             "[namespaces.chat]\nhistroy_size = 1",
             "h.toml: namespaces.chat = 'histroy_size': no such option; did you mean history_size?",
         ),
-        ([], {}, "[namespaces.chat]\nhistory_size = 0", "h.toml: namespaces.chat: history_size = 0: Expected `int` >= 1"),
-        ([], {}, '[namespaces."a:b"]', "namespaces = 'a:b': a namespace is the part of a channel's name before the first ':'"),
+        (
+            [],
+            {},
+            "[namespaces.chat]\nhistory_size = 0",
+            "h.toml: namespaces.chat: history_size = 0: Expected `int` >= 1",
+        ),
+        (
+            [],
+            {},
+            '[namespaces."a:b"]',
+            "namespaces = 'a:b': a namespace is the part of a channel's name before the first ':'",
+        ),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else None,
 )
-def test_wrong_options(arguments: list[str], variables: dict[str, str], file: str | None, told: str, tmp_path: Path) -> None:
+def test_wrong_options(
+    arguments: list[str], variables: dict[str, str], file: str | None, told: str, tmp_path: Path
+) -> None:
     if file is not None:
         Path(tmp_path, "h.toml").write_text(file)
         arguments = ["--config", "h.toml"]
@@ -286,8 +357,13 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     Path(tmp_path, "h.toml").write_text(
         'max_message_bytes = 1\nallowed_origins = ["https://a.example"]\ndemo = false\npublish_burst = 7\n'
     )
-    variables = {"HEARTWIRE_MAX_MESSAGE_BYTES": "2", "HEARTWIRE_ALLOWED_ORIGINS": "https://b.example, https://c.example"}
-    with run_server("--config", "h.toml", "--max-message-bytes", "3", environment=variables, folder=tmp_path) as server:
+    variables = {
+        "HEARTWIRE_MAX_MESSAGE_BYTES": "2",
+        "HEARTWIRE_ALLOWED_ORIGINS": "https://b.example, https://c.example",
+    }
+    with run_server(
+        "--config", "h.toml", "--max-message-bytes", "3", environment=variables, folder=tmp_path
+    ) as server:
         assert "demo page" not in server.log
         assert get(server.url, "/").status == 404
         publish(server.url, "a", "123")
@@ -297,7 +373,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         assert get(server.url, "/channels/a", Origin="https://a.example").status == 200
 
 
-# -- addresses --------------------------------------------------------------------------------------------------------
+# -- addresses -----------------------------------------------------------------------------------------------
 
 
 def test_port_in_use(server: ServerProcess) -> None:
@@ -310,7 +386,9 @@ def test_database_in_use_or_foreign(tmp_path: Path) -> None:
     with run_server(engine="sqlite:///mine.db", folder=tmp_path) as server:
         done = run("serve", "--engine", "sqlite:///mine.db", "--port", "0", folder=tmp_path)
         assert done.returncode == 1
-        assert done.stderr == "heartwire: mine.db is in use by another process: stop it, or name another file\n"
+        assert (
+            done.stderr == "heartwire: mine.db is in use by another process: stop it, or name another file\n"
+        )
         publish(server.url, "a", "still there")
     Path(tmp_path, "notes.db").write_text("these are my notes")
     done = run("serve", "--engine", "sqlite:///notes.db", "--port", "0", folder=tmp_path)
@@ -335,7 +413,10 @@ def test_ipv6() -> None:
         position = publish(server.url, "a", "x")
         with ws(server.url, "/channels/a?since=earliest") as socket_:
             assert socket_.recv() == "x"
-        assert run("sub", server.url, "a", "--since", "earliest", "--count", "1", "--positions").stdout == f"{position} x\n"
+        assert (
+            run("sub", server.url, "a", "--since", "earliest", "--count", "1", "--positions").stdout
+            == f"{position} x\n"
+        )
 
 
 def test_unix_socket(tmp_path: Path) -> None:
@@ -354,14 +435,26 @@ def test_unix_socket(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_tls(tmp_path: Path) -> None:
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    command = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    command = (
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    )
     names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
     subprocess.run((*command, "-keyout", key, "-out", cert, *names), check=True, capture_output=True)
     trust = ssl.create_default_context(cafile=cert)
     with run_server("--tls-cert", cert, "--tls-key", key) as server:
         assert server.url.startswith("https://127.0.0.1:")
 
-        # Not the client with threads: it reads and writes one TLS connection at once, and now and then that waits for ever.
+        # Not the client with threads: it reads and writes one TLS connection at once, and now and then that
+        # waits for ever.
         async def secret() -> str | bytes:
             url = server.url.replace("http", "ws", 1)
             async with asyncio.timeout(20), connect(f"{url}/channels/a", ssl=trust, proxy=None) as sock:
@@ -370,13 +463,23 @@ def test_tls(tmp_path: Path) -> None:
 
         assert asyncio.run(secret()) == "secret"
         for transport in ("websocket", "sse", "longpoll"):
-            arguments = ("sub", server.url, "a", "--since", "earliest", "--count", "1", "--transport", transport)
+            arguments = (
+                "sub",
+                server.url,
+                "a",
+                "--since",
+                "earliest",
+                "--count",
+                "1",
+                "--transport",
+                transport,
+            )
             assert run(*arguments, extra={"SSL_CERT_FILE": cert}).stdout == "secret\n"
         assert "curl -k -d hello https://" in server.log
         assert server.stop() == 0
 
 
-# -- logs -------------------------------------------------------------------------------------------------------------
+# -- logs ----------------------------------------------------------------------------------------------------
 
 
 def test_json_logs_are_lines_of_json() -> None:
@@ -393,7 +496,10 @@ def test_json_logs_are_lines_of_json() -> None:
 
 def test_a_quiet_life_logs_nothing(channel: str) -> None:
     with run_server() as server:
-        with Stream(server.url, f"/channels/{channel}") as stream, ws(server.url, f"/channels/{channel}") as sock:
+        with (
+            Stream(server.url, f"/channels/{channel}") as stream,
+            ws(server.url, f"/channels/{channel}") as sock,
+        ):
             stream.joined()
             publish(server.url, channel, "x")
             sock.recv()
@@ -406,7 +512,7 @@ def test_a_quiet_life_logs_nothing(channel: str) -> None:
         assert server.log.rstrip().endswith(f"heartwire sub {server.url} chat")
 
 
-# -- the end ----------------------------------------------------------------------------------------------------------
+# -- the end -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -439,7 +545,9 @@ def test_signals_end_it_at_once_and_cleanly(number: signal.Signals, engine: str,
                     each.recv(5)
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1012
-                assert re.fullmatch(r"shutdown: come back after a moment; retry_after_ms=\d+", closed.value.rcvd.reason)
+                assert re.fullmatch(
+                    r"shutdown: come back after a moment; retry_after_ms=\d+", closed.value.rcvd.reason
+                )
         idle.close()
         half.sock.close()
         unread.sock.close()

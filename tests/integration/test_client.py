@@ -15,12 +15,24 @@ from starlette.routing import Mount
 
 import heartwire
 from heartwire import EARLIEST, ConnectionClosed, Forbidden, Hub, Position, Received, Refused
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from heartwire.testing import ServerProcess, serving
 from tests.integration.clients import FAST, Story, client_of, data, each_transport, take, until
 
 SECRET = "a secret of thirty-two bytes or more"
-MESSAGES: list[Any] = ["text", "", "grüße 💬 \0", b"bytes", b"", bytes(range(256)), {"a": [1, None, 2.5]}, 7, None, True, "{}"]
+MESSAGES: list[Any] = [
+    "text",
+    "",
+    "grüße 💬 \0",
+    b"bytes",
+    b"",
+    bytes(range(256)),
+    {"a": [1, None, 2.5]},
+    7,
+    None,
+    True,
+    "{}",
+]
 
 
 @each_transport
@@ -59,7 +71,9 @@ async def test_presence_history_and_rpc(transport: str) -> None:
         assert data(await client.history("a", limit=2, since=positions[1])) == [2, 3]
         assert [one.position for one in await client.history("a", limit=2, reverse=True)] == positions[:2:-1]
         present = await client.presence("a")
-        assert list(present) == ([] if transport in ("longpoll", "poll") else [client.client_id])  # polls have no presence
+        assert list(present) == (
+            [] if transport in ("longpoll", "poll") else [client.client_id]
+        )  # polls have no presence
         assert await client.rpc("double", 21) == 42
         with pytest.raises(Refused, match="numbers only"):
             await client.rpc("double", "x")
@@ -132,7 +146,7 @@ async def test_a_hub_under_a_path(transport: str) -> None:
                 assert data(await take(subscription, 1)) == ["x"]
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------------
+# -- refusals ------------------------------------------------------------------------------------------------
 
 
 @each_transport
@@ -166,7 +180,8 @@ async def test_refusals_leave_the_connection(transport: str) -> None:
 
 @each_transport
 async def test_a_message_too_large_for_the_connection_is_refused_alone(transport: str) -> None:
-    """Over a WebSocket it ends the connection with 1009, by POST it is 413: nothing else may be lost by that."""
+    """Over a WebSocket it ends the connection with 1009, by POST it is 413: nothing else may be lost by
+    that."""
     hub = Hub(max_message_bytes=1000)
     async with serving(hub) as url, client_of(url, transport, FAST._replace(max_in_flight=4)) as client:
         subscription = await client.subscribe("a").ready()
@@ -183,7 +198,9 @@ async def test_a_message_over_the_limit_of_the_client(server: ServerProcess, cha
     async with client_of(server.url, "", FAST._replace(max_message_bytes=10, max_pending_items=2)) as client:
         with pytest.raises(Refused, match="max_message_bytes"):
             await client.publish(channel, "x" * 10)
-    async with client_of("http://127.0.0.1:1", "", FAST._replace(max_pending_items=2, close_timeout_s=0.01)) as client:
+    async with client_of(
+        "http://127.0.0.1:1", "", FAST._replace(max_pending_items=2, close_timeout_s=0.01)
+    ) as client:
         waiting = [asyncio.ensure_future(client.publish(channel, "x")) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Refused, match="max_pending_items"):
@@ -194,7 +211,7 @@ async def test_a_message_over_the_limit_of_the_client(server: ServerProcess, cha
             await publish
 
 
-# -- who --------------------------------------------------------------------------------------------------------------
+# -- who -----------------------------------------------------------------------------------------------------
 
 
 def signed(lasts_s: float, user: str = "ann") -> str:
@@ -250,11 +267,15 @@ async def test_closed_for_good() -> None:
         connected[0].disconnect(3503, "enough")
         with pytest.raises(ConnectionClosed, match="3503 enough"):
             await anext(subscription)
-        assert (client.state, len(connected), [error.close_code for error in story.errors]) == ("closed", 1, [3503])
+        assert (client.state, len(connected), [error.close_code for error in story.errors]) == (
+            "closed",
+            1,
+            [3503],
+        )
         assert story.closed[-1].next_attempt_s == -1
 
 
-# -- TLS --------------------------------------------------------------------------------------------------------------
+# -- TLS -----------------------------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
@@ -307,14 +328,16 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
     (folder / "certificate").write_bytes(certificate.public_bytes(pem))
     (folder / "key").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return folder / "certificate", folder / "key"
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from heartwire import Options, Received
-from heartwire.client.shell import Client
+from heartwire.client.client import Client
 from heartwire.testing import FaultyNetwork, run_server
 from tests.integration.clients import client_of, say, until
 
@@ -37,7 +37,10 @@ class Member:
         self.got: list[Received] = []
         self.attempts: list[float] = []
         client.on("state", lambda change: moments.append((time.monotonic(), change.state)))
-        client.on("state", lambda change: self.attempts.append(time.monotonic()) if change.state == "connecting" else None)
+        client.on(
+            "state",
+            lambda change: self.attempts.append(time.monotonic()) if change.state == "connecting" else None,
+        )
         client.on("close", lambda closed: None)
         client.start()
         client.subscribe(channel, self.got.append)
@@ -50,14 +53,21 @@ def by_second(moments: list[tuple[float, str]], state: str, since: float) -> lis
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_thousand_come_back_in_turns(number: signal.Signals, channel: str) -> None:
-    """No second has more of them let in than the server is told to let in, whether it could say goodbye or not."""
-    options = Options(backoff_base_s=0.5, backoff_cap_s=4, attempt_burst=5, attempt_rate_per_s=0.5, upgrade_after_s=600)
+    """No second has more of them let in than the server is told to let in, whether it could say goodbye or
+    not."""
+    options = Options(
+        backoff_base_s=0.5, backoff_cap_s=4, attempt_burst=5, attempt_rate_per_s=0.5, upgrade_after_s=600
+    )
     config = f"connects_per_s = {PER_S}\nconnects_burst = {PER_S}"
     with run_server(engine="sqlite:///crowd.db", config=config) as server:
         moments: list[tuple[float, str]] = []
-        crowd = [Member(client_of(server.url, "websocket", options), channel, moments) for _ in range(CLIENTS)]
+        crowd = [
+            Member(client_of(server.url, "websocket", options), channel, moments) for _ in range(CLIENTS)
+        ]
         await until(
-            lambda: all(one.client.state == "online" for one in crowd), 60, lambda: Counter(one.client.state for one in crowd)
+            lambda: all(one.client.state == "online" for one in crowd),
+            60,
+            lambda: Counter(one.client.state for one in crowd),
         )
         writer = client_of(server.url, "longpoll")
         writer.start()
@@ -70,13 +80,22 @@ async def test_a_thousand_come_back_in_turns(number: signal.Signals, channel: st
         for value in range(1, 6):
             positions += [await writer.publish(channel, value)]
         await until(
-            lambda: all(one.client.state == "online" for one in crowd), 60, lambda: Counter(one.client.state for one in crowd)
+            lambda: all(one.client.state == "online" for one in crowd),
+            60,
+            lambda: Counter(one.client.state for one in crowd),
         )
         back_s = time.monotonic() - up
-        await until(lambda: all(len(one.got) == 6 for one in crowd), 20, lambda: Counter(len(one.got) for one in crowd))
+        await until(
+            lambda: all(len(one.got) == 6 for one in crowd),
+            20,
+            lambda: Counter(len(one.got) for one in crowd),
+        )
         assert all([received.position for received in one.got] == positions for one in crowd)
         online, attempts = by_second(moments, "online", up), by_second(moments, "connecting", gone)
-        say(f"{number.name}: {CLIENTS} clients back {back_s:.1f} s after the server; by second {online}, attempts {attempts}")
+        say(
+            f"{number.name}: {CLIENTS} clients back {back_s:.1f} s after the server; by second {online},"
+            f" attempts {attempts}"
+        )
         assert max(online) <= 2 * PER_S + 20  # those at once, and those of a second
         for one in crowd:
             assert_paced([at for at in one.attempts if at >= gone - 5], options)

@@ -14,9 +14,9 @@ from yarl import URL
 
 import heartwire
 from heartwire import EARLIEST, ConfigError, ConnectionClosed, GivenUp, Hub, Received, Refused
+from heartwire.client.client import Client
 from heartwire.client.links import proxy_for
-from heartwire.client.shell import Client
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from heartwire.testing import FakeClock, FaultyNetwork, serving
 from tests.integration.clients import FAST, Story, client_of, data, each_transport, nothing_left, take, until
 
@@ -32,7 +32,7 @@ async def hub_at(**options: Any) -> AsyncIterator[tuple[Hub, str]]:
         yield hub, url
 
 
-# -- endings ----------------------------------------------------------------------------------------------------------
+# -- endings -------------------------------------------------------------------------------------------------
 
 
 @each_transport
@@ -50,7 +50,8 @@ async def test_nothing_is_left_behind(transport: str) -> None:
 @pytest.mark.slow
 @each_transport
 async def test_close_at_any_moment(transport: str) -> None:
-    """After every third turn of the loop: while the socket opens, while a request is on its way, when all is done."""
+    """After every third turn of the loop: while the socket opens, while a request is on its way, when all is
+    done."""
     async with hub_at() as (_, url), nothing_left():
         for turns in range(1, 100, 3):
             client = client_of(url, transport, FAST._replace(close_timeout_s=0.001))
@@ -126,7 +127,9 @@ async def test_closing_a_dead_connection_takes_no_time(transport: str) -> None:
 async def test_a_function_may_close_the_client() -> None:
     async with hub_at() as (_, url), nothing_left(), client_of(url) as client:
         ended: list[asyncio.Task[None]] = []
-        await client.subscribe("a", lambda received: ended.append(asyncio.ensure_future(client.close()))).ready()
+        await client.subscribe(
+            "a", lambda received: ended.append(asyncio.ensure_future(client.close()))
+        ).ready()
         with contextlib.suppress(GivenUp):  # as the closing may be faster than the answer
             await client.publish("a", "x")
         await until(lambda: ended)
@@ -159,7 +162,7 @@ async def test_a_server_that_says_never_is_obeyed() -> None:
         assert len(story.errors) == 1
 
 
-# -- misuse -----------------------------------------------------------------------------------------------------------
+# -- misuse --------------------------------------------------------------------------------------------------
 
 
 async def test_before_the_start() -> None:
@@ -278,7 +281,7 @@ def test_no_proxy_stands_before_this_machine(host: str, monkeypatch: pytest.Monk
     assert proxy_for(URL("http://example.com")) is None
 
 
-# -- functions of the application -------------------------------------------------------------------------------------
+# -- functions of the application ----------------------------------------------------------------------------
 
 
 async def test_what_a_function_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -319,7 +322,9 @@ async def test_a_function_may_subscribe_anew_from_where_it_is() -> None:
         assert (first, second) == ([1, 2, 3], [4, 5, 6, 7, 8, 9, 10])
 
 
-async def test_a_refused_subscription_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_subscription_that_nobody_waits_for_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     hub = Hub()
     hub.namespace("open")(lambda identity, action, channel: channel == "open:me")
     async with serving(hub) as url, client_of(url) as client:
@@ -356,7 +361,7 @@ async def test_every_task_is_eager() -> None:
                 assert data(await take(subscription, 1)) == ["x"]
 
 
-# -- iterators --------------------------------------------------------------------------------------------------------
+# -- iterators -----------------------------------------------------------------------------------------------
 
 
 async def test_a_cancelled_wait_loses_nothing() -> None:
@@ -395,8 +400,12 @@ async def test_a_slow_iterator_gets_everything(transport: str) -> None:
 
 
 async def test_a_gap_is_told_in_its_place() -> None:
-    """An iterator that is behind reads what came before the gap first; the client's own event comes at once."""
-    async with hub_at() as (hub, url), client_of(url, "websocket", FAST._replace(max_queue_items=4)) as client:
+    """An iterator that is behind reads what came before the gap first; the client's own event comes at
+    once."""
+    async with (
+        hub_at() as (hub, url),
+        client_of(url, "websocket", FAST._replace(max_queue_items=4)) as client,
+    ):
         story = Story(client)
         subscription = await client.subscribe("a").ready()
         told: list[Any] = []
@@ -435,7 +444,7 @@ async def test_subscribing_again_right_after_leaving() -> None:
         assert got == list(range(30))
 
 
-# -- tokens -----------------------------------------------------------------------------------------------------------
+# -- tokens --------------------------------------------------------------------------------------------------
 
 
 def signed(lasts_s: float = 3600) -> str:
@@ -519,11 +528,12 @@ async def test_closing_from_the_token_function() -> None:
         await client.close()
 
 
-# -- wake-ups ---------------------------------------------------------------------------------------------------------
+# -- wake-ups ------------------------------------------------------------------------------------------------
 
 
 async def test_a_wall_clock_that_jumps_is_a_wake_up() -> None:
-    """A computer that sleeps stops its monotonic clock: only the other one shows it. The connection has to prove itself."""
+    """A computer that sleeps stops its monotonic clock: only the other one shows it. The connection has to
+    prove itself."""
     clock = FakeClock()
     async with hub_at() as (_, url), FaultyNetwork.to(url) as network:
         client = client_of(network.url, "websocket", FAST._replace(tick_s=0.05, probe_timeout_s=0.3))
@@ -546,7 +556,11 @@ async def test_a_wall_clock_that_jumps_is_a_wake_up() -> None:
 
 async def test_hints_have_the_connection_prove_itself() -> None:
     options = FAST._replace(probe_timeout_s=0.2)
-    async with hub_at() as (_, url), FaultyNetwork.to(url) as network, client_of(network.url, "", options) as client:
+    async with (
+        hub_at() as (_, url),
+        FaultyNetwork.to(url) as network,
+        client_of(network.url, "", options) as client,
+    ):
         story = Story(client)
         await client.wait_online()
         client.hint("network_up")
@@ -566,5 +580,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> Any:
     """Whatever the client logs as an error is one, but where the test has looked."""
     yield
     assert [
-        record for record in caplog.get_records("call") if record.name == "heartwire.client" and record.levelno >= logging.ERROR
+        record
+        for record in caplog.get_records("call")
+        if record.name == "heartwire.client" and record.levelno >= logging.ERROR
     ] == []

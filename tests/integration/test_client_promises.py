@@ -1,5 +1,5 @@
-"""What the client promises, with processes that are killed and networks that fail: nothing lost, doubled or swapped, and every
-publish that was answered applied once."""
+"""What the client promises, with processes that are killed and networks that fail: nothing lost, doubled or
+swapped, and every publish that was answered applied once."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from heartwire import EARLIEST, Options, Received
+from heartwire.client.client import Client
 from heartwire.client.options import TRANSPORTS
-from heartwire.client.shell import Client
 from heartwire.testing import FaultyNetwork, ServerProcess, run_server
 from tests.integration.clients import FAST, Story, client_of, data, each_transport, say, until
 
@@ -47,7 +47,9 @@ class Publisher:
         pending: list[asyncio.Task[Any]] = []
         while pending or not self.is_told_to_stop:
             while len(pending) < self._at_a_time and not self.is_told_to_stop:
-                pending.append(asyncio.create_task(self._client.publish(self._channel, f"{self.name} {number}")))
+                pending.append(
+                    asyncio.create_task(self._client.publish(self._channel, f"{self.name} {number}"))
+                )
                 number += 1
             self.positions.append(await pending.pop(0))
 
@@ -70,8 +72,13 @@ class Reader:
 
 
 def check(readers: list[Reader], publishers: list[Publisher]) -> None:
-    """Everything that was answered came once, at the position that was answered, and in the order of its publisher."""
-    answered = {str(position): f"{one.name} {number}" for one in publishers for number, position in enumerate(one.positions)}
+    """Everything that was answered came once, at the position that was answered, and in the order of its
+    publisher."""
+    answered = {
+        str(position): f"{one.name} {number}"
+        for one in publishers
+        for number, position in enumerate(one.positions)
+    }
     assert len(answered) == sum(len(one.positions) for one in publishers), "two publishes got one position"
     for reader in readers:
         assert reader.story.gaps == []
@@ -101,7 +108,10 @@ def are_troubled(readers: list[Reader], count: int, until_when: float) -> bool:
 def how_many(readers: list[Reader], publishers: list[Publisher]) -> Callable[[], object]:
     return lambda: (
         [len(one.positions) for one in publishers],
-        [(one.client.options.transports, len(one.got), one.client.state, one.story.reasons[-3:]) for one in readers],
+        [
+            (one.client.options.transports, len(one.got), one.client.state, one.story.reasons[-3:])
+            for one in readers
+        ],
     )
 
 
@@ -152,10 +162,18 @@ SPARING = ("refuse", "cut_after", "buffer_responses", "answer_502", "strip_upgra
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_nothing_is_lost_whatever_the_network_does(fault: str, server: ServerProcess, channel: str) -> None:
-    """The fault comes three times for a while, in the middle of it; reads and writes go through the same network."""
+async def test_nothing_is_lost_whatever_the_network_does(
+    fault: str, server: ServerProcess, channel: str
+) -> None:
+    """The fault comes three times for a while, in the middle of it; reads and writes go through the same
+    network."""
     options = FAST._replace(
-        open_timeout_s=0.5, ping_interval_s=0.5, pong_timeout_s=0.5, poll_wait_s=2, upgrade_after_s=0.2, upgrade_cap_s=1
+        open_timeout_s=0.5,
+        ping_interval_s=0.5,
+        pong_timeout_s=0.5,
+        poll_wait_s=2,
+        upgrade_after_s=0.2,
+        upgrade_cap_s=1,
     )
     async with FaultyNetwork.to(server.url) as network:
         clients = [client_of(network.url, name, options) for name in ("", *TRANSPORTS)]
@@ -165,7 +183,11 @@ async def test_nothing_is_lost_whatever_the_network_does(fault: str, server: Ser
         readers = [Reader(client, channel) for client in clients]
         publisher = Publisher(writer, channel, at_a_time=4)
         for _ in range(3):
-            await until(partial(have, [publisher], [len(publisher.positions) + 20]), 20, how_many(readers, [publisher]))
+            await until(
+                partial(have, [publisher], [len(publisher.positions) + 20]),
+                20,
+                how_many(readers, [publisher]),
+            )
             FAULTS[fault](network)
             if fault in SPARING:
                 network.reset()
@@ -178,13 +200,18 @@ async def test_nothing_is_lost_whatever_the_network_does(fault: str, server: Ser
             await client.close()
 
 
-async def walk_down(server: ServerProcess, channel: str, cut_after_s: float, options: Options) -> list[tuple[str, float]]:
-    """Take one transport after the other away; the seconds until the client was online again and had published."""
+async def walk_down(
+    server: ServerProcess, channel: str, cut_after_s: float, options: Options
+) -> list[tuple[str, float]]:
+    """Take one transport after the other away; the seconds until the client was online again and had
+    published."""
     took: list[tuple[str, float]] = []
 
     async def check_up(what: str, transport: str, began: float) -> None:
         await until(
-            lambda: client.state == "online" and client.transport == transport, 15, lambda: (what, story.reasons, story.notes)
+            lambda: client.state == "online" and client.transport == transport,
+            15,
+            lambda: (what, story.reasons, story.notes),
         )
         async with asyncio.timeout(10):
             await client.publish(channel, what)
@@ -204,7 +231,11 @@ async def walk_down(server: ServerProcess, channel: str, cut_after_s: float, opt
         network.cut_requests_after(cut_after_s)
         network.reset()
         await check_up("and long polls cut", "longpoll", time.monotonic())
-        await until(lambda: any("asking for" in note for note in story.notes), 3 * options.poll_wait_s, lambda: story.notes)
+        await until(
+            lambda: any("asking for" in note for note in story.notes),
+            3 * options.poll_wait_s,
+            lambda: story.notes,
+        )
         for number in range(5):
             await client.publish(channel, number)
         await until(lambda: data(reader.got)[-5:] == [0, 1, 2, 3, 4], 10)
@@ -227,7 +258,9 @@ async def test_down_the_ladder(server: ServerProcess, channel: str) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_down_the_ladder_with_a_proxy_that_cuts_after_ten_seconds(server: ServerProcess, channel: str) -> None:
+async def test_down_the_ladder_with_a_proxy_that_cuts_after_ten_seconds(
+    server: ServerProcess, channel: str
+) -> None:
     """With the options as they come."""
     took = await walk_down(server, channel, 10, Options())
     say("".join(f"\n{what}: online and published after {seconds:.2f} s" for what, seconds in took))
@@ -258,7 +291,9 @@ async def test_up_the_ladder_again(server: ServerProcess, channel: str) -> None:
             publishers = [Publisher(writer, channel, "there"), Publisher(client, channel, "here")]
             # A proxy's buffer is full some day, and lets an event stream through in gulps.
             await until(
-                lambda: client.transport in ("longpoll", "sse") and len(reader.got) > 50, 15, how_many([reader], publishers)
+                lambda: client.transport in ("longpoll", "sse") and len(reader.got) > 50,
+                15,
+                how_many([reader], publishers),
             )
             network.heal()
             await until(lambda: client.transport == "websocket", 15, how_many([reader], publishers))
@@ -269,12 +304,13 @@ async def test_up_the_ladder_again(server: ServerProcess, channel: str) -> None:
             assert any("moved up" in note for note in reader.story.notes)
 
 
-# -- dead peers -------------------------------------------------------------------------------------------------------
+# -- dead peers ----------------------------------------------------------------------------------------------
 
 
 @each_transport
 async def test_both_sides_notice_a_dead_peer(transport: str, channel: str) -> None:
-    """Nothing passes, nothing says goodbye: given up within the interval and the timeout, and a second for slow machines."""
+    """Nothing passes, nothing says goodbye: given up within the interval and the timeout, and a second for
+    slow machines."""
     with run_server("--ping-interval-s", "2", "--pong-timeout-s", "1") as server:
         async with FaultyNetwork.to(server.url) as network:
             options = FAST._replace(ping_interval_s=2, pong_timeout_s=1, poll_wait_s=2)
@@ -290,7 +326,10 @@ async def test_both_sides_notice_a_dead_peer(transport: str, channel: str) -> No
                 if transport in ("websocket", "sse"):
                     while len(await other.presence(channel)):
                         assert time.monotonic() - began < 7, "the server still has it"
-                say(f"{transport}: noticed after {took_s:.2f} s by the client, {time.monotonic() - began:.2f} s by the server")
+                say(
+                    f"{transport}: noticed after {took_s:.2f} s by the client, {time.monotonic() - began:.2f}"
+                    " s by the server"
+                )
                 network.reset()
                 network.heal()
                 await client.wait_online()
@@ -309,7 +348,9 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse", "longpoll"])
-async def test_back_within_five_seconds_of_waking(transport: str, server: ServerProcess, channel: str) -> None:
+async def test_back_within_five_seconds_of_waking(
+    transport: str, server: ServerProcess, channel: str
+) -> None:
     """The process stands still, and the network has forgotten its connections meanwhile."""
     async with FaultyNetwork.to(server.url) as network, client_of(server.url) as other:
         process = await asyncio.create_subprocess_exec(
@@ -331,7 +372,9 @@ async def test_back_within_five_seconds_of_waking(transport: str, server: Server
                     pass
                 process.send_signal(signal.SIGSTOP)
                 network.black_hole()
-                dead = dict(network._open)  # as of a router that was restarted: new connections are well, these stay dead
+                dead = dict(
+                    network._open
+                )  # as of a router that was restarted: new connections are well, these stay dead
                 assert dead
                 network._open.clear()
                 for number in range(20):

@@ -51,7 +51,10 @@ def test_leaving_before_anything_was_read(server: ServerProcess, channel: str) -
 
 def test_many_threads(server: ServerProcess, channel: str) -> None:
     with heartwire.connect_sync(server.url) as client:
-        threads = [threading.Thread(target=lambda: [client.publish(channel, "x") for _ in range(20)]) for _ in range(5)]
+        threads = [
+            threading.Thread(target=lambda: [client.publish(channel, "x") for _ in range(20)])
+            for _ in range(5)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

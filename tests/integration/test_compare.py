@@ -26,7 +26,9 @@ OURS = [kind.name for kind in KINDS if kind.transport is not None]
 
 def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     command = (*COMMAND, "compare", *arguments)
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | extra, timeout=110)
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, env=os.environ | extra, timeout=110
+    )
 
 
 def sizes(found: dict[str, Any]) -> dict[str, float]:
@@ -82,11 +84,15 @@ def test_a_short_comparison(tmp_path: Path) -> None:
     assert report["transports"]["bare"]["half_open"]["noticed"]["value"] is None
     for name in ("longpoll", "sse", "websocket"):
         assert report["transports"][name]["half_open"]["noticed"]["value"] > 0
-    handshakes = {name: sizes(result["setup"]["up"])["handshake"] for name, result in report["transports"].items()}
+    handshakes = {
+        name: sizes(result["setup"]["up"])["handshake"] for name, result in report["transports"].items()
+    }
     assert {name for name, size in handshakes.items() if size} == {"sse", "websocket", "bare"}
     if sys.platform == "linux":
         assert abs(report["check"]["difference"]["value"]) < 2
-        assert all(result["cost"]["server_cpu"]["value"] is not None for result in report["transports"].values())
+        assert all(
+            result["cost"]["server_cpu"]["value"] is not None for result in report["transports"].values()
+        )
 
     again = run("--from", str(files["json"]), "--json", "-")
     assert json.loads(again.stdout) == report
@@ -97,12 +103,30 @@ def test_a_short_comparison(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_against_a_server_with_tls(tmp_path: Path) -> None:
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    command = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")  # not the proxies' 127.0.0.1
+    command = (
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    )
+    names = (
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+    )  # not the proxies' 127.0.0.1
     subprocess.run((*command, "-keyout", key, "-out", cert, *names), check=True, capture_output=True)
     with run_server("--tls-cert", cert, "--tls-key", key) as server:
         url = f"https://localhost:{server.port}"
-        done = run(url, "--count", "10", "--subscribers", "1", "--cut", "0", "--json", "-", SSL_CERT_FILE=cert)
+        done = run(
+            url, "--count", "10", "--subscribers", "1", "--cut", "0", "--json", "-", SSL_CERT_FILE=cert
+        )
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     check_bytes(report)
@@ -120,18 +144,25 @@ def test_against_a_server_with_tls(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(shutil.which("ss") is None, reason="ss is not installed")
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name != "poll-5s"], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.name != "poll-5s"], ids=lambda kind: kind.name
+)
 async def test_bytes_are_those_of_ss(server: ServerProcess, channel: str, kind: Kind) -> None:
     for attempt in range(5):
         here = f"{channel}-{attempt}"
-        async with follower(kind, server.url, here, Plan(), is_short=True) as one, connect(server.url) as publisher:
+        async with (
+            follower(kind, server.url, here, Plan(), is_short=True) as one,
+            connect(server.url) as publisher,
+        ):
             loop = asyncio.get_running_loop()
             for number in range(1, 51):
                 await publisher.publish(here, message(number, int(loop.time() * 1e6), 200))
             await until(lambda: len(one.numbers) == 50, 20)
             command = ["ss", "-tinOH", "state", "established", f"dport = :{one.network.port}"]
             before = one.meter.read()
-            found = (await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)).stdout
+            found = (
+                await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
+            ).stdout
             counted = one.meter.read()
         if counted.connections == len(found.splitlines()):
             break  # else one was given up and made anew, and ss says nothing of those that have ended
@@ -144,7 +175,7 @@ async def test_bytes_are_those_of_ss(server: ServerProcess, channel: str, kind: 
     assert before.down.total * 0.98 <= down <= counted.down.total * 1.02
 
 
-# -- errors ---------------------------------------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -152,12 +183,21 @@ async def test_bytes_are_those_of_ss(server: ServerProcess, channel: str, kind: 
     [
         (
             ["http://127.0.0.1:1"],
-            "URL = 'http://127.0.0.1:1': cannot be reached: Connect call failed ('127.0.0.1', 1); start it with",
+            (
+                "URL = 'http://127.0.0.1:1': cannot be reached: Connect call failed ('127.0.0.1', 1); start"
+                " it with"
+            ),
         ),
         (["ftp://a"], "URL = 'ftp://a': as in http://127.0.0.1:8000"),
         (["--rate", "1000"], "--rate = 1000.0: 0.1 to 200 messages a second"),
-        (["--json", "/nowhere/a.json"], "FILE = '/nowhere/a.json': there is no folder /nowhere: make it, or name another"),
-        (["--from", "/nowhere/a.json"], "--from = '/nowhere/a.json': cannot be read: No such file or directory"),
+        (
+            ["--json", "/nowhere/a.json"],
+            "FILE = '/nowhere/a.json': there is no folder /nowhere: make it, or name another",
+        ),
+        (
+            ["--from", "/nowhere/a.json"],
+            "--from = '/nowhere/a.json': cannot be read: No such file or directory",
+        ),
         (["--from", __file__], f"--from = {__file__!r}: was not written by `heartwire compare --json`"),
     ],
 )
@@ -173,8 +213,10 @@ def test_another_server_is_told_from_ours() -> None:
     command = (
         sys.executable,
         "-c",
-        "import http.server as h; s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler);"
-        "print(s.server_port, flush=True); s.serve_forever()",
+        (
+            "import http.server as h; s = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler);"
+            "print(s.server_port, flush=True); s.serve_forever()"
+        ),
     )
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as other:
         assert other.stdout is not None
@@ -190,7 +232,9 @@ def test_another_server_is_told_from_ours() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who is whose child")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_its_servers_end_with_it(number: signal.Signals) -> None:
-    with subprocess.Popen((*COMMAND, "compare"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        (*COMMAND, "compare"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 60
         started: set[str] = set()
         while len(started) < 8 and time.monotonic() < deadline:

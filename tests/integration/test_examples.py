@@ -54,7 +54,9 @@ async def test_fastapi_chat() -> None:
         channel = f"{url}/realtime/channels/chat:lobby"
         stream = await listen(session, channel)
         async with connect(channel.replace("http", "ws", 1) + "?name=bob", proxy=None) as socket:
-            async with session.post(f"{channel}?name=ann", data=b"hello", headers={"Content-Type": "text/plain"}) as answer:
+            async with session.post(
+                f"{channel}?name=ann", data=b"hello", headers={"Content-Type": "text/plain"}
+            ) as answer:
                 assert answer.status == 200
             assert await socket.recv() == "hello"
             assert await event(stream) == "hello"
@@ -96,7 +98,9 @@ async def test_django_chat() -> None:
         async with session.post(f"{url}/announce/", data={"text": "hello"}) as answer:
             assert (await answer.json())["position"].endswith(".1")
         assert await event(stream) == "hello"
-        async with connect(f"{url.replace('http', 'ws', 1)}/realtime/channels/chat?since=earliest", proxy=None) as socket:
+        async with connect(
+            f"{url.replace('http', 'ws', 1)}/realtime/channels/chat?since=earliest", proxy=None
+        ) as socket:
             assert await socket.recv() == "hello"
         async with session.get(f"{url}/nowhere/") as answer:
             assert answer.status == 404
@@ -116,7 +120,12 @@ def test_hub_only() -> None:
             "send a token: Authorization: Bearer TOKEN, or ?token=TOKEN",
             False,
         )
-        assert post(server.url, "team:red", "hello", **bob).error == (403, "forbidden", "bob is not in team:red", False)
+        assert post(server.url, "team:red", "hello", **bob).error == (
+            403,
+            "forbidden",
+            "bob is not in team:red",
+            False,
+        )
         assert get(server.url, "/channels/audit:log?since=earliest", **ann).status == 403
         assert post(server.url, "audit:log", "forged", **boss).status == 403
         log = get(server.url, "/channels/audit:log?since=earliest", **boss).json["publications"]
@@ -127,9 +136,12 @@ def test_hub_only() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_control_c_ends_an_embedded_hub(number: signal.Signals) -> None:
-    """Plain uvicorn waits for open streams before it tells the application; the hub ends them when it hears the signal."""
+    """Plain uvicorn waits for open streams before it tells the application; the hub ends them when it hears
+    the signal."""
     command = (sys.executable, "-m", "uvicorn", "starlette_chat:app", "--port", "0", "--no-access-log")
-    with subprocess.Popen(command, cwd=EXAMPLES, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+    with subprocess.Popen(
+        command, cwd=EXAMPLES, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
         try:
             assert process.stderr is not None
             url = ""
@@ -158,7 +170,16 @@ def test_python_client(tmp_path: Path) -> None:
     """
 
     def program(what: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, str(EXAMPLES / "python_client.py"), what, "kitchen", "--url", server.url, "--every-s", "0.05"]
+        command = [
+            sys.executable,
+            str(EXAMPLES / "python_client.py"),
+            what,
+            "kitchen",
+            "--url",
+            server.url,
+            "--every-s",
+            "0.05",
+        ]
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
 
     def read(process: "subprocess.Popen[str]", count: int) -> list[str]:
@@ -190,7 +211,7 @@ def test_python_client(tmp_path: Path) -> None:
             sensor.kill()
 
 
-# -- what the README shows --------------------------------------------------------------------------------------------
+# -- what the README shows -----------------------------------------------------------------------------------
 
 
 async def test_publish_from_python() -> None:
@@ -235,10 +256,16 @@ async def test_the_hub_starts_with_the_first_request_where_nobody_gave_it_a_life
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_mesage_bytes": 1}, "Hub = 'max_mesage_bytes': no such option; did you mean max_message_bytes?"),
+        (
+            {"max_mesage_bytes": 1},
+            "Hub = 'max_mesage_bytes': no such option; did you mean max_message_bytes?",
+        ),
         ({"max_message_bytes": 0}, "Hub: max_message_bytes = 0: Expected `int` >= 1"),
         ({"ping_interval_s": 1}, "pong_timeout_s = 10: less than ping_interval_s (1)"),
-        ({"namespaces": {"chat": {"history": 1}}}, "Hub: namespaces.chat = 'history': no such option; did you mean history_size?"),
+        (
+            {"namespaces": {"chat": {"history": 1}}},
+            "Hub: namespaces.chat = 'history': no such option; did you mean history_size?",
+        ),
     ],
 )
 def test_wrong_options_of_a_hub(options: dict[str, Any], told: str) -> None:
@@ -247,5 +274,7 @@ def test_wrong_options_of_a_hub(options: dict[str, Any], told: str) -> None:
 
 
 def test_wrong_options_of_a_namespace() -> None:
-    with pytest.raises(heartwire.ConfigError, match="namespace 'chat' = 'history': no such option; did you mean history_size"):
+    with pytest.raises(
+        heartwire.ConfigError, match="namespace 'chat' = 'history': no such option; did you mean history_size"
+    ):
         Hub().namespace("chat", history=1)

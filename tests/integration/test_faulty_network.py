@@ -1,4 +1,5 @@
-"""Each fault of `FaultyNetwork`, as the client and the server see it: on real sockets, in both event loops."""
+"""Each fault of `FaultyNetwork`, as the client and the server see it: on real sockets, in both event
+loops."""
 
 import asyncio
 import contextlib
@@ -31,8 +32,8 @@ EARLY_S = 0.01
 
 GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = (
-    b"GET /channels/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    b"GET /channels/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection:"
+    b" Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -168,7 +169,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return super().time() + self.clock.ahead_s
 
 
-# -- well -----------------------------------------------------------------------------------------------------------------
+# -- well ----------------------------------------------------------------------------------------------------
 
 
 async def test_everything_passes_and_is_counted(loop_factory: Loop) -> None:
@@ -191,7 +192,11 @@ async def test_everything_passes_and_is_counted(loop_factory: Loop) -> None:
         await room.network.until(lambda: room.network.connections == 0)
         down += b"half-closed"
         (record,) = room.network.records
-        assert (room.network.bytes_up, room.network.bytes_down) == (record.bytes_up, record.bytes_down) == (len(up), len(down))
+        assert (
+            (room.network.bytes_up, room.network.bytes_down)
+            == (record.bytes_up, record.bytes_down)
+            == (len(up), len(down))
+        )
         assert b"".join(data for _, direction, data in seen if direction == "up") == up
         assert b"".join(data for _, direction, data in seen if direction == "down") == down
         assert (record.number, room.network.accepted, record.request_line) == (1, 1, "")
@@ -199,7 +204,9 @@ async def test_everything_passes_and_is_counted(loop_factory: Loop) -> None:
         assert record.closed_at >= record.opened_at
 
 
-async def test_requests_are_recorded_and_the_url_keeps_its_path(server: ServerProcess, loop_factory: Loop) -> None:
+async def test_requests_are_recorded_and_the_url_keeps_its_path(
+    server: ServerProcess, loop_factory: Loop
+) -> None:
     async with FaultyNetwork.to(f"{server.url}/channels/") as network:
         assert network.url == f"http://127.0.0.1:{network.port}/channels"
         async with connect(f"{network.ws_url}/wellroom", proxy=None) as socket:
@@ -301,7 +308,7 @@ async def test_a_tap_that_fails_harms_nothing(loop_factory: Loop) -> None:
     assert told == ["the tap of a FaultyNetwork failed"]
 
 
-# -- faults of connections ------------------------------------------------------------------------------------------------
+# -- faults of connections -----------------------------------------------------------------------------------
 
 
 async def test_refuse(loop_factory: Loop) -> None:
@@ -398,7 +405,7 @@ async def test_the_kernel_counts_the_same(loop_factory: Loop) -> None:
         await server.send(b"d" * 50_000)
         await client.gets(b"d" * 50_000)
         async with asyncio.timeout(WAIT_S):
-            while room.network.counted_by_kernel() != (100_000, 50_000):  # noqa: ASYNC110 - nobody is told of an acknowledgement
+            while room.network.counted_by_kernel() != (100_000, 50_000):  # noqa: ASYNC110 - the kernel tells nobody
                 await asyncio.sleep(0.01)
         assert (room.network.bytes_up, room.network.bytes_down) == (100_000, 50_000)
         await client.close()
@@ -501,7 +508,9 @@ async def test_throttle(loop_factory: Loop) -> None:
         client, server = await room.pair()
         room.network.throttle(100_000)
         begun = time.monotonic()
-        await asyncio.gather(client.send(bytes(10_000)), server.send(bytes(10_000)), server.gets(bytes(10_000)))
+        await asyncio.gather(
+            client.send(bytes(10_000)), server.send(bytes(10_000)), server.gets(bytes(10_000))
+        )
         await client.gets(bytes(10_000))
         assert 0.08 - EARLY_S <= time.monotonic() - begun < WAIT_S / 2
         room.network.throttle(1)
@@ -544,7 +553,7 @@ async def test_cut_after_bytes_up(loop_factory: Loop) -> None:
         await server.gets(b"12345678")
 
 
-# -- faults of requests ---------------------------------------------------------------------------------------------------
+# -- faults of requests --------------------------------------------------------------------------------------
 
 
 async def test_buffer_responses(loop_factory: Loop) -> None:
@@ -578,12 +587,16 @@ async def test_a_response_without_length_is_held_until_its_connection_ends(loop_
         assert await client.rest() == b"HTTP/1.1 200 OK\r\n\r\npart"
 
 
-async def test_buffering_stops_sse_and_lets_the_rest_pass(server: ServerProcess, channel: str, loop_factory: Loop) -> None:
+async def test_buffering_stops_sse_and_lets_the_rest_pass(
+    server: ServerProcess, channel: str, loop_factory: Loop
+) -> None:
     async with FaultyNetwork.to(server.url) as network:
         network.buffer_responses()
         reader, writer = await asyncio.open_connection("127.0.0.1", network.port)
         stream = End(reader, writer)
-        await stream.send(f"GET /channels/{channel} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode())
+        await stream.send(
+            f"GET /channels/{channel} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode()
+        )
         await stream.gets_nothing()
         async with connect(f"{network.ws_url}/channels/{channel}", proxy=None) as socket:
             await socket.send("hi")
@@ -658,9 +671,10 @@ async def test_cut_requests_after(loop_factory: Loop) -> None:
         await asyncio.gather(poll.send(GET), stream.send(GET), websocket.send(UPGRADE))
         await asyncio.gather(stream_server.gets(GET), websocket_server.gets(UPGRADE))
         await asyncio.gather(stream_server.send(STREAM), websocket_server.send(SWITCHED))
-        assert await poll.rest() == (
-            b"HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain\r\nContent-Length: 20\r\nConnection: close\r\n\r\n"
-            b"504 Gateway Timeout\n"
+        assert (
+            await poll.rest()
+            == b"HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain\r\nContent-Length:"
+            b" 20\r\nConnection: close\r\n\r\n504 Gateway Timeout\n"
         )
         assert await poll_server.rest() == GET
         assert await stream.rest() == STREAM
@@ -686,7 +700,7 @@ async def test_what_is_not_idle_is_not_cut(loop_factory: Loop) -> None:
         assert time.monotonic() - begun >= 10 / 60 + 0.1 - EARLY_S
 
 
-# -- some paths only ------------------------------------------------------------------------------------------------------
+# -- some paths only -----------------------------------------------------------------------------------------
 
 
 async def test_websockets_are_blocked_and_polls_work(server: ServerProcess, loop_factory: Loop) -> None:
@@ -727,7 +741,7 @@ async def test_faults_of_connections_meet_only_some_paths(loop_factory: Loop) ->
         await refused.is_reset()
 
 
-# -- settings -------------------------------------------------------------------------------------------------------------
+# -- settings ------------------------------------------------------------------------------------------------
 
 
 def test_wrong_settings_are_named() -> None:
@@ -752,11 +766,13 @@ def test_wrong_settings_are_named() -> None:
 
 async def test_waiting_in_vain_says_what_is(loop_factory: Loop) -> None:
     async with lab() as room:
-        with pytest.raises(TimeoutError, match=r"not so within 0.01 s: <FaultyNetwork .*: 0 accepted, 0 open, 0 bytes up"):
+        with pytest.raises(
+            TimeoutError, match=r"not so within 0.01 s: <FaultyNetwork .*: 0 accepted, 0 open, 0 bytes up"
+        ):
             await room.network.until(lambda: False, within_s=0.01)
 
 
-# -- in a thread of its own -----------------------------------------------------------------------------------------------
+# -- in a thread of its own ----------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""What the README promises to somebody with `curl`: one channel, every way in, one position for all of them."""
+"""What the README promises to somebody with `curl`: one channel, every way in, one position for all of
+them."""
 
 import http.client
 import itertools
@@ -17,7 +18,10 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{8}\.\d+")
 
 
 def test_form_type_of_curl_is_text_and_everybody_gets_it(server: ServerProcess, channel: str) -> None:
-    with Stream(server.url, f"/channels/{channel}") as stream, ws(server.url, f"/channels/{channel}") as socket:
+    with (
+        Stream(server.url, f"/channels/{channel}") as stream,
+        ws(server.url, f"/channels/{channel}") as socket,
+    ):
         stream.joined()
         answer = post(server.url, channel, "hello", "application/x-www-form-urlencoded")
         assert answer.status == 200
@@ -38,7 +42,9 @@ def test_form_type_of_curl_is_text_and_everybody_gets_it(server: ServerProcess, 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl_itself(server: ServerProcess, channel: str) -> None:
     def curl(*arguments: str) -> str:
-        return subprocess.run(("curl", "-s", *arguments), capture_output=True, check=True, text=True, timeout=20).stdout
+        return subprocess.run(
+            ("curl", "-s", *arguments), capture_output=True, check=True, text=True, timeout=20
+        ).stdout
 
     url = f"{server.url}/channels/{channel}"
     told = curl("-d", "hello", url)
@@ -53,19 +59,32 @@ def test_curl_itself(server: ServerProcess, channel: str) -> None:
 
 def test_long_poll_opened_before_the_post_answers_at_once(server: ServerProcess, channel: str) -> None:
     position = get(server.url, f"/channels/{channel}").json["position"]
-    poll = Task(lambda: (get(server.url, f"/channels/{channel}?since={position}&wait=25&client=me"), time.monotonic()))
+    poll = Task(
+        lambda: (get(server.url, f"/channels/{channel}?since={position}&wait=25&client=me"), time.monotonic())
+    )
     until(lambda: present(server.url, channel))  # the poll is held
     sent = time.monotonic()
     told = publish(server.url, channel, "hello")
     answer, at = poll.result()
     assert at - sent < 1
-    assert answer.json == {"publications": [{"position": told, "data": "hello"}], "position": told, "recovered": True}
+    assert answer.json == {
+        "publications": [{"position": told, "data": "hello"}],
+        "position": told,
+        "recovered": True,
+    }
 
 
 def test_get_without_since_starts_from_now(server: ServerProcess, channel: str) -> None:
     position = publish(server.url, channel, "before")
-    assert get(server.url, f"/channels/{channel}").json == {"publications": [], "position": position, "recovered": True}
-    with Stream(server.url, f"/channels/{channel}") as stream, ws(server.url, f"/channels/{channel}?format=json") as socket:
+    assert get(server.url, f"/channels/{channel}").json == {
+        "publications": [],
+        "position": position,
+        "recovered": True,
+    }
+    with (
+        Stream(server.url, f"/channels/{channel}") as stream,
+        ws(server.url, f"/channels/{channel}?format=json") as socket,
+    ):
         assert stream.joined() == position
         assert socket.recv() == f'{{"position":"{position}","recovered":true}}'
         publish(server.url, channel, "after")
@@ -107,7 +126,8 @@ def test_tokens_of_all_transports_are_the_same(server: ServerProcess, channel: s
 
 @pytest.mark.slow
 def test_ten_thousand_messages_across_three_transports(server: ServerProcess, channel: str) -> None:
-    """Four publishers at once; the reader changes from polling to SSE to WebSocket and misses, doubles and swaps nothing."""
+    """Four publishers at once; the reader changes from polling to SSE to WebSocket and misses, doubles and
+    swaps nothing."""
     total, publishers = 10_000, 4
     path = f"/channels/{channel}"
     start = get(server.url, path).json["position"]
@@ -141,7 +161,9 @@ def test_ten_thousand_messages_across_three_transports(server: ServerProcess, ch
             if len(got) == total:
                 break
     told = {data: position for task in tasks for data, position in task.result().items()}
-    assert got == sorted(((position, data) for data, position in told.items()), key=lambda item: int(item[0].split(".")[1]))
+    assert got == sorted(
+        ((position, data) for data, position in told.items()), key=lambda item: int(item[0].split(".")[1])
+    )
     assert [position for position, _ in got] == [f"{epoch}.{number}" for number in range(1, total + 1)]
     for name in range(publishers):
         mine = [data for _, data in got if data.startswith(f"{name}.")]
@@ -206,7 +228,17 @@ def test_sse_lines_and_json_format(server: ServerProcess, channel: str) -> None:
 
 
 def test_channel_names_may_hold_anything_but_commas_and_controls(server: ServerProcess) -> None:
-    names = ["a%2Fb", "gr%C3%BC%C3%9Fe", "%F0%9F%92%AC", "a%20b", "100%25", "%3A", "x" * 255, "..%2f..", "a+b"]
+    names = [
+        "a%2Fb",
+        "gr%C3%BC%C3%9Fe",
+        "%F0%9F%92%AC",
+        "a%20b",
+        "100%25",
+        "%3A",
+        "x" * 255,
+        "..%2f..",
+        "a+b",
+    ]
     for number, name in enumerate(names):
         position = publish(server.url, name, f"message {number}")
         page = get(server.url, f"/channels/{name}?since=earliest").json
@@ -217,7 +249,7 @@ def test_channel_names_may_hold_anything_but_commas_and_controls(server: ServerP
     assert len(get(server.url, "/channels?channel=a/b&since=earliest").json["publications"]) == 1
 
 
-# -- answers that say nothing new -------------------------------------------------------------------------------------
+# -- answers that say nothing new ----------------------------------------------------------------------------
 
 
 def test_not_modified_has_the_etag_and_no_body(server: ServerProcess, channel: str) -> None:
@@ -239,7 +271,12 @@ def test_empty_long_poll_is_200_or_304(server: ServerProcess, channel: str) -> N
     answer = get(server.url, f"/channels/{channel}?since={position}&wait=0.3")
     assert 0.26 < time.monotonic() - began < 1
     assert answer.json == {"publications": [], "position": position, "recovered": True}
-    assert get(server.url, f"/channels/{channel}?since={position}&wait=0.1", If_None_Match=f'"{position}"').status == 304
+    assert (
+        get(
+            server.url, f"/channels/{channel}?since={position}&wait=0.1", If_None_Match=f'"{position}"'
+        ).status
+        == 304
+    )
 
 
 def test_head_is_get_without_a_body(server: ServerProcess, channel: str) -> None:
@@ -263,7 +300,7 @@ def test_long_page_goes_on_with_its_position(server: ServerProcess, channel: str
     assert [item["data"] for item in rest["publications"]] == ["m1000"]
 
 
-# -- headers ----------------------------------------------------------------------------------------------------------
+# -- headers -------------------------------------------------------------------------------------------------
 
 
 def test_headers_of_a_poll_and_of_a_publish(server: ServerProcess, channel: str) -> None:
@@ -298,7 +335,12 @@ def test_headers_of_errors(server: ServerProcess) -> None:
     assert answer.headers["vary"] == "Origin, Accept"
     answer = request(server.url, "DELETE", "/channels/a")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, POST, OPTIONS")
-    assert answer.error == (405, "method_not_allowed", "DELETE /channels/a: this address takes GET, POST, OPTIONS", False)
+    assert answer.error == (
+        405,
+        "method_not_allowed",
+        "DELETE /channels/a: this address takes GET, POST, OPTIONS",
+        False,
+    )
     answer = request(server.url, "POST", "/channels?channel=a", "x")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, OPTIONS")
 
@@ -314,7 +356,7 @@ def test_keep_alive_serves_many_requests(server: ServerProcess, channel: str) ->
     connection.close()
 
 
-# -- cross-origin -----------------------------------------------------------------------------------------------------
+# -- cross-origin --------------------------------------------------------------------------------------------
 
 
 def test_own_origin_is_allowed(server: ServerProcess, channel: str) -> None:
@@ -325,7 +367,9 @@ def test_own_origin_is_allowed(server: ServerProcess, channel: str) -> None:
     assert answer.headers["access-control-expose-headers"] == "ETag, Retry-After"
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+)
 def test_other_origins_are_refused(server: ServerProcess, channel: str, origin: str) -> None:
     message = f"origin {origin!r} is not this server's: add it to allowed_origins"
     answers = [
@@ -343,7 +387,11 @@ def test_other_origins_are_refused(server: ServerProcess, channel: str, origin: 
 
 
 def test_preflight(server: ServerProcess, channel: str) -> None:
-    headers = {"Origin": server.url, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
+    headers = {
+        "Origin": server.url,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "idempotency-key",
+    }
     answer = request(server.url, "OPTIONS", f"/channels/{channel}", headers=headers)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["access-control-allow-origin"] == server.url
@@ -357,7 +405,7 @@ def test_preflight(server: ServerProcess, channel: str) -> None:
     assert "access-control-allow-methods" not in plain.headers
 
 
-# -- several channels -------------------------------------------------------------------------------------------------
+# -- several channels ----------------------------------------------------------------------------------------
 
 
 def test_several_channels_on_every_transport(server: ServerProcess, channel: str) -> None:
@@ -371,7 +419,10 @@ def test_several_channels_on_every_transport(server: ServerProcess, channel: str
     a1, b1 = publish(server.url, a, "a1"), publish(server.url, b, '{"n":1}')
     page = get(server.url, f"{path}&since={start}").json
     assert page == {
-        "publications": [{"position": a1, "channel": a, "data": "a1"}, {"position": b1, "channel": b, "data": {"n": 1}}],
+        "publications": [
+            {"position": a1, "channel": a, "data": "a1"},
+            {"position": b1, "channel": b, "data": {"n": 1}},
+        ],
         "position": f"{a1}~{b1}",
         "recovered": True,
     }
@@ -430,7 +481,7 @@ def test_a_thousand_channels_in_one_request(server: ServerProcess, channel: str)
         assert len(present(server.url, names[999])) == 2
 
 
-# -- presence ---------------------------------------------------------------------------------------------------------
+# -- presence ------------------------------------------------------------------------------------------------
 
 
 def test_presence_lists_each_connection_until_it_goes(server: ServerProcess, channel: str) -> None:
@@ -450,7 +501,12 @@ def test_named_poll_stays_present_and_displaces_an_older_one(server: ServerProce
     older = Task(lambda: get(server.url, f"{path}&wait=20"))
     until(lambda: present(server.url, channel) == ["poll-phone-1"])
     newer = Task(lambda: get(server.url, f"{path}&wait=20"))
-    assert older.result().error == (409, "poll_displaced", "a newer poll of client 'phone-1' took over", False)
+    assert older.result().error == (
+        409,
+        "poll_displaced",
+        "a newer poll of client 'phone-1' took over",
+        False,
+    )
     publish(server.url, channel, "hi")
     assert len(newer.result().json["publications"]) == 1
     assert present(server.url, channel) == ["poll-phone-1"]

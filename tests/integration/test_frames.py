@@ -1,4 +1,5 @@
-"""RFC 6455 5 on the socket: what is sent in odd frames arrives, and what breaks the protocol is closed with the right code."""
+"""RFC 6455 5 on the socket: what is sent in odd frames arrives, and what breaks the protocol is closed with
+the right code."""
 
 import pytest
 
@@ -42,7 +43,12 @@ def test_close_is_answered_with_its_code_and_the_connection_ends(server: ServerP
 def test_fragments_with_a_ping_between_are_one_message(server: ServerProcess, channel: str) -> None:
     with connected(server, channel) as raw:
         euro = "€".encode()
-        raw.send(frame(1, b"5 " + euro[:1], fin=False) + frame(9, b"?") + frame(0, euro[1:2], fin=False) + frame(0, euro[2:]))
+        raw.send(
+            frame(1, b"5 " + euro[:1], fin=False)
+            + frame(9, b"?")
+            + frame(0, euro[1:2], fin=False)
+            + frame(0, euro[2:])
+        )
         assert raw.frame() == (10, b"?")
         assert raw.frame() == (1, "5 €".encode())
         raw.send(frame(2, b"\x00", fin=False) + frame(0, b"\x01"))
@@ -98,7 +104,9 @@ def test_masks_are_undone(server: ServerProcess, channel: str) -> None:
     ],
     ids=lambda value: value.hex()[:16] if isinstance(value, bytes) else None,
 )
-def test_broken_protocol_is_closed_with_its_code(server: ServerProcess, channel: str, data: bytes, code: int) -> None:
+def test_broken_protocol_is_closed_with_its_code(
+    server: ServerProcess, channel: str, data: bytes, code: int
+) -> None:
     with connected(server, channel) as raw:
         raw.send(data)
         assert closed(raw) == code

@@ -11,7 +11,9 @@ from heartwire.testing.server import ServerProcess, run_server
 from tests.integration.wire import KEY, Answer, Raw, frame, handshake, publish, ws
 
 
-def shake(url: str, path: str = "/channels/a", *, key: str | None = KEY, version: str | None = "13", **headers: str) -> Answer:
+def shake(
+    url: str, path: str = "/channels/a", *, key: str | None = KEY, version: str | None = "13", **headers: str
+) -> Answer:
     with Raw(url) as raw:
         raw.send(handshake(url, path, key=key, version=version, **headers))
         return raw.answer()
@@ -58,11 +60,17 @@ def test_another_version_is_told_the_one_spoken(server: ServerProcess, version: 
 
 
 @pytest.mark.parametrize(
-    "key", [None, "", "short==", "x3JJHMbDL1EzLkh9GBhXDw=", "x3JJHMbDL1EzLkh9GBhXDw==x", "!3JJHMbDL1EzLkh9GBhXDw=="]
+    "key",
+    [None, "", "short==", "x3JJHMbDL1EzLkh9GBhXDw=", "x3JJHMbDL1EzLkh9GBhXDw==x", "!3JJHMbDL1EzLkh9GBhXDw=="],
 )
 def test_bad_key(server: ServerProcess, key: str | None) -> None:
     answer = shake(server.url, key=key)
-    assert answer.error == (400, "bad_request", "Sec-WebSocket-Key is missing or not 16 bytes in base64", False)
+    assert answer.error == (
+        400,
+        "bad_request",
+        "Sec-WebSocket-Key is missing or not 16 bytes in base64",
+        False,
+    )
     assert answer.headers["connection"].lower() == "close"
 
 
@@ -145,8 +153,11 @@ def test_a_handshake_in_single_bytes(server: ServerProcess, channel: str) -> Non
         assert raw.frame() == (1, b"hi")
 
 
-def test_upgrade_without_connection_upgrade_is_an_ordinary_request(server: ServerProcess, channel: str) -> None:
-    """RFC 9110 7.8: `Upgrade` counts only with `Connection: Upgrade`; it must not be taken for a WebSocket, nor hang."""
+def test_upgrade_without_connection_upgrade_is_an_ordinary_request(
+    server: ServerProcess, channel: str
+) -> None:
+    """RFC 9110 7.8: `Upgrade` counts only with `Connection: Upgrade`; it must not be taken for a WebSocket,
+    nor hang."""
     request = handshake(server.url, f"/channels/{channel}").replace("Connection: Upgrade\r\n", "")
     with Raw(server.url) as raw:
         raw.send(request)

@@ -1,4 +1,5 @@
-"""A peer that went silent is closed and gone from presence within `ping_interval_s + pong_timeout_s`; one that answers stays."""
+"""A peer that went silent is closed and gone from presence within `ping_interval_s + pong_timeout_s`; one
+that answers stays."""
 
 import itertools
 import os
@@ -93,7 +94,9 @@ def test_peers_that_answer_stay(brisk: ServerProcess, channel: str) -> None:
         stack.enter_context(ws(brisk.url, f"/channels/{channel}"))  # answers pings by itself
         stream = stack.enter_context(Stream(brisk.url, f"/channels/{channel}?heartbeat=event"))
         stream.joined()
-        chatty = stack.enter_context(Raw(brisk.url))  # answers no ping, but says something: any traffic counts
+        chatty = stack.enter_context(
+            Raw(brisk.url)
+        )  # answers no ping, but says something: any traffic counts
         chatty.send(handshake(brisk.url, f"/channels/{channel}?heartbeat=hey"))
         assert chatty.answer().status == 101
         began = time.monotonic()
@@ -127,7 +130,8 @@ def test_sse_comments_come_in_time(channel: str) -> None:
 
 @pytest.mark.parametrize("kind", list(OPEN))
 def test_a_peer_that_takes_nothing_is_closed(brisk: ServerProcess, channel: str, kind: str) -> None:
-    """Its kernel acknowledges, its socket is full, and it reads no byte: it is let go, and others never waited for it."""
+    """Its kernel acknowledges, its socket is full, and it reads no byte: it is let go, and others never
+    waited for it."""
     files = open_files(brisk)
     with OPEN[kind](brisk, channel), ws(brisk.url, f"/channels/{channel}") as witness:
         chunk = "x" * 500_000

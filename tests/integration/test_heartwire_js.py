@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from heartwire.server.tokens import make_token
+from heartwire.hub.tokens import make_token
 from heartwire.testing.server import ServerProcess, run_server
 from tests.integration.sdk.app import SECRET
 from tests.integration.sdk.harness import Relay, serving
@@ -57,12 +57,10 @@ def test_a_server_that_dies_costs_nothing(node: Runtime, tmp_path: Path, transpo
         node.run("await until(() => client.state !== 'online');")
         server.start()
         publish(server.url, "news", "from outside")
-        got, gaps, pending = node.run(
-            """await Promise.all(all);
+        got, gaps, pending = node.run("""await Promise.all(all);
                await client.publish("news", "last");
                await until(() => got.at(-1) === "last");
-               return [got, heard("gap"), client.pending];"""
-        )
+               return [got, heard("gap"), client.pending];""")
         node.run("await client.close();")
     assert [one for one in got if isinstance(one, int)] == list(range(60))
     assert len(got) == 62
@@ -94,7 +92,9 @@ def test_goes_on_from_a_position_and_tells_of_gaps(node: Runtime) -> None:
         )
         assert got == [2, 3]
         server.restart()  # in memory: what was there is gone, and a new epoch begins
-        (gap,) = node.run("await until(() => heard('gap').length); await client.close(); return heard('gap');")
+        (gap,) = node.run(
+            "await until(() => heard('gap').length); await client.close(); return heard('gap');"
+        )
     assert gap["before"] == position.partition(".")[0] + ".3"
     assert gap["channel"] == "a"
     assert gap["after"].partition(".")[0] != position.partition(".")[0]
@@ -321,12 +321,10 @@ def test_a_network_that_is_cut_costs_nothing(node: Runtime, server: ServerProces
         publish(server.url, channel, "from outside")
         relay.mend()
         node.run("more(); await until(() => client.state === 'online');")
-    got, gaps = node.run(
-        """await Promise.all(all);
+    got, gaps = node.run("""await Promise.all(all);
            await until(() => got.length === all.length + 3);
            await client.close();
-           return [got, heard("gap")];"""
-    )
+           return [got, heard("gap")];""")
     relay.close()
     assert [one for one in got if isinstance(one, int)] == list(range(350))
     assert gaps == []
@@ -372,8 +370,7 @@ def test_what_worked_is_remembered(node: Runtime, server: ServerProcess) -> None
 
 
 def test_addresses(node: Runtime) -> None:
-    found = node.run(
-        """const { baseOf } = heartwire.internals;
+    found = node.run("""const { baseOf } = heartwire.internals;
            const wrong = [];
            try { baseOf("ftp://host"); } catch (error) { wrong.push(error.message); }
            return [
@@ -383,8 +380,7 @@ def test_addresses(node: Runtime) -> None:
              baseOf({ scheme: "wss", host: "host", port: 9000, path: "/realtime/" }),
              baseOf({ host: "host", path: "realtime" }),
              ...wrong,
-           ];"""
-    )
+           ];""")
     assert found == [
         "https://host",
         "https://host:1/below",
@@ -415,7 +411,13 @@ def test_the_address_of_the_environment_wins(node: Runtime, server: ServerProces
 
 
 def test_options_that_cannot_be(node: Runtime) -> None:
-    wrong = [{"ping_interval": 3}, {"tick_s": 0}, {"transports": []}, {"poll_wait_s": 56}, {"first_transport": "telepathy"}]
+    wrong = [
+        {"ping_interval": 3},
+        {"tick_s": 0},
+        {"transports": []},
+        {"poll_wait_s": 56},
+        {"first_transport": "telepathy"},
+    ]
     messages = node.run(
         """return wrong.map(options => {
              try { heartwire.connect("http://host", options); } catch (error) { return error.message; }
@@ -427,8 +429,7 @@ def test_options_that_cannot_be(node: Runtime) -> None:
 
 
 def test_streams_are_read_wherever_they_are_cut(node: Runtime) -> None:
-    lines = node.run(
-        """const bytes = new TextEncoder().encode("data: ä𝄞\\r\\n\\ndata: {}\\n\\nrest");
+    lines = node.run("""const bytes = new TextEncoder().encode("data: ä𝄞\\r\\n\\ndata: {}\\n\\nrest");
            const all = [];
            for (const size of [1, 2, 3, 7, 100]) {
              const chunks = [];
@@ -440,8 +441,7 @@ def test_streams_are_read_wherever_they_are_cut(node: Runtime) -> None:
              for await (const group of heartwire.internals.lineGroups(body)) lines.push(...group);
              all.push(lines);
            }
-           return all;"""
-    )
+           return all;""")
     assert lines == [["data: ä𝄞\r", "", "data: {}", ""]] * 5
 
 
@@ -458,12 +458,12 @@ def test_the_words_of_http_answers(node: Runtime) -> None:
 
 def test_the_types_name_what_the_module_has(node: Runtime) -> None:
     types = (Path(__file__).parents[2] / "src" / "heartwire" / "web" / "heartwire.d.ts").read_text()
-    exported, options, methods = node.run(
-        """const names = one => Object.getOwnPropertyNames(one.prototype);
-           return [Object.keys(heartwire), Object.keys(heartwire.DEFAULTS), names(heartwire.Client)];"""
-    )
+    exported, options, methods = node.run("""const names = one => Object.getOwnPropertyNames(one.prototype);
+           return [Object.keys(heartwire), Object.keys(heartwire.DEFAULTS), names(heartwire.Client)];""")
     told = {
-        line.split()[2].rstrip(":").partition("<")[0].partition("(")[0] for line in types.splitlines() if line.startswith("export")
+        line.split()[2].rstrip(":").partition("<")[0].partition("(")[0]
+        for line in types.splitlines()
+        if line.startswith("export")
     }
     assert set(exported) <= told
     for name in [*options, *methods]:
@@ -478,7 +478,8 @@ def test_the_table_of_options_is_complete(node: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "media_type"), [("heartwire.js", "text/javascript; charset=utf-8"), ("heartwire.d.ts", "application/typescript")]
+    ("name", "media_type"),
+    [("heartwire.js", "text/javascript; charset=utf-8"), ("heartwire.d.ts", "application/typescript")],
 )
 def test_it_is_served_to_all_who_may(server: ServerProcess, name: str, media_type: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)

@@ -12,9 +12,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from heartwire import ConfigError, Hub
+from heartwire.hub.tokens import make_token
 from heartwire.server.config import Settings
 from heartwire.server.run import serve
-from heartwire.server.tokens import make_token
 from heartwire.testing.server import run_server
 
 SECRET = "a secret that is long enough for HS256"
@@ -37,7 +37,9 @@ def url() -> Iterator[str]:
         yield server.url
 
 
-def get(url: str, path: str, *, method: str = "GET", body: bytes | None = None, **headers: Any) -> tuple[int, Any, str | None]:
+def get(
+    url: str, path: str, *, method: str = "GET", body: bytes | None = None, **headers: Any
+) -> tuple[int, Any, str | None]:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     try:
         connection.request(method, path, body, headers)
@@ -91,7 +93,12 @@ def test_without_a_good_token_nobody_comes_in(url: str, token: str, told: str) -
     ],
 )
 def test_options_decide_what_they_may_do(url: str, method: str, path: str, status: int) -> None:
-    assert get(url, path, method=method, body=b"x" if method == "POST" else None, Authorization=f"Bearer {ANN}")[0] == status
+    assert (
+        get(url, path, method=method, body=b"x" if method == "POST" else None, Authorization=f"Bearer {ANN}")[
+            0
+        ]
+        == status
+    )
 
 
 def test_a_websocket_is_let_in_by_its_query_and_publishes_as_its_user(url: str) -> None:
@@ -118,7 +125,9 @@ def test_a_websocket_is_let_in_by_its_query_and_publishes_as_its_user(url: str) 
 )
 def test_who_has_no_token_can_be_let_in(setting: str, statuses: dict[str, int]) -> None:
     with run_server(config=f"{setting} = true\n{CONFIG}") as server:
-        assert {name: get(server.url, f"/channels/{name.replace('$', '%24')}")[0] for name in statuses} == statuses
+        assert {
+            name: get(server.url, f"/channels/{name.replace('$', '%24')}")[0] for name in statuses
+        } == statuses
         assert get(server.url, "/channels/chat:1?token=x")[0] == 401
 
 

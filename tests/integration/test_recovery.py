@@ -1,10 +1,12 @@
-"""A position that cannot be continued is never met with silence; and a server that is killed loses nothing that it answered."""
+"""A position that cannot be continued is never met with silence; and a server that is killed loses nothing
+that it answered."""
 
 import http.client
 import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,11 +40,15 @@ def fill(server: ServerProcess, channel: str) -> str:
 def lost(request: pytest.FixtureRequest, forgetful: ServerProcess, channel: str) -> tuple[str, str]:
     """The channel's epoch, and a position that cannot be continued."""
     epoch = fill(forgetful, channel)
-    return epoch, {"trimmed": f"{epoch}.4", "foreign epoch": "AAAAAAAA.7", "never given out": f"{epoch}.11"}[request.param]
+    return epoch, {"trimmed": f"{epoch}.4", "foreign epoch": "AAAAAAAA.7", "never given out": f"{epoch}.11"}[
+        request.param
+    ]
 
 
 @pytest.mark.parametrize("query", ["", "&wait=20"], ids=["poll", "long poll"])
-def test_polls_tell_of_a_gap_at_once(forgetful: ServerProcess, channel: str, lost: tuple[str, str], query: str) -> None:
+def test_polls_tell_of_a_gap_at_once(
+    forgetful: ServerProcess, channel: str, lost: tuple[str, str], query: str
+) -> None:
     epoch, since = lost
     page = get(forgetful.url, f"/channels/{channel}?since={since}{query}").json
     assert (page["recovered"], page["position"]) == (False, f"{epoch}.10")
@@ -54,7 +60,9 @@ def test_polls_tell_of_a_gap_at_once(forgetful: ServerProcess, channel: str, los
 
 
 @pytest.mark.parametrize("format", ["raw", "json"])
-def test_sse_tells_of_a_gap(forgetful: ServerProcess, channel: str, lost: tuple[str, str], format: str) -> None:
+def test_sse_tells_of_a_gap(
+    forgetful: ServerProcess, channel: str, lost: tuple[str, str], format: str
+) -> None:
     epoch, since = lost
     with Stream(forgetful.url, f"/channels/{channel}?format={format}", {"Last-Event-ID": since}) as stream:
         gap, *kept = stream.events(6)
@@ -76,7 +84,9 @@ def test_json_websocket_tells_of_a_gap(forgetful: ServerProcess, channel: str, l
         assert json.loads(socket.recv()) == {"position": f"{epoch}.11", "data": "live"}
 
 
-def test_raw_websocket_is_closed_with_the_new_position(forgetful: ServerProcess, channel: str, lost: tuple[str, str]) -> None:
+def test_raw_websocket_is_closed_with_the_new_position(
+    forgetful: ServerProcess, channel: str, lost: tuple[str, str]
+) -> None:
     epoch, since = lost
     with ws(forgetful.url, f"/channels/{channel}?since={since}") as socket:
         with pytest.raises(ConnectionClosed) as closed:
@@ -88,7 +98,9 @@ def test_raw_websocket_is_closed_with_the_new_position(forgetful: ServerProcess,
         assert [socket.recv(10) for _ in range(5)] == KEPT
 
 
-def test_several_channels_tell_which_one_has_a_gap(forgetful: ServerProcess, channel: str, lost: tuple[str, str]) -> None:
+def test_several_channels_tell_which_one_has_a_gap(
+    forgetful: ServerProcess, channel: str, lost: tuple[str, str]
+) -> None:
     epoch, since = lost
     other = f"{channel}-other"
     whole = publish(forgetful.url, other, "y")
@@ -103,7 +115,11 @@ def test_several_channels_tell_which_one_has_a_gap(forgetful: ServerProcess, cha
         events = stream.events(7)
         gaps = [json.loads(event.data or "") for event in events if event.event == "gap"]
         assert gaps == [{"position": f"{epoch}.5", "recovered": False, "channel": channel}]
-        assert [json.loads(event.data or "")["data"] for event in events if f'"{channel}","data"' in (event.data or "")] == KEPT
+        assert [
+            json.loads(event.data or "")["data"]
+            for event in events
+            if f'"{channel}","data"' in (event.data or "")
+        ] == KEPT
         assert events[-1].id == f"{epoch}.10~{whole}"
 
     with ws(forgetful.url, f"{path}&since={vector}") as socket:
@@ -115,7 +131,9 @@ def test_several_channels_tell_which_one_has_a_gap(forgetful: ServerProcess, cha
         assert told[-1]["since"] == f"{epoch}.10~{whole}"
 
 
-def test_position_of_another_life_in_a_channel_without_publications(forgetful: ServerProcess, channel: str) -> None:
+def test_position_of_another_life_in_a_channel_without_publications(
+    forgetful: ServerProcess, channel: str
+) -> None:
     page = get(forgetful.url, f"/channels/{channel}?since=AAAAAAAA.7&wait=20").json
     assert (page["recovered"], page["publications"]) == (False, [])
     epoch, _, offset = page["position"].partition(".")
@@ -135,7 +153,8 @@ def test_earliest_is_the_oldest_kept_and_no_gap(forgetful: ServerProcess, channe
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["memory", "sqlite:///gone.db"])
 def test_positions_of_a_deleted_database(engine: str, tmp_path: Path) -> None:
-    """A new life counts from 1 again; whoever comes with a position of the old one is told, and gets everything."""
+    """A new life counts from 1 again; whoever comes with a position of the old one is told, and gets
+    everything."""
     with run_server(engine=engine, folder=tmp_path) as server:
         old = [publish(server.url, "a", f"old {number}") for number in range(3)][-1]
         server.kill()
@@ -164,10 +183,14 @@ def test_positions_outlive_a_restart(tmp_path: Path) -> None:
         assert publish(server.url, "a", "before", Idempotency_Key="k") == first
         second = publish(server.url, "a", "after")
         page = get(server.url, f"/channels/a?since={first}").json
-        assert page == {"publications": [{"position": second, "data": "after"}], "position": second, "recovered": True}
+        assert page == {
+            "publications": [{"position": second, "data": "after"}],
+            "position": second,
+            "recovered": True,
+        }
 
 
-# -- kill -9 ----------------------------------------------------------------------------------------------------------
+# -- kill -9 -------------------------------------------------------------------------------------------------
 
 
 class Crowd:
@@ -236,7 +259,8 @@ def test_kill_nine_twenty_times_loses_nothing(tmp_path: Path) -> None:
         crowd = Crowd(server)
         start = get(server.url, "/channels/a").json["position"]
         epoch = start.split(".")[0]
-        followers = [Task(lambda read=read: crowd.follow(read, start)) for read in (crowd.polls, crowd.events, crowd.socket)]  # type: ignore[misc]
+        readers = (crowd.polls, crowd.events, crowd.socket)
+        followers = [Task(partial(crowd.follow, read, start)) for read in readers]
         publishers = [Task(lambda name=name: crowd.publish(name)) for name in "abcd"]  # type: ignore[misc]
         for _ in range(20):
             enough = len(crowd.answered) + dice.randint(20, 200)
@@ -247,11 +271,16 @@ def test_kill_nine_twenty_times_loses_nothing(tmp_path: Path) -> None:
             publisher.result()
         publish(server.url, "a", "the end")
 
-        # What each reader saw is the whole stream: contiguous, nothing twice, and every answered publish at its position.
+        # What each reader saw is the whole stream: contiguous, nothing twice, and every answered publish at
+        # its position.
         streams = [follower.result() for follower in followers]
         for stream in streams:
-            items = [(item["position"], item["data"]) for item in stream if not isinstance(item["data"], bool)]
-            assert [position for position, _ in items] == [f"{epoch}.{number}" for number in range(1, len(items) + 1)]
+            items = [
+                (item["position"], item["data"]) for item in stream if not isinstance(item["data"], bool)
+            ]
+            assert [position for position, _ in items] == [
+                f"{epoch}.{number}" for number in range(1, len(items) + 1)
+            ]
             assert all(item["data"] is not False for item in stream)  # no gap was ever told
             by_data = {data: position for position, data in items}
             assert len(by_data) == len(items)

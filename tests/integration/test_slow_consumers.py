@@ -1,4 +1,5 @@
-"""Subscribers that stop reading cost next to nothing, and get everything that is kept when they read again."""
+"""Subscribers that stop reading cost next to nothing, and get everything that is kept when they read
+again."""
 
 import contextlib
 import http.client
@@ -122,7 +123,9 @@ def pour(server: ServerProcess, size: int, count: int) -> int:
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
     most = 0
     for number in range(count):
-        assert ask(connection, "POST", "/channels/a", b"x" * size, {"Content-Type": "text/plain"}).status == 200
+        assert (
+            ask(connection, "POST", "/channels/a", b"x" * size, {"Content-Type": "text/plain"}).status == 200
+        )
         if number % 50 == 0:
             most = max(most, server.rss_bytes)
     connection.close()
@@ -139,7 +142,9 @@ def drain(server: ServerProcess, asleep: Sequence[Sleeper], head: int) -> int:
     most = 0
     while waiting:
         ready = poll.poll(10)
-        assert ready, f"{len(waiting)} wait for nothing, one at {next(iter(waiting.values())).offset} of {head}"
+        assert ready, (
+            f"{len(waiting)} wait for nothing, one at {next(iter(waiting.values())).offset} of {head}"
+        )
         for number, _ in ready:
             sleeper = waiting[number]
             data = sleeper.sock.recv(65536)
@@ -160,8 +165,11 @@ def drain(server: ServerProcess, asleep: Sequence[Sleeper], head: int) -> int:
     [(5000, 20_000, 5000, 10), (1000, 200, 1500, 300)],
     ids=["5000 subscribers, 100 MB", "1000 subscribers, small messages"],
 )
-def test_subscribers_that_stop_reading_hold_no_memory(count: int, size: int, total: int, kept: int, tmp_path: Path) -> None:
-    """5,000 of them while 100 MB are published: within 64 MB of before; in proportion for the smaller crowd."""
+def test_subscribers_that_stop_reading_hold_no_memory(
+    count: int, size: int, total: int, kept: int, tmp_path: Path
+) -> None:
+    """5,000 of them while 100 MB are published: within 64 MB of before; in proportion for the smaller
+    crowd."""
     with patient(kept, tmp_path) as server:
         if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < count + 500:
             pytest.skip(f"needs {count + 500} open files (ulimit -n)")
@@ -171,14 +179,16 @@ def test_subscribers_that_stop_reading_hold_no_memory(count: int, size: int, tot
         most = max(most, drain(server, asleep, total))
         grown_mb = (most - before) / 1e6
         assert grown_mb < 64 * count / 5000, f"{grown_mb:.1f} MB"
-        # What was kept is the last `kept`; what the sockets had taken before came first; in between a gap was told.
+        # What was kept is the last `kept`; what the sockets had taken before came first; in between a gap was
+        # told.
         assert all(sleeper.offset == total and sleeper.messages >= kept for sleeper in asleep)
         for sleeper in asleep:
             sleeper.sock.close()
 
 
 def test_a_reader_that_was_stuck_is_told_what_it_missed(tmp_path: Path) -> None:
-    """Over each kind of stream: first what was on its way, then word of the gap, then everything that is kept."""
+    """Over each kind of stream: first what was on its way, then word of the gap, then everything that is
+    kept."""
     with (
         patient(5, tmp_path) as server,
         Stream(server.url, "/channels/a?format=json") as stream,
@@ -201,7 +211,9 @@ def test_a_reader_that_was_stuck_is_told_what_it_missed(tmp_path: Path) -> None:
                 offset = int(item["position"].split(".")[1])
                 assert offset > before if "recovered" in item else offset == before + 1
                 before = offset
-            assert [item["position"] for item in told[-5:]] == [f"{epoch}.{number}" for number in range(116, 121)]
+            assert [item["position"] for item in told[-5:]] == [
+                f"{epoch}.{number}" for number in range(116, 121)
+            ]
         got = 0
         for _ in raw_messages(raw):
             got += 1

@@ -1,4 +1,5 @@
-"""Who comes in a crowd comes in turns: `connects_per_s`. On real uvicorn, under a clock that is moved by hand."""
+"""Who comes in a crowd comes in turns: `connects_per_s`. On real uvicorn, under a clock that is moved by
+hand."""
 
 import json
 import re
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from heartwire import Hub
-from heartwire.server.access import ANONYMOUS
+from heartwire.hub.identity import ANONYMOUS
 from heartwire.testing import FakeClock
 from tests.unit.transports.tools import SERVERS, Answer, Served, Wire, frame, handshake, soon
 

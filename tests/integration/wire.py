@@ -34,7 +34,13 @@ class Answer(NamedTuple):
         return self.status, error["code"], error["message"], error["retry"]
 
 
-def request(url: str, method: str, path: str, body: bytes | str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+def request(
+    url: str,
+    method: str,
+    path: str,
+    body: bytes | str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """One request on a connection of its own."""
     with contextlib.closing(http.client.HTTPConnection(_host(url), timeout=TIMEOUT_S * 3)) as connection:
         return ask(connection, method, path, body, headers)
@@ -53,15 +59,21 @@ def ask(
 
 
 def _answer(response: http.client.HTTPResponse) -> Answer:
-    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+    return Answer(
+        response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    )
 
 
 def get(url: str, path: str, **headers: str) -> Answer:
     """GET; header names with ``_`` for ``-``."""
-    return request(url, "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    return request(
+        url, "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
 
 
-def post(url: str, channel: str, body: bytes | str, content_type: str | None = "text/plain", **headers: str) -> Answer:
+def post(
+    url: str, channel: str, body: bytes | str, content_type: str | None = "text/plain", **headers: str
+) -> Answer:
     """Publish."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if content_type is not None:
@@ -71,7 +83,9 @@ def post(url: str, channel: str, body: bytes | str, content_type: str | None = "
 
 def publish(url: str, channel: str, body: bytes | str, **headers: str) -> str:
     """Publish text (or bytes, as bytes) and return the position."""
-    answer = post(url, channel, body, "text/plain" if isinstance(body, str) else "application/octet-stream", **headers)
+    answer = post(
+        url, channel, body, "text/plain" if isinstance(body, str) else "application/octet-stream", **headers
+    )
     assert answer.status == 200, answer
     position: str = answer.json["position"]
     return position
@@ -100,7 +114,8 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """An event stream. Iterate for its blocks, those without data too; ``comments`` and ``retry_ms`` are what came by."""
+    """An event stream. Iterate for its blocks, those without data too; ``comments`` and ``retry_ms`` are what
+    came by."""
 
     def __init__(self, url: str, path: str, headers: Mapping[str, str] | None = None) -> None:
         self._connection = http.client.HTTPConnection(_host(url), timeout=TIMEOUT_S)
@@ -216,7 +231,9 @@ class Raw:
     def answer(self) -> Answer:
         """Read an HTTP answer that has a Content-Length."""
         head = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)
+        }
         return Answer(int(head[0].split()[1]), headers, self.exactly(int(headers.get("content-length", "0"))))
 
     def frame(self) -> tuple[int, bytes]:
@@ -235,7 +252,9 @@ KEY = "x3JJHMbDL1EzLkh9GBhXDw=="
 """The key of RFC 6455 1.2's sibling example (MDN); its accept is HSmrc0sMlYUkAGmm5OPpG2HaGWk=."""
 
 
-def handshake(url: str, path: str, *, key: str | None = KEY, version: str | None = "13", **headers: str) -> str:
+def handshake(
+    url: str, path: str, *, key: str | None = KEY, version: str | None = "13", **headers: str
+) -> str:
     """A WebSocket handshake request."""
     lines = [f"GET {path} HTTP/1.1", f"Host: {_host(url)}", "Upgrade: websocket", "Connection: Upgrade"]
     lines += [f"Sec-WebSocket-Key: {key}"] if key is not None else []

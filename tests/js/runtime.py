@@ -1,4 +1,5 @@
-"""Places in which heartwire.js runs: a process of Node, a page of Chromium, a worker of one. Each takes programs as text."""
+"""Places in which heartwire.js runs: a process of Node, a page of Chromium, a worker of one. Each takes
+programs as text."""
 
 import contextlib
 import json
@@ -80,7 +81,8 @@ _NETWORK = (
 
 @contextlib.contextmanager
 def in_page(url: str, *, is_network_bad: bool = False) -> Iterator[PageRuntime]:
-    """A page of the server's that has nothing on it but the module. Its console stays empty, but for the bad network's."""
+    """A page of the server's that has nothing on it but the module. Its console stays empty, but for the bad
+    network's."""
     with open_page() as page:
         page.goto(f"{url}/health")
         runtime = PageRuntime(page)
@@ -121,7 +123,8 @@ class _Worker:
 
     def run(self, code: str, **values: Any) -> Any:
         answer = self._page.run(
-            "const answer = said(); worker.postMessage(program); return await answer;", program=_with(values, code)
+            "const answer = said(); worker.postMessage(program); return await answer;",
+            program=_with(values, code),
         )
         assert "error" not in answer, answer["error"]
         return answer["result"]

@@ -51,5 +51,8 @@ def talks(runtime: Runtime, server: ServerProcess, transport: str) -> None:
     )
     assert (kept, position, at) == ([2, 3], got[3]["position"], got[3]["position"])
     assert (state, used) == ("online", transport)
-    since = "await client.close(); return [client.state, client.pending, heard('error'), heard('close').at(-1).code];"
+    since = (
+        "await client.close(); return [client.state, client.pending, heard('error'),"
+        " heard('close').at(-1).code];"
+    )
     assert runtime.run(since) == ["closed", 0, [], 1000]

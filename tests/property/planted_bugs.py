@@ -1,4 +1,5 @@
-"""Bugs that are planted on purpose, to see that simulations find them. docs/testing-simulation.md says which seed finds each.
+"""Bugs that are planted on purpose, to see that simulations find them. docs/testing-simulation.md says which
+seed finds each.
 
 python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, and print the table
 """
@@ -23,10 +24,11 @@ from heartwire.core.topic import Topic
 from heartwire.dialects.centrifugal import Follower, Session, subscribing
 from heartwire.engines import memory
 from heartwire.engines.memory import MemoryEngine
-from heartwire.server.centrifugal import Connection as ServerConnection
-from heartwire.server.centrifugal_port import HubPort
-from heartwire.testing import Broken, run_seed, simulated_server
-from heartwire.transports.outbox import Outbox as LinkOutbox
+from heartwire.server.centrifugal.connection import Connection as ServerConnection
+from heartwire.server.centrifugal.port import HubPort
+from heartwire.testing import Broken, run_seed
+from heartwire.testing.simulation import server as simulated_server
+from heartwire.transports.asgi_link import Outbox as LinkOutbox
 from heartwire.types import NOW, Position
 
 __all__ = ["PLANTED", "first_seed_that_finds", "is_found"]
@@ -41,7 +43,7 @@ def planted(plant: Plant) -> Plant:
     return plant
 
 
-# -- the client: what is followed -----------------------------------------------------------------------------------------
+# -- the client: what is followed ----------------------------------------------------------------------------
 
 
 @planted
@@ -129,7 +131,9 @@ def answer_to_an_older_question_counts(patch: pytest.MonkeyPatch) -> None:
     def subscribed(self: Traffic, connection: Connection, id: int, channel: str, reply: Any) -> None:
         asked, following = connection.asked.pop(channel, None), self.followed.get(channel)
         if following is not None and reply.subscribe is not None:
-            self._placed(following, reply.subscribe, asked.position if asked is not None else following.position)
+            self._placed(
+                following, reply.subscribe, asked.position if asked is not None else following.position
+            )
 
     patch.setattr(Traffic, "_subscribed", subscribed)
 
@@ -145,7 +149,7 @@ def pause_does_not_stop_the_server(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Traffic, "pause", pause)
 
 
-# -- the client: connections ----------------------------------------------------------------------------------------------
+# -- the client: connections ---------------------------------------------------------------------------------
 
 
 @planted
@@ -192,7 +196,7 @@ def stale_means_never(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(states, "_STALE", 0)
 
 
-# -- the client: what is published ----------------------------------------------------------------------------------------
+# -- the client: what is published ---------------------------------------------------------------------------
 
 
 @planted
@@ -265,7 +269,7 @@ def what_was_given_up_counts_as_not_sent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Outbox, "take_expired", take_expired)
 
 
-# -- the server -------------------------------------------------------------------------------------------------------------
+# -- the server ----------------------------------------------------------------------------------------------
 
 
 @planted
@@ -284,7 +288,9 @@ def server_acknowledges_before_the_store_has_it(patch: pytest.MonkeyPatch) -> No
 
 
 def _follow_from_now(self: HubPort, session: Session, follower: Follower, start: Position) -> None:
-    session.context._hub.follow(session.context.link, follower.channel, session.context._format, NOW, follower=follower)
+    session.context._hub.follow(
+        session.context.link, follower.channel, session.context._format, NOW, follower=follower
+    )
 
 
 @planted
@@ -382,7 +388,7 @@ def server_gives_nobody_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Liveness, "_visit", visit)
 
 
-# -- whether they are found -------------------------------------------------------------------------------------------------
+# -- whether they are found ----------------------------------------------------------------------------------
 
 
 def is_found(name: str, seed: int) -> str:

@@ -73,7 +73,7 @@ class Story:
         }
         return options | {name: value for name, value in some.items() if chance.random() < 0.25}
 
-    # -- writing it down ----------------------------------------------------------------------------------------------
+    # -- writing it down -------------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Json, **more: Json) -> None:
         """Have one thing happen."""
@@ -115,7 +115,7 @@ class Story:
             if name == "Poll" or self.transports[fields[0]] != "websocket":
                 self.out[fields[0]].append(name)
 
-    # -- what may happen ----------------------------------------------------------------------------------------------
+    # -- what may happen -------------------------------------------------------------------------------------
 
     def tell(self) -> dict[str, Json]:
         """The whole story."""
@@ -138,8 +138,16 @@ class Story:
         weights, things = zip(*kinds, strict=True)
         for thing in self.chance.choices(things, weights, k=150):
             thing()
-        options = {name: list(value) if isinstance(value, tuple) else value for name, value in self.options.items()}
-        story = {"name": self.name, "options": options, "machine": self.arguments, "draws": self.draws, "steps": self.steps}
+        options = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in self.options.items()
+        }
+        story = {
+            "name": self.name,
+            "options": options,
+            "machine": self.arguments,
+            "draws": self.draws,
+            "steps": self.steps,
+        }
         return story
 
     def time(self) -> None:
@@ -154,7 +162,9 @@ class Story:
 
     def answer(self) -> None:
         """The server answers all or some of what it was asked on one connection."""
-        generations = [generation for generation in self.asked if self.asked[generation] or self.out[generation]]
+        generations = [
+            generation for generation in self.asked if self.asked[generation] or self.out[generation]
+        ]
         if not generations:
             return
         generation = self.chance.choice(generations)
@@ -174,14 +184,22 @@ class Story:
             return None
         method = next(name for name in command if name != "id")
         if self.chance.random() < 0.06:
-            code, temporary = self.chance.choice([(100, True), (111, True), (103, False), (109, False), (101, False)])
+            code, temporary = self.chance.choice(
+                [(100, True), (111, True), (103, False), (109, False), (101, False)]
+            )
             message = self.chance.choice(["no", _AFTER])
             return {"id": command["id"], "error": {"code": code, "message": message, "temporary": temporary}}
         make: Callable[[Json], Json] = getattr(self, f"_{method}", lambda body: {})
         return {"id": command["id"], method: make(command[method])}
 
     def _connect(self, body: Json) -> Json:
-        result = {"client": "c", "ping": self.chance.choice([0, 25, 4.5]), "session": "s", "node": "n", "data": {"x": 1}}
+        result = {
+            "client": "c",
+            "ping": self.chance.choice([0, 25, 4.5]),
+            "session": "s",
+            "node": "n",
+            "data": {"x": 1},
+        }
         if self.chance.random() < 0.3:
             result |= {"expires": True, "ttl": self.chance.choice([5, 60])}
         if self.chance.random() < 0.3:
@@ -201,8 +219,12 @@ class Story:
             recovered = body["epoch"] in (self.epoch, "") and self.chance.random() < 0.8
             result |= {"was_recovering": True, "recovered": recovered}
             if recovered:
-                first = max(top, since + 1) if self.chance.random() < 0.1 else since + 1  # in cache mode, the newest
-                result["publications"] = [self._pub(channel, n) for n in range(first, min(top, first + 299) + 1)]
+                first = (
+                    max(top, since + 1) if self.chance.random() < 0.1 else since + 1
+                )  # in cache mode, the newest
+                result["publications"] = [
+                    self._pub(channel, n) for n in range(first, min(top, first + 299) + 1)
+                ]
         return result
 
     def _pub(self, channel: str, offset: int) -> Json:
@@ -215,7 +237,11 @@ class Story:
 
     def _publish(self, body: Json) -> Json:
         self.offset[body["channel"]] += 1
-        return {"epoch": self.epoch, "offset": self.offset[body["channel"]]} if self.chance.random() < 0.8 else {}
+        return (
+            {"epoch": self.epoch, "offset": self.offset[body["channel"]]}
+            if self.chance.random() < 0.8
+            else {}
+        )
 
     def _refresh(self, body: Json) -> Json:
         return {"expires": True, "ttl": 10}
@@ -227,14 +253,18 @@ class Story:
         """The server says something by itself; also on connections that are no more."""
         generation = self.chance.choice([*self.asked, 1])
         channel = self.chance.choice(CHANNELS)
-        kind = self.chance.choices(["pub", "ping", "unsubscribe", "disconnect", "subscribe", "message"], [20, 6, 1, 1, 1, 1])[0]
+        kind = self.chance.choices(
+            ["pub", "ping", "unsubscribe", "disconnect", "subscribe", "message"], [20, 6, 1, 1, 1, 1]
+        )[0]
         if kind == "pub":
             self.offset[channel] += self.chance.choice([1, 1, 1, 1, 2, 0])
             push: Json = {"push": {"channel": channel, "pub": self._pub(channel, self.offset[channel])}}
         elif kind == "ping":
             push = {}
         elif kind == "unsubscribe":
-            push = {"push": {"channel": channel, kind: {"code": self.chance.choice([2000, 2500]), "reason": "so"}}}
+            push = {
+                "push": {"channel": channel, kind: {"code": self.chance.choice([2000, 2500]), "reason": "so"}}
+            }
         elif kind == "disconnect":
             code = self.chance.choice([1012, 1013, 3000, 3005, 3500, 3010, 1009])
             push = {"push": {kind: {"code": code, "reason": self.chance.choice(["go", _AFTER])}}}
@@ -247,7 +277,13 @@ class Story:
     def publish(self) -> None:
         data = self.chance.choice(["1", '"ä𝄞"', '{"a": [1.5, null]}', '"text that is long"'])
         key = self.chance.choice([(), (), ("a key",)])
-        self.call("publish", self.chance.choice(CHANNELS), data, self.chance.choice(["", "", "text", "base64"]), *key)
+        self.call(
+            "publish",
+            self.chance.choice(CHANNELS),
+            data,
+            self.chance.choice(["", "", "text", "base64"]),
+            *key,
+        )
 
     def follow(self) -> None:
         channel = self.chance.choice(CHANNELS)
@@ -260,7 +296,9 @@ class Story:
 
     def question(self) -> None:
         method = self.chance.choice(["presence", "presence_stats", "history", "rpc"])
-        self.call("request", method, {"channel": "a"} if method != "rpc" else {"method": "m", "data": {"x": 1}})
+        self.call(
+            "request", method, {"channel": "a"} if method != "rpc" else {"method": "m", "data": {"x": 1}}
+        )
 
     def hint(self) -> None:
         self.call("hint", self.chance.choice(["network_down", "network_up", "wake"]))
@@ -275,7 +313,9 @@ class Story:
         if self.chance.random() < 0.3:
             kwargs["after_s"] = 2.5
         code = self.chance.choice([1006, 1006, 1006, 1012, 1013, 3500, 3507, 1000])
-        self.call("lost", generation, code, self.chance.choice(["gone", _AFTER, "retry_after_ms=1x"]), kwargs=kwargs)
+        self.call(
+            "lost", generation, code, self.chance.choice(["gone", _AFTER, "retry_after_ms=1x"]), kwargs=kwargs
+        )
 
     def cut(self) -> None:
         """Something in between ends a request that was held for long."""
@@ -296,7 +336,11 @@ class Story:
 
     def nonsense(self) -> None:
         generation = self.chance.choice([*self.asked, 1])
-        self.call("received", generation, self.chance.choice(["{", '{"id":"1"}', "[]", '{}\n{"push":{"pub":1}}', '{"id":1}x']))
+        self.call(
+            "received",
+            generation,
+            self.chance.choice(["{", '{"id":"1"}', "[]", '{}\n{"push":{"pub":1}}', '{"id":1}x']),
+        )
 
     def close(self) -> None:
         self.call("close")
@@ -304,7 +348,9 @@ class Story:
 
 def test_both_have_the_same_options(tmp_path: Path) -> None:
     program = tmp_path / "defaults.mjs"
-    program.write_text("const { DEFAULTS } = await import(process.argv[2]); console.log(JSON.stringify(DEFAULTS));")
+    program.write_text(
+        "const { DEFAULTS } = await import(process.argv[2]); console.log(JSON.stringify(DEFAULTS));"
+    )
     assert json.loads(node(program).stdout) == json.loads(json.dumps(Options()._asdict()))
 
 
@@ -318,7 +364,9 @@ def test_both_say_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "tests" / "vectors").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "tests" / "vectors").glob("*.json")), ids=lambda path: path.stem
+)
 def test_vectors(file: Path) -> None:
     done = node("vectors.mjs", file)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -1,4 +1,5 @@
-"""One list of commands, two engines, the same answers: the memory engine is the model, the SQLite engine is put beside it."""
+"""One list of commands, two engines, the same answers: the memory engine is the model, the SQLite engine is
+put beside it."""
 
 import asyncio
 import tempfile
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heartwire.engines.base import Engine, ReadResult, Retention, settled
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Engine, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.testing import FakeClock
@@ -33,7 +35,8 @@ class Burst(NamedTuple):
 
 
 class Read(NamedTuple):
-    """``start`` is a name, a foreign position, or the number of a position that was answered before, moved by ``shift``."""
+    """``start`` is a name, a foreign position, or the number of a position that was answered before, moved by
+    ``shift``."""
 
     channel: Channel
     start: str | int | Position
@@ -74,16 +77,28 @@ Command = Append | Burst | Read | Advance | Sweep | Lease | Release | Members | 
 CHANNELS: Final = [Channel("a"), Channel("b"), Channel("é:%")]
 
 channels = st.sampled_from(CHANNELS)
-keeps = st.sampled_from([Retention(1, DAY_S), Retention(3, DAY_S), Retention(100, 60), Retention(100, 90 * DAY_S)])
+keeps = st.sampled_from(
+    [Retention(1, DAY_S), Retention(3, DAY_S), Retention(100, 60), Retention(100, 90 * DAY_S)]
+)
 publishers = st.none() | st.builds(
     Publisher, st.sampled_from(["", "ann"]), st.sampled_from(["", "c-1"]), st.none() | st.just(b"[]")
 )
 messages = st.builds(Message, st.binary(max_size=12), st.booleans(), publishers)
-appends = st.builds(Append, channels, messages, st.none() | st.sampled_from("kl"), st.sampled_from([10.0, 300.0]))
-starts = st.sampled_from(["now", "earliest"]) | st.integers(0, 100) | st.builds(Position, st.just("foreign"), st.integers(0, 5))
-reads = st.builds(Read, channels, starts, st.integers(-3, 3), st.integers(0, 6), st.sampled_from([1, 10, 25, 1000]))
+appends = st.builds(
+    Append, channels, messages, st.none() | st.sampled_from("kl"), st.sampled_from([10.0, 300.0])
+)
+starts = (
+    st.sampled_from(["now", "earliest"])
+    | st.integers(0, 100)
+    | st.builds(Position, st.just("foreign"), st.integers(0, 5))
+)
+reads = st.builds(
+    Read, channels, starts, st.integers(-3, 3), st.integers(0, 6), st.sampled_from([1, 10, 25, 1000])
+)
 clients = st.sampled_from(["c-1", "c-2"])
-leases = st.builds(Lease, channels, st.builds(Member, clients, st.sampled_from(["", "ann"])), st.sampled_from([5.0, 35.0]))
+leases = st.builds(
+    Lease, channels, st.builds(Member, clients, st.sampled_from(["", "ann"])), st.sampled_from([5.0, 35.0])
+)
 commands = st.one_of(
     appends,
     appends,
@@ -126,7 +141,13 @@ class Side:
         return self.epochs.number(position.epoch), position.offset
 
     def publication(self, publication: Publication) -> tuple[Any, ...]:
-        kept = (publication.channel, publication.data, publication.is_text, publication.publisher, publication.time_ms)
+        kept = (
+            publication.channel,
+            publication.data,
+            publication.is_text,
+            publication.publisher,
+            publication.time_ms,
+        )
         return (*self.position(publication.position), *kept)
 
     def result(self, result: ReadResult) -> tuple[Any, ...]:
@@ -163,9 +184,13 @@ class Side:
             case Append():
                 return await self.appended(self.appending(command))
             case Burst(several):
-                return [await self.appended(answer) for answer in [self.appending(append) for append in several]]
+                return [
+                    await self.appended(answer) for answer in [self.appending(append) for append in several]
+                ]
             case Read(channel, _, _, limit, max_bytes):
-                answer = self.engine.read(channel, self.asked(command), self.keep[channel], limit=limit, max_bytes=max_bytes)
+                answer = self.engine.read(
+                    channel, self.asked(command), self.keep[channel], limit=limit, max_bytes=max_bytes
+                )
                 return self.result(await settled(answer))
             case Sweep():
                 await self.engine.sweep(lambda channel: self.keep[channel])

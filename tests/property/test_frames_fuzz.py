@@ -1,4 +1,5 @@
-"""The native socket's reader against `websockets`' own: the same bytes in whatever pieces, the same messages, the same end."""
+"""The native socket's reader against `websockets`' own: the same bytes in whatever pieces, the same messages,
+the same end."""
 
 import asyncio
 from typing import Final, NamedTuple
@@ -12,23 +13,34 @@ from websockets.frames import Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from heartwire.transports.deflate import deflated_frame
+from heartwire.transports.websocket.deflate import deflated_frame
 from tests.unit.transports.fake_socket import FakeSession, opened
-from tests.unit.transports.tools import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_frame, frame, split_frames
+from tests.unit.transports.tools import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    close_frame,
+    frame,
+    split_frames,
+)
 
 LIMIT: Final = 300
 """Over what 7 bits of length can say, and soon reached."""
 
 
 class Outcome(NamedTuple):
-    """What a server made of some bytes. ``closed``: None while it is open, else the close code, 1005 for none."""
+    """What a server made of some bytes. ``closed``: None while it is open, else the close code, 1005 for
+    none."""
 
     messages: list[tuple[bool, bytes]]
     pongs: list[bytes]
     closed: int | None
 
 
-# -- the oracle -------------------------------------------------------------------------------------------------------
+# -- the oracle ----------------------------------------------------------------------------------------------
 
 
 class _Oracle:
@@ -96,13 +108,17 @@ class _Oracle:
             # Of two faults the one that comes first in the header counts.
             reserved = 0x30 if self.protocol.extensions else 0x70
             return 1002 if self._begun[0] & (reserved | 8) else 1009
-        if isinstance(error, ProtocolError) and received is not None and "incomplete fragmented message" in str(error):
+        if (
+            isinstance(error, ProtocolError)
+            and received is not None
+            and "incomplete fragmented message" in str(error)
+        ):
             return received.code  # RFC 6455 5.4 allows it; see tests/conformance/test_framing.py
         assert sent is not None
         return sent.code
 
 
-# -- ours -------------------------------------------------------------------------------------------------------------
+# -- ours ----------------------------------------------------------------------------------------------------
 
 
 def observed(pieces: list[bytes], *, compressed: bool) -> Outcome:
@@ -125,7 +141,7 @@ def observed(pieces: list[bytes], *, compressed: bool) -> Outcome:
     return Outcome(session.messages, [frame.payload for frame in frames if frame.opcode == PONG], closed)
 
 
-# -- what a client may send -------------------------------------------------------------------------------------------
+# -- what a client may send ----------------------------------------------------------------------------------
 
 opcodes = st.sampled_from([TEXT, BINARY, CONT, PING, PONG, CLOSE])
 masks = st.sampled_from([b"\x37\xfa\x21\x3d", bytes(4), b"\xff\xff\xff\xff", b"\x81\x82\x00\x80"])
@@ -149,7 +165,9 @@ def valid_messages(draw: st.DrawFn) -> list[bytes]:
     frames = []
     for index, part in enumerate(parts):
         if index and draw(st.booleans()):
-            frames.append(frame(draw(st.sampled_from([PING, PONG])), draw(st.binary(max_size=10)), mask=draw(masks)))
+            frames.append(
+                frame(draw(st.sampled_from([PING, PONG])), draw(st.binary(max_size=10)), mask=draw(masks))
+            )
         opcode = (TEXT if is_text else BINARY) if index == 0 else CONT
         frames.append(frame(opcode, part, fin=index == count - 1, mask=draw(masks)))
     return frames
@@ -165,7 +183,12 @@ any_frames = st.builds(
 )
 closes = st.builds(
     close_frame,
-    st.one_of(st.none(), st.sampled_from([0, 999, 1000, 1001, 1004, 1005, 1006, 1007, 1012, 1015, 1016, 2999, 3000, 4999, 5000])),
+    st.one_of(
+        st.none(),
+        st.sampled_from(
+            [0, 999, 1000, 1001, 1004, 1005, 1006, 1007, 1012, 1015, 1016, 2999, 3000, 4999, 5000]
+        ),
+    ),
     st.sampled_from([b"", b"bye", "€".encode(), b"\xff"]),
 )
 
@@ -178,7 +201,9 @@ def _packed(data: bytes) -> bytes:
 compressed_frames = st.builds(
     lambda opcode, payload, fin, rsv: frame(opcode, payload, fin=fin, rsv=rsv),
     st.sampled_from([TEXT, BINARY, CONT]),
-    st.sampled_from([_packed(b"x" * size) for size in (128, 200, LIMIT, LIMIT + 1, 5000)] + [b"\x00", b"", b"\xff\xff"]),
+    st.sampled_from(
+        [_packed(b"x" * size) for size in (128, 200, LIMIT, LIMIT + 1, 5000)] + [b"\x00", b"", b"\xff\xff"]
+    ),
     st.booleans(),
     st.sampled_from([4, 4, 4, 0]),
 )
@@ -208,7 +233,9 @@ streams = st.lists(
     max_size=8,
 ).map(b"".join)
 compressed_streams = st.lists(
-    st.one_of(compressed_frames, compressed_frames, valid_messages().map(b"".join), mutated(compressed_frames)),
+    st.one_of(
+        compressed_frames, compressed_frames, valid_messages().map(b"".join), mutated(compressed_frames)
+    ),
     min_size=1,
     max_size=6,
 ).map(b"".join)
@@ -217,10 +244,12 @@ compressed_streams = st.lists(
 @st.composite
 def pieces_of(draw: st.DrawFn, data: bytes) -> list[bytes]:
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
-    return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True) if start != end]
+    return [
+        data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True) if start != end
+    ]
 
 
-# -- the comparison ---------------------------------------------------------------------------------------------------
+# -- the comparison ------------------------------------------------------------------------------------------
 
 
 def agree(data: bytes, pieces: list[bytes], *, compressed: bool) -> None:
@@ -239,7 +268,9 @@ async def _observed(pieces: list[bytes], *, compressed: bool) -> Outcome:
 
 
 _SETTINGS: Final = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example]
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
 )
 
 
@@ -247,7 +278,9 @@ _SETTINGS: Final = settings(
 @given(streams.flatmap(lambda data: st.tuples(st.just(data), pieces_of(data))))
 @example((frame(TEXT, b"x" * 200, rsv=4), [b"\xc1\xfe", frame(TEXT, b"x" * 200, rsv=4)[2:]]))
 @example((close_frame(1000, b"\xff"), [close_frame(1000, b"\xff")]))
-@example((frame(TEXT, b"a", fin=False) + close_frame(1000), [frame(TEXT, b"a", fin=False) + close_frame(1000)]))
+@example(
+    (frame(TEXT, b"a", fin=False) + close_frame(1000), [frame(TEXT, b"a", fin=False) + close_frame(1000)])
+)
 def test_the_same_messages_and_the_same_end(fed: tuple[bytes, list[bytes]]) -> None:
     agree(*fed, compressed=False)
 

@@ -1,7 +1,9 @@
-"""The promises under anything that can happen: publishers, links that fill and leave, engines that trim, restart and mumble.
+"""The promises under anything that can happen: publishers, links that fill and leave, engines that trim,
+restart and mumble.
 
-A Hypothesis state machine drives a switchboard, and checks of every reader that what it was handed is contiguous, or that it
-was told of a gap. Another machine's command list goes to two engines, and their answers are compared.
+A Hypothesis state machine drives a switchboard, and checks of every reader that what it was handed is
+contiguous, or that it was told of a gap. Another machine's command list goes to two engines, and their
+answers are compared.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from heartwire.core.subscription import State
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.topic import TailLimits, Topic
-from heartwire.engines.base import Retention
+from heartwire.engines.contract import Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.testing import FakeClock
 from heartwire.types import EARLIEST, NOW, Channel, Message, Position, Publication, Start
@@ -44,7 +46,11 @@ class Reader:
         if isinstance(payload, Told):
             assert not self.strict
             if self.cursor is None:
-                assert not payload.recovered or not isinstance(self.start, Position) or payload.position == self.start
+                assert (
+                    not payload.recovered
+                    or not isinstance(self.start, Position)
+                    or payload.position == self.start
+                )
             else:
                 assert not payload.recovered, "told again, though nothing was lost"
             self.cursor = payload.position
@@ -88,7 +94,9 @@ class FanOut(RuleBasedStateMachine):
         self.turns: list[Callable[[], None]] = []
         self.reads: list[Read] = []
         self.notices: list[Publication] = []
-        self.switchboard = Switchboard(read=self._read, soon=self.turns.append, limits=self.limits, lingering=1)
+        self.switchboard = Switchboard(
+            read=self._read, soon=self.turns.append, limits=self.limits, lingering=1
+        )
         self.formats = {strict: RecordingFormat(strict=strict) for strict in (False, True)}
         self.log: dict[tuple[Channel, Position], Publication] = {}
         self.keys: dict[tuple[Channel, str], tuple[Position, float]] = {}
@@ -109,7 +117,7 @@ class FanOut(RuleBasedStateMachine):
     def _asked(self, topic: Topic, start: Start) -> Read:
         return Read(topic, start, self.engine.read(topic.channel, start, KEEP, limit=PAGE, max_bytes=40))
 
-    # -- the engine ---------------------------------------------------------------------------------------------------
+    # -- the engine ------------------------------------------------------------------------------------------
 
     @rule(drop=st.booleans())
     def restart(self, drop: bool) -> None:
@@ -178,7 +186,7 @@ class FanOut(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    # -- the event loop -----------------------------------------------------------------------------------------------
+    # -- the event loop --------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.turns)
     @rule()
@@ -201,7 +209,7 @@ class FanOut(RuleBasedStateMachine):
         for subscription in self.switchboard.read_failed(read.topic, read.start):
             subscription.link.close(3004, "the store could not be read")
 
-    # -- links --------------------------------------------------------------------------------------------------------
+    # -- links -----------------------------------------------------------------------------------------------
 
     @rule(
         data=st.data(),
@@ -210,16 +218,24 @@ class FanOut(RuleBasedStateMachine):
         strict=st.sampled_from([False, False, True]),
         room=st.sampled_from([None, None, 0, 20, 60]),
     )
-    def follow(self, data: st.DataObject, channel: Channel, echo: bool, strict: bool, room: int | None) -> None:
+    def follow(
+        self, data: st.DataObject, channel: Channel, echo: bool, strict: bool, room: int | None
+    ) -> None:
         start = data.draw(st.sampled_from([NOW, EARLIEST]) | st.sampled_from(self.positions))
-        links = [link for link in self.links if all(reader.channel != channel for reader in self.readers if reader.link is link)]
+        links = [
+            link
+            for link in self.links
+            if all(reader.channel != channel for reader in self.readers if reader.link is link)
+        ]
         link = data.draw(st.sampled_from([None, *links]))
         if link is None:
             self.serial += 1
             link = FakeLink(self.switchboard, self.serial, room=room)
             self.links.append(link)
         self.readers.append(Reader(link, channel, start, echo=echo, strict=strict))
-        link.subscriptions.append(self.switchboard.follow(link, channel, self.formats[strict], start, echo=echo))
+        link.subscriptions.append(
+            self.switchboard.follow(link, channel, self.formats[strict], start, echo=echo)
+        )
 
     @precondition(lambda self: self.links)
     @rule(data=st.data())
@@ -236,7 +252,7 @@ class FanOut(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from(self.links)).close(1000, "")
 
-    # -- what holds at all times --------------------------------------------------------------------------------------
+    # -- what holds at all times -----------------------------------------------------------------------------
 
     @invariant()
     def every_reader_is_handed_a_contiguous_stream_or_told(self) -> None:
@@ -273,7 +289,7 @@ class FanOut(RuleBasedStateMachine):
             for subscription in link.subscriptions:
                 assert not (link.paused and subscription.state is State.LIVE)
 
-    # -- and in the end -----------------------------------------------------------------------------------------------
+    # -- and in the end --------------------------------------------------------------------------------------
 
     def settle(self) -> None:
         for _ in range(2000):
@@ -300,7 +316,9 @@ class FanOut(RuleBasedStateMachine):
         for reader in self.readers:
             head = self.engine.read(reader.channel, NOW, KEEP, limit=0, max_bytes=1).head
             assert reader.cursor == head, "not everything arrived"
-            (subscription,) = [found for found in reader.link.subscriptions if found.topic.channel == reader.channel]
+            (subscription,) = [
+                found for found in reader.link.subscriptions if found.topic.channel == reader.channel
+            ]
             assert (subscription.state, subscription.position) == (State.LIVE, head)
         for link in self.links:
             link.close(1000, "")

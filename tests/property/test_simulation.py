@@ -11,7 +11,7 @@ import pytest
 
 from heartwire import Hub
 from heartwire.testing import Broken, SimulatedEngine, Simulation, run_seed
-from heartwire.testing.simulate import main, run_seeds
+from heartwire.testing.simulation.__main__ import main, run_seeds
 from tests.property.planted_bugs import PLANTED, first_seed_that_finds, is_found
 
 SEEDS: Final = 2000
@@ -26,7 +26,9 @@ SEARCHED: Final = 1000
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_every_promise_is_kept(first: int) -> None:
     failures = run_seeds(range(first, first + CHUNK))
-    assert not failures, "\n\n".join([failures[0].story, *(f"seed {failure.seed}: {failure.problem}" for failure in failures)])
+    assert not failures, "\n\n".join(
+        [failures[0].story, *(f"seed {failure.seed}: {failure.problem}" for failure in failures)]
+    )
 
 
 @pytest.mark.slow
@@ -45,7 +47,9 @@ def test_planted_bug_is_found(name: str) -> None:
     if is_found(name, DOCUMENTED[name]):
         return
     seed = first_seed_that_finds(name, among=SEARCHED)
-    told = "none of the first seeds does" if seed is None else f"seed {seed} does: write that into {PAGE.name}"
+    told = (
+        "none of the first seeds does" if seed is None else f"seed {seed} does: write that into {PAGE.name}"
+    )
     pytest.fail(f"seed {DOCUMENTED[name]} finds {name} no more; {told}")
 
 
@@ -53,7 +57,7 @@ def test_documented_seeds_find_nothing_where_nothing_is_planted() -> None:
     assert run_seeds(sorted(set(DOCUMENTED.values()))) == []
 
 
-# -- by hand --------------------------------------------------------------------------------------------------------------
+# -- by hand -------------------------------------------------------------------------------------------------
 
 
 def test_world_by_hand() -> None:
@@ -109,12 +113,14 @@ def test_hub_has_to_use_the_engine_it_is_given() -> None:
         Simulation(hub=lambda engine: Hub())
 
 
-# -- the command ------------------------------------------------------------------------------------------------------------
+# -- the command ---------------------------------------------------------------------------------------------
 
 
 def test_command_counts_and_tells(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "3", "--first", "7"]) == 0
-    assert re.fullmatch(r"3 seeds \(7-9\) in \d+ s, [\d.]+ ms each: all promises kept\n", capsys.readouterr().out)
+    assert re.fullmatch(
+        r"3 seeds \(7-9\) in \d+ s, [\d.]+ ms each: all promises kept\n", capsys.readouterr().out
+    )
 
 
 def test_command_tells_one_seed_from_the_beginning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +130,9 @@ def test_command_tells_one_seed_from_the_beginning(capsys: pytest.CaptureFixture
     assert told[-1].startswith("seed 7: all promises kept; digest ")
 
 
-def test_command_fails_where_a_seed_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_fails_where_a_seed_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     PLANTED["doubles-are-told"](monkeypatch)
     seed = DOCUMENTED["doubles-are-told"]
     assert main(["--seeds", "1", "--first", str(seed)]) == 1

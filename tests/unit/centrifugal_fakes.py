@@ -53,7 +53,9 @@ class FakeOutlet:
         assert all(b"\n" not in message and message for message in messages)
         self.frames.append([json.loads(message) for message in messages])
 
-    def tell(self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+    def tell(
+        self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
+    ) -> None:
         self.write([JSON.membership(channel, kind, JSON.info(member))])
 
     def close(self, code: int, reason: str) -> None:
@@ -101,7 +103,7 @@ class FakePort:
             raise value
         return value
 
-    # -- who ----------------------------------------------------------------------------------------------------------
+    # -- who -------------------------------------------------------------------------------------------------
 
     def connect(self, session: Session, request: ConnectRequest) -> Answer[Welcome]:
         return self._answer(lambda: self._raise_or(self.welcome))  # type: ignore[no-any-return]
@@ -128,7 +130,7 @@ class FakePort:
 
         return self._answer(answer)  # type: ignore[no-any-return]
 
-    # -- channels -----------------------------------------------------------------------------------------------------
+    # -- channels --------------------------------------------------------------------------------------------
 
     def channel(self, session: Session, name: str) -> Channel:
         if "," in name:
@@ -189,7 +191,7 @@ class FakePort:
     async def members(self, channel: Channel) -> list[Member]:
         return [follower.member for follower in self.followers if follower.channel == channel]
 
-    # -- what clients say ---------------------------------------------------------------------------------------------
+    # -- what clients say ------------------------------------------------------------------------------------
 
     def append(self, channel: str, data: bytes) -> None:
         """Publish, and deliver to those who follow."""
@@ -199,7 +201,9 @@ class FakePort:
         for follower in self.followers:
             if follower.channel == channel:
                 session = follower.session
-                session.outlet.write(session.codec.publications(channel, [session.codec.publication(publication)]))
+                session.outlet.write(
+                    session.codec.publications(channel, [session.codec.publication(publication)])
+                )
 
     def publish(
         self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
@@ -226,7 +230,7 @@ class FakePort:
         self.sent.append(data)
         return None
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------------------
 
     def soon(self, work: Callable[[], None]) -> None:
         self.later.append(work)
@@ -251,7 +255,9 @@ class Peer:
         self.port = port or FakePort()
         self.outlet = FakeOutlet()
         self.now = 100.0
-        self.session = Session(self.port, JSON, self.outlet, Limits("test 1", **limits), client="c1", now=self.now)
+        self.session = Session(
+            self.port, JSON, self.outlet, Limits("test 1", **limits), client="c1", now=self.now
+        )
         self._read = 0
 
     def open(self) -> Any:

@@ -6,15 +6,19 @@ from typing import Any
 import pytest
 
 from heartwire import Channel, ConfigError, Forbidden, Hub, Identity, Refused, UnknownChannel
-from heartwire.server.access import ACTIONS, ANONYMOUS, Action, Namespaces
-from heartwire.server.options import HubOptions, NamespaceOptions
+from heartwire.hub.identity import ANONYMOUS
+from heartwire.hub.namespaces import ACTIONS, Action, Namespaces
+from heartwire.hub.options import HubOptions, NamespaceOptions
 
 ANN, BOB = Identity("ann"), Identity("bob")
 KEY: dict[str, Any] = {"token_hmac_secret_key": "x" * 32}
 
 
-def namespaces(*, knows_users: bool = False, options: dict[str, Any] | None = None, **namespace: Any) -> Namespaces:
-    """Those of a hub where namespace "n" has some options; ``knows_users``: the application has an authenticator."""
+def namespaces(
+    *, knows_users: bool = False, options: dict[str, Any] | None = None, **namespace: Any
+) -> Namespaces:
+    """Those of a hub where namespace "n" has some options; ``knows_users``: the application has an
+    authenticator."""
     made = Namespaces(HubOptions(namespaces={"n": NamespaceOptions(**namespace)}, **(options or {})))
     made.knows_users |= knows_users
     return made
@@ -49,7 +53,9 @@ def test_what_holds_where_no_option_says_anything(
     action: Action, options: dict[str, Any], knows_users: bool, allowed: set[str]
 ) -> None:
     told = namespaces(knows_users=knows_users, options=options)
-    assert {name for name, who in (("ann", ANN), ("anonymous", ANONYMOUS)) if may(told, who, action)} == allowed
+    assert {
+        name for name, who in (("ann", ANN), ("anonymous", ANONYMOUS)) if may(told, who, action)
+    } == allowed
 
 
 @pytest.mark.parametrize("action", ["publish", "presence", "history"])
@@ -67,7 +73,12 @@ def test_what_holds_where_no_option_says_anything(
     ],
 )
 def test_who_may_with_token_keys(
-    action: Action, options: dict[str, bool], client: bool, subscriber: bool, anonymous: bool, anonymous_subscriber: bool
+    action: Action,
+    options: dict[str, bool],
+    client: bool,
+    subscriber: bool,
+    anonymous: bool,
+    anonymous_subscriber: bool,
 ) -> None:
     told = namespaces(options=KEY, **{f"allow_{action}_for_{who}": value for who, value in options.items()})
     assert may(told, ANN, action) is client
@@ -108,14 +119,20 @@ def test_anonymous_clients_can_be_kept_out_of_an_open_hub() -> None:
 @pytest.mark.parametrize("how", [{}, {"is_subscriber": True}, {"has_token": True}])
 @pytest.mark.parametrize("options", [{}, KEY, {"insecure": True}])
 def test_what_is_off_is_off_for_everybody(how: dict[str, Any], options: dict[str, Any]) -> None:
-    told = namespaces(options=options, publish=False, presence=False, allow_publish_for_client=True, allow_presence_for_client=True)
+    told = namespaces(
+        options=options,
+        publish=False,
+        presence=False,
+        allow_publish_for_client=True,
+        allow_presence_for_client=True,
+    )
     assert not may(told, ANN, "publish", **how)
     with pytest.raises(Refused) as refusal:
         asyncio.run(told.authorize(ANN, "presence", Channel("n:1"), **how))
     assert refusal.value.code.name == "not_available"
 
 
-# -- names ------------------------------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +197,11 @@ def test_private_channels_need_token_keys_and_user_limited_ones_users() -> None:
 
 
 def test_the_marks_can_be_changed_and_switched_off() -> None:
-    options = KEY | {"channel_private_prefix": "", "channel_user_boundary": "@", "channel_user_separator": "+"}
+    options = KEY | {
+        "channel_private_prefix": "",
+        "channel_user_boundary": "@",
+        "channel_user_separator": "+",
+    }
     told = namespaces(options=options, allow_subscribe_for_client=True)
     assert may(told, ANN, "subscribe", "n:#bob")
     assert not may(told, ANN, "subscribe", "n:x@bob")
@@ -225,7 +246,7 @@ def test_namespaces_of_private_channels_and_unknown_ones() -> None:
         told.of(Channel("m:1"))
 
 
-# -- the application's functions --------------------------------------------------------------------------------------
+# -- the application's functions -----------------------------------------------------------------------------
 
 
 def test_a_function_is_asked_after_the_options_and_only_true_allows() -> None:

@@ -1,4 +1,5 @@
-"""The way in for streams: requests are dealt with one after the other, in order, and not any number of them waits."""
+"""The way in for streams: requests are dealt with one after the other, in order, and not any number of them
+waits."""
 
 import asyncio
 import json
@@ -8,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from heartwire.dialects.centrifugal import JSON
-from heartwire.server import centrifugal_http
-from heartwire.server.centrifugal import Connection
-from heartwire.server.centrifugal_http import MAX_WAITING, MAX_WAITING_BYTES, Emulated, ascii_lines
+from heartwire.server.centrifugal import streams as centrifugal_http
+from heartwire.server.centrifugal.connection import Connection
+from heartwire.server.centrifugal.streams import MAX_WAITING, MAX_WAITING_BYTES, Emulated, ascii_lines
 
 
 class _Session:

@@ -8,16 +8,32 @@ import msgspec
 import pytest
 
 from heartwire.dialects.centrifugal import JSON, PushFormat
-from heartwire.dialects.centrifugal.json_codec import is_json
-from heartwire.dialects.centrifugal.types import ClientInfo, Command, Empty, ErrorBody, PresenceStatsResult, SubscribeResult
+from heartwire.dialects.centrifugal.types import (
+    ClientInfo,
+    Command,
+    Empty,
+    ErrorBody,
+    PresenceStatsResult,
+    SubscribeResult,
+)
+from heartwire.text import is_json
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 COMMANDS: list[tuple[bytes, dict[str, Any]]] = [
     (b"{}", {"id": 0}),
     (b'{"id":4294967295,"connect":{}}', {"id": 4294967295}),
     (b'{"connect":{"name":"js"},"id":1}', {"id": 1}),
-    (b' {"id": 2 , "unknown": [1, {"a": null}], "publish": {"channel": "a", "data": {"x": [1, 2]}, "new": 1}} ', {"id": 2}),
-    (b'{"id":3,"subscribe":{"channel":"a","recover":true,"offset":18446744073709551615,"epoch":"e","flag":3}}', {"id": 3}),
+    (
+        (
+            b' {"id": 2 , "unknown": [1, {"a": null}], "publish": {"channel": "a", "data": {"x": [1, 2]},'
+            b' "new": 1}} '
+        ),
+        {"id": 2},
+    ),
+    (
+        b'{"id":3,"subscribe":{"channel":"a","recover":true,"offset":18446744073709551615,"epoch":"e","flag":3}}',
+        {"id": 3},
+    ),
 ]
 
 
@@ -93,9 +109,13 @@ def test_zero_values_are_left_out_but_for_those_that_are_always_there() -> None:
     assert JSON.reply(7, "unsubscribe", Empty()) == b'{"id":7,"unsubscribe":{}}'
     assert JSON.reply(7, "subscribe", SubscribeResult()) == b'{"id":7,"subscribe":{}}'
     assert (
-        JSON.reply(7, "presence_stats", PresenceStatsResult(0, 0)) == b'{"id":7,"presence_stats":{"num_clients":0,"num_users":0}}'
+        JSON.reply(7, "presence_stats", PresenceStatsResult(0, 0))
+        == b'{"id":7,"presence_stats":{"num_clients":0,"num_users":0}}'
     )
-    assert JSON.error(7, ErrorBody(103, "permission denied")) == b'{"id":7,"error":{"code":103,"message":"permission denied"}}'
+    assert (
+        JSON.error(7, ErrorBody(103, "permission denied"))
+        == b'{"id":7,"error":{"code":103,"message":"permission denied"}}'
+    )
     assert json.loads(JSON.error(8, ErrorBody(100, "x", True)))["error"]["temporary"] is True
     join = b'{"push":{"channel":"a","join":{"info":{"user":"","client":"c"}}}}'
     assert JSON.membership("a", "join", ClientInfo("", "c")) == join
@@ -139,7 +159,9 @@ def test_data_is_carried_on_one_line(data: bytes, is_text: bool, value: Any, tag
 
 
 def test_publisher_is_told() -> None:
-    inside = JSON.publication(_publication(b"1", is_text=True, publisher=Publisher("42", "c", b'{"name":\n"Al"}')))
+    inside = JSON.publication(
+        _publication(b"1", is_text=True, publisher=Publisher("42", "c", b'{"name":\n"Al"}'))
+    )
     assert json.loads(inside)["info"] == {"user": "42", "client": "c", "conn_info": {"name": "Al"}}
     inside = JSON.publication(_publication(b"1", is_text=True, publisher=Publisher("", "c")))
     assert json.loads(inside)["info"] == {"user": "", "client": "c"}
@@ -147,7 +169,12 @@ def test_publisher_is_told() -> None:
 
 def test_info_that_is_no_json_is_a_string() -> None:
     info = JSON.info(Member("c", "u", b"plain words", b'{"a":1}'))
-    assert json.loads(msgspec.json.encode(info)) == {"user": "u", "client": "c", "conn_info": "plain words", "chan_info": {"a": 1}}
+    assert json.loads(msgspec.json.encode(info)) == {
+        "user": "u",
+        "client": "c",
+        "conn_info": "plain words",
+        "chan_info": {"a": 1},
+    }
 
 
 def test_pushes_are_the_publications_in_their_channel() -> None:
@@ -166,7 +193,10 @@ def test_format_encodes_once_and_joins_into_one_frame() -> None:
     frames = [format.encode(last)] * 2
     assert len(format.join(frames, last).split(b"\n")) == 2
     assert len(other.join(frames, last)) == 2
-    assert json.loads(format.membership(Channel("a"), "leave", Member("c")))["push"]["leave"]["info"]["client"] == "c"
+    assert (
+        json.loads(format.membership(Channel("a"), "leave", Member("c")))["push"]["leave"]["info"]["client"]
+        == "c"
+    )
     assert format.joined(Channel("a"), Position("e", 5), recovered=True) is None  # type: ignore[func-returns-value]
 
 
@@ -175,7 +205,9 @@ def test_value_is_parsed() -> None:
     assert JSON.value(b"") is None
 
 
-@pytest.mark.parametrize(("data", "answer"), [(b"1", True), (b"", False), (b"x", False), (b"tru", False), (b"[1,]", False)])
+@pytest.mark.parametrize(
+    ("data", "answer"), [(b"1", True), (b"", False), (b"x", False), (b"tru", False), (b"[1,]", False)]
+)
 def test_is_json(data: bytes, answer: bool) -> None:
     assert is_json(data) is answer
 

@@ -1,6 +1,8 @@
-"""The Protobuf encoding of the Centrifugal protocol: what is read, what is refused, and that it says what JSON says.
+"""The Protobuf encoding of the Centrifugal protocol: what is read, what is refused, and that it says what
+JSON says.
 
-The other side is the schema of centrifuge-python, so that our field numbers are checked against somebody else's.
+The other side is the schema of centrifuge-python, so that our field numbers are checked against somebody
+else's.
 """
 
 from typing import Any
@@ -85,7 +87,12 @@ COMMANDS: list[tuple[bytes, Command]] = [
         Command(
             1,
             connect=ConnectRequest(
-                "t", Raw(BYTES), {"c": SubscribeRequest(recover=True, epoch="e", offset=5)}, "n", "v", {"a": "b"}
+                "t",
+                Raw(BYTES),
+                {"c": SubscribeRequest(recover=True, epoch="e", offset=5)},
+                "n",
+                "v",
+                {"a": "b"},
             ),
         ),
     ),
@@ -109,24 +116,34 @@ COMMANDS: list[tuple[bytes, Command]] = [
         ),
         Command(
             2,
-            subscribe=SubscribeRequest("é", "t", True, "e", TOP, Raw(BYTES), True, True, True, "fossil", Raw(b"{}"), 3),
+            subscribe=SubscribeRequest(
+                "é", "t", True, "e", TOP, Raw(BYTES), True, True, True, "fossil", Raw(b"{}"), 3
+            ),
         ),
     ),
     (_said(id=2, subscribe={"channel": "a"}), Command(2, subscribe=SubscribeRequest("a"))),
     (_said(id=3, unsubscribe={"channel": "a"}), Command(3, unsubscribe=UnsubscribeRequest("a"))),
-    (_said(id=4, publish={"channel": "a", "data": "AP8K"}), Command(4, publish=PublishRequest("a", Raw(BYTES)))),
+    (
+        _said(id=4, publish={"channel": "a", "data": "AP8K"}),
+        Command(4, publish=PublishRequest("a", Raw(BYTES))),
+    ),
     (_said(id=5, presence={"channel": "a"}), Command(5, presence=UnsubscribeRequest("a"))),
     (_said(id=6, presence_stats={"channel": "a"}), Command(6, presence_stats=UnsubscribeRequest("a"))),
     (_said(id=7, history={"channel": "a", "limit": -1}), Command(7, history=HistoryRequest("a", -1))),
     (
-        _said(id=8, history={"channel": "a", "limit": 2, "since": {"offset": 1, "epoch": "e"}, "reverse": True}),
+        _said(
+            id=8, history={"channel": "a", "limit": 2, "since": {"offset": 1, "epoch": "e"}, "reverse": True}
+        ),
         Command(8, history=HistoryRequest("a", 2, StreamPosition(1, "e"), True)),
     ),
     (_said(id=12, ping={}), Command(12, ping=Empty())),
     (_said(id=9, rpc={"method": "m", "data": "AP8K"}), Command(9, rpc=RpcRequest("m", Raw(BYTES)))),
     (_said(send={"data": "AP8K"}), Command(0, send=SendRequest(Raw(BYTES)))),
     (_said(id=10, refresh={"token": "t"}), Command(10, refresh=RefreshRequest("t"))),
-    (_said(id=11, sub_refresh={"channel": "a", "token": "t"}), Command(11, sub_refresh=SubRefreshRequest("a", "t"))),
+    (
+        _said(id=11, sub_refresh={"channel": "a", "token": "t"}),
+        Command(11, sub_refresh=SubRefreshRequest("a", "t")),
+    ),
 ]
 
 
@@ -262,7 +279,12 @@ RESULTS: list[tuple[Method, Any, dict[str, Any]]] = [
     (
         "presence",
         PresenceResult({"c": INFO, "d": ClientInfo("", "d")}),
-        {"presence": {"c": {"user": "u", "client": "c", "conn_info": "MQ==", "chan_info": "Mg=="}, "d": {"client": "d"}}},
+        {
+            "presence": {
+                "c": {"user": "u", "client": "c", "conn_info": "MQ==", "chan_info": "Mg=="},
+                "d": {"client": "d"},
+            }
+        },
     ),
     ("presence_stats", PresenceStatsResult(2, 1), {"num_clients": 2, "num_users": 1}),
     ("history", HistoryResult([INSIDE], "e", TOP), {"publications": [PUB], "epoch": "e", "offset": str(TOP)}),
@@ -281,13 +303,18 @@ def test_result_is_there_even_where_it_is_empty(method: Method, result: Any, tol
 
 
 def test_error() -> None:
-    assert _heard(PROTOBUF.error(7, ErrorBody(103, "no"))) == [{"id": 7, "error": {"code": 103, "message": "no"}}]
+    assert _heard(PROTOBUF.error(7, ErrorBody(103, "no"))) == [
+        {"id": 7, "error": {"code": 103, "message": "no"}}
+    ]
     assert _heard(PROTOBUF.error(7, ErrorBody(100, "x", True)))[0]["error"]["temporary"] is True
 
 
 def test_pushes() -> None:
     pushes = [
-        (PROTOBUF.push("unsubscribe", "a", UnsubscribeBody(2500, "r")), {"unsubscribe": {"code": 2500, "reason": "r"}}),
+        (
+            PROTOBUF.push("unsubscribe", "a", UnsubscribeBody(2500, "r")),
+            {"unsubscribe": {"code": 2500, "reason": "r"}},
+        ),
         (PROTOBUF.push("subscribe", "a", SubscribeBody(True, "e", 1, True, Raw(b"d"))), None),
         (
             PROTOBUF.membership("a", "join", INFO),
@@ -300,8 +327,12 @@ def test_pushes() -> None:
         assert _heard(message) == [{"push": {"channel": "a", **(told or {"subscribe": subscribe})}}]
     told = {"disconnect": {"code": 3500, "reason": "r"}}
     assert _heard(PROTOBUF.push("disconnect", "", DisconnectBody(3500, "r"))) == [{"push": told}]
-    assert _heard(PROTOBUF.push("message", "", MessageBody(Raw(b"d")))) == [{"push": {"message": {"data": "ZA=="}}}]
-    assert _heard(PROTOBUF.push("refresh", "", RefreshResult(True, 1))) == [{"push": {"refresh": {"expires": True, "ttl": 1}}}]
+    assert _heard(PROTOBUF.push("message", "", MessageBody(Raw(b"d")))) == [
+        {"push": {"message": {"data": "ZA=="}}}
+    ]
+    assert _heard(PROTOBUF.push("refresh", "", RefreshResult(True, 1))) == [
+        {"push": {"refresh": {"expires": True, "ttl": 1}}}
+    ]
     assert _heard(PROTOBUF.ping) == [{}]
 
 
@@ -323,11 +354,15 @@ def test_format_encodes_once_and_joins_into_one_frame() -> None:
     last = _publication(BYTES)
     frames = [format.encode(last)] * 2
     assert [push["push"]["pub"] for push in _heard(format.join(frames, last))] == [PUB, PUB]
-    assert _heard(format.membership(Channel("a"), "leave", Member("c")))[0]["push"]["leave"]["info"]["client"] == "c"
+    assert (
+        _heard(format.membership(Channel("a"), "leave", Member("c")))[0]["push"]["leave"]["info"]["client"]
+        == "c"
+    )
 
 
 @pytest.mark.parametrize(
-    ("payload", "value"), [(b"", None), (b'{"a":1}', {"a": 1}), (b"hello", b"hello"), (BYTES, BYTES), (b'"\xff"', b'"\xff"')]
+    ("payload", "value"),
+    [(b"", None), (b'{"a":1}', {"a": 1}), (b"hello", b"hello"), (BYTES, BYTES), (b'"\xff"', b'"\xff"')],
 )
 def test_value_is_parsed_where_it_is_json(payload: bytes, value: Any) -> None:
     assert PROTOBUF.value(payload) == value
@@ -385,7 +420,10 @@ def test_session_speaks_it() -> None:
     assert connected["connect"]["client"] == "c"
     assert subscribed["subscribe"]["recovered"]
     assert sorted(message.get("id", 0) for message in rest) == [0, 0, 3, 4]
-    assert [message["push"]["pub"] for message in rest if "push" in message] == [{"data": "AP8K", "offset": "1"}, {"offset": "2"}]
+    assert [message["push"]["pub"] for message in rest if "push" in message] == [
+        {"data": "AP8K", "offset": "1"},
+        {"offset": "2"},
+    ]
 
 
 def test_pong_is_the_empty_message() -> None:

@@ -20,7 +20,7 @@ def opened(port: FakePort | None = None, **limits: Any) -> Peer:
     return peer
 
 
-# -- the order of the checks, as a table --------------------------------------------------------------------------------
+# -- the order of the checks, as a table ---------------------------------------------------------------------
 
 DISCONNECTS: list[tuple[str, bool, list[bytes], int]] = [
     ("command before connect", False, [b'{"id":1,"subscribe":{"channel":"a"}}'], 3501),
@@ -59,7 +59,9 @@ DISCONNECTS: list[tuple[str, bool, list[bytes], int]] = [
 
 
 @pytest.mark.parametrize("slow", [False, True])
-@pytest.mark.parametrize(("what", "connected", "frames", "code"), DISCONNECTS, ids=[row[0] for row in DISCONNECTS])
+@pytest.mark.parametrize(
+    ("what", "connected", "frames", "code"), DISCONNECTS, ids=[row[0] for row in DISCONNECTS]
+)
 def test_disconnect(what: str, connected: bool, frames: list[bytes], code: int, slow: bool) -> None:
     peer = Peer()
     peer.port.slow = slow
@@ -106,7 +108,11 @@ ERRORS: list[tuple[str, dict[str, Any], int]] = [
     ("engine away", {"rpc": {"method": "away"}}, 100),
     ("sub_refresh without a token", {"sub_refresh": {"channel": "mine"}}, 107),
     ("sub_refresh of another's channel", {"sub_refresh": {"channel": "a", "token": "t"}}, 103),
-    ("sub_refresh of a token for another channel", {"sub_refresh": {"channel": "mine", "token": "other"}}, 103),
+    (
+        "sub_refresh of a token for another channel",
+        {"sub_refresh": {"channel": "mine", "token": "other"}},
+        103,
+    ),
     ("expired token in sub_refresh", {"sub_refresh": {"channel": "mine", "token": "old"}}, 110),
     ("sub_refresh of a map", {"sub_refresh": {"channel": "mine", "token": "t", "type": 1}}, 108),
 ]
@@ -125,7 +131,10 @@ def test_error_reply(what: str, command: dict[str, Any], number: int, slow: bool
     """A refused command is answered, and the connection lives."""
     port = FakePort()
     port.slow = slow
-    port.rpcs = {"fault": _raises(RuntimeError("a fault")), "away": _raises(EngineUnavailable("/secret/path"))}
+    port.rpcs = {
+        "fault": _raises(RuntimeError("a fault")),
+        "away": _raises(EngineUnavailable("/secret/path")),
+    }
     port.forbidden = {(action, "closed") for action in ("publish", "presence", "history")}
     port.tokens = {"other": Refreshed(60, "elsewhere"), "old": TokenExpired()}
     peer = opened(port, max_channels=1 if what == "too many channels" else 10)
@@ -160,7 +169,7 @@ def test_patience_makes_good_for_too_fast() -> None:
     assert peer.closed is None
 
 
-# -- connect ------------------------------------------------------------------------------------------------------------
+# -- connect -------------------------------------------------------------------------------------------------
 
 
 def test_connect_tells_what_clients_need() -> None:
@@ -184,7 +193,9 @@ def test_emulation_ids_are_told() -> None:
     from heartwire.dialects.centrifugal import JSON, Limits, Session
 
     peer = Peer()
-    peer.session = Session(peer.port, JSON, peer.outlet, Limits("v"), client="c", now=0, emulation=("secret", "node"), pong=False)
+    peer.session = Session(
+        peer.port, JSON, peer.outlet, Limits("v"), client="c", now=0, emulation=("secret", "node"), pong=False
+    )
     connected = peer.open()
     assert (connected["session"], connected["node"], connected.get("pong")) == ("secret", "node", None)
     assert peer.session.heard  # nothing was asked for
@@ -201,10 +212,12 @@ def test_bad_token_closes_without_a_reply(slow: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "number"), [(TokenExpired(), 109), (Forbidden("no"), 103), (EngineUnavailable("x"), 100), (KeyError("x"), 100)]
+    ("error", "number"),
+    [(TokenExpired(), 109), (Forbidden("no"), 103), (EngineUnavailable("x"), 100), (KeyError("x"), 100)],
 )
 def test_session_is_dead_after_an_error_to_connect(error: Exception, number: int) -> None:
-    """[T] The rest of the frame is dropped, and nothing is answered any more; then the connection is stale."""
+    """[T] The rest of the frame is dropped, and nothing is answered any more; then the connection is
+    stale."""
     peer = Peer()
     peer.port.welcome = error
     (reply,) = peer.say({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "a"}})
@@ -217,7 +230,9 @@ def test_session_is_dead_after_an_error_to_connect(error: Exception, number: int
 
 def test_connect_and_subscribes_come_in_one_frame() -> None:
     """[T] The first frame of centrifuge-js."""
-    replies = Peer().say({"connect": {"name": "js"}, "id": 1}, {"subscribe": {"channel": "a", "flag": 1}, "id": 2})
+    replies = Peer().say(
+        {"connect": {"name": "js"}, "id": 1}, {"subscribe": {"channel": "a", "flag": 1}, "id": 2}
+    )
     assert [sorted(reply) for reply in replies] == [["connect", "id"], ["id", "subscribe"]]
 
 
@@ -251,7 +266,7 @@ def test_nothing_is_done_for_a_connection_that_was_lost_while_connecting() -> No
     assert not peer.session.subs
 
 
-# -- pings --------------------------------------------------------------------------------------------------------------
+# -- pings ---------------------------------------------------------------------------------------------------
 
 
 def _pinged(peer: Peer) -> None:
@@ -315,7 +330,8 @@ def test_command_under_way_keeps_a_connection_from_being_given_up() -> None:
 
 
 def test_pong_that_waited_for_a_command_is_no_fault() -> None:
-    """A method took longer than the pong's timeout; the wheel had gone on, and the pong was then one that nobody had asked for."""
+    """A method took longer than the pong's timeout; the wheel had gone on, and the pong was then one that
+    nobody had asked for."""
     peer = opened()
     peer.port.slow = True
     peer.port.rpcs["wait"] = lambda data: b"1"
@@ -339,7 +355,7 @@ def test_ping_of_the_client_is_no_pong() -> None:
     assert not peer.session.heard
 
 
-# -- commands that ask and answer -----------------------------------------------------------------------------------------
+# -- commands that ask and answer ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slow", [False, True])
@@ -381,7 +397,9 @@ def test_replies_of_one_frame_go_out_in_one() -> None:
 def test_publishes_do_not_wait_for_the_engine_one_by_one() -> None:
     peer = opened()
     peer.port.publish_waits = []
-    assert peer.say(*({"id": number, "publish": {"channel": "a", "data": number}} for number in (2, 3, 4))) == []
+    assert (
+        peer.say(*({"id": number, "publish": {"channel": "a", "data": number}} for number in (2, 3, 4))) == []
+    )
     waits = peer.port.publish_waits
     assert len(waits) == 3
     before = len(peer.outlet.frames)
@@ -421,7 +439,10 @@ def test_data_of_each_encoding(said: Any, data: bytes, is_text: bool) -> None:
 
 
 def _keyed(id: int, round: int = 0, **more: Any) -> dict[str, Any]:
-    return {"id": id, "publish": {"channel": "a", "data": id, "idempotency_key": f"k{id}", "round": round, **more}}
+    return {
+        "id": id,
+        "publish": {"channel": "a", "data": id, "idempotency_key": f"k{id}", "round": round, **more},
+    }
 
 
 def _numbers(replies: list[Any]) -> dict[int, int]:
@@ -442,16 +463,27 @@ def test_refusal_for_the_time_being_ends_the_round() -> None:
         "message": "out of order: round 0 is over: send what was refused, and all after it, in round 1",
         "temporary": True,
     }
-    assert _numbers(peer.say(_keyed(5), _keyed(3, 1), _keyed(4, 1), _keyed(5, 1))) == {5: 409} | {3: 0, 4: 0, 5: 0}
+    assert _numbers(peer.say(_keyed(5), _keyed(3, 1), _keyed(4, 1), _keyed(5, 1))) == {5: 409} | {
+        3: 0,
+        4: 0,
+        5: 0,
+    }
     assert [post.data for _, post in peer.port.published] == [b"2", b"3", b"4", b"5"]
 
 
 def test_out_of_order_ends_no_round_and_is_not_counted() -> None:
     peer = opened(publish_rate_per_s=1, publish_burst=2)
-    assert _numbers(peer.say(*map(_keyed, range(2, 50)))) == {2: 0, 3: 0, 4: 111} | dict.fromkeys(range(5, 50), 409)
+    assert _numbers(peer.say(*map(_keyed, range(2, 50)))) == {2: 0, 3: 0, 4: 111} | dict.fromkeys(
+        range(5, 50), 409
+    )
     assert (peer.session.round, peer.closed) == (1, None)
     peer.advance(1)
-    assert _numbers(peer.say(_keyed(4, 1), _keyed(5, 1), _keyed(6, 1), _keyed(7, 7))) == {4: 0, 5: 111, 6: 409, 7: 111}
+    assert _numbers(peer.say(_keyed(4, 1), _keyed(5, 1), _keyed(6, 1), _keyed(7, 7))) == {
+        4: 0,
+        5: 111,
+        6: 409,
+        7: 111,
+    }
     assert (peer.session.round, peer.closed) == (8, None)
 
 
@@ -496,7 +528,9 @@ def test_publish_may_have_to_wait() -> None:
 
     peer = opened()
     peer.port.publish_wait = Later(lambda: None)
-    assert peer.say({"id": 2, "publish": {"channel": "a", "data": 1}}) == [{"id": 2, "publish": {"epoch": "epochAAA", "offset": 1}}]
+    assert peer.say({"id": 2, "publish": {"channel": "a", "data": 1}}) == [
+        {"id": 2, "publish": {"epoch": "epochAAA", "offset": 1}}
+    ]
 
 
 def test_rpc_without_data_has_an_empty_result() -> None:
@@ -527,7 +561,7 @@ def test_replies_before_a_disconnect_still_go_out() -> None:
     assert peer.closed is not None
 
 
-# -- expiry and refresh -----------------------------------------------------------------------------------------------------
+# -- expiry and refresh --------------------------------------------------------------------------------------
 
 
 def test_connection_expires_after_a_grace() -> None:
@@ -547,7 +581,9 @@ def test_refresh_prolongs_a_connection() -> None:
     port.tokens = {"good": Refreshed(100), "for ever": Refreshed(None)}
     peer = opened(port)
     peer.advance(70)
-    assert peer.say({"id": 2, "refresh": {"token": "good"}}) == [{"id": 2, "refresh": {"expires": True, "ttl": 100}}]
+    assert peer.say({"id": 2, "refresh": {"token": "good"}}) == [
+        {"id": 2, "refresh": {"expires": True, "ttl": 100}}
+    ]
     peer.advance(100)
     assert peer.closed is None
     assert peer.say({"id": 3, "refresh": {"token": "for ever"}}) == [{"id": 3, "refresh": {}}]
@@ -565,14 +601,17 @@ def test_earlier_deadline_replaces_a_later_one() -> None:
     assert peer.closed == (3005, "connection expired")
 
 
-# -- what the server does -------------------------------------------------------------------------------------------------
+# -- what the server does ------------------------------------------------------------------------------------
 
 
 def test_server_sends_a_message_and_refreshes() -> None:
     peer = opened()
     peer.session.message(b'{"a":1}')
     peer.session.refreshed(60)
-    assert peer.read() == [{"push": {"message": {"data": {"a": 1}}}}, {"push": {"refresh": {"expires": True, "ttl": 60}}}]
+    assert peer.read() == [
+        {"push": {"message": {"data": {"a": 1}}}},
+        {"push": {"refresh": {"expires": True, "ttl": 60}}},
+    ]
     peer.advance(90)
     assert peer.closed == (3005, "connection expired")
 

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from heartwire.dialects.centrifugal import Disconnected, Refreshed, Rules, ServerSide, SubscriptionGrant, TokenExpired, Welcome
+from heartwire.dialects.centrifugal import (
+    Disconnected,
+    Refreshed,
+    Rules,
+    ServerSide,
+    SubscriptionGrant,
+    TokenExpired,
+    Welcome,
+)
 from heartwire.errors import EngineUnavailable, Unauthorized
 from heartwire.types import Position
 from tests.unit.centrifugal_fakes import FakePort, Peer
@@ -21,7 +29,7 @@ def subscribed(peer: Peer, channel: str = "a", **request: Any) -> Any:
     return reply["subscribe"]
 
 
-# -- what is granted ------------------------------------------------------------------------------------------------------
+# -- what is granted -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -32,10 +40,17 @@ def subscribed(peer: Peer, channel: str = "a", **request: Any) -> Any:
         (Rules(), {"recoverable": True}, True, True),
         (Rules(force_positioning=True), {}, True, False),
         (Rules(force_recovery=True), {}, True, True),
-        (Rules(allow_recovery=False, allow_positioning=False), {"positioned": True, "recoverable": True}, False, False),
+        (
+            Rules(allow_recovery=False, allow_positioning=False),
+            {"positioned": True, "recoverable": True},
+            False,
+            False,
+        ),
     ],
 )
-def test_positioned_and_recoverable(rules: Rules, request_: dict[str, Any], positioned: bool, recoverable: bool) -> None:
+def test_positioned_and_recoverable(
+    rules: Rules, request_: dict[str, Any], positioned: bool, recoverable: bool
+) -> None:
     port = FakePort()
     port.rules_of["a"] = rules
     port.append("a", b"1")
@@ -153,7 +168,8 @@ def test_publications_come_until_unsubscribed() -> None:
 
 
 def test_nothing_comes_before_the_reply() -> None:
-    """[T] The reply first, then live pushes: what is published while the subscription is made is in neither twice nor lost."""
+    """[T] The reply first, then live pushes: what is published while the subscription is made is in neither
+    twice nor lost."""
     peer = opened()
     port = peer.port
     port.append("a", b"1")
@@ -170,7 +186,7 @@ def test_nothing_comes_before_the_reply() -> None:
     assert port.starts["a"] == Position(port.epoch, 2)
 
 
-# -- recovery -------------------------------------------------------------------------------------------------------------
+# -- recovery ------------------------------------------------------------------------------------------------
 
 E = "epochAAA"
 RECOVERY: list[tuple[str, int, int, dict[str, Any], dict[str, Any], list[int]]] = [
@@ -181,9 +197,23 @@ RECOVERY: list[tuple[str, int, int, dict[str, Any], dict[str, Any], list[int]]] 
     ("since the beginning, without an epoch", 3, 0, {}, {"recovered": True}, [1, 2, 3]),
     ("since an offset, without an epoch", 3, 0, {"offset": 2}, {"recovered": True, "offset": 2}, [3]),
     ("empty stream", 0, 0, {"offset": 0, "epoch": E}, {"recovered": True}, []),
-    ("the next one is just kept", 9, 5, {"offset": 5, "epoch": E}, {"recovered": True, "offset": 5}, [6, 7, 8, 9]),
+    (
+        "the next one is just kept",
+        9,
+        5,
+        {"offset": 5, "epoch": E},
+        {"recovered": True, "offset": 5},
+        [6, 7, 8, 9],
+    ),
     ("the next one is gone", 9, 6, {"offset": 5, "epoch": E}, {"offset": 9}, []),
-    ("all are gone, and none was missed", 9, 9, {"offset": 9, "epoch": E}, {"recovered": True, "offset": 9}, []),
+    (
+        "all are gone, and none was missed",
+        9,
+        9,
+        {"offset": 9, "epoch": E},
+        {"recovered": True, "offset": 9},
+        [],
+    ),
     ("all are gone", 9, 9, {"offset": 8, "epoch": E}, {"offset": 9}, []),
     ("another epoch", 9, 0, {"offset": 7, "epoch": "other"}, {"offset": 9}, []),
     ("the epoch that must not match", 9, 0, {"offset": 9, "epoch": "_"}, {"offset": 9}, []),
@@ -194,10 +224,18 @@ RECOVERY: list[tuple[str, int, int, dict[str, Any], dict[str, Any], list[int]]] 
 
 @pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize(
-    ("what", "published", "evicted", "request_", "told", "offsets"), RECOVERY, ids=[row[0] for row in RECOVERY]
+    ("what", "published", "evicted", "request_", "told", "offsets"),
+    RECOVERY,
+    ids=[row[0] for row in RECOVERY],
 )
 def test_recovery(
-    what: str, published: int, evicted: int, request_: dict[str, Any], told: dict[str, Any], offsets: list[int], slow: bool
+    what: str,
+    published: int,
+    evicted: int,
+    request_: dict[str, Any],
+    told: dict[str, Any],
+    offsets: list[int],
+    slow: bool,
 ) -> None:
     port = FakePort()
     port.slow = slow
@@ -244,7 +282,8 @@ def test_gap_that_is_followed_by_what_is_kept(
 
 
 def test_long_way_goes_on_as_pushes() -> None:
-    """One reply has a bound; what comes after it is delivered like any other publication, so that all of it is recovered."""
+    """One reply has a bound; what comes after it is delivered like any other publication, so that all of it
+    is recovered."""
     port = FakePort()
     for number in range(10):
         port.append("a", b"%d" % number)
@@ -274,9 +313,17 @@ CACHE: list[tuple[str, int, int, dict[str, Any], dict[str, Any], list[int]]] = [
 
 
 @pytest.mark.parametrize("slow", [False, True])
-@pytest.mark.parametrize(("what", "published", "evicted", "request_", "told", "offsets"), CACHE, ids=[row[0] for row in CACHE])
+@pytest.mark.parametrize(
+    ("what", "published", "evicted", "request_", "told", "offsets"), CACHE, ids=[row[0] for row in CACHE]
+)
 def test_cache_recovery_brings_the_newest(
-    what: str, published: int, evicted: int, request_: dict[str, Any], told: dict[str, Any], offsets: list[int], slow: bool
+    what: str,
+    published: int,
+    evicted: int,
+    request_: dict[str, Any],
+    told: dict[str, Any],
+    offsets: list[int],
+    slow: bool,
 ) -> None:
     port = FakePort()
     port.slow = slow
@@ -289,7 +336,7 @@ def test_cache_recovery_brings_the_newest(
     assert result == {"recoverable": True, "positioned": True, "epoch": E, "was_recovering": True} | told
 
 
-# -- gaps -------------------------------------------------------------------------------------------------------------------
+# -- gaps ----------------------------------------------------------------------------------------------------
 
 
 def test_gap_ends_a_subscription_so_that_the_client_subscribes_anew() -> None:
@@ -298,7 +345,9 @@ def test_gap_ends_a_subscription_so_that_the_client_subscribes_anew() -> None:
     subscribed(peer)
     (follower,) = peer.port.followers
     follower.gap(Position("new", 5))
-    assert peer.read() == [{"push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}]
+    assert peer.read() == [
+        {"push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
+    ]
     assert not peer.port.followers
     assert subscribed(peer) == {}
 
@@ -312,7 +361,7 @@ def test_gap_of_a_server_side_subscription_ends_the_connection() -> None:
     assert not port.followers
 
 
-# -- joins and leaves -------------------------------------------------------------------------------------------------------
+# -- joins and leaves ----------------------------------------------------------------------------------------
 
 
 def test_own_join_comes_after_the_reply() -> None:
@@ -329,7 +378,10 @@ def test_leave_comes_to_those_who_stay_and_once() -> None:
     port = FakePort()
     port.rules_of["a"] = Rules(join_leave=True, force_push_join_leave=True)
     one, other = opened(port), opened(port)
-    subscribed_now = [one.say({"id": 2, "subscribe": {"channel": "a"}}), other.say({"id": 2, "subscribe": {"channel": "a"}})]
+    subscribed_now = [
+        one.say({"id": 2, "subscribe": {"channel": "a"}}),
+        other.say({"id": 2, "subscribe": {"channel": "a"}}),
+    ]
     assert len(subscribed_now) == 2
     one.read()
     other.say({"id": 3, "unsubscribe": {"channel": "a"}})
@@ -358,7 +410,7 @@ def test_who_hears_of_joins(rules: Rules, asks: bool, may: bool, hears: bool) ->
     assert port.followers[0].hears_members is hears
 
 
-# -- expiry -------------------------------------------------------------------------------------------------------------------
+# -- expiry --------------------------------------------------------------------------------------------------
 
 
 def test_subscription_expires_after_a_grace() -> None:
@@ -370,7 +422,9 @@ def test_subscription_expires_after_a_grace() -> None:
     peer.advance(84)
     assert peer.read() == []
     peer.advance(2)
-    assert peer.read() == [{"push": {"channel": "a", "unsubscribe": {"code": 2501, "reason": "subscription expired"}}}]
+    assert peer.read() == [
+        {"push": {"channel": "a", "unsubscribe": {"code": 2501, "reason": "subscription expired"}}}
+    ]
     assert list(peer.session.subs) == ["b"]
     peer.advance(1000)
     assert peer.closed is None
@@ -402,7 +456,9 @@ def test_sub_refresh_prolongs(named: bool) -> None:
     subscribed(peer, token="t")
     peer.advance(70)
     request = {"token": "new"} | ({"channel": "a"} if named else {})
-    assert peer.say({"id": 3, "sub_refresh": request}) == [{"id": 3, "sub_refresh": {"expires": True, "ttl": 100}}]
+    assert peer.say({"id": 3, "sub_refresh": request}) == [
+        {"id": 3, "sub_refresh": {"expires": True, "ttl": 100}}
+    ]
     peer.advance(100)
     assert list(peer.session.subs) == ["a"]
     peer.advance(50)
@@ -417,7 +473,7 @@ def test_server_side_subscription_that_expires_ends_the_connection() -> None:
     assert peer.closed == (3006, "subscription expired")
 
 
-# -- server-side ----------------------------------------------------------------------------------------------------------------
+# -- server-side ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slow", [False, True])
@@ -427,10 +483,16 @@ def test_server_side_subscriptions_are_in_the_reply_and_recover(slow: bool) -> N
     port.append("feed", b"1")
     port.append("feed", b"2")
     port.rules_of["feed"] = Rules(join_leave=True, force_push_join_leave=True)
-    subs = [ServerSide("feed", b'{"n":1}', recoverable=True, data=b"[1]"), ServerSide("plain", positioned=True), ServerSide("feed")]
+    subs = [
+        ServerSide("feed", b'{"n":1}', recoverable=True, data=b"[1]"),
+        ServerSide("plain", positioned=True),
+        ServerSide("feed"),
+    ]
     port.welcome = Welcome("42", subs=subs)
     peer = Peer(port)
-    reply, join = peer.say({"id": 1, "connect": {"subs": {"feed": {"recover": True, "offset": 1, "epoch": E}}}})
+    reply, join = peer.say(
+        {"id": 1, "connect": {"subs": {"feed": {"recover": True, "offset": 1, "epoch": E}}}}
+    )
     feed = reply["connect"]["subs"]["feed"]
     assert feed["publications"] == [{"data": 2, "offset": 2}]
     assert (feed["recovered"], feed["was_recovering"], feed["offset"], feed["data"]) == (True, True, 1, [1])
@@ -476,7 +538,9 @@ def test_server_subscribes_and_unsubscribes(slow: bool) -> None:
     assert not peer.session.unsubscribe("a")
     pub, unsubscribe = peer.read()
     assert pub["push"]["pub"]["offset"] == 2
-    assert unsubscribe == {"push": {"channel": "a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
+    assert unsubscribe == {
+        "push": {"channel": "a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}
+    }
 
 
 def test_server_subscribes_with_recovery() -> None:
@@ -540,7 +604,9 @@ def test_sub_refresh_may_lift_the_expiry() -> None:
     port.tokens["for ever"] = Refreshed(None, "a")
     peer = opened(port)
     subscribed(peer, token="t")
-    assert peer.say({"id": 3, "sub_refresh": {"channel": "a", "token": "for ever"}}) == [{"id": 3, "sub_refresh": {}}]
+    assert peer.say({"id": 3, "sub_refresh": {"channel": "a", "token": "for ever"}}) == [
+        {"id": 3, "sub_refresh": {}}
+    ]
     peer.advance(1000)
     assert list(peer.session.subs) == ["a"]
 

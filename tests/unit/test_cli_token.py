@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from heartwire import ConfigError
 from heartwire.cli.main import app
-from heartwire.server.claims import ConnectionClaims, Invalid, SubscriptionClaims
-from heartwire.server.options import HubOptions
-from heartwire.server.tokens import Tokens
+from heartwire.hub.claims import ConnectionClaims, Invalid, SubscriptionClaims
+from heartwire.hub.options import HubOptions
+from heartwire.hub.tokens import Tokens
 
 SECRET = "a secret that is long enough for HS256"
 TOKENS = Tokens(HubOptions(token_hmac_secret_key=SECRET))
@@ -25,7 +25,20 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> str:
 
 
 def test_a_connection_token() -> None:
-    made = run("--secret", SECRET, "--user", "42", "--expires", "1h30m", "--info", '{"name": "Al"}', "--join", "a", "--join", "b")
+    made = run(
+        "--secret",
+        SECRET,
+        "--user",
+        "42",
+        "--expires",
+        "1h30m",
+        "--info",
+        '{"name": "Al"}',
+        "--join",
+        "a",
+        "--join",
+        "b",
+    )
     claims = TOKENS.connection(made, time.time())
     assert isinstance(claims, ConnectionClaims)
     assert (claims.user, claims.info, list(claims.subs)) == ("42", b'{"name":"Al"}', ["a", "b"])
@@ -33,7 +46,9 @@ def test_a_connection_token() -> None:
 
 
 def test_a_subscription_token_that_never_expires() -> None:
-    made = run("--secret", SECRET, "--user", "42", "--channel", "$news", "--expires", "never", "--algorithm", "HS384")
+    made = run(
+        "--secret", SECRET, "--user", "42", "--channel", "$news", "--expires", "never", "--algorithm", "HS384"
+    )
     claims = TOKENS.subscription(made, time.time(), user="42", channel="$news")
     assert isinstance(claims, SubscriptionClaims)
     assert claims.expires_at is None
@@ -41,7 +56,8 @@ def test_a_subscription_token_that_never_expires() -> None:
 
 def test_the_secret_can_be_in_the_environment_or_in_the_servers_file(tmp_path: Path) -> None:
     assert isinstance(
-        TOKENS.connection(run(environment={"HEARTWIRE_TOKEN_HMAC_SECRET_KEY": SECRET}), time.time()), ConnectionClaims
+        TOKENS.connection(run(environment={"HEARTWIRE_TOKEN_HMAC_SECRET_KEY": SECRET}), time.time()),
+        ConnectionClaims,
     )
     file = tmp_path / "heartwire.toml"
     file.write_text(f'token_hmac_secret_key = "{SECRET}"\ntoken_audience = "chat"\ntoken_issuer = "us"\n')

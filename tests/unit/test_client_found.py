@@ -45,7 +45,8 @@ def refusal(id: int) -> str:
 
 
 def test_request_of_a_polling_client_waits_for_the_one_before_it() -> None:
-    """Found by seed 39: the second request had no part in the first one's refusal, and its publish overtook."""
+    """Found by seed 39: the second request had no part in the first one's refusal, and its publish
+    overtook."""
     client = polling()
     client.publish("a", "1", "", 1)
     (first,) = taken(client, out.Send)
@@ -97,8 +98,13 @@ def test_channel_that_is_followed_anew_before_the_connection_opens() -> None:
     client.unsubscribe("a", 0.1)
     client.subscribe("a", "earliest", 0.2)
     client.received(generation, json.dumps({"id": ids["connect"], "connect": {"client": "c"}}), 1)
-    assert [(method, body.get("offset")) for method, body in asked(client)] == [("unsubscribe", None), ("subscribe", 0)]
-    client.received(generation, json.dumps({"id": ids["subscribe"], "subscribe": {"epoch": "e", "offset": 7}}), 1)
+    assert [(method, body.get("offset")) for method, body in asked(client)] == [
+        ("unsubscribe", None),
+        ("subscribe", 0),
+    ]
+    client.received(
+        generation, json.dumps({"id": ids["subscribe"], "subscribe": {"epoch": "e", "offset": 7}}), 1
+    )
     assert taken(client, out.Subscribed) == []
 
 
@@ -108,7 +114,9 @@ def test_channel_that_is_paused_before_the_connection_opens() -> None:
     generation, ids = trying(client)
     client.pause("a", 0.1)
     client.received(generation, json.dumps({"id": ids["connect"], "connect": {"client": "c"}}), 1)
-    client.received(generation, json.dumps({"id": ids["subscribe"], "subscribe": {"epoch": "e", "offset": 7}}), 1)
+    client.received(
+        generation, json.dumps({"id": ids["subscribe"], "subscribe": {"epoch": "e", "offset": 7}}), 1
+    )
     assert [method for method, _ in asked(client)] == ["unsubscribe"]
     client.resume("a", 2)
     assert [method for method, _ in asked(client)] == ["subscribe"]
@@ -124,7 +132,8 @@ def test_network_that_swallows_connect_does_not_end_the_client() -> None:
 
 
 def test_answer_of_a_better_connection_may_be_older_than_what_is_known() -> None:
-    """Found by seed 441: what came on the old connection in the meantime was delivered again, after a gap backwards."""
+    """Found by seed 441: what came on the old connection in the meantime was delivered again, after a gap
+    backwards."""
     following = Following("a", Position("e", 6))
     assert following.subscribed("e", 6, was_recovering=True, recovered=True, asked=Position("e", 6)) is None
     assert [pub.offset for pub in following.news([Pub(offset=7), Pub(offset=8)])] == [7, 8]

@@ -1,4 +1,5 @@
-"""Whatever happens to the client's machine, and in whatever order, it keeps its promises. A server that answers at random."""
+"""Whatever happens to the client's machine, and in whatever order, it keeps its promises. A server that
+answers at random."""
 
 import json
 from typing import Any
@@ -63,7 +64,9 @@ class Shell(RuleBasedStateMachine):
     def take(self) -> None:
         outputs = list(self.machine.outputs)
         self.machine.outputs.clear()
-        assert not (self.was_closed and [one for one in outputs if not isinstance(one, out.Rejected | out.Failed)])
+        assert not (
+            self.was_closed and [one for one in outputs if not isinstance(one, out.Rejected | out.Failed)]
+        )
         for one in outputs:
             self.see(one)
         attempts = set(self.connections) - {self.machine.current.generation if self.machine.current else 0}
@@ -108,7 +111,7 @@ class Shell(RuleBasedStateMachine):
             span = self.now - self.opened[first]
             assert len(self.opened) - first <= _BURST + span * _RATE + 1e-6
 
-    # -- the application ----------------------------------------------------------------------------------------------
+    # -- the application -------------------------------------------------------------------------------------
 
     @rule(channel=_CHANNELS, since=st.sampled_from([None, "earliest"]))
     def subscribe(self, channel: str, since: Any) -> None:
@@ -155,7 +158,7 @@ class Shell(RuleBasedStateMachine):
             self.machine.close(self.now)
             self.take()
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0]), slept=st.sampled_from([0.0, 0.0, 0.0, 500.0]))
     def wait(self, seconds: float, slept: float) -> None:
@@ -172,13 +175,16 @@ class Shell(RuleBasedStateMachine):
         self.wall += until - self.now
         self.now = until
 
-    # -- the server ---------------------------------------------------------------------------------------------------
+    # -- the server ------------------------------------------------------------------------------------------
 
     def answer(self, command: dict[str, Any], mood: str) -> dict[str, Any]:
         method = next((key for key in command if key != "id"), "")
         id = command.get("id", 0)
         if mood == "busy" and method in ("subscribe", "publish"):
-            return {"id": id, "error": {"code": 100, "message": "busy; retry_after_ms=700", "temporary": True}}
+            return {
+                "id": id,
+                "error": {"code": 100, "message": "busy; retry_after_ms=700", "temporary": True},
+            }
         if mood == "refuse" and method != "connect":
             return {"id": id, "error": {"code": 103, "message": "no"}}
         if method == "subscribe":
@@ -187,12 +193,20 @@ class Shell(RuleBasedStateMachine):
             can = mood != "gap" and body.get("recover", False) and after <= self.head[body["channel"]]
             start = after if can else self.head[body["channel"]]
             pubs = [{"offset": n, "data": n} for n in range(start + 1, self.head[body["channel"]] + 1)]
-            told = {"epoch": "e", "offset": start, "recovered": can, "was_recovering": body.get("recover", False)}
+            told = {
+                "epoch": "e",
+                "offset": start,
+                "recovered": can,
+                "was_recovering": body.get("recover", False),
+            }
             return {"id": id, "subscribe": {**told, "publications": pubs}}
         if method == "publish":
             return {"id": id, "publish": {"epoch": "e", "offset": 1}}
         if method == "connect":
-            return {"id": id, "connect": {"client": "c", "ping": 3, "expires": True, "ttl": 4, "session": "s", "node": "n"}}
+            return {
+                "id": id,
+                "connect": {"client": "c", "ping": 3, "expires": True, "ttl": 4, "session": "s", "node": "n"},
+            }
         return {"id": id, method: {"expires": True, "ttl": 4} if method == "refresh" else {}}
 
     @precondition(lambda self: self.connections)
@@ -235,15 +249,25 @@ class Shell(RuleBasedStateMachine):
         self.machine.received(data.draw(st.integers(1, self.generation + 1)), json.dumps(pub), self.now)
         self.take()
 
-    @rule(data=st.data(), code=_CODES, is_reachable=st.booleans(), was_poll=st.booleans(), after_s=st.sampled_from([0.0, 2.0]))
-    def lost(self, data: st.DataObject, code: int, is_reachable: bool, was_poll: bool, after_s: float) -> None:
+    @rule(
+        data=st.data(),
+        code=_CODES,
+        is_reachable=st.booleans(),
+        was_poll=st.booleans(),
+        after_s=st.sampled_from([0.0, 2.0]),
+    )
+    def lost(
+        self, data: st.DataObject, code: int, is_reachable: bool, was_poll: bool, after_s: float
+    ) -> None:
         generation = data.draw(st.integers(1, self.generation + 1))
         if code in (3500, 4500) and data.draw(st.integers(0, 10)) != 7:
             code = 1006
-        self.machine.lost(generation, code, "gone", self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s)
+        self.machine.lost(
+            generation, code, "gone", self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s
+        )
         self.take()
 
-    # -- what always holds --------------------------------------------------------------------------------------------
+    # -- what always holds -----------------------------------------------------------------------------------
 
     @invariant()
     def there_is_a_deadline_unless_it_is_closed(self) -> None:

@@ -17,7 +17,7 @@ from heartwire.client.wire import Pub
 from heartwire.errors import ConfigError
 from heartwire.types import Position
 
-# -- states ---------------------------------------------------------------------------------------------------------------
+# -- states --------------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_listed_raises() -> None:
@@ -33,7 +33,7 @@ def test_closed_is_for_good() -> None:
     assert {after for (before, _), after in TRANSITIONS.items() if before is State.CLOSED} == {State.CLOSED}
 
 
-# -- options --------------------------------------------------------------------------------------------------------------
+# -- options -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_defaults_are_good() -> None:
     check_options(Options())
 
 
-# -- retry ----------------------------------------------------------------------------------------------------------------
+# -- retry ---------------------------------------------------------------------------------------------------
 
 
 def test_backoff_doubles_to_the_cap_and_begins_anew() -> None:
@@ -93,7 +93,7 @@ def test_a_wait_that_was_told_is_long_enough() -> None:
         assert bucket.take(now) in (0, pytest.approx(1 / 0.3 + 0.001))
 
 
-# -- the ladder -----------------------------------------------------------------------------------------------------------
+# -- the ladder ----------------------------------------------------------------------------------------------
 
 
 def test_the_top_has_nothing_better() -> None:
@@ -126,7 +126,7 @@ def test_heartbeats_forgive_early_deaths() -> None:
     assert ladder.transport == "b"
 
 
-# -- the outbox -----------------------------------------------------------------------------------------------------------
+# -- the outbox ----------------------------------------------------------------------------------------------
 
 
 def outbox(*keys: str, in_flight: int = 2) -> Outbox:
@@ -202,7 +202,7 @@ def test_a_request_that_cannot_be_json_is_refused_where_it_is_asked() -> None:
     assert machine.next_deadline() is None
 
 
-# -- following ------------------------------------------------------------------------------------------------------------
+# -- following -----------------------------------------------------------------------------------------------
 
 
 def test_recovered_from_another_epoch_takes_its_name() -> None:
@@ -214,7 +214,9 @@ def test_recovered_from_another_epoch_takes_its_name() -> None:
 def test_news_stop_before_a_hole() -> None:
     following = Following("a", Position("e", 3))
     following.subscribed("e", 3, was_recovering=True, recovered=True, asked=following.position)
-    assert [pub.offset for pub in following.news([Pub(offset=3), Pub(offset=4), Pub(offset=6), Pub(offset=7)])] == [4]
+    assert [
+        pub.offset for pub in following.news([Pub(offset=3), Pub(offset=4), Pub(offset=6), Pub(offset=7)])
+    ] == [4]
     assert not following.is_live
 
 

@@ -1,4 +1,5 @@
-"""The scenarios of tests/vectors: the machine does what is written there, and what is written is what the scenarios say."""
+"""The scenarios of tests/vectors: the machine does what is written there, and what is written is what the
+scenarios say."""
 
 import json
 from typing import Any
@@ -19,7 +20,9 @@ def written(subject: str) -> list[dict[str, Any]]:
 _SCENARIOS = [(subject, scenario) for subject in SUBJECTS for scenario in written(subject)]
 
 
-@pytest.mark.parametrize("scenario", [one for _, one in _SCENARIOS], ids=[f"{at}-{one['name']}" for at, one in _SCENARIOS])
+@pytest.mark.parametrize(
+    "scenario", [one for _, one in _SCENARIOS], ids=[f"{at}-{one['name']}" for at, one in _SCENARIOS]
+)
 def test_machine_does_what_is_written(scenario: dict[str, Any]) -> None:
     for expected, step in replay(scenario):
         assert json.loads(json.dumps(step)) == expected

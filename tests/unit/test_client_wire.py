@@ -12,7 +12,9 @@ from tests.vectors.telling import FOLDER
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads((FOLDER / "wire.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("one", VECTORS["closed_by_http"], ids=lambda one: f"{one['status']} {one['body'][:20]}")
+@pytest.mark.parametrize(
+    "one", VECTORS["closed_by_http"], ids=lambda one: f"{one['status']} {one['body'][:20]}"
+)
 def test_closed_by_http(one: dict[str, Any]) -> None:
     assert closed_by_http(one["status"], one["body"]) == (one["code"], one["reason"])
 
@@ -71,7 +73,8 @@ def test_frames_take_what_fits_and_one_that_does_not_goes_alone() -> None:
 
 @pytest.mark.parametrize("method", ["rpc", "presence", "presence_stats", "history"])
 def test_the_answer_to_a_question_is_the_json_it_is(method: str) -> None:
-    # msgspec reads a field of ``Raw | None`` as null or nothing: an answer ended the connection as not of the protocol.
+    # msgspec reads a field of ``Raw | None`` as null or nothing: an answer ended the connection as not of the
+    # protocol.
     (reply,) = replies(f'{{"id":3,"{method}":{{"data": [1, "é"]}}}}')
     assert bytes(getattr(reply, method)).decode() == '{"data": [1, "é"]}'
 

@@ -1,4 +1,5 @@
-"""The documents say what the code does: tables, drawings, commands, links and snippets are checked against it."""
+"""The documents say what the code does: tables, drawings, commands, links and snippets are checked against
+it."""
 
 import json
 import re
@@ -17,8 +18,8 @@ from msgspec import inspect
 from heartwire import Hub
 from heartwire.cli.main import app
 from heartwire.client import states as client_states
+from heartwire.client.client import EVENTS
 from heartwire.client.options import Options
-from heartwire.client.shell import EVENTS
 from heartwire.client.states import State
 from heartwire.codes import CODES
 from heartwire.compare.figures import decode
@@ -26,13 +27,15 @@ from heartwire.compare.page import page as compare_page
 from heartwire.compare.plots import overview
 from heartwire.compare.report import number as three_digits
 from heartwire.core.subscription import TRANSITIONS
-from heartwire.server.access import Action
+from heartwire.hub.namespaces import Action
+from heartwire.hub.options import HubOptions, NamespaceOptions
 from heartwire.server.config import Settings, load
-from heartwire.server.options import HubOptions, NamespaceOptions
 from heartwire.testing import ServerProcess, run_server
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("examples/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("examples/*.md")]
+)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -59,13 +62,15 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-# -- links, commands, snippets --------------------------------------------------------------------------------------------
+# -- links, commands, snippets -------------------------------------------------------------------------------
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, made as GitHub makes them."""
     headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+        r"^#+ (.+)$",
+        re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE),
+        re.MULTILINE,
     )
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -95,13 +100,17 @@ def test_named_make_targets_exist(page: Path) -> None:
 
 
 @every_page
-def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_python_snippets_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)
     for number, code in enumerate(blocks(page.read_text(encoding="utf-8"), "python")):
         if "//127.0.0.1:8000" in code:  # what `make serve` gives, with the key of docs/api.md
             code = code.replace("//127.0.0.1:8000", f"//127.0.0.1:{request.getfixturevalue('server').port}")
         compiled = compile(code, f"{page.name}:{number}", "exec", dont_inherit=True)
-        if "django" not in code and "async_to_sync" not in code:  # Django wants a whole project: examples/ has one
+        if (
+            "django" not in code and "async_to_sync" not in code
+        ):  # Django wants a whole project: examples/ has one
             exec(compiled, {"__name__": "snippet"})
 
 
@@ -116,24 +125,44 @@ def test_named_commands_and_flags_exist(page: Path) -> None:
     if page.parent.name == "bench":
         return  # its commands have placeholders
     commands: Any = typer.main.get_command(app)
-    for line in re.findall(r"heartwire ((?:serve|pub|sub|compare)\b[^`\n]*)", page.read_text(encoding="utf-8")):
+    for line in re.findall(
+        r"heartwire ((?:serve|pub|sub|compare)\b[^`\n]*)", page.read_text(encoding="utf-8")
+    ):
         name, *words = line.split()
-        known = {flag for parameter in commands.commands[name].params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        known = {
+            flag
+            for parameter in commands.commands[name].params
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+        }
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
 
 
-# -- the comparison -------------------------------------------------------------------------------------------------------
+# -- the comparison ------------------------------------------------------------------------------------------
 
 
 def test_the_readme_opens_with_figures_of_the_comparison() -> None:
-    """Each figure in its three lines is one of docs/compare.json, and nothing of ours was lost in that run."""
+    """Each figure in its three lines is one of docs/compare.json, and nothing of ours was lost in that
+    run."""
     report = decode(text_of("docs/compare.json").encode())
-    figures = [figure for result in report.transports.values() for figure in (*result.news.values(), *result.idle.values())]
-    known = {f"{three_digits(figure.value)} {figure.unit.partition('/')[0]}" for figure in figures if figure.value is not None}
-    faults = {name: [fault for fault in (result.cut, result.half_open) if fault] for name, result in report.transports.items()}
+    figures = [
+        figure
+        for result in report.transports.values()
+        for figure in (*result.news.values(), *result.idle.values())
+    ]
+    known = {
+        f"{three_digits(figure.value)} {figure.unit.partition('/')[0]}"
+        for figure in figures
+        if figure.value is not None
+    }
+    faults = {
+        name: [fault for fault in (result.cut, result.half_open) if fault]
+        for name, result in report.transports.items()
+    }
     bare = faults.pop("bare")
     lost, sent = sum(fault.lost.value or 0 for fault in bare), sum(fault.sent.value or 0 for fault in bare)
-    assert [fault.lost.value or fault.doubled.value for group in faults.values() for fault in group] == [0] * 2 * len(faults)
+    assert [fault.lost.value or fault.doubled.value for group in faults.values() for fault in group] == [
+        0
+    ] * 2 * len(faults)
     known |= {f"{lost:,.0f} of {sent:,.0f} messages", "none"}
     opening = text_of("README.md").partition("\n## ")[0]
     said = [figure.replace("\n  ", " ") for figure in re.findall(r"\*\*([^*]+)\*\*", opening)]
@@ -157,16 +186,29 @@ def test_the_readme_says_what_the_benchmark_measured() -> None:
         }
 
     ours = "**Heartwire**, memory engine"
-    eight, bursts, echo = (column(heading, 2) for heading in ("Fan-out, 8 messages outstanding", "Fan-out, bursts of 50", "Echo"))
+    eight, bursts, echo = (
+        column(heading, 2) for heading in ("Fan-out, 8 messages outstanding", "Fan-out, bursts of 50", "Echo")
+    )
     told = " ".join(section(text_of("README.md"), "## What it costs").split())
-    assert f"**{eight[ours]}** with eight messages outstanding (uWebSockets {eight['socketify']}, NATS " in told
-    assert f"NATS {eight['NATS server with WebSocket']}, FastAPI {eight['FastAPI on uvicorn']}, python-socketio " in told
-    assert f"python-socketio {eight['python-socketio on uvicorn']}), **{bursts[ours]}** in bursts of fifty" in told
-    assert f"**{echo[ours]}** (picows {echo['picows']}, uWebSockets {echo['socketify']}, Node's `ws` {echo['Node ws']})" in told
+    assert (
+        f"**{eight[ours]}** with eight messages outstanding (uWebSockets {eight['socketify']}, NATS " in told
+    )
+    assert (
+        f"NATS {eight['NATS server with WebSocket']}, FastAPI {eight['FastAPI on uvicorn']}, python-socketio "
+        in told
+    )
+    assert (
+        f"python-socketio {eight['python-socketio on uvicorn']}), **{bursts[ours]}** in bursts of fifty"
+        in told
+    )
+    assert (
+        f"**{echo[ours]}** (picows {echo['picows']}, uWebSockets {echo['socketify']}, Node's `ws`"
+        f" {echo['Node ws']})" in told
+    )
     assert f"**{column('Idle connections', 1)[ours]}** bytes" in told
 
 
-# -- configuration --------------------------------------------------------------------------------------------------------
+# -- configuration -------------------------------------------------------------------------------------------
 
 
 def described(kind: inspect.Type) -> str:
@@ -212,7 +254,10 @@ def written(field: inspect.Field) -> str:
 def flags() -> dict[str, str]:
     commands: Any = typer.main.get_command(app)
     parameters = commands.commands["serve"].params
-    return {given.name: ", ".join(f"`{flag}`" for flag in (*given.opts, *given.secondary_opts)) for given in parameters}
+    return {
+        given.name: ", ".join(f"`{flag}`" for flag in (*given.opts, *given.secondary_opts))
+        for given in parameters
+    }
 
 
 _HUB = [field.name for field in fields(HubOptions)]
@@ -228,14 +273,19 @@ _HUB = [field.name for field in fields(HubOptions)]
 )
 def test_tables_of_options(heading: str, options: tuple[inspect.Field, ...]) -> None:
     told = rows(section(text_of("docs/configuration.md"), heading))
-    expected = [[f"`{field.name}`", described(field.type), written(field), flags().get(field.name, "none")] for field in options]
+    expected = [
+        [f"`{field.name}`", described(field.type), written(field), flags().get(field.name, "none")]
+        for field in options
+    ]
     assert [row[:-1] for row in told] == expected
     assert all(row[-1] for row in told), "each option has its reason"
 
 
 def test_table_of_namespace_options() -> None:
     told = rows(section(text_of("docs/configuration.md"), "## Namespaces"))
-    expected = [[f"`{field.name}`", described(field.type), written(field)] for field in fields(NamespaceOptions)]
+    expected = [
+        [f"`{field.name}`", described(field.type), written(field)] for field in fields(NamespaceOptions)
+    ]
     assert [row[:-1] for row in told] == expected
     assert all(row[-1] for row in told), "each option has its reason"
 
@@ -256,7 +306,12 @@ def test_example_configuration_loads(tmp_path: Path) -> None:
 
 
 def test_what_the_example_comments_out_is_the_default() -> None:
-    optional = {"uds", "tls_cert", "tls_key", "allow_unknown_namespaces"}  # unset by default, which TOML cannot say
+    optional = {
+        "uds",
+        "tls_cert",
+        "tls_key",
+        "allow_unknown_namespaces",
+    }  # unset by default, which TOML cannot say
     for line in text_of("heartwire.example.toml").splitlines():
         commented = re.match(r"# (\w+ = .*)", line)
         if commented:
@@ -264,7 +319,7 @@ def test_what_the_example_comments_out_is_the_default() -> None:
             assert name in optional or getattr(Settings(), name) == value, line
 
 
-# -- codes, states, dependencies, rooms -----------------------------------------------------------------------------------
+# -- codes, states, dependencies, rooms ----------------------------------------------------------------------
 
 
 def test_table_of_codes() -> None:
@@ -292,7 +347,11 @@ def test_table_of_codes() -> None:
 )
 def test_drawing_of_states(heading: str, first: str, transitions: dict[tuple[Enum, str], Enum]) -> None:
     (drawn,) = blocks(section(text_of("ARCHITECTURE.md"), heading), "mermaid")
-    changes = {f"{before.name} --> {after.name}: {event}" for (before, event), after in transitions.items() if before is not after}
+    changes = {
+        f"{before.name} --> {after.name}: {event}"
+        for (before, event), after in transitions.items()
+        if before is not after
+    }
     assert {line.strip() for line in drawn.splitlines()[1:]} == {f"[*] --> {first}", *changes}
 
 
@@ -305,7 +364,9 @@ def test_each_direct_dependency_has_its_reason() -> None:
 def test_each_room_has_its_sentence() -> None:
     table = " ".join(row[0] for row in rows(section(text_of("ARCHITECTURE.md"), "## Rooms")))
     package = ROOT / "src" / "heartwire"
-    rooms = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    rooms = {
+        f"{path.name}/" for path in package.iterdir() if path.is_dir() and not path.name.startswith("__")
+    }
     modules = {path.name for path in package.glob("*.py") if path.name != "__init__.py"}
     assert set(re.findall(r"`([^`]+)`", table)) == rooms | modules
 
@@ -315,7 +376,7 @@ def test_actions_of_permissions() -> None:
     assert all(f"`{action}`" in told for action in get_args(Action))
 
 
-# -- the client -----------------------------------------------------------------------------------------------------------
+# -- the client ----------------------------------------------------------------------------------------------
 
 
 def test_table_of_client_options() -> None:

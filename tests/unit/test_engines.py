@@ -1,12 +1,13 @@
-"""What engines share: the URL that names one, epochs, the plan of a read, leases; and what the memory engine forgets."""
+"""What engines share: the URL that names one, epochs, the plan of a read, leases; and what the memory engine
+forgets."""
 
 from pathlib import Path
 
 import pytest
 
-from heartwire.engines import open_engine
-from heartwire.engines.base import Leases, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Leases, Retention, epoch_of, plan_read
 from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.registry import open_engine
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import ConfigError
 from heartwire.testing import FakeClock

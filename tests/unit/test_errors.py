@@ -60,7 +60,11 @@ def test_close_code_of_a_name() -> None:
 
 
 def test_tree_has_one_root_and_is_exported_whole() -> None:
-    classes = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    }
     assert classes == set(errors.__all__)
     assert all(issubclass(getattr(errors, name), HeartwireError) for name in classes)
 
@@ -81,7 +85,9 @@ def test_tree_has_one_root_and_is_exported_whole() -> None:
             "channel 'x:1': namespace 'x' is not configured; add it, or set allow_unknown_namespaces",
         ),
         (
-            LimitExceeded("message_too_large", "bytes of this message", 1048577, 1048576, "max_message_bytes"),
+            LimitExceeded(
+                "message_too_large", "bytes of this message", 1048577, 1048576, "max_message_bytes"
+            ),
             "message_too_large",
             False,
             "bytes of this message: 1048577 is over the limit of 1048576 (max_message_bytes)",

@@ -1,4 +1,5 @@
-"""The HTTP in a faulty network's connections, without a socket: bytes in, bytes out, however they are split."""
+"""The HTTP in a faulty network's connections, without a socket: bytes in, bytes out, however they are
+split."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,8 +11,14 @@ from heartwire.testing.faulty.faults import WELL, ConnectionRecord, Direction, F
 
 GET = b"GET /news HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /news HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab\r\n\r\ncde"
-CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\nTrailer: x\r\n\r\n"
-UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nconnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n"
+CHUNKED = (
+    b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\nTrailer:"
+    b" x\r\n\r\n"
+)
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nconnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key:"
+    b" k\r\n\r\n"
+)
 STRIPPED = b"GET /ws HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: k\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -60,7 +67,9 @@ def after(faults: Faults, up: list[bytes]) -> FakeWay:
 
 
 @pytest.mark.parametrize("request_", [GET, POST, CHUNKED, UPGRADE], ids=["get", "post", "chunked", "upgrade"])
-@pytest.mark.parametrize("faults", [WELL, Faults(paths=("/none",), answering_502=True)], ids=["well", "other-path"])
+@pytest.mark.parametrize(
+    "faults", [WELL, Faults(paths=("/none",), answering_502=True)], ids=["well", "other-path"]
+)
 def test_what_meets_no_fault_passes_as_it_is(request_: bytes, faults: Faults) -> None:
     for pieces in ways_to_split(request_ + GET):
         way = after(faults, pieces)
@@ -102,7 +111,9 @@ def test_a_request_is_reset_where_its_path_is_refused() -> None:
     assert after(Faults(refusing=True, paths=("/ws",)), [UPGRADE]).closed == "reset"
 
 
-@pytest.mark.parametrize("hello", [b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n", b"\x00" * 70_000, b"GET /" + b"x" * 70_000])
+@pytest.mark.parametrize(
+    "hello", [b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n", b"\x00" * 70_000, b"GET /" + b"x" * 70_000]
+)
 def test_what_is_no_http_passes(hello: bytes) -> None:
     way = FakeWay(Faults(answering_502=True, buffer_bytes=1000))
     exchanges = Exchanges(way)

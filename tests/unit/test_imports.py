@@ -34,7 +34,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 DRIVERS: Final[dict[str, set[str]]] = {
     "sqlite3": {"engines/sqlite.py"},
     "redis": {"engines/redis.py"},
-    # uvicorn is the server, and the protocols are plugged into it; its processes are what `run_server` starts.
+    # uvicorn is the server, and the protocols are plugged into it; its processes are what `run_server`
+    # starts.
     "uvicorn": {
         "server/run.py",
         "testing/server.py",
@@ -84,7 +85,8 @@ def edges() -> Iterator[Edge]:
                 case ast.Import(names=names):
                     yield from (Edge(file, node.lineno, alias.name) for alias in names)
                 case ast.ImportFrom(module=str(module), level=0, names=names):
-                    # `from heartwire import errors` names a module as well as `from heartwire.errors import X` does.
+                    # `from heartwire import errors` names a module as well as `from heartwire.errors import
+                    # X` does.
                     yield from (Edge(file, node.lineno, f"{module}.{alias.name}") for alias in names)
                 case ast.ImportFrom():
                     yield Edge(file, node.lineno, "a relative name: write it out")
@@ -100,13 +102,17 @@ def room_imported(module: str) -> str:
 
 
 def test_every_room_is_in_the_table() -> None:
-    rooms = {room_of(path.relative_to(ROOT).with_suffix("").as_posix().split("/")) for path in ROOT.rglob("*.py")}
+    rooms = {
+        room_of(path.relative_to(ROOT).with_suffix("").as_posix().split("/")) for path in ROOT.rglob("*.py")
+    }
     assert rooms <= set(MAY_IMPORT)
 
 
 def test_rooms_import_only_what_they_may() -> None:
     wrong = [
-        str(edge) for edge in OURS if (other := room_imported(edge.module)) != edge.room and other not in MAY_IMPORT[edge.room]
+        str(edge)
+        for edge in OURS
+        if (other := room_imported(edge.module)) != edge.room and other not in MAY_IMPORT[edge.room]
     ]
     assert wrong == []
 
@@ -117,7 +123,11 @@ def test_nothing_is_imported_by_a_relative_name() -> None:
 
 @pytest.mark.parametrize("driver", sorted(DRIVERS))
 def test_driver_is_imported_where_it_belongs_only(driver: str) -> None:
-    wrong = [str(edge) for edge in EDGES if edge.module.split(".")[0] == driver and edge.file not in DRIVERS[driver]]
+    wrong = [
+        str(edge)
+        for edge in EDGES
+        if edge.module.split(".")[0] == driver and edge.file not in DRIVERS[driver]
+    ]
     assert wrong == []
 
 
@@ -125,16 +135,23 @@ def test_core_and_dialects_touch_neither_clock_nor_loop() -> None:
     pure = [edge for edge in EDGES if edge.room in ("types", "codes", "errors", "core", "dialects")]
     assert [str(edge) for edge in pure if edge.module.split(".")[0] in SANS_IO] == []
     for room in ("core", "dialects"):
-        for path in (ROOT / room).glob("*.py"):  # a session of dialects/centrifugal does await: its port's answers, nothing else
+        for path in (ROOT / room).glob(
+            "*.py"
+        ):  # a session of dialects/centrifugal does await: its port's answers, nothing else
             assert not any(
-                isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                isinstance(node, ast.AsyncFunctionDef | ast.Await)
+                for node in ast.walk(ast.parse(path.read_text("utf-8")))
             )
 
 
 def test_packages_only_re_export() -> None:
     for path in ROOT.rglob("__init__.py"):
         body = ast.parse(path.read_text("utf-8")).body
-        own = [type(node).__name__ for node in body if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.Assign)]
+        own = [
+            type(node).__name__
+            for node in body
+            if not isinstance(node, ast.Import | ast.ImportFrom | ast.Expr | ast.Assign)
+        ]
         # The URL of an engine is what chooses its module.
         assert own in ([], ["FunctionDef", "FunctionDef"]), path
         assert own == [] or path.parent.name == "engines"
@@ -157,13 +174,26 @@ def test_public_modules_list_their_names() -> None:
         body = ast.parse(path.read_text("utf-8")).body
         if path.name in GENERATED or (path.name == "__init__.py" and len(body) <= 1):
             continue
-        lists = [node for node in body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"]
+        lists = [
+            node
+            for node in body
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+        ]
         assert lists, f"{path.relative_to(ROOT)} has no __all__"
         names = ast.literal_eval(lists[0].value)
         defined = {getattr(node, "name", "") for node in body} | {
-            alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names
+            alias.asname or alias.name
+            for node in body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
         }
         for node in body:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
             defined |= {target.id for target in targets if isinstance(target, ast.Name)}
         assert set(names) <= defined, f"{path.relative_to(ROOT)} lists {set(names) - defined}"

@@ -10,7 +10,8 @@ from heartwire.core.liveness import Liveness
 
 
 class Peer:
-    """A link whose peer answers pings after ``delay_s``, until it dies; ``talks``: it says something all the time besides."""
+    """A link whose peer answers pings after ``delay_s``, until it dies; ``talks``: it says something all the
+    time besides."""
 
     def __init__(self, *, dies_at: float = math.inf, delay_s: float = 0, talks: bool = False) -> None:
         self.talks = talks
@@ -54,11 +55,15 @@ def ticks(wheel: Liveness, seconds: float, start: float = 0) -> list[float]:
     return [start + wheel.tick_s * number for number in range(1, math.ceil(seconds / wheel.tick_s) + 1)]
 
 
-INTERVALS = st.tuples(st.floats(0.5, 60), st.floats(0.02, 0.98)).map(lambda pair: (pair[0], pair[0] * pair[1]))
+INTERVALS = st.tuples(st.floats(0.5, 60), st.floats(0.02, 0.98)).map(
+    lambda pair: (pair[0], pair[0] * pair[1])
+)
 
 
 @settings(max_examples=200)
-@example(intervals=(1.0, 0.5126657578945658), spread=0.0, dies=0.125, delay=0.0, watched=0.0, talks=False)  # rounding
+@example(
+    intervals=(1.0, 0.5126657578945658), spread=0.0, dies=0.125, delay=0.0, watched=0.0, talks=False
+)  # rounding
 @given(
     intervals=INTERVALS,
     spread=st.floats(0, 1),
@@ -84,7 +89,9 @@ def test_dead_peer_is_given_up_within_the_bound_whenever_it_died(
 
 @settings(max_examples=100)
 @given(intervals=INTERVALS, spread=st.floats(0, 1), delay=st.floats(0, 0.79))
-def test_peer_that_answers_in_time_is_never_given_up(intervals: tuple[float, float], spread: float, delay: float) -> None:
+def test_peer_that_answers_in_time_is_never_given_up(
+    intervals: tuple[float, float], spread: float, delay: float
+) -> None:
     ping_interval_s, pong_timeout_s = intervals
     wheel = Liveness(ping_interval_s=ping_interval_s, pong_timeout_s=pong_timeout_s, now=0)
     peer = Peer(delay_s=delay * pong_timeout_s)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from heartwire import ConfigError, Hub
+from heartwire.hub.options import NamespaceOptions, duration_s
 from heartwire.server.config import Settings, convert, load
-from heartwire.server.options import NamespaceOptions, duration_s
 from heartwire.server.run import hub_from
 
 EXAMPLE = Path(__file__).parents[2] / "heartwire.centrifugal.example.toml"
@@ -15,7 +15,16 @@ EXAMPLE = Path(__file__).parents[2] / "heartwire.centrifugal.example.toml"
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("24h", 86400), ("1h30m", 5400), ("300s", 300), ("500ms", 0.5), ("7d", 604800), ("1.5h", 5400), ("0s", 0), ("1m1ms", 60.001)],
+    [
+        ("24h", 86400),
+        ("1h30m", 5400),
+        ("300s", 300),
+        ("500ms", 0.5),
+        ("7d", 604800),
+        ("1.5h", 5400),
+        ("0s", 0),
+        ("1m1ms", 60.001),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert duration_s(text) == pytest.approx(seconds)
@@ -72,7 +81,10 @@ def test_the_example_file_is_a_configuration() -> None:
 
 def test_every_commented_option_of_the_example_file_can_be_switched_on(tmp_path: Path) -> None:
     lines = EXAMPLE.read_text().splitlines()
-    switched_on = [line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line for line in lines]
+    switched_on = [
+        line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line
+        for line in lines
+    ]
     assert switched_on != lines
     file = tmp_path / "heartwire.toml"
     file.write_text("\n".join(switched_on))

@@ -1,4 +1,5 @@
-"""How the plain dialect writes: the JSON rule, pages, refusals; and the commands of sockets with several channels."""
+"""How the plain dialect writes: the JSON rule, pages, refusals; and the commands of sockets with several
+channels."""
 
 import base64
 import contextlib
@@ -9,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartwire.dialects.plain import to_channel
-from heartwire.dialects.plain_json import (
-    Body,
+from heartwire.channels import to_channel
+from heartwire.dialects.plain.codec import (
     data_json,
     error_json,
     joined_json,
@@ -21,9 +21,9 @@ from heartwire.dialects.plain_json import (
     position_json,
     publication_json,
     since_json,
-    to_message,
 )
 from heartwire.errors import Refused
+from heartwire.messages import Body, to_body
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 A = Channel("a")
@@ -37,7 +37,7 @@ def not_json(constant: str) -> Any:
     raise ValueError(constant)
 
 
-# -- the rule ---------------------------------------------------------------------------------------------------------
+# -- the rule ------------------------------------------------------------------------------------------------
 
 
 JSON_TEXTS = r"""{"a":[1,2]} | [] | "x" | 0 | -1.5e+3 | true | false | null | 1e999 | "\u00e9\n" | {"a":1,"a":2}
@@ -55,7 +55,9 @@ def test_text_that_is_json_is_carried_as_that_json(text: str) -> None:
     assert data_json(text.encode(), True) == b'"data":' + text.strip(" \t\r\n").encode()
 
 
-@pytest.mark.parametrize("text", texts(OTHER_TEXTS, "", " ", '"a\nb"', '"\0"', "\ufeff1", "\x0b1", "1\x0c", "\U0010ffff"))
+@pytest.mark.parametrize(
+    "text", texts(OTHER_TEXTS, "", " ", '"a\nb"', '"\0"', "\ufeff1", "\x0b1", "1\x0c", "\U0010ffff")
+)
 def test_text_that_is_not_json_is_carried_as_a_string(text: str) -> None:
     written = data_json(text.encode(), True)
     assert written.startswith(b'"data":"')
@@ -73,7 +75,11 @@ def test_bytes_are_carried_as_base64_and_marked(data: bytes) -> None:
     assert told == {"data": base64.b64encode(data).decode(), "encoding": "base64"}
 
 
-@given(st.text() | st.text('{}[]",:0123456789.eE+- \\truefalsn\n"') | st.from_regex(r"[\[{\"\-0-9tfn][\x20-\x7e]*"))
+@given(
+    st.text()
+    | st.text('{}[]",:0123456789.eE+- \\truefalsn\n"')
+    | st.from_regex(r"[\[{\"\-0-9tfn][\x20-\x7e]*")
+)
 def test_whatever_the_text_what_is_written_is_json(text: str) -> None:
     told = json.loads(b"{" + data_json(text.encode(), True) + b"}", parse_constant=not_json)
     assert list(told) == ["data"]
@@ -86,7 +92,11 @@ def test_whatever_the_text_what_is_written_is_json(text: str) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
@@ -98,15 +108,19 @@ def test_any_json_value_arrives_as_itself(value: object, ascii_only: bool) -> No
     assert json.loads(b"{" + data_json(text.encode(), True) + b"}") == {"data": json.loads(text)}
 
 
-# -- what is written --------------------------------------------------------------------------------------------------
+# -- what is written -----------------------------------------------------------------------------------------
 
 
 def test_publication_tells_its_position_and_data_and_what_else_there_is() -> None:
     assert publication_json(publication(b"hi")) == b'{"position":"ep.7","data":"hi"}'
-    assert publication_json(publication(b"\xff", is_text=False)) == b'{"position":"ep.7","data":"/w==","encoding":"base64"}'
+    assert (
+        publication_json(publication(b"\xff", is_text=False))
+        == b'{"position":"ep.7","data":"/w==","encoding":"base64"}'
+    )
     ann = Publisher("ann", "c-1")
-    assert publication_json(publication(b"[]", publisher=ann), with_channel=True) == (
-        b'{"position":"ep.7","channel":"a","data":[],"publisher":{"user":"ann","client":"c-1"}}'
+    assert (
+        publication_json(publication(b"[]", publisher=ann), with_channel=True)
+        == b'{"position":"ep.7","channel":"a","data":[],"publisher":{"user":"ann","client":"c-1"}}'
     )
     bob = Publisher('b"ob', "", b'{"age":7}')
     assert json.loads(publication_json(publication(b"", publisher=bob))) == {
@@ -118,31 +132,44 @@ def test_publication_tells_its_position_and_data_and_what_else_there_is() -> Non
 
 def test_page_lists_publications_and_where_they_end() -> None:
     items = [publication_json(publication(b"1")), publication_json(publication(b"x"))]
-    assert page_json(items, "ep.7", recovered=True) == (
-        b'{"publications":[{"position":"ep.7","data":1},{"position":"ep.7","data":"x"}],"position":"ep.7","recovered":true}'
+    assert (
+        page_json(items, "ep.7", recovered=True)
+        == b'{"publications":[{"position":"ep.7","data":1},{"position":"ep.7","data":"x"}],"position":"ep.7","recovered":true}'
     )
-    assert page_json([], "ep.7~-", recovered=False) == b'{"publications":[],"position":"ep.7~-","recovered":false}'
+    assert (
+        page_json([], "ep.7~-", recovered=False)
+        == b'{"publications":[],"position":"ep.7~-","recovered":false}'
+    )
 
 
 def test_small_notices() -> None:
     assert joined_json(None, Position("ep", 7), recovered=True) == b'{"position":"ep.7","recovered":true}'
-    assert joined_json(A, Position("ep", 7), recovered=False) == b'{"position":"ep.7","recovered":false,"channel":"a"}'
+    assert (
+        joined_json(A, Position("ep", 7), recovered=False)
+        == b'{"position":"ep.7","recovered":false,"channel":"a"}'
+    )
     assert position_json("ep.7~-") == b'{"position":"ep.7~-"}'
     assert since_json("ep.7~ep.8") == b'{"since":"ep.7~ep.8","recovered":true}'
 
 
 def test_members_are_listed_in_the_order_of_their_clients() -> None:
     members = [Member("c-2", "bob", b"[1]"), Member("c-1")]
-    assert members_json(members) == b'{"presence":[{"client":"c-1","user":""},{"client":"c-2","user":"bob","info":[1]}]}'
+    assert (
+        members_json(members)
+        == b'{"presence":[{"client":"c-1","user":""},{"client":"c-2","user":"bob","info":[1]}]}'
+    )
     assert members_json([]) == b'{"presence":[]}'
 
 
 def test_refusal_tells_its_code_and_whether_to_come_back() -> None:
-    assert error_json("slow", 'a "b"', retry=False) == b'{"error":{"code":"slow","message":"a \\"b\\"","retry":false}}'
+    assert (
+        error_json("slow", 'a "b"', retry=False)
+        == b'{"error":{"code":"slow","message":"a \\"b\\"","retry":false}}'
+    )
     assert json.loads(error_json("x", "y", retry=True, after_s=1.5))["error"]["retry_after_s"] == 1.5
 
 
-# -- what is published ------------------------------------------------------------------------------------------------
+# -- what is published ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,12 +187,12 @@ def test_refusal_tells_its_code_and_whether_to_come_back() -> None:
     ],
 )
 def test_what_a_program_publishes(data: object, body: Body) -> None:
-    assert to_message(data) == body
+    assert to_body(data) == body
 
 
 def test_what_is_not_json_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="object"):
-        to_message(object())
+        to_body(object())
 
 
 @pytest.mark.parametrize(
@@ -199,11 +226,31 @@ def test_command_is_a_channel_and_data(command: bytes, channel: str, body: Body)
         (b'{"channel":"a","data":"\\ud800"}', "bad_request", 'expected {"channel":"NAME","data":…}: '),
         (b'{"channel":"a","data":"b"} x', "bad_request", 'expected {"channel":"NAME","data":…}: '),
         (b'{"channel":"a","data":' + b"[" * 100_000, "bad_request", 'expected {"channel":"NAME","data":…}: '),
-        (b'{"channel":"a","data":5,"encoding":"base64"}', "bad_request", 'expected {"channel":"NAME","data":…}: '),
-        (b'{"channel":"a","data":"!","encoding":"base64"}', "bad_request", 'expected {"channel":"NAME","data":…}: '),
-        (b'{"channel":"a","data":"/w=","encoding":"base64"}', "bad_request", 'expected {"channel":"NAME","data":…}: '),
-        (b'{"channel":"a","data":"x","encoding":"hex"}', "bad_request", "encoding 'hex': \"base64\", or leave it out"),
-        (b'{"channel":"a,b","data":"x"}', "bad_channel", "channel 'a,b' holds ',': no commas and no control characters"),
+        (
+            b'{"channel":"a","data":5,"encoding":"base64"}',
+            "bad_request",
+            'expected {"channel":"NAME","data":…}: ',
+        ),
+        (
+            b'{"channel":"a","data":"!","encoding":"base64"}',
+            "bad_request",
+            'expected {"channel":"NAME","data":…}: ',
+        ),
+        (
+            b'{"channel":"a","data":"/w=","encoding":"base64"}',
+            "bad_request",
+            'expected {"channel":"NAME","data":…}: ',
+        ),
+        (
+            b'{"channel":"a","data":"x","encoding":"hex"}',
+            "bad_request",
+            "encoding 'hex': \"base64\", or leave it out",
+        ),
+        (
+            b'{"channel":"a,b","data":"x"}',
+            "bad_channel",
+            "channel 'a,b' holds ',': no commas and no control characters",
+        ),
         (b'{"channel":"","data":"x"}', "bad_channel", "channel ''… has 0 bytes"),
         (b'{"channel":"a","data":"\xff"}', "invalid_utf8", "text is not UTF-8 at byte 23"),
     ],

@@ -10,7 +10,9 @@ from heartwire import Hub
 
 
 @pytest.mark.parametrize("path", ["/connection/sse", "/channels/a"])
-def test_client_that_is_gone_before_its_stream_begins_is_no_fault(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_client_that_is_gone_before_its_stream_begins_is_no_fault(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Found by seed 1521: a traceback in the log, and an attempt to answer 500."""
     is_plain = path == "/channels/a"
     body = b"" if is_plain else b'{"id":1,"connect":{}}'

@@ -1,4 +1,5 @@
-"""The SQLite engine on real files: damaged ones, foreign ones, killed processes, full disks, and its bounded queue."""
+"""The SQLite engine on real files: damaged ones, foreign ones, killed processes, full disks, and its bounded
+queue."""
 
 import asyncio
 import contextlib
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from heartwire.engines import sqlite
-from heartwire.engines.base import Retention
+from heartwire.engines.contract import Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
 from heartwire.testing import FakeClock
@@ -38,7 +39,9 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteEngine]:
         await engine.stop()
 
 
-async def append(engine: SqliteEngine, data: bytes = b"x", channel: Channel = A, keep: Retention = KEEP) -> Position:
+async def append(
+    engine: SqliteEngine, data: bytes = b"x", channel: Channel = A, keep: Retention = KEEP
+) -> Position:
     return await engine.append(channel, Message(data), keep)
 
 
@@ -54,10 +57,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def python(script: str, *arguments: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
-# -- files that are not ours to touch ---------------------------------------------------------------------------------
+# -- files that are not ours to touch ------------------------------------------------------------------------
 
 
 async def make_clean(folder: Path) -> Path:
@@ -153,17 +158,26 @@ NAME_ANOTHER = "it was left as it is: name another file"
 SPOILT: list[tuple[Callable[[Path], None], str]] = [
     (damage_magic, f"is not a SQLite database; {NAME_ANOTHER}"),
     (cut_to_a_stub, f"is not a SQLite database; {NAME_ANOTHER}"),
-    (damage_page, "is damaged (quick_check failed); it was left as it is: restore a copy, or name another file"),
+    (
+        damage_page,
+        "is damaged (quick_check failed); it was left as it is: restore a copy, or name another file",
+    ),
     (forget_life, "is damaged (its table meta is incomplete)"),
     (lose_table, "is damaged (no such table: meta)"),
     (
         make_newer,
-        "has schema 7, this Heartwire knows 1; it was left as it is: use the Heartwire that wrote it, or name another file",
+        (
+            "has schema 7, this Heartwire knows 1; it was left as it is: use the Heartwire that wrote it, or"
+            " name another file"
+        ),
     ),
     (make_foreign, f"is another program's database; {NAME_ANOTHER}"),
     (make_empty_foreign, f"is another program's database; {NAME_ANOTHER}"),
 ]
-REPAIRED_FROM_A_WAL: list[tuple[Callable[[Path], None], str]] = [(damage_schema, "is damaged ("), (cut_short, "is damaged (")]
+REPAIRED_FROM_A_WAL: list[tuple[Callable[[Path], None], str]] = [
+    (damage_schema, "is damaged ("),
+    (cut_short, "is damaged ("),
+]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +206,9 @@ async def test_store_of_a_killed_process_is_read_from_its_wal(tmp_path: Path) ->
     assert not (tmp_path / "store.db-shm").exists()
 
 
-async def test_store_with_a_broken_note_is_refused_and_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_store_with_a_broken_note_is_refused_and_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
     path = await make_clean(tmp_path)
     change(path, "UPDATE meta SET value = 'soon' WHERE name = 'life_ms'")
@@ -212,7 +228,7 @@ async def test_empty_file_becomes_a_store(tmp_path: Path) -> None:
         assert (await append(engine)).offset == 1
 
 
-# -- files that cannot be had -----------------------------------------------------------------------------------------
+# -- files that cannot be had --------------------------------------------------------------------------------
 
 HOLDER = """
 import asyncio, sys
@@ -227,7 +243,9 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-async def test_file_in_use_by_another_process_is_told_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_in_use_by_another_process_is_told_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
     path = await make_clean(tmp_path)
     with python(HOLDER, str(path)) as holder:
@@ -244,7 +262,9 @@ async def test_file_in_use_by_another_process_is_told_and_left(tmp_path: Path, m
         assert len(await kept(engine)) == 200
 
 
-async def test_file_in_use_by_an_engine_of_this_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_in_use_by_an_engine_of_this_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
     path = tmp_path / "store.db"
     async with opened(path) as engine:
@@ -280,7 +300,9 @@ async def test_folder_that_cannot_be_written_is_told(unwritable: Path) -> None:
 
 
 async def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=r"missing/store\.db: unable to open database file; nothing was stored"):
+    with pytest.raises(
+        EngineUnavailable, match=r"missing/store\.db: unable to open database file; nothing was stored"
+    ):
         async with opened(tmp_path / "missing" / "store.db"):
             pass
     (tmp_path / "file").write_text("a file")
@@ -307,11 +329,11 @@ async def test_engine_that_could_not_open_can_be_stopped_and_started_again(tmp_p
         await engine.read(A, NOW, KEEP, limit=1, max_bytes=1)
 
 
-# -- killed -----------------------------------------------------------------------------------------------------------
+# -- killed --------------------------------------------------------------------------------------------------
 
 PUBLISHER = """
 import asyncio, sys
-from heartwire.engines.base import Retention
+from heartwire.engines.contract import Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.types import Channel, Message
 async def publish(engine, who):
@@ -353,11 +375,12 @@ async def test_every_answered_publish_is_there_after_kill_9(tmp_path: Path) -> N
             assert own == [b"%d %d %d" % (turn, who, number) for number in range(1, len(own) + 1)]
 
 
-# -- the thread and its queue -----------------------------------------------------------------------------------------
+# -- the thread and its queue --------------------------------------------------------------------------------
 
 
 class Held:
-    """Keeps the engine's thread busy until `release`: its sweep asks for a retention, and waits for the answer."""
+    """Keeps the engine's thread busy until `release`: its sweep asks for a retention, and waits for the
+    answer."""
 
     def __init__(self, engine: SqliteEngine) -> None:
         self._engine = engine
@@ -383,7 +406,8 @@ class Held:
 
 
 def commits(wal: Path) -> int:
-    """Transactions in a WAL: frames that tell a size after commit (https://sqlite.org/fileformat.html 4.1)."""
+    """Transactions in a WAL: frames that tell a size after commit (https://sqlite.org/fileformat.html
+    4.1)."""
     content = wal.read_bytes()
     page_size = struct.unpack_from(">I", content, 8)[0]
     frames = [struct.unpack_from(">II8s", content, at) for at in range(32, len(content), page_size + 24)]
@@ -404,18 +428,24 @@ async def test_what_has_queued_up_is_committed_as_a_group(tmp_path: Path) -> Non
         assert commits(tmp_path / "store.db-wal") - before >= 4
 
 
-async def test_publications_waiting_for_the_disk_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publications_waiting_for_the_disk_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_MAX_QUEUED", 50)
     async with opened(tmp_path / "store.db") as engine:
         async with Held(engine):
             answers = [engine.append(A, Message(b"x"), KEEP) for _ in range(49)]
-            with pytest.raises(EngineUnavailable, match="50 publications are waiting for the disk; nothing was published"):
+            with pytest.raises(
+                EngineUnavailable, match="50 publications are waiting for the disk; nothing was published"
+            ):
                 engine.append(A, Message(b"x"), KEEP)
         assert [position.offset for position in await asyncio.gather(*answers)] == list(range(1, 50))
         assert (await append(engine)).offset == 50
 
 
-async def test_bytes_waiting_for_the_disk_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_waiting_for_the_disk_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_MAX_QUEUED_BYTES", 1000)
     async with opened(tmp_path / "store.db") as engine:
         async with Held(engine):
@@ -436,7 +466,9 @@ async def test_nothing_overtakes_what_has_failed(tmp_path: Path, monkeypatch: py
             later = [engine.append(A, Message(b"x"), KEEP) for _ in range(3)]
         answers = await asyncio.gather(failing, *later, return_exceptions=True)
         assert all(isinstance(answer, EngineError) for answer in answers)
-        assert [str(answer) for answer in answers[1:]] == [f"{engine.path}: what came before it was not stored"] * 3
+        assert [str(answer) for answer in answers[1:]] == [
+            f"{engine.path}: what came before it was not stored"
+        ] * 3
         assert (await append(engine)).offset == 1
 
 
@@ -450,7 +482,10 @@ async def test_fault_inside_a_group_answers_all_who_wait_and_the_thread_lives(tm
     await engine.start(notified.append)
     await append(engine)
     async with Held(engine):
-        waiting: list[Any] = [engine.append(A, Message(b"x"), KEEP), asyncio.ensure_future(engine.sweep(_fail))]
+        waiting: list[Any] = [
+            engine.append(A, Message(b"x"), KEEP),
+            asyncio.ensure_future(engine.sweep(_fail)),
+        ]
         await asyncio.sleep(0)  # lets the sweep's task begin, so that it is queued before what follows
         waiting += [engine.append(A, Message(b"x"), KEEP), engine.read(A, NOW, KEEP, limit=1, max_bytes=1)]
         waiting += [engine.append(Channel("born in the group"), Message(b"x"), KEEP)]
@@ -498,14 +533,21 @@ async def test_full_disk_is_told_and_gone_once_there_is_room(tmp_path: Path) -> 
 @pytest.mark.slow
 async def test_program_that_ends_without_stop_does_not_hang(tmp_path: Path) -> None:
     script = HOLDER.replace("sys.stdin.read()", "engine.append(Channel('a'), Message(b'x'), Retention(1, 1))")
-    script = "from heartwire.engines.base import Retention\nfrom heartwire.types import Channel, Message\n" + script
+    script = (
+        "from heartwire.engines.contract import Retention\nfrom heartwire.types import Channel, Message\n"
+        + script
+    )
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", script, str(tmp_path / "store.db")], capture_output=True, text=True, timeout=20
+        subprocess.run,
+        [sys.executable, "-c", script, str(tmp_path / "store.db")],
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("open\n", "", 0)
 
 
-# -- what the store remembers -----------------------------------------------------------------------------------------
+# -- what the store remembers --------------------------------------------------------------------------------
 
 
 async def test_more_streams_than_the_cache_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,7 +555,9 @@ async def test_more_streams_than_the_cache_holds(tmp_path: Path, monkeypatch: py
     channels = [Channel(f"room:{number}") for number in range(10)]
     async with opened(tmp_path / "store.db") as engine:
         for turn in range(1, 4):
-            positions = await asyncio.gather(*(engine.append(channel, Message(b"x"), KEEP) for channel in channels))
+            positions = await asyncio.gather(
+                *(engine.append(channel, Message(b"x"), KEEP) for channel in channels)
+            )
             assert {position.offset for position in positions} == {turn}
 
         async def cached() -> int:
@@ -523,7 +567,9 @@ async def test_more_streams_than_the_cache_holds(tmp_path: Path, monkeypatch: py
         assert all([len(await kept(engine, channel)) == 3 for channel in channels])
 
 
-async def test_sweep_goes_through_all_streams_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sweep_goes_through_all_streams_by_and_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sqlite, "_SWEPT_AT_ONCE", 2)
     clock = FakeClock()
     channels = [Channel(f"room:{number}") for number in range(5)]

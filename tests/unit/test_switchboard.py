@@ -1,10 +1,11 @@
-"""Fan-out: joining, catching up, going live, falling back, and every way the engine's word can come late or not at all."""
+"""Fan-out: joining, catching up, going live, falling back, and every way the engine's word can come late or
+not at all."""
 
 import pytest
 
 from heartwire.core.subscription import State
 from heartwire.core.topic import CHUNK_BYTES, TailLimits
-from heartwire.engines.base import Retention
+from heartwire.engines.contract import Retention
 from heartwire.types import EARLIEST, NOW, Channel, Position
 from tests.fakes import A, B, Desk, FakeLink, RecordingFormat, Told, Wrote
 
@@ -13,7 +14,7 @@ def state(link: FakeLink) -> State:
     return link.subscriptions[0].state
 
 
-# -- joining ----------------------------------------------------------------------------------------------------------
+# -- joining -------------------------------------------------------------------------------------------------
 
 
 def test_follow_from_now_gets_what_comes_and_nothing_before() -> None:
@@ -125,7 +126,7 @@ def test_link_that_cannot_be_told_anything_is_not_told_where_it_starts() -> None
     assert [type(payload) for payload in link.payloads] == [Wrote]
 
 
-# -- one write per tick, one encoding per publication -----------------------------------------------------------------
+# -- one write per tick, one encoding per publication --------------------------------------------------------
 
 
 def test_publications_of_a_turn_are_one_write_per_subscriber() -> None:
@@ -257,7 +258,7 @@ def test_own_publications_are_left_out_without_echo() -> None:
     assert link.offsets[4:] == [8, 8]
 
 
-# -- backpressure -----------------------------------------------------------------------------------------------------
+# -- backpressure --------------------------------------------------------------------------------------------
 
 
 def test_full_link_leaves_the_live_set_and_is_caught_up_without_gap_or_double() -> None:
@@ -317,7 +318,8 @@ def test_drained_before_anything_is_known_changes_nothing() -> None:
 
 
 def test_filled_again_while_it_reads_gets_each_once() -> None:
-    # The link fills and drains by another channel while a read is under way: it asked twice, and was handed the answer twice.
+    # The link fills and drains by another channel while a read is under way: it asked twice, and was handed
+    # the answer twice.
     desk = Desk(page=3)
     desk.publish(10)
     link = desk.follow(EARLIEST)
@@ -383,7 +385,7 @@ def test_paused_link_can_leave() -> None:
     assert desk.switchboard.topics == {}
 
 
-# -- when the engine's word comes late, twice, out of turn, or not at all ---------------------------------------------
+# -- when the engine's word comes late, twice, out of turn, or not at all ------------------------------------
 
 
 def test_missed_notification_is_healed_by_reading() -> None:
@@ -537,7 +539,12 @@ def test_answer_for_an_abandoned_topic_holds_no_memory() -> None:
 def test_link_whose_socket_broke_harms_nobody_else() -> None:
     desk = Desk()
     desk.publish(2)
-    broken = [desk.follow(EARLIEST), desk.follow(EARLIEST, echo=False), desk.follow(NOW), desk.follow(NOW, echo=False)]
+    broken = [
+        desk.follow(EARLIEST),
+        desk.follow(EARLIEST, echo=False),
+        desk.follow(NOW),
+        desk.follow(NOW, echo=False),
+    ]
     for link in broken:
         link.broken = True
     links = [desk.follow(EARLIEST), desk.follow(EARLIEST, echo=False)]
@@ -547,7 +554,7 @@ def test_link_whose_socket_broke_harms_nobody_else() -> None:
     assert [link.offsets for link in links] == [[1, 2, 3, 4], [1, 2, 3, 4]]
 
 
-# -- when the engine loses a stream -----------------------------------------------------------------------------------
+# -- when the engine loses a stream --------------------------------------------------------------------------
 
 
 def test_lost_stream_is_told_to_all_who_follow() -> None:
@@ -599,7 +606,8 @@ def test_stream_lost_before_it_was_born_again_is_noticed() -> None:
 
 
 def test_answer_of_a_former_life_is_not_handed_over() -> None:
-    # Frames are remembered by offset: an answer of a former life could have been handed the new life's frames.
+    # Frames are remembered by offset: an answer of a former life could have been handed the new life's
+    # frames.
     desk = Desk()
     desk.publish(5)
     live = desk.follow()
@@ -636,7 +644,7 @@ def test_answer_of_a_former_life_leaves_the_gone_and_the_full_alone() -> None:
     assert full.told == [(0, True), (0, False)]
 
 
-# -- topics that nobody follows for a while ----------------------------------------------------------------------------
+# -- topics that nobody follows for a while ------------------------------------------------------------------
 
 
 def test_tail_lingers_for_who_comes_back_soon() -> None:
@@ -700,7 +708,7 @@ def test_answer_for_a_lingering_topic_without_followers_is_dropped() -> None:
     assert again.offsets == [1, 2, 3, 4, 5]
 
 
-# -- nothing left -----------------------------------------------------------------------------------------------------
+# -- nothing left --------------------------------------------------------------------------------------------
 
 
 def test_everything_is_given_back_once_all_have_left() -> None:

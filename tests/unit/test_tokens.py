@@ -14,9 +14,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from heartwire import Channel, ConfigError
-from heartwire.server.claims import ConnectionClaims, Expired, Invalid, Mismatch, ServerSubscription, SubscriptionClaims
-from heartwire.server.options import HubOptions
-from heartwire.server.tokens import Tokens, make_token
+from heartwire.hub.claims import (
+    ConnectionClaims,
+    Expired,
+    Invalid,
+    Mismatch,
+    ServerSubscription,
+    SubscriptionClaims,
+)
+from heartwire.hub.options import HubOptions
+from heartwire.hub.tokens import Tokens, make_token
 
 NEWS = Channel("news")
 NOW = 1_700_000_000.0
@@ -24,7 +31,10 @@ SECRET = "a secret that is long enough for HS256"
 HMAC = Tokens(HubOptions(token_hmac_secret_key=SECRET))
 
 RSA = rsa.generate_private_key(65537, 2048)
-EC = {name: ec.generate_private_key(curve) for name, curve in (("ES256", ec.SECP256R1()), ("ES384", ec.SECP384R1()))}
+EC = {
+    name: ec.generate_private_key(curve)
+    for name, curve in (("ES256", ec.SECP256R1()), ("ES384", ec.SECP384R1()))
+}
 
 
 def pem(key: Any) -> str:
@@ -32,12 +42,16 @@ def pem(key: Any) -> str:
     return text.decode()
 
 
-def made(*, secret: Any = SECRET, algorithm: str = "HS256", header: dict[str, Any] | None = None, **claims: Any) -> str:
+def made(
+    *, secret: Any = SECRET, algorithm: str = "HS256", header: dict[str, Any] | None = None, **claims: Any
+) -> str:
     return jwt.encode(claims, secret, algorithm, header)
 
 
 def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: str = "") -> str:
-    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)]
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)
+    ]
     return ".".join([*parts, signature])
 
 
@@ -45,7 +59,7 @@ def oct_jwk(secret: str, **more: str) -> dict[str, str]:
     return {"kty": "oct", "k": base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode(), **more}
 
 
-# -- connection tokens ------------------------------------------------------------------------------------------------
+# -- connection tokens ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,11 +124,18 @@ def test_audience_and_issuer_are_checked_where_configured() -> None:
     tokens = Tokens(HubOptions(token_hmac_secret_key=SECRET, token_audience="chat", token_issuer="us"))
     for claims in ({"aud": "chat", "iss": "us"}, {"aud": ["shop", "chat"], "iss": "us"}):
         assert isinstance(tokens.connection(make_token(claims, SECRET), NOW), ConnectionClaims)
-    for wrong in ({}, {"aud": "chat"}, {"iss": "us"}, {"aud": "chats", "iss": "us"}, {"aud": ["hat"], "iss": "us"}, {"aud": 1}):
+    for wrong in (
+        {},
+        {"aud": "chat"},
+        {"iss": "us"},
+        {"aud": "chats", "iss": "us"},
+        {"aud": ["hat"], "iss": "us"},
+        {"aud": 1},
+    ):
         assert isinstance(tokens.connection(make_token(wrong, SECRET), NOW), Invalid)
 
 
-# -- subscription tokens ----------------------------------------------------------------------------------------------
+# -- subscription tokens -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -149,10 +170,12 @@ def test_a_subscription_token_can_name_the_channel_that_the_client_left_out() ->
 
 
 def test_a_connection_token_is_no_subscription_token() -> None:
-    assert isinstance(HMAC.subscription(make_token({"sub": "42"}, SECRET), NOW, user="42", channel="news"), Invalid)
+    assert isinstance(
+        HMAC.subscription(make_token({"sub": "42"}, SECRET), NOW, user="42", channel="news"), Invalid
+    )
 
 
-# -- signatures -------------------------------------------------------------------------------------------------------
+# -- signatures ----------------------------------------------------------------------------------------------
 
 GOOD = make_token({"sub": "42"}, SECRET)
 HEADER, CLAIMS, SIGNATURE = GOOD.split(".")
@@ -174,7 +197,9 @@ HEADER, CLAIMS, SIGNATURE = GOOD.split(".")
         pytest.param(unsigned({"alg": ["HS256"]}, {"sub": "42"}, SIGNATURE), id="algorithm is a list"),
         pytest.param(unsigned({"alg": "HS256", "kid": 1}, {"sub": "42"}, SIGNATURE), id="key id is a number"),
         pytest.param(unsigned({"alg": "HS256"}, {"sub": "1"}, SIGNATURE), id="another's signature"),
-        pytest.param(unsigned({"alg": "HS256", "crit": ["exp"]}, {}, SIGNATURE), id="critical header that is unknown"),
+        pytest.param(
+            unsigned({"alg": "HS256", "crit": ["exp"]}, {}, SIGNATURE), id="critical header that is unknown"
+        ),
         pytest.param(f"{HEADER}.{CLAIMS[:-1]}.{SIGNATURE}", id="claims are cut"),
         pytest.param(f"{HEADER}.{CLAIMS}.{SIGNATURE[:-2]}", id="signature is cut"),
         pytest.param(f"{HEADER}.{CLAIMS}.", id="no signature"),
@@ -211,13 +236,19 @@ def test_an_rsa_key_takes_its_algorithms_and_no_other(algorithm: str) -> None:
 
 
 def test_a_public_key_is_never_taken_for_a_secret() -> None:
-    """The classic confusion: a token signed by HMAC with the text of the public key, which everybody may know."""
-    for options in (HubOptions(token_rsa_public_key=pem(RSA)), HubOptions(token_ecdsa_public_key=pem(EC["ES256"]))):
+    """The classic confusion: a token signed by HMAC with the text of the public key, which everybody may
+    know."""
+    for options in (
+        HubOptions(token_rsa_public_key=pem(RSA)),
+        HubOptions(token_ecdsa_public_key=pem(EC["ES256"])),
+    ):
         public = options.token_rsa_public_key or options.token_ecdsa_public_key
         for text in (public, public.strip(), public.encode().decode()):
             forged = unsigned({"alg": "HS256"}, {"sub": "42"}).rstrip(".")
             algorithm = jwt.PyJWS().get_algorithm_by_name("HS256")
-            signature = base64.urlsafe_b64encode(algorithm.sign(forged.encode(), text.encode())).rstrip(b"=").decode()
+            signature = (
+                base64.urlsafe_b64encode(algorithm.sign(forged.encode(), text.encode())).rstrip(b"=").decode()
+            )
             assert isinstance(Tokens(options).connection(f"{forged}.{signature}", NOW), Invalid)
 
 
@@ -239,7 +270,9 @@ def test_several_keys_are_good_side_by_side() -> None:
 
 def jwk_set() -> str:
     key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key()))
-    curve = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(EC["ES256"]))  # a private key, by mistake: only its public half is used
+    curve = json.loads(
+        jwt.algorithms.ECAlgorithm.to_jwk(EC["ES256"])
+    )  # a private key, by mistake: only its public half is used
     keys = [
         oct_jwk(SECRET, kid="old", alg="HS256"),
         oct_jwk("y" * 40, kid="new", use="sig"),
@@ -281,7 +314,11 @@ WEAK = rsa.generate_private_key(65537, 1024)
     [
         ("token_hmac_secret_key", pem(RSA), "asymmetric key"),
         ("token_rsa_public_key", "no/such/file.pem", "No such file"),
-        ("token_rsa_public_key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "cannot be used"),
+        (
+            "token_rsa_public_key",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+            "cannot be used",
+        ),
         ("token_rsa_public_key", pem(EC["ES256"]), "it is no RSA key"),
         ("token_rsa_public_key", pem(WEAK), "1024 bits is too weak"),
         ("token_ecdsa_public_key", pem(RSA), "it is no elliptic curve key"),

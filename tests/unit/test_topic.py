@@ -56,7 +56,9 @@ def test_tails_share_the_budget_of_the_node() -> None:
     for _ in range(5):
         desk.publish(channel=B, data=b"x" * 100)
         desk.turn()
-        assert desk.limits.used_bytes == sum(held(topic) for topic in desk.switchboard.topics.values()) <= 1000
+        assert (
+            desk.limits.used_bytes == sum(held(topic) for topic in desk.switchboard.topics.values()) <= 1000
+        )
     assert tail(desk) == list(range(1, 10))  # a topic gives way to others by its own oldest only
     desk.publish(data=b"x" * 100)
     desk.turn()
@@ -73,7 +75,9 @@ def test_tails_share_the_budget_of_the_node() -> None:
         (TailLimits(topic_bytes=5), []),
     ],
 )
-def test_what_a_read_brought_is_put_before_the_tail_where_it_fits(limits: TailLimits, served: list[int]) -> None:
+def test_what_a_read_brought_is_put_before_the_tail_where_it_fits(
+    limits: TailLimits, served: list[int]
+) -> None:
     desk = Desk(limits=limits)
     desk.publish(20, data=b"x" * 10)
     link = desk.follow(EARLIEST)

@@ -25,7 +25,23 @@ def test_token_is_read_only_where_a_position_wrote_it(token: str) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["", ".", "a", "a.", ".1", "a.01", "a.00", "a.-1", "a.1.2", "a b.1", "é.1", "a.٣", "a.1\n", "x" * 33 + ".1", "a." + "9" * 19],
+    [
+        "",
+        ".",
+        "a",
+        "a.",
+        ".1",
+        "a.01",
+        "a.00",
+        "a.-1",
+        "a.1.2",
+        "a b.1",
+        "é.1",
+        "a.٣",
+        "a.1\n",
+        "x" * 33 + ".1",
+        "a." + "9" * 19,
+    ],
 )
 def test_token_that_is_no_position_raises(token: str) -> None:
     with pytest.raises(ValueError, match="is not a position"):

@@ -1,14 +1,17 @@
-"""A client's machine whose every input and output is written down, so that another implementation can be held to the same.
+"""A client's machine whose every input and output is written down, so that another implementation can be held
+to the same.
 
-A file of vectors is a list of scenarios; a scenario is told to a new machine, made with ``options`` (what differs from the
-defaults) and ``machine`` (its other arguments), whose chance is ``draws``, again and again. A step calls a method of the machine:
+A file of vectors is a list of scenarios; a scenario is told to a new machine, made with ``options`` (what
+differs from the defaults) and ``machine`` (its other arguments), whose chance is ``draws``, again and again.
+A step calls a method of the machine:
 
     at              when: the argument ``now``, which comes last in Python
     wall            only of `handle_deadline`: the clock on the wall
-    call, args      the method and its arguments, in Python's order; ``since`` is null, "earliest" or [epoch, offset]
-    kwargs          those of `lost` that have names
+    call, args      the method and its arguments, in Python's order; ``since`` is null, "earliest" or [epoch,
+    offset] kwargs          those of `lost` that have names
     result          what it returned, where that is something
-    outputs         what was to be done: the name of its class, then its fields. A frame is a list of commands, and data is not
+    outputs         what was to be done: the name of its class, then its fields. A frame is a list of
+    commands, and data is not
                     the text but the JSON value that it says
     next_deadline   what the machine says then
 """
@@ -26,7 +29,14 @@ __all__ = ["Recorder", "Scenario", "dump", "replay"]
 
 Json = Any
 
-_MACHINE: Final = {"prefix": "key", "now": 0.0, "wall": 1000.0, "has_tokens": False, "token": "", "data": None}
+_MACHINE: Final = {
+    "prefix": "key",
+    "now": 0.0,
+    "wall": 1000.0,
+    "has_tokens": False,
+    "token": "",
+    "data": None,
+}
 _CALM: Final = {"tick_s": 3600}
 """So that a step is an event. Those who want to see the ticks say so."""
 
@@ -46,7 +56,13 @@ class Scenario(NamedTuple):
         self.tell(recorder)
         machine = {name: recorder.arguments[name] for name in _MACHINE}
         options = plain(recorder.options)
-        return {"name": self.name, "options": options, "machine": machine, "draws": list(self.draws), "steps": recorder.steps}
+        return {
+            "name": self.name,
+            "options": options,
+            "machine": machine,
+            "draws": list(self.draws),
+            "steps": recorder.steps,
+        }
 
 
 def plain(value: Json) -> Json:
@@ -75,7 +91,9 @@ def _encode(output: Any) -> list[Json]:
     return told
 
 
-def _step(machine: Machine, at: float, call: str, args: list[Json], extra: dict[str, Json]) -> dict[str, Json]:
+def _step(
+    machine: Machine, at: float, call: str, args: list[Json], extra: dict[str, Json]
+) -> dict[str, Json]:
     given = [Position(*value) if isinstance(value, list) else value for value in args]
     when = [at, extra["wall"]] if "wall" in extra else [at]
     if call == "subscribe":
@@ -106,7 +124,7 @@ class Recorder:
         self.steps.append(_step(self.machine, self.now, call, list(args), extra))
         return self.steps[-1].get("result")
 
-    # -- inputs -------------------------------------------------------------------------------------------------------
+    # -- inputs ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self._call("start")
@@ -160,7 +178,7 @@ class Recorder:
     def lost(self, generation: int, code: int = 1006, reason: str = "", **kwargs: Json) -> None:
         self._call("lost", generation, code, reason, **({"kwargs": kwargs} if kwargs else {}))
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------------------
 
     def after(self, seconds: float) -> None:
         """Let time pass; the machine is called at its deadlines, as it asked."""
@@ -177,14 +195,15 @@ class Recorder:
         self.after(max(0.0, due - self.now))
 
     def sleep(self, seconds: float) -> None:
-        """Time passes, but the machine is not called, nor does the monotonic clock know of it: as in a laptop that is shut."""
+        """Time passes, but the machine is not called, nor does the monotonic clock know of it: as in a laptop
+        that is shut."""
         self._slept += seconds
 
     def look(self) -> None:
         """Call it, deadline or not."""
         self._call("handle_deadline", wall=self.arguments["wall"] + self.now + self._slept)
 
-    # -- what came of it ----------------------------------------------------------------------------------------------
+    # -- what came of it -------------------------------------------------------------------------------------
 
     @property
     def last(self) -> list[list[Json]]:

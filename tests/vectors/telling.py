@@ -29,7 +29,9 @@ _ARGUMENTS = ("has_tokens", "token", "data")
 _all: dict[str, list[Scenario]] = {}
 
 
-def scenario(*, draws: tuple[float, ...] = (0.5,), **settings: Any) -> Callable[[Callable[[Recorder], None]], Scenario]:
+def scenario(
+    *, draws: tuple[float, ...] = (0.5,), **settings: Any
+) -> Callable[[Callable[[Recorder], None]], Scenario]:
     """The function tells it; its name says what a client does."""
 
     def made(tell: Callable[[Recorder], None]) -> Scenario:
@@ -53,7 +55,7 @@ def text(subject: str) -> str:
     return dump([one.record() for one in scenarios(subject)])
 
 
-# -- what servers say -----------------------------------------------------------------------------------------------------
+# -- what servers say ----------------------------------------------------------------------------------------
 
 
 def welcome(id: int = 1, **extra: Any) -> dict[str, Any]:
@@ -61,7 +63,15 @@ def welcome(id: int = 1, **extra: Any) -> dict[str, Any]:
     return {"id": id, "connect": {"client": "me", "ping": 25, **extra}}
 
 
-def placed(id: int, offset: int = 0, *, epoch: str = "e", after: int | None = None, pubs: Any = (), lost: bool = False) -> Any:
+def placed(
+    id: int,
+    offset: int = 0,
+    *,
+    epoch: str = "e",
+    after: int | None = None,
+    pubs: Any = (),
+    lost: bool = False,
+) -> Any:
     """The answer to `subscribe`. ``after``: it continues there, with ``pubs``; ``lost``: it does not."""
     result: dict[str, Any] = {"epoch": epoch, "offset": offset if after is None else after}
     if after is not None or lost:
@@ -73,7 +83,10 @@ def placed(id: int, offset: int = 0, *, epoch: str = "e", after: int | None = No
 
 def refused(id: int, code: int, message: str = "", *, temporary: bool = False) -> dict[str, Any]:
     """An error."""
-    return {"id": id, "error": {"code": code, "message": message, **({"temporary": True} if temporary else {})}}
+    return {
+        "id": id,
+        "error": {"code": code, "message": message, **({"temporary": True} if temporary else {})},
+    }
 
 
 def pub(offset: int, channel: str = "a") -> dict[str, Any]:
@@ -97,9 +110,12 @@ def poll_online(client: Recorder, *extra: Any, **result: Any) -> None:
 
 
 def id_of(client: Recorder, method: str, of: Any = None, *, on: int = 0) -> int:
-    """The id of the last command of a kind that went out; ``of`` this channel or with this key, ``on`` this connection."""
+    """The id of the last command of a kind that went out; ``of`` this channel or with this key, ``on`` this
+    connection."""
     for step in reversed(client.steps):
-        for kind, generation, *rest in reversed([output for output in step["outputs"] if output[0] in ("Open", "Send", "Poll")]):
+        for kind, generation, *rest in reversed(
+            [output for output in step["outputs"] if output[0] in ("Open", "Send", "Poll")]
+        ):
             for one in reversed(rest[0] if kind == "Poll" else rest[-1]):
                 body = one.get(method)
                 is_it = body is not None and of in (None, body.get("channel"), body.get("idempotency_key"))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.talk import Token
+from heartwire.cli.shared import Token
 from heartwire.compare.figures import Report, decode, encode
 from heartwire.compare.plan import Plan, check_plan
 from heartwire.compare.report import as_text
@@ -20,25 +20,40 @@ __all__ = ["compare"]
 
 
 def compare(
-    url: Annotated[str, typer.Argument(help="A Heartwire server, such as http://127.0.0.1:8000. Without it: its own ones.")] = "",
+    url: Annotated[
+        str,
+        typer.Argument(help="A Heartwire server, such as http://127.0.0.1:8000. Without it: its own ones."),
+    ] = "",
     seconds: Annotated[float, typer.Option(help="How long messages come in the steady run.")] = 20,
-    count: Annotated[int, typer.Option(help="So many messages to each transport, instead of --seconds; 0: as --seconds says.")] = 0,
+    count: Annotated[
+        int,
+        typer.Option(help="So many messages to each transport, instead of --seconds; 0: as --seconds says."),
+    ] = 0,
     rate: Annotated[float, typer.Option(help="Messages a second, to each transport.")] = 10,
     size: Annotated[int, typer.Option(help="Bytes of a message.")] = 64,
     subscribers: Annotated[int, typer.Option(help="Subscribers of each transport.")] = 4,
-    cut: Annotated[float, typer.Option(help="Seconds for which the link fails in the last runs; 0 leaves them out.")] = 5,
-    json: Annotated[str, typer.Option(metavar="FILE|-", help="Write the figures as JSON; `-`: to stdout, instead of tables.")] = "",
+    cut: Annotated[
+        float, typer.Option(help="Seconds for which the link fails in the last runs; 0 leaves them out.")
+    ] = 5,
+    json: Annotated[
+        str,
+        typer.Option(metavar="FILE|-", help="Write the figures as JSON; `-`: to stdout, instead of tables."),
+    ] = "",
     html: Annotated[str, typer.Option(metavar="FILE", help="Write one self-contained page with plots.")] = "",
     svg: Annotated[str, typer.Option(metavar="FILE", help="Write the first plot alone.")] = "",
-    from_: Annotated[str, typer.Option("--from", metavar="FILE", help="Show what --json wrote, instead of measuring.")] = "",
+    from_: Annotated[
+        str, typer.Option("--from", metavar="FILE", help="Show what --json wrote, instead of measuring.")
+    ] = "",
     token: Token = "",
 ) -> None:
-    """Measure what polling, long polling, SSE and WebSocket cost, how late the news is, and what a broken link does.
+    """Measure what polling, long polling, SSE and WebSocket cost, how late the news is, and what a broken
+    link does.
 
     heartwire compare --html compare.html
 
-    All transports get the same messages at the same time, each subscriber through a proxy that counts every byte. Then the link is
-    cut, and goes silent. A bare WebSocket, without heartbeat and resumption, goes along.
+    All transports get the same messages at the same time, each subscriber through a proxy that counts every
+    byte. Then the link is cut, and goes silent. A bare WebSocket, without heartbeat and resumption, goes
+    along.
     """
     if from_:
         report = _read(from_)
@@ -93,7 +108,9 @@ def _read(name: str) -> Report:
 
 
 def _measured(plan: Plan) -> Report:
-    from heartwire.compare.run import measure  # not above: brings uvicorn and aiohttp, which other commands do without
+    from heartwire.compare.run import (
+        measure,
+    )  # not above: brings uvicorn and aiohttp, which other commands do without
 
     async def work() -> Report:
         task = asyncio.current_task()

@@ -17,9 +17,14 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="heartwire",
-    help="Realtime messaging that survives bad networks: a channel is a URL, over WebSocket, SSE, long polling and polling.",
-    epilog="Start with:  heartwire serve   then in two other terminals:  heartwire sub http://127.0.0.1:8000 chat   and   "
-    "heartwire pub http://127.0.0.1:8000 chat hello",
+    help=(
+        "Realtime messaging that survives bad networks: a channel is a URL, over WebSocket, SSE, long polling"
+        " and polling."
+    ),
+    epilog=(
+        "Start with:  heartwire serve   then in two other terminals:  heartwire sub http://127.0.0.1:8000"
+        " chat   and   heartwire pub http://127.0.0.1:8000 chat hello"
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -40,7 +45,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 

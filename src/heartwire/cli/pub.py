@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.talk import LADDER, Token, TransportName, narrate, run
+from heartwire.cli.shared import LADDER, Token, TransportName, narrate, run
+from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
-from heartwire.client.shell import Client, connect
 from heartwire.types import Position
 
 __all__ = ["pub"]
@@ -22,12 +22,20 @@ def pub(
     url: Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000")],
     channel: Annotated[str, typer.Argument(help="The channel, such as `chat`")],
     data: Annotated[str, typer.Argument(help="The message; `-` or nothing: standard input.")] = "-",
-    lines: Annotated[bool, typer.Option("--lines", help="Publish each line of standard input as a message.")] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Publish each line of standard input as a message.")
+    ] = False,
     as_bytes: Annotated[bool, typer.Option("--bytes", help="Publish as bytes, not as text.")] = False,
-    idempotency_key: Annotated[str, typer.Option(help="Publish once, however often this command is run with the same key.")] = "",
-    transport: Annotated[TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")] = "auto",
+    idempotency_key: Annotated[
+        str, typer.Option(help="Publish once, however often this command is run with the same key.")
+    ] = "",
+    transport: Annotated[
+        TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")
+    ] = "auto",
     token: Token = "",
-    give_up_s: Annotated[float, typer.Option(min=0.1, help="Give up after so many seconds without an answer.")] = 10,
+    give_up_s: Annotated[
+        float, typer.Option(min=0.1, help="Give up after so many seconds without an answer.")
+    ] = 10,
 ) -> None:
     """Publish to a channel and show the position.
 
@@ -35,7 +43,9 @@ def pub(
 
     date | heartwire pub http://127.0.0.1:8000 chat
     """
-    client = connect(url, token=token, options=Options(transports=LADDER[transport], max_pending_age_s=give_up_s))
+    client = connect(
+        url, token=token, options=Options(transports=LADDER[transport], max_pending_age_s=give_up_s)
+    )
     narrate(client)
     messages = _lines() if lines else iter([sys.stdin.buffer.read() if data == "-" else data.encode()])
     bodies = (message if as_bytes else message.decode() for message in messages)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.talk import LADDER, Token, TransportName, narrate, note, run
+from heartwire.cli.shared import LADDER, Token, TransportName, narrate, note, run
+from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
-from heartwire.client.shell import Client, connect
 from heartwire.types import Position
 
 __all__ = ["sub"]
@@ -18,15 +18,22 @@ __all__ = ["sub"]
 def sub(
     url: Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000")],
     channel: Annotated[str, typer.Argument(help="The channel, such as `chat`")],
-    transport: Annotated[TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")] = "auto",
-    since: Annotated[str | None, typer.Option(metavar="POSITION|earliest", help="Replay first. Without it: from now on.")] = None,
-    positions: Annotated[bool, typer.Option("--positions", help="Show each message's position before it.")] = False,
+    transport: Annotated[
+        TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")
+    ] = "auto",
+    since: Annotated[
+        str | None, typer.Option(metavar="POSITION|earliest", help="Replay first. Without it: from now on.")
+    ] = None,
+    positions: Annotated[
+        bool, typer.Option("--positions", help="Show each message's position before it.")
+    ] = False,
     count: Annotated[int, typer.Option(help="End after so many messages; 0: never.")] = 0,
     token: Token = "",
 ) -> None:
     """Follow a channel and print its messages, a line each, through reconnections, until Ctrl-C.
 
-    What happens to the connection is told on stderr. `--since` with the last position you saw goes on where you left off.
+    What happens to the connection is told on stderr. `--since` with the last position you saw goes on where
+    you left off.
     """
     if since is not None and since != "earliest":
         _check(since)
@@ -43,7 +50,9 @@ def _check(since: str) -> None:
         raise typer.BadParameter(f"{error}: give `earliest`, or a position as --positions shows it") from None
 
 
-async def _follow(client: Client, channel: str, since: str | None, count: int, *, with_positions: bool) -> None:
+async def _follow(
+    client: Client, channel: str, since: str | None, count: int, *, with_positions: bool
+) -> None:
     seen = 0
     async with client:
         async for received in client.subscribe(channel, since=since):

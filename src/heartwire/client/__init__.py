@@ -1,10 +1,20 @@
 """The other end: `connect` for asyncio, `connect_sync` for scripts, and the classes to annotate with."""
 
+from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
-from heartwire.client.shell import Client, connect
 from heartwire.client.subscription import Subscription
 from heartwire.client.sync import SyncClient, SyncSubscription, connect_sync
 
-__all__ = ["Client", "Gap", "Options", "Received", "Subscription", "SyncClient", "SyncSubscription", "connect", "connect_sync"]
+__all__ = [
+    "Client",
+    "Gap",
+    "Options",
+    "Received",
+    "Subscription",
+    "SyncClient",
+    "SyncSubscription",
+    "connect",
+    "connect_sync",
+]

@@ -24,7 +24,8 @@ def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None
 
 
 def sound(name: str, text: str) -> str:
-    """Text that can be sent. Raises ``TypeError`` or ``ValueError``: else each new connection would find out."""
+    """Text that can be sent. Raises ``TypeError`` or ``ValueError``: else each new connection would find
+    out."""
     if not isinstance(text, str):
         raise TypeError(f"{name}={text!r:.64}: a str")
     try:
@@ -51,7 +52,11 @@ def checked_url(url: str) -> str:
     wanted = "http://HOST:PORT or https://HOST:PORT, and the path where the hub is mounted"
     try:
         parts = urlsplit(url)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_whole = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError as error:
         raise ConfigError("url", url, f"{error}; {wanted}") from None
     if not is_whole:
@@ -59,5 +64,9 @@ def checked_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise ConfigError("url", url, f"no query and no fragment: {wanted}; a token goes in token=")
     if "@" in parts.netloc:
-        raise ConfigError("url", f"{parts.scheme}://…@{parts.hostname}", "no password in it: send it with headers= or token=")
+        raise ConfigError(
+            "url",
+            f"{parts.scheme}://…@{parts.hostname}",
+            "no password in it: send it with headers= or token=",
+        )
     return url

@@ -1,4 +1,5 @@
-"""One connection as the machine knows it: what was asked on it and is not answered, and what waits to be sent."""
+"""One connection as the machine knows it: what was asked on it and is not answered, and what waits to be
+sent."""
 
 from typing import Any, Final, NamedTuple
 
@@ -19,8 +20,11 @@ class Asked(NamedTuple):
     position: Position | None
 
     def is_outdated(self, now: Following) -> bool:
-        """Whether its channel was begun anew, paused, or placed by another connection, since it was asked for."""
-        return now is not self.following or now.is_paused or (self.position is None and now.position is not None)
+        """Whether its channel was begun anew, paused, or placed by another connection, since it was asked
+        for."""
+        return (
+            now is not self.following or now.is_paused or (self.position is None and now.position is not None)
+        )
 
 
 class Connection:
@@ -33,7 +37,8 @@ class Connection:
         asked: the subscribes that are on the way, by channel.
         queue: commands that wait to be sent.
         is_sending: such a request is out.
-        is_excused: a time limit of it was over while we slept, and it was given another since it was heard last.
+        is_excused: a time limit of it was over while we slept, and it was given another since it was heard
+            last.
         online_at: when the server answered `connect`; ``None`` before.
         had_heartbeat: it has lived as long as it takes to hear a heartbeat.
         polled_at, wait_s: when the poll that is out was sent, and how long it may be held.
@@ -63,7 +68,9 @@ class Connection:
         "waiting",
     )
 
-    def __init__(self, generation: int, transport: str, rung: int, now: float, ping_interval_s: float) -> None:
+    def __init__(
+        self, generation: int, transport: str, rung: int, now: float, ping_interval_s: float
+    ) -> None:
         self.generation = generation
         self.transport = transport
         self.rung = rung

@@ -1,5 +1,5 @@
-"""A client's machine on an asyncio event loop: its clocks, its timer, its sockets and its tokens. What the machine has to tell is
-handed on."""
+"""A client's machine on an asyncio event loop: its clocks, its timer, its sockets and its tokens. What the
+machine has to tell is handed on."""
 
 import asyncio
 import inspect
@@ -26,14 +26,17 @@ _TOLD_OF_A_CHANNEL: Final = (out.Delivered, out.Gap, out.Subscribed, out.Unsubsc
 
 
 class Driver:
-    """Carries out what the machine wants, in order, and calls it in time. Made on the event loop that it is to run on.
+    """Carries out what the machine wants, in order, and calls it in time. Made on the event loop that it is
+    to run on.
 
-    A call of the machine is to be followed by `carry_out`, which may be called at any time, also by what it calls itself.
+    A call of the machine is to be followed by `carry_out`, which may be called at any time, also by what it
+    calls itself.
 
     Args:
         url: the server's address.
         tell: called with whatever is for the application; it may call the machine.
-        get_token: see `heartwire.connect`. It has ``open_timeout_cap_s``; who is slower is cancelled when the next is asked.
+        get_token: see `heartwire.connect`. It has ``open_timeout_cap_s``; who is slower is cancelled when the
+            next is asked.
         data: JSON for the server's ``on_connect``.
         wall: the clock on the wall.
         headers, ssl: see `heartwire.connect`.
@@ -57,7 +60,9 @@ class Driver:
         self._tell = tell
         self._get_token = get_token
         self._wall = wall
-        self._links = Links(url, self, headers=headers, ssl=ssl, dead_after_s=options.ping_interval_s + options.pong_timeout_s)
+        self._links = Links(
+            url, self, headers=headers, ssl=ssl, dead_after_s=options.ping_interval_s + options.pong_timeout_s
+        )
         self._waiting: deque[out.Output] = deque()
         self._is_carrying = False
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +89,8 @@ class Driver:
         self.carry_out()
 
     async def aclose(self) -> None:
-        """End it, and wait until all sockets and tasks are gone. Idempotent; what is cancelled here goes on by itself."""
+        """End it, and wait until all sockets and tasks are gone. Idempotent; what is cancelled here goes on
+        by itself."""
         self.machine.close(self.now)
         self.carry_out()
         asking = self._asking
@@ -93,10 +99,11 @@ class Driver:
             await asyncio.wait([asking])
         await self._links.aclose()
 
-    # -- what the machine wants ---------------------------------------------------------------------------------------
+    # -- what the machine wants ------------------------------------------------------------------------------
 
     def carry_out(self) -> None:
-        """Do what the machine wants, and what that leads to, in order; then see when it wants to be called again."""
+        """Do what the machine wants, and what that leads to, in order; then see when it wants to be called
+        again."""
         if self._is_carrying:
             return
         self._is_carrying = True
@@ -110,7 +117,11 @@ class Driver:
     def forget(self, channel: str) -> None:
         """Drop what the machine has told of a channel, and the application was not told yet."""
         self._take()
-        kept = [one for one in self._waiting if not (isinstance(one, _TOLD_OF_A_CHANNEL) and one.channel == channel)]
+        kept = [
+            one
+            for one in self._waiting
+            if not (isinstance(one, _TOLD_OF_A_CHANNEL) and one.channel == channel)
+        ]
         self._waiting = deque(kept)
 
     def _take(self) -> bool:
@@ -147,7 +158,7 @@ class Driver:
         self.machine.handle_deadline(self.now, self._wall())
         self.carry_out()
 
-    # -- tokens -------------------------------------------------------------------------------------------------------
+    # -- tokens ----------------------------------------------------------------------------------------------
 
     def _ask_token(self) -> None:
         if self._asking is not None:
@@ -169,7 +180,7 @@ class Driver:
             self.machine.token(token, self.now)
         self.carry_out()
 
-    # -- what the links say: see heartwire.client.links.Ears ----------------------------------------------------------
+    # -- what the links say: see heartwire.client.links.Ears -------------------------------------------------
 
     def received(self, generation: int, data: str) -> None:
         """See `Machine.received`."""
@@ -187,8 +198,17 @@ class Driver:
         self.carry_out()
 
     def lost(
-        self, generation: int, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
+        self,
+        generation: int,
+        code: int,
+        reason: str,
+        *,
+        is_reachable: bool = True,
+        was_poll: bool = False,
+        after_s: float = 0,
     ) -> None:
         """See `Machine.lost`."""
-        self.machine.lost(generation, code, reason, self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s)
+        self.machine.lost(
+            generation, code, reason, self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s
+        )
         self.carry_out()

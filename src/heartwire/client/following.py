@@ -1,7 +1,7 @@
 """One followed channel: where it stands, and what of the things that come in is news. Pure.
 
-Whatever happened to the connection in between, publications are told in the order of their offsets, each once; what the server
-cannot give any more is told as a gap with both its ends.
+Whatever happened to the connection in between, publications are told in the order of their offsets, each
+once; what the server cannot give any more is told as a gap with both its ends.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,8 @@ __all__ = ["Following"]
 
 
 class Following:
-    """Args: the channel, and where to begin: ``None`` with what is published from now on, "earliest" with the oldest kept.
+    """Args: the channel, and where to begin: ``None`` with what is published from now on, "earliest" with the
+    oldest kept.
 
     Attributes:
         position: where it stands; ``None`` before the server has said so.
@@ -22,7 +23,8 @@ class Following:
         is_paused: its reader is too slow; nothing is wanted until it has caught up.
         is_server_side: the server has made it, and says when it ends.
         is_wanted: the application has asked for it, whoever has made it.
-        refusals, not_before: how often in a row the server has refused it for now, and until when it is not asked again.
+        refusals, not_before: how often in a row the server has refused it for now, and until when it is not
+            asked again.
     """
 
     __slots__ = (
@@ -64,9 +66,11 @@ class Following:
         asked: Position | None,
         first: int = 0,
     ) -> tuple[Position, Position] | None:
-        """The server follows it for us. A gap, where there is one: after which position, and after which position it goes on.
+        """The server follows it for us. A gap, where there is one: after which position, and after which
+        position it goes on.
 
-        ``asked`` is the position when it was asked: another connection may have gone on from there meanwhile. ``first`` is the
+        ``asked`` is the position when it was asked: another connection may have gone on from there meanwhile.
+        ``first`` is the
         offset of what it begins with, 0: of nothing.
         """
         self.is_live = True
@@ -75,7 +79,8 @@ class Following:
             return None
         before = self.position
         if before is not None and was_recovering and recovered:
-            # A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
+            # A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same,
+            # or was not known.
             self.position = Position(epoch, max(before.offset, first - 1))
             return None if self.position.offset == before.offset else (before, self.position)
         if before is not None and before != asked and epoch == before.epoch and offset <= before.offset:
@@ -84,7 +89,8 @@ class Following:
         return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
-        """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to be asked for anew."""
+        """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to
+        be asked for anew."""
         for pub in pubs:
             position = self.position
             if position is None or not self.is_positioned or not pub.offset:

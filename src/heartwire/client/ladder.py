@@ -1,9 +1,9 @@
 """Which transport to try: a ladder, best rung first. Pure.
 
-A rung is left downwards when it does not open, or when its connections die before their first heartbeat, as they do behind
-proxies that cut or hold back what they don't understand. A rung that has worked is given one more chance. Where not even a
-TCP connection comes about the rung is not to blame. Below the last rung is the first again, after a longer wait: the server
-is down.
+A rung is left downwards when it does not open, or when its connections die before their first heartbeat, as
+they do behind proxies that cut or hold back what they don't understand. A rung that has worked is given one
+more chance. Where not even a TCP connection comes about the rung is not to blame. Below the last rung is the
+first again, after a longer wait: the server is down.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ class Ladder:
         return self.transports[self.rung]
 
     def failed(self, *, is_reachable: bool, is_timeout: bool) -> bool:
-        """The rung did not open. True: another is to be tried at once. A rung that just hangs has no second chance."""
+        """The rung did not open. True: another is to be tried at once. A rung that just hangs has no second
+        chance."""
         if not is_reachable:
             self._early_deaths = 0  # it is the server that died, not what carried it
             return False

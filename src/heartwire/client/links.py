@@ -1,8 +1,9 @@
-"""The transports of the asyncio client: what a machine's `Open`, `Send`, `Poll` and `Close` do to real sockets.
+"""The transports of the asyncio client: what a machine's `Open`, `Send`, `Poll` and `Close` do to real
+sockets.
 
-A link says nothing any more once it was closed: whatever is still on its way is dropped, half-read or not. Its sockets are its own
-and end with it, so that no later one finds a dead one in a pool. Time limits are the machine's. This is the one module that
-knows aiohttp.
+A link says nothing any more once it was closed: whatever is still on its way is dropped, half-read or not.
+Its sockets are its own and end with it, so that no later one finds a dead one in a pool. Time limits are the
+machine's. This is the one module that knows aiohttp.
 """
 
 import asyncio
@@ -43,7 +44,14 @@ class Ears(Protocol):
     def sent(self, generation: int) -> None: ...
     def polled(self, generation: int) -> None: ...
     def lost(
-        self, generation: int, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
+        self,
+        generation: int,
+        code: int,
+        reason: str,
+        *,
+        is_reachable: bool = True,
+        was_poll: bool = False,
+        after_s: float = 0,
     ) -> None: ...
 
     @property
@@ -58,11 +66,18 @@ class Links:
         ears: who is told.
         headers: sent with every request, such as a proxy may want.
         ssl: an ``ssl.SSLContext``, or ``True`` for the usual checks.
-        dead_after_s: when the kernel gives up a connection whose other side acknowledges nothing. It would take 15 minutes.
+        dead_after_s: when the kernel gives up a connection whose other side acknowledges nothing. It would
+            take 15 minutes.
     """
 
     def __init__(
-        self, base: str, ears: Ears, *, headers: Mapping[str, str] | None = None, ssl: Any = True, dead_after_s: float = 35
+        self,
+        base: str,
+        ears: Ears,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ssl: Any = True,
+        dead_after_s: float = 35,
     ) -> None:
         self.ears = ears
         self.base = URL(base)
@@ -129,7 +144,8 @@ class Links:
 
 
 def proxy_for(url: URL) -> URL | None:
-    """The HTTP proxy that the environment wants for a URL (``HTTP_PROXY``, ``NO_PROXY``...). For this machine itself: none."""
+    """The HTTP proxy that the environment wants for a URL (``HTTP_PROXY``, ``NO_PROXY``...). For this machine
+    itself: none."""
     host = url.host or ""
     if host == "localhost" or host.endswith(".localhost"):
         return None
@@ -167,7 +183,9 @@ class _Link(ABC):
             await asyncio.wait(self._tasks)
         await self.http.close()
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool = False) -> "asyncio.Task[None]":
+    def run(
+        self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool = False
+    ) -> "asyncio.Task[None]":
         """Do some I/O. Whatever goes wrong with it ends the connection."""
         task = asyncio.get_running_loop().create_task(self._guarded(work, was_poll=was_poll))
         self._tasks.add(task)
@@ -191,12 +209,17 @@ class _Link(ABC):
         if not self.is_closed:
             self.links.ears.received(self.generation, data)
 
-    def lost(self, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0) -> None:
+    def lost(
+        self, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
+    ) -> None:
         if not self.is_closed:
-            self.links.ears.lost(self.generation, code, reason, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s)
+            self.links.ears.lost(
+                self.generation, code, reason, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s
+            )
 
     async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
-        """Ask, and give the answer to `received`. False where it was none of the protocol; then the connection is lost."""
+        """Ask, and give the answer to `received`. False where it was none of the protocol; then the
+        connection is lost."""
         links = self.links
         headers = {"Content-Type": "application/json"}
         if links.ears.token:
@@ -229,7 +252,9 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 def _retry_after_s(headers: Mapping[str, str] | None) -> float:
     after = (headers or {}).get("Retry-After", "")
-    return min(int(after), _MAX_RETRY_AFTER_S) if after.isascii() and after.isdigit() and len(after) < 10 else 0
+    return (
+        min(int(after), _MAX_RETRY_AFTER_S) if after.isascii() and after.isdigit() and len(after) < 10 else 0
+    )
 
 
 class _Socket(_Link):
@@ -237,7 +262,9 @@ class _Socket(_Link):
 
     def __init__(self, links: Links, generation: int) -> None:
         super().__init__(links, generation)
-        self._frames: asyncio.Queue[str] = asyncio.Queue()  # bounded by the outbox, and by silence ending the connection
+        self._frames: asyncio.Queue[str] = (
+            asyncio.Queue()
+        )  # bounded by the outbox, and by silence ending the connection
 
     def open(self, frame: str) -> None:
         self._frames.put_nowait(frame)
@@ -318,7 +345,10 @@ class _Stream(_Link):
 
     async def _say(self, frame: str) -> None:
         session, node = self.session
-        if await self.post("emulation", text({"session": session, "node": node, "data": frame})) and not self.is_closed:
+        if (
+            await self.post("emulation", text({"session": session, "node": node, "data": frame}))
+            and not self.is_closed
+        ):
             self.links.ears.sent(self.generation)
 
 
@@ -353,4 +383,9 @@ class _Pull(_Link):
             self.links.ears.polled(self.generation)
 
 
-_KINDS: Final[dict[str, type[_Link]]] = {"websocket": _Socket, "sse": _Stream, "longpoll": _Pull, "poll": _Pull}
+_KINDS: Final[dict[str, type[_Link]]] = {
+    "websocket": _Socket,
+    "sse": _Stream,
+    "longpoll": _Pull,
+    "poll": _Pull,
+}

@@ -1,14 +1,17 @@
-"""The client without its sockets: everything that is decided, as one machine that is told what happened and says what to do.
+"""The client without its sockets: everything that is decided, as one machine that is told what happened and
+says what to do.
 
-Time (``now``: monotonic seconds, ``wall``: the clock on the wall), randomness and what came in are arguments; what is to be done
-is in `Machine.outputs`, for a shell to take and carry out, in order. `web/heartwire.js` is the same machine, and the vectors of
-`tests/vectors` hold both to the same behaviour.
+Time (``now``: monotonic seconds, ``wall``: the clock on the wall), randomness and what came in are arguments;
+what is to be done is in `Machine.outputs`, for a shell to take and carry out, in order. `web/heartwire.js` is
+the same machine, and the vectors of `tests/vectors` hold both to the same behaviour.
 
-There are at most two connections: the one in use (`current`) and the one being tried (`attempt`), because a better transport is
-tried while the lesser goes on. A connection is known by its generation; what an old one still says is not heard.
+There are at most two connections: the one in use (`current`) and the one being tried (`attempt`), because a
+better transport is tried while the lesser goes on. A connection is known by its generation; what an old one
+still says is not heard.
 
-Promises: publications of a channel are delivered in order, each once, or a `Gap` says what is missing; what is published is
-sent in order and applied once, however often it is sent; there are never more attempts than the bucket allows.
+Promises: publications of a channel are delivered in order, each once, or a `Gap` says what is missing; what
+is published is sent in order and applied once, however often it is sent; there are never more attempts than
+the bucket allows.
 """
 
 from collections.abc import Callable
@@ -42,7 +45,8 @@ _SHORTEST_TTL_S: Final = 1.0
 _QUICK_S: Final = 0.5
 
 Hint = Literal["network_down", "network_up", "wake"]
-"""What the system says: it may be wrong, so it never ends a connection, but has the connection prove itself."""
+"""What the system says: it may be wrong, so it never ends a connection, but has the connection prove
+itself."""
 
 _TokenErrors: Final = frozenset({101, 109})
 
@@ -109,7 +113,7 @@ class Machine:
         """See the class."""
         return self.current.transport if self.current is not None else ""
 
-    # -- what the application does ------------------------------------------------------------------------------------
+    # -- what the application does ---------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Connect, and stay connected."""
@@ -123,7 +127,9 @@ class Machine:
         self._at(now)
         self._finish(1000, "closed by the application", was_open=self.current is not None)
 
-    def subscribe(self, channel: str, since: Position | Literal["earliest"] | None, now: float, token: str = "") -> None:
+    def subscribe(
+        self, channel: str, since: Position | Literal["earliest"] | None, now: float, token: str = ""
+    ) -> None:
         """Follow a channel, from ``since`` on (``None``: from now on)."""
         self._at(now)
         self.traffic.follow(channel, since, token)
@@ -144,7 +150,8 @@ class Machine:
         self.traffic.resume(channel)
 
     def publish(self, channel: str, data: str, encoding: str, now: float, idempotency_key: str = "") -> str:
-        """Publish JSON (or what ``encoding`` says); the key by which `Published` or `Rejected` will come, perhaps at once.
+        """Publish JSON (or what ``encoding`` says); the key by which `Published` or `Rejected` will come,
+        perhaps at once.
 
         The same key is the one for idempotency, unless there is another.
         """
@@ -152,7 +159,8 @@ class Machine:
         return self.traffic.publish(channel, data, encoding, idempotency_key)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
-        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or `Failed` will come.
+        """Ask ``presence``, ``presence_stats``, ``history`` or ``rpc``; the id by which `Answered` or
+        `Failed` will come.
 
         Raises ``TypeError`` where ``body`` cannot be JSON.
         """
@@ -202,7 +210,7 @@ class Machine:
                 self._on("network_up", "the system says that there is a network")
         self._woke()
 
-    # -- what the transports say --------------------------------------------------------------------------------------
+    # -- what the transports say -----------------------------------------------------------------------------
 
     def received(self, generation: int, data: str, now: float) -> None:
         """A frame, or the body of an answer, came in."""
@@ -248,12 +256,18 @@ class Machine:
             connection.cut_after_s = 0
             self._note(f"long polls are cut in between: asking for {self._poll_wait_s:.1f} s from now on")
         self._deadlines.pop("silence", None)
-        connection.had_heartbeat = connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
+        connection.had_heartbeat = (
+            connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
+        )
         took_s = now - connection.polled_at
         if connection.transport == "poll":
             is_idle = not (connection.had_full_page and connection.had_news)
         else:
-            is_idle = not connection.had_news and took_s < _QUICK_S and (connection.wait_s > 0 or not self.traffic.is_settled)
+            is_idle = (
+                not connection.had_news
+                and took_s < _QUICK_S
+                and (connection.wait_s > 0 or not self.traffic.is_settled)
+            )
         if is_idle:
             self._deadlines.setdefault("poll", now + self._options.poll_interval_s)
         elif "poll" not in self._deadlines:
@@ -283,14 +297,16 @@ class Machine:
         if connection is None:
             return
         took_s = now - connection.polled_at
-        was_held = connection is self.current and connection.wait_s > _SHORTEST_WAIT_S and took_s >= _CUT_AFTER_S
+        was_held = (
+            connection is self.current and connection.wait_s > _SHORTEST_WAIT_S and took_s >= _CUT_AFTER_S
+        )
         if was_poll and code == ABNORMAL and was_held:
             connection.cut_after_s = took_s
             self._poll(connection, wait_s=0)
         else:
             self._lost(connection, code, reason, is_reachable=is_reachable, after_s=after_s)
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- time ------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` is to be called at the latest; ``None``: never."""
@@ -343,11 +359,15 @@ class Machine:
         if rung is not None:
             self._open(rung)
 
-    # -- attempts -----------------------------------------------------------------------------------------------------
+    # -- attempts --------------------------------------------------------------------------------------------
 
     def _try(self) -> None:
         """Make an attempt, as soon as the bucket lets us."""
-        if self.attempt is not None or self.current is not None or self.state in (State.CONNECTING, State.CLOSED):
+        if (
+            self.attempt is not None
+            or self.current is not None
+            or self.state in (State.CONNECTING, State.CLOSED)
+        ):
             return
         wait_s = self._bucket.take(self._now)
         if wait_s:
@@ -372,7 +392,9 @@ class Machine:
         transport = self._ladder.transports[rung]
         connection = Connection(self._generation, transport, rung, self._now, options.ping_interval_s)
         self.attempt = connection
-        timeout_s = min(options.open_timeout_cap_s, options.open_timeout_s * 2.0 ** min(self._ladder.rounds, 60))
+        timeout_s = min(
+            options.open_timeout_cap_s, options.open_timeout_s * 2.0 ** min(self._ladder.rounds, 60)
+        )
         self._deadlines["open"] = self._now + timeout_s
         if connection.is_pull:
             self.outputs.append(out.Open(connection.generation, transport, ""))
@@ -434,7 +456,7 @@ class Machine:
         self._deadlines["upgrade"] = max(self._now + self._upgrade_s, self._not_before)
         self._upgrade_s = min(self._options.upgrade_cap_s, self._upgrade_s * 2)
 
-    # -- the life of a connection -------------------------------------------------------------------------------------
+    # -- the life of a connection ----------------------------------------------------------------------------
 
     def _reply(self, connection: Connection, reply: Reply) -> None:
         if reply.push is not None:
@@ -460,7 +482,9 @@ class Machine:
 
     def _refreshed(self, connection: Connection, reply: Reply) -> None:
         if reply.error is not None and reply.error.temporary:
-            self._deadlines["refresh"] = self._now + max(self._options.later_s, retry_after_s(reply.error.message))
+            self._deadlines["refresh"] = self._now + max(
+                self._options.later_s, retry_after_s(reply.error.message)
+            )
         elif reply.error is not None:
             self._refused(connection, reply.error)
         elif reply.refresh is not None:
@@ -472,10 +496,13 @@ class Machine:
         self._plan_refresh()
 
     def _plan_refresh(self) -> None:
-        """Ask for a new token before this one is too old; those of a crowd that came together at different times."""
+        """Ask for a new token before this one is too old; those of a crowd that came together at different
+        times."""
         self._deadlines.pop("refresh", None)
         if self._has_tokens and self._token_ttl_s is not None:
-            self._deadlines["refresh"] = self._now + max(_SHORTEST_TTL_S, self._token_ttl_s * (7 + 2 * self._draw()) / 10)
+            self._deadlines["refresh"] = self._now + max(
+                _SHORTEST_TTL_S, self._token_ttl_s * (7 + 2 * self._draw()) / 10
+            )
 
     def _heard(self, connection: Connection) -> None:
         """Whatever it was, the other side is there."""
@@ -483,10 +510,13 @@ class Machine:
         if connection is self.current:
             self._deadlines.pop("probe", None)
             if not connection.is_pull:
-                self._deadlines["silence"] = self._now + connection.ping_interval_s + self._options.pong_timeout_s
+                self._deadlines["silence"] = (
+                    self._now + connection.ping_interval_s + self._options.pong_timeout_s
+                )
 
     def _woke(self) -> None:
-        """Time has passed unseen, or the network is another: have the connection prove itself, or try at once."""
+        """Time has passed unseen, or the network is another: have the connection prove itself, or try at
+        once."""
         if self.attempt is not None:
             self._is_hinted = self.current is None
             due = self._deadlines["open"]
@@ -515,13 +545,15 @@ class Machine:
         else:
             connection.queue.append(connection.command(self.traffic.next_id(), "ping", {}))
             self.traffic.flush()
-        # What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
+        # What came in while we slept may wait to be read: the answer to the probe decides, not the silence
+        # before it.
         self._deadlines["silence"] = max(deadline, self._deadlines.get("silence", deadline))
         if "sending" in self._deadlines:
             self._deadlines["sending"] = max(deadline, self._deadlines["sending"])
 
     def _excuse(self, connection: Connection, name: str) -> bool:
-        """Its time was over while we slept, and the answer may wait to be read. That counts once: timers may always be late."""
+        """Its time was over while we slept, and the answer may wait to be read. That counts once: timers may
+        always be late."""
         if connection.is_excused:
             return False
         connection.is_excused = True
@@ -529,11 +561,14 @@ class Machine:
         return True
 
     def _poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
-        """Ask for news of all channels. The answer is only held where each of them has been placed already."""
+        """Ask for news of all channels. The answer is only held where each of them has been placed
+        already."""
         if connection is self.current:
             self._deadlines.pop("poll", None)
         if wait_s is None:
-            wait_s = self._poll_wait_s if connection.transport == "longpoll" and self.traffic.is_settled else 0
+            wait_s = (
+                self._poll_wait_s if connection.transport == "longpoll" and self.traffic.is_settled else 0
+            )
         connection.polled_at = self._now
         connection.wait_s = wait_s
         connection.had_news = connection.had_full_page = False
@@ -585,9 +620,14 @@ class Machine:
         steps_down = False
         if was_open:
             self._ladder.died(had_heartbeat=connection.had_heartbeat, is_abnormal=is_abnormal)
-            if connection.online_at is not None and self._now - connection.online_at >= self._options.stable_after_s:
+            if (
+                connection.online_at is not None
+                and self._now - connection.online_at >= self._options.stable_after_s
+            ):
                 self._backoff.reset()
-        elif is_abnormal and connection.rung == self._ladder.rung:  # else it was to be a better one than that which is lost by now
+        elif (
+            is_abnormal and connection.rung == self._ladder.rung
+        ):  # else it was to be a better one than that which is lost by now
             steps_down = self._ladder.failed(is_reachable=is_reachable, is_timeout=is_timeout)
         if self._ladder.transport != before:
             self._note(f"{before}: {reason}; trying {self._ladder.transport}")
@@ -630,7 +670,7 @@ class Machine:
         self.outputs.append(out.Closed(code, reason, was_open, -1))
         self._deadlines.clear()
 
-    # -- small things -------------------------------------------------------------------------------------------------
+    # -- small things ----------------------------------------------------------------------------------------
 
     def _at(self, now: float) -> None:
         self._now = self.traffic.now = now

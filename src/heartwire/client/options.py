@@ -1,4 +1,5 @@
-"""What a client can be told, with the defaults. `web/heartwire.js` has the same names and defaults; a test compares them."""
+"""What a client can be told, with the defaults. `web/heartwire.js` has the same names and defaults; a test
+compares them."""
 
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -21,21 +22,26 @@ class Options(NamedTuple):
         pong_timeout_s: silence of the interval and this means dead.
         probe_timeout_s: after a wake-up or a network change the server has this long to answer.
         tick_s: how often clocks are looked at; a jump between two looks is a wake-up.
-        open_timeout_s: from the first packet to the answer of `connect`; doubled each time the whole ladder has failed.
+        open_timeout_s: from the first packet to the answer of `connect`; doubled each time the whole ladder
+            has failed.
         open_timeout_cap_s: at most this.
-        backoff_base_s, backoff_cap_s: the n-th wait in a row is drawn from 0 to base doubled n times, at most the cap.
+        backoff_base_s, backoff_cap_s: the n-th wait in a row is drawn from 0 to base doubled n times, at most
+            the cap.
         later_s: the least wait after a server said *later*.
         stable_after_s: a connection that lived this long starts the counting of failures afresh.
         attempt_burst, attempt_rate_per_s: one token bucket for all attempts, whatever triggers them.
-        upgrade_after_s, upgrade_cap_s: on a lower rung a better one is tried after this long, then after twice as long, to the cap.
+        upgrade_after_s, upgrade_cap_s: on a lower rung a better one is tried after this long, then after
+            twice as long, to the cap.
         poll_interval_s: between two polls of the transport that only polls.
         poll_wait_s: how long a long poll may be held; at most 55.
-        max_pending_items, max_pending_bytes: publishes that wait for an answer, and as much again of requests; over that one
-            more is refused at once.
-        max_pending_age_s: a publish that is not answered within this is given up. Less than the server's `idempotency_window_s`.
+        max_pending_items, max_pending_bytes: publishes that wait for an answer, and as much again of
+            requests; over that one more is refused at once.
+        max_pending_age_s: a publish that is not answered within this is given up. Less than the server's
+            `idempotency_window_s`.
         max_in_flight: publishes on the way at a time.
         max_message_bytes: a larger message is refused at once.
-        max_queue_items: publications that wait for a subscription's iterator; over that it is caught up later, from the server.
+        max_queue_items: publications that wait for a subscription's iterator; over that it is caught up
+            later, from the server.
         request_timeout_s: for `presence`, `history` and `rpc`.
         close_timeout_s: how long leaving waits for pending publishes.
     """
@@ -69,14 +75,17 @@ class Options(NamedTuple):
 
 
 def check_options(options: Options) -> None:
-    """Raise `ConfigError` for the first value that cannot be: it names the option, the value and what may stand there."""
+    """Raise `ConfigError` for the first value that cannot be: it names the option, the value and what may
+    stand there."""
     known = f"some of {', '.join(TRANSPORTS)}"
     if not options.transports or any(name not in TRANSPORTS for name in options.transports):
         raise ConfigError("transports", options.transports, known)
     if options.first_transport is not None and options.first_transport not in options.transports:
         raise ConfigError("first_transport", options.first_transport, "one of `transports`")
     for name, value in options._asdict().items():
-        if name not in ("transports", "first_transport") and not (isinstance(value, int | float) and value > 0):
+        if name not in ("transports", "first_transport") and not (
+            isinstance(value, int | float) and value > 0
+        ):
             raise ConfigError(name, value, "a number over 0")
     if options.poll_wait_s > 55:
         raise ConfigError("poll_wait_s", options.poll_wait_s, "at most 55: the server answers by then")

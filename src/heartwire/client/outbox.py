@@ -1,10 +1,11 @@
 """What was published and is not answered yet: bounded in count, bytes and age. Pure.
 
-Everything goes out in the order it was published, and keeps its idempotency key until it is answered, so that it can be sent
-again on whatever connection there is. That keeps the order, too: a connection that breaks has delivered the first n of what was
-on the way, and what is sent again begins before or at n + 1. Where the server refuses one for now, those behind it must not
-overtake it: each is sent with the number of the *round*, the server refuses the rest of a round in which it has refused one,
-and all of them are sent again in the next (go-back-N).
+Everything goes out in the order it was published, and keeps its idempotency key until it is answered, so that
+it can be sent again on whatever connection there is. That keeps the order, too: a connection that breaks has
+delivered the first n of what was on the way, and what is sent again begins before or at n + 1. Where the
+server refuses one for now, those behind it must not overtake it: each is sent with the number of the *round*,
+the server refuses the rest of a round in which it has refused one, and all of them are sent again in the next
+(go-back-N).
 """
 
 import math
@@ -18,11 +19,23 @@ _COMMAND: Final = 1024
 
 
 class Item:
-    """One publish. ``data`` is JSON; ``encoding``: of what ("" itself, "text", "base64"). ``is_sent``: the server may have it."""
+    """One publish. ``data`` is JSON; ``encoding``: of what ("" itself, "text", "base64"). ``is_sent``: the
+    server may have it."""
 
-    __slots__ = ("channel", "data", "encoding", "expires_at", "idempotency_key", "is_in_flight", "is_sent", "key")
+    __slots__ = (
+        "channel",
+        "data",
+        "encoding",
+        "expires_at",
+        "idempotency_key",
+        "is_in_flight",
+        "is_sent",
+        "key",
+    )
 
-    def __init__(self, key: str, idempotency_key: str, channel: str, data: str, encoding: str, expires_at: float) -> None:
+    def __init__(
+        self, key: str, idempotency_key: str, channel: str, data: str, encoding: str, expires_at: float
+    ) -> None:
         self.key = key
         self.idempotency_key = idempotency_key
         self.channel = channel
@@ -70,7 +83,8 @@ class Outbox:
         return item
 
     def refuse_for_now(self, key: str) -> bool:
-        """The server does not take it yet. True where nothing is on the way any more, and the next round can be planned."""
+        """The server does not take it yet. True where nothing is on the way any more, and the next round can
+        be planned."""
         item = self._items.get(key)
         if item is not None:
             self._must_go_back = True
@@ -89,7 +103,8 @@ class Outbox:
             self.round += 1
 
     def to_send(self, max_bytes: float = math.inf) -> Iterator[Item]:
-        """Those that may go out now, oldest first; each is on the way once it has been taken from the iterator.
+        """Those that may go out now, oldest first; each is on the way once it has been taken from the
+        iterator.
 
         As commands they are together at most so large; the first may be larger.
         """
@@ -108,7 +123,8 @@ class Outbox:
                 yield item
 
     def recall(self) -> None:
-        """The connection is gone: nothing is on the way any more, and a new connection begins with round 0."""
+        """The connection is gone: nothing is on the way any more, and a new connection begins with round
+        0."""
         for item in self._items.values():
             item.is_in_flight = False
         self._in_flight = 0
@@ -120,7 +136,8 @@ class Outbox:
         return next(iter(self._items.values())).expires_at if self._items else None
 
     def take_expired(self, now: float) -> list[Item]:
-        """Give up those that are too old. They leave with ``is_sent`` telling whether the server may have them."""
+        """Give up those that are too old. They leave with ``is_sent`` telling whether the server may have
+        them."""
         expired = []
         for item in self._items.values():
             if item.expires_at > now:
@@ -139,7 +156,11 @@ class Outbox:
 
     def take_largest_in_flight(self) -> Item | None:
         """Give up the one that was too large for the server."""
-        item = max((item for item in self._items.values() if item.is_in_flight), key=lambda item: len(item.data), default=None)
+        item = max(
+            (item for item in self._items.values() if item.is_in_flight),
+            key=lambda item: len(item.data),
+            default=None,
+        )
         return None if item is None else self.remove(item.key)
 
     def _landed(self, item: Item) -> None:

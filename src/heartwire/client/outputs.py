@@ -1,6 +1,8 @@
-"""What the client's machine wants done, and what it has to tell. Values: the machine makes them, a shell carries them out.
+"""What the client's machine wants done, and what it has to tell. Values: the machine makes them, a shell
+carries them out.
 
-``generation`` names one connection. What comes from a connection that is not the machine's any more is dropped by it.
+``generation`` names one connection. What comes from a connection that is not the machine's any more is
+dropped by it.
 """
 
 from typing import NamedTuple
@@ -28,11 +30,12 @@ __all__ = [
 ]
 
 
-# -- for the transports ---------------------------------------------------------------------------------------------------
+# -- for the transports --------------------------------------------------------------------------------------
 
 
 class Open(NamedTuple):
-    """Open a connection and send ``frame`` as the first (``websocket``), or in the request that opens it (``sse``)."""
+    """Open a connection and send ``frame`` as the first (``websocket``), or in the request that opens it
+    (``sse``)."""
 
     generation: int
     transport: str
@@ -55,7 +58,8 @@ class Send(NamedTuple):
 
 
 class Poll(NamedTuple):
-    """Ask for news, and let the server hold the answer so long. The request before it, if it is still out, is dropped."""
+    """Ask for news, and let the server hold the answer so long. The request before it, if it is still out, is
+    dropped."""
 
     generation: int
     frame: str
@@ -72,7 +76,7 @@ class AskToken(NamedTuple):
     """Ask the application for a token; to be answered by `Machine.token` or `Machine.no_token`."""
 
 
-# -- for the application --------------------------------------------------------------------------------------------------
+# -- for the application -------------------------------------------------------------------------------------
 
 
 class StateChanged(NamedTuple):
@@ -83,7 +87,8 @@ class StateChanged(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """A publication: next in its channel. ``data`` is JSON; ``encoding`` of what (see `heartwire.client.wire.Pub`)."""
+    """A publication: next in its channel. ``data`` is JSON; ``encoding`` of what (see
+    `heartwire.client.wire.Pub`)."""
 
     channel: str
     epoch: str
@@ -95,7 +100,8 @@ class Delivered(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What was published after ``before_…`` and up to ``after_…`` can't be had any more. Delivery goes on after the latter."""
+    """What was published after ``before_…`` and up to ``after_…`` can't be had any more. Delivery goes on
+    after the latter."""
 
     channel: str
     before_epoch: str
@@ -161,7 +167,8 @@ class Message(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A connection that was open is gone, or an attempt has failed: why, and when there is another (-1: never)."""
+    """A connection that was open is gone, or an attempt has failed: why, and when there is another (-1:
+    never)."""
 
     code: int
     reason: str

@@ -1,4 +1,5 @@
-"""What is published: taken or refused, sent in rounds, answered or given up. Pure; the queue itself is the `Outbox`."""
+"""What is published: taken or refused, sent in rounds, answered or given up. Pure; the queue itself is the
+`Outbox`."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,7 +32,9 @@ class Publishing:
         draw: Callable[[], float],
     ) -> None:
         self.outbox = Outbox(
-            max_items=options.max_pending_items, max_bytes=options.max_pending_bytes, max_in_flight=options.max_in_flight
+            max_items=options.max_pending_items,
+            max_bytes=options.max_pending_bytes,
+            max_in_flight=options.max_in_flight,
         )
         self._options = options
         self._outputs = outputs
@@ -41,18 +44,26 @@ class Publishing:
         self._serial = self._resends = 0
         self._not_before = -math.inf
 
-    def add(self, channel: str, data: str, encoding: str, idempotency_key: str, now: float, *, is_closed: bool) -> str:
+    def add(
+        self, channel: str, data: str, encoding: str, idempotency_key: str, now: float, *, is_closed: bool
+    ) -> str:
         """Take a publish, or refuse it at once; its key."""
         self._serial += 1
         key = f"{self._prefix}-{self._serial}"
-        item = Item(key, idempotency_key or key, channel, data, encoding, now + self._options.max_pending_age_s)
+        item = Item(
+            key, idempotency_key or key, channel, data, encoding, now + self._options.max_pending_age_s
+        )
         if is_closed:
             self._reject(item, LOCAL, "the client is closed")
         elif len(data) > self._options.max_message_bytes:
             limit = f"over the limit of {self._options.max_message_bytes} (max_message_bytes)"
             self._reject(item, LIMIT_EXCEEDED, f"a message of {len(data)} characters is {limit}")
         elif not self.outbox.add(item):
-            self._reject(item, LIMIT_EXCEEDED, f"{len(self.outbox)} publishes wait already (max_pending_items, max_pending_bytes)")
+            self._reject(
+                item,
+                LIMIT_EXCEEDED,
+                f"{len(self.outbox)} publishes wait already (max_pending_items, max_pending_bytes)",
+            )
         else:
             self._watch()
         return item.key
@@ -77,7 +88,8 @@ class Publishing:
         """An answer came."""
         if reply.error is not None and reply.error.temporary:
             self.outbox.refuse_for_now(key)
-            # The first of a round says when; the last, at which the next is planned, only that it came after the first.
+            # The first of a round says when; the last, at which the next is planned, only that it came after
+            # the first.
             self._not_before = max(self._not_before, now + retry_after_s(reply.error.message))
             self._plan_round(now)
             return
@@ -101,7 +113,9 @@ class Publishing:
     def expire(self, now: float) -> None:
         """Give up what is too old."""
         for item in self.outbox.take_expired(now):
-            self._reject(item, LOCAL, f"not answered within {self._options.max_pending_age_s:g} s (max_pending_age_s)")
+            self._reject(
+                item, LOCAL, f"not answered within {self._options.max_pending_age_s:g} s (max_pending_age_s)"
+            )
         self._watch()
         self._plan_round(now)
 
@@ -128,5 +142,10 @@ class Publishing:
 
 
 def _publish(item: Item, round: int) -> dict[str, Any]:
-    body = {"channel": item.channel, "data": Raw(item.data.encode()), "idempotency_key": item.idempotency_key, "round": round}
+    body = {
+        "channel": item.channel,
+        "data": Raw(item.data.encode()),
+        "idempotency_key": item.idempotency_key,
+        "round": round,
+    }
     return body | {"encoding": item.encoding} if item.encoding else body

@@ -37,7 +37,9 @@ class Questions:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, id: int, method: str, body: dict[str, Any], now: float, *, is_closed: bool) -> Question | None:
+    def add(
+        self, id: int, method: str, body: dict[str, Any], now: float, *, is_closed: bool
+    ) -> Question | None:
         """Take one, or fail it at once (``None``). Raises ``TypeError`` where ``body`` cannot be JSON."""
         if is_closed:
             self._failed(id, LOCAL, "the client is closed")
@@ -46,7 +48,10 @@ class Questions:
         if size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"a request of {size} characters is {limit}")
-        elif len(self._waiting) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes:
+        elif (
+            len(self._waiting) >= options.max_pending_items
+            or self.size_bytes + size > options.max_pending_bytes
+        ):
             limit = "(max_pending_items, max_pending_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"{len(self._waiting)} requests wait already {limit}")
         else:

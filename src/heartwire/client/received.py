@@ -1,4 +1,5 @@
-"""What an application gives and gets: messages and publications, answers, and the errors of what it asked for."""
+"""What an application gives and gets: messages and publications, answers, and the errors of what it asked
+for."""
 
 import base64
 from typing import Any, Final, TypeVar
@@ -11,7 +12,17 @@ from heartwire.client.wire import Pub
 from heartwire.errors import Forbidden, GivenUp, HeartwireError, ProtocolError, Refused, Unauthorized
 from heartwire.types import Position
 
-__all__ = ["Received", "encoded", "error_of", "history_of", "json_of", "presence_of", "refused", "rpc_of", "value_of"]
+__all__ = [
+    "Received",
+    "encoded",
+    "error_of",
+    "history_of",
+    "json_of",
+    "presence_of",
+    "refused",
+    "rpc_of",
+    "value_of",
+]
 
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -22,8 +33,8 @@ class Received(msgspec.Struct, frozen=True):
 
     Attributes:
         channel: where it was published.
-        data: what was published: text as ``str``, bytes as ``bytes``, and JSON parsed. JSON that Python cannot read, such as a
-            number of 5,000 digits, is the ``str`` that it came as.
+        data: what was published: text as ``str``, bytes as ``bytes``, and JSON parsed. JSON that Python
+            cannot read, such as a number of 5,000 digits, is the ``str`` that it came as.
         position: right after it; ``None`` in a channel without positions.
         user, client: who published it; "" where that is not known.
         raw: ``data`` as the JSON it came as.
@@ -47,7 +58,8 @@ class Received(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, output: Delivered) -> "Received":
-        """Read what came. It raises nothing: whatever somebody has published, those after it are wanted too."""
+        """Read what came. It raises nothing: whatever somebody has published, those after it are wanted
+        too."""
         data, encoding = value_of(output.data), output.encoding
         if encoding == "base64":
             try:
@@ -69,7 +81,8 @@ def value_of(text: str) -> Any:
 
 
 def encoded(data: object) -> tuple[str, str]:
-    """A message as JSON, and the encoding that says what it is: str is text, bytes are base64, anything else is itself.
+    """A message as JSON, and the encoding that says what it is: str is text, bytes are base64, anything else
+    is itself.
 
     Raises ``TypeError`` for what cannot be written as JSON.
     """
@@ -82,7 +95,11 @@ def json_of(data: object) -> str:
     """A value as JSON. Raises ``TypeError`` for what cannot be written so."""
     try:
         return msgspec.json.encode(data).decode()
-    except (ValueError, OverflowError, RecursionError) as error:  # a lone surrogate, an integer of over 64 bits, a circle
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # a lone surrogate, an integer of over 64 bits, a circle
         raise TypeError(f"{data!r:.100} cannot be written as JSON: {error}") from None
 
 
@@ -124,7 +141,9 @@ def _answer(text: str, kind: type[T]) -> T:
 
 def _told(channel: str, epoch: str, pub: Pub) -> Delivered:
     user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
-    return Delivered(channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client)
+    return Delivered(
+        channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client
+    )
 
 
 _NAMES: Final = {
@@ -153,4 +172,8 @@ def refused(number: int, message: str) -> HeartwireError:
 
 def error_of(output: Rejected | Failed) -> HeartwireError:
     """Why a publish or a request came to nothing."""
-    return refused(output.code, output.message) if output.code else GivenUp(output.message, is_unknown=output.is_unknown)
+    return (
+        refused(output.code, output.message)
+        if output.code
+        else GivenUp(output.message, is_unknown=output.is_unknown)
+    )

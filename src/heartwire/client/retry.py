@@ -1,4 +1,5 @@
-"""When to try again: full-jitter exponential backoff, and one bucket for all attempts. Pure; time and randomness are arguments."""
+"""When to try again: full-jitter exponential backoff, and one bucket for all attempts. Pure; time and
+randomness are arguments."""
 
 import random
 from collections.abc import Callable
@@ -7,12 +8,15 @@ __all__ = ["Backoff", "Bucket"]
 
 
 class Backoff:
-    """The wait before the n-th try in a row is drawn evenly from 0 to ``base_s`` doubled n times, at most ``cap_s``.
+    """The wait before the n-th try in a row is drawn evenly from 0 to ``base_s`` doubled n times, at most
+    ``cap_s``.
 
     Full jitter, because a crowd that lost its server at one moment must not come back at one moment.
     """
 
-    def __init__(self, *, base_s: float = 0.5, cap_s: float = 20, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, *, base_s: float = 0.5, cap_s: float = 20, draw: Callable[[], float] = random.random
+    ) -> None:
         self.failures = 0
         self._base_s = base_s
         self._cap_s = cap_s
@@ -30,7 +34,8 @@ class Backoff:
 
 
 class Bucket:
-    """Holds up to ``burst`` tokens and gains ``rate_per_s``; an attempt takes one. So no mix of triggers makes a storm."""
+    """Holds up to ``burst`` tokens and gains ``rate_per_s``; an attempt takes one. So no mix of triggers
+    makes a storm."""
 
     def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
         self._rate_per_s = rate_per_s
@@ -45,5 +50,6 @@ class Bucket:
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0
-        # A little more than the exact time, so that rounding does not make it a moment too early, again and again.
+        # A little more than the exact time, so that rounding does not make it a moment too early, again and
+        # again.
         return (1 - self._tokens) / self._rate_per_s + 0.001

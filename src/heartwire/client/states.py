@@ -1,4 +1,5 @@
-"""The states of a client, what moves it from one to another, and what a close code asks of it. Nothing else assigns the state.
+"""The states of a client, what moves it from one to another, and what a close code asks of it. Nothing else
+assigns the state.
 
                  established                 lost
   CONNECTING ───────────────▶ ONLINE ─────────────────┐
@@ -55,8 +56,8 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 }
 
 Verdict = Literal["now", "later", "token", "never"]
-"""What a client does after the server ended its connection: come back after the usual wait, after a longer one, with a new
-token, or not at all."""
+"""What a client does after the server ended its connection: come back after the usual wait, after a longer
+one, with a new token, or not at all."""
 
 _LATER: Final = frozenset({1013, 3013})
 _TOKEN: Final = frozenset({3005, 3500})
@@ -66,8 +67,9 @@ _STALE: Final = 3502
 def verdict(code: int) -> Verdict:
     """What a close code asks for: RFC 6455 7.4.1, the IANA registry, and the ranges of `heartwire.codes`.
 
-    1009 (a message was too large) is *now*: the message is refused, the connection is worth keeping. So is 3502 (*stale*: no
-    `connect` came in time), in spite of its range: ours is sent at once, so that the network has swallowed it.
+    1009 (a message was too large) is *now*: the message is refused, the connection is worth keeping. So is
+    3502 (*stale*: no `connect` came in time), in spite of its range: ours is sent at once, so that the
+    network has swallowed it.
     """
     if code in _TOKEN:
         return "token"

@@ -14,7 +14,7 @@ from heartwire.errors import ConnectionClosed, HeartwireError
 from heartwire.types import Position
 
 if TYPE_CHECKING:
-    from heartwire.client.shell import Client
+    from heartwire.client.client import Client
 
 __all__ = ["Subscription", "call", "check_function", "seen"]
 
@@ -24,12 +24,13 @@ _log: Final = logging.getLogger("heartwire.client")
 class Subscription:
     """One channel, followed. Iterate over it, or give `Client.subscribe` a function.
 
-    An iterator that is slow holds up nobody: over ``max_queue_items`` the server is asked to wait, and the rest is fetched
-    from the stream as the iterator comes along.
+    An iterator that is slow holds up nobody: over ``max_queue_items`` the server is asked to wait, and the
+    rest is fetched from the stream as the iterator comes along.
 
     Attributes:
         channel: its name.
-        position: after what the application has got last; ``None`` before the server has said where it stands.
+        position: after what the application has got last; ``None`` before the server has said where it
+            stands.
     """
 
     def __init__(self, client: "Client", channel: str, callback: Callable[[Received], object] | None) -> None:
@@ -48,12 +49,14 @@ class Subscription:
         self._on_gap: list[Callable[[Gap], object]] = []
 
     async def ready(self) -> Self:
-        """Wait until the server follows the channel for us: what is published from now on will come. Raises `Refused`."""
+        """Wait until the server follows the channel for us: what is published from now on will come. Raises
+        `Refused`."""
         await asyncio.shield(self._ready)
         return self
 
     def on_gap(self, function: Callable[[Gap], object]) -> None:
-        """Call a function (plain) when something can't be had any more: for an iterator, once it has come to that place.
+        """Call a function (plain) when something can't be had any more: for an iterator, once it has come to
+        that place.
 
         The client's ``gap`` is told at once.
         """
@@ -73,7 +76,9 @@ class Subscription:
             self.unsubscribe()
             raise
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.unsubscribe()
 
     def __aiter__(self) -> AsyncIterator[Received]:
@@ -81,16 +86,19 @@ class Subscription:
 
     async def __anext__(self) -> Received:
         if self._callback is not None:
-            raise RuntimeError(f"{self.channel!r} was subscribed with a function, which gets the publications")
+            raise RuntimeError(
+                f"{self.channel!r} was subscribed with a function, which gets the publications"
+            )
         while (received := self.take_next()) is None:
             self._wake.clear()
             await self._wake.wait()
         return received
 
-    # -- for the client -----------------------------------------------------------------------------------------------
+    # -- for the client --------------------------------------------------------------------------------------
 
     def take_next(self) -> Received | None:
-        """What waits to be read; ``None`` if it has yet to come. Raises what `__anext__` raises when none will."""
+        """What waits to be read; ``None`` if it has yet to come. Raises what `__anext__` raises when none
+        will."""
         while self._queue:
             received = self._queue.popleft()
             if self._is_paused and len(self._queue) <= self._client.options.max_queue_items // 2:
@@ -139,7 +147,9 @@ class Subscription:
             if not self._ready.done():
                 self._ready.set_exception(error or ConnectionClosed(1000, "unsubscribed"))
             if error is not None and self._callback is not None:
-                _log.error("channel %r is not followed any more: %s", self.channel, error)  # nobody iterates, to be told
+                _log.error(
+                    "channel %r is not followed any more: %s", self.channel, error
+                )  # nobody iterates, to be told
 
     def _tell(self, gap: Gap) -> None:
         for function in list(self._on_gap):
@@ -153,7 +163,10 @@ class Subscription:
 def check_function(function: Callable[..., object]) -> None:
     """Raise ``TypeError`` for what cannot just be called."""
     if inspect.iscoroutinefunction(function) or not callable(function):
-        raise TypeError(f"{function!r}: a plain function; from an async one, start a task, or iterate over the subscription")
+        raise TypeError(
+            f"{function!r}: a plain function; from an async one, start a task, or iterate over the"
+            " subscription"
+        )
 
 
 def call(function: Callable[[Any], object], value: Any) -> None:

@@ -1,4 +1,5 @@
-"""`connect_sync`: the client for scripts, without an event loop of theirs. It has one, on a thread of its own."""
+"""`connect_sync`: the client for scripts, without an event loop of theirs. It has one, on a thread of its
+own."""
 
 import asyncio
 import contextlib
@@ -7,8 +8,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from heartwire.client.client import Client, Event, connect
 from heartwire.client.received import Received
-from heartwire.client.shell import Client, Event, connect
 from heartwire.client.subscription import Subscription
 from heartwire.types import Position, Start
 
@@ -18,7 +19,8 @@ T = TypeVar("T")
 
 
 def connect_sync(url: str | None = None, **arguments: Any) -> "SyncClient":
-    """A client for code without an event loop; ``with`` it. Its arguments and errors are those of `heartwire.connect`."""
+    """A client for code without an event loop; ``with`` it. Its arguments and errors are those of
+    `heartwire.connect`."""
     return SyncClient(connect(url, **arguments))
 
 
@@ -32,7 +34,9 @@ class SyncClient:
         self.client = client
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._handing_over = threading.Lock()  # what is handed to the loop is done, since none is once `_stop` has begun
+        self._handing_over = (
+            threading.Lock()
+        )  # what is handed to the loop is done, since none is once `_stop` has begun
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -47,7 +51,9 @@ class SyncClient:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -60,7 +66,8 @@ class SyncClient:
             self._stop()
 
     def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
-        """See `Client.on`. The function is called in the client's thread, and holds up everything until it returns."""
+        """See `Client.on`. The function is called in the client's thread, and holds up everything until it
+        returns."""
         return self.client.on(event, function)
 
     @property
@@ -85,7 +92,9 @@ class SyncClient:
         """See `Client.presence`."""
         return self._wait(self.client.presence(channel))
 
-    def history(self, channel: str, *, limit: int = 100, since: Position | None = None, reverse: bool = False) -> list[Received]:
+    def history(
+        self, channel: str, *, limit: int = 100, since: Position | None = None, reverse: bool = False
+    ) -> list[Received]:
         """See `Client.history`."""
         return self._wait(self.client.history(channel, limit=limit, since=since, reverse=reverse))
 
@@ -93,8 +102,11 @@ class SyncClient:
         """See `Client.rpc`."""
         return self._wait(self.client.rpc(method, data))
 
-    def subscribe(self, channel: str, *, since: Start | str | None = None, token: str = "") -> "SyncSubscription":
-        """Follow a channel: an iterator that waits for the next publication. It is followed when this returns.
+    def subscribe(
+        self, channel: str, *, since: Start | str | None = None, token: str = ""
+    ) -> "SyncSubscription":
+        """Follow a channel: an iterator that waits for the next publication. It is followed when this
+        returns.
 
         See `Client.subscribe`.
         """
@@ -113,7 +125,9 @@ class SyncClient:
             self._not_in_its_own()
             with self._handing_over:
                 if self._loop is None:
-                    raise _NotRunning("this client is not running: use `with heartwire.connect_sync(...) as client`")
+                    raise _NotRunning(
+                        "this client is not running: use `with heartwire.connect_sync(...) as client`"
+                    )
                 answer = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
@@ -126,7 +140,9 @@ class SyncClient:
 
     def _not_in_its_own(self) -> None:
         if threading.current_thread() is self._thread:
-            raise RuntimeError("a function that the client calls cannot wait for it: hand the work to another thread")
+            raise RuntimeError(
+                "a function that the client calls cannot wait for it: hand the work to another thread"
+            )
 
     def _stop(self) -> None:
         with self._handing_over:
@@ -140,14 +156,16 @@ class SyncClient:
 
 
 class SyncSubscription(Iterator[Received]):
-    """One channel, followed, as `Subscription` is. Leaving a ``with`` unsubscribes, and so does dropping it."""
+    """One channel, followed, as `Subscription` is. Leaving a ``with`` unsubscribes, and so does dropping
+    it."""
 
     def __init__(self, client: SyncClient, subscription: Subscription) -> None:
         self._client = client
         self._subscription = subscription
 
     def __next__(self) -> Received:
-        """Wait for the next publication. Ends when the channel was left or the client closed; what had come is given first."""
+        """Wait for the next publication. Ends when the channel was left or the client closed; what had come
+        is given first."""
         try:
             try:
                 received: Received | None = self._client._wait(self._subscription.__anext__())
@@ -171,7 +189,9 @@ class SyncSubscription(Iterator[Received]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.unsubscribe()
 
     def __del__(self) -> None:

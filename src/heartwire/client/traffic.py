@@ -1,7 +1,8 @@
-"""What is said over whatever connection there is: channels followed, publishes pending, questions asked. Part of the machine.
+"""What is said over whatever connection there is: channels followed, publishes pending, questions asked. Part
+of the machine.
 
-It outlives connections. `online` says that there is a new one, and `lost` that it is gone; then everything that is still wanted
-is said again on the next.
+It outlives connections. `online` says that there is a new one, and `lost` that it is gone; then everything
+that is still wanted is said again on the next.
 """
 
 import math
@@ -27,8 +28,9 @@ _FULL_PAGE: Final = 300
 class Traffic:
     """Args: the options, where outputs and deadlines go, the prefix of idempotency keys, and chance.
 
-    Attributes: ``now`` is set by the machine before it calls; ``connection`` is the one in use; ``is_broken`` says that it left
-    something out which only a new one can bring; ``is_closed`` that there will be none any more.
+    Attributes: ``now`` is set by the machine before it calls; ``connection`` is the one in use; ``is_broken``
+    says that it left something out which only a new one can bring; ``is_closed`` that there will be none any
+    more.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Traffic:
         self._ids += 1
         return self._ids
 
-    # -- the connection comes and goes --------------------------------------------------------------------------------
+    # -- the connection comes and goes -----------------------------------------------------------------------
 
     def online(self, connection: Connection, server_side: dict[str, SubscribeResult]) -> None:
-        """There is a connection, which was asked for some channels with its first words: say what else there is to say."""
+        """There is a connection, which was asked for some channels with its first words: say what else there
+        is to say."""
         self.connection = connection
         self.is_broken = False
         self.place_server_side(server_side)
@@ -113,7 +116,7 @@ class Traffic:
         assert self.connection is not None
         self.connection.queue.append(self.connection.command(self.next_id(), method, body, of))
 
-    # -- channels -----------------------------------------------------------------------------------------------------
+    # -- channels --------------------------------------------------------------------------------------------
 
     def follow(self, channel: str, since: Position | Literal["earliest"] | None, token: str) -> None:
         """Begin to follow a channel. Where the server has made us follow it already, it goes on as it is."""
@@ -157,7 +160,8 @@ class Traffic:
             self.flush()
 
     def subscribe_commands(self, connection: Connection, *, anew: bool) -> list[str]:
-        """Commands to follow what is followed, each from its position. Not ``anew``: only what is not followed there yet."""
+        """Commands to follow what is followed, each from its position. Not ``anew``: only what is not
+        followed there yet."""
         if anew:
             connection.asked = {}
         commands = []
@@ -206,7 +210,10 @@ class Traffic:
     def is_settled(self) -> bool:
         """Whether the server has said of every channel where it stands, or that it will not for now."""
         return all(
-            following.is_live or following.is_paused or following.is_server_side or following.not_before > self.now
+            following.is_live
+            or following.is_paused
+            or following.is_server_side
+            or following.not_before > self.now
             for following in self.followed.values()
         )
 
@@ -257,7 +264,9 @@ class Traffic:
         if not error.temporary:
             self._end(following, error.code, error.message)
             return
-        limit_s = min(self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(following.refusals, 60))
+        limit_s = min(
+            self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(following.refusals, 60)
+        )
         following.refusals += 1
         following.not_before = self.now + max(self._draw() * limit_s, retry_after_s(error.message))
         self._resubscribe_at(following.not_before)
@@ -301,19 +310,21 @@ class Traffic:
         else:
             self._placed(following, result, following.position)
 
-    # -- publishing ---------------------------------------------------------------------------------------------------
+    # -- publishing ------------------------------------------------------------------------------------------
 
     def publish(self, channel: str, data: str, encoding: str, idempotency_key: str = "") -> str:
         """Take a publish, or refuse it at once; its key."""
-        key = self.publishing.add(channel, data, encoding, idempotency_key, self.now, is_closed=self.is_closed)
+        key = self.publishing.add(
+            channel, data, encoding, idempotency_key, self.now, is_closed=self.is_closed
+        )
         self.pump()
         return key
 
     def pump(self) -> None:
         """Send what may be sent.
 
-        Requests of a client that polls know nothing of one another, nor of their rounds: publishes that could be refused
-        together have to be in one, and none goes out before it has been answered.
+        Requests of a client that polls know nothing of one another, nor of their rounds: publishes that could
+        be refused together have to be in one, and none goes out before it has been answered.
         """
         connection = self.connection
         if connection is None:
@@ -332,10 +343,11 @@ class Traffic:
         self.publishing.outbox.next_round()
         self.pump()
 
-    # -- questions ----------------------------------------------------------------------------------------------------
+    # -- questions -------------------------------------------------------------------------------------------
 
     def request(self, method: str, body: dict[str, Any]) -> int:
-        """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body`` cannot be JSON."""
+        """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body``
+        cannot be JSON."""
         id = self.next_id()
         question = self.questions.add(id, method, body, self.now, is_closed=self.is_closed)
         if question is not None and self.connection is not None:
@@ -347,7 +359,7 @@ class Traffic:
         question.is_sent = True
         self._ask(question.method, question.body, id)
 
-    # -- what the server says -----------------------------------------------------------------------------------------
+    # -- what the server says --------------------------------------------------------------------------------
 
     def reply(self, connection: Connection, id: int, method: str, of: Any, reply: Reply) -> None:
         """An answer to something that was asked on this connection."""
@@ -370,10 +382,14 @@ class Traffic:
             self._outputs.append(out.Message(bytes(push.message.data).decode()))
         elif push.unsubscribe is not None and following is not None:
             following.lost()
-            if push.unsubscribe.code < 2500 or following.is_server_side:  # for good (Centrifugal protocol, unsubscribe codes)
+            if (
+                push.unsubscribe.code < 2500 or following.is_server_side
+            ):  # for good (Centrifugal protocol, unsubscribe codes)
                 self._end(following, push.unsubscribe.code, push.unsubscribe.reason)
             else:
-                self._refused(following, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True))
+                self._refused(
+                    following, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True)
+                )
 
 
 def _subscribe(following: Following) -> dict[str, Any]:
@@ -389,4 +405,12 @@ def _subscribe(following: Following) -> dict[str, Any]:
 def _delivered(following: Following, pub: Pub) -> out.Delivered:
     epoch = following.position.epoch if following.position is not None and pub.offset else ""
     user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
-    return out.Delivered(following.channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client)
+    return out.Delivered(
+        following.channel,
+        epoch,
+        pub.offset,
+        bytes(pub.data).decode(),
+        pub.tags.get("encoding", ""),
+        user,
+        client,
+    )

@@ -1,7 +1,8 @@
-"""What goes over the wire, for a client: commands of the Centrifugal dialect as JSON lines, and its replies and pushes.
+"""What goes over the wire, for a client: commands of the Centrifugal dialect as JSON lines, and its replies
+and pushes.
 
-A payload stays the JSON text it is. Fields that are ours, and that other servers ignore, are ``encoding``, ``round``,
-``idempotency_key`` and ``from_oldest``; ``docs/centrifugal.md`` has them.
+A payload stays the JSON text it is. Fields that are ours, and that other servers ignore, are ``encoding``,
+``round``, ``idempotency_key`` and ``from_oldest``; ``docs/centrifugal.md`` has them.
 """
 
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ class Info(msgspec.Struct, frozen=True):
 
 
 class Pub(msgspec.Struct, frozen=True):
-    """A publication. ``tags["encoding"]`` says what ``data`` is, where it is not JSON of the publisher's: "text" or "base64"."""
+    """A publication. ``tags["encoding"]`` says what ``data`` is, where it is not JSON of the publisher's:
+    "text" or "base64"."""
 
     data: Raw = Raw(b"null")
     offset: int = 0
@@ -151,7 +153,8 @@ def command(id: int, method: str, request: object) -> str:
 
 
 def take_frame(commands: list[str]) -> str:
-    """The first commands as a frame of a bearable size, taken out of the list. One that is larger goes alone."""
+    """The first commands as a frame of a bearable size, taken out of the list. One that is larger goes
+    alone."""
     size = taken = 0
     for one in commands:
         size += len(one) + 1
@@ -174,15 +177,18 @@ def replies(data: str) -> Iterator[Reply]:
 
 
 def retry_after_s(reason: str) -> float:
-    """When the server wants to see its client again, where the reason of a close says so: ``…; retry_after_ms=1500``. Else 0."""
+    """When the server wants to see its client again, where the reason of a close says so: ``…;
+    retry_after_ms=1500``. Else 0."""
     digits = reason.rpartition("retry_after_ms=")[2] if "retry_after_ms=" in reason else ""
     return int(digits) / 1000 if digits.isascii() and digits.isdigit() and len(digits) < 8 else 0.0
 
 
 def closed_by_http(status: int, body: str) -> tuple[int, str]:
-    """The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006.
+    """The close code and the reason that an HTTP answer stands for. What is not our server's own says
+    nothing: 1006.
 
-    But 413 says the same whoever says it; a message that is too large for a proxy must not be sent again and again.
+    But 413 says the same whoever says it; a message that is too large for a proxy must not be sent again and
+    again.
     """
     try:
         error = msgspec.json.decode(body, type=_HttpError).error

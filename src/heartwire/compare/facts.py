@@ -1,4 +1,5 @@
-"""What the page's text may say: figures of the run by name, and what follows from them. A name without a value is ""."""
+"""What the page's text may say: figures of the run by name, and what follows from them. A name without a
+value is ""."""
 
 from html import escape
 from typing import Final
@@ -11,8 +12,9 @@ __all__ = ["Facts"]
 
 _MODES: Final = ("cut", "half_open")
 _LOOPBACK: Final = (
-    " Here all of it ran on one machine. On a real network add half a round trip to each; to a long poll up to one and a half,"
-    " when news comes just after an answer has left and the next question is still on its way."
+    " Here all of it ran on one machine. On a real network add half a round trip to each; to a long poll up"
+    " to one and a half, when news comes just after an answer has left and the next question is still on its"
+    " way."
 )
 
 
@@ -26,7 +28,8 @@ class Facts:
     def __getitem__(self, name: str) -> str:
         """HTML for a name. Raises ``KeyError`` for one that is not known.
 
-        ``TRANSPORT.GROUP.KEY`` is a figure with its unit, ``set.NAME`` a setting, ``told TRANSPORT`` its three main figures.
+        ``TRANSPORT.GROUP.KEY`` is a figure with its unit, ``set.NAME`` a setting, ``told TRANSPORT`` its
+        three main figures.
         """
         if name.startswith("told "):
             return self._told(name.removeprefix("told "))
@@ -37,7 +40,8 @@ class Facts:
         return self.made[name]
 
     def figure(self, transport: str, group: str, key: str) -> Figure:
-        """A figure of one transport; ``group``: a field of `Result`. One without a value where there was no such run."""
+        """A figure of one transport; ``group``: a field of `Result`. One without a value where there was no
+        such run."""
         found = getattr(self.report.transports[transport], group)
         if found is None:
             return Figure(None, "")
@@ -51,7 +55,9 @@ class Facts:
         bare = [self.figure("bare", mode, key).value or 0 for key in ("lost", "sent") for mode in _MODES]
         per_poll = self.figure("poll-1s", "cost", "requests").value
         poll, socket = (self.figure(name, "idle", "total").value for name in ("poll-1s", "websocket"))
-        bound = sum(report.settings[name].value or 0 for name in ("default_ping_interval", "default_pong_timeout"))
+        bound = sum(
+            report.settings[name].value or 0 for name in ("default_ping_interval", "default_pong_timeout")
+        )
         span = max((at for lane in lanes.values() for at in (*lane.up.values, *lane.down.values)), default=0)
         return {
             "version": escape(report.heartwire),
@@ -64,7 +70,9 @@ class Facts:
             "websocket_spoke": _times(len(lanes["websocket"].up.values)),
             "websocket_got": _messages(len(lanes["websocket"].arrivals.values)),
             "per_poll": _strong(f"{number(1 / per_poll)} messages") if per_poll else "",
-            "idle_times": _strong(f"{number(float(f'{poll / socket:.2g}'))} times") if poll and socket else "",
+            "idle_times": (
+                _strong(f"{number(float(f'{poll / socket:.2g}'))} times") if poll and socket else ""
+            ),
             "poll_bits": _bits(poll),
             "websocket_bits": _bits(socket),
             "bare_lost": _strong(f"{sum(bare[:2]):,.0f}") if bare[2] else "",
@@ -85,7 +93,9 @@ class Facts:
 
     def _sum(self, mode: str, key: str) -> float:
         """Of all transports but the bare one."""
-        return sum(self.figure(name, mode, key).value or 0 for name in self.report.transports if name != "bare")
+        return sum(
+            self.figure(name, mode, key).value or 0 for name in self.report.transports if name != "bare"
+        )
 
     def _told(self, name: str) -> str:
         up, down = (self.figure(name, "cost", way).value for way in ("up", "down"))
@@ -97,25 +107,38 @@ class Facts:
         return "".join(f"<span>{title} {text}</span>" for title, text in said.items() if text)
 
     def _exchange(self) -> str:
-        frames = [frame for frame in frames_of(self.report.transports["websocket"].trace) if frame.direction == "down"]
+        frames = [
+            frame
+            for frame in frames_of(self.report.transports["websocket"].trace)
+            if frame.direction == "down"
+        ]
         return exchange_html(self.report.transports["longpoll"].trace, frames[-1] if frames else None)
 
     def _handshake_intro(self) -> str:
         if self._handshake():
             return "This is what passed the proxy in this run; B counts each line with its end."
-        return "It can't be shown of this run: " + ("TLS hides it." if self.report.server else "it would show the token.")
+        return "It can't be shown of this run: " + (
+            "TLS hides it." if self.report.server else "it would show the token."
+        )
 
     def _handshake(self) -> str:
         ours = self.report.transports["websocket"]
         shown = handshake_html(ours)
         if not shown:
             return ""
-        chosen = [("The client's first frame", "up", ours.trace), ("The server's first frame", "down", ours.trace)]
+        chosen = [
+            ("The client's first frame", "up", ours.trace),
+            ("The server's first frame", "down", ours.trace),
+        ]
         chosen.append(("A message on the bare WebSocket", "down", self.report.transports["bare"].trace))
         html = (
-            "<h3>And then: frames</h3><p>What follows has no lines and no names. Each frame begins with two bytes: the first says"
+            "<h3>And then: frames</h3><p>What follows has no lines and no names. Each frame begins with two"
+            " bytes: the first says"
         )
-        html += " whether the message ends here and what it is, the second whether it is masked and how long it is.</p>"
+        html += (
+            " whether the message ends here and what it is, the second whether it is masked and how long it"
+            " is.</p>"
+        )
         for title, direction, trace in chosen:
             frame = next((frame for frame in frames_of(trace) if frame.direction == direction), None)
             html += frame_html(frame, title) if frame is not None else ""
@@ -133,7 +156,11 @@ def _unbroken(text: str) -> str:
 
 def _bold(figure: Figure) -> str:
     """With its unit, which the sentence says "a message" or "a minute" to."""
-    return "" if figure.value is None else _strong(_unbroken(f"{number(figure.value)} {figure.unit.partition('/')[0]}"))
+    return (
+        ""
+        if figure.value is None
+        else _strong(_unbroken(f"{number(figure.value)} {figure.unit.partition('/')[0]}"))
+    )
 
 
 def _times(count: int) -> str:
@@ -149,7 +176,11 @@ def _none(count: float) -> str:
 
 
 def _noticed(figure: Figure) -> str:
-    return _strong("did not notice while it was watched" if figure.value is None else f"noticed after {number(figure.value)} s")
+    return _strong(
+        "did not notice while it was watched"
+        if figure.value is None
+        else f"noticed after {number(figure.value)} s"
+    )
 
 
 def _bits(bytes_per_minute: float | None) -> str:
@@ -166,5 +197,6 @@ def _listed(figures: dict[str, Figure]) -> str:
         return f"{value} ({figure.note})" if figure.note else value
 
     return "".join(
-        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(said(figure))}</dd></div>" for name, figure in figures.items()
+        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(said(figure))}</dd></div>"
+        for name, figure in figures.items()
     )

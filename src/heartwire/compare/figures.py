@@ -6,7 +6,8 @@ __all__ = ["Bytes", "Fault", "Figure", "Lane", "Report", "Result", "Series", "Sh
 
 
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A number and its unit. ``value`` is ``None`` where there is none; ``note`` says why, or how it was come by."""
+    """A number and its unit. ``value`` is ``None`` where there is none; ``note`` says why, or how it was come
+    by."""
 
     value: float | None
     unit: str
@@ -49,7 +50,8 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """Some seconds of one subscriber's life, from their beginning: what it sent, what was sent to it, what it got."""
+    """Some seconds of one subscriber's life, from their beginning: what it sent, what was sent to it, what it
+    got."""
 
     up: Series
     down: Series
@@ -71,7 +73,8 @@ class Result(msgspec.Struct, frozen=True):
     Attributes:
         news: how late messages were, and whether they came.
         cost: of a message that was delivered.
-        setup, stream: bytes ``up`` and ``down`` of all subscribers, until they had subscribed, and while messages came.
+        setup, stream: bytes ``up`` and ``down`` of all subscribers, until they had subscribed, and while
+            messages came.
         idle: what a minute without messages costs one subscriber.
     """
 

@@ -1,4 +1,5 @@
-"""Subscribers that keep a record: Heartwire's client on one transport, and a bare WebSocket as it is often written."""
+"""Subscribers that keep a record: Heartwire's client on one transport, and a bare WebSocket as it is often
+written."""
 
 import asyncio
 import random
@@ -8,10 +9,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
+from heartwire.client.client import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
 from heartwire.client.received import Received
-from heartwire.client.shell import connect
 from heartwire.compare.meter import Meter
 from heartwire.compare.plan import Kind, Plan, options_of, read_message
 from heartwire.errors import ConfigError, HeartwireError
@@ -21,7 +22,8 @@ __all__ = ["Arrival", "Follower", "follower"]
 
 _READY_S: Final = 30
 BARE_RETRY_S: Final = 1.0
-"""The bare WebSocket waits about this long after it was closed, and connects again: what most hand-written clients do."""
+"""The bare WebSocket waits about this long after it was closed, and connects again: what most hand-written
+clients do."""
 
 
 class Arrival(NamedTuple):
@@ -60,7 +62,9 @@ class Follower(ABC):
         except (HeartwireError, OSError, TimeoutError) as error:
             await self.__aexit__()
             why = str(error) or f"nothing was heard within {_READY_S} s"
-            raise ConfigError("URL", self.url, f"could not be followed over {self.kind.label}: {why}") from error
+            raise ConfigError(
+                "URL", self.url, f"could not be followed over {self.kind.label}: {why}"
+            ) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -98,8 +102,12 @@ class _Client(Follower):
     async def join(self) -> None:
         parts = urlsplit(self.url)
         context = _trusting(parts.hostname or "") if parts.scheme == "https" else True
-        headers = {"Host": parts.netloc.rpartition("@")[2]}  # as if there was no proxy, also for what is counted
-        client = connect(self.network.url, token=self.token, options=self._options, headers=headers, ssl=context)
+        headers = {
+            "Host": parts.netloc.rpartition("@")[2]
+        }  # as if there was no proxy, also for what is counted
+        client = connect(
+            self.network.url, token=self.token, options=self._options, headers=headers, ssl=context
+        )
         client.on("close", self._closed)
         client.on("error", lambda error: None)  # it is raised here
         client.start()
@@ -119,7 +127,8 @@ class _Client(Follower):
 
 
 class _Bare(Follower):
-    """A WebSocket and a callback: no heartbeat, no position; connects again when it hears that it was closed."""
+    """A WebSocket and a callback: no heartbeat, no position; connects again when it hears that it was
+    closed."""
 
     _task: "asyncio.Task[None] | None" = None
     _socket: Any = None
@@ -147,7 +156,9 @@ class _Bare(Follower):
             except (OSError, WebSocketException):
                 if not self._is_open.is_set():
                     raise  # not even once
-            await asyncio.sleep(BARE_RETRY_S * random.uniform(0.5, 1.5))  # or a cut of whole seconds would suit it each time
+            await asyncio.sleep(
+                BARE_RETRY_S * random.uniform(0.5, 1.5)
+            )  # or a cut of whole seconds would suit it each time
 
     async def _follow(self) -> None:
         from websockets.asyncio.client import connect as connect_bare

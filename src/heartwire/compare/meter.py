@@ -42,7 +42,9 @@ class Reading(NamedTuple):
         for one in readings:
             total.up.add(one.up)
             total.down.add(one.down)
-            total = total._replace(requests=total.requests + one.requests, connections=total.connections + one.connections)
+            total = total._replace(
+                requests=total.requests + one.requests, connections=total.connections + one.connections
+            )
         return total
 
 
@@ -67,7 +69,9 @@ class Meter:
             conversation = self.conversations[record] = Conversation()
         before = getattr(conversation, direction)
         conversation.feed(direction, data)
-        self.passed.append(Passed(at, direction, _difference(getattr(conversation, direction), before).by_part))
+        self.passed.append(
+            Passed(at, direction, _difference(getattr(conversation, direction), before).by_part)
+        )
 
     def read(self) -> Reading:
         """The counters now."""
@@ -86,7 +90,8 @@ class Beat(NamedTuple):
 
 
 def beats(passed: Iterable[Passed], since: float, until: float) -> list[Beat]:
-    """The exchanges between two moments: what passed, in groups with silence between. Those at the edges are left out."""
+    """The exchanges between two moments: what passed, in groups with silence between. Those at the edges are
+    left out."""
     groups: list[list[Passed]] = []
     last = float("-inf")
     for one in passed:

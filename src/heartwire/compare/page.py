@@ -1,7 +1,8 @@
-"""The comparison as one page that needs nothing but itself: `page.html`, with the figures and plots of a run put in.
+"""The comparison as one page that needs nothing but itself: `page.html`, with the figures and plots of a run
+put in.
 
-In the template ``{{name}}`` is what `Facts`, a plot or a table says; ``[[…]]`` is left out where a name in it says nothing, and a
-section with ``data-needs`` where there is no such plot.
+In the template ``{{name}}`` is what `Facts`, a plot or a table says; ``[[…]]`` is left out where a name in it
+says nothing, and a section with ``data-needs`` where there is no such plot.
 """
 
 import re
@@ -20,7 +21,9 @@ __all__ = ["page"]
 _WIDE: Final = 740
 _NARROW: Final = 300
 
-_SECTION: Final = re.compile(r'<section id="([\w-]+)"(?: data-needs="(\w+)")?><h2>(.*?)</h2>.*?</section>\n', re.DOTALL)
+_SECTION: Final = re.compile(
+    r'<section id="([\w-]+)"(?: data-needs="(\w+)")?><h2>(.*?)</h2>.*?</section>\n', re.DOTALL
+)
 _OPTIONAL: Final = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _NAME: Final = re.compile(r"\{\{([^}]+)\}\}")
 
@@ -30,10 +33,13 @@ def page(report: Report) -> str:
     folder = Path(__file__).parent
     known = {f"table {table.name}": table_html(table) for table in tables(report)}
     known |= {
-        f"plot {name}": plot_html(report, name) for name in PLOTS if name not in ("cut", "half_open") or f"table {name}" in known
+        f"plot {name}": plot_html(report, name)
+        for name in PLOTS
+        if name not in ("cut", "half_open") or f"table {name}" in known
     }
     template = _SECTION.sub(
-        lambda found: found[0] if not found[2] or f"plot {found[2]}" in known else "", _read(folder / "page.html")
+        lambda found: found[0] if not found[2] or f"plot {found[2]}" in known else "",
+        _read(folder / "page.html"),
     )
     links = (f'<li><a href="#{found[1]}">{found[3]}</a></li>' for found in _SECTION.finditer(template))
     known |= {"contents": "".join(links), "style": COLOURS + _read(folder / "page.css")}
@@ -55,14 +61,18 @@ def _optional(found: re.Match[str], value: object) -> str:
 
 
 def plot_html(report: Report, name: str) -> str:
-    """Twice: for a phone, and for all else. Letters in a picture that is scaled are too small or too large."""
+    """Twice: for a phone, and for all else. Letters in a picture that is scaled are too small or too
+    large."""
     wide, narrow = (PLOTS[name](report, width).render(f"{name}-{width}") for width in (_WIDE, _NARROW))
     return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
 
 
 def table_html(table: Table) -> str:
     """A table that scrolls sideways by itself where there is no room."""
-    heads = (f'<th scope="col">{escape(column.title)} <small>{escape(column.unit)}</small></th>' for column in table.columns)
+    heads = (
+        f'<th scope="col">{escape(column.title)} <small>{escape(column.unit)}</small></th>'
+        for column in table.columns
+    )
     rows = []
     for name, label, cells in table.rows:
         first = f'<th scope="row"><span class="dot t-{name}"></span>{escape(label)}</th>'
@@ -71,6 +81,7 @@ def table_html(table: Table) -> str:
     return (
         f'<p class="caption" id="{id}"><b>{escape(table.title)}.</b> {escape(table.caption)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{id}">'
-        f'<table class="figures" aria-labelledby="{id}"><thead><tr><th scope="col">transport</th>{"".join(heads)}</tr>'
+        f'<table class="figures" aria-labelledby="{id}"><thead><tr><th'
+        f' scope="col">transport</th>{"".join(heads)}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

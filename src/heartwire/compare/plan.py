@@ -1,4 +1,5 @@
-"""What is compared, and how: the transports, the options of a run, and the settings that are shortened so that it ends."""
+"""What is compared, and how: the transports, the options of a run, and the settings that are shortened so
+that it ends."""
 
 import re
 from typing import Final, NamedTuple
@@ -16,11 +17,13 @@ DEFAULT_POLL_WAIT_S: Final = 25.0
 SHORT_PING_INTERVAL_S: Final = 2.0
 SHORT_PONG_TIMEOUT_S: Final = 1.0
 SHORT_POLL_WAIT_S: Final = 2.0
-"""Of the idle connections and of those that fail: ten heartbeats in 20 s, and a dead link is noticed in 3 s instead of 35."""
+"""Of the idle connections and of those that fail: ten heartbeats in 20 s, and a dead link is noticed in 3 s
+instead of 35."""
 
 DEFAULT_BACKOFF_CAP_S: Final = 20.0
 SHORT_BACKOFF_CAP_S: Final = 4.0
-"""Of those that fail: by default one that has failed often may wait for 20 s, and the run would have to wait for it."""
+"""Of those that fail: by default one that has failed often may wait for 20 s, and the run would have to wait
+for it."""
 
 LATE_MS: Final = 1000.0
 """A message is late from here on: what a person who waits for an answer calls late."""
@@ -66,7 +69,8 @@ class Plan(NamedTuple):
         subscribers: to each transport.
         cut_s: how long the link fails in the two runs in which it does; 0: these are left out.
         before_s, after_s: how long messages are sent before and after that.
-        ping_interval_s, pong_timeout_s, poll_wait_s: of idle connections and of those that fail, on servers of its own.
+        ping_interval_s, pong_timeout_s, poll_wait_s: of idle connections and of those that fail, on servers
+            of its own.
         token: who we are, where the server asks.
     """
 
@@ -95,22 +99,40 @@ class Plan(NamedTuple):
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise `ConfigError` for the first value that can't be: it names the option, the value and what may stand there."""
+    """Raise `ConfigError` for the first value that can't be: it names the option, the value and what may
+    stand there."""
     if plan.url:
         parts = urlsplit(plan.url)
         if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
-            raise ConfigError("URL", plan.url, "as in http://127.0.0.1:8000; or leave it out, and servers are started for it")
+            raise ConfigError(
+                "URL",
+                plan.url,
+                "as in http://127.0.0.1:8000; or leave it out, and servers are started for it",
+            )
     own = not plan.url
     where = "" if own else " against a URL, which may be somebody else's"
-    _between("--rate", plan.rate_per_s, 0.1, _MAX_RATE_PER_S if own else _MAX_REMOTE_RATE_PER_S, "messages a second", where)
+    _between(
+        "--rate",
+        plan.rate_per_s,
+        0.1,
+        _MAX_RATE_PER_S if own else _MAX_REMOTE_RATE_PER_S,
+        "messages a second",
+        where,
+    )
     subscribers = _MAX_SUBSCRIBERS if own else _MAX_REMOTE_SUBSCRIBERS
     _between("--subscribers", plan.subscribers, 1, subscribers, "for each transport", where)
     _between("--size", plan.size_bytes, _MIN_SIZE_BYTES, _MAX_SIZE_BYTES, "bytes")
     _between("--seconds", plan.seconds, 1, 600, "seconds")
     _between("--cut", plan.cut_s, 0, 60, "seconds; 0 leaves these runs out")
     if plan.rate_per_s * plan.subscribers > _MAX_DELIVERIES_PER_S:
-        most = f"with {plan.subscribers} subscribers at most {_MAX_DELIVERIES_PER_S / plan.subscribers:g}: above"
-        raise ConfigError("--rate", plan.rate_per_s, f"{most} {_MAX_DELIVERIES_PER_S:g} deliveries a second it measures itself")
+        most = (
+            f"with {plan.subscribers} subscribers at most {_MAX_DELIVERIES_PER_S / plan.subscribers:g}: above"
+        )
+        raise ConfigError(
+            "--rate",
+            plan.rate_per_s,
+            f"{most} {_MAX_DELIVERIES_PER_S:g} deliveries a second it measures itself",
+        )
 
 
 def _between(name: str, value: float, least: float, most: float, what: str, where: str = "") -> None:

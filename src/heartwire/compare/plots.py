@@ -1,4 +1,5 @@
-"""The plots, as SVG made by hand: each is drawn for a width, so that its letters are never scaled away. No library, no script."""
+"""The plots, as SVG made by hand: each is drawn for a width, so that its letters are never scaled away. No
+library, no script."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ COLOURS: Final = """
 @media (prefers-color-scheme: dark) { :root { --ink: #edeaf0; --muted: #a29dab; --faint: #5b5663; --line: #2e2c34; --bad: #ff8a80;
   --surface: #1b1a1f; --sunken: #131216; --poll-1s: #f3bd5c; --poll-5s: #c99a4e; --longpoll: #5fd39a; --sse: #7db2ff;
   --websocket: #ff6d86; --bare: #a29dab; --headers: #e0a53a; --envelope: #5d8fca; --message: #5fd39a; --fails: #43211f; } }
-"""
+"""  # noqa: E501
 """The family of the demo page; each stands out from its ground by 3 to 1 or more."""
 
 _STYLE: Final = """
@@ -28,7 +29,8 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", san
 """
 
 _SIDE_FROM: Final = 600
-"""From this width on, names stand left of the marks and figures right of them; below it, above them. Nothing in a plot collides."""
+"""From this width on, names stand left of the marks and figures right of them; below it, above them. Nothing
+in a plot collides."""
 _LABEL: Final = 132
 _FIGURES: Final = 186
 _AXIS: Final = 24
@@ -43,7 +45,9 @@ class Svg:
         figures: the width that the figures at the right need, where they stand there.
     """
 
-    def __init__(self, width: int, rows: int, marks: float, title: str, description: str, *, figures: int = _FIGURES) -> None:
+    def __init__(
+        self, width: int, rows: int, marks: float, title: str, description: str, *, figures: int = _FIGURES
+    ) -> None:
         is_wide = width >= _SIDE_FROM
         self.width = width
         self.left = _LABEL if is_wide else 0
@@ -68,14 +72,25 @@ class Svg:
         end = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self.parts.append(f'<text x="{x:g}" y="{y:g}"{_class(style)}{end}>{escape(text)}</text>')
 
-    def rect(self, x: float, y: float, width: float, height: float, fill: str = "", style: str = "", radius: float = 0) -> None:
+    def rect(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        fill: str = "",
+        style: str = "",
+        radius: float = 0,
+    ) -> None:
         """A bar."""
         colour = f' fill="{fill}"' if fill else ""
         corner = f' rx="{radius:g}"' if radius else ""
         size = f'width="{max(0, width):.4g}" height="{height:.4g}"'
         self.parts.append(f'<rect x="{x:.5g}" y="{y:.5g}" {size}{corner}{colour}{_class(style)}/>')
 
-    def lines(self, lines: Iterable[tuple[float, float, float, float]], colour: str, thick: float = 1.5) -> None:
+    def lines(
+        self, lines: Iterable[tuple[float, float, float, float]], colour: str, thick: float = 1.5
+    ) -> None:
         """Many lines, as one path."""
         path = "".join(f"M{x1:.1f} {y1:g}L{x2:.1f} {y2:g}" for x1, y1, x2, y2 in lines)
         if path:
@@ -95,11 +110,20 @@ class Svg:
 
     def render(self, name: str, style: str = "") -> str:
         """The whole image; ``style`` for one that stands alone."""
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height:g}" role="img" class="plot"'
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height:g}" role="img"'
+            ' class="plot"'
+        )
         ids = f'aria-labelledby="{name}-t {name}-d"'
-        titles = f'<title id="{name}-t">{escape(self._title)}</title><desc id="{name}-d">{escape(self._description)}</desc>'
+        titles = (
+            f'<title id="{name}-t">{escape(self._title)}</title><desc'
+            f' id="{name}-d">{escape(self._description)}</desc>'
+        )
         size = f' width="{self.width}" height="{self.height:g}"' if style else ""
-        return f"{head} {ids}{size}>{titles}{f'<style>{style}</style>' if style else ''}{''.join(self.parts)}</svg>"
+        return (
+            f"{head}"
+            f" {ids}{size}>{titles}{f'<style>{style}</style>' if style else ''}{''.join(self.parts)}</svg>"
+        )
 
 
 def _class(style: str) -> str:
@@ -131,16 +155,23 @@ def _value(figure: Figure) -> float:
     return figure.value or 0.0
 
 
-# -- the plots ------------------------------------------------------------------------------------------------------------
+# -- the plots -----------------------------------------------------------------------------------------------
 
 
 def _latency(report: Report, width: int) -> Svg:
     """How late messages are: from p50 to max, on a logarithmic scale."""
     rows = [(key, result.label, result.news) for key, result in report.transports.items()]
-    known = [_value(news[key]) for _, _, news in rows for key in ("latency_p50", "latency_max") if news[key].value]
+    known = [
+        _value(news[key]) for _, _, news in rows for key in ("latency_p50", "latency_max") if news[key].value
+    ]
     decades = _decades(known)
-    described = "; ".join(f"{label}: p50 {_said(news['latency_p50'])}, p99 {_said(news['latency_p99'])}" for _, label, news in rows)
-    svg = Svg(width, len(rows), 16, "How late messages are, in milliseconds on a logarithmic scale", described)
+    described = "; ".join(
+        f"{label}: p50 {_said(news['latency_p50'])}, p99 {_said(news['latency_p99'])}"
+        for _, label, news in rows
+    )
+    svg = Svg(
+        width, len(rows), 16, "How late messages are, in milliseconds on a logarithmic scale", described
+    )
     scale = _log_scale(svg, decades[0], decades[-1])
     for index, (key, label, news) in enumerate(rows):
         values = [news[f"latency_{which}"].value for which in ("p50", "p99", "max")]
@@ -166,9 +197,16 @@ def _cost(report: Report, width: int) -> Svg:
     rows = [(result.label, result.cost) for result in report.transports.values()]
     size = _value(report.settings["size"])
     most = max(max(_value(cost["up"]), _value(cost["down"])) for _, cost in rows) or 1
-    described = "; ".join(f"{label}: up {_said(cost['up'])}, down {_said(cost['down'])}" for label, cost in rows)
+    described = "; ".join(
+        f"{label}: up {_said(cost['up'])}, down {_said(cost['down'])}" for label, cost in rows
+    )
     svg = Svg(
-        width, len(rows), 18, "Bytes per message, up and down, split into headers, envelope and message", described, figures=150
+        width,
+        len(rows),
+        18,
+        "Bytes per message, up and down, split into headers, envelope and message",
+        described,
+        figures=150,
     )
     wide = svg.right - svg.left
     for index, (label, cost) in enumerate(rows):
@@ -188,8 +226,14 @@ def _bars(cost: dict[str, Figure], size: float) -> list[list[tuple[str, float]]]
     if cost["headers"].value is None:
         return [[("faint", _value(cost[way]))] for way in ("up", "down")]
     message = min(size, _value(cost["down_payload"]))
-    up = [("headers", _value(cost["up_headers"]) + _value(cost["up_control"])), ("envelope", _value(cost["up_payload"]))]
-    down = [("headers", _value(cost["down_headers"]) + _value(cost["down_control"])), ("envelope", _value(cost["down_envelope"]))]
+    up = [
+        ("headers", _value(cost["up_headers"]) + _value(cost["up_control"])),
+        ("envelope", _value(cost["up_payload"])),
+    ]
+    down = [
+        ("headers", _value(cost["down_headers"]) + _value(cost["down_control"])),
+        ("envelope", _value(cost["down_envelope"])),
+    ]
     return [up, [*down, ("message", message)]]
 
 
@@ -198,34 +242,64 @@ def _idle(report: Report, width: int) -> Svg:
     rows = [(key, result.label, result.idle) for key, result in report.transports.items()]
     decades = _decades([_value(idle["total"]) for _, _, idle in rows if idle["total"].value])
     described = "; ".join(f"{label}: {_said(idle['total'])}" for _, label, idle in rows)
-    svg = Svg(width, len(rows), 16, "Bytes up and down in a minute without messages, on a logarithmic scale", described)
+    svg = Svg(
+        width,
+        len(rows),
+        16,
+        "Bytes up and down in a minute without messages, on a logarithmic scale",
+        described,
+    )
     scale = _log_scale(svg, decades[0], decades[-1])
     for index, (key, label, idle) in enumerate(rows):
         total = idle["total"]
         middle = (
-            svg.row(index, label, f"{_said(total)} in {number(_value(idle['exchanges']))} exchanges" if total.value else "–") + 8
+            svg.row(
+                index,
+                label,
+                f"{_said(total)} in {number(_value(idle['exchanges']))} exchanges" if total.value else "–",
+            )
+            + 8
         )
         if total.value:
             x = scale(total.value)
             svg.rect(svg.left + 7, middle - 1, x - svg.left - 7, 2, _colour(key))
             svg.circle(x, middle, 6, _colour(key))
-    svg.axis([(scale(value), f"{number(value / 1000)} kB" if value >= 1000 else f"{number(value)} B") for value in decades])
+    svg.axis(
+        [
+            (scale(value), f"{number(value / 1000)} kB" if value >= 1000 else f"{number(value)} B")
+            for value in decades
+        ]
+    )
     return svg
 
 
 def _lanes(report: Report, width: int) -> Svg:
     """Some seconds of traffic: above the line what a client sent, below what was sent to it."""
     rows = list(report.transports.items())
-    span = max((max((*result.lane.down.values, *result.lane.up.values), default=0) for _, result in rows), default=0)
+    span = max(
+        (max((*result.lane.down.values, *result.lane.up.values), default=0) for _, result in rows), default=0
+    )
     span = max(1.0, math.ceil(span))
     described = "; ".join(f"{result.label}: {_talk(result)}" for _, result in rows)
-    svg = Svg(width, len(rows), 26, f"Who speaks: {span:g} s of one subscriber of each transport", described, figures=110)
+    svg = Svg(
+        width,
+        len(rows),
+        26,
+        f"Who speaks: {span:g} s of one subscriber of each transport",
+        described,
+        figures=110,
+    )
     at = _time_scale(svg, span)
     for index, (key, result) in enumerate(rows):
         line = svg.row(index, result.label, _talk(result)) + 13
         svg.rect(svg.left, line - 0.5, svg.right - svg.left, 1, "var(--faint)")
-        svg.lines(((at(moment), line - 13, at(moment), line - 1) for moment in result.lane.up.values), "var(--ink)")
-        svg.lines(((at(moment), line + 1, at(moment), line + 13) for moment in result.lane.down.values), _colour(key))
+        svg.lines(
+            ((at(moment), line - 13, at(moment), line - 1) for moment in result.lane.up.values), "var(--ink)"
+        )
+        svg.lines(
+            ((at(moment), line + 1, at(moment), line + 13) for moment in result.lane.down.values),
+            _colour(key),
+        )
     svg.axis(_seconds(svg, span))
     return svg
 
@@ -245,18 +319,26 @@ def _seconds(svg: Svg, span: float) -> list[tuple[float, str]]:
 
 
 def _fault(report: Report, width: int, mode: str, only: Sequence[str] = ()) -> Svg:
-    """A line for each message, from when it was sent to when it came, while the link failed; short and red where it never came."""
+    """A line for each message, from when it was sent to when it came, while the link failed; short and red
+    where it never came."""
     rows: list[tuple[str, str, Fault]] = []
     for key, result in report.transports.items():
         fault = result.cut if mode == "cut" else result.half_open
         if fault is not None and (not only or key in only):
             rows.append((key, result.label, fault))
-    ends = (series.values[-1] for _, _, fault in rows for series in (fault.arrivals, fault.missing) if series.values)
+    ends = (
+        series.values[-1]
+        for _, _, fault in rows
+        for series in (fault.arrivals, fault.missing)
+        if series.values
+    )
     span = max(1.0, math.ceil(max(ends, default=0)))
     before, cut = _value(report.settings["before"]), _value(report.settings["cut"])
     what = "is cut" if mode == "cut" else "goes silent"
     said = "; ".join(f"{label}: {_fared(fault)}" for _, label, fault in rows)
-    svg = Svg(width, len(rows), 30, f"Messages as they were sent and came while the link {what} for {cut:g} s", said)
+    svg = Svg(
+        width, len(rows), 30, f"Messages as they were sent and came while the link {what} for {cut:g} s", said
+    )
     at = _time_scale(svg, span)
     for index, (key, label, fault) in enumerate(rows):
         top = svg.row(index, label, _fared(fault))
@@ -266,7 +348,9 @@ def _fault(report: Report, width: int, mode: str, only: Sequence[str] = ()) -> S
         svg.lines(((at(sent), top, at(came), top + 30) for sent, came in ways), _colour(key), 1)
         svg.lines(((at(sent), top, at(sent), top + 10) for sent in fault.missing.values), "var(--bad)", 1.5)
         if fault.noticed.value is not None:
-            svg.parts.append(f'<path d="M{at(before + fault.noticed.value):.1f} {top + 30:g}l-5 8h10z" fill="var(--ink)"/>')
+            svg.parts.append(
+                f'<path d="M{at(before + fault.noticed.value):.1f} {top + 30:g}l-5 8h10z" fill="var(--ink)"/>'
+            )
     svg.axis(_seconds(svg, span))
     return svg
 
@@ -288,24 +372,35 @@ PLOTS: Final[dict[str, Callable[[Report, int], Svg]]] = {
 
 
 def overview(report: Report) -> str:
-    """The plot for a README: how late, what silence costs, and what failures do to a WebSocket with heartbeat and without."""
+    """The plot for a README: how late, what silence costs, and what failures do to a WebSocket with heartbeat
+    and without."""
     width, gap, margin = 820, 36, 20
     half = (width - gap) // 2
     panels = [(0, 0.0, "How late is the news?", "p50 · p99 · max", _latency(report, half))]
     panels.append((half + gap, 0.0, "What does a minute of silence cost?", "", _idle(report, half)))
     bottom = 40 + max(panel.height for _, _, _, _, panel in panels)
-    for mode, title in (("cut", "The link is cut for {}"), ("half_open", "The link goes silent for {}, and nobody is told")):
+    for mode, title in (
+        ("cut", "The link is cut for {}"),
+        ("half_open", "The link goes silent for {}, and nobody is told"),
+    ):
         if all(result.half_open is not None for result in report.transports.values()):
             panel = _fault(report, width, mode, ("websocket", "bare"))
             title = title.format(_said(report.settings["cut"]))
-            panels.append((0, bottom + 14, title, "sent at the top, came at the bottom; red: never · ▴ noticed", panel))
+            panels.append(
+                (0, bottom + 14, title, "sent at the top, came at the bottom; red: never · ▴ noticed", panel)
+            )
             bottom += 14 + 40 + panel.height
-    described = "How late messages are, and what silence costs, for each transport; what a failing link does to two WebSockets."
+    described = (
+        "How late messages are, and what silence costs, for each transport; what a failing link does to two"
+        " WebSockets."
+    )
     svg = Svg(width + 2 * margin, 0, 0, "HTTP and WebSocket compared", described)
     svg.height = bottom + 2 * margin - 6
     svg.parts.append('<rect width="100%" height="100%" rx="14" fill="var(--surface)"/>')
     for x, y, title, note, panel in panels:
         svg.text(margin + x, margin + y + 13, title, "h")
         svg.text(margin + x + panel.width, margin + y + 13, note, "q", "end")
-        svg.parts.append(f'<g transform="translate({margin + x:g} {margin + y + 36:g})">{"".join(panel.parts)}</g>')
+        svg.parts.append(
+            f'<g transform="translate({margin + x:g} {margin + y + 36:g})">{"".join(panel.parts)}</g>'
+        )
     return svg.render("overview", COLOURS + _STYLE) + "\n"

@@ -125,7 +125,10 @@ def tables(report: Report) -> list[Table]:
             [(title, _of("idle", key)) for title, key in _IDLE],
         ),
     ]
-    for name, title in (("cut", "The link is cut for {}, and works again"), ("half_open", "The link goes silent for {}")):
+    for name, title in (
+        ("cut", "The link is cut for {}, and works again"),
+        ("half_open", "The link goes silent for {}"),
+    ):
         if all(getattr(result, name) is not None for result in report.transports.values()):
             found.append(_fault_table(report, name, title))
     return found
@@ -142,7 +145,9 @@ def _fault_table(report: Report, name: str, title: str) -> Table:
 
     caption = {
         "cut": "Connections are reset and new ones refused.",
-        "half_open": "Nothing passes, nobody is told; after that new connections work and old ones stay dead.",
+        "half_open": (
+            "Nothing passes, nobody is told; after that new connections work and old ones stay dead."
+        ),
     }[name]
     caption += " First message and caught up: counted from when the link works again. Medians."
     title = title.format(f"{number(report.settings['cut'].value or 0)} {report.settings['cut'].unit}")
@@ -152,7 +157,10 @@ def _fault_table(report: Report, name: str, title: str) -> Table:
 def _table(report: Report, name: str, title: str, caption: str, columns: list[tuple[str, Getter]]) -> Table:
     first = next(iter(report.transports.values()))
     heads = [Column(head, _UNITS.get(get(first).unit, get(first).unit)) for head, get in columns]
-    rows = [(key, result.label, [cell(get(result)) for _, get in columns]) for key, result in report.transports.items()]
+    rows = [
+        (key, result.label, [cell(get(result)) for _, get in columns])
+        for key, result in report.transports.items()
+    ]
     return Table(name, title, caption, heads, rows)
 
 
@@ -160,16 +168,27 @@ def headline(report: Report) -> str:
     """What was compared, in a line."""
     said = {name: f"{number(figure.value or 0)} {figure.unit}" for name, figure in report.settings.items()}
     where = f"against {report.server}" if report.server else "servers and clients on one machine"
-    return f"{said['rate']} of {said['size']} for {said['seconds']}, to {said['subscribers']} of each transport; {where}."
+    return (
+        f"{said['rate']} of {said['size']} for {said['seconds']}, to {said['subscribers']} of each transport;"
+        f" {where}."
+    )
 
 
 def as_text(report: Report) -> str:
     """All tables, the check and the notes, for a terminal."""
-    lines = [f"HTTP and WebSocket, measured side by side (Heartwire {report.heartwire}, {report.when})", headline(report), ""]
+    lines = [
+        f"HTTP and WebSocket, measured side by side (Heartwire {report.heartwire}, {report.when})",
+        headline(report),
+        "",
+    ]
     for table in tables(report):
         lines += [table.title, *_drawn(table), f"  {table.caption}", ""]
     difference = report.check["difference"]
-    counted = "" if difference.value is None else f"; the kernel's count differs by {difference.value:g} {difference.unit}"
+    counted = (
+        ""
+        if difference.value is None
+        else f"; the kernel's count differs by {difference.value:g} {difference.unit}"
+    )
     lines.append(f"Proxies counted {number(report.check['counted_by_proxies'].value or 0)} B{counted}.")
     lines += [f"* {note}" for note in report.notes]
     lines.append(f"It took {number(report.check['took'].value or 0)} s.")
@@ -177,11 +196,19 @@ def as_text(report: Report) -> str:
 
 
 def _drawn(table: Table) -> Iterable[str]:
-    cells = [["", *(column.title for column in table.columns)], ["", *(column.unit for column in table.columns)]]
+    cells = [
+        ["", *(column.title for column in table.columns)],
+        ["", *(column.unit for column in table.columns)],
+    ]
     cells += [[label, *row] for _, label, row in table.rows]
     widths = [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
     for number_of, row in enumerate(cells):
         first, *rest = row
-        yield "  " + "  ".join([first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))])
+        yield "  " + "  ".join(
+            [
+                first.ljust(widths[0]),
+                *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True)),
+            ]
+        )
         if number_of == 1:
             yield "  " + "-" * (sum(widths) + 2 * (len(widths) - 1))

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import heartwire
+from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
-from heartwire.client.shell import Client, connect
 from heartwire.compare.figures import Fault, Figure, Report, Result
 from heartwire.compare.followers import BARE_RETRY_S, Follower, follower
 from heartwire.compare.meter import Reading, beats
@@ -74,7 +74,8 @@ class Steady(NamedTuple):
 
 
 async def measure(plan: Plan, tell: Tell) -> Report:
-    """Run a comparison. Raises `ConfigError` for a plan that can't be, and for a server that can't be used."""
+    """Run a comparison. Raises `ConfigError` for a plan that can't be, and for a server that can't be
+    used."""
     check_plan(plan)
     async with AsyncExitStack() as stack:
         return await _Run(plan, tell, stack).run()
@@ -122,7 +123,7 @@ class _Run:
             transports=results,
         )
 
-    # -- servers ------------------------------------------------------------------------------------------------------
+    # -- servers ---------------------------------------------------------------------------------------------
 
     async def _places(self) -> tuple[dict[str, Place], Place | None, Place]:
         """A place for each transport, one that nobody follows, and one for what is idle or fails."""
@@ -131,10 +132,17 @@ class _Run:
             await _reach(plan.url)
             place = Place(plan.url, 0, await self._publisher(plan.url))
             return {kind.name: place for kind in KINDS}, None, place
-        short = ("--ping-interval-s", f"{plan.ping_interval_s:g}", "--pong-timeout-s", f"{plan.pong_timeout_s:g}")
+        short = (
+            "--ping-interval-s",
+            f"{plan.ping_interval_s:g}",
+            "--pong-timeout-s",
+            f"{plan.pong_timeout_s:g}",
+        )
         names = [*(kind.name for kind in KINDS), "nobody", "other"]
         starting = [self._server(short if name == "other" else ()) for name in names]
-        started = await asyncio.gather(*starting, return_exceptions=True)  # all of them: what has started is to be ended
+        started = await asyncio.gather(
+            *starting, return_exceptions=True
+        )  # all of them: what has started is to be ended
         found: dict[str, Place] = {}
         for name, one in zip(names, started, strict=True):
             if isinstance(one, BaseException):
@@ -178,16 +186,24 @@ class _Run:
             ) from None
         return client
 
-    async def _everybody(self, places: dict[str, Place], other: Place) -> tuple[Groups, Groups, dict[str, Groups]]:
-        """All subscribers of all runs, ready: the idle, the steady, and those whose link will fail, by mode."""
+    async def _everybody(
+        self, places: dict[str, Place], other: Place
+    ) -> tuple[Groups, Groups, dict[str, Groups]]:
+        """All subscribers of all runs, ready: the idle, the steady, and those whose link will fail, by
+        mode."""
         plan, is_short = self.plan, not self.plan.url
         failing = min(plan.subscribers, _MAX_FAULT_SUBSCRIBERS)
         idle = {kind.name: self._followers(other.url, "idle", kind, 1, is_short=is_short) for kind in KINDS}
         steady = {
-            kind.name: self._followers(places[kind.name].url, "steady", kind, plan.subscribers, is_short=False) for kind in KINDS
+            kind.name: self._followers(
+                places[kind.name].url, "steady", kind, plan.subscribers, is_short=False
+            )
+            for kind in KINDS
         }
         faults = {
-            mode: {kind.name: self._followers(other.url, mode, kind, failing, is_short=True) for kind in KINDS}
+            mode: {
+                kind.name: self._followers(other.url, mode, kind, failing, is_short=True) for kind in KINDS
+            }
             for mode in (_MODES if plan.cut_s else ())
         }
         everybody = [one for groups in (idle, steady, *faults.values()) for one in _all(groups)]
@@ -203,9 +219,11 @@ class _Run:
         """Short, because its name is in the envelope of each message."""
         return f"{self._prefix}{run[0]}{KINDS.index(kind)}"
 
-    # -- the steady run -----------------------------------------------------------------------------------------------
+    # -- the steady run --------------------------------------------------------------------------------------
 
-    async def _steady(self, places: dict[str, Place], nobody: Place | None, groups: Groups) -> dict[str, Steady]:
+    async def _steady(
+        self, places: dict[str, Place], nobody: Place | None, groups: Groups
+    ) -> dict[str, Steady]:
         plan = self.plan
         setup = {name: Reading.sum(one.meter.read() for one in group) for name, group in groups.items()}
         cpu = {name: cpu_ns(place.pid) for name, place in places.items()}
@@ -246,11 +264,16 @@ class _Run:
             "counted_by_proxies": Figure(all_bytes, "B"),
             "of_open_connections": Figure(ours, "B"),
             "counted_by_kernel": Figure(kernel if is_known else None, "B", note),
-            "difference": Figure(round(100 * (kernel - ours) / ours, 3) if is_known and ours else None, "%", note),
+            "difference": Figure(
+                round(100 * (kernel - ours) / ours, 3) if is_known and ours else None, "%", note
+            ),
         }
 
     async def _publish(
-        self, targets: dict[str, tuple[Place, str]], count: int, progress: tuple[str, float, float] | None = None
+        self,
+        targets: dict[str, tuple[Place, str]],
+        count: int,
+        progress: tuple[str, float, float] | None = None,
     ) -> dict[str, list[float]]:
         """Publish to all, at an even pace and one after the other; when each was sent."""
         start = self._loop.time() + 0.1
@@ -260,8 +283,11 @@ class _Run:
             answers: list[asyncio.Task[Any]] = []
             sent: list[float] = []
             for number in range(1, count + 1):
-                # Not all at one moment: they would wait for one another in this process, and that would be measured.
-                await asyncio.sleep(max(0, start + apart_s * (number - 1 + index / len(targets)) - self._loop.time()))
+                # Not all at one moment: they would wait for one another in this process, and that would be
+                # measured.
+                await asyncio.sleep(
+                    max(0, start + apart_s * (number - 1 + index / len(targets)) - self._loop.time())
+                )
                 now = self._loop.time()
                 sent.append(now)
                 body = message(number, int(now * 1e6), self.plan.size_bytes)
@@ -280,16 +306,19 @@ class _Run:
         while not condition() and self._loop.time() < end:  # noqa: ASYNC110 - dozens of subscribers, and nobody in a hurry
             await asyncio.sleep(_LOOK_S)
 
-    # -- the runs in which the link fails -----------------------------------------------------------------------------
+    # -- the runs in which the link fails --------------------------------------------------------------------
 
     async def _faults(self, place: Place, groups: dict[str, Groups]) -> dict[str, dict[str, Fault]]:
-        """Both at once, for they share neither channels nor proxies; as soon as all messages of the steady run are on their way."""
+        """Both at once, for they share neither channels nor proxies; as soon as all messages of the steady
+        run are on their way."""
         plan = self.plan
         if not groups:
             return {}
         await self._all_sent.wait()
         count = max(1, round(plan.fault_seconds * plan.rate_per_s))
-        targets = {f"{mode} {kind.name}": (place, self._channel(mode, kind)) for mode in _MODES for kind in KINDS}
+        targets = {
+            f"{mode} {kind.name}": (place, self._channel(mode, kind)) for mode in _MODES for kind in KINDS
+        }
         publishing = self._loop.create_task(self._publish(targets, count, ("the link fails", 0.6, 0.9)))
         try:
             await asyncio.sleep(0.1 + plan.before_s)
@@ -319,12 +348,16 @@ class _Run:
 
         return {mode: {kind.name: of(mode, kind) for kind in KINDS} for mode in _MODES}
 
-    # -- figures ------------------------------------------------------------------------------------------------------
+    # -- figures ---------------------------------------------------------------------------------------------
 
-    def _result(self, kind: Kind, steady: Steady, idle: dict[str, Figure], faults: dict[str, dict[str, Fault]]) -> Result:
+    def _result(
+        self, kind: Kind, steady: Steady, idle: dict[str, Figure], faults: dict[str, dict[str, Fault]]
+    ) -> Result:
         plan, first = self.plan, steady.first
         news = news_of(steady.lives, len(steady.sent))
-        why_no_cpu = "not measured: the server is not ours" if plan.url else "not measured: this system does not tell"
+        why_no_cpu = (
+            "not measured: the server is not ours" if plan.url else "not measured: this system does not tell"
+        )
         start, end = steady.sent[0], steady.sent[-1]
         middle = max(start, (start + end - _LANE_S) / 2)
         conversations = list(first.meter.conversations.values())
@@ -360,11 +393,15 @@ def _minus(one: int | None, other: int | None) -> int | None:
 
 
 def cpu_ns(pid: int) -> int | None:
-    """The time that all threads of a process were on a processor. Linux only: ``None`` elsewhere, and for no process of ours."""
+    """The time that all threads of a process were on a processor. Linux only: ``None`` elsewhere, and for no
+    process of ours."""
     if not pid:
         return None
     try:
-        return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) or None
+        return (
+            sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+            or None
+        )
     except (OSError, ValueError, IndexError):
         return None
 
@@ -373,7 +410,9 @@ async def _reach(url: str) -> None:
     """Raise `ConfigError` where nobody listens."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.open_connection(parts.hostname, port)
+    opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.open_connection(
+        parts.hostname, port
+    )
     try:
         _, writer = await asyncio.wait_for(opening, _REACH_S)
     except OSError as error:
@@ -396,7 +435,9 @@ def settings_of(plan: Plan) -> dict[str, Figure]:
         "default_ping_interval": Figure(DEFAULT_PING_INTERVAL_S, "s"),
         "default_pong_timeout": Figure(DEFAULT_PONG_TIMEOUT_S, "s"),
         "default_poll_wait": Figure(DEFAULT_POLL_WAIT_S, "s"),
-        "ping_interval": Figure(plan.ping_interval_s if own else None, "s", "" if own else "the server's own"),
+        "ping_interval": Figure(
+            plan.ping_interval_s if own else None, "s", "" if own else "the server's own"
+        ),
         "pong_timeout": Figure(plan.pong_timeout_s, "s"),
         "poll_wait": Figure(plan.poll_wait_s, "s"),
         "bare_retry": Figure(BARE_RETRY_S, "s"),
@@ -418,31 +459,44 @@ def notes_of(plan: Plan) -> list[str]:
     short_s = plan.ping_interval_s + plan.pong_timeout_s
     default = f"{DEFAULT_PING_INTERVAL_S:g} s + {DEFAULT_PONG_TIMEOUT_S:g} s"
     notes = [
-        "Latency is from the publisher's send to the subscriber's function, by one clock: the way up, the server, the way down.",
-        "Bytes are TCP payload as it passed each subscriber's proxy on this machine, without TCP's and IP's own headers.",
+        (
+            "Latency is from the publisher's send to the subscriber's function, by one clock: the way up, the"
+            " server, the way down."
+        ),
+        (
+            "Bytes are TCP payload as it passed each subscriber's proxy on this machine, without TCP's and"
+            " IP's own headers."
+        ),
     ]
     if plan.url:
         notes.append("Server CPU was not measured: the server is not ours.")
         notes.append(
-            f"The server keeps its own heartbeat; where the link fails, the client adds"
-            f" {plan.pong_timeout_s:g} s of patience (default {DEFAULT_PONG_TIMEOUT_S:g} s) and long polls are held"
-            f" {plan.poll_wait_s:g} s (default {DEFAULT_POLL_WAIT_S:g} s)."
+            "The server keeps its own heartbeat; where the link fails, the client adds"
+            f" {plan.pong_timeout_s:g} s of patience (default {DEFAULT_PONG_TIMEOUT_S:g} s) and long polls"
+            f" are held {plan.poll_wait_s:g} s (default {DEFAULT_POLL_WAIT_S:g} s)."
         )
     else:
         notes.append(
-            "Server CPU is that of the transport's own server, less that of one which gets the same messages and has no readers."
+            "Server CPU is that of the transport's own server, less that of one which gets the same messages"
+            " and has no readers."
         )
         notes.append(
-            f"Idle and failing connections: heartbeat every {plan.ping_interval_s:g} s, {plan.pong_timeout_s:g} s of patience,"
-            f" long polls held {plan.poll_wait_s:g} s, so that it ends soon. The defaults are {default} and"
-            f" {DEFAULT_POLL_WAIT_S:g} s: with them a dead link is noticed within 35 s, not {short_s:g} s."
+            f"Idle and failing connections: heartbeat every {plan.ping_interval_s:g} s,"
+            f" {plan.pong_timeout_s:g} s of patience, long polls held {plan.poll_wait_s:g} s, so that it ends"
+            f" soon. The defaults are {default} and {DEFAULT_POLL_WAIT_S:g} s: with them a dead link is"
+            f" noticed within 35 s, not {short_s:g} s."
         )
-    notes.append("An idle minute is one exchange as it was measured, as often as it happens with the default settings.")
+    notes.append(
+        "An idle minute is one exchange as it was measured, as often as it happens with the default settings."
+    )
     if plan.cut_s:
         waits = f"at most {SHORT_BACKOFF_CAP_S:g} s apart instead of {DEFAULT_BACKOFF_CAP_S:g} s"
-        notes.append(f"Where the link fails, attempts to connect are {waits}, so that nobody is still out at the end.")
+        notes.append(
+            f"Where the link fails, attempts to connect are {waits}, so that nobody is still out at the end."
+        )
     notes.append(
-        f"The bare WebSocket has no heartbeat and no position; when it is closed it connects again after about {BARE_RETRY_S:g} s."
+        "The bare WebSocket has no heartbeat and no position; when it is closed it connects again after"
+        f" about {BARE_RETRY_S:g} s."
     )
     if plan.is_tls:
         notes.append("Bytes include TLS, and can't be told apart.")

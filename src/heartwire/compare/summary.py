@@ -26,7 +26,9 @@ class Life(NamedTuple):
 
 def news_of(lives: Sequence[Life], sent: int) -> dict[str, Figure]:
     """How late messages were, and whether they came."""
-    delays_ms = sorted((arrival.at - arrival.sent_at) * 1000 for life in lives for arrival in first_times(life.arrivals))
+    delays_ms = sorted(
+        (arrival.at - arrival.sent_at) * 1000 for life in lives for arrival in first_times(life.arrivals)
+    )
     return {
         "latency_p50": _rounded(_quantile(delays_ms, 0.5), "ms"),
         "latency_p99": _rounded(_quantile(delays_ms, 0.99), "ms"),
@@ -71,7 +73,13 @@ def parts_of(counts: Counts) -> Bytes:
 
 
 def cost_of(
-    setup: Reading, stream: Reading, delivered: int, subscribers: int, size_bytes: int, cpu_ns: int | None, why_no_cpu: str
+    setup: Reading,
+    stream: Reading,
+    delivered: int,
+    subscribers: int,
+    size_bytes: int,
+    cpu_ns: int | None,
+    why_no_cpu: str,
 ) -> dict[str, Figure]:
     """What a delivered message cost, but for what is paid once."""
 
@@ -85,7 +93,11 @@ def cost_of(
     both.add(stream.down)
 
     def part(counts: Counts, name: str) -> Figure:
-        size = sum(size for key, size in counts.by_part.items() if key == name or (name == "headers" and key == "handshake"))
+        size = sum(
+            size
+            for key, size in counts.by_part.items()
+            if key == name or (name == "headers" and key == "handshake")
+        )
         return each(size if is_split else None, "B/message", tls)
 
     down_payload = part(stream.down, "payload")
@@ -114,7 +126,8 @@ def cost_of(
 
 
 def idle_of(kind: Kind, found: Sequence[Beat]) -> dict[str, Figure]:
-    """A minute of silence: the middle one of the exchanges, as often as it happens with the default settings."""
+    """A minute of silence: the middle one of the exchanges, as often as it happens with the default
+    settings."""
     per_minute = 60 / kind.cycle_s
     if not found:
         note = "not one exchange while it was idle"
@@ -126,7 +139,13 @@ def idle_of(kind: Kind, found: Sequence[Beat]) -> dict[str, Figure]:
     def figure(*counts: tuple[Counts | None, tuple[str, ...]]) -> Figure:
         if middle is None:
             return Figure(None, "B/minute", note)
-        sizes = [size for one, parts in counts if one is not None for part, size in one.by_part.items() if part in parts]
+        sizes = [
+            size
+            for one, parts in counts
+            if one is not None
+            for part, size in one.by_part.items()
+            if part in parts
+        ]
         return _rounded(sum(sizes) * per_minute, "B/minute", 1, note)
 
     up, down = (middle.up, middle.down) if middle is not None else (None, None)
@@ -162,17 +181,25 @@ def _times(moments: Iterable[float], since: float) -> Series:
     return Series([round(moment - since, 3) for moment in moments], "s")
 
 
-def fault_of(lives: Sequence[Life], sent: Sequence[float], failed_at: float, healed_at: float, ended_at: float) -> Fault:
+def fault_of(
+    lives: Sequence[Life], sent: Sequence[float], failed_at: float, healed_at: float, ended_at: float
+) -> Fault:
     """What a failing link did. ``sent``: when each message was, from number 1 on."""
     watched = f"{ended_at - failed_at:.0f} s"
     before = {number for number, at in enumerate(sent, 1) if at < healed_at}
     noticed = [next((at - failed_at for at in life.noticed if at >= failed_at), None) for life in lives]
-    back = [next((arrival.at - healed_at for arrival in life.arrivals if arrival.at >= healed_at), None) for life in lives]
+    back = [
+        next((arrival.at - healed_at for arrival in life.arrivals if arrival.at >= healed_at), None)
+        for life in lives
+    ]
     caught_up = [_caught_up(life, before, healed_at) for life in lives]
     first = lives[0]
     had = {arrival.number for arrival in first.arrivals}
     return Fault(
-        noticed=_middle(noticed, f"not within {watched}" if None in caught_up else "no need: it fell between two questions"),
+        noticed=_middle(
+            noticed,
+            f"not within {watched}" if None in caught_up else "no need: it fell between two questions",
+        ),
         back=_middle(back, f"not within {watched}"),
         caught_up=_middle(caught_up, "never: what was missed is lost"),
         sent=Figure(len(sent) * len(lives), "messages"),
@@ -204,4 +231,6 @@ def _middle(values: Sequence[float | None], otherwise: str) -> Figure:
 
 def shown(pieces: Iterable[Piece]) -> list[Shown]:
     """For people to look at."""
-    return [Shown(piece.direction, piece.what, piece.data.hex(), Figure(piece.size, "B")) for piece in pieces][:_MAX_SHOWN]
+    return [
+        Shown(piece.direction, piece.what, piece.data.hex(), Figure(piece.size, "B")) for piece in pieces
+    ][:_MAX_SHOWN]

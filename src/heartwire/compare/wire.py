@@ -1,11 +1,14 @@
-"""Where the bytes of a TCP connection go: to a handshake, to headers, to payload, to control frames. Pure and incremental.
+"""Where the bytes of a TCP connection go: to a handshake, to headers, to payload, to control frames. Pure and
+incremental.
 
-A `Conversation` is fed what one HTTP/1.1 connection carried, both ways and in the order it was carried, in pieces of any size. Each
-byte is counted once, under one of `PARTS`:
+A `Conversation` is fed what one HTTP/1.1 connection carried, both ways and in the order it was carried, in
+pieces of any size. Each byte is counted once, under one of `PARTS`:
 
-handshake  the heads of the exchange after which the connection belongs to one stream: the Upgrade request and its 101 (RFC 6455
+handshake  the heads of the exchange after which the connection belongs to one stream: the Upgrade request and
+its 101 (RFC 6455
            1.3), the request for an event stream and the head of its answer
-headers    the heads of all other requests and responses, the framing of chunked bodies (RFC 9112 7.1), and the headers of
+headers    the heads of all other requests and responses, the framing of chunked bodies (RFC 9112 7.1), and
+the headers of
            WebSocket data frames with their masking keys (RFC 6455 5.2)
 payload    bodies, and what WebSocket data frames carry
 control    WebSocket ping, pong and close frames, whole
@@ -58,8 +61,8 @@ class Piece:
     """A stretch of bytes that belong together, such as a head or a frame's header, for people to look at.
 
     Attributes:
-        what: ``request`` and ``response`` (heads), ``body``, ``chunk`` (framing), ``frame`` (header), ``data`` (of a frame),
-            ``control``, ``opaque``.
+        what: ``request`` and ``response`` (heads), ``body``, ``chunk`` (framing), ``frame`` (header),
+            ``data`` (of a frame), ``control``, ``opaque``.
         data: the first 1024 bytes.
         size: of how many.
     """
@@ -88,7 +91,9 @@ class Conversation:
     def __init__(self) -> None:
         self.requests = 0
         self.pieces: list[Piece] = []
-        self._waiting: deque[tuple[Part, bool]] = deque()  # requests without an answer: what their heads are, and whether HEAD
+        self._waiting: deque[tuple[Part, bool]] = (
+            deque()
+        )  # requests without an answer: what their heads are, and whether HEAD
         self._asks_upgrade = self._is_upgraded = False
         self._lanes: dict[Direction, _Lane] = {"up": _Lane(self, "up"), "down": _Lane(self, "down")}
         self._lanes["up"].reader = self._read_requests(self._lanes["up"])
@@ -112,7 +117,7 @@ class Conversation:
         if direction == "down" and self._lanes["up"].buffer:
             self._lanes["up"].run()  # what waited for the answer to an Upgrade
 
-    # -- HTTP ---------------------------------------------------------------------------------------------------------
+    # -- HTTP ------------------------------------------------------------------------------------------------
 
     def _read_requests(self, lane: "_Lane") -> Reader:
         while True:
@@ -142,7 +147,13 @@ class Conversation:
             line, headers = _parsed(head)
             status = line[9:12]
             is_interim = status.startswith(b"1") and status != b"101"
-            waiting = self._waiting[0] if is_interim and self._waiting else self._waiting.popleft() if self._waiting else None
+            waiting = (
+                self._waiting[0]
+                if is_interim and self._waiting
+                else self._waiting.popleft()
+                if self._waiting
+                else None
+            )
             part, is_head = waiting or ("headers", False)
             lane.take(len(head), part, "response", is_new=True)
             if is_interim:
@@ -231,7 +242,11 @@ class _Lane:
         while True:
             line = yield from self._line()
             digits = line.split(b";")[0].strip()
-            size = int(digits, 16) if digits and all(digit in b"0123456789abcdefABCDEF" for digit in digits) else -1
+            size = (
+                int(digits, 16)
+                if digits and all(digit in b"0123456789abcdefABCDEF" for digit in digits)
+                else -1
+            )
             self.take(len(line) + 2, "headers", "chunk", is_new=True)
             if size < 0:
                 return  # no chunk: what comes is no head either, and so opaque
@@ -274,7 +289,8 @@ class _Lane:
 
 
 def _header_bytes(start: bytearray) -> int:
-    """How long a frame's header is, by its second byte: the length may take 2 or 8 bytes more, and a mask takes 4."""
+    """How long a frame's header is, by its second byte: the length may take 2 or 8 bytes more, and a mask
+    takes 4."""
     return 2 + {126: 2, 127: 8}.get(start[1] & 0x7F, 0) + (4 if start[1] & 0x80 else 0)
 
 

@@ -5,7 +5,8 @@ from typing import Final
 __all__ = ["TokenBucket", "Turns"]
 
 _LONGEST_TURN_S: Final = 300
-"""How far ahead turns are given: 150,000 clients at the usual rate. After that they begin anew: a flood shuts nobody out."""
+"""How far ahead turns are given: 150,000 clients at the usual rate. After that they begin anew: a flood shuts
+nobody out."""
 
 
 class TokenBucket:
@@ -35,10 +36,11 @@ class TokenBucket:
 
 
 class Turns:
-    """Lets ``rate_per_s`` come in, ``burst`` at once, and tells those in excess when their turn is: each one after the last.
+    """Lets ``rate_per_s`` come in, ``burst`` at once, and tells those in excess when their turn is: each one
+    after the last.
 
-    So a crowd of any size comes in at the rate, and each of it is sent away once. Nothing is reserved: whoever comes first takes
-    the place, and who finds none gets a turn behind all others.
+    So a crowd of any size comes in at the rate, and each of it is sent away once. Nothing is reserved:
+    whoever comes first takes the place, and who finds none gets a turn behind all others.
     """
 
     __slots__ = ("_bucket", "_last")
@@ -52,7 +54,8 @@ class Turns:
         if self._bucket.take(now):
             return 0.0
         step_s = 1 / self._bucket.rate_per_s
-        # One step later than need be: who is punctual to the last bit must not be sent away again by a rounding.
+        # One step later than need be: who is punctual to the last bit must not be sent away again by a
+        # rounding.
         first = now + self._bucket.wait_s + step_s
         self._last = max(first, self._last + step_s)
         if self._last > now + _LONGEST_TURN_S:

@@ -17,16 +17,17 @@ class Sink(Protocol):
     def write(self, payload: Any) -> None:
         """Send what the link's wire format joined, after all that was written before. Never blocks.
 
-        May set the link's ``paused`` (the payload is kept all the same). Raises nothing but, on a pipe that has broken and is
-        about to be closed, ``RuntimeError``.
+        May set the link's ``paused`` (the payload is kept all the same). Raises nothing but, on a pipe that
+        has broken and is about to be closed, ``RuntimeError``.
         """
 
 
 class Link(Sink, Protocol):
     """One client's outgoing pipe as the hub sees it.
 
-    A link that becomes full sets ``paused`` and calls `Switchboard.pause`; when it drains it clears ``paused`` and calls
-    `Switchboard.resume`. A link that is closed calls `Switchboard.leave` for each of its subscriptions.
+    A link that becomes full sets ``paused`` and calls `Switchboard.pause`; when it drains it clears
+    ``paused`` and calls `Switchboard.resume`. A link that is closed calls `Switchboard.leave` for each of its
+    subscriptions.
     """
 
     serial: int
@@ -38,7 +39,8 @@ class Link(Sink, Protocol):
 
     @property
     def sink(self) -> Sink:
-        """Where publications are written while the link is open and not full: the link, or what it would hand them to."""
+        """Where publications are written while the link is open and not full: the link, or what it would hand
+        them to."""
 
     def write(self, payload: Any) -> None:
         """See `Sink.write`. After a close it does nothing."""
@@ -72,25 +74,30 @@ class Follower(Protocol):
         """Somebody came or went; ``made`` keeps what was encoded for others."""
 
     def gap(self, position: Position) -> None:
-        """The subscription cannot be continued; ``position`` is before the oldest that is kept. It may leave now."""
+        """The subscription cannot be continued; ``position`` is before the oldest that is kept. It may leave
+        now."""
 
 
 class WireFormat(Protocol):
-    """A pure function from publications to what a kind of link takes. One object serves all links of that kind."""
+    """A pure function from publications to what a kind of link takes. One object serves all links of that
+    kind."""
 
     @property
     def encode(self) -> Callable[[Publication], Any]:
-        """Makes one publication a frame. Called once per publication for all formats with the same function."""
+        """Makes one publication a frame. Called once per publication for all formats with the same
+        function."""
 
     @property
     def join(self) -> Callable[[list[Any], Publication], Any] | None:
-        """Makes consecutive frames of one channel one payload; the reader is then at the position of the last publication.
+        """Makes consecutive frames of one channel one payload; the reader is then at the position of the last
+        publication.
 
         ``None``: frames are bytes, to be put one after the other.
         """
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
-        """What tells a reader where it starts, or (``recovered`` false) that its position could not be continued.
+        """What tells a reader where it starts, or (``recovered`` false) that its position could not be
+        continued.
 
         ``None``: there is nothing to say, and no way to tell of a gap, so that a gap closes the link.
         """

@@ -1,7 +1,8 @@
 """Who is still there: one timer wheel for all links of a node.
 
-Every ``ping_interval_s`` a link is asked (pinged); anything heard from it within ``pong_timeout_s`` is an answer. So a peer
-that goes silent is given up at most ``ping_interval_s + pong_timeout_s`` after it was last heard.
+Every ``ping_interval_s`` a link is asked (pinged); anything heard from it within ``pong_timeout_s`` is an
+answer. So a peer that goes silent is given up at most ``ping_interval_s + pong_timeout_s`` after it was last
+heard.
 """
 
 import math
@@ -14,7 +15,8 @@ _ROUNDING: Final = 1e-6
 
 
 class Watched(Protocol):
-    """What the wheel needs of a link. ``heard`` is set by the link when anything arrives; the wheel clears it."""
+    """What the wheel needs of a link. ``heard`` is set by the link when anything arrives; the wheel clears
+    it."""
 
     heard: bool
     asked: bool
@@ -44,12 +46,15 @@ class Liveness:
         self.tick_s = pong_timeout_s / 10
         self._timeout_ticks = 9
         self._pause_ticks = max(1, math.floor(ping_interval_s / self.tick_s) - 10)
-        self._slots: list[list[Watched]] = [[] for _ in range(max(self._pause_ticks, self._timeout_ticks) + 2)]
+        self._slots: list[list[Watched]] = [
+            [] for _ in range(max(self._pause_ticks, self._timeout_ticks) + 2)
+        ]
         self._cursor = 0
         self._next_tick = now + self.tick_s
 
     def watch(self, link: Watched, *, spread: float) -> None:
-        """Watch a link from now on; its first ping comes after ``spread`` (0-1) of the pause, so that crowds spread out."""
+        """Watch a link from now on; its first ping comes after ``spread`` (0-1) of the pause, so that crowds
+        spread out."""
         link.heard = link.asked = False
         self._put(link, max(1, round(self._pause_ticks * spread)))
 
@@ -65,7 +70,8 @@ class Liveness:
             self._cursor = (self._cursor + 1) % len(self._slots)
             due += self._slots[self._cursor]
             self._slots[self._cursor] = []
-        # When this node itself was held up, answers may be waiting unread: nobody is given up on that evidence.
+        # When this node itself was held up, answers may be waiting unread: nobody is given up on that
+        # evidence.
         late = ticks > _LATE_TICKS
         for link in due:
             if not link.closed:

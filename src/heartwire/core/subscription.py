@@ -7,9 +7,9 @@
                               │   ▼ filled            │ filled
                               PAUSED ◀────────────────┘
 
-A subscription holds no publications. While LIVE its position is its topic's; in every other state it is its own
-(`epoch`, `offset`), and what comes after that position is read again, from the topic's tail or from the engine. So there
-is no hole and no duplicate between history and live, and a slow reader costs no memory.
+A subscription holds no publications. While LIVE its position is its topic's; in every other state it is its
+own (`epoch`, `offset`), and what comes after that position is read again, from the topic's tail or from the
+engine. So there is no hole and no duplicate between history and live, and a slow reader costs no memory.
 """
 
 from enum import Enum
@@ -31,7 +31,9 @@ class State(Enum):
     LIVE = "live"  # takes what is published, as it is published
     CLOSED = "closed"
 
-    __hash__ = object.__hash__  # Enum's own is a Python function; the table below is asked four times per poll
+    __hash__ = (
+        object.__hash__
+    )  # Enum's own is a Python function; the table below is asked four times per poll
 
 
 TRANSITIONS: Final[dict[tuple[State, str], State]] = {
@@ -55,12 +57,15 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
 class Subscription:
     """What a link follows. Made by `Switchboard.follow`; nobody but the switchboard and the topic changes it.
 
-    ``echo`` false leaves out what came in by the same link. ``follower`` is told of gaps, instead of the format's ``joined``.
+    ``echo`` false leaves out what came in by the same link. ``follower`` is told of gaps, instead of the
+    format's ``joined``.
     """
 
     __slots__ = ("echo", "epoch", "follower", "format", "link", "offset", "state", "topic")
 
-    def __init__(self, topic: "Topic", link: Link, format: WireFormat, *, echo: bool, follower: Follower | None = None) -> None:
+    def __init__(
+        self, topic: "Topic", link: Link, format: WireFormat, *, echo: bool, follower: Follower | None = None
+    ) -> None:
         self.topic = topic
         self.link = link
         self.format = format

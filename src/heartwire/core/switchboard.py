@@ -1,4 +1,5 @@
-"""This node's switchboard: which links follow which channels. The engine and the event loop are handed in as functions."""
+"""This node's switchboard: which links follow which channels. The engine and the event loop are handed in as
+functions."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -14,8 +15,8 @@ __all__ = ["ReadResult", "Switchboard"]
 class ReadResult(NamedTuple):
     """What an engine read brought: ``publications`` that follow ``start`` without a hole, oldest first.
 
-    ``recovered`` false: the asked position could not be continued; ``start`` is then before the oldest that is kept.
-    ``head`` is the stream's last position at the time of reading.
+    ``recovered`` false: the asked position could not be continued; ``start`` is then before the oldest that
+    is kept. ``head`` is the stream's last position at the time of reading.
     """
 
     start: Position
@@ -31,10 +32,11 @@ class Switchboard:
         read: called to have the engine read a topic after a start; answers later (or at once) by `read_done`.
         soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
         limits: bounds of the tails.
-        lingering: how many topics that nobody follows are kept until `sweep`, for those who come back: polls do, each time.
+        lingering: how many topics that nobody follows are kept until `sweep`, for those who come back: polls
+            do, each time.
 
-    Promises: every subscription is handed the publications after its start in order, each once, or is told that it
-    cannot be (a payload of its format's ``joined``, or a close with ``insufficient_state``).
+    Promises: every subscription is handed the publications after its start in order, each once, or is told
+    that it cannot be (a payload of its format's ``joined``, or a close with ``insufficient_state``).
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Switchboard:
         self._idle: dict[Topic, None] = {}
         self._idle_before: dict[Topic, None] = {}
 
-    # -- links --------------------------------------------------------------------------------------------------------
+    # -- links -----------------------------------------------------------------------------------------------
 
     def follow(
         self,
@@ -68,7 +70,8 @@ class Switchboard:
     ) -> Subscription:
         """Let a link follow a channel. It may be written to before this returns.
 
-        ``echo`` false: not what it published. ``follower`` is told of gaps; it must cope with that before this returns.
+        ``echo`` false: not what it published. ``follower`` is told of gaps; it must cope with that before
+        this returns.
         """
         topic = self.topics.get(channel)
         if topic is None:
@@ -110,10 +113,11 @@ class Switchboard:
             subscription.on("drained")
             self._advance(subscription)
 
-    # -- the engine ---------------------------------------------------------------------------------------------------
+    # -- the engine ------------------------------------------------------------------------------------------
 
     def notify(self, publication: Publication) -> None:
-        """The engine has kept a publication. Called in order per channel; one that is not is healed by reading."""
+        """The engine has kept a publication. Called in order per channel; one that is not is healed by
+        reading."""
         topic = self.topics.get(publication.channel)
         if topic is None:
             return
@@ -170,7 +174,7 @@ class Switchboard:
             if topic.ahead:
                 self._release(topic)
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _discard(self, topic: Topic) -> None:
         topic.discard()

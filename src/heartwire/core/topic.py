@@ -1,7 +1,7 @@
 """The living end of one stream: the tail of what was published last, and who takes it.
 
-A topic exists while somebody follows the channel. Publications are gathered during one turn of the event loop and
-flushed once: encoded once per wire format, joined, one write per subscriber.
+A topic exists while somebody follows the channel. Publications are gathered during one turn of the event loop
+and flushed once: encoded once per wire format, joined, one write per subscriber.
 """
 
 from collections.abc import Callable
@@ -16,24 +16,29 @@ from heartwire.types import Channel, Position, Publication
 __all__ = ["CHUNK_BYTES", "TailLimits", "Topic"]
 
 CHUNK_BYTES: Final = 8 * 1024
-"""A reader that catches up gets about this much per write, so that a socket that turns out full holds no more than this."""
+"""A reader that catches up gets about this much per write, so that a socket that turns out full holds no more
+than this."""
 
 _data: Final = attrgetter("data")
 
 _Join = Callable[[list[Any], Publication], Any] | None
 _Live = list[tuple[Callable[[Publication], Any], list[tuple[_Join, tuple[Sink, ...]]], list[Subscription]]]
-"""Live subscribers by what encodes for them: those who get everything, by format, and those who do not get their own."""
+"""Live subscribers by what encodes for them: those who get everything, by format, and those who do not get
+their own."""
 
 
 class TailLimits:
-    """Bounds of the tails: per topic, and for the whole node. When full, the oldest are dropped: readers go to the engine.
+    """Bounds of the tails: per topic, and for the whole node. When full, the oldest are dropped: readers go
+    to the engine.
 
     What is not flushed yet is never dropped: a topic that is twice as full as it may be is flushed at once.
     """
 
     __slots__ = ("node_bytes", "topic_bytes", "topic_items", "used_bytes")
 
-    def __init__(self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 32 * 1024 * 1024) -> None:
+    def __init__(
+        self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 32 * 1024 * 1024
+    ) -> None:
         self.topic_items = topic_items
         self.topic_bytes = topic_bytes
         self.node_bytes = node_bytes
@@ -66,8 +71,11 @@ class Topic:
         self.head = 0
         self.flushed = 0
         self.followers: dict[Subscription, None] = {}  # a set in order, and a third of its size
-        self.ahead: set[Subscription] = set()  # have seen more of the stream than its notifications have told us
-        # Engine reads under way, by where they start: the epoch known when they were asked for, and who waits.
+        self.ahead: set[Subscription] = (
+            set()
+        )  # have seen more of the stream than its notifications have told us
+        # Engine reads under way, by where they start: the epoch known when they were asked for, and who
+        # waits.
         self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
         self._limits = limits
         self._tail: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
@@ -82,7 +90,7 @@ class Topic:
         """The position all live subscribers have."""
         return Position(self.epoch, self.flushed)
 
-    # -- what the engine says ---------------------------------------------------------------------------------------
+    # -- what the engine says --------------------------------------------------------------------------------
 
     def locate(self, head: Position) -> None:
         """Learn where the stream stands, from the first read. Without effect once known."""
@@ -106,7 +114,8 @@ class Topic:
         return True
 
     def jump(self, publication: Publication) -> list[Subscription]:
-        """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns what `restart` does."""
+        """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns what
+        `restart` does."""
         live = self.restart(Position(publication.epoch, publication.offset - 1))
         self.notify(publication)
         self.flush()
@@ -127,7 +136,7 @@ class Topic:
         self.flushed = self.head
         return live
 
-    # -- fan-out ------------------------------------------------------------------------------------------------------
+    # -- fan-out ---------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write what is new to every live subscriber, in one write each."""
@@ -137,7 +146,11 @@ class Topic:
         news = tail[self.flushed - head :]
         # Before the writes: a link that a write fills up leaves with the position that includes it.
         self.flushed = head
-        if len(tail) > limits.topic_items or self._tail_bytes > limits.topic_bytes or limits.used_bytes > limits.node_bytes:
+        if (
+            len(tail) > limits.topic_items
+            or self._tail_bytes > limits.topic_bytes
+            or limits.used_bytes > limits.node_bytes
+        ):
             self._trim()
         last = news[-1]
         for encode, groups, singles in self._live if self._live is not None else self._list_live():
@@ -149,7 +162,9 @@ class Topic:
                 for sink in sinks:
                     try:
                         sink.write(payload)
-                    except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
+                    except (
+                        RuntimeError
+                    ):  # uvloop's word for a socket that broke a moment ago; the link is on its way out
                         continue
             for subscription in singles:
                 self._write(subscription, list(zip(news, frames, strict=True)))
@@ -162,7 +177,9 @@ class Topic:
             groups.setdefault(format.encode, []).append((format.join, tuple(group.values())))
         for subscription in self._singles:
             singles.setdefault(subscription.format.encode, []).append(subscription)
-        self._live = [(encode, groups.get(encode, []), singles.get(encode, [])) for encode in groups | singles]
+        self._live = [
+            (encode, groups.get(encode, []), singles.get(encode, [])) for encode in groups | singles
+        ]
         return self._live
 
     def _write(self, subscription: Subscription, framed: list[tuple[Publication, Any]]) -> None:
@@ -173,7 +190,8 @@ class Topic:
             subscription.write(b"".join(frames) if join is None else join(frames, framed[-1][0]))
 
     def _framed(self, format: WireFormat, publications: list[Publication]) -> list[tuple[Publication, Any]]:
-        """For one reader of many that may want the same: frames are kept for the next one. See `forget_frames`."""
+        """For one reader of many that may want the same: frames are kept for the next one. See
+        `forget_frames`."""
         encode = format.encode
         frames = self._frames.setdefault(encode, {})
         framed = []
@@ -184,14 +202,15 @@ class Topic:
             framed.append((publication, frame))
         return framed
 
-    # -- subscribers --------------------------------------------------------------------------------------------------
+    # -- subscribers -----------------------------------------------------------------------------------------
 
     def covers(self, position: Position) -> bool:
         """Whether everything after ``position`` up to what was flushed is in the tail."""
         return position.epoch == self.epoch and self._first() - 1 <= position.offset <= self.flushed
 
     def after(self, offset: int) -> list[Publication]:
-        """About `CHUNK_BYTES` of the tail after ``offset``, at least one publication where there is one. See `covers`."""
+        """About `CHUNK_BYTES` of the tail after ``offset``, at least one publication where there is one. See
+        `covers`."""
         chunk: list[Publication] = []
         size = 0
         first = self._first()
@@ -210,7 +229,8 @@ class Topic:
         self._write(subscription, self._framed(subscription.format, publications))
 
     def forget_frames(self, publications: list[Publication]) -> None:
-        """What a read brought has been handed to all who waited: forget how it is encoded, where it is not in the tail."""
+        """What a read brought has been handed to all who waited: forget how it is encoded, where it is not in
+        the tail."""
         first = self._first()
         for publication in publications:
             if not first <= publication.offset <= self.flushed:
@@ -251,10 +271,11 @@ class Topic:
         if not group:
             del self._groups[subscription.format]
 
-    # -- the tail -----------------------------------------------------------------------------------------------------
+    # -- the tail --------------------------------------------------------------------------------------------
 
     def backfill(self, publications: list[Publication]) -> None:
-        """Put what an engine read brought in front of the tail, where it fits: the next reader is served from memory."""
+        """Put what an engine read brought in front of the tail, where it fits: the next reader is served from
+        memory."""
         if not publications or publications[-1].epoch != self.epoch:
             return
         limits = self._limits
@@ -265,7 +286,10 @@ class Topic:
         fitting: list[Publication] = []
         for publication in reversed(older):
             size = len(publication.data)
-            if len(self._tail) + len(fitting) >= limits.topic_items or self._tail_bytes + size > limits.topic_bytes:
+            if (
+                len(self._tail) + len(fitting) >= limits.topic_items
+                or self._tail_bytes + size > limits.topic_bytes
+            ):
                 break
             if limits.used_bytes + size > limits.node_bytes:
                 break
@@ -288,10 +312,13 @@ class Topic:
         return self._tail[0].offset if self._tail else self.flushed + 1
 
     def _trim(self) -> None:
-        """Drop the oldest. An eighth more than need be, so that a full tail is not trimmed at each publication."""
+        """Drop the oldest. An eighth more than need be, so that a full tail is not trimmed at each
+        publication."""
         limits = self._limits
         tail = self._tail
-        surplus_bytes = max(self._tail_bytes - limits.topic_bytes * 7 // 8, limits.used_bytes - limits.node_bytes)
+        surplus_bytes = max(
+            self._tail_bytes - limits.topic_bytes * 7 // 8, limits.used_bytes - limits.node_bytes
+        )
         dropped = max(0, len(tail) - limits.topic_items * 7 // 8)
         freed = sum(map(len, map(_data, islice(tail, dropped))))
         for publication in islice(tail, dropped, None):

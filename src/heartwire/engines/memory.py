@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from heartwire.engines.base import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
 from heartwire.types import NOW, Channel, Message, Position, Publication, Start
 
 __all__ = ["MemoryEngine"]
@@ -17,7 +17,8 @@ _position: Final = tuple.__new__  # a named tuple's own constructor is a Python 
 
 
 class _Stream:
-    """Trimmed before it is read, by each sweep, and when it has an eighth more than it is to keep: not by every append."""
+    """Trimmed before it is read, by each sweep, and when it has an eighth more than it is to keep: not by
+    every append."""
 
     __slots__ = ("epoch", "head", "items", "keys", "trim_above", "used_at")
 
@@ -44,7 +45,8 @@ class _Stream:
 
 
 class MemoryEngine(Leases):
-    """`Engine` over lists. An appended message is kept as long as the process lives; every call answers at once."""
+    """`Engine` over lists. An appended message is kept as long as the process lives; every call answers at
+    once."""
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock)
@@ -60,7 +62,13 @@ class MemoryEngine(Leases):
         """See `Engine.stop`."""
 
     def append(
-        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
     ) -> Position:
         """See `Engine.append`."""
         try:
@@ -77,7 +85,14 @@ class MemoryEngine(Leases):
         offset = stream.head = stream.head + 1
         stream.used_at = now
         publication = Publication(
-            channel, stream.epoch, offset, message.data, message.is_text, message.publisher, int(now * 1000.0), message.origin
+            channel,
+            stream.epoch,
+            offset,
+            message.data,
+            message.is_text,
+            message.publisher,
+            int(now * 1000.0),
+            message.origin,
         )
         items = stream.items
         items.append(publication)
@@ -89,7 +104,9 @@ class MemoryEngine(Leases):
         notify(publication)
         return _position(Position, (stream.epoch, offset))
 
-    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> ReadResult:
+    def read(
+        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
+    ) -> ReadResult:
         """See `Engine.read`."""
         stream = self._streams.get(channel) or _Stream(epoch_of(self._life, channel))
         stream.trim(keep, self._clock())
@@ -115,7 +132,8 @@ class MemoryEngine(Leases):
         return stream.position
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """See `Engine.sweep`. A stream unused for 30 days is forgotten, and begins another epoch if it comes back."""
+        """See `Engine.sweep`. A stream unused for 30 days is forgotten, and begins another epoch if it comes
+        back."""
         self.sweep_leases()
         now = self._clock()
         if self._life_s < now - _FORGET_AFTER_S:
@@ -125,7 +143,8 @@ class MemoryEngine(Leases):
             stream.trim(retention(channel), now)
             self._forget_keys(stream, now)
             unused = not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S
-            # One that comes back must not count again in an epoch it had: it is kept until the life it was born in is over.
+            # One that comes back must not count again in an epoch it had: it is kept until the life it was
+            # born in is over.
             if unused and stream.epoch != epoch_of(self._life, channel):
                 del self._streams[channel]
 

@@ -1,9 +1,10 @@
 """Streams in one SQLite file: no service to run, and they survive a restart.
 
-One thread owns the connection. It takes what has queued up, does it all in one transaction (group commit) and answers after
-the commit. In WAL mode a commit is in the operating system's hands, so that a killed process loses nothing that was
-answered; ``synchronous="full"`` also flushes the disk, for power loss, at the price of a flush per group.
-The file is locked for as long as it is open: two processes on one file would not hear of each other's publications.
+One thread owns the connection. It takes what has queued up, does it all in one transaction (group commit) and
+answers after the commit. In WAL mode a commit is in the operating system's hands, so that a killed process
+loses nothing that was answered; ``synchronous="full"`` also flushes the disk, for power loss, at the price of
+a flush per group. The file is locked for as long as it is open: two processes on one file would not hear of
+each other's publications.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, NamedTuple
 
-from heartwire.engines.base import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
 from heartwire.types import NOW, Channel, Message, Position, Publication, Publisher, Start
 
@@ -30,9 +31,10 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE streams (id INTEGER PRIMARY KEY, channel TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
     head INTEGER NOT NULL, used_ms INTEGER NOT NULL);
 CREATE TABLE publications (stream INTEGER NOT NULL, offset INTEGER NOT NULL, time_ms INTEGER NOT NULL,
-    is_text INTEGER NOT NULL, user TEXT, client TEXT, info BLOB, data BLOB NOT NULL, PRIMARY KEY (stream, offset));
-CREATE TABLE keys (stream INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL, until_ms INTEGER NOT NULL,
-    PRIMARY KEY (stream, key)) WITHOUT ROWID;
+    is_text INTEGER NOT NULL, user TEXT, client TEXT, info BLOB, data BLOB NOT NULL,
+    PRIMARY KEY (stream, offset));
+CREATE TABLE keys (stream INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL, PRIMARY KEY (stream, key)) WITHOUT ROWID;
 """
 _GROUP: Final = 512
 _MAX_QUEUED: Final = 20_000
@@ -54,12 +56,14 @@ class SqliteEngine(Leases):
         path: the file; made if missing.
         synchronous: "normal" survives a killed process, "full" also a power cut.
 
-    Promises: an answered `append` is committed. Where appends fail, those that were handed in before this was told fail with them:
-    nothing overtakes what its publisher will send again. Appends waiting for the thread are bounded (20,000 or 128 MiB); over that
-    `append` raises `EngineUnavailable` at once.
+    Promises: an answered `append` is committed. Where appends fail, those that were handed in before this was
+    told fail with them: nothing overtakes what its publisher will send again. Appends waiting for the thread
+    are bounded (20,000 or 128 MiB); over that `append` raises `EngineUnavailable` at once.
     """
 
-    def __init__(self, path: str | Path, *, synchronous: Literal["normal", "full"] = "normal", clock: Clock = time.time) -> None:
+    def __init__(
+        self, path: str | Path, *, synchronous: Literal["normal", "full"] = "normal", clock: Clock = time.time
+    ) -> None:
         super().__init__(clock)
         self.path = Path(path)
         self.synchronous = synchronous
@@ -75,7 +79,9 @@ class SqliteEngine(Leases):
         self._notify = notify
         self._loop = asyncio.get_running_loop()
         opened = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, args=(opened,), name=f"heartwire {self.path.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(opened,), name=f"heartwire {self.path.name}", daemon=True
+        )
         self._thread.start()
         try:
             await opened
@@ -92,15 +98,27 @@ class SqliteEngine(Leases):
             await asyncio.sleep(0)  # answers of the last group are in the loop's queue
 
     def append(
-        self, channel: Channel, message: Message, keep: Retention, *, key: str | None = None, key_ttl_s: float = 300
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
         """See `Engine.append`."""
         size = len(message.data)
         if self._queued >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
-            raise EngineUnavailable(f"{self.path}: {self._queued} publications are waiting for the disk; nothing was published")
-        return self._submit(lambda store: store.append(channel, message, keep, key, key_ttl_s), size, after=self._failures)
+            raise EngineUnavailable(
+                f"{self.path}: {self._queued} publications are waiting for the disk; nothing was published"
+            )
+        return self._submit(
+            lambda store: store.append(channel, message, keep, key, key_ttl_s), size, after=self._failures
+        )
 
-    def read(self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int) -> asyncio.Future[ReadResult]:
+    def read(
+        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
+    ) -> asyncio.Future[ReadResult]:
         """See `Engine.read`."""
         return self._submit(lambda store: (store.read(channel, start, keep, limit, max_bytes), None))
 
@@ -122,7 +140,7 @@ class SqliteEngine(Leases):
         self._jobs.put(_Task(job, future, size, after))
         return future
 
-    # -- the thread ---------------------------------------------------------------------------------------------------
+    # -- the thread ------------------------------------------------------------------------------------------
 
     def _run(self, opened: asyncio.Future[None]) -> None:
         try:
@@ -153,13 +171,18 @@ class SqliteEngine(Leases):
             store.failures += 1
             failure = _explain(error, self.path)
             done = [(task.future, failure, None) for task in group]
-        done += [(task.future, EngineUnavailable(f"{self.path}: what came before it was not stored"), None) for task in late]
+        done += [
+            (task.future, EngineUnavailable(f"{self.path}: what came before it was not stored"), None)
+            for task in late
+        ]
         size = sum(task.size for task in (*group, *late))
         # The loop is closed when the program ends without stop(): nobody is left to be answered.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, done, size, store.failures)
 
-    def _settle(self, done: list[tuple[asyncio.Future[Any], Any, Publication | None]], size: int, failures: int) -> None:
+    def _settle(
+        self, done: list[tuple[asyncio.Future[Any], Any, Publication | None]], size: int, failures: int
+    ) -> None:
         self._failures = failures
         self._queued -= len(done)
         self._queued_bytes -= size
@@ -175,7 +198,8 @@ class SqliteEngine(Leases):
 
 
 class _Task(NamedTuple):
-    """Work for the thread. ``after``: how many groups had failed as far as it was known when an append was handed in."""
+    """Work for the thread. ``after``: how many groups had failed as far as it was known when an append was
+    handed in."""
 
     job: Job
     future: asyncio.Future[Any]
@@ -235,7 +259,8 @@ class _Store:
         stream = self._stream(channel) or self._create(channel, now_ms)
         if key is not None:
             known = self._db.execute(
-                "SELECT offset FROM keys WHERE stream = ? AND key = ? AND until_ms > ?", (stream.id, key, now_ms)
+                "SELECT offset FROM keys WHERE stream = ? AND key = ? AND until_ms > ?",
+                (stream.id, key, now_ms),
             ).fetchone()
             if known is not None:
                 return Position(stream.epoch, known[0]), None
@@ -250,9 +275,18 @@ class _Store:
         )
         if key is not None:
             until_ms = now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000)
-            self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (stream.id, key, stream.head, until_ms))
+            self._db.execute(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (stream.id, key, stream.head, until_ms)
+            )
         publication = Publication(
-            channel, stream.epoch, stream.head, message.data, message.is_text, publisher, now_ms, message.origin
+            channel,
+            stream.epoch,
+            stream.head,
+            message.data,
+            message.is_text,
+            publisher,
+            now_ms,
+            message.origin,
         )
         return Position(stream.epoch, stream.head), publication
 
@@ -286,8 +320,11 @@ class _Store:
         for id, channel, epoch, head, used_ms in rows:
             stream = self._streams.get(channel) or _Stream(id, epoch, head)
             oldest = self._trimmed(stream, retention(channel))
-            unused = oldest > stream.head and used_ms < now_ms - _FORGET_AFTER_MS and channel not in self._changed
-            # One that comes back must not count again in an epoch it had: it is kept until the life it was born in is over.
+            unused = (
+                oldest > stream.head and used_ms < now_ms - _FORGET_AFTER_MS and channel not in self._changed
+            )
+            # One that comes back must not count again in an epoch it had: it is kept until the life it was
+            # born in is over.
             if unused and epoch != epoch_of(self._life, channel) and not self._has_keys(id):
                 self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
                 self._streams.pop(channel, None)
@@ -303,7 +340,9 @@ class _Store:
             meta = [("life", self._life), ("life_ms", str(now_ms))]
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
 
-    def _read(self, channel: Channel, stream: _Stream, after: int, limit: int, max_bytes: int) -> list[Publication]:
+    def _read(
+        self, channel: Channel, stream: _Stream, after: int, limit: int, max_bytes: int
+    ) -> list[Publication]:
         publications: list[Publication] = []
         size = 0
         cursor = self._db.execute(
@@ -313,7 +352,9 @@ class _Store:
         )
         for offset, data, is_text, user, client, info, time_ms in cursor:
             publisher = None if user is None else Publisher(user, client, info)
-            publications.append(Publication(channel, stream.epoch, offset, data, bool(is_text), publisher, time_ms))
+            publications.append(
+                Publication(channel, stream.epoch, offset, data, bool(is_text), publisher, time_ms)
+            )
             size += len(data)
             if size >= max_bytes:
                 break
@@ -325,7 +366,10 @@ class _Store:
         last_gone = max(0, stream.head - keep.history_size)
         self._db.execute("DELETE FROM publications WHERE stream = ? AND offset <= ?", (stream.id, last_gone))
         since_ms = int(max(0, self._clock() - keep.history_ttl_s) * 1000)
-        query = "SELECT offset, time_ms FROM publications WHERE stream = ? AND time_ms >= ? ORDER BY offset LIMIT 1"
+        query = (
+            "SELECT offset, time_ms FROM publications WHERE stream = ? AND time_ms >= ? ORDER BY offset"
+            " LIMIT 1"
+        )
         oldest = self._db.execute(query, (stream.id, 0)).fetchone()
         if oldest is None or oldest[1] >= since_ms:
             return oldest[0] if oldest else stream.head + 1
@@ -337,7 +381,9 @@ class _Store:
     def _stream(self, channel: Channel) -> _Stream | None:
         stream = self._streams.get(channel)
         if stream is None:
-            row = self._db.execute("SELECT id, epoch, head FROM streams WHERE channel = ?", (channel,)).fetchone()
+            row = self._db.execute(
+                "SELECT id, epoch, head FROM streams WHERE channel = ?", (channel,)
+            ).fetchone()
             stream = row and self._cached(channel, _Stream(*row))
         return stream
 
@@ -351,7 +397,8 @@ class _Store:
     def _create(self, channel: Channel, now_ms: int) -> _Stream:
         epoch = epoch_of(self._life, channel)
         cursor = self._db.execute(
-            "INSERT INTO streams (channel, epoch, head, used_ms) VALUES (?, ?, 0, ?)", (channel, epoch, now_ms)
+            "INSERT INTO streams (channel, epoch, head, used_ms) VALUES (?, ?, 0, ?)",
+            (channel, epoch, now_ms),
         )
         assert cursor.lastrowid is not None
         return self._cached(channel, _Stream(cursor.lastrowid, epoch, 0))
@@ -361,10 +408,14 @@ class _Store:
         used_ms = int(self._clock() * 1000)
         for stream in self._changed.values():
             assert stream.keep is not None
-            self._db.execute("UPDATE streams SET head = ?, used_ms = ? WHERE id = ?", (stream.head, used_ms, stream.id))
+            self._db.execute(
+                "UPDATE streams SET head = ?, used_ms = ? WHERE id = ?", (stream.head, used_ms, stream.id)
+            )
             last_gone = stream.head - stream.keep.history_size
             if last_gone > 0:
-                self._db.execute("DELETE FROM publications WHERE stream = ? AND offset <= ?", (stream.id, last_gone))
+                self._db.execute(
+                    "DELETE FROM publications WHERE stream = ? AND offset <= ?", (stream.id, last_gone)
+                )
         self._changed.clear()
 
 
@@ -374,12 +425,17 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
     if size:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
-                raise EngineCorrupt(f"{path} is not a SQLite database; it was left as it is: name another file")
+                raise EngineCorrupt(
+                    f"{path} is not a SQLite database; it was left as it is: name another file"
+                )
     wal = path.with_name(f"{path.name}-wal")
     check = size <= _CHECK_UP_TO_BYTES
     if size and wal.exists() and wal.stat().st_size:
-        # A connection that may write moves what a killed process left in the WAL into the file when it is closed.
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_S, uri=True)) as reader:
+        # A connection that may write moves what a killed process left in the WAL into the file when it is
+        # closed.
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_S, uri=True)
+        ) as reader:
             _is_ours(reader, path, check=check)
         check = False
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
@@ -392,7 +448,9 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
         if not ours:
             _create_schema(db)
         db.execute("COMMIT")
-        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # the reader's; whoever has the lock needs none
+        path.with_name(f"{path.name}-shm").unlink(
+            missing_ok=True
+        )  # the reader's; whoever has the lock needs none
     except BaseException:
         db.close()
         raise
@@ -404,7 +462,9 @@ def _is_ours(db: sqlite3.Connection, path: Path, *, check: bool) -> bool:
     id = db.execute("PRAGMA application_id").fetchone()[0]
     if id != _APPLICATION_ID:
         if id or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise EngineCorrupt(f"{path} is another program's database; it was left as it is: name another file")
+            raise EngineCorrupt(
+                f"{path} is another program's database; it was left as it is: name another file"
+            )
         return False
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != _SCHEMA_VERSION:
@@ -435,7 +495,9 @@ def _explain(error: Exception, path: Path) -> EngineError:
     if "locked" in text:
         explained = EngineUnavailable(f"{path} is in use by another process: stop it, or name another file")
     elif damaged or "no such table" in text:
-        explained = EngineCorrupt(f"{path} is damaged ({text}); it was left as it is: restore a copy, or name another file")
+        explained = EngineCorrupt(
+            f"{path} is damaged ({text}); it was left as it is: restore a copy, or name another file"
+        )
     else:
         advice = "check the disk and the folder's permissions, or name another file"
         explained = EngineUnavailable(f"{path}: {text}; nothing was stored: {advice}")

@@ -1,4 +1,5 @@
-"""The hub's addresses as an ASGI application: what a path means, and how errors and cross-origin answers look."""
+"""The hub's addresses as an ASGI application: what a path means, and how errors and cross-origin answers
+look."""
 
 import asyncio
 import contextlib
@@ -11,19 +12,22 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
-from heartwire.server import centrifugal_http, centrifugal_socket, plain
-from heartwire.server.api import Api
-from heartwire.server.plain_poll import Polls
-from heartwire.server.plain_stream import stream
-from heartwire.server.plain_websocket import serve_websocket
+from heartwire.hub.origins import check_origin
+from heartwire.server.api.methods import Api
+from heartwire.server.assets import LIBRARY, asset, file_response
+from heartwire.server.centrifugal import sockets as centrifugal_socket
+from heartwire.server.centrifugal import streams as centrifugal_http
+from heartwire.server.plain import requests as plain
+from heartwire.server.plain.polls import Polls
+from heartwire.server.plain.streams import stream
+from heartwire.server.plain.websocket import serve_websocket
 from heartwire.server.responses import refusal
-from heartwire.server.routes import check_origin, segments, socket_channels
-from heartwire.server.web import LIBRARY, asset, file_response
-from heartwire.transports.handshake import handshake_problem
-from heartwire.transports.websocket import truncated
+from heartwire.server.routes import segments, socket_channels
+from heartwire.transports.websocket.asgi import truncated
+from heartwire.transports.websocket.handshake import handshake_problem
 
 if TYPE_CHECKING:
-    from heartwire.server.hub import Hub
+    from heartwire.hub.hub import Hub
 
 __all__ = ["Application"]
 
@@ -67,7 +71,7 @@ class Application:
             return
         await send({"type": "lifespan.shutdown.complete"})
 
-    # -- HTTP ---------------------------------------------------------------------------------------------------------
+    # -- HTTP ------------------------------------------------------------------------------------------------
 
     async def _http(self, request: Request, send: Send) -> None:
         response: Response | None
@@ -111,7 +115,9 @@ class Application:
                 return await centrifugal_http.answer(self.hub, request, name, cors, send)
             case [""] if _is_upgrade(request):
                 raise _bad_handshake(request)
-            case [""] if self._demo and not request.url.path.endswith("/"):  # the page's own addresses are relative
+            case [""] if self._demo and not request.url.path.endswith(
+                "/"
+            ):  # the page's own addresses are relative
                 return RedirectResponse(request.url.path + "/")
             case [name] if (self._demo or name in LIBRARY) and (file := asset(name or "index.html")):
                 _only(request, "GET")
@@ -146,7 +152,7 @@ class Application:
             headers["access-control-allow-credentials"] = "true"
         return headers
 
-    # -- WebSocket ----------------------------------------------------------------------------------------------------
+    # -- WebSocket -------------------------------------------------------------------------------------------
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
@@ -166,13 +172,19 @@ class Application:
         except HeartwireError as error:
             # After accepting: a browser is not shown why a handshake failed.
             await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))})
+            await send(
+                {"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))}
+            )
 
 
 def _only(request: Request, *methods: str) -> None:
     if request.method not in (*methods, "HEAD"):
         allow = ", ".join(methods)
-        raise Refused("method_not_allowed", f"{request.method} {request.url.path[:200]}: this address takes {allow}", allow=allow)
+        raise Refused(
+            "method_not_allowed",
+            f"{request.method} {request.url.path[:200]}: this address takes {allow}",
+            allow=allow,
+        )
 
 
 def _is_upgrade(request: Request) -> bool:
@@ -194,7 +206,10 @@ def _options(cors: dict[str, str]) -> Response:
         "access-control-allow-headers": _ALLOWED_HEADERS,
         "access-control-max-age": _PREFLIGHT_S,
     }
-    return Response(status_code=204, headers=headers if "access-control-allow-origin" in cors else {"allow": headers["allow"]})
+    return Response(
+        status_code=204,
+        headers=headers if "access-control-allow-origin" in cors else {"allow": headers["allow"]},
+    )
 
 
 def _json(body: Any, status: int = 200) -> Response:
@@ -204,14 +219,21 @@ def _json(body: Any, status: int = 200) -> Response:
 async def _refuse_handshake(scope: Scope, receive: Receive, send: Send, error: Refused) -> None:
     """Answer a handshake with an HTTP error where the server can, else with its own 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))})
+        await send(
+            {"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))}
+        )
         return
     response = refusal(error)
-    start = {"type": "websocket.http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    start = {
+        "type": "websocket.http.response.start",
+        "status": response.status_code,
+        "headers": response.raw_headers,
+    }
     await send(start)
     await send({"type": "websocket.http.response.body", "body": response.body})
-    # uvicorn takes an application that returns before the connection is gone for one that forgot to answer, and logs an error.
-    # It tells of the end twice: that the answer is complete, and that the connection is gone. Others tell it once.
+    # uvicorn takes an application that returns before the connection is gone for one that forgot to answer,
+    # and logs an error. It tells of the end twice: that the answer is complete, and that the connection is
+    # gone. Others tell it once.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1):
             for _ in range(2):

@@ -1,4 +1,5 @@
-"""Configuration from a TOML file, the environment and flags, with errors that name the wrong key and the right one."""
+"""Configuration from a TOML file, the environment and flags, with errors that name the wrong key and the
+right one."""
 
 import difflib
 import re
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from heartwire.errors import ConfigError
-from heartwire.server.options import SECRETS, HubOptions, NamespaceOptions, duration_s
+from heartwire.hub.options import SECRETS, HubOptions, NamespaceOptions, duration_s
 
 __all__ = ["Settings", "convert", "load"]
 
@@ -25,7 +26,8 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Everything `heartwire serve` can be told; the hub's own options are those of `HubOptions`.
 
     Attributes:
-        host: address to listen on. Beyond this machine needs an authenticator or token keys, or ``allow_anonymous``.
+        host: address to listen on. Beyond this machine needs an authenticator or token keys, or
+            ``allow_anonymous``.
         port: 0 takes a free one.
         uds: path of a Unix socket to listen on instead of ``host`` and ``port``.
         engine: "memory", or "sqlite:///FILE".
@@ -52,7 +54,12 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert", self.tls_cert, "give tls_cert and tls_key together")
         personal = self.user_personal_channel_namespace
-        if personal and self.namespaces and personal not in self.namespaces and not self.allow_unknown_namespaces:
+        if (
+            personal
+            and self.namespaces
+            and personal not in self.namespaces
+            and not self.allow_unknown_namespaces
+        ):
             raise ConfigError("user_personal_channel_namespace", personal, f"add [namespaces.{personal}]")
 
     @property
@@ -78,7 +85,8 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
 
 
 def convert(options: Mapping[str, Any], kind: type[StructT], where: str, *, strict: bool = True) -> StructT:
-    """Make a struct of options. Raises `ConfigError` that names the wrong key, and the one that may have been meant."""
+    """Make a struct of options. Raises `ConfigError` that names the wrong key, and the one that may have been
+    meant."""
     options = _without_aliases(options, kind, where)
     for name in options:
         _known(name, kind, where)
@@ -145,7 +153,8 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _from_text(name: str, text: str) -> Any:
-    """A variable's value: lists are written with commas, ``true`` and ``false`` are booleans, numbers are read where wanted."""
+    """A variable's value: lists are written with commas, ``true`` and ``false`` are booleans, numbers are
+    read where wanted."""
     if isinstance(getattr(_DEFAULTS, name), str):
         return text
     if isinstance(getattr(_DEFAULTS, name), tuple):

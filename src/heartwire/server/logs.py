@@ -18,17 +18,21 @@ class RedactTokens(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
         if isinstance(record.args, tuple):
-            record.args = tuple(_SECRETS.sub(r"\1...", arg) if isinstance(arg, str) else arg for arg in record.args)
+            record.args = tuple(
+                _SECRETS.sub(r"\1...", arg) if isinstance(arg, str) else arg for arg in record.args
+            )
         return True
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, and ``exception`` where there is one."""
+    """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, and ``exception`` where there is
+    one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""
         told: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -55,7 +59,8 @@ class TextFormatter(logging.Formatter):
 
 
 def log_config(format: str, level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` for us and for uvicorn; uvicorn's own good news are left out, the banner has them."""
+    """A `logging.config.dictConfig` for us and for uvicorn; uvicorn's own good news are left out, the banner
+    has them."""
     formatter = {"()": JsonFormatter if format == "json" else TextFormatter}
     loggers: dict[str, dict[str, Any]] = {
         "heartwire": {"level": level.upper()},
@@ -67,6 +72,14 @@ def log_config(format: str, level: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"default": formatter},
         "filters": {"redact": {"()": RedactTokens}},
-        "handlers": {"default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"}},
-        "loggers": {name: {"handlers": ["default"], "propagate": False, **given} for name, given in loggers.items()},
+        "handlers": {
+            "default": {
+                "class": "logging.StreamHandler",
+                "formatter": "default",
+                "stream": "ext://sys.stderr",
+            }
+        },
+        "loggers": {
+            name: {"handlers": ["default"], "propagate": False, **given} for name, given in loggers.items()
+        },
     }

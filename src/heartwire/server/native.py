@@ -7,21 +7,22 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import HTTPConnection
 
-from heartwire.dialects.plain import Follow
+from heartwire.dialects.plain.requests import Follow
 from heartwire.errors import HeartwireError, Refused
-from heartwire.server.access import ANONYMOUS, Identity
-from heartwire.server.centrifugal_socket import PATH, open_native
-from heartwire.server.plain import admit, read_follow
-from heartwire.server.plain_formats import NATIVE, NATIVE_DEFLATED
-from heartwire.server.plain_socket import PlainSocket
+from heartwire.hub.identity import ANONYMOUS, Identity
+from heartwire.hub.origins import check_origin
+from heartwire.server.centrifugal.sockets import PATH, open_native
+from heartwire.server.plain.formats import NATIVE, NATIVE_DEFLATED
+from heartwire.server.plain.requests import admit, read_follow
+from heartwire.server.plain.sockets import PlainSocket
 from heartwire.server.responses import refusal
-from heartwire.server.routes import check_origin, socket_channels, split_path
-from heartwire.transports.deflate import negotiate
-from heartwire.transports.handshake import Refusal, choose_subprotocol
-from heartwire.transports.websocket_uvicorn import NativeSocket
+from heartwire.server.routes import socket_channels, split_path
+from heartwire.transports.websocket.deflate import negotiate
+from heartwire.transports.websocket.handshake import Refusal, choose_subprotocol
+from heartwire.transports.websocket.native import NativeSocket
 
 if TYPE_CHECKING:
-    from heartwire.server.hub import Hub
+    from heartwire.hub.hub import Hub
 
 __all__ = ["HubDoor"]
 
@@ -51,7 +52,8 @@ class HubDoor:
         return _refusal(Refused(name, message))
 
     def stop_with(self, connections: set[Any]) -> None:
-        """See `Door.stop_with`: one entry for all of our connections, each of which would cost more than it says."""
+        """See `Door.stop_with`: one entry for all of our connections, each of which would cost more than it
+        says."""
         connections.add(self)
         self._stopped_with = connections
 
@@ -77,7 +79,9 @@ class HubDoor:
                 open_native(hub, socket, scope, given)
                 return
             follow = self._follow(scope, given)
-            if hub.authenticator is None and not any(hub.namespaces.asks(channel, "subscribe") for channel in follow.channels):
+            if hub.authenticator is None and not any(
+                hub.namespaces.asks(channel, "subscribe") for channel in follow.channels
+            ):
                 self._open(socket, scope, given, follow, ANONYMOUS)
             else:
                 self._later(socket, scope, given, follow)
@@ -90,17 +94,27 @@ class HubDoor:
     def _follow(self, scope: dict[str, Any], given: dict[str, str]) -> Follow:
         """What a handshake of the plain dialect asks for. Raises `Refused`, also where it is not its turn."""
         self._hub.connections.admit(self._hub.clock())
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else []
+        pairs = (
+            parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            if scope["query_string"]
+            else []
+        )
         path = split_path(scope["path"][len(self._prefix) :])
         names, is_multi = socket_channels(path, lambda: [value for name, value in pairs if name == "channel"])
-        return read_follow(self._hub, names, dict(pairs), is_multi=is_multi, resume=given.get("last-event-id"))
+        return read_follow(
+            self._hub, names, dict(pairs), is_multi=is_multi, resume=given.get("last-event-id")
+        )
 
-    def _later(self, socket: NativeSocket, scope: dict[str, Any], given: dict[str, str], follow: Follow | None) -> None:
+    def _later(
+        self, socket: NativeSocket, scope: dict[str, Any], given: dict[str, str], follow: Follow | None
+    ) -> None:
         task = asyncio.ensure_future(self._admit(socket, scope, given, follow))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _admit(self, socket: NativeSocket, scope: dict[str, Any], given: dict[str, str], follow: Follow | None) -> None:
+    async def _admit(
+        self, socket: NativeSocket, scope: dict[str, Any], given: dict[str, str], follow: Follow | None
+    ) -> None:
         try:
             await self._hub.ensure_started()
             if self._is_centrifugal(scope):
@@ -117,9 +131,18 @@ class HubDoor:
             _accept_and_close(socket, error)
         except Exception:
             log.exception("WebSocket %s failed", scope["path"])
-            _accept_and_close(socket, HeartwireError("internal server error: the server's log has the details"))
+            _accept_and_close(
+                socket, HeartwireError("internal server error: the server's log has the details")
+            )
 
-    def _open(self, socket: NativeSocket, scope: dict[str, Any], given: dict[str, str], follow: Follow, identity: Identity) -> None:
+    def _open(
+        self,
+        socket: NativeSocket,
+        scope: dict[str, Any],
+        given: dict[str, str],
+        follow: Follow,
+        identity: Identity,
+    ) -> None:
         hub = self._hub
         socket.serial = hub.serial()
         client = scope["client"]
@@ -137,7 +160,9 @@ class HubDoor:
 
 
 def _offered(scope: dict[str, Any]) -> list[str]:
-    return [token.strip() for value in _values(scope, b"sec-websocket-protocol") for token in value.split(",")]
+    return [
+        token.strip() for value in _values(scope, b"sec-websocket-protocol") for token in value.split(",")
+    ]
 
 
 def _values(scope: dict[str, Any], wanted: bytes) -> list[str]:

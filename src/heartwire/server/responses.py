@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from heartwire.codes import CODES
-from heartwire.dialects.plain_json import error_json
+from heartwire.dialects.plain.codec import error_json
 from heartwire.errors import HeartwireError, Refused
 
 __all__ = ["refusal"]

@@ -6,9 +6,8 @@ from urllib.parse import unquote
 from starlette.types import Scope
 
 from heartwire.errors import Refused
-from heartwire.server.access import same_origin
 
-__all__ = ["check_origin", "segments", "socket_channels", "split_path"]
+__all__ = ["segments", "socket_channels", "split_path"]
 
 
 def segments(scope: Scope) -> list[str]:
@@ -24,11 +23,14 @@ def split_path(path: str, *, is_encoded: bool = True) -> list[str]:
     parts = path.removeprefix("/").split("/")
     if len(parts) > 1 and not parts[-1]:
         parts.pop()
-    return [unquote(part, errors="surrogateescape") for part in parts] if is_encoded and "%" in path else parts
+    return (
+        [unquote(part, errors="surrogateescape") for part in parts] if is_encoded and "%" in path else parts
+    )
 
 
 def socket_channels(path: Sequence[str], channels: Callable[[], list[str]]) -> tuple[list[str], bool]:
-    """The channels that a WebSocket's path names, and whether it may name several; ``channels`` gives the query's.
+    """The channels that a WebSocket's path names, and whether it may name several; ``channels`` gives the
+    query's.
 
     Raises `Refused` (``not_found``).
     """
@@ -40,9 +42,3 @@ def socket_channels(path: Sequence[str], channels: Callable[[], list[str]]) -> t
         case ["channels", name]:
             return [name], False
     raise Refused("not_found", "no WebSocket here: channels are at /channels/NAME")
-
-
-def check_origin(origin: str | None, host: str, allowed: tuple[str, ...]) -> None:
-    """Raises `Refused` (``origin_refused``) for a page of another origin. A client that is no browser has none."""
-    if origin is not None and not same_origin(origin, host, allowed):
-        raise Refused("origin_refused", f"origin {origin[:200]!r} is not this server's: add it to allowed_origins")

@@ -12,18 +12,20 @@ from typing import Any, Final
 import uvicorn
 
 from heartwire.errors import ConfigError
+from heartwire.hub.hub import Hub
 from heartwire.server.config import Settings
-from heartwire.server.hub import Hub
 from heartwire.server.logs import log_config
 
 __all__ = ["hub_from", "is_loopback", "serve"]
 
 _SEND_BUFFER_BYTES: Final = 256 * 1024
-"""The kernel would let one connection that is not read from grow to 4 MiB; this covers 20 Mbit/s at 100 ms."""
+"""The kernel would let one connection that is not read from grow to 4 MiB; this covers 20 Mbit/s at 100
+ms."""
 
 _UNSENT_BYTES: Final = 64 * 1024
-"""What the kernel holds for a peer that takes nothing. Measured with 5,000 of them: 95 KiB each instead of 512, which is more
-than all TCP sockets of a machine with 24 GiB may have, so that those who do read starved."""
+"""What the kernel holds for a peer that takes nothing. Measured with 5,000 of them: 95 KiB each instead of
+512, which is more than all TCP sockets of a machine with 24 GiB may have, so that those who do read
+starved."""
 
 _SHUTDOWN_S: Final = 5
 
@@ -50,7 +52,9 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
         _runner(settings)(_serve(settings, hub, listener, started))
 
 
-async def _serve(settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[str], None]) -> None:
+async def _serve(
+    settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[str], None]
+) -> None:
     await hub.start()  # before uvicorn, whose own words for a failure at start say less
     server = _Server(uvicorn_config(settings, hub), hub, lambda: started(_url(settings, listener)))
     await server.serve(sockets=[listener])
@@ -62,7 +66,8 @@ def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
         hub.asgi(demo=settings.demo),
         http=hub.http_class(),
         ws=hub.websocket_class(),
-        ws_max_size=settings.max_message_bytes + 64 * 1024,  # so that our limit, which names itself, comes first
+        ws_max_size=settings.max_message_bytes
+        + 64 * 1024,  # so that our limit, which names itself, comes first
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.pong_timeout_s,
         ws_per_message_deflate=False,
@@ -134,14 +139,19 @@ def _listen(settings: Settings) -> socket.socket:
             listener.bind(settings.uds)
             os.chmod(settings.uds, 0o666)  # noqa: S103 - a proxy runs as somebody else; the folder says who may
         else:
-            family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-            # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer can wait for 40 ms.
+            family, _, _, _, address = socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM
+            )[0]
+            # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer can
+            # wait for 40 ms.
             listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             _configure(listener)
             listener.bind(address)
         listener.listen(2048)
     except OSError as error:
-        raise ConfigError("port" if settings.uds is None else "uds", where, f"cannot listen: {error.strerror or error}") from None
+        raise ConfigError(
+            "port" if settings.uds is None else "uds", where, f"cannot listen: {error.strerror or error}"
+        ) from None
     return listener
 
 
@@ -152,7 +162,11 @@ def _configure(listener: socket.socket) -> None:
     if sys.platform == "linux":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        for option, seconds in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+        for option, seconds in (
+            (socket.TCP_KEEPIDLE, 30),
+            (socket.TCP_KEEPINTVL, 10),
+            (socket.TCP_KEEPCNT, 3),
+        ):
             listener.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 

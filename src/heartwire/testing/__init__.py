@@ -1,17 +1,17 @@
-"""Tools for testing, ours and yours: a clock moved by hand, real servers, bad networks, whole systems in virtual time, and the
-suites that engines and transports have to pass."""
+"""Tools for testing, ours and yours: a clock moved by hand, real servers, bad networks, whole systems in
+virtual time, and the suites that engines and transports have to pass."""
 
 from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines import CHECKS, Bench, Check, PromiseBroken, check_engine
 from heartwire.testing.faulty import ConnectionRecord, FaultyNetwork, faulty_network
 from heartwire.testing.network import black_hole
 from heartwire.testing.server import ServerProcess, run_server, serving
-from heartwire.testing.simulated_client import SimulatedClient
-from heartwire.testing.simulated_server import SimulatedEngine
-from heartwire.testing.simulation import Broken, Simulation
-from heartwire.testing.simulation_events import run_seed
+from heartwire.testing.simulation.client import SimulatedClient
+from heartwire.testing.simulation.events import run_seed
+from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.server import SimulatedEngine
+from heartwire.testing.simulation.world import Broken, Simulation
 from heartwire.testing.transports import check_transport
-from heartwire.testing.virtual_loop import VirtualLoop
 
 __all__ = [
     "CHECKS",

@@ -4,7 +4,8 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """Seconds, as ``time.time`` and ``time.monotonic`` give them: call it to read it, `advance` it to let time pass."""
+    """Seconds, as ``time.time`` and ``time.monotonic`` give them: call it to read it, `advance` it to let
+    time pass."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self.now_s = now_s

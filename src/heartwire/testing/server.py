@@ -1,4 +1,5 @@
-"""Real servers for tests: `heartwire serve` as a process that can be killed, and uvicorn on the running event loop."""
+"""Real servers for tests: `heartwire serve` as a process that can be killed, and uvicorn on the running event
+loop."""
 
 import asyncio
 import contextlib
@@ -18,8 +19,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from heartwire.hub.hub import Hub
 from heartwire.server.config import Settings
-from heartwire.server.hub import Hub
 from heartwire.server.run import uvicorn_config
 
 __all__ = ["COMMAND", "ServerProcess", "run_server", "serving"]
@@ -42,10 +43,9 @@ class ServerProcess:
         self.url = ""
         self.folder = folder
         self._arguments = arguments
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")} | {
-            "PYTHONUNBUFFERED": "1",
-            **environment,
-        }
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")
+        } | {"PYTHONUNBUFFERED": "1", **environment}
         self._lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -81,7 +81,8 @@ class ServerProcess:
         return int(match[1]) * 1024
 
     def start(self) -> None:
-        """Start it, and return once it takes connections. Raises ``RuntimeError`` with its log where it does not."""
+        """Start it, and return once it takes connections. Raises ``RuntimeError`` with its log where it does
+        not."""
         port = () if "--uds" in self._arguments else ("--port", str(self.port))
         ready = threading.Event()
         self._is_up = False
@@ -96,7 +97,9 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
         self._reader.start()
-        if not ready.wait(_READY_S) or not self._is_up:  # a process that fails may have ended its log, and not itself yet
+        if (
+            not ready.wait(_READY_S) or not self._is_up
+        ):  # a process that fails may have ended its log, and not itself yet
             self.kill()
             raise RuntimeError(f"the server did not start:\n{self.log}")
 
@@ -105,7 +108,8 @@ class ServerProcess:
         self.stop(signal.SIGKILL)
 
     def stop(self, number: int = signal.SIGTERM, *, within_s: float = 10) -> int:
-        """Send a signal and wait for the end; the exit code. Killed where it does not end within ``within_s``."""
+        """Send a signal and wait for the end; the exit code. Killed where it does not end within
+        ``within_s``."""
         assert self._process is not None
         self._process.send_signal(number)
         try:
@@ -168,7 +172,9 @@ def run_server(
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, *, hub: Hub | None = None, settings: Settings | None = None) -> AsyncIterator[str]:
+async def serving(
+    app: Any, *, hub: Hub | None = None, settings: Settings | None = None
+) -> AsyncIterator[str]:
     """Serve a `Hub`, or any ASGI application, with uvicorn on the running event loop; gives the URL.
 
     Args:

@@ -1,4 +1,5 @@
-"""The plain dialect over WebSocket (docs/plain.md) as a suite that any server can be put through: ours, or your mounting of it.
+"""The plain dialect over WebSocket (docs/plain.md) as a suite that any server can be put through: ours, or
+your mounting of it.
 
 Each check is something the page promises, told when it is broken. Every check uses channels of its own.
 """
@@ -37,7 +38,9 @@ class Wire:
         self._url = url.rstrip("/").replace("http", "ws", 1)
 
     @contextlib.asynccontextmanager
-    async def connected(self, path: str | None = None, *, since: str = "", **options: str) -> AsyncIterator["Talk"]:
+    async def connected(
+        self, path: str | None = None, *, since: str = "", **options: str
+    ) -> AsyncIterator["Talk"]:
         """A WebSocket to the channel, or to ``path``; ``options`` are the query's."""
         query = options | ({"since": since} if since else {})
         async with self.opened(f"/channels/{self.channel}" if path is None else path, query) as socket:
@@ -46,8 +49,15 @@ class Wire:
     def opened(self, path: str, query: dict[str, str], **options: Any) -> connect:
         """A WebSocket as `websockets` has it."""
         url = f"{self._url}{path}{'&' if '?' in path else '?'}{urlencode(query)}"
-        # No bound on the client's queue: with messages left unread in a full one, `websockets` takes 10 s to close.
-        plain = {"proxy": None, "compression": None, "max_size": None, "max_queue": None, "ping_interval": None}
+        # No bound on the client's queue: with messages left unread in a full one, `websockets` takes 10 s to
+        # close.
+        plain = {
+            "proxy": None,
+            "compression": None,
+            "max_size": None,
+            "max_queue": None,
+            "ping_interval": None,
+        }
         return connect(url, **plain | options)
 
 
@@ -116,17 +126,29 @@ async def check_transport(
             async with asyncio.timeout(3 * ANSWER_S):
                 await check(Wire(url, max_message_bytes))
         except TimeoutError:
-            raise PromiseBroken(f"{getattr(check, '__name__', check)}: no end within {3 * ANSWER_S} s") from None
+            raise PromiseBroken(
+                f"{getattr(check, '__name__', check)}: no end within {3 * ANSWER_S} s"
+            ) from None
         except PromiseBroken as error:
             error.add_note(f"in {getattr(check, '__name__', check)}")
             raise
 
 
-# -- messages ---------------------------------------------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------------------------------
 
 
 async def text_stays_text_and_bytes_stay_bytes(wire: Wire) -> None:
-    messages: list[str | bytes] = ["hello", b"hello", "", b"", "grüß 💬", b"\x00\xff", "x" * 125, "x" * 126, b"y" * 40_000]
+    messages: list[str | bytes] = [
+        "hello",
+        b"hello",
+        "",
+        b"",
+        "grüß 💬",
+        b"\x00\xff",
+        "x" * 125,
+        "x" * 126,
+        b"y" * 40_000,
+    ]
     async with wire.connected() as talk:
         for message in messages:
             await talk.say(message)
@@ -138,14 +160,26 @@ async def everybody_gets_everything_in_the_same_order(wire: Wire) -> None:
         # A connection follows from the moment it was accepted; the first round makes sure of all three.
         for number, talk in enumerate((one, two, three)):
             await talk.say(f"ready {number}")
-        ready = [{await talk.next("everybody gets what anybody sends") for _ in range(3)} for talk in (one, two, three)]
+        ready = [
+            {await talk.next("everybody gets what anybody sends") for _ in range(3)}
+            for talk in (one, two, three)
+        ]
         promise(all(len(heard) == 3 for heard in ready), "everybody gets what anybody sends, once")
-        await asyncio.gather(*(talk.say(*(f"{name}{number}" for number in range(50))) for name, talk in (("a", one), ("b", two))))
-        heard = [[await talk.next("everybody gets everything") for _ in range(100)] for talk in (one, two, three)]
+        await asyncio.gather(
+            *(
+                talk.say(*(f"{name}{number}" for number in range(50)))
+                for name, talk in (("a", one), ("b", two))
+            )
+        )
+        heard = [
+            [await talk.next("everybody gets everything") for _ in range(100)] for talk in (one, two, three)
+        ]
         promise(heard[0] == heard[1] == heard[2], "everybody gets the messages in the same order")
         for name in "ab":
             mine = [message for message in heard[0] if str(message).startswith(name)]
-            promise(mine == [f"{name}{number}" for number in range(50)], "one sender's messages keep their order")
+            promise(
+                mine == [f"{name}{number}" for number in range(50)], "one sender's messages keep their order"
+            )
 
 
 async def messages_sent_without_waiting_keep_their_order(wire: Wire) -> None:
@@ -189,13 +223,16 @@ async def pings_are_answered(wire: Wire) -> None:
             await (await talk.socket.ping(b"are you there?"))
 
 
-# -- positions --------------------------------------------------------------------------------------------------------
+# -- positions -----------------------------------------------------------------------------------------------
 
 
 async def json_wraps_each_message_with_its_position(wire: Wire) -> None:
     async with wire.connected(format="json") as talk:
         first = await talk.told("the first frame tells the position")
-        promise(first == {"position": first.get("position"), "recovered": True}, f"the first frame, got {first!r:.200}")
+        promise(
+            first == {"position": first.get("position"), "recovered": True},
+            f"the first frame, got {first!r:.200}",
+        )
         epoch, _, offset = first["position"].partition(".")
         sent: list[tuple[str | bytes, dict[str, Any]]] = [
             ("text", {"data": "text"}),
@@ -208,7 +245,10 @@ async def json_wraps_each_message_with_its_position(wire: Wire) -> None:
             await talk.say(message)
             got = await talk.told("format=json wraps each message")
             expected = {"position": f"{epoch}.{number}", **wrapped}
-            promise(got == expected, f"format=json wraps each message: got {got!r:.200}, expected {expected!r:.200}")
+            promise(
+                got == expected,
+                f"format=json wraps each message: got {got!r:.200}, expected {expected!r:.200}",
+            )
 
 
 async def since_replays_first(wire: Wire) -> None:
@@ -226,7 +266,10 @@ async def since_replays_first(wire: Wire) -> None:
         await talk.hear("since=POSITION replays what came after it", "m3", "m4", "live")
     async with wire.connected(since=positions[2], format="json") as talk:
         first = await talk.told("the first frame tells where a replay begins")
-        promise(first == {"position": positions[2], "recovered": True}, f"the first frame of a replay, got {first!r:.200}")
+        promise(
+            first == {"position": positions[2], "recovered": True},
+            f"the first frame of a replay, got {first!r:.200}",
+        )
         got = [(await talk.told("a replayed message has its position"))["position"] for _ in range(2)]
         promise(got == positions[3:], f"a replay has the same positions: got {got}, expected {positions[3:]}")
 
@@ -241,7 +284,9 @@ async def a_position_that_cannot_be_continued_is_told(wire: Wire) -> None:
         message = await talk.told("after a gap comes what is kept")
         promise(message.get("data") == "kept", f"after a gap comes what is kept, got {message!r:.200}")
     async with wire.connected(since="AAAAAAAA.7") as talk:
-        await talk.closes("without JSON a gap closes", 3010, f"insufficient state: position is now {gap['position']}")
+        await talk.closes(
+            "without JSON a gap closes", 3010, f"insufficient state: position is now {gap['position']}"
+        )
 
 
 async def publishing_across_a_reconnection_leaves_no_hole(wire: Wire) -> None:
@@ -264,7 +309,10 @@ async def publishing_across_a_reconnection_leaves_no_hole(wire: Wire) -> None:
 async def a_reader_that_stops_gets_everything_when_it_goes_on(wire: Wire) -> None:
     size = min(20_000, wire.limit)
     messages = [f"{number:06d}".ljust(size, ".") for number in range(200)]
-    async with wire.connected(echo="0") as sender, wire.opened(f"/channels/{wire.channel}", {}, max_queue=1) as socket:
+    async with (
+        wire.connected(echo="0") as sender,
+        wire.opened(f"/channels/{wire.channel}", {}, max_queue=1) as socket,
+    ):
         reader = Talk(socket)
         await sender.say(*messages)
         async with wire.connected(since="earliest") as witness:
@@ -272,7 +320,7 @@ async def a_reader_that_stops_gets_everything_when_it_goes_on(wire: Wire) -> Non
         await reader.hear("a reader that stopped gets everything in order", *messages)
 
 
-# -- several channels -------------------------------------------------------------------------------------------------
+# -- several channels ----------------------------------------------------------------------------------------
 
 
 async def several_channels_share_a_connection(wire: Wire) -> None:
@@ -280,7 +328,10 @@ async def several_channels_share_a_connection(wire: Wire) -> None:
     path = f"/channels?channel={b}&channel={a}"
     async with wire.connected(path) as talk:
         first = await talk.told("the first frame tells the position of all")
-        promise(first == {"since": first.get("since"), "recovered": True}, f"the first frame of several, got {first!r:.200}")
+        promise(
+            first == {"since": first.get("since"), "recovered": True},
+            f"the first frame of several, got {first!r:.200}",
+        )
         promise(len(first["since"].split("~")) == 2, "the position of two channels has two parts")
         sinces = [first["since"]]
         commands: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -291,10 +342,20 @@ async def several_channels_share_a_connection(wire: Wire) -> None:
         for channel, command, wrapped in commands:
             await talk.say(json.dumps({"channel": channel, **command}))
             got = await talk.told("what is sent with a channel is published there")
-            expected = {"channel": channel, **wrapped, "position": got.get("position"), "since": got.get("since")}
-            promise(got == expected, f"a message names its channel: got {got!r:.200}, expected {expected!r:.200}")
+            expected = {
+                "channel": channel,
+                **wrapped,
+                "position": got.get("position"),
+                "since": got.get("since"),
+            }
+            promise(
+                got == expected, f"a message names its channel: got {got!r:.200}, expected {expected!r:.200}"
+            )
             sinces.append(got["since"])
-        for bad, code in (("nonsense", "bad_request"), (json.dumps({"channel": f"{a}-other", "data": 1}), "forbidden")):
+        for bad, code in (
+            ("nonsense", "bad_request"),
+            (json.dumps({"channel": f"{a}-other", "data": 1}), "forbidden"),
+        ):
             await talk.say(bad)
             error = (await talk.told("a bad command is answered")).get("error", {})
             promise(error.get("code") == code, f"a bad command is answered with {code}, got {error!r:.200}")
@@ -302,12 +363,15 @@ async def several_channels_share_a_connection(wire: Wire) -> None:
         async with wire.connected(path, since=since) as talk:
             got_all = [await talk.told("a position of several channels resumes all") for _ in range(left + 1)]
             count = sum("data" in item for item in got_all)
-            promise(count == left, f"a position of several channels resumes all: got {count} messages, expected {left}")
+            promise(
+                count == left,
+                f"a position of several channels resumes all: got {count} messages, expected {left}",
+            )
     async with wire.connected(f"/channels/{a}", since="earliest") as talk:
         await talk.hear("what was sent beside others is in its channel", "text", b"\x00\xff")
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------------
+# -- refusals ------------------------------------------------------------------------------------------------
 
 
 async def a_message_over_the_limit_closes(wire: Wire) -> None:
@@ -329,16 +393,29 @@ async def text_that_is_not_utf8_closes(wire: Wire) -> None:
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.timeout(ANSWER_S):
                 await talk.socket.recv()
-        promise(talk.socket.close_code == 1007, f"text that is not UTF-8 closes with 1007, got {talk.socket.close_code}")
+        promise(
+            talk.socket.close_code == 1007,
+            f"text that is not UTF-8 closes with 1007, got {talk.socket.close_code}",
+        )
 
 
 async def a_bad_request_is_closed_where_a_browser_can_read_it(wire: Wire) -> None:
     long = "x" * 256
     refusals: tuple[tuple[str, dict[str, str], int, str], ...] = (
         ("/channels/a,b", {}, 3501, "channel 'a,b' holds ',': no commas and no control characters"),
-        (f"/channels/{long}", {}, 3501, f"channel '{'x' * 32}'… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"),
+        (
+            f"/channels/{long}",
+            {},
+            3501,
+            f"channel '{'x' * 32}'… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8",
+        ),
         ("/channels", {}, 3501, "no channel named: /channels/NAME, or /channels?channel=A&channel=B"),
-        ("/channels/a", {"since": "yesterday"}, 3501, "since='yesterday': `earliest`, or a position as an answer gave it"),
+        (
+            "/channels/a",
+            {"since": "yesterday"},
+            3501,
+            "since='yesterday': `earliest`, or a position as an answer gave it",
+        ),
         ("/channels/a", {"format": "xml"}, 3501, "format='xml': one of raw, json"),
         ("/channels/a/b/c", {}, 3508, "no WebSocket here: channels are at /channels/NAME"),
     )
@@ -349,9 +426,15 @@ async def a_bad_request_is_closed_where_a_browser_can_read_it(wire: Wire) -> Non
 
 async def the_first_subprotocol_is_chosen(wire: Wire) -> None:
     async with wire.opened(f"/channels/{wire.channel}", {}, subprotocols=["chat", "superchat"]) as socket:
-        promise(socket.subprotocol == "chat", f"the first subprotocol offered is chosen, got {socket.subprotocol!r}")
+        promise(
+            socket.subprotocol == "chat",
+            f"the first subprotocol offered is chosen, got {socket.subprotocol!r}",
+        )
     async with wire.opened(f"/channels/{wire.channel}", {}) as socket:
-        promise(socket.subprotocol is None, f"no subprotocol is chosen where none is offered, got {socket.subprotocol!r}")
+        promise(
+            socket.subprotocol is None,
+            f"no subprotocol is chosen where none is offered, got {socket.subprotocol!r}",
+        )
 
 
 async def a_close_is_answered(wire: Wire) -> None:
@@ -360,7 +443,9 @@ async def a_close_is_answered(wire: Wire) -> None:
         await talk.hear("a message comes back", "last")
         async with asyncio.timeout(ANSWER_S):
             await talk.socket.close(4321, "bye")
-        promise(talk.socket.close_code == 4321, f"a close is answered with its code, got {talk.socket.close_code}")
+        promise(
+            talk.socket.close_code == 4321, f"a close is answered with its code, got {talk.socket.close_code}"
+        )
 
 
 TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (

@@ -9,7 +9,8 @@ __all__ = ["unanswered_s"]
 
 _UNACKED: Final = 24
 _LAST_ACK_RECV: Final = 56
-"""Offsets in Linux's ``struct tcp_info`` (linux/tcp.h), stable since 2.6: packets in flight; milliseconds since the last ACK."""
+"""Offsets in Linux's ``struct tcp_info`` (linux/tcp.h), stable since 2.6: packets in flight; milliseconds
+since the last ACK."""
 
 
 def unanswered_s(transport: asyncio.BaseTransport | None) -> float:

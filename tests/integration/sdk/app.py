@@ -1,4 +1,5 @@
-"""The application that the SDKs talk to: `heartwire serve tests.integration.sdk.app:hub`, run in a folder of its own."""
+"""The application that the SDKs talk to: `heartwire serve tests.integration.sdk.app:hub`, run in a folder of
+its own."""
 
 import asyncio
 import os
@@ -9,7 +10,9 @@ from heartwire import Client, Disconnect, Forbidden, Hub, Identity, Unauthorized
 SECRET = "a secret that is long enough for HS256"
 
 _open = {f"allow_{action}_for_client": True for action in ("subscribe", "publish", "presence", "history")}
-_anonymous = {f"allow_{action}_for_anonymous": True for action in ("subscribe", "publish", "presence", "history")}
+_anonymous = {
+    f"allow_{action}_for_anonymous": True for action in ("subscribe", "publish", "presence", "history")
+}
 OPEN: dict[str, Any] = _open | _anonymous
 
 hub = Hub(

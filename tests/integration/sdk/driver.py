@@ -1,4 +1,5 @@
-"""centrifuge-python, driven by lines of JSON like `driver.mjs`. With an argument "protobuf" it speaks that."""
+"""centrifuge-python, driven by lines of JSON like `driver.mjs`. With an argument "protobuf" it speaks
+that."""
 
 import asyncio
 import json
@@ -44,7 +45,12 @@ def say(message: dict[str, Any]) -> None:
 
 
 def who(info: ClientInfo) -> dict[str, Any]:
-    return {"user": info.user, "client": info.client, "conn": show(info.conn_info), "chan": show(info.chan_info)}
+    return {
+        "user": info.user,
+        "client": info.client,
+        "conn": show(info.conn_info),
+        "chan": show(info.chan_info),
+    }
 
 
 def pub(channel: str, publication: Publication) -> dict[str, Any]:
@@ -146,7 +152,9 @@ async def do(command: dict[str, Any]) -> Any:
     match command["do"]:
         case "open":
             delays = {"min_reconnect_delay": 0.02, "max_reconnect_delay": 0.2, "proxy": None}
-            client = Client(command["url"], events=OfClient(), use_protobuf=is_binary, **(delays | options(given)))
+            client = Client(
+                command["url"], events=OfClient(), use_protobuf=is_binary, **(delays | options(given))
+            )
             await client.connect()
         case "ready":
             await client.ready(5)
@@ -184,7 +192,9 @@ async def do(command: dict[str, Any]) -> Any:
 
 async def start(channel: str, given: dict[str, Any]) -> None:
     delays = {"min_resubscribe_delay": 0.02, "max_resubscribe_delay": 0.2}
-    subs[channel] = client.new_subscription(channel, events=OfSubscription(channel), **(delays | options(dict(given))))
+    subs[channel] = client.new_subscription(
+        channel, events=OfSubscription(channel), **(delays | options(dict(given)))
+    )
     await subs[channel].subscribe()
 
 

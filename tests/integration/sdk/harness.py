@@ -1,4 +1,5 @@
-"""What the tests of the SDKs stand on: a server that can be killed, a network that can be cut, SDKs in processes of their own."""
+"""What the tests of the SDKs stand on: a server that can be killed, a network that can be cut, SDKs in
+processes of their own."""
 
 import contextlib
 import json
@@ -52,11 +53,18 @@ class Server:
     def start(self) -> None:
         """Returns once connections are accepted."""
         if self.door == "native":
-            command = ["-c", "from heartwire.cli.main import main; main()", "serve", "tests.integration.sdk.app:hub"]
+            command = [
+                "-c",
+                "from heartwire.cli.main import main; main()",
+                "serve",
+                "tests.integration.sdk.app:hub",
+            ]
         else:
             command = ["-m", "uvicorn", "tests.integration.sdk.app:app", "--ws", self.door]
         known = {name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")}
-        path = os.pathsep.join(map(str, (ROOT / "src", ROOT)))  # the code beside these tests, wherever another is installed
+        path = os.pathsep.join(
+            map(str, (ROOT / "src", ROOT))
+        )  # the code beside these tests, wherever another is installed
         environment = known | {"PYTHONPATH": path} | self._environment
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
@@ -146,7 +154,8 @@ class Sdk:
     """One client of an SDK, in a process of its own.
 
     Args:
-        kind: "js" or "python", and after dashes what it speaks instead of JSON over WebSocket ("js-sse", "python-protobuf").
+        kind: "js" or "python", and after dashes what it speaks instead of JSON over WebSocket ("js-sse",
+            "python-protobuf").
     """
 
     def __init__(self, kind: str, modules: Path | None = None) -> None:
@@ -155,9 +164,15 @@ class Sdk:
         self._answers: dict[int, dict[str, Any]] = {}
         self._news = threading.Condition()
         self._n = 0
-        command = [sys.executable, str(HERE / "driver.py")] if self.kind == "python" else ["node", str(HERE / "driver.mjs")]
+        command = (
+            [sys.executable, str(HERE / "driver.py")]
+            if self.kind == "python"
+            else ["node", str(HERE / "driver.mjs")]
+        )
         command += variants
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=modules)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=modules
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -194,7 +209,9 @@ class Sdk:
     def result(self, n: int) -> Any:
         """What came of it. Raises `SdkError`."""
         with self._news:
-            assert self._news.wait_for(lambda: n in self._answers, WITHIN_S), f"no answer to {n}; {self.events[-5:]}"
+            assert self._news.wait_for(lambda: n in self._answers, WITHIN_S), (
+                f"no answer to {n}; {self.events[-5:]}"
+            )
             answer = self._answers.pop(n)
         if "error" in answer:
             raise SdkError(**answer["error"])
@@ -218,7 +235,11 @@ class Sdk:
     def of(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         """The events of a kind."""
         with self._news:
-            return [one for one in self.events if one["event"] == event and all(one[name] == fields[name] for name in fields)]
+            return [
+                one
+                for one in self.events
+                if one["event"] == event and all(one[name] == fields[name] for name in fields)
+            ]
 
     def wait(self, event: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait for the ``count``-th event of a kind."""
@@ -228,7 +249,11 @@ class Sdk:
             return self.of_unlocked(event, fields)[count - 1]
 
     def of_unlocked(self, event: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
-        return [one for one in self.events if one["event"] == event and all(one[name] == fields[name] for name in fields)]
+        return [
+            one
+            for one in self.events
+            if one["event"] == event and all(one[name] == fields[name] for name in fields)
+        ]
 
     def offsets(self, channel: str) -> list[int]:
         """The offsets of what has come in a channel, in the order it came."""
@@ -246,7 +271,8 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 @contextlib.contextmanager
 def serving(folder: Path, door: str = "native", **environment: str) -> Iterator[Server]:
-    """A server that is stopped at the end. ``door``: "native", or a WebSocket protocol of uvicorn's, over ASGI."""
+    """A server that is stopped at the end. ``door``: "native", or a WebSocket protocol of uvicorn's, over
+    ASGI."""
     server = Server(folder, door, **environment)
     server.start()
     try:

@@ -12,7 +12,14 @@ from tests.unit.compare.test_wire import POLLS, SOCKET, STREAM, whole
 __all__ = ["COUNT", "made_report"]
 
 COUNT = 100
-RECORDINGS = {"poll-1s": POLLS, "poll-5s": POLLS, "longpoll": POLLS, "sse": STREAM, "websocket": SOCKET, "bare": SOCKET}
+RECORDINGS = {
+    "poll-1s": POLLS,
+    "poll-5s": POLLS,
+    "longpoll": POLLS,
+    "sse": STREAM,
+    "websocket": SOCKET,
+    "bare": SOCKET,
+}
 
 
 def counts(**parts: int) -> Counts:
@@ -24,7 +31,11 @@ def counts(**parts: int) -> Counts:
 
 def fault(is_bare: bool) -> Fault:
     sent = [number / 10 for number in range(COUNT)]
-    late = [Arrival(number, at, at if at < 2 or at > 7 else 7.5) for number, at in enumerate(sent, 1) if not is_bare or at < 2]
+    late = [
+        Arrival(number, at, at if at < 2 or at > 7 else 7.5)
+        for number, at in enumerate(sent, 1)
+        if not is_bare or at < 2
+    ]
     return fault_of([Life(late, [] if is_bare else [2.5])], sent, 2.0, 7.0, 12.0)
 
 
@@ -35,17 +46,27 @@ def made_report(plan: Plan | None = None, *, has_cpu: bool = True) -> Report:
         conversation = Conversation()
         for direction, data in whole(RECORDINGS[kind.name]):
             conversation.feed(direction, data)
-        arrivals = [Arrival(number, number / 10, number / 10 + 0.001 * 4**index) for number in range(1, COUNT + 1)]
+        arrivals = [
+            Arrival(number, number / 10, number / 10 + 0.001 * 4**index) for number in range(1, COUNT + 1)
+        ]
         setup = Reading(conversation.up, conversation.down, conversation.requests, 1)
         stream = Reading(counts(opaque=900), counts(opaque=9000), 0, 0)
         if not plan.is_tls:
-            stream = Reading(counts(headers=200, payload=700), counts(headers=400, payload=8000, control=9), 10, 0)
+            stream = Reading(
+                counts(headers=200, payload=700), counts(headers=400, payload=8000, control=9), 10, 0
+            )
         news = news_of([Life(arrivals)], COUNT)
         results[kind.name] = Result(
             label=kind.label,
             news=news,
             cost=cost_of(
-                setup, stream, COUNT, 1, plan.size_bytes, 10_000_000 if has_cpu else None, "" if has_cpu else "not measured: why"
+                setup,
+                stream,
+                COUNT,
+                1,
+                plan.size_bytes,
+                10_000_000 if has_cpu else None,
+                "" if has_cpu else "not measured: why",
             ),
             setup={"up": parts_of(setup.up), "down": parts_of(setup.down)},
             stream={"up": parts_of(stream.up), "down": parts_of(stream.down)},

@@ -32,7 +32,9 @@ def numbers_without_unit(value: Any, path: str = "") -> Iterator[str]:
     match value:
         case {"value": None | int() | float(), "unit": str(unit)} if unit:
             pass
-        case {"values": [*values], "unit": str(unit)} if unit and all(isinstance(one, int | float) for one in values):
+        case {"values": [*values], "unit": str(unit)} if unit and all(
+            isinstance(one, int | float) for one in values
+        ):
             pass
         case dict():
             for key, inner in value.items():
@@ -48,7 +50,10 @@ def numbers_without_unit(value: Any, path: str = "") -> Iterator[str]:
 def test_every_number_has_its_unit(plan: Plan) -> None:
     report = made_report(plan)
     assert list(numbers_without_unit(msgspec.json.decode(encode(report)))) == []
-    assert list(numbers_without_unit({"a": [{"value": 1}], "b": {"value": 1, "unit": ""}})) == ["/a/0/value", "/b/value"]
+    assert list(numbers_without_unit({"a": [{"value": 1}], "b": {"value": 1, "unit": ""}})) == [
+        "/a/0/value",
+        "/b/value",
+    ]
     for table in tables(report):
         assert all(column.title and column.unit for column in table.columns), table.title
         assert [name for name, _, _ in table.rows] == [kind.name for kind in KINDS]
@@ -66,8 +71,29 @@ def test_what_is_written_is_read(plan: Plan) -> None:
 def test_the_table_says_units_below_each_head() -> None:
     lines = as_text(made_report()).splitlines()
     at = lines.index("What a message costs")
-    assert lines[at + 1].split() == ["up", "down", "headers", "payload", "handshake", "requests", "connections", "server", "CPU"]
-    assert lines[at + 2].split() == ["B/msg", "B/msg", "B/msg", "B/msg", "B,", "once", "/msg", "/1000", "msgs", "µs/msg"]
+    assert lines[at + 1].split() == [
+        "up",
+        "down",
+        "headers",
+        "payload",
+        "handshake",
+        "requests",
+        "connections",
+        "server",
+        "CPU",
+    ]
+    assert lines[at + 2].split() == [
+        "B/msg",
+        "B/msg",
+        "B/msg",
+        "B/msg",
+        "B,",
+        "once",
+        "/msg",
+        "/1000",
+        "msgs",
+        "µs/msg",
+    ]
     assert "not measured" in as_text(made_report(has_cpu=False))
 
 
@@ -152,14 +178,17 @@ def test_numbers_have_three_digits_that_count() -> None:
     ]
 
 
-# -- plans ----------------------------------------------------------------------------------------------------------------
+# -- plans ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("plan", "told"),
     [
         (Plan(rate_per_s=0), "--rate = 0: 0.1 to 200 messages a second"),
-        (Plan("http://a", rate_per_s=50), "--rate = 50: 0.1 to 20 messages a second against a URL, which may be somebody else's"),
+        (
+            Plan("http://a", rate_per_s=50),
+            "--rate = 50: 0.1 to 20 messages a second against a URL, which may be somebody else's",
+        ),
         (
             Plan(rate_per_s=100, subscribers=10),
             "--rate = 100: with 10 subscribers at most 20: above 200 deliveries a second it measures itself",
@@ -168,7 +197,13 @@ def test_numbers_have_three_digits_that_count() -> None:
         (Plan(size_bytes=10), "--size = 10: 48 to 65536 bytes"),
         (Plan(seconds=0), "--seconds = 0: 1 to 600 seconds"),
         (Plan(cut_s=-1), "--cut = -1: 0 to 60 seconds; 0 leaves these runs out"),
-        (Plan("example.org"), "URL = 'example.org': as in http://127.0.0.1:8000; or leave it out, and servers are started for it"),
+        (
+            Plan("example.org"),
+            (
+                "URL = 'example.org': as in http://127.0.0.1:8000; or leave it out, and servers are started"
+                " for it"
+            ),
+        ),
     ],
 )
 def test_plans_that_cannot_be_are_named(plan: Plan, told: str) -> None:

@@ -31,7 +31,11 @@ NOTHING_NEW: Final[Said] = [
 
 STREAM: Final[Said] = [
     ("up", "handshake", b"GET /channels/a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"),
-    ("down", "handshake", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    (
+        "down",
+        "handshake",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
     ("down", "headers", b"c\r\n"),
     ("down", "payload", b": heartwire\n"),
     ("down", "headers", b"\r\n1A;a=b\r\n"),
@@ -49,7 +53,9 @@ UNFRAMED: Final[Said] = [
     ("down", "payload", b"data: HTTP/1.1 200 OK\r\n\r\nto the end"),
 ]
 
-UPGRADE: Final = b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
+UPGRADE: Final = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
+)
 SOCKET: Final[Said] = [
     ("up", "handshake", UPGRADE),
     ("down", "handshake", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"),
@@ -121,12 +127,16 @@ def joined(said: Said) -> Iterator[tuple[Direction, bytes]]:
 
 
 def expected(said: Said, direction: Direction) -> dict[Part, int]:
-    return {part: sum(len(data) for way, of, data in said if (way, of) == (direction, part)) for part in PARTS}
+    return {
+        part: sum(len(data) for way, of, data in said if (way, of) == (direction, part)) for part in PARTS
+    }
 
 
 @pytest.mark.parametrize("feeding", [whole, bytewise, joined])
 @pytest.mark.parametrize("name", RECORDED)
-def test_bytes_go_where_they_belong(name: str, feeding: Callable[[Said], Iterator[tuple[Direction, bytes]]]) -> None:
+def test_bytes_go_where_they_belong(
+    name: str, feeding: Callable[[Said], Iterator[tuple[Direction, bytes]]]
+) -> None:
     said = RECORDED[name]
     conversation = Conversation()
     fed = {"up": 0, "down": 0}
@@ -136,7 +146,9 @@ def test_bytes_go_where_they_belong(name: str, feeding: Callable[[Said], Iterato
         assert (conversation.up.total, conversation.down.total) == (fed["up"], fed["down"])  # at every moment
     assert conversation.up.by_part == expected(said, "up")
     assert conversation.down.by_part == expected(said, "down")
-    assert conversation.requests == sum(data.endswith(b"\r\n\r\n") and way == "up" and of != "opaque" for way, of, data in said)
+    assert conversation.requests == sum(
+        data.endswith(b"\r\n\r\n") and way == "up" and of != "opaque" for way, of, data in said
+    )
 
 
 def test_frames_sent_before_the_answer_wait_for_it() -> None:
@@ -144,7 +156,11 @@ def test_frames_sent_before_the_answer_wait_for_it() -> None:
     conversation.feed("up", UPGRADE + b"\x81\x82maskhi")
     assert conversation.up.by_part["payload"] == 0
     conversation.feed("down", SOCKET[1][2])
-    assert conversation.up.by_part == dict.fromkeys(PARTS, 0) | {"handshake": len(UPGRADE), "headers": 6, "payload": 2}
+    assert conversation.up.by_part == dict.fromkeys(PARTS, 0) | {
+        "handshake": len(UPGRADE),
+        "headers": 6,
+        "payload": 2,
+    }
 
 
 def test_half_a_head_is_counted() -> None:

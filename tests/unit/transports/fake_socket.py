@@ -10,15 +10,16 @@ from uvicorn.server import ServerState
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
-from heartwire.transports.handshake import Refusal
-from heartwire.transports.websocket_uvicorn import NativeSocket, Session, native_protocol
+from heartwire.transports.websocket.handshake import Refusal
+from heartwire.transports.websocket.native import NativeSocket, Session, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
 __all__ = ["FakeDoor", "FakeSession", "FakeTransport", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps what is written. Full above ``high`` bytes, until `drain`; hands on what it is fed unless reading is paused."""
+    """Keeps what is written. Full above ``high`` bytes, until `drain`; hands on what it is fed unless reading
+    is paused."""
 
     def __init__(self, *, is_tls: bool = False) -> None:
         super().__init__()
@@ -98,7 +99,9 @@ class FakeTransport(asyncio.Transport):
 class FakeSession:
     """Notes messages. ``answer`` decides what `NativeSocket` waits for."""
 
-    def __init__(self, answer: Callable[[bool, bytes], Awaitable[None] | None] = lambda is_text, data: None) -> None:
+    def __init__(
+        self, answer: Callable[[bool, bytes], Awaitable[None] | None] = lambda is_text, data: None
+    ) -> None:
         self.messages: list[tuple[bool, bytes]] = []
         self.losses = 0
         self._answer = answer
@@ -154,7 +157,12 @@ def made(door: FakeDoor, *, is_tls: bool = False) -> tuple[NativeSocket, FakeTra
 
 
 def opened(
-    session: Session, *, limit: int = 70_000, compressed: bool = False, is_tls: bool = False, path: str = "/ours"
+    session: Session,
+    *,
+    limit: int = 70_000,
+    compressed: bool = False,
+    is_tls: bool = False,
+    path: str = "/ours",
 ) -> tuple[NativeSocket, FakeTransport]:
     """An open one."""
     door = FakeDoor(limit)

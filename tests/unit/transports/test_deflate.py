@@ -8,9 +8,9 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame as AnyFrame
 from websockets.frames import Opcode
 
-from heartwire.transports.deflate import deflated_frame, extension, negotiate
-from heartwire.transports.framing import frame as our_frame
-from heartwire.transports.rare_frames import RareFrames
+from heartwire.transports.websocket.deflate import deflated_frame, extension, negotiate
+from heartwire.transports.websocket.frames import frame as our_frame
+from heartwire.transports.websocket.rare_frames import RareFrames
 from tests.unit.transports.tools import BINARY, CONT, TEXT, frame, split_frames
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -102,7 +102,7 @@ def test_a_client_that_was_told_of_a_smaller_window_is_understood() -> None:
         assert rare.feed(frame(BINARY, packed, rsv=4)) == ((False, data), b"")
 
 
-# -- bombs ------------------------------------------------------------------------------------------------------------
+# -- bombs ---------------------------------------------------------------------------------------------------
 
 LIMIT = 1 << 20
 
@@ -111,7 +111,9 @@ def _bomb(size: int) -> bytes:
     """A few bytes that inflate to ``size``."""
     compressor = zlib.compressobj(9, wbits=-15)
     chunk = bytes(1 << 20)
-    packed = b"".join(compressor.compress(chunk) for _ in range(size >> 20)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    packed = b"".join(compressor.compress(chunk) for _ in range(size >> 20)) + compressor.flush(
+        zlib.Z_SYNC_FLUSH
+    )
     return packed[:-4]
 
 

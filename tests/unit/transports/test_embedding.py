@@ -1,4 +1,5 @@
-"""The doors in other people's programs: beside their own routes, over TLS, IPv6 and Unix sockets, on both event loops."""
+"""The doors in other people's programs: beside their own routes, over TLS, IPv6 and Unix sockets, on both
+event loops."""
 
 import asyncio
 import contextlib
@@ -23,9 +24,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
 from heartwire import Forbidden, Hub, Identity, Unauthorized
-from heartwire.transports import uvicorn_front
-from heartwire.transports.uvicorn_http import HeartwireHttpProtocol
-from heartwire.transports.websocket_uvicorn import NativeSocket
+from heartwire.transports.http import front as uvicorn_front
+from heartwire.transports.http.request import HeartwireHttpProtocol
+from heartwire.transports.websocket.native import NativeSocket
 from tests.unit.transports.tools import (
     TEXT,
     Frame,
@@ -73,7 +74,9 @@ def app_with(hub: Hub, prefix: str) -> Starlette:
 
 
 @contextlib.asynccontextmanager
-async def embedded(hub: Hub, *, http: Any = "httptools", native: bool = True, prefix: str = "/realtime") -> AsyncIterator[Served]:
+async def embedded(
+    hub: Hub, *, http: Any = "httptools", native: bool = True, prefix: str = "/realtime"
+) -> AsyncIterator[Served]:
     ws: Any = hub.websocket_class(prefix) if native else "websockets-sansio"
     config = uvicorn.Config(app_with(hub, prefix), http=http, ws=ws, lifespan="on", log_config=None)
     async with run(config, hub=hub) as served:
@@ -108,11 +111,13 @@ async def closed(socket: ClientConnection) -> tuple[int, str]:
     return socket.close_code, socket.close_reason or ""
 
 
-# -- beside an application's own routes -----------------------------------------------------------------------------------
+# -- beside an application's own routes ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("http", HTTP)
-async def test_heartwires_paths_are_native_and_all_others_stay_with_the_application(http: str, natives: list[str]) -> None:
+async def test_heartwires_paths_are_native_and_all_others_stay_with_the_application(
+    http: str, natives: list[str]
+) -> None:
     hub = Hub()
     async with embedded(hub, http=HTTP[http]) as served:
         async with ws(served, "/shout", subprotocols=["quiet", "loud"]) as own:
@@ -128,7 +133,11 @@ async def test_heartwires_paths_are_native_and_all_others_stay_with_the_applicat
             async with ws(served, "/refuse"):
                 pass
         assert refused.value.response.status_code == 403
-        async with ws(served, "/realtime/channels/a") as socket, ws(served, "/realtime") as lobby, ws(served, "/shout") as own:
+        async with (
+            ws(served, "/realtime/channels/a") as socket,
+            ws(served, "/realtime") as lobby,
+            ws(served, "/shout") as own,
+        ):
             assert natives == ["open", "open"]
             await socket.send("hi")
             await lobby.send(b"\x00")
@@ -169,7 +178,11 @@ async def test_what_is_not_there_or_not_a_handshake_is_refused(http: str, native
 @pytest.mark.parametrize("native", [True, False])
 async def test_a_hub_at_the_root_of_an_application(native: bool, natives: list[str]) -> None:
     hub = Hub()
-    async with embedded(hub, native=native, prefix="") as served, ws(served, "/channels/a") as socket, ws(served, "/shout") as own:
+    async with (
+        embedded(hub, native=native, prefix="") as served,
+        ws(served, "/channels/a") as socket,
+        ws(served, "/shout") as own,
+    ):
         await socket.send("hi")
         assert await soon(socket.recv()) == "hi"
         await own.send("hi")
@@ -181,7 +194,10 @@ async def test_an_application_that_ends_closes_its_sockets_with_shutdown() -> No
     hub = Hub()
     async with contextlib.AsyncExitStack() as stack:
         async with embedded(hub) as served:
-            wires = [await stack.enter_async_context(await connected(served, "/realtime/channels/a")) for _ in range(3)]
+            wires = [
+                await stack.enter_async_context(await connected(served, "/realtime/channels/a"))
+                for _ in range(3)
+            ]
         for wire in wires:
             told = await wire.next_frame()
             assert (told.opcode, told.payload[:2]) == (8, (1012).to_bytes(2))
@@ -191,11 +207,13 @@ async def test_an_application_that_ends_closes_its_sockets_with_shutdown() -> No
             assert await wire.rest() == b""
 
 
-# -- who is this, and may they ------------------------------------------------------------------------------------------------
+# -- who is this, and may they -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("native", [True, False])
-async def test_the_application_is_asked_who_this_is_and_whether_they_may(native: bool, natives: list[str]) -> None:
+async def test_the_application_is_asked_who_this_is_and_whether_they_may(
+    native: bool, natives: list[str]
+) -> None:
     hub = Hub()
     asked: list[tuple[str, str, str]] = []
 
@@ -218,7 +236,9 @@ async def test_the_application_is_asked_who_this_is_and_whether_they_may(native:
         return action == "subscribe" or channel == f"room:{identity.user}"
 
     async with embedded(hub, native=native) as served:
-        async with ws(served, "/realtime/channels/room:ann?token=good", additional_headers={"X-Client": "x"}) as socket:
+        async with ws(
+            served, "/realtime/channels/room:ann?token=good", additional_headers={"X-Client": "x"}
+        ) as socket:
             for number in range(20):
                 await socket.send(str(number))
             assert [await soon(socket.recv()) for _ in range(20)] == [str(number) for number in range(20)]
@@ -234,7 +254,9 @@ async def test_the_application_is_asked_who_this_is_and_whether_they_may(native:
                 got = await closed(socket)
                 assert got[0] == code, path
                 assert got[1].startswith(reason)
-        async with ws(served, "/realtime/channels/room:bob", additional_headers={"Cookie": "token=good"}) as socket:
+        async with ws(
+            served, "/realtime/channels/room:bob", additional_headers={"Cookie": "token=good"}
+        ) as socket:
             await socket.send("not mine")
             assert (await closed(socket))[0] == 3507
         await until(lambda: at_rest(hub))
@@ -257,7 +279,8 @@ async def test_an_error_of_the_application_closes_with_internal(caplog: pytest.L
 
 @pytest.mark.parametrize("answer", ["ann", None, "refused"])
 async def test_a_client_that_sends_before_it_is_let_in(answer: str | None) -> None:
-    """Its messages are neither lost nor published before it is known who they are from; its own come back to it."""
+    """Its messages are neither lost nor published before it is known who they are from; its own come back to
+    it."""
     hub = Hub()
     gate = asyncio.Event()
 
@@ -283,7 +306,10 @@ async def test_a_client_that_sends_before_it_is_let_in(answer: str | None) -> No
             assert await wire.rest() == b""
             assert published(hub, "a") == []
         else:
-            assert [await wire.next_frame() for _ in range(2)] == [Frame(TEXT, b"early"), Frame(TEXT, b"bird")]
+            assert [await wire.next_frame() for _ in range(2)] == [
+                Frame(TEXT, b"early"),
+                Frame(TEXT, b"bird"),
+            ]
             wire.sock.close()
         await until(lambda: at_rest(hub))
         assert not hub.links
@@ -334,7 +360,7 @@ async def test_a_client_that_goes_before_it_is_let_in() -> None:
         assert at_rest(hub)
 
 
-# -- compression ----------------------------------------------------------------------------------------------------------
+# -- compression ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offer", ["default", "client bits", "small window", "none"])
@@ -348,9 +374,14 @@ async def test_compression_with_a_real_client(offer: str) -> None:
     long, noise = "over and over " * 1000, bytes(range(256)) * 3
     async with serve_native(hub) as served:
         extensions = [factories[offer]] if offer in factories else []
-        async with ws(served, "/channels/a", extensions=extensions) as one, ws(served, "/channels/a") as plain:
+        async with (
+            ws(served, "/channels/a", extensions=extensions) as one,
+            ws(served, "/channels/a") as plain,
+        ):
             agreed = one.protocol.extensions
-            assert [type(extension) for extension in agreed] == ([PerMessageDeflate] if offer in ("default", "client bits") else [])
+            assert [type(extension) for extension in agreed] == (
+                [PerMessageDeflate] if offer in ("default", "client bits") else []
+            )
             for sender in (one, plain):
                 for data in (long, noise, "", "short", long.encode()):
                     await sender.send(data)
@@ -358,7 +389,10 @@ async def test_compression_with_a_real_client(offer: str) -> None:
                 await sender.send([long[:500], long[500:9000], long[9000:]])
                 assert [await soon(one.recv()), await soon(plain.recv())] == [long, long]
         async with await connected(
-            served, "/channels/b", "Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Extensions: x-other"
+            served,
+            "/channels/b",
+            "Sec-WebSocket-Extensions: permessage-deflate",
+            "Sec-WebSocket-Extensions: x-other",
         ) as wire:
             await wire.send(frame(TEXT, long.encode()))
             got = await wire.next_frame()
@@ -374,7 +408,7 @@ async def test_compression_is_off_by_default() -> None:
         assert await soon(socket.recv()) == "x" * 1000
 
 
-# -- TLS, IPv6, Unix sockets, both loops --------------------------------------------------------------------------------------
+# -- TLS, IPv6, Unix sockets, both loops ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -384,13 +418,35 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         pytest.skip("no openssl")
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += [
+        "-subj",
+        "/CN=here",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return cert, key
 
 
-async def test_over_tls(certificate: tuple[Path, Path], loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+async def test_over_tls(
+    certificate: tuple[Path, Path], loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     hub = Hub()
     cert, key = certificate
     context = ssl.create_default_context(cafile=str(cert))
@@ -409,7 +465,8 @@ async def test_over_tls(certificate: tuple[Path, Path], loop_factory: Callable[[
 
 
 async def test_requests_over_tls_keep_their_order(certificate: tuple[Path, Path]) -> None:
-    """asyncio hands on what it has decrypted as soon as reading is resumed, which must not be before what waits already."""
+    """asyncio hands on what it has decrypted as soon as reading is resumed, which must not be before what
+    waits already."""
     hub = Hub()
     cert, key = certificate
     context = ssl.create_default_context(cafile=str(cert))
@@ -419,7 +476,8 @@ async def test_requests_over_tls_keep_their_order(certificate: tuple[Path, Path]
         await until(lambda: len(hub.links) == 1)
         for number in range(9):
             writer.write(
-                b"POST /channels/a HTTP/1.1\r\nHost: here\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n%d" % number
+                b"POST /channels/a HTTP/1.1\r\nHost: here\r\nContent-Type: text/plain\r\nContent-Length:"
+                b" 1\r\n\r\n%d" % number
             )
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -456,7 +514,9 @@ async def test_over_ipv6(loop_factory: Callable[[], asyncio.AbstractEventLoop]) 
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
-async def test_over_a_unix_socket(tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+async def test_over_a_unix_socket(
+    tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     hub = Hub()
     async with serve_native(hub, listener=listening(str(tmp_path / "s"), socket.AF_UNIX)) as served:
         async with await connected(served, "/channels/a") as wire:
@@ -466,16 +526,22 @@ async def test_over_a_unix_socket(tmp_path: Path, loop_factory: Callable[[], asy
         await until(lambda: at_rest(hub))
 
 
-async def test_on_either_loop(loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_either_loop(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
     left: list[bytes] = []
-    monkeypatch.setattr(uvicorn_front.FrontProtocol, "_leave_to_uvicorn", lambda self, data: left.append(data))
+    monkeypatch.setattr(
+        uvicorn_front.FrontProtocol, "_leave_to_uvicorn", lambda self, data: left.append(data)
+    )
     hub = Hub()
     async with serve_native(hub) as served:
         await _check_both_doors(served, hub)
         wires = [await connected(served, "/channels/b") for _ in range(50)]
         await wires[0].send(b"".join(frame(TEXT, b"%d" % number) for number in range(100)))
         for wire in wires:
-            assert [await wire.next_frame() for _ in range(100)] == [Frame(TEXT, b"%d" % number) for number in range(100)]
+            assert [await wire.next_frame() for _ in range(100)] == [
+                Frame(TEXT, b"%d" % number) for number in range(100)
+            ]
             wire.reset()
         await until(lambda: at_rest(hub))
     assert left == []
@@ -485,7 +551,8 @@ async def test_on_either_loop(loop_factory: Callable[[], asyncio.AbstractEventLo
 async def test_connections_that_just_broke_do_not_keep_the_others_from_being_closed(
     broken: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """asyncio raised when one was closed that had been reset, uvloop when one was written to that was at its end."""
+    """asyncio raised when one was closed that had been reset, uvloop when one was written to that was at its
+    end."""
     hub = Hub()
     async with serve_native(hub) as served:
         wires = [await connected(served, "/channels/a") for _ in range(6)]

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from heartwire.transports.deflate import deflated_frame, extension
-from heartwire.transports.framing import PING as OUR_PING
-from heartwire.transports.framing import close_frame as our_close_frame
-from heartwire.transports.framing import frame as our_frame
-from heartwire.transports.framing import head
-from heartwire.transports.rare_frames import RareFrames, frame_sizes, header_problem
+from heartwire.transports.websocket.deflate import deflated_frame, extension
+from heartwire.transports.websocket.frames import PING as OUR_PING
+from heartwire.transports.websocket.frames import close_frame as our_close_frame
+from heartwire.transports.websocket.frames import frame as our_frame
+from heartwire.transports.websocket.frames import head
+from heartwire.transports.websocket.rare_frames import RareFrames, frame_sizes, header_problem
 from tests.unit.transports.tools import (
     BINARY,
     CLOSE,
@@ -28,7 +28,7 @@ from tests.unit.transports.tools import (
 LIMIT = 70_000
 
 
-# -- what the server sends --------------------------------------------------------------------------------------------
+# -- what the server sends -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70_000])
@@ -56,11 +56,12 @@ def test_a_close_fits_into_a_control_frame_and_its_reason_is_whole_characters(re
     assert told == reason or len(told.encode()) > 123 - 4
 
 
-# -- headers ----------------------------------------------------------------------------------------------------------
+# -- headers -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("payload", "length_bytes"), [(0, 0), (125, 0), (126, 2), (65535, 2), (65536, 8), (5, 2), (5, 8), (300, 8)]
+    ("payload", "length_bytes"),
+    [(0, 0), (125, 0), (126, 2), (65535, 2), (65536, 8), (5, 2), (5, 8), (300, 8)],
 )
 def test_sizes_are_known_with_the_last_byte_of_the_length(payload: int, length_bytes: int) -> None:
     data = frame(BINARY, bytes(payload), length_bytes=length_bytes)
@@ -83,11 +84,13 @@ def test_every_first_byte_is_judged_as_the_rfc_says() -> None:
                     and (bool(fin) or not is_control)
                     and (not reserved or (allow_compressed and reserved == 0x40))
                 )
-                problem = header_problem(bytes([first, 0x80 if is_masked else 0]), allow_compressed=allow_compressed)
+                problem = header_problem(
+                    bytes([first, 0x80 if is_masked else 0]), allow_compressed=allow_compressed
+                )
                 assert (problem is None) == is_fine, (first, is_masked, allow_compressed, problem)
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------------------
 
 
 class Reader:
@@ -164,7 +167,9 @@ def test_frames_in_whatever_pieces() -> None:
     rng = random.Random(1)
     for _ in range(200):
         cuts = sorted(rng.sample(range(1, len(MIXED)), rng.randrange(1, 12)))
-        check_mixed(read(*(MIXED[start:end] for start, end in zip([0, *cuts], [*cuts, len(MIXED)], strict=True))))
+        check_mixed(
+            read(*(MIXED[start:end] for start, end in zip([0, *cuts], [*cuts, len(MIXED)], strict=True)))
+        )
 
 
 def test_it_is_done_only_at_the_edge_of_a_message() -> None:
@@ -222,7 +227,12 @@ def test_what_is_broken_ends_it_in_whatever_pieces(name: str) -> None:
 
 
 def test_a_ping_before_the_end_is_still_answered() -> None:
-    for last, code in ((frame(CONT, b"("), 1007), (frame(CONT, bytes(100)), 1009), (frame(3), 1002), (frame(TEXT), 1002)):
+    for last, code in (
+        (frame(CONT, b"("), 1007),
+        (frame(CONT, bytes(100)), 1009),
+        (frame(3), 1002),
+        (frame(TEXT), 1002),
+    ):
         data = frame(TEXT, b"\xe2", fin=False) + frame(PING, b"p") + last
         for pieces in [(data,), tuple(single(data))]:
             pong, close = read(*pieces, limit=100).frames
@@ -273,7 +283,11 @@ def compressed_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
 @pytest.mark.parametrize("closing", [close_frame(), close_frame(1000), close_frame(1001, "ciao €".encode())])
 def test_a_close_is_answered_with_what_it_said_also_inside_a_message(closing: bytes) -> None:
     [said], _ = split_frames(_unmasked(closing))
-    for before in (b"", frame(TEXT, b"a", fin=False), frame(TEXT, b"", fin=False) + frame(CONT, b"x", fin=False)):
+    for before in (
+        b"",
+        frame(TEXT, b"a", fin=False),
+        frame(TEXT, b"", fin=False) + frame(CONT, b"x", fin=False),
+    ):
         data = before + closing
         for pieces in [(data,), tuple(single(data)), *splits(data)]:
             reader = read(*pieces, frame(CONT, b"after"))
@@ -285,7 +299,9 @@ def test_a_close_is_answered_with_what_it_said_also_inside_a_message(closing: by
 def _unmasked(client_frame: bytes) -> bytes:
     size = client_frame[1] & 127
     mask, payload = client_frame[2:6], client_frame[6:]
-    return bytes([client_frame[0], size]) + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return bytes([client_frame[0], size]) + bytes(
+        byte ^ mask[index % 4] for index, byte in enumerate(payload)
+    )
 
 
 def test_nothing_is_read_after_the_end() -> None:
@@ -297,7 +313,7 @@ def test_nothing_is_read_after_the_end() -> None:
     assert rare.output == ended_with
 
 
-# -- compressed -------------------------------------------------------------------------------------------------------
+# -- compressed ----------------------------------------------------------------------------------------------
 
 SENTENCE = b"the same sentence, over and over, and over again; " * 40
 
@@ -317,13 +333,20 @@ def test_compressed_messages_in_whatever_pieces() -> None:
     )
     for pieces in [(data,), tuple(single(data)), *splits(data)]:
         reader = read(*pieces, compressed=True)
-        assert reader.messages == [(True, SENTENCE), (False, SENTENCE), (False, b"plain" * 41), (True, SENTENCE)], pieces
+        assert reader.messages == [
+            (True, SENTENCE),
+            (False, SENTENCE),
+            (False, b"plain" * 41),
+            (True, SENTENCE),
+        ], pieces
         assert reader.frames == [Frame(PONG, b"?")]
         assert reader.is_idle
 
 
 def test_an_empty_compressed_message() -> None:
-    assert read(compressed_frame(TEXT, b"\x00"), compressed=True).messages == [(True, b"")]  # RFC 7692 7.2.3.6
+    assert read(compressed_frame(TEXT, b"\x00"), compressed=True).messages == [
+        (True, b"")
+    ]  # RFC 7692 7.2.3.6
 
 
 @pytest.mark.parametrize(
@@ -348,7 +371,9 @@ def test_broken_compression(data: bytes, code: int) -> None:
 def test_a_message_that_inflates_to_just_the_limit_is_let_through() -> None:
     for size in (128, 129, 1000, 5000):
         packed = payload_of(deflated_frame(False, bytes(size)))
-        assert read(compressed_frame(BINARY, packed), limit=size, compressed=True).messages == [(False, bytes(size))]
+        assert read(compressed_frame(BINARY, packed), limit=size, compressed=True).messages == [
+            (False, bytes(size))
+        ]
         reader = read(compressed_frame(BINARY, packed), limit=size - 1, compressed=True)
         assert reader.messages == []
         assert int.from_bytes(reader.frames[0].payload[:2]) == 1009

@@ -1,4 +1,5 @@
-"""The front door answers as the ASGI application behind plain uvicorn does: one table of requests, the same answers."""
+"""The front door answers as the ASGI application behind plain uvicorn does: one table of requests, the same
+answers."""
 
 import asyncio
 import contextlib
@@ -13,8 +14,8 @@ from uvicorn.server import ServerState
 
 from heartwire import Hub
 from heartwire.core.switchboard import ReadResult
-from heartwire.transports import uvicorn_front
-from heartwire.transports.uvicorn_front import Facts, FrontProtocol, front_protocol
+from heartwire.transports.http import front as uvicorn_front
+from heartwire.transports.http.front import Facts, FrontProtocol, front_protocol
 from heartwire.types import NOW, Channel
 from tests.unit.transports.fake_socket import FakeTransport
 from tests.unit.transports.tools import (
@@ -42,7 +43,8 @@ KEPT: Final = ["one", "two", b"\x00\xff"]
 
 
 class Exchange(NamedTuple):
-    """What came of a request: the answers, whether the connection takes another, and what channels hold afterwards.
+    """What came of a request: the answers, whether the connection takes another, and what channels hold
+    afterwards.
 
     ``continued``: how often the client was told to go on (100).
     """
@@ -62,7 +64,9 @@ def post(target: str, *lines: str, body: str = "hello") -> bytes:
 
 
 def request(method: str, target: str, *lines: str, version: str = "1.1", body: str = "") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: here", *lines, "", body]).encode("latin-1")
+    return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: here", *lines, "", body]).encode(
+        "latin-1"
+    )
 
 
 POLL: Final = get("/channels/a?since=earliest")
@@ -314,7 +318,10 @@ LENGTHS: Final[dict[str, tuple[str, str]]] = {
     "a length behind a line feed": ("X: y\nContent-Length: 5", "hello"),
     "length and chunks": ("Content-Length: 5\r\nTransfer-Encoding: chunked", CHUNKED),
     "chunks and length": (f"Transfer-Encoding: chunked\r\nContent-Length: {len(CHUNKED)}", CHUNKED),
-    "length and chunks and a request": ("Content-Length: 61\r\nTransfer-Encoding: chunked", "0\r\n\r\n" + SMUGGLED),
+    "length and chunks and a request": (
+        "Content-Length: 61\r\nTransfer-Encoding: chunked",
+        "0\r\n\r\n" + SMUGGLED,
+    ),
     "chunks twice": ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", CHUNKED),
     "chunks, then not": ("Transfer-Encoding: chunked, identity", CHUNKED),
     "not, then chunks": ("Transfer-Encoding: identity, chunked", CHUNKED),
@@ -340,7 +347,9 @@ PIPELINES: Final[dict[str, bytes]] = {
     "a poll, and one that is bad": POLL + get("/channels/a?since=nonsense") + POLL,
     "a poll, and garbage": POLL + b"garbage\r\n\r\n",
     "a poll, and empty lines": POLL + b"\r\n\r\n" + POLL,
-    "a poll, and chunks": POLL + request("POST", "/channels/b", "Transfer-Encoding: chunked", body=CHUNKED) + POLL,
+    "a poll, and chunks": (
+        POLL + request("POST", "/channels/b", "Transfer-Encoding: chunked", body=CHUNKED) + POLL
+    ),
 }
 
 
@@ -384,7 +393,9 @@ async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...]) -> Excha
         await wire.send(probe)
         while not lives:
             try:
-                answer = await wire.answer(has_body=not pieces[0].startswith(b"HEAD"[: len(pieces[0])]) or bool(answers))
+                answer = await wire.answer(
+                    has_body=not pieces[0].startswith(b"HEAD"[: len(pieces[0])]) or bool(answers)
+                )
             except AssertionError:
                 assert wire.is_ended
                 break
@@ -396,7 +407,11 @@ async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...]) -> Excha
 
 def _comparable(answer: Answer) -> Answer:
     left_out = ("date", "server")
-    headers = sorted((name, without_epochs(value.encode()).decode()) for name, value in answer.headers if name not in left_out)
+    headers = sorted(
+        (name, without_epochs(value.encode()).decode())
+        for name, value in answer.headers
+        if name not in left_out
+    )
     return Answer(answer.status, tuple(headers), without_epochs(answer.body))
 
 
@@ -407,7 +422,13 @@ def feedings(name: str, data: bytes) -> Iterator[tuple[bytes, ...]]:
     if name in PLAIN:
         yield from splits(data)
     else:
-        for at in {len(data) // 3, data.find(b"\r\n") + 1, data.find(b"\r\n\r\n") + 2, data.find(b"\r\n\r\n") + 4, len(data) - 1}:
+        for at in {
+            len(data) // 3,
+            data.find(b"\r\n") + 1,
+            data.find(b"\r\n\r\n") + 2,
+            data.find(b"\r\n\r\n") + 4,
+            len(data) - 1,
+        }:
             if 0 < at < len(data):
                 yield data[:at], data[at:]
 
@@ -423,7 +444,9 @@ async def test_the_answers_are_those_of_the_application(name: str) -> None:
 async def test_the_plain_requests_are_answered_by_the_front_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the table would compare one thing with itself."""
     left: list[bytes] = []
-    monkeypatch.setattr(uvicorn_front.FrontProtocol, "_leave_to_uvicorn", lambda self, data: left.append(data))
+    monkeypatch.setattr(
+        uvicorn_front.FrontProtocol, "_leave_to_uvicorn", lambda self, data: left.append(data)
+    )
     async with hub_and_server("front") as (_, served), await Wire.open(served) as wire:
         for data in PLAIN.values():
             for _ in range(2):  # the second time it is known
@@ -450,7 +473,12 @@ async def test_a_bad_handshake_is_answered_by_the_application(method: str, versi
 
 async def test_a_handshake_is_a_get() -> None:
     """RFC 6455 4.2.1. It was once taken with any method."""
-    lines = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"]
+    lines = [
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {KEY}",
+        "Sec-WebSocket-Version: 13",
+    ]
     async with hub_and_server("front") as (hub, served):
         for data in (
             request("POST", "/channels/b", *lines),
@@ -464,7 +492,7 @@ async def test_a_handshake_is_a_get() -> None:
         assert not hub.links
 
 
-# -- held polls -------------------------------------------------------------------------------------------------------
+# -- held polls ----------------------------------------------------------------------------------------------
 
 
 async def held(hub: Hub, served: Served, target: str = "/channels/c?wait=50") -> Wire:
@@ -495,7 +523,10 @@ async def test_a_held_poll_is_answered_as_the_application_answers_it(publication
 async def test_a_poll_that_waits_in_vain_is_answered_as_the_application_answers_it() -> None:
     answers = []
     for kind in ("front", "asgi"):
-        async with hub_and_server(kind) as (hub, served), await held(hub, served, "/channels/c?wait=0.05") as wire:
+        async with (
+            hub_and_server(kind) as (hub, served),
+            await held(hub, served, "/channels/c?wait=0.05") as wire,
+        ):
             answers.append(_comparable(await wire.answer()))
             assert at_rest(hub)
     assert answers[0] == answers[1]
@@ -509,7 +540,11 @@ async def test_draining_answers_held_polls_with_the_position_they_had(kind: str)
         hub.drain()
         answers = [_comparable(await wire.answer()) for wire in wires]
         assert [answer.status for answer in answers] == [200, 200, 200]
-        assert [json.loads(answer.body)["position"] for answer in answers] == ["EPOCH.3", "EPOCH.0", "EPOCH.0"]
+        assert [json.loads(answer.body)["position"] for answer in answers] == [
+            "EPOCH.3",
+            "EPOCH.0",
+            "EPOCH.0",
+        ]
         assert at_rest(hub)
         for wire in wires:
             await wire.send(POLL)
@@ -540,9 +575,14 @@ async def test_a_client_that_goes_while_its_poll_is_held_leaves_nothing_behind(k
 
 
 async def test_a_poll_that_finds_news_when_it_begins_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that takes its time answers with what was; what came meanwhile is in memory, and answers the poll at once."""
+    """A store that takes its time answers with what was; what came meanwhile is in memory, and answers the
+    poll at once."""
     hub = Hub()
-    async with serve_native(hub) as served, await connected(served, "/channels/a") as follower, await Wire.open(served) as wire:
+    async with (
+        serve_native(hub) as served,
+        await connected(served, "/channels/a") as follower,
+        await Wire.open(served) as wire,
+    ):
         before = await hub.publish("a", "old")
         await follower.next_frame()
         slow: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
@@ -586,7 +626,8 @@ async def test_requests_behind_a_held_poll_wait_for_their_turn(kind: str) -> Non
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 async def test_a_client_that_goes_with_requests_behind_a_held_poll(how: str) -> None:
-    """What is behind is not begun for a connection that is gone: uvicorn would wait for ever for such a one."""
+    """What is behind is not begun for a connection that is gone: uvicorn would wait for ever for such a
+    one."""
     async with hub_and_server("front") as (hub, served):
         wire = await held(hub, served)
         await wire.send(request("POST", "/channels/b", "Transfer-Encoding: chunked"))
@@ -630,7 +671,7 @@ def _send(wire: Wire, data: bytes) -> int:
         return 0
 
 
-# -- on a transport that takes notes ------------------------------------------------------------------------------------
+# -- on a transport that takes notes -------------------------------------------------------------------------
 
 
 class NotingDoor:
@@ -667,9 +708,13 @@ def at_the_door() -> tuple[NotingDoor, FrontProtocol, FakeTransport]:
     return door, front, transport
 
 
-async def test_pipelined_requests_come_after_the_one_before_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pipelined_requests_come_after_the_one_before_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     left: list[bytes] = []
-    monkeypatch.setattr(uvicorn_front.FrontProtocol, "_leave_to_uvicorn", lambda self, data: left.append(data))
+    monkeypatch.setattr(
+        uvicorn_front.FrontProtocol, "_leave_to_uvicorn", lambda self, data: left.append(data)
+    )
     door, front, transport = at_the_door()
     front.data_received(get("/later"))
     front.data_received(get("/now"))
@@ -697,7 +742,9 @@ async def test_a_full_connection_takes_no_requests() -> None:
     transport.lose()
 
 
-async def test_a_connection_that_is_silent_is_closed_and_one_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_is_silent_is_closed_and_one_that_takes_nothing_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(uvicorn_front, "_KEEP_ALIVE_S", 0.001)
     _, front, transport = at_the_door()
     front.data_received(get("/now"))
@@ -763,14 +810,19 @@ async def test_what_is_remembered_of_requests_is_bounded() -> None:
         assert max(map(len, uvicorn_front._remembered)) <= uvicorn_front._MAX_BLOCK_BYTES
         assert max(map(len, uvicorn_front._requests)) <= uvicorn_front._MAX_BLOCK_BYTES
         for name in (b"sec-websocket-key", b"idempotency-key", b"last-event-id", b"if-none-match"):
-            assert not any(name in block.lower() for block in uvicorn_front._remembered), "it never comes again"
+            assert not any(name in block.lower() for block in uvicorn_front._remembered), (
+                "it never comes again"
+            )
 
 
 ENDLESS: Final = {
     "lines": ("", b"X-Line: " + b"x" * 5000 + b"\r\n"),
     "a line": ("X-Line: ", b"x" * 5000),
     "a name": ("X-", b"x" * 5000),
-    "lines behind a body": ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"X-Line: " + b"x" * 5000 + b"\r\n"),
+    "lines behind a body": (
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
+        b"X-Line: " + b"x" * 5000 + b"\r\n",
+    ),
     "a line behind a body": ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Line: ", b"x" * 5000),
     "a chunk's extension": ("Transfer-Encoding: chunked\r\n\r\n1;", b"x" * 5000),
 }

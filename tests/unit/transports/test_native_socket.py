@@ -1,4 +1,5 @@
-"""The native socket on a transport that only takes notes: what is waited for, what is held, and how it ends."""
+"""The native socket on a transport that only takes notes: what is waited for, what is held, and how it
+ends."""
 
 import asyncio
 import logging
@@ -6,8 +7,8 @@ from collections.abc import Awaitable
 
 import pytest
 
-from heartwire.transports import websocket_uvicorn
-from heartwire.transports.deflate import deflated_frame
+from heartwire.transports.websocket import native as websocket_uvicorn
+from heartwire.transports.websocket.deflate import deflated_frame
 from tests.unit.transports.fake_socket import FakeDoor, FakeSession, made, opened
 from tests.unit.transports.tools import (
     BINARY,
@@ -53,7 +54,7 @@ def texts(session: FakeSession) -> list[bytes]:
     return [data for _, data in session.messages]
 
 
-# -- what comes in ----------------------------------------------------------------------------------------------------
+# -- what comes in -------------------------------------------------------------------------------------------
 
 
 async def test_messages_come_in_their_order_common_ones_and_rare_ones() -> None:
@@ -159,7 +160,8 @@ async def test_gone_while_a_message_is_waited_for() -> None:
 
 
 async def test_messages_that_came_before_the_answer_are_read_when_the_session_is_open() -> None:
-    """A client should wait for the answer (RFC 6455 4.1), but what it did send is neither lost nor taken too early."""
+    """A client should wait for the answer (RFC 6455 4.1), but what it did send is neither lost nor taken too
+    early."""
     session = FakeSession()
     door = FakeDoor()
     socket, transport = made(door)
@@ -175,7 +177,8 @@ async def test_messages_that_came_before_the_answer_are_read_when_the_session_is
 
 
 async def test_messages_that_came_before_a_refusal_are_not_read() -> None:
-    """The admission of a client that sent early once ended in an assertion, and its connection was never closed."""
+    """The admission of a client that sent early once ended in an assertion, and its connection was never
+    closed."""
     door = FakeDoor()
     socket, transport = made(door)
     socket.data_received(handshake("/ours"))
@@ -191,7 +194,8 @@ async def test_messages_that_came_before_a_refusal_are_not_read() -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 async def test_what_is_left_over_is_bounded(waits: bool) -> None:
-    """At most what one read brings and one common frame: a larger one is read by `RareFrames`, under the limit."""
+    """At most what one read brings and one common frame: a larger one is read by `RareFrames`, under the
+    limit."""
     session = FakeSession(Gate() if waits else lambda is_text, data: None)
     socket, transport = opened(session)
     piece = frame(BINARY, b"wait" + b"x" * 65_000)
@@ -210,7 +214,9 @@ async def test_compressed_messages_are_read_where_they_were_agreed_on() -> None:
     session = FakeSession()
     socket, transport = opened(session, compressed=True)
     [packed], _ = split_frames(deflated_frame(True, b"x" * 500))
-    socket.data_received(frame(TEXT, packed.payload, rsv=4) + frame(TEXT, b"plain") + frame(TEXT, packed.payload, rsv=4))
+    socket.data_received(
+        frame(TEXT, packed.payload, rsv=4) + frame(TEXT, b"plain") + frame(TEXT, packed.payload, rsv=4)
+    )
     assert texts(session) == [b"x" * 500, b"plain", b"x" * 500]
     session = FakeSession()
     socket, transport = opened(session)
@@ -219,7 +225,7 @@ async def test_compressed_messages_are_read_where_they_were_agreed_on() -> None:
     assert transport.frames[0].payload[:2] == (1002).to_bytes(2)
 
 
-# -- what goes out ----------------------------------------------------------------------------------------------------
+# -- what goes out -------------------------------------------------------------------------------------------
 
 
 async def test_pause_and_resume() -> None:
@@ -251,7 +257,7 @@ async def test_whatever_comes_is_a_sign_of_life() -> None:
         assert socket.heard
 
 
-# -- the end ----------------------------------------------------------------------------------------------------------
+# -- the end -------------------------------------------------------------------------------------------------
 
 
 async def test_close_says_why_and_lets_the_peer_close_first() -> None:
@@ -365,7 +371,9 @@ async def test_a_connection_that_is_gone_is_not_cut_off_again(monkeypatch: pytes
     assert transport.closed_by == "peer"
 
 
-@pytest.mark.parametrize("closing", [close_frame(), close_frame(1000, b"bye"), close_frame(1002), close_frame(4000, "€".encode())])
+@pytest.mark.parametrize(
+    "closing", [close_frame(), close_frame(1000, b"bye"), close_frame(1002), close_frame(4000, "€".encode())]
+)
 async def test_a_close_is_answered_and_the_server_ends_tcp(closing: bytes) -> None:
     for pieces in ([closing], single(closing), [closing + frame(TEXT, b"late")]):
         session = FakeSession()
@@ -379,7 +387,7 @@ async def test_a_close_is_answered_and_the_server_ends_tcp(closing: bytes) -> No
         assert session.messages == []
 
 
-# -- handshakes -------------------------------------------------------------------------------------------------------
+# -- handshakes ----------------------------------------------------------------------------------------------
 
 
 async def test_a_path_that_is_not_ours_is_left_to_uvicorn() -> None:
@@ -393,7 +401,8 @@ async def test_a_path_that_is_not_ours_is_left_to_uvicorn() -> None:
 
 
 async def test_a_handshake_that_uvicorn_refuses_at_once_is_forgotten_when_it_is_gone() -> None:
-    """uvicorn closes within our call, so that the end comes before its protocol is put in our place: once it never heard of it."""
+    """uvicorn closes within our call, so that the end comes before its protocol is put in our place: once it
+    never heard of it."""
     door = FakeDoor()
     socket, transport = made(door)
     assert socket._made_by is not None

@@ -1,4 +1,5 @@
-"""Servers in the test's own event loop, and a client that gives them exactly the pieces of bytes that the test wants."""
+"""Servers in the test's own event loop, and a client that gives them exactly the pieces of bytes that the
+test wants."""
 
 import asyncio
 import contextlib
@@ -36,7 +37,7 @@ MASK: Final = b"\x37\xfa\x21\x3d"
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
 
-# -- frames -----------------------------------------------------------------------------------------------------------
+# -- frames --------------------------------------------------------------------------------------------------
 
 
 def masked(payload: bytes, mask: bytes = MASK) -> bytes:
@@ -45,16 +46,27 @@ def masked(payload: bytes, mask: bytes = MASK) -> bytes:
 
 
 def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = MASK, length_bytes: int = -1
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    mask: bytes | None = MASK,
+    length_bytes: int = -1,
 ) -> bytes:
-    """A client's frame. ``rsv``: 4, 2 and 1 for RSV1, 2 and 3; ``length_bytes``: 0, 2 or 8 of extended length, else the fewest."""
+    """A client's frame. ``rsv``: 4, 2 and 1 for RSV1, 2 and 3; ``length_bytes``: 0, 2 or 8 of extended
+    length, else the fewest."""
     size = len(payload)
     if length_bytes < 0:
         length_bytes = 0 if size < 126 else 2 if size < 65536 else 8
     short = {0: size, 2: 126, 8: 127}[length_bytes]
     head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode, (0 if mask is None else 0x80) | short])
     head += size.to_bytes(length_bytes) if length_bytes else b""
-    return head + payload if mask is None else head + mask + (masked(payload, mask) if size < 4096 else _masked_long(payload, mask))
+    return (
+        head + payload
+        if mask is None
+        else head + mask + (masked(payload, mask) if size < 4096 else _masked_long(payload, mask))
+    )
 
 
 def _masked_long(payload: bytes, mask: bytes) -> bytes:
@@ -95,7 +107,7 @@ def split_frames(data: bytes) -> tuple[list[Frame], bytes]:
     return frames, data
 
 
-# -- servers ----------------------------------------------------------------------------------------------------------
+# -- servers -------------------------------------------------------------------------------------------------
 
 
 class Served:
@@ -106,7 +118,9 @@ class Served:
         accepted: the server's end of every connection so far, by the client's address.
     """
 
-    def __init__(self, server: uvicorn.Server, family: int, address: Any, accepted: dict[Any, asyncio.Transport]) -> None:
+    def __init__(
+        self, server: uvicorn.Server, family: int, address: Any, accepted: dict[Any, asyncio.Transport]
+    ) -> None:
         self.server = server
         self.family = family
         self.address = address
@@ -123,7 +137,8 @@ class Served:
 
     @property
     def open_connections(self) -> int:
-        """What uvicorn would wait for when it stops; not the native door, which stands there for all of its sockets."""
+        """What uvicorn would wait for when it stops; not the native door, which stands there for all of its
+        sockets."""
         return sum(not isinstance(connection, HubDoor) for connection in self.server.server_state.connections)
 
 
@@ -140,7 +155,9 @@ def recording(http_class: type, accepted: dict[Any, asyncio.Transport]) -> type:
 def listening(address: Any, family: int = socket.AF_INET) -> socket.socket:
     """A listening socket."""
     # asyncio sets TCP_NODELAY only where the protocol is named.
-    listener = socket.socket(family, socket.SOCK_STREAM, 0 if isinstance(address, str) else socket.IPPROTO_TCP)
+    listener = socket.socket(
+        family, socket.SOCK_STREAM, 0 if isinstance(address, str) else socket.IPPROTO_TCP
+    )
     listener.bind(address)
     listener.listen(2048)
     return listener
@@ -168,7 +185,9 @@ class _Server(uvicorn.Server):
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
-        await until(lambda: not state.connections and not state.tasks, f"{state.connections} and {state.tasks} end")
+        await until(
+            lambda: not state.connections and not state.tasks, f"{state.connections} and {state.tasks} end"
+        )
         await self.lifespan.shutdown()
 
     @contextlib.contextmanager
@@ -177,7 +196,9 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def run(config: uvicorn.Config, *, hub: Hub | None = None, listener: socket.socket | None = None) -> AsyncIterator[Served]:
+async def run(
+    config: uvicorn.Config, *, hub: Hub | None = None, listener: socket.socket | None = None
+) -> AsyncIterator[Served]:
     """Run uvicorn until the block ends; a hub is drained first."""
     accepted: dict[Any, asyncio.Transport] = {}
     config.http = recording(config.http if isinstance(config.http, type) else HttpToolsProtocol, accepted)
@@ -202,7 +223,9 @@ async def run(config: uvicorn.Config, *, hub: Hub | None = None, listener: socke
 
 
 @contextlib.asynccontextmanager
-async def serve_native(hub: Hub, *, listener: socket.socket | None = None, **settings: Any) -> AsyncIterator[Served]:
+async def serve_native(
+    hub: Hub, *, listener: socket.socket | None = None, **settings: Any
+) -> AsyncIterator[Served]:
     """As `heartwire serve` does it: the front door, and the native door behind it."""
     given = {name: getattr(hub.options, name) for name in hub.options.__struct_fields__}
     config = uvicorn_config(Settings(**given, **settings), hub)
@@ -217,7 +240,9 @@ async def serve_native(hub: Hub, *, listener: socket.socket | None = None, **set
 async def serve_asgi(hub: Hub) -> AsyncIterator[Served]:
     """As any uvicorn does it, with its own HTTP and its own WebSocket."""
     limit = hub.options.max_message_bytes + 64 * 1024  # as docs/deploy.md says
-    config = uvicorn.Config(hub.asgi(), ws="websockets-sansio", ws_max_size=limit, lifespan="on", log_config=None)
+    config = uvicorn.Config(
+        hub.asgi(), ws="websockets-sansio", ws_max_size=limit, lifespan="on", log_config=None
+    )
     async with run(config, hub=hub) as served:
         yield served
 
@@ -247,14 +272,19 @@ def published(hub: Hub, channel: str) -> list[tuple[bool, bytes]]:
 
 def at_rest(hub: Hub) -> bool:
     """Whether nobody is connected, and nothing is left of those who were."""
-    return not hub.links and hub.connections.count == 0 and all(not topic.followers for topic in hub.switchboard.topics.values())
+    return (
+        not hub.links
+        and hub.connections.count == 0
+        and all(not topic.followers for topic in hub.switchboard.topics.values())
+    )
 
 
-# -- the client -------------------------------------------------------------------------------------------------------
+# -- the client ----------------------------------------------------------------------------------------------
 
 
 class Wire:
-    """A TCP connection on which the test writes every byte itself, and where it knows when the server has read it."""
+    """A TCP connection on which the test writes every byte itself, and where it knows when the server has
+    read it."""
 
     def __init__(self, served: Served, sock: socket.socket) -> None:
         self.sock = sock
@@ -286,7 +316,8 @@ class Wire:
         return self._served.accepted.get(self.sock.getsockname())
 
     async def send(self, *pieces: bytes) -> None:
-        """Send pieces, each once the server has read the one before it, and nothing more once it has closed."""
+        """Send pieces, each once the server has read the one before it, and nothing more once it has
+        closed."""
         for piece in pieces:
             if self.is_closing:
                 return
@@ -415,7 +446,13 @@ class Answer(NamedTuple):
 
 def handshake(path: str, *lines: str, host: str = "127.0.0.1") -> bytes:
     """A handshake, with more header lines."""
-    given = [f"GET {path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}"]
+    given = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {host}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {KEY}",
+    ]
     return "\r\n".join([*given, "Sec-WebSocket-Version: 13", *lines, "", ""]).encode("latin-1")
 
 

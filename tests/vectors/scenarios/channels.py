@@ -23,7 +23,10 @@ def what_was_begun_anew_while_connecting_is_asked_anew(client: Recorder) -> None
     client.unsubscribe("a")
     client.subscribe("a", "earliest")
     client.received(1, welcome(), placed(2, 7))
-    assert [next(key for key in one if key != "id") for one in client.told("Send")[-1][1]] == ["unsubscribe", "subscribe"]
+    assert [next(key for key in one if key != "id") for one in client.told("Send")[-1][1]] == [
+        "unsubscribe",
+        "subscribe",
+    ]
     client.received(1, {"id": 3, "unsubscribe": {}}, placed(4, pubs=[1]))
     assert client.told("Delivered")[0][:3] == ["a", "e", 1]
 
@@ -109,7 +112,9 @@ def what_the_server_ends_for_good_is_ended(client: Recorder) -> None:
     connect(client)
     client.subscribe("a")
     client.received(1, placed(2, 3))
-    client.received(1, {"push": {"channel": "a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}})
+    client.received(
+        1, {"push": {"channel": "a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
+    )
     assert client.last == [["Unsubscribed", "a", 2000, "server unsubscribe"]]
 
 
@@ -118,7 +123,9 @@ def what_the_server_ends_for_now_is_asked_for_again(client: Recorder) -> None:
     connect(client)
     client.subscribe("a")
     client.received(1, placed(2, 3))
-    client.received(1, {"push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}})
+    client.received(
+        1, {"push": {"channel": "a", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
+    )
     client.to_deadline()
     assert client.now == 0.25
     assert client.told("Send")[-1][1][0]["subscribe"]["offset"] == 3
@@ -148,7 +155,9 @@ def a_channel_refused_for_now_is_asked_for_less_and_less(client: Recorder) -> No
 def a_channel_refused_for_now_is_not_asked_for_before_the_server_said(client: Recorder) -> None:
     connect(client)
     client.subscribe("a")
-    client.received(1, {"id": 2, "error": {"code": 100, "message": "busy; retry_after_ms=20000", "temporary": True}})
+    client.received(
+        1, {"id": 2, "error": {"code": 100, "message": "busy; retry_after_ms=20000", "temporary": True}}
+    )
     client.subscribe("b")
     assert [one["subscribe"]["channel"] for one in client.told("Send")[-1][1]] == ["b"]
     client.lost(1)

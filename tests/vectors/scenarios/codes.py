@@ -43,7 +43,13 @@ def what_is_not_of_the_protocol_ends_the_connection(client: Recorder) -> None:
 @scenario()
 def what_is_unknown_is_passed_over(client: Recorder) -> None:
     connect(client)
-    client.received(1, {"push": {"channel": "a", "join": {"info": {}}}}, {"id": 77, "future": {}}, "", {"id": 1, "connect": {}})
+    client.received(
+        1,
+        {"push": {"channel": "a", "join": {"info": {}}}},
+        {"id": 77, "future": {}},
+        "",
+        {"id": 1, "connect": {}},
+    )
     assert not client.last
 
 

@@ -11,7 +11,12 @@ def the_first_words_are_connect_and_what_is_followed(client: Recorder) -> None:
     client.subscribe("c", "earliest")
     client.start()
     (frame,) = [output[2] for output in client.told("Open")]
-    assert [next(key for key in one if key != "id") for one in frame] == ["connect", "subscribe", "subscribe", "subscribe"]
+    assert [next(key for key in one if key != "id") for one in frame] == [
+        "connect",
+        "subscribe",
+        "subscribe",
+        "subscribe",
+    ]
     client.received(1, welcome(), placed(2, 3), placed(3, after=7, pubs=[8, 9]), placed(4, pubs=[1]))
     assert client.told("Subscribed") == [["a", "e", 3, False], ["b", "e", 7, True], ["c", "e", 0, False]]
     client.received(1, pub(4), pub(10, "b"), pub(2, "c"))

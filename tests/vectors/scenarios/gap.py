@@ -111,7 +111,9 @@ def a_channel_without_positions_just_delivers(client: Recorder) -> None:
     connect(client)
     client.subscribe("a")
     client.received(1, placed(2, epoch=""))
-    client.received(1, {"push": {"channel": "a", "pub": {"data": 1}}}, {"push": {"channel": "a", "pub": {"data": 2}}})
+    client.received(
+        1, {"push": {"channel": "a", "pub": {"data": 1}}}, {"push": {"channel": "a", "pub": {"data": 2}}}
+    )
     assert [one[:4] for one in client.told("Delivered")] == [["a", "", 0, 1], ["a", "", 0, 2]]
     _again(client)
     assert "recover" not in client.told("Open")[-1][2][1]["subscribe"]
@@ -122,7 +124,13 @@ def who_published_and_what_it_is_are_told(client: Recorder) -> None:
     _following(client)
     who = {"user": "u", "client": "c"}
     client.received(
-        1, {"push": {"channel": "a", "pub": {"offset": 4, "data": "AA==", "tags": {"encoding": "base64"}, "info": who}}}
+        1,
+        {
+            "push": {
+                "channel": "a",
+                "pub": {"offset": 4, "data": "AA==", "tags": {"encoding": "base64"}, "info": who},
+            }
+        },
     )
     assert client.last == [["Delivered", "a", "e", 4, "AA==", "base64", "u", "c"]]
 

@@ -195,7 +195,8 @@ def who_wakes_while_waiting_tries_at_once(client: Recorder) -> None:
 
 @scenario(tick_s=1)
 def timers_that_are_always_late_do_not_keep_a_dead_connection(client: Recorder) -> None:
-    """As in a tab that nobody looks at: each minute looks like a sleep, but whoever is there answers in between."""
+    """As in a tab that nobody looks at: each minute looks like a sleep, but whoever is there answers in
+    between."""
     connect(client)
     for _ in range(3):
         client.now += 60

@@ -12,7 +12,12 @@ def _kept(id: int, offset: int) -> dict[str, object]:
 def it_is_sent_at_once_and_answered(client: Recorder) -> None:
     connect(client)
     key = client.publish({"text": "hi"}, encoding="")
-    assert client.last[0][2][0]["publish"] == {"channel": "a", "data": {"text": "hi"}, "idempotency_key": key, "round": 0}
+    assert client.last[0][2][0]["publish"] == {
+        "channel": "a",
+        "data": {"text": "hi"},
+        "idempotency_key": key,
+        "round": 0,
+    }
     client.received(1, _kept(2, 7))
     assert client.last == [["Published", key, "e", 7]]
 
@@ -76,7 +81,12 @@ def what_is_refused_for_now_holds_back_what_came_after_it(client: Recorder) -> N
     client.received(1, refused(4, 409, temporary=True))
     client.to_deadline()
     assert client.now == 0.1875
-    assert [(one["publish"]["data"], one["publish"]["round"]) for one in client.last[0][2]] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert [(one["publish"]["data"], one["publish"]["round"]) for one in client.last[0][2]] == [
+        (0, 1),
+        (1, 1),
+        (2, 1),
+        (3, 1),
+    ]
 
 
 @scenario()
@@ -84,7 +94,11 @@ def the_next_round_is_not_before_the_server_said(client: Recorder) -> None:
     connect(client)
     client.publish(0)
     client.publish(1)
-    client.received(1, refused(2, 111, "too many requests; retry_after_ms=2000", temporary=True), refused(3, 409, temporary=True))
+    client.received(
+        1,
+        refused(2, 111, "too many requests; retry_after_ms=2000", temporary=True),
+        refused(3, 409, temporary=True),
+    )
     client.to_deadline()
     assert client.now == 2
 
@@ -101,7 +115,10 @@ def not_even_on_a_new_connection(client: Recorder) -> None:
     assert not client.told("Send", last=2)
     client.to_deadline()
     assert client.now == 2
-    assert [(one["publish"]["data"], one["publish"]["round"]) for one in client.last[0][2]] == [(0, 0), (1, 0)]
+    assert [(one["publish"]["data"], one["publish"]["round"]) for one in client.last[0][2]] == [
+        (0, 0),
+        (1, 0),
+    ]
 
 
 @scenario(draws=(1.0,))
@@ -166,7 +183,9 @@ def what_is_given_up_on_the_way_makes_room_and_its_answer_is_not_heard(client: R
 def the_outbox_has_a_bound_of_items(client: Recorder) -> None:
     for data in range(3):
         client.publish(data)
-    assert client.last == [["Rejected", "key-3", 106, "2 publishes wait already (max_pending_items, max_pending_bytes)", False]]
+    assert client.last == [
+        ["Rejected", "key-3", 106, "2 publishes wait already (max_pending_items, max_pending_bytes)", False]
+    ]
 
 
 @scenario(max_pending_bytes=10)

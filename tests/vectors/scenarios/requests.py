@@ -90,7 +90,9 @@ def a_question_that_is_too_large_for_the_server_is_refused_at_once(client: Recor
 def questions_that_wait_are_bounded_in_count(client: Recorder) -> None:
     for _ in range(3):
         client.request("rpc", _RPC)
-    assert client.last == [["Failed", 3, 106, "2 requests wait already (max_pending_items, max_pending_bytes)", False]]
+    assert client.last == [
+        ["Failed", 3, 106, "2 requests wait already (max_pending_items, max_pending_bytes)", False]
+    ]
     client.after(10)
     assert len(client.told("Failed")) == 3
     client.request("rpc", _RPC)

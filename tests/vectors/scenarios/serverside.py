@@ -15,7 +15,13 @@ def what_the_server_makes_us_follow_is_delivered_and_recovered(client: Recorder)
     client.to_deadline()
     (hello,) = client.told("Open")[-1][2]
     assert hello["connect"]["subs"]["news"]["offset"] == 4
-    again = {"epoch": "e", "offset": 4, "was_recovering": True, "recovered": True, "publications": [{"offset": 5, "data": 5}]}
+    again = {
+        "epoch": "e",
+        "offset": 4,
+        "was_recovering": True,
+        "recovered": True,
+        "publications": [{"offset": 5, "data": 5}],
+    }
     client.received(2, welcome(2, subs={"news": again}))
     assert [one[2] for one in client.told("Delivered")] == [4, 5]
 
@@ -32,7 +38,9 @@ def what_the_server_does_not_make_us_follow_again_is_ended(client: Recorder) -> 
 @scenario()
 def the_server_makes_us_follow_one_more(client: Recorder) -> None:
     connect(client)
-    client.received(1, {"push": {"channel": "news", "subscribe": {"epoch": "e", "offset": 3}}}, pub(4, "news"))
+    client.received(
+        1, {"push": {"channel": "news", "subscribe": {"epoch": "e", "offset": 3}}}, pub(4, "news")
+    )
     assert client.kinds() == ["Subscribed", "Delivered"]
     client.received(1, {"push": {"channel": "news", "unsubscribe": {"code": 2500, "reason": "moved"}}})
     assert client.kinds() == ["Unsubscribed"]
@@ -49,7 +57,9 @@ def a_hole_there_takes_a_new_connection(client: Recorder) -> None:
 def the_server_may_have_made_what_we_ask_for(client: Recorder) -> None:
     client.subscribe("news")
     client.start()
-    client.received(1, welcome(1, subs=_NEWS), {"id": 2, "error": {"code": 105, "message": "already subscribed"}})
+    client.received(
+        1, welcome(1, subs=_NEWS), {"id": 2, "error": {"code": 105, "message": "already subscribed"}}
+    )
     client.received(1, pub(4, "news"))
     assert client.told("Delivered")[0][2] == 4
     assert not client.told("Unsubscribed")
@@ -59,7 +69,9 @@ def the_server_may_have_made_what_we_ask_for(client: Recorder) -> None:
 def what_we_want_too_goes_on_when_the_server_does_not_make_it_any_more(client: Recorder) -> None:
     client.subscribe("news")
     client.start()
-    client.received(1, welcome(1, subs=_NEWS), {"id": 2, "error": {"code": 105, "message": "already subscribed"}})
+    client.received(
+        1, welcome(1, subs=_NEWS), {"id": 2, "error": {"code": 105, "message": "already subscribed"}}
+    )
     client.lost(1)
     client.to_deadline()
     client.received(2, welcome(3))
@@ -90,7 +102,9 @@ def what_is_paused_stays_so_though_the_server_makes_it_again(client: Recorder) -
     client.pause("news")
     client.lost(1)
     client.to_deadline()
-    client.received(2, welcome(3, subs={"news": {"epoch": "e", "offset": 3, "was_recovering": True, "recovered": True}}))
+    client.received(
+        2, welcome(3, subs={"news": {"epoch": "e", "offset": 3, "was_recovering": True, "recovered": True}})
+    )
     assert client.kinds() == ["StateChanged", "Send"]
     client.received(2, pub(4, "news"))
     assert not client.last
@@ -99,8 +113,18 @@ def what_is_paused_stays_so_though_the_server_makes_it_again(client: Recorder) -
 @scenario(transports=("longpoll",))
 def polls_go_on_with_them(client: Recorder) -> None:
     poll_online(client, placed(1, 3), subs=_NEWS)
-    again = {"epoch": "e", "offset": 3, "was_recovering": True, "recovered": True, "publications": [{"offset": 4, "data": 4}]}
-    client.polled(1, welcome(id_of(client, "connect"), subs={"news": again}), placed(id_of(client, "subscribe"), after=3))
+    again = {
+        "epoch": "e",
+        "offset": 3,
+        "was_recovering": True,
+        "recovered": True,
+        "publications": [{"offset": 4, "data": 4}],
+    }
+    client.polled(
+        1,
+        welcome(id_of(client, "connect"), subs={"news": again}),
+        placed(id_of(client, "subscribe"), after=3),
+    )
     assert client.told("Delivered") == [["news", "e", 4, 4, "", "", ""]]
     client.pause("news")
     assert not client.last

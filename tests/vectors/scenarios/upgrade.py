@@ -35,7 +35,9 @@ def what_was_tried_in_vain_leaves_what_is_in_use_alone(client: Recorder) -> None
 def a_better_transport_takes_over_from_where_the_lesser_stood(client: Recorder) -> None:
     _trying(client)
     client.polled(1, placed(id_of(client, "subscribe", on=1), after=3, pubs=[4]))
-    client.received(2, welcome(id_of(client, "connect")), placed(id_of(client, "connect") + 1, after=3, pubs=[4, 5]))
+    client.received(
+        2, welcome(id_of(client, "connect")), placed(id_of(client, "connect") + 1, after=3, pubs=[4, 5])
+    )
     assert [one[2] for one in client.told("Delivered")] == [4, 5]
     assert client.told("Close") == [[1]]
     client.polled(1)
@@ -89,7 +91,9 @@ def a_token_that_a_better_transport_refuses_is_still_good_for_the_lesser(client:
 
 
 @scenario(first_transport="longpoll")
-def a_better_transport_that_comes_from_before_what_was_delivered_meanwhile_is_no_gap(client: Recorder) -> None:
+def a_better_transport_that_comes_from_before_what_was_delivered_meanwhile_is_no_gap(
+    client: Recorder,
+) -> None:
     _trying(client)
     hello = id_of(client, "connect")
     client.polled(1, placed(id_of(client, "subscribe", on=1), after=3, pubs=[4, 5, 6]))

@@ -1,4 +1,5 @@
-"""What turns bytes into commands and results into bytes. One object serves all connections that speak its encoding."""
+"""What turns bytes into commands and results into bytes. One object serves all connections that speak its
+encoding."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -42,9 +43,11 @@ class Codec(Protocol):
     """The message that asks for a pong."""
 
     def commands(self, data: bytes) -> Iterator[Command]:
-        """The commands of a frame, one after the other, so that those before a malformed one have been dealt with.
+        """The commands of a frame, one after the other, so that those before a malformed one have been dealt
+        with.
 
-        Raises ``ValueError`` that says what is wrong: bytes that are not the encoding, an empty frame, a blank line, a wrong type.
+        Raises ``ValueError`` that says what is wrong: bytes that are not the encoding, an empty frame, a
+        blank line, a wrong type.
         """
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
@@ -54,7 +57,8 @@ class Codec(Protocol):
         """The error reply to a command."""
 
     def publication(self, publication: Publication) -> bytes:
-        """A publication's inside: what stands in ``pub``, in ``publications`` of replies. Called once per publication.
+        """A publication's inside: what stands in ``pub``, in ``publications`` of replies. Called once per
+        publication.
 
         Raises nothing: data that the encoding cannot carry as it is, it carries in another form.
         """
@@ -78,7 +82,8 @@ class Codec(Protocol):
         """Messages, at least one, as one frame."""
 
     def payload(self, data: bytes) -> msgspec.Raw:
-        """Bytes of the application (``conn_info``, the data of an answer) as a payload. Raises nothing, like `publication`."""
+        """Bytes of the application (``conn_info``, the data of an answer) as a payload. Raises nothing, like
+        `publication`."""
 
     def post(self, request: PublishRequest) -> Post:
         """What is to be published. Raises `Refused` (``bad_request``)."""

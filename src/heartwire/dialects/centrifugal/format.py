@@ -1,4 +1,5 @@
-"""How live publications go out: encoded once per codec, joined once per codec and transport, then the same for everybody."""
+"""How live publications go out: encoded once per codec, joined once per codec and transport, then the same
+for everybody."""
 
 from collections.abc import Callable
 from typing import Any, Literal

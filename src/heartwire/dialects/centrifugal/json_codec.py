@@ -3,9 +3,11 @@
 How a publication's data stands in ``pub.data``:
 
 * text or bytes that are JSON: as that JSON, on one line;
-* other text: as a JSON string, with ``"tags":{"encoding":"text"}`` beside it, which tells ``hello`` from ``"hello"``;
-* other bytes: base64 in a JSON string, with ``"tags":{"encoding":"base64"}`` beside it. (The protocol's own server ends the
-  connection here, with 3506; a connection of many channels is too much to lose for one message.)
+* other text: as a JSON string, with ``"tags":{"encoding":"text"}`` beside it, which tells ``hello`` from
+  ``"hello"``;
+* other bytes: base64 in a JSON string, with ``"tags":{"encoding":"base64"}`` beside it. (The protocol's own
+  server ends the connection here, with 3506; a connection of many channels is too much to lose for one
+  message.)
 """
 
 import base64
@@ -18,16 +20,15 @@ from heartwire.dialects.centrifugal.codec import Method, PushKind
 from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
 from heartwire.errors import Refused
+from heartwire.text import is_json, is_utf8
 from heartwire.types import Member, Publication
 
-__all__ = ["JSON", "JsonCodec", "is_json", "is_utf8"]
+__all__ = ["JSON", "JsonCodec"]
 
 _encode: Final = msgspec.json.encode
 _decoder: Final = msgspec.json.Decoder(Command)
 _text_decoder: Final = msgspec.json.Decoder(str)
 _base64_decoder: Final = msgspec.json.Decoder(bytes)
-_raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
-_JSON_STARTS: Final = frozenset(b' \t\r\n{["-0123456789tfn')
 
 
 class JsonCodec:
@@ -40,7 +41,8 @@ class JsonCodec:
     def commands(self, data: bytes) -> Iterator[Command]:
         """See `Codec.commands`. One newline at the end is allowed."""
         if not data.isascii():
-            data.decode()  # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
+            # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
+            data.decode()
         decode = _decoder.decode
         try:
             if b"\n" not in data:
@@ -98,13 +100,15 @@ class JsonCodec:
     def info(self, member: Member) -> ClientInfo:
         """See `Codec.info`."""
         chan_info = self.payload(member.chan_info) if member.chan_info else None
-        return ClientInfo(member.user, member.client, self.payload(member.info) if member.info else None, chan_info)
+        return ClientInfo(
+            member.user, member.client, self.payload(member.info) if member.info else None, chan_info
+        )
 
     def post(self, request: PublishRequest) -> Post:
         """See `Codec.post`.
 
-        Without ``encoding``, ``data`` is kept as the JSON it is; "text": it is a string, and the message is that text;
-        "base64": a string, and the message is the bytes it stands for.
+        Without ``encoding``, ``data`` is kept as the JSON it is; "text": it is a string, and the message is
+        that text; "base64": a string, and the message is the bytes it stands for.
         """
         data = bytes(request.data)
         if not data:
@@ -114,12 +118,16 @@ class JsonCodec:
                 case "":
                     return Post(data, True, request.idempotency_key, request.round)
                 case "text":
-                    return Post(_text_decoder.decode(data).encode(), True, request.idempotency_key, request.round)
+                    return Post(
+                        _text_decoder.decode(data).encode(), True, request.idempotency_key, request.round
+                    )
                 case "base64":
                     return Post(_base64_decoder.decode(data), False, request.idempotency_key, request.round)
         except ValueError as error:
             raise Refused("bad_request", f"data in encoding {request.encoding!r}: {error}") from None
-        raise Refused("bad_request", f'encoding {request.encoding[:32]!r}: "text" or "base64", or leave it out')
+        raise Refused(
+            "bad_request", f'encoding {request.encoding[:32]!r}: "text" or "base64", or leave it out'
+        )
 
     def value(self, payload: bytes) -> Any:
         """See `Codec.value`."""
@@ -127,17 +135,6 @@ class JsonCodec:
 
 
 JSON: Final = JsonCodec()
-
-
-def is_json(data: bytes) -> bool:
-    """Whether bytes are one JSON value."""
-    if not data or data[0] not in _JSON_STARTS:
-        return False
-    try:
-        _raw_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
 
 
 def _data(publication: Publication) -> bytes:
@@ -152,12 +149,3 @@ def _data(publication: Publication) -> bytes:
 def _inlined(data: bytes) -> bytes:
     """JSON on one line: a newline would end the message."""
     return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
-
-
-def is_utf8(data: bytes) -> bool:
-    """Whether bytes are text."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -64,7 +64,8 @@ def told_as(error: BaseException) -> Code:
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What holds in a channel, for sessions. The server makes one per namespace from its options, not one per call.
+    """What holds in a channel, for sessions. The server makes one per namespace from its options, not one per
+    call.
 
     Attributes:
         presence: who is there is known.
@@ -133,7 +134,8 @@ class Refreshed(NamedTuple):
 
 
 class Post(NamedTuple):
-    """What is to be published: bytes, and whether they are text. ``key`` "": it has none; ``round``: see `requests.publish`."""
+    """What is to be published: bytes, and whether they are text. ``key`` "": it has none; ``round``: see
+    `requests.publish`."""
 
     data: bytes
     is_text: bool
@@ -145,7 +147,8 @@ class Outlet(Protocol):
     """Where a session's messages go: a link of the hub, seen from the dialect."""
 
     heard: bool
-    """Set when the peer has taken or sent anything; the session clears it when it cannot ask (the pipe is full)."""
+    """Set when the peer has taken or sent anything; the session clears it when it cannot ask (the pipe is
+    full)."""
 
     @property
     def paused(self) -> bool:
@@ -156,13 +159,17 @@ class Outlet(Protocol):
         """About how much of what was written waits in this process."""
 
     def write(self, messages: list[bytes]) -> None:
-        """Send messages (at least one), in one frame where the transport has frames. Never raises, never blocks."""
+        """Send messages (at least one), in one frame where the transport has frames. Never raises, never
+        blocks."""
 
-    def tell(self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+    def tell(
+        self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
+    ) -> None:
         """Send a join or leave; ``made`` keeps what was encoded for other outlets of the same wire format."""
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection: the transport tells the peer (a WebSocket close, or a disconnect push). Never raises."""
+        """End the connection: the transport tells the peer (a WebSocket close, or a disconnect push). Never
+        raises."""
 
     def give_up(self) -> None:
         """The peer is dead: end the connection without waiting for it. Never raises."""
@@ -178,15 +185,16 @@ class Cancellable(Protocol):
 class Port(Protocol):
     """What the server does for sessions; one object serves all of them.
 
-    What each may raise is in the package's docstring; anything else that is raised is a fault of ours or of the
-    application: the client is answered ``internal``, and the session hands it to `failed`.
+    What each may raise is in the package's docstring; anything else that is raised is a fault of ours or of
+    the application: the client is answered ``internal``, and the session hands it to `failed`.
     """
 
     def connect(self, session: "Session", request: ConnectRequest) -> Answer[Welcome]:
         """Who is this? Checks the token, asks the application (authenticator, connect hook)."""
 
     def opened(self, session: "Session") -> None:
-        """The connection is open, its reply written: others may find it now (by user, by client), and it is pinged."""
+        """The connection is open, its reply written: others may find it now (by user, by client), and it is
+        pinged."""
 
     def ended(self, session: "Session", code: int, reason: str) -> None:
         """The session is over, its subscriptions left. Called once for each that was `opened`."""
@@ -200,7 +208,9 @@ class Port(Protocol):
     def authorize(self, session: "Session", action: Action, channel: Channel) -> Answer[None]:
         """Whether they may (for "subscribe": `grant`). Raises `Forbidden`, `Refused` (``not_available``)."""
 
-    def grant(self, session: "Session", channel: Channel, token: str, data: bytes) -> Answer[SubscriptionGrant]:
+    def grant(
+        self, session: "Session", channel: Channel, token: str, data: bytes
+    ) -> Answer[SubscriptionGrant]:
         """Whether they may subscribe. ``token`` "": they have none.
 
         Raises `Forbidden`; `TokenExpired`; `Unauthorized` for a bad token (the session answers 103);
@@ -224,7 +234,8 @@ class Port(Protocol):
     ) -> Awaitable[tuple[list[Publication], Position]]:
         """A page, and the stream's position. ``since`` with epoch "": whichever it is now.
 
-        Raises `Refused` (``unrecoverable_position``: another epoch; ``bad_request``: backwards from the beginning).
+        Raises `Refused` (``unrecoverable_position``: another epoch; ``bad_request``: backwards from the
+        beginning).
         """
 
     def follow(self, session: "Session", follower: "Follower", start: Position) -> None:
@@ -234,12 +245,17 @@ class Port(Protocol):
         """End it; also presence. Others are told that they left, where the channel tells."""
 
     def publish(
-        self, session: "Session", channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
+        self,
+        session: "Session",
+        channel: Channel,
+        post: Post,
+        done: Callable[[Position | BaseException], None],
     ) -> Awaitable[None] | None:
         """Ask the application (publish hook) and then `Session.keep_order`, and append in the order of calls.
 
-        ``done`` is called once it is kept, with its position (with a known key: the first one's), or with what it failed for;
-        at once, or after this has returned. Returns what to wait for before the next command, where there is a need to.
+        ``done`` is called once it is kept, with its position (with a known key: the first one's), or with
+        what it failed for; at once, or after this has returned. Returns what to wait for before the next
+        command, where there is a need to.
         Raises `Refused`, `EngineUnavailable`, at once or when awaited; ``done`` is not called then.
         """
 

@@ -1,7 +1,9 @@
-"""The Protobuf encoding: messages of ``client.proto``, each after its length as a varint, one after the other.
+"""The Protobuf encoding: messages of ``client.proto``, each after its length as a varint, one after the
+other.
 
-Payloads are any bytes, as they were published. What an application's function is given of them (`ProtobufCodec.value`) is
-parsed where they are JSON, so that one function serves clients of both encodings, and else the bytes.
+Payloads are any bytes, as they were published. What an application's function is given of them
+(`ProtobufCodec.value`) is parsed where they are JSON, so that one function serves clients of both encodings,
+and else the bytes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +15,6 @@ from msgspec import Raw
 
 from heartwire.dialects.centrifugal import client_pb2 as pb
 from heartwire.dialects.centrifugal.codec import Method, PushKind
-from heartwire.dialects.centrifugal.json_codec import is_json, is_utf8
 from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.types import (
     EMPTY,
@@ -33,6 +34,7 @@ from heartwire.dialects.centrifugal.types import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
+from heartwire.text import is_json, is_utf8
 from heartwire.types import Member, Publication
 
 __all__ = ["PROTOBUF", "ProtobufCodec", "connect_command", "delimited", "emulation_request", "split"]
@@ -126,7 +128,7 @@ class ProtobufCodec:
 PROTOBUF: Final = ProtobufCodec()
 
 
-# -- framing --------------------------------------------------------------------------------------------------------------
+# -- framing -------------------------------------------------------------------------------------------------
 
 
 def delimited(message: bytes) -> bytes:
@@ -135,7 +137,8 @@ def delimited(message: bytes) -> bytes:
 
 
 def split(data: bytes) -> Iterator[bytes]:
-    """The messages of a frame. Raises ``ValueError`` where it does not end with one; a length alone takes no memory."""
+    """The messages of a frame. Raises ``ValueError`` where it does not end with one; a length alone takes no
+    memory."""
     at = 0
     while at < len(data):
         size, at = _read_varint(data, at)
@@ -199,7 +202,7 @@ def _decoded(kind: Any, data: bytes) -> Any:
         raise ValueError(str(error)) from None
 
 
-# -- what is said ---------------------------------------------------------------------------------------------------------
+# -- what is said --------------------------------------------------------------------------------------------
 
 
 def _command(message: Any) -> Command:
@@ -210,7 +213,9 @@ def _command(message: Any) -> Command:
 
 def _connect(message: Any) -> ConnectRequest:
     subs = {channel: _subscribe(request) for channel, request in message.subs.items()}
-    return ConnectRequest(message.token, Raw(message.data), subs, message.name, message.version, dict(message.headers))
+    return ConnectRequest(
+        message.token, Raw(message.data), subs, message.name, message.version, dict(message.headers)
+    )
 
 
 def _subscribe(message: Any) -> SubscribeRequest:
@@ -238,7 +243,12 @@ def _history(message: Any) -> HistoryRequest:
 
 def _publish(message: Any) -> PublishRequest:
     return PublishRequest(
-        message.channel, Raw(message.data), message.type, message.key, message.idempotency_key, round=message.round
+        message.channel,
+        Raw(message.data),
+        message.type,
+        message.key,
+        message.idempotency_key,
+        round=message.round,
     )
 
 
@@ -262,7 +272,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-# -- what is answered -----------------------------------------------------------------------------------------------------
+# -- what is answered ----------------------------------------------------------------------------------------
 
 
 def _write(message: Any, body: msgspec.Struct) -> None:

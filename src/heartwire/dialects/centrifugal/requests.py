@@ -3,6 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from heartwire.core.waiting import settled
 from heartwire.dialects.centrifugal.port import Action, Disconnected
 from heartwire.dialects.centrifugal.types import (
     Empty,
@@ -17,7 +18,6 @@ from heartwire.dialects.centrifugal.types import (
     SendRequest,
     UnsubscribeRequest,
 )
-from heartwire.dialects.centrifugal.waiting import settled
 from heartwire.errors import Refused
 from heartwire.types import Channel, Member, Position
 
@@ -32,13 +32,15 @@ _MAX_KEY: int = 255
 async def publish(session: "Session", id: int, request: PublishRequest) -> None:
     """Publish; answered with the position when the engine has it. The next command need not wait for that.
 
-    A client that sends one publish after the other without waiting would lose their order to a refusal in the middle: those
-    behind it are taken, and its retry comes after them. So those with a key have a *round*, and go back together: one that is
-    refused for the time being ends its round, and the rest of that round is refused too (``out_of_order``), until the client
-    sends all of them again in a later one. The keys keep what had been taken from being published twice.
+    A client that sends one publish after the other without waiting would lose their order to a refusal in the
+    middle: those behind it are taken, and its retry comes after them. So those with a key have a *round*, and
+    go back together: one that is refused for the time being ends its round, and the rest of that round is
+    refused too (``out_of_order``), until the client sends all of them again in a later one. The keys keep
+    what had been taken from being published twice.
 
-    What had been handed to the engine when an earlier one *fails there* cannot be called back: the engine has to fail it too,
-    as SQLite does; memory answers at once. Of an engine that takes it, the earlier one's retry gets the higher offset.
+    What had been handed to the engine when an earlier one *fails there* cannot be called back: the engine has
+    to fail it too, as SQLite does; memory answers at once. Of an engine that takes it, the earlier one's
+    retry gets the higher offset.
     """
     key, round = request.idempotency_key, request.round
     try:
@@ -77,7 +79,9 @@ async def presence(session: "Session", id: int, request: UnsubscribeRequest) -> 
 async def presence_stats(session: "Session", id: int, request: UnsubscribeRequest) -> None:
     """How many are there; all who are anonymous count as one user."""
     members = await _members(session, request.channel, "presence_stats")
-    session.reply(id, "presence_stats", PresenceStatsResult(len(members), len({member.user for member in members})))
+    session.reply(
+        id, "presence_stats", PresenceStatsResult(len(members), len({member.user for member in members}))
+    )
 
 
 async def _members(session: "Session", name: str, method: str) -> list[Member]:
@@ -106,7 +110,8 @@ async def history(session: "Session", id: int, request: HistoryRequest) -> None:
 
 
 async def ping(session: "Session", id: int, request: Empty) -> None:
-    """The client asks whether we are there: so that it need not wait for our next ping where it has a doubt."""
+    """The client asks whether we are there: so that it need not wait for our next ping where it has a
+    doubt."""
     session.reply(id, "ping", Empty())
 
 

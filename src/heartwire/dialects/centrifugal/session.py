@@ -1,14 +1,16 @@
 """One connection: what may be said when, and who answers it.
 
-              connect                       phases, and what moves them (`TRANSITIONS`); nothing else assigns the phase
+              connect                       phases, and what moves them (`TRANSITIONS`); nothing else assigns
+              the phase
     NEW ────────────────▶ OPEN
      │  │                  │
      │  └───▶ REFUSED      │                REFUSED: `connect` got an error; the client is to close
      ▼          ▼          ▼
      └───────▶ CLOSED ◀────┘                ended by us (`disconnect`) or by the peer (`lost`)
 
-Commands are dealt with one after the other, in the order they came. A handler is a coroutine that is begun at once; only where
-it has to wait (for an engine on disk, for the application) is there something for the transport to await.
+Commands are dealt with one after the other, in the order they came. A handler is a coroutine that is begun at
+once; only where it has to wait (for an engine on disk, for the application) is there something for the
+transport to await.
 
 The session does what `heartwire.core.liveness` asks of a link: it is pinged, and only a pong is an answer.
 """
@@ -21,9 +23,19 @@ import msgspec
 
 from heartwire.codes import CODES
 from heartwire.core.limits import TokenBucket
+from heartwire.core.waiting import begun, settled
 from heartwire.dialects.centrifugal import requests, subscribing
 from heartwire.dialects.centrifugal.codec import Codec, Method
-from heartwire.dialects.centrifugal.port import Cancellable, Disconnected, Outlet, Port, ServerSide, TokenExpired, Welcome, told_as
+from heartwire.dialects.centrifugal.port import (
+    Cancellable,
+    Disconnected,
+    Outlet,
+    Port,
+    ServerSide,
+    TokenExpired,
+    Welcome,
+    told_as,
+)
 from heartwire.dialects.centrifugal.subscribing import Follower, Placed, seconds
 from heartwire.dialects.centrifugal.types import (
     Command,
@@ -36,7 +48,6 @@ from heartwire.dialects.centrifugal.types import (
     SubscribeRequest,
     SubscribeResult,
 )
-from heartwire.dialects.centrifugal.waiting import begun, settled
 from heartwire.errors import HeartwireError, Refused, Unauthorized
 from heartwire.types import Member
 
@@ -68,7 +79,8 @@ class Limits(NamedTuple):
         grace_s: after a token's time is over: clients ask for the next one only then.
         recovered_items: publications in one reply; the rest of a long way follows as pushes.
         history_items: the same for ``history``.
-        max_backlog_bytes: what may wait for a client that does not read, beside publications, which never wait.
+        max_backlog_bytes: what may wait for a client that does not read, beside publications, which never
+            wait.
         publish_rate_per_s, publish_burst: publishes of one connection; 0: no limit.
     """
 
@@ -171,7 +183,7 @@ class Session:
         self._deadline_at = now + limits.connect_within_s
         self._deadline: Cancellable | None = port.call_at(self._deadline_at, self)
 
-    # -- what comes in ------------------------------------------------------------------------------------------------
+    # -- what comes in ---------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> Awaitable[None] | None:
         """A frame came in. Returns what to await before the next one is given, where there is a need to."""
@@ -239,14 +251,19 @@ class Session:
         self.origin = None
         self._expire_connection(welcome.ttl_s)
         self._set_deadline()
-        self.reply(id, "connect", self._connected(welcome, {follower.channel: result for follower, result, _ in made}))
+        self.reply(
+            id,
+            "connect",
+            self._connected(welcome, {follower.channel: result for follower, result, _ in made}),
+        )
         self.flush()
         self.port.opened(self)
         for follower, _, start in made:
             subscribing.go_live(self, follower, start)
 
     async def _admit(self, welcome: Welcome, request: ConnectRequest) -> list[Placed] | None:
-        """Take on who it is, and place the server-side subscriptions; ``None`` where the session has ended meanwhile."""
+        """Take on who it is, and place the server-side subscriptions; ``None`` where the session has ended
+        meanwhile."""
         self.member = Member(self.client, welcome.user, welcome.info)
         made = []
         for sub in welcome.subs:
@@ -287,7 +304,8 @@ class Session:
         self.reply(id, "refresh", RefreshResult(refreshed.ttl_s is not None, seconds(refreshed.ttl_s)))
 
     def take_token(self) -> None:
-        """One publish more. Raises `Refused`, and where that was not heard `Disconnected` (both ``too_many_requests``)."""
+        """One publish more. Raises `Refused`, and where that was not heard `Disconnected` (both
+        ``too_many_requests``)."""
         if self.bucket is None:
             return
         if self.bucket.take(self.now):
@@ -301,21 +319,26 @@ class Session:
     def keep_order(self, key: str, round: int) -> None:
         """Raise `Refused` (``out_of_order``) for a publish with a key whose round is over."""
         if key and round < self.round:
-            raise Refused("out_of_order", f"round {round} is over: send what was refused, and all after it, in round {self.round}")
+            raise Refused(
+                "out_of_order",
+                f"round {round} is over: send what was refused, and all after it, in round {self.round}",
+            )
 
     def end_round(self, key: str, round: int, error: BaseException) -> None:
-        """A publish failed: where that is for the time being, those that were sent behind it must not get in front of it."""
+        """A publish failed: where that is for the time being, those that were sent behind it must not get in
+        front of it."""
         if key and told_as(error).temporary:
             self.round = max(self.round, round + 1)
 
-    # -- what goes out ------------------------------------------------------------------------------------------------
+    # -- what goes out ---------------------------------------------------------------------------------------
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> None:
         """Answer a command; sent by the next `flush`."""
         self.send(self.codec.reply(id, method, result))
 
     def send(self, message: bytes) -> None:
-        """Queue a message; it goes out with the others of this turn, before anything that is written after a `flush`."""
+        """Queue a message; it goes out with the others of this turn, before anything that is written after a
+        `flush`."""
         if self.phase is Phase.CLOSED:
             return
         self.out.append(message)
@@ -336,11 +359,16 @@ class Session:
     def _write(self, messages: list[bytes]) -> None:
         outlet = self.outlet
         outlet.write(messages)
-        if outlet.paused and outlet.backlog_bytes > self.limits.max_backlog_bytes and self.phase is not Phase.CLOSED:
+        if (
+            outlet.paused
+            and outlet.backlog_bytes > self.limits.max_backlog_bytes
+            and self.phase is not Phase.CLOSED
+        ):
             self.disconnect("slow")
 
     def tell(self, payload: Any, write: Callable[[Any], None]) -> None:
-        """Have ``write`` send something that was encoded for many, after what is queued; unless too much waits already."""
+        """Have ``write`` send something that was encoded for many, after what is queued; unless too much
+        waits already."""
         self.flush()
         if self.phase is Phase.OPEN:
             write(payload)
@@ -348,7 +376,8 @@ class Session:
                 self.disconnect("slow")
 
     def refuse(self, id: int, what: str, error: BaseException) -> None:
-        """Answer a command with an error; a fault is told as ``internal``, and logged. ``send`` has no answer."""
+        """Answer a command with an error; a fault is told as ``internal``, and logged. ``send`` has no
+        answer."""
         if not isinstance(error, HeartwireError):
             self.port.failed(self, what, error)
         code = told_as(error)
@@ -365,7 +394,7 @@ class Session:
             self.origin = None
             self._on("refused")
 
-    # -- liveness: see heartwire.core.liveness.Watched ----------------------------------------------------------------
+    # -- liveness: see heartwire.core.liveness.Watched -------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -382,7 +411,8 @@ class Session:
         self._ponged = value
 
     def ping(self) -> None:
-        """Ask for a pong. A full outlet would not take it: there, that it takes anything is the sign of life."""
+        """Ask for a pong. A full outlet would not take it: there, that it takes anything is the sign of
+        life."""
         self._asks_outlet = self.outlet.paused
         if self._asks_outlet:
             self.outlet.heard = False
@@ -400,10 +430,12 @@ class Session:
         if not self._unanswered:
             self.disconnect("bad_request", "bad request: a pong that nobody asked for")
             return
-        self._unanswered -= 1  # may be of a ping before the last one: the pong waited while a command was dealt with
+        self._unanswered -= (
+            1  # may be of a ping before the last one: the pong waited while a command was dealt with
+        )
         self._ponged = True
 
-    # -- deadlines ----------------------------------------------------------------------------------------------------
+    # -- deadlines -------------------------------------------------------------------------------------------
 
     def handle_deadline(self, now: float) -> None:
         """A time that was asked for by `Port.call_at` has come."""
@@ -442,7 +474,7 @@ class Session:
         if self._expires_at is not None:
             self.call_by(self._expires_at)
 
-    # -- what the server does to it -----------------------------------------------------------------------------------
+    # -- what the server does to it --------------------------------------------------------------------------
 
     @property
     def user(self) -> str:
@@ -450,14 +482,16 @@ class Session:
         return self.member.user
 
     def subscribe(self, sub: ServerSide, recover: SubscribeRequest | None = None) -> Awaitable[None] | None:
-        """Subscribe it to a channel, and tell it. Without effect where it is subscribed. Returns what to await, if anything.
+        """Subscribe it to a channel, and tell it. Without effect where it is subscribed. Returns what to
+        await, if anything.
 
         Raises `Refused`, at once or when awaited.
         """
         return begun(subscribing.subscribe_server_side(self, sub, recover))
 
     def unsubscribe(self, channel: str, code: int = 2000, reason: str = "server unsubscribe") -> bool:
-        """End a subscription, and tell why; whether there was one. Codes under 2500 are for good; ``reason`` is not empty."""
+        """End a subscription, and tell why; whether there was one. Codes under 2500 are for good; ``reason``
+        is not empty."""
         follower = self.subs.get(channel)
         if follower is not None:
             subscribing.end(self, follower, code, reason)
@@ -481,7 +515,8 @@ class Session:
         self.disconnect_with(CODES[name].close_code, reason or CODES[name].reason)
 
     def disconnect_with(self, code: int, reason: str) -> None:
-        """End the connection with a code of the application's, in the ranges of `heartwire.codes`; ``reason`` is not empty."""
+        """End the connection with a code of the application's, in the ranges of `heartwire.codes`; ``reason``
+        is not empty."""
         if self.phase is Phase.CLOSED:
             return
         self.flush()

@@ -1,11 +1,13 @@
 """Subscriptions of a session: how they begin, recover, expire and end.
 
-A subscription is placed first: a position is found, and what came after the client's old one is read. Then the reply is written,
-and only then does the core deliver what follows that very position. So nothing is lost or doubled between the reply and the
-pushes, whatever was published meanwhile; and a way that is too long for one reply goes on as pushes.
+A subscription is placed first: a position is found, and what came after the client's old one is read. Then
+the reply is written, and only then does the core deliver what follows that very position. So nothing is lost
+or doubled between the reply and the pushes, whatever was published meanwhile; and a way that is too long for
+one reply goes on as pushes.
 
-The core tells of a gap (`Follower.gap`): a client-side subscription then ends with 2500, at which clients subscribe anew from
-their last position and are told whether it can be continued; a server-side one ends the connection with 3010.
+The core tells of a gap (`Follower.gap`): a client-side subscription then ends with 2500, at which clients
+subscribe anew from their last position and are told whether it can be continued; a server-side one ends the
+connection with 3010.
 """
 
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -14,6 +16,7 @@ import msgspec
 
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult
+from heartwire.core.waiting import settled
 from heartwire.dialects.centrifugal.port import Disconnected, Rules, ServerSide, TokenExpired
 from heartwire.dialects.centrifugal.types import (
     Empty,
@@ -25,7 +28,6 @@ from heartwire.dialects.centrifugal.types import (
     UnsubscribeBody,
     UnsubscribeRequest,
 )
-from heartwire.dialects.centrifugal.waiting import settled
 from heartwire.errors import Forbidden, LimitExceeded, Refused, Unauthorized
 from heartwire.types import NOW, Channel, Member, Position, Publication
 
@@ -62,7 +64,15 @@ class Follower:
         expires_at: monotonic seconds, with the grace; ``None``: it does not.
     """
 
-    __slots__ = ("channel", "expires_at", "hears_members", "is_server_side", "member", "session", "subscription")
+    __slots__ = (
+        "channel",
+        "expires_at",
+        "hears_members",
+        "is_server_side",
+        "member",
+        "session",
+        "subscription",
+    )
 
     def __init__(self, session: "Session", channel: Channel, *, is_server_side: bool = False) -> None:
         self.session = session
@@ -159,7 +169,8 @@ async def unsubscribe(session: "Session", id: int, request: UnsubscribeRequest) 
 
 
 async def sub_refresh(session: "Session", id: int, request: SubRefreshRequest) -> None:
-    """A new subscription token. Where the channel is missing (centrifuge-python 0.5.0) it is taken from the token."""
+    """A new subscription token. Where the channel is missing (centrifuge-python 0.5.0) it is taken from the
+    token."""
     if request.type:
         raise Refused("not_available", "map and shared-poll subscriptions are not there")
     if not request.token:
@@ -179,7 +190,7 @@ async def sub_refresh(session: "Session", id: int, request: SubRefreshRequest) -
     session.reply(id, "sub_refresh", RefreshResult(refreshed.ttl_s is not None, seconds(refreshed.ttl_s)))
 
 
-# -- server-side ----------------------------------------------------------------------------------------------------------
+# -- server-side ---------------------------------------------------------------------------------------------
 
 
 async def place_server_side(session: "Session", sub: ServerSide, recover: SubscribeRequest | None) -> Placed:
@@ -208,7 +219,9 @@ async def place_server_side(session: "Session", sub: ServerSide, recover: Subscr
     return Placed(follower, result, placed.start)
 
 
-async def subscribe_server_side(session: "Session", sub: ServerSide, recover: SubscribeRequest | None) -> None:
+async def subscribe_server_side(
+    session: "Session", sub: ServerSide, recover: SubscribeRequest | None
+) -> None:
     """Subscribe an open session, and tell it."""
     if session.closed or sub.channel in session.subs:
         return
@@ -217,12 +230,14 @@ async def subscribe_server_side(session: "Session", sub: ServerSide, recover: Su
         return
     body = SubscribeBody(result.recoverable, result.epoch, result.offset, result.positioned, result.data)
     session.send(session.codec.push("subscribe", follower.channel, body))
-    for publication in session.codec.publications(follower.channel, [bytes(raw) for raw in result.publications]):
+    for publication in session.codec.publications(
+        follower.channel, [bytes(raw) for raw in result.publications]
+    ):
         session.send(publication)
     go_live(session, follower, start)
 
 
-# -- the end --------------------------------------------------------------------------------------------------------------
+# -- the end -------------------------------------------------------------------------------------------------
 
 
 def end(session: "Session", follower: Follower, code: int, reason: str) -> None:
@@ -243,7 +258,7 @@ def expire(session: "Session", now: float) -> None:
             end(session, follower, *_EXPIRED)
 
 
-# -- inside ---------------------------------------------------------------------------------------------------------------
+# -- inside --------------------------------------------------------------------------------------------------
 
 
 def seconds(duration_s: float | None) -> int:
@@ -281,7 +296,8 @@ def _forget(session: "Session", follower: Follower) -> None:
 
 
 async def _hears_members(session: "Session", channel: Channel, rules: Rules, *, asked: bool) -> bool:
-    """Joins and leaves go to everybody where the channel says so, else to those who ask and may read presence."""
+    """Joins and leaves go to everybody where the channel says so, else to those who ask and may read
+    presence."""
     if not rules.join_leave or rules.force_push_join_leave or not asked:
         return rules.join_leave and rules.force_push_join_leave
     try:
@@ -318,7 +334,9 @@ async def _place(session: "Session", follower: Follower, request: SubscribeReque
     return Placed(follower, result, start)
 
 
-def _before(request: SubscribeRequest, publications: list[Publication], start: Position, *, recovered: bool) -> int:
+def _before(
+    request: SubscribeRequest, publications: list[Publication], start: Position, *, recovered: bool
+) -> int:
     """The offset that the client goes on from."""
     if recovered:
         return request.offset
@@ -332,14 +350,20 @@ async def _top(session: "Session", channel: Channel) -> Position:
     return (await settled(session.port.read(channel, NOW, limit=0))).head
 
 
-async def _recover(session: "Session", channel: Channel, request: SubscribeRequest) -> tuple[bool, list[Publication], Position]:
+async def _recover(
+    session: "Session", channel: Channel, request: SubscribeRequest
+) -> tuple[bool, list[Publication], Position]:
     """Whether the client's position can be continued, by what, and from where the pushes go on."""
     epoch = request.epoch or (await _top(session, channel)).epoch
     limit = session.limits.recovered_items
     read: ReadResult = await settled(session.port.read(channel, Position(epoch, request.offset), limit=limit))
     if not read.recovered and not request.from_oldest:
         return False, [], read.head
-    return read.recovered, read.publications, read.publications[-1].position if read.publications else read.start
+    return (
+        read.recovered,
+        read.publications,
+        read.publications[-1].position if read.publications else read.start,
+    )
 
 
 async def _recover_newest(

@@ -1,8 +1,10 @@
-"""What is said, as structs. One per message; a payload (``data``, ``conn_info`` ...) stays the bytes it came as.
+"""What is said, as structs. One per message; a payload (``data``, ``conn_info`` ...) stays the bytes it came
+as.
 
-The omission rule: a field at its zero value is left out, both ways, but for those that say otherwise. Fields that are not
-known are ignored; so a client may be newer than this file. Requests of features that are not there (map and shared-poll
-subscriptions, tags filters) have just the fields that tell that they were asked for.
+The omission rule: a field at its zero value is left out, both ways, but for those that say otherwise. Fields
+that are not known are ignored; so a client may be newer than this file. Requests of features that are not
+there (map and shared-poll subscriptions, tags filters) have just the fields that tell that they were asked
+for.
 """
 
 from typing import Annotated, Final
@@ -79,7 +81,9 @@ class SubscribeRequest(_Request, frozen=True):
     tf: Payload = EMPTY  # tags filter
     flag: int = 0
     type: int = 0
-    from_oldest: bool = False  # ours: where the position cannot be continued, go on from the oldest that is kept
+    from_oldest: bool = (
+        False  # ours: where the position cannot be continued, go on from the oldest that is kept
+    )
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
@@ -102,7 +106,8 @@ class UnsubscribeRequest(_Request, frozen=True):
 class PublishRequest(_Request, frozen=True):
     """``publish``. The last three are ours: servers that lack them ignore them.
 
-    ``encoding`` says how JSON carries data that is no JSON; see `JsonCodec.post`. ``round``: see `requests.publish`.
+    ``encoding`` says how JSON carries data that is no JSON; see `JsonCodec.post`. ``round``: see
+    `requests.publish`.
     """
 
     channel: str = ""
@@ -172,7 +177,7 @@ class Command(msgspec.Struct, frozen=True):
     sub_refresh: SubRefreshRequest | None = None
 
 
-# -- what is answered -----------------------------------------------------------------------------------------------------
+# -- what is answered ----------------------------------------------------------------------------------------
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -215,7 +220,8 @@ class SubscribeResult(_Result, frozen=True):
 
 
 class ConnectResult(_Result, frozen=True):
-    """The reply to ``connect``. ``session`` and ``node`` are for transports whose other half is the emulation endpoint."""
+    """The reply to ``connect``. ``session`` and ``node`` are for transports whose other half is the emulation
+    endpoint."""
 
     client: str
     version: str
@@ -270,7 +276,7 @@ class RefreshResult(_Result, frozen=True):
     ttl: int = 0
 
 
-# -- what is pushed -------------------------------------------------------------------------------------------------------
+# -- what is pushed ------------------------------------------------------------------------------------------
 
 
 class MessageBody(_Result, frozen=True):
@@ -280,7 +286,8 @@ class MessageBody(_Result, frozen=True):
 
 
 class UnsubscribeBody(msgspec.Struct, frozen=True, gc=False):
-    """The ``unsubscribe`` push. Both are always there, and the reason is never empty: centrifuge-python dies without."""
+    """The ``unsubscribe`` push. Both are always there, and the reason is never empty: centrifuge-python dies
+    without."""
 
     code: int
     reason: str

@@ -4,7 +4,8 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from heartwire.engines.base import Engine, ReadResult, Retention, settled
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Engine, ReadResult, Retention
 from heartwire.testing.clock import FakeClock
 from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
 
@@ -16,7 +17,8 @@ B: Final = Channel("b")
 
 
 class PromiseBroken(AssertionError):
-    """An engine that does not do what `Engine` promises. The message says which promise, and what came instead."""
+    """An engine that does not do what `Engine` promises. The message says which promise, and what came
+    instead."""
 
 
 def promise(kept: bool, told: str) -> None:
@@ -51,7 +53,13 @@ class Bench:
         self.threads.add(threading.get_ident())
 
     async def append(
-        self, channel: Channel, text: str | bytes = "", keep: Retention = KEEP, *, key: str | None = None, key_ttl_s: float = 300
+        self,
+        channel: Channel,
+        text: str | bytes = "",
+        keep: Retention = KEEP,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
     ) -> Position:
         """Append one message and await its position."""
         message = Message(text.encode() if isinstance(text, str) else text, isinstance(text, str))
@@ -62,7 +70,13 @@ class Bench:
         return [await self.append(channel, f"{number}", keep) for number in range(1, count + 1)]
 
     async def read(
-        self, channel: Channel, start: Start = EARLIEST, keep: Retention = KEEP, *, limit: int = 1000, max_bytes: int = 1 << 30
+        self,
+        channel: Channel,
+        start: Start = EARLIEST,
+        keep: Retention = KEEP,
+        *,
+        limit: int = 1000,
+        max_bytes: int = 1 << 30,
     ) -> ReadResult:
         """Read and await the answer."""
         return await settled(self.engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes))

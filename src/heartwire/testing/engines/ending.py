@@ -1,33 +1,50 @@
-"""Checks of what ends: streams that are removed, leases of presence, and the engine itself, on whose store another may go on."""
+"""Checks of what ends: streams that are removed, leases of presence, and the engine itself, on whose store
+another may go on."""
 
 import asyncio
 from typing import Final
 
-from heartwire.engines.base import Retention, settled
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Retention
 from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check, contrast, offsets_of, promise
 from heartwire.types import EARLIEST, NOW, Member, Message, Position, Publisher
 
 __all__ = ["DURABLE_CHECKS", "ENDING"]
 
 
-# -- remove -----------------------------------------------------------------------------------------------------------
+# -- remove --------------------------------------------------------------------------------------------------
 
 
 async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
     positions = await bench.fill(A, 3)
     head = await settled(bench.engine.remove(A))
-    promise(head == positions[-1], contrast("remove answers the position after what it forgot", head, positions[-1]))
+    promise(
+        head == positions[-1],
+        contrast("remove answers the position after what it forgot", head, positions[-1]),
+    )
     result = await bench.read(A, positions[0])
     promise(
         (result.publications, result.recovered, result.start, result.head) == ([], False, head, head),
-        contrast("who had not seen all of a removed stream is told", result, f"nothing, recovered=False, start and head {head}"),
+        contrast(
+            "who had not seen all of a removed stream is told",
+            result,
+            f"nothing, recovered=False, start and head {head}",
+        ),
     )
     result = await bench.read(A, head)
-    promise(result.recovered, contrast("who had seen all of a removed stream goes on", result, "recovered=True"))
+    promise(
+        result.recovered, contrast("who had seen all of a removed stream goes on", result, "recovered=True")
+    )
     position = await bench.append(A, "new")
-    promise(position == Position(head.epoch, 4), contrast("offsets go on after a remove", position, f"{head.epoch}.4"))
+    promise(
+        position == Position(head.epoch, 4),
+        contrast("offsets go on after a remove", position, f"{head.epoch}.4"),
+    )
     result = await bench.read(A)
-    promise(offsets_of(result.publications) == [4], contrast("what was removed stays away", offsets_of(result.publications), [4]))
+    promise(
+        offsets_of(result.publications) == [4],
+        contrast("what was removed stays away", offsets_of(result.publications), [4]),
+    )
 
 
 async def a_key_holds_after_a_remove(bench: Bench) -> None:
@@ -36,7 +53,10 @@ async def a_key_holds_after_a_remove(bench: Bench) -> None:
     again = await bench.append(A, "x", key="k")
     promise(again == first, contrast("a key holds after a remove", again, first))
     result = await bench.read(A)
-    promise(result.publications == [], contrast("a removed publication is not brought back by its key", result, "nothing"))
+    promise(
+        result.publications == [],
+        contrast("a removed publication is not brought back by its key", result, "nothing"),
+    )
 
 
 async def a_remove_keeps_leases_and_other_channels(bench: Bench) -> None:
@@ -52,7 +72,10 @@ async def an_unborn_stream_can_be_removed(bench: Bench) -> None:
     head = await settled(bench.engine.remove(A))
     promise(head.offset == 0, contrast("a remove before the first append", head, "offset 0"))
     position = await bench.append(A)
-    promise(position == Position(head.epoch, 1), contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"))
+    promise(
+        position == Position(head.epoch, 1),
+        contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"),
+    )
 
 
 async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
@@ -65,11 +88,12 @@ async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
     promise(offsets == [1, 1, 2], contrast("a remove between two appends", offsets, [1, 1, 2]))
     result = await bench.read(A)
     promise(
-        offsets_of(result.publications) == [2], contrast("a remove takes what came before it", offsets_of(result.publications), [2])
+        offsets_of(result.publications) == [2],
+        contrast("a remove takes what came before it", offsets_of(result.publications), [2]),
     )
 
 
-# -- presence ---------------------------------------------------------------------------------------------------------
+# -- presence ------------------------------------------------------------------------------------------------
 
 
 async def a_lease_is_seen_until_it_is_released(bench: Bench) -> None:
@@ -77,7 +101,9 @@ async def a_lease_is_seen_until_it_is_released(bench: Bench) -> None:
     promise(await bench.present(A) == {}, "nobody is present at first")
     bench.engine.lease(A, ann, 35)
     bench.engine.lease(A, bob, 35)
-    promise(await bench.present(A) == {"c-1": ann, "c-2": bob}, "who holds a lease is present, as they were given")
+    promise(
+        await bench.present(A) == {"c-1": ann, "c-2": bob}, "who holds a lease is present, as they were given"
+    )
     promise(await bench.present(B) == {}, "a lease holds in its channel only")
     bench.engine.release(B, "c-1")
     bench.engine.release(A, "c-2")
@@ -103,14 +129,17 @@ async def a_lease_expires_unless_it_is_renewed(bench: Bench) -> None:
     bench.engine.lease(A, Member("c-2", "bob"), 35)
     promise(set(await bench.present(A)) == {"c-1", "c-2"}, "a lease holds for ttl_s")
     bench.clock.advance(6)
-    promise(await bench.present(A) == {"c-2": Member("c-2", "bob")}, "a lease that is not renewed ends after ttl_s")
+    promise(
+        await bench.present(A) == {"c-2": Member("c-2", "bob")},
+        "a lease that is not renewed ends after ttl_s",
+    )
     await bench.engine.sweep(lambda channel: KEEP)
     promise(set(await bench.present(A)) == {"c-2"}, "a sweep forgets no lease that holds")
     bench.clock.advance(30)
     promise(await bench.present(A) == {}, "a renewed lease ends too")
 
 
-# -- stop -------------------------------------------------------------------------------------------------------------
+# -- stop ----------------------------------------------------------------------------------------------------
 
 
 async def stop_finishes_what_was_begun_and_is_idempotent(bench: Bench) -> None:
@@ -132,9 +161,15 @@ async def streams_outlive_the_engine(bench: Bench) -> None:
     await bench.reopen()
     after = await bench.read(A, EARLIEST, keep)
     promise(after == before, contrast("a reopened store reads as before", after, before))
-    promise(await settled(bench.engine.append(A, message, keep, key="k")) == last, "a key holds in a reopened store")
+    promise(
+        await settled(bench.engine.append(A, message, keep, key="k")) == last,
+        "a key holds in a reopened store",
+    )
     position = await bench.append(A, "x", keep)
-    promise(position == Position(last.epoch, 8), contrast("offsets go on in a reopened store", position, f"{last.epoch}.8"))
+    promise(
+        position == Position(last.epoch, 8),
+        contrast("offsets go on in a reopened store", position, f"{last.epoch}.8"),
+    )
 
 
 async def a_trimmed_stream_keeps_its_head_in_a_reopened_store(bench: Bench) -> None:
@@ -146,14 +181,20 @@ async def a_trimmed_stream_keeps_its_head_in_a_reopened_store(bench: Bench) -> N
     result = await bench.read(A, NOW, keep)
     promise(result.head == head, contrast("the head of a trimmed stream", result.head, head))
     position = await bench.append(A, "x", keep)
-    promise(position == Position(head.epoch, 4), contrast("offsets go on in a reopened store", position, f"{head.epoch}.4"))
+    promise(
+        position == Position(head.epoch, 4),
+        contrast("offsets go on in a reopened store", position, f"{head.epoch}.4"),
+    )
 
 
 async def an_unborn_stream_keeps_its_epoch_in_a_reopened_store(bench: Bench) -> None:
     head = (await bench.read(A, NOW)).head
     await bench.reopen()
     position = await bench.append(A)
-    promise(position == Position(head.epoch, 1), contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"))
+    promise(
+        position == Position(head.epoch, 1),
+        contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"),
+    )
 
 
 async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> None:
@@ -166,7 +207,10 @@ async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> No
         contrast("a removed stream in a reopened store", result, f"nothing, and the head {head}"),
     )
     position = await bench.append(A, "x")
-    promise(position == Position(head.epoch, 4), contrast("offsets go on in a reopened store", position, f"{head.epoch}.4"))
+    promise(
+        position == Position(head.epoch, 4),
+        contrast("offsets go on in a reopened store", position, f"{head.epoch}.4"),
+    )
 
 
 ENDING: Final[tuple[Check, ...]] = (

@@ -3,14 +3,14 @@
 import math
 from typing import Final
 
-from heartwire.engines.base import Retention
+from heartwire.engines.contract import Retention
 from heartwire.testing.engines.bench import A, B, Bench, Check, contrast, offsets_of, promise
 from heartwire.types import EARLIEST, NOW, Channel, Position
 
 __all__ = ["READING"]
 
 
-# -- read -------------------------------------------------------------------------------------------------------------
+# -- read ----------------------------------------------------------------------------------------------------
 
 
 async def a_read_goes_on_after_a_position(bench: Bench) -> None:
@@ -30,9 +30,14 @@ async def a_read_goes_on_after_a_position(bench: Bench) -> None:
 async def a_read_from_the_earliest_has_everything(bench: Bench) -> None:
     positions = await bench.fill(A, 5)
     result = await bench.read(A, EARLIEST)
-    promise(offsets_of(result.publications) == [1, 2, 3, 4, 5], contrast("EARLIEST", offsets_of(result.publications), "1 to 5"))
+    promise(
+        offsets_of(result.publications) == [1, 2, 3, 4, 5],
+        contrast("EARLIEST", offsets_of(result.publications), "1 to 5"),
+    )
     start = Position(positions[0].epoch, 0)
-    promise(result.start == start, contrast("EARLIEST starts before the oldest that is kept", result.start, start))
+    promise(
+        result.start == start, contrast("EARLIEST starts before the oldest that is kept", result.start, start)
+    )
     promise(result.recovered, "EARLIEST can always be continued")
 
 
@@ -40,7 +45,9 @@ async def a_read_from_now_tells_the_head(bench: Bench) -> None:
     head = (await bench.fill(A, 5))[-1]
     result = await bench.read(A, NOW)
     promise(result.publications == [], "NOW reads nothing")
-    promise((result.start, result.head) == (head, head), contrast("NOW starts at the head", result.start, head))
+    promise(
+        (result.start, result.head) == (head, head), contrast("NOW starts at the head", result.start, head)
+    )
     promise(result.recovered, "NOW can always be continued")
 
 
@@ -49,9 +56,15 @@ async def a_read_obeys_its_limit(bench: Bench) -> None:
     for limit in (0, 1, 4, 10, 11):
         result = await bench.read(A, EARLIEST, limit=limit)
         expected = list(range(1, min(limit, 10) + 1))
-        promise(offsets_of(result.publications) == expected, contrast(f"limit={limit}", offsets_of(result.publications), expected))
+        promise(
+            offsets_of(result.publications) == expected,
+            contrast(f"limit={limit}", offsets_of(result.publications), expected),
+        )
         promise(result.head == head, contrast("head is the stream's, not the last read", result.head, head))
-        promise((result.start.offset, result.recovered) == (0, True), "a limit changes nothing but the number of items")
+        promise(
+            (result.start.offset, result.recovered) == (0, True),
+            "a limit changes nothing but the number of items",
+        )
 
 
 async def a_read_obeys_its_bytes(bench: Bench) -> None:
@@ -72,15 +85,21 @@ async def pages_make_a_whole(bench: Bench) -> None:
     promise(seen == list(range(1, 51)), contrast("reading on after the last of each page", seen, "1 to 50"))
 
 
-# -- retention --------------------------------------------------------------------------------------------------------
+# -- retention -----------------------------------------------------------------------------------------------
 
 
 async def a_stream_is_trimmed_by_size(bench: Bench) -> None:
     keep = Retention(3, 86_400)
     await bench.fill(A, 10, keep)
     result = await bench.read(A, EARLIEST, keep)
-    promise(offsets_of(result.publications) == [8, 9, 10], contrast("history_size=3", offsets_of(result.publications), [8, 9, 10]))
-    promise(result.start.offset == 7, contrast("EARLIEST starts before the oldest that is kept", result.start.offset, 7))
+    promise(
+        offsets_of(result.publications) == [8, 9, 10],
+        contrast("history_size=3", offsets_of(result.publications), [8, 9, 10]),
+    )
+    promise(
+        result.start.offset == 7,
+        contrast("EARLIEST starts before the oldest that is kept", result.start.offset, 7),
+    )
 
 
 async def a_stream_is_trimmed_by_age(bench: Bench) -> None:
@@ -93,9 +112,13 @@ async def a_stream_is_trimmed_by_age(bench: Bench) -> None:
     bench.clock.advance(1)
     result = await bench.read(A, EARLIEST, keep)
     promise(
-        offsets_of(result.publications) == [3, 4], contrast("older than history_ttl_s", offsets_of(result.publications), [3, 4])
+        offsets_of(result.publications) == [3, 4],
+        contrast("older than history_ttl_s", offsets_of(result.publications), [3, 4]),
     )
-    promise(result.start.offset == 2, contrast("EARLIEST starts before the oldest that is kept", result.start.offset, 2))
+    promise(
+        result.start.offset == 2,
+        contrast("EARLIEST starts before the oldest that is kept", result.start.offset, 2),
+    )
 
 
 async def a_stream_can_be_kept_for_ever(bench: Bench) -> None:
@@ -114,7 +137,10 @@ async def offsets_go_on_after_everything_was_trimmed(bench: Bench) -> None:
         result = await bench.read(A, start, keep)
         promise(result.publications == [], "what is older than history_ttl_s is gone")
         promise(result.recovered, f"{start} of a stream that kept nothing misses nothing")
-        promise(result.start == result.head == head, contrast("a trimmed stream keeps its head", result.head, head))
+        promise(
+            result.start == result.head == head,
+            contrast("a trimmed stream keeps its head", result.head, head),
+        )
     missed = await bench.read(A, Position(head.epoch, 2), keep)
     promise(not missed.recovered, "a position before what was trimmed cannot be continued")
     promise(missed.start == head, contrast("it starts at the head", missed.start, head))
@@ -132,7 +158,10 @@ async def a_position_that_is_gone_is_told(bench: Bench) -> None:
     for start in unknown:
         result = await bench.read(A, start, keep)
         promise(not result.recovered, f"{start} cannot be continued, so recovered is false")
-        promise(result.start == Position(epoch, 7), contrast(f"{start} starts before the oldest that is kept", result.start, "7"))
+        promise(
+            result.start == Position(epoch, 7),
+            contrast(f"{start} starts before the oldest that is kept", result.start, "7"),
+        )
         promise(offsets_of(result.publications) == [8, 9, 10], f"{start} gets everything that is kept")
 
 
@@ -141,13 +170,24 @@ async def an_unborn_stream_has_its_first_epoch(bench: Bench) -> None:
         result = await bench.read(A, start)
         promise(result.publications == [], "a stream without publications has none")
         promise(result.recovered, f"{start} of a stream without publications misses nothing")
-        promise(result.start == result.head and result.head.offset == 0, contrast("its head", result.head, "offset 0"))
+        promise(
+            result.start == result.head and result.head.offset == 0,
+            contrast("its head", result.head, "offset 0"),
+        )
     head = result.head
     gone = await bench.read(A, Position("other", 3))
-    promise(not gone.recovered and gone.start == head, "a foreign position cannot be continued in a stream without publications")
-    promise((await bench.read(A, head)).recovered, "the head of a stream without publications can be continued")
+    promise(
+        not gone.recovered and gone.start == head,
+        "a foreign position cannot be continued in a stream without publications",
+    )
+    promise(
+        (await bench.read(A, head)).recovered, "the head of a stream without publications can be continued"
+    )
     position = await bench.append(A)
-    promise(position == Position(head.epoch, 1), contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"))
+    promise(
+        position == Position(head.epoch, 1),
+        contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"),
+    )
     promise((await bench.read(A, head)).recovered, "the head from before the first append can be continued")
 
 
@@ -158,8 +198,13 @@ async def a_sweep_trims_what_nobody_publishes_to(bench: Bench) -> None:
     bench.clock.advance(100)
     await bench.append(A, "young", forever)
     await bench.engine.sweep(lambda channel: Retention(100, 60) if channel == A else forever)
-    kept = {channel: offsets_of((await bench.read(channel, EARLIEST, forever)).publications) for channel in (A, B)}
-    promise(kept == {A: [4], B: [1, 2, 3]}, contrast("a sweep trims each channel to its retention", kept, {A: [4], B: [1, 2, 3]}))
+    kept = {
+        channel: offsets_of((await bench.read(channel, EARLIEST, forever)).publications) for channel in (A, B)
+    }
+    promise(
+        kept == {A: [4], B: [1, 2, 3]},
+        contrast("a sweep trims each channel to its retention", kept, {A: [4], B: [1, 2, 3]}),
+    )
 
 
 async def a_sweep_keeps_keys_that_hold(bench: Bench) -> None:
@@ -178,9 +223,15 @@ async def a_sweep_never_brings_an_old_position_back(bench: Bench) -> None:
     new = [await bench.append(A, "x", keep) for _ in range(3)]
     went_on = new[0] == Position(old.epoch, 4)
     began = new[0].epoch != old.epoch and new[0].offset == 1
-    promise(went_on or began, f"a stream unused for long goes on after {old}, or begins another epoch; it went on at {new[0]}")
+    promise(
+        went_on or began,
+        f"a stream unused for long goes on after {old}, or begins another epoch; it went on at {new[0]}",
+    )
     if began:
-        promise(not (await bench.read(A, old, keep)).recovered, "a position of a stream's former life cannot be continued")
+        promise(
+            not (await bench.read(A, old, keep)).recovered,
+            "a position of a stream's former life cannot be continued",
+        )
 
 
 async def a_sweep_of_others_leaves_an_unborn_stream_its_epoch(bench: Bench) -> None:
@@ -197,7 +248,8 @@ async def a_sweep_of_others_leaves_an_unborn_stream_its_epoch(bench: Bench) -> N
     position = await bench.append(A, "x", keep)
     expected = Position(head.epoch, 1)
     promise(
-        position == expected, contrast("a stream without publications keeps its epoch while others are swept", position, expected)
+        position == expected,
+        contrast("a stream without publications keeps its epoch while others are swept", position, expected),
     )
 
 

@@ -1,14 +1,16 @@
-"""The contract of `heartwire.engines.base.Engine` as a suite that any engine can be put through, ours or yours.
+"""The contract of `heartwire.engines.contract.Engine` as a suite that any engine can be put through, ours or
+yours.
 
-Each check is a promise of the contract, told when it is broken. A check asks for nothing an engine on another machine could
-not give: it awaits answers, reads time from the clock it was handed, and lets no real time pass.
+Each check is a promise of the contract, told when it is broken. A check asks for nothing an engine on another
+machine could not give: it awaits answers, reads time from the clock it was handed, and lets no real time
+pass.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from heartwire.engines.base import Clock, Engine
+from heartwire.engines.contract import Clock, Engine
 from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines.appending import APPENDING
 from heartwire.testing.engines.bench import Bench, Check, PromiseBroken
@@ -58,7 +60,9 @@ async def check_engine(
             await bench.engine.stop()
 
 
-def _again(reopen: Callable[[EngineT, Clock], EngineT], engine: EngineT, clock: Clock) -> Callable[[], Engine]:
+def _again(
+    reopen: Callable[[EngineT, Clock], EngineT], engine: EngineT, clock: Clock
+) -> Callable[[], Engine]:
     return lambda: reopen(engine, clock)
 
 

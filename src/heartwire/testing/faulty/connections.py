@@ -1,4 +1,5 @@
-"""One connection through a `FaultyNetwork`: a client's socket, a server's, a pipe each way, and the HTTP in them."""
+"""One connection through a `FaultyNetwork`: a client's socket, a server's, a pipe each way, and the HTTP in
+them."""
 
 import asyncio
 import errno
@@ -23,7 +24,8 @@ _UNDER_WAY: Final = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 
 
 class Connection:
-    """What was accepted from a client, and the connection to the server that stands for it. Made by `FaultyNetwork`.
+    """What was accepted from a client, and the connection to the server that stands for it. Made by
+    `FaultyNetwork`.
 
     Attributes:
         closed: both sockets are closed; nothing passes and nothing is counted any more.
@@ -31,7 +33,9 @@ class Connection:
         record: what its users see of it.
     """
 
-    def __init__(self, network: "FaultyNetwork", client: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, network: "FaultyNetwork", client: socket.socket, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.closed = self.lost = False
         self.loop = loop
         self.record = ConnectionRecord(network.accepted, loop.time())
@@ -46,7 +50,7 @@ class Connection:
         self._active_at = loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
 
-    # -- what is bad --------------------------------------------------------------------------------------------------
+    # -- what is bad -----------------------------------------------------------------------------------------
 
     @property
     def faults(self) -> Faults:
@@ -67,7 +71,11 @@ class Connection:
 
     def limit(self, direction: Direction) -> int | None:
         """After how many bytes of this direction it is reset."""
-        if self._limit is None or self._limit[1] != direction or not self._network.faults.meet(self.record.path):
+        if (
+            self._limit is None
+            or self._limit[1] != direction
+            or not self._network.faults.meet(self.record.path)
+        ):
             return None
         return self._limit[0]
 
@@ -101,7 +109,7 @@ class Connection:
         if self._server is not None and self._connected:
             self._server.silence(silent)
 
-    # -- the server's side --------------------------------------------------------------------------------------------
+    # -- the server's side -----------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         """Begin to connect to the server, once; what comes meanwhile waits."""
@@ -111,7 +119,9 @@ class Connection:
             self.close(reset=True)  # a server that is down looks like one that went down now
             return
         family, address = self._untried.pop(0)
-        self._server = Side(self.loop, socket.socket(family, socket.SOCK_STREAM), self._server_readable, self._server_writable)
+        self._server = Side(
+            self.loop, socket.socket(family, socket.SOCK_STREAM), self._server_readable, self._server_writable
+        )
         if self._server.sock.connect_ex(address) in _UNDER_WAY:
             self._server.write(True)
         else:
@@ -171,7 +181,7 @@ class Connection:
                 return
         pipe.end(how)
 
-    # -- for the pipes and the exchanges ------------------------------------------------------------------------------
+    # -- for the pipes and the exchanges ---------------------------------------------------------------------
 
     def send(self, direction: Direction, data: bytes) -> None:
         """Put bytes into a pipe."""
@@ -179,7 +189,8 @@ class Connection:
             (self._up if direction == "up" else self._down).put(data)
 
     def ready(self, direction: Direction) -> bool:
-        """Whether the receiving side is connected. It is connected now, if it was not to be before it was needed."""
+        """Whether the receiving side is connected. It is connected now, if it was not to be before it was
+        needed."""
         if direction == "up" and not self._connected:
             self._connect()
             return False
@@ -228,7 +239,7 @@ class Connection:
             self._server.read(open_ and not self._down.ended and not self._down.full)
         self._watch_idle()
 
-    # -- the idle limit -----------------------------------------------------------------------------------------------
+    # -- the idle limit --------------------------------------------------------------------------------------
 
     def _watch_idle(self) -> None:
         limit_s = self.faults.idle_limit_s
@@ -253,7 +264,7 @@ class Connection:
             self._idle_timer.cancel()
             self._idle_timer = None
 
-    # -- the end ------------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------------
 
     def finish(self, last: bytes) -> None:
         """Say something last to the client, and close."""

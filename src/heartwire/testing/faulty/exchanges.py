@@ -78,7 +78,7 @@ class Exchanges:
         """Whether a request waits for the first byte of its answer."""
         return bool(self._methods) and not self._answering
 
-    # -- from the client ----------------------------------------------------------------------------------------------
+    # -- from the client -------------------------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> None:
         """Take what the client sent."""
@@ -147,7 +147,7 @@ class Exchanges:
         else:
             self._methods.append(method)
 
-    # -- from the server ----------------------------------------------------------------------------------------------
+    # -- from the server -------------------------------------------------------------------------------------
 
     def from_server(self, data: bytes) -> None:
         """Take what the server sent."""
@@ -169,7 +169,11 @@ class Exchanges:
         else:
             self._follow_response()
         self._body += piece
-        if not self._buffering or not self._answering or len(self._body) >= (self._way.faults.buffer_bytes or 0):
+        if (
+            not self._buffering
+            or not self._answering
+            or len(self._body) >= (self._way.faults.buffer_bytes or 0)
+        ):
             self.release()
 
     def _follow_response(self) -> None:

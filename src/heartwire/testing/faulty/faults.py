@@ -29,11 +29,13 @@ class Faults:
 
     @property
     def judge_heads(self) -> bool:
-        """Whether something depends on what a request's head says, so that none may pass before it is complete."""
+        """Whether something depends on what a request's head says, so that none may pass before it is
+        complete."""
         return self.answering_502 or self.stripping_upgrade or self.paths is not None
 
     def meet(self, path: str | None) -> bool:
-        """Whether a connection meets them whose latest request was for ``path``; None where it has made none."""
+        """Whether a connection meets them whose latest request was for ``path``; None where it has made
+        none."""
         return self.paths is None or (path is not None and path.startswith(self.paths))
 
 
@@ -52,7 +54,8 @@ class ConnectionRecord:
         number: 1 for the first that was accepted.
         opened_at: when it was accepted, by the event loop's clock.
         closed_at: when it was closed in both directions; None while it is open.
-        request_line: the first request's, as ``GET /news HTTP/1.1``; empty while there is none, and where it is not HTTP.
+        request_line: the first request's, as ``GET /news HTTP/1.1``; empty while there is none, and where it
+            is not HTTP.
         path: the latest request's target, with its query; None as above.
         bytes_up: payload handed to the server's socket.
         bytes_down: payload handed to the client's socket.
@@ -68,4 +71,5 @@ class ConnectionRecord:
 
 
 Tap = Callable[[ConnectionRecord, Direction, bytes, float], None]
-"""Called with what was handed to the receiving side's socket, and when, by the event loop's clock. It must not block."""
+"""Called with what was handed to the receiving side's socket, and when, by the event loop's clock. It must
+not block."""

@@ -13,8 +13,8 @@ _BACKLOG: Final = 1024
 
 
 class Listener:
-    """A port of 127.0.0.1. While it is shut, the port is bound and nobody listens: the kernel answers with RST, which a client
-    knows as *connection refused*, and no other program can take it."""
+    """A port of 127.0.0.1. While it is shut, the port is bound and nobody listens: the kernel answers with
+    RST, which a client knows as *connection refused*, and no other program can take it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, accepted: Callable[[socket.socket], None]) -> None:
         self._loop = loop
@@ -35,7 +35,9 @@ class Listener:
         if self._listening:
             self._accept()
             self.close()
-            self._sock = _bound(self.port)  # nobody gets between: a program that asks for any port is not given one just used
+            self._sock = _bound(
+                self.port
+            )  # nobody gets between: a program that asks for any port is not given one just used
 
     def close(self) -> None:
         """Give the port back."""
@@ -53,7 +55,9 @@ class Listener:
 def _bound(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
-    if os.name == "posix":  # connections of its past life still hold the port; on Windows the option would let others steal it
+    if (
+        os.name == "posix"
+    ):  # connections of its past life still hold the port; on Windows the option would let others steal it
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(("127.0.0.1", port))

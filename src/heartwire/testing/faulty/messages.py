@@ -1,7 +1,8 @@
 """Where the HTTP/1 messages of one direction begin and end.
 
-The parser is httptools', which does not tell positions. So it is fed in pieces that end wherever a message can end: after a
-blank line, or after as many bytes as `Content-Length` said. Bytes are only cut, never changed.
+The parser is httptools', which does not tell positions. So it is fed in pieces that end wherever a message
+can end: after a blank line, or after as many bytes as `Content-Length` said. Bytes are only cut, never
+changed.
 """
 
 from typing import Any, Final, NamedTuple, Self
@@ -64,7 +65,8 @@ class Messages:
         return cls(httptools.HttpResponseParser)
 
     def restart(self) -> None:
-        """Expect a new message now, whatever the last one's head announced: a response to HEAD has no body."""
+        """Expect a new message now, whatever the last one's head announced: a response to HEAD has no
+        body."""
         self._parser = self._kind(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -92,13 +94,14 @@ class Messages:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # What follows is HTTP still, unless the server agrees; the next message needs a parser that knows of none.
+            # What follows is HTTP still, unless the server agrees; the next message needs a parser that knows
+            # of none.
             self.ended = True
             self.restart()
         except httptools.HttpParserError as error:
             raise NotHttp(str(error)) from error
 
-    # -- called by the parser -----------------------------------------------------------------------------------------
+    # -- called by the parser --------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         self._target, self._headers, self._left = b"", [], 0

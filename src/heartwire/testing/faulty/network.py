@@ -48,24 +48,28 @@ def _on_its_loop(
 class FaultyNetwork:
     """Stands between clients and one server, passes everything on, and fails in the ways it is told to.
 
-    Clients connect to `url`. Each fault stays on until `heal` or another setting of the same fault; different ones add up,
-    and each can be changed at any time, also before the start. `reset`, `cut` and `lose` are events: they happen once.
+    Clients connect to `url`. Each fault stays on until `heal` or another setting of the same fault; different
+    ones add up, and each can be changed at any time, also before the start. `reset`, `cut` and `lose` are
+    events: they happen once.
 
-    The faults that speak of requests read HTTP/1 in the clear. TLS, or whatever else is no HTTP, passes as bytes: these
-    faults do not apply to it, nor does any fault once `only` has said which paths. Of pipelined requests, one that the proxy
-    answers itself is answered at once, before the ones it has overtaken.
+    The faults that speak of requests read HTTP/1 in the clear. TLS, or whatever else is no HTTP, passes as
+    bytes: these faults do not apply to it, nor does any fault once `only` has said which paths. Of pipelined
+    requests, one that the proxy answers itself is answered at once, before the ones it has overtaken.
 
-    What is counted is payload, when it is handed to the receiving side's socket: `bytes_up` to the server's, `bytes_down` to
-    the client's. What a fault takes is not counted; what the proxy answers itself is.
+    What is counted is payload, when it is handed to the receiving side's socket: `bytes_up` to the server's,
+    `bytes_down` to the client's. What a fault takes is not counted; what the proxy answers itself is.
 
-    It lives on a running event loop with ``add_reader``: asyncio's and uvloop's on Linux and macOS, ``SelectorEventLoop`` on
-    Windows. All waiting is by that loop's clock. Its settings may be called from any thread. Buffers are bounded: 1 MiB each way
-    of a connection, and what `buffer_responses` holds back. A receiver that does not read holds up its sender.
+    It lives on a running event loop with ``add_reader``: asyncio's and uvloop's on Linux and macOS,
+    ``SelectorEventLoop`` on Windows. All waiting is by that loop's clock. Its settings may be called from any
+    thread. Buffers are bounded: 1 MiB each way of a connection, and what `buffer_responses` holds back. A
+    receiver that does not read holds up its sender.
 
     Promises: when ``async with`` is left, every socket is closed, and no task, timer or thread is left.
     """
 
-    def __init__(self, host: str, port: int, *, rng: random.Random | None = None, tap: Tap | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, *, rng: random.Random | None = None, tap: Tap | None = None
+    ) -> None:
         """Make one for the server at ``host`` and ``port``; it starts with ``async with``.
 
         Args:
@@ -92,7 +96,8 @@ class FaultyNetwork:
 
     @classmethod
     def to(cls, url: str, *, rng: random.Random | None = None, tap: Tap | None = None) -> Self:
-        """Make one for the server at a URL, whose path `url` keeps. Raises ``ValueError`` for one without host or port."""
+        """Make one for the server at a URL, whose path `url` keeps. Raises ``ValueError`` for one without
+        host or port."""
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme)
         if not parts.hostname or not port:
@@ -103,8 +108,8 @@ class FaultyNetwork:
 
     def __repr__(self) -> str:
         return (
-            f"<FaultyNetwork to {self._server[0]}:{self._server[1]}: {self.accepted} accepted, {self.connections} open, "
-            f"{self.bytes_up} bytes up, {self.bytes_down} bytes down>"
+            f"<FaultyNetwork to {self._server[0]}:{self._server[1]}: {self.accepted} accepted,"
+            f" {self.connections} open, {self.bytes_up} bytes up, {self.bytes_down} bytes down>"
         )
 
     async def __aenter__(self) -> Self:
@@ -122,13 +127,16 @@ class FaultyNetwork:
             connection.close(reset=False)
         self._changed()
 
-    # -- what it tells ------------------------------------------------------------------------------------------------
+    # -- what it tells ---------------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """Where it listens; the same for as long as it lives. Raises ``RuntimeError`` before it has started."""
+        """Where it listens; the same for as long as it lives. Raises ``RuntimeError`` before it has
+        started."""
         if self._listener is None:
-            raise RuntimeError("this network has no port before it starts: async with FaultyNetwork(...) as network")
+            raise RuntimeError(
+                "this network has no port before it starts: async with FaultyNetwork(...) as network"
+            )
         return self._listener.port
 
     @property
@@ -152,8 +160,9 @@ class FaultyNetwork:
         return list(self._records)
 
     def counted_by_kernel(self) -> tuple[int, int] | None:
-        """What this machine's kernel has counted on the clients' sockets that are open: payload from them, and payload to them
-        that they have acknowledged. None where it does not tell; Linux does. To be called in the network's thread.
+        """What this machine's kernel has counted on the clients' sockets that are open: payload from them,
+        and payload to them that they have acknowledged. None where it does not tell; Linux does. To be called
+        in the network's thread.
         """
         counts = [connection.counted_by_kernel() for connection in self._open.values()]
         known = [count for count in counts if count is not None]
@@ -164,8 +173,8 @@ class FaultyNetwork:
     async def until(self, condition: Callable[[], bool], *, within_s: float = 10) -> None:
         """Wait for a condition on what the network tells, as ``lambda: network.connections == 2``.
 
-        It is looked at whenever a connection was accepted, has passed something on or was closed, and whenever a fault was set.
-        In another thread than the network's: `wait_until`. Raises ``TimeoutError``.
+        It is looked at whenever a connection was accepted, has passed something on or was closed, and
+        whenever a fault was set. In another thread than the network's: `wait_until`. Raises ``TimeoutError``.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -183,29 +192,36 @@ class FaultyNetwork:
     def wait_until(self, condition: Callable[[], bool], *, within_s: float = 10) -> None:
         """`until`, for a thread that may block; the condition is looked at in the network's."""
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self.until(condition, within_s=within_s), self._loop).result(within_s + _ANSWER_S)
+        asyncio.run_coroutine_threadsafe(self.until(condition, within_s=within_s), self._loop).result(
+            within_s + _ANSWER_S
+        )
 
-    # -- faults of connections ----------------------------------------------------------------------------------------
+    # -- faults of connections -------------------------------------------------------------------------------
 
     def refuse(self) -> None:
-        """Refuse new connections (``ECONNREFUSED``). Those that exist go on, as behind a server that is shutting down.
+        """Refuse new connections (``ECONNREFUSED``). Those that exist go on, as behind a server that is
+        shutting down.
 
         With `only`, connections are taken, and reset by a request for one of its paths.
         """
         self._set(refusing=True)
 
     def black_hole(self, *, acknowledged: bool = True) -> None:
-        """Pass nothing either way: no byte, no FIN, no RST, as if a cable was pulled. Connections old and new stay open.
+        """Pass nothing either way: no byte, no FIN, no RST, as if a cable was pulled. Connections old and new
+        stay open.
 
-        New ones are accepted and the server does not hear of them. After `heal` all go on, and what was sent meanwhile
-        arrives, as TCP does it.
+        New ones are accepted and the server does not hear of them. After `heal` all go on, and what was sent
+        meanwhile arrives, as TCP does it.
 
         Args:
-            acknowledged: whether this machine's kernel goes on to acknowledge what is sent, until its buffers are full. False
-                is for what finds dead peers through TCP; Linux only, and after `heal` it takes TCP's own time until more comes.
+            acknowledged: whether this machine's kernel goes on to acknowledge what is sent, until its buffers
+                are full. False is for what finds dead peers through TCP; Linux only, and after `heal` it
+                takes TCP's own time until more comes.
         """
         if not acknowledged and sys.platform != "linux":
-            raise NotImplementedError(f"acknowledged=False on {sys.platform}: it takes a socket filter of Linux")
+            raise NotImplementedError(
+                f"acknowledged=False on {sys.platform}: it takes a socket filter of Linux"
+            )
         self._set(holding=True, acknowledging=acknowledged)
 
     @_on_its_loop
@@ -215,12 +231,14 @@ class FaultyNetwork:
 
     @_on_its_loop
     def cut(self) -> None:
-        """Close all connections now, in good order: FIN to both sides. What is still in the network is lost."""
+        """Close all connections now, in good order: FIN to both sides. What is still in the network is
+        lost."""
         self._close_all(reset=False)
 
     @_on_its_loop
     def lose(self) -> None:
-        """Lose all connections there are, for good: nothing passes on them any more, after `heal` neither, and nobody is told.
+        """Lose all connections there are, for good: nothing passes on them any more, after `heal` neither,
+        and nobody is told.
 
         New ones work. It is what a NAT does that forgets its table, or a phone that has changed its network.
         """
@@ -230,7 +248,8 @@ class FaultyNetwork:
         self._refresh()
 
     def delay(self, delay_s: float, *, jitter_s: float = 0) -> None:
-        """Let each chunk arrive ``delay_s`` later, and up to ``jitter_s`` more, in order; FIN too. A round trip takes it twice.
+        """Let each chunk arrive ``delay_s`` later, and up to ``jitter_s`` more, in order; FIN too. A round
+        trip takes it twice.
 
         Existing connections too; what is under way keeps its time.
         """
@@ -239,25 +258,29 @@ class FaultyNetwork:
         self._set(delay_s=delay_s, jitter_s=jitter_s)
 
     def throttle(self, bytes_per_s: float | None) -> None:
-        """Pass no more than that, for each direction of each connection, existing ones too. None: as fast as it goes."""
+        """Pass no more than that, for each direction of each connection, existing ones too. None: as fast as
+        it goes."""
         if bytes_per_s is not None:
             _positive("bytes_per_s", bytes_per_s)
         self._set(bytes_per_s=bytes_per_s)
 
     def cut_after(self, n_bytes: int, direction: Direction = "down") -> None:
-        """Reset each new connection once ``n_bytes`` of that direction have passed; 0: instead of the first. Existing ones go on.
+        """Reset each new connection once ``n_bytes`` of that direction have passed; 0: instead of the first.
+        Existing ones go on.
 
-        The receiver's kernel has been handed all of them; a receiver that does not read may lose some of the last.
+        The receiver's kernel has been handed all of them; a receiver that does not read may lose some of the
+        last.
         """
         _positive("n_bytes", n_bytes, zero=True)
         if direction not in ("up", "down"):
             raise ValueError(f"direction={direction!r}: 'up' (to the server) or 'down' (to the client)")
         self._set(cut_after=(n_bytes, direction))
 
-    # -- faults of requests -------------------------------------------------------------------------------------------
+    # -- faults of requests ----------------------------------------------------------------------------------
 
     def buffer_responses(self, *, until_bytes: int = 1024 * 1024) -> None:
-        """Hold responses back, heads too, until they end or ``until_bytes`` are together, as proxies do that buffer.
+        """Hold responses back, heads too, until they end or ``until_bytes`` are together, as proxies do that
+        buffer.
 
         An event stream never arrives. WebSockets (101) pass. Responses that have begun are let through.
         """
@@ -272,7 +295,8 @@ class FaultyNetwork:
         self._set(answering_502=True)
 
     def strip_upgrade(self) -> None:
-        """Take the headers ``Upgrade`` and ``Connection`` out of new requests: a WebSocket handshake becomes a plain GET.
+        """Take the headers ``Upgrade`` and ``Connection`` out of new requests: a WebSocket handshake becomes
+        a plain GET.
 
         On connections that exist as well; open WebSockets go on.
         """
@@ -281,16 +305,18 @@ class FaultyNetwork:
     def cut_requests_after(self, idle_s: float) -> None:
         """End requests for which nothing has passed for ``idle_s``, as load balancers do.
 
-        One without a byte of an answer is answered 504; one whose answer has begun, or a WebSocket, is closed. The server sees its
-        connection closed. Requests under way too, counted from now. A connection that is kept for a next request is not idle.
+        One without a byte of an answer is answered 504; one whose answer has begun, or a WebSocket, is
+        closed. The server sees its connection closed. Requests under way too, counted from now. A connection
+        that is kept for a next request is not idle.
         """
         _positive("idle_s", idle_s)
         self._set(idle_limit_s=idle_s)
 
-    # -- both ---------------------------------------------------------------------------------------------------------
+    # -- both ------------------------------------------------------------------------------------------------
 
     def only(self, paths: Iterable[str] | None) -> None:
-        """Let all faults, events too, meet only connections whose latest request's path starts with one of these. None: all again.
+        """Let all faults, events too, meet only connections whose latest request's path starts with one of
+        these. None: all again.
 
         So WebSocket can fail while polling works: ``network.only(["/connection/websocket"])``.
         """
@@ -300,7 +326,8 @@ class FaultyNetwork:
 
     @_on_its_loop
     def heal(self) -> None:
-        """End all faults, and `only`. Connections that are still open go on, and what was held back or late for them passes now."""
+        """End all faults, and `only`. Connections that are still open go on, and what was held back or late
+        for them passes now."""
         self.faults = WELL
         for connection in tuple(self._open.values()):
             connection.heal()
@@ -328,7 +355,7 @@ class FaultyNetwork:
             if self.faults.meet(record.path):
                 connection.close(reset=reset)
 
-    # -- called by its connections ------------------------------------------------------------------------------------
+    # -- called by its connections ---------------------------------------------------------------------------
 
     def count(self, record: ConnectionRecord, direction: Direction, data: memoryview) -> None:
         """Count what has passed, and show it to the tap."""
@@ -362,7 +389,9 @@ class FaultyNetwork:
         try:
             tap(record, direction, bytes(data), self._loop.time())
         except Exception as error:  # the tap's own; the bytes have passed
-            self._loop.call_exception_handler({"message": "the tap of a FaultyNetwork failed", "exception": error})
+            self._loop.call_exception_handler(
+                {"message": "the tap of a FaultyNetwork failed", "exception": error}
+            )
 
     def _changed(self) -> None:
         for waiter in self._waiting:
@@ -384,10 +413,13 @@ def _positive(name: str, value: float, *, zero: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def faulty_network(url: str, *, rng: random.Random | None = None, tap: Tap | None = None) -> Iterator[FaultyNetwork]:
+def faulty_network(
+    url: str, *, rng: random.Random | None = None, tap: Tap | None = None
+) -> Iterator[FaultyNetwork]:
     """A `FaultyNetwork` for tests that do not run in an event loop: it has a thread of its own.
 
-    Its settings return when they are done; `FaultyNetwork.wait_until` waits. The tap is called in the network's thread.
+    Its settings return when they are done; `FaultyNetwork.wait_until` waits. The tap is called in the
+    network's thread.
     """
     loop = asyncio.SelectorEventLoop()  # which knows add_reader also on Windows
     thread = threading.Thread(target=loop.run_forever, name="faulty-network", daemon=True)

@@ -1,4 +1,5 @@
-"""One direction of a proxied connection: what was read waits here until it is due and the other side has room."""
+"""One direction of a proxied connection: what was read waits here until it is due and the other side has
+room."""
 
 import asyncio
 from collections import deque
@@ -15,7 +16,8 @@ __all__ = ["Ending", "Pipe"]
 _MAX_QUEUED_BYTES: Final = 1024 * 1024
 """Above it no more is read. It bounds what can be under way with `delay`: at 1 s, 1 MiB/s."""
 _SLICE_S: Final = 0.02
-"""How long one slice of a throttled stream takes: short enough to look like a slow line and not like a stuttering one."""
+"""How long one slice of a throttled stream takes: short enough to look like a slow line and not like a
+stuttering one."""
 
 
 class Ending(Enum):
@@ -137,7 +139,9 @@ class Pipe:
     def _count(self, data: memoryview) -> None:
         self._passed += len(data)
         rate = self._connection.faults.bytes_per_s
-        self._free_at = 0.0 if rate is None else max(self._free_at, self._connection.loop.time()) + len(data) / rate
+        self._free_at = (
+            0.0 if rate is None else max(self._free_at, self._connection.loop.time()) + len(data) / rate
+        )
         self._connection.passed(self.direction, data)
         limit = self._connection.limit(self.direction)
         if limit is not None and self._passed >= limit:

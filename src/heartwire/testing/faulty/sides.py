@@ -1,6 +1,7 @@
 """One socket of a proxied connection, watched by the event loop without a transport of its own.
 
-A transport reads ahead, writes behind and closes when it likes; a network that is bad on purpose has to say when.
+A transport reads ahead, writes behind and closes when it likes; a network that is bad on purpose has to say
+when.
 """
 
 import asyncio
@@ -23,11 +24,17 @@ class Side:
     """A non-blocking socket, and what to call when something can be done with it. Owns the socket."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, readable: Callable[[], None], writable: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        readable: Callable[[], None],
+        writable: Callable[[], None],
     ) -> None:
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # macOS: EINVAL where the peer has reset it
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or the kernel would add delays that nobody asked for
+            sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # or the kernel would add delays that nobody asked for
         self.sock = sock
         self._loop = loop
         self._readable = readable
@@ -35,7 +42,8 @@ class Side:
         self._reading = self._writing = self._silent = False
 
     def read(self, wanted: bool) -> None:
-        """Whether to be called when something has come. A socket that is not read does not tell of FIN or RST either."""
+        """Whether to be called when something has come. A socket that is not read does not tell of FIN or RST
+        either."""
         if wanted and not self._reading:
             self._loop.add_reader(self.sock, self._readable)
         elif self._reading and not wanted:

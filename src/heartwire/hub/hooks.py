@@ -1,0 +1,189 @@
+"""The application's functions for connections of the Centrifugal dialect, and how they are called.
+
+All of them may be sync or async. What they raise: a `heartwire.Refused` (or `Forbidden`, `Unauthorized`) is
+told to the client; anything else is logged with its traceback, the client is told ``internal``, and the
+connection lives.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from heartwire.dialects.centrifugal import ServerSide, Session
+from heartwire.errors import Refused
+from heartwire.messages import Body, to_body
+
+if TYPE_CHECKING:
+    from heartwire.hub.identity import Identity
+    from heartwire.server.centrifugal.connection import Connection
+
+__all__ = ["Client", "Disconnect", "Hooks", "answer_bytes"]
+
+log = logging.getLogger("heartwire")
+
+
+class Disconnect(NamedTuple):
+    """Why a connection ended: a code of `docs/codes.md` (3000: the client went), and its words."""
+
+    code: int
+    reason: str
+
+
+class Client:
+    """One connection of the Centrifugal dialect, for the application's functions.
+
+    Attributes:
+        data: what the client sent with ``connect``, parsed; ``None`` where it sent nothing, and after
+            ``connect``.
+        name, version: what the client says of itself; "" after ``connect``.
+    """
+
+    __slots__ = ("_session", "_wanted", "data", "name", "version")
+
+    def __init__(self, session: Session, *, data: Any = None, name: str = "", version: str = "") -> None:
+        self._session = session
+        self._wanted: list[ServerSide] = []
+        self.data = data
+        self.name = name
+        self.version = version
+
+    @property
+    def id(self) -> str:
+        """Unique among all connections of all nodes."""
+        return self._session.client
+
+    @property
+    def identity(self) -> "Identity":
+        """Who it is."""
+        connection: Connection = self._session.context
+        return connection.identity
+
+    @property
+    def user(self) -> str:
+        """The user's name, "" when anonymous."""
+        return self.identity.user
+
+    @property
+    def info(self) -> bytes | None:
+        """JSON that others see."""
+        return self.identity.info
+
+    @property
+    def channels(self) -> list[str]:
+        """What it is subscribed to now."""
+        return list(self._session.subs)
+
+    async def subscribe(self, channel: str, *, info: bytes | None = None, data: object = None) -> None:
+        """Subscribe it to a channel. In a connect hook: as part of the connection's beginning. Raises
+        `Refused`."""
+        sub = ServerSide(channel, info, data=answer_bytes(data))
+        if self.wanted is not None:
+            self.wanted.append(sub)
+            return
+        wait = self._session.subscribe(sub)
+        if wait is not None:
+            await wait
+
+    def unsubscribe(self, channel: str, *, code: int = 2000, reason: str = "server unsubscribe") -> bool:
+        """End a subscription; whether there was one. Codes of 2500 and more ask the client to come back at
+        once."""
+        return self._session.unsubscribe(channel, code, reason)
+
+    def send(self, data: object) -> None:
+        """Send it a message that belongs to no channel."""
+        encoded = answer_bytes(data)
+        self._session.message(b"null" if encoded is None else encoded)
+
+    def disconnect(self, code: int = 3503, reason: str = "force disconnect") -> None:
+        """End the connection. Codes of 3000-3499 and 4000-4499 ask the client to come back, others not to."""
+        self._session.disconnect_with(code, reason)
+
+    @property
+    def wanted(self) -> list[ServerSide] | None:
+        """What a connect hook has subscribed it to; ``None`` once it is connected."""
+        return self._wanted if self._session.phase.value == "new" else None
+
+
+ConnectHook = Callable[[Client], Any]
+DisconnectHook = Callable[[Client, Disconnect], Any]
+PublishHook = Callable[["Identity", str, bytes], Any]
+RpcHook = Callable[[Client, Any], Any]
+
+
+class Hooks:
+    """The functions that were given to a hub."""
+
+    def __init__(self) -> None:
+        self.connect: ConnectHook | None = None
+        self.disconnect: DisconnectHook | None = None
+        self.publish: PublishHook | None = None
+        self.message: RpcHook | None = None
+        self.rpc: dict[str, RpcHook] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def task(self, work: Awaitable[Any]) -> "asyncio.Task[Any]":
+        """Run in a task, so that timeouts and cancel scopes work in it."""
+        task = asyncio.ensure_future(work)
+        assert isinstance(task, asyncio.Task)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def call_rpc(self, client: Client, method: str, data: Any) -> Awaitable[bytes | None] | bytes | None:
+        """Call a method. Raises `Refused` (``method_not_found``, ``not_available``)."""
+        handler = self.rpc.get(method)
+        if handler is None:
+            if not self.rpc:
+                raise Refused("not_available", "there are no RPC methods")
+            raise Refused("method_not_found", f"no method {method[:64]!r}")
+        answer = handler(client, data)
+        return self.task(_encoded(answer)) if inspect.isawaitable(answer) else answer_bytes(answer)
+
+    def call_publish(self, identity: "Identity", channel: str, body: Body) -> Body | Awaitable[Body]:
+        """What is to be published in place of ``body``."""
+        assert self.publish is not None
+        answer = self.publish(identity, channel, body.data)
+        return self.task(_changed(answer, body)) if inspect.isawaitable(answer) else _replaced(answer, body)
+
+    def call_disconnect(self, client: Client, why: Disconnect) -> None:
+        """Tell that a connection has ended."""
+        if self.disconnect is None:
+            return
+        try:
+            answer = self.disconnect(client, why)
+        except Exception:
+            log.exception("on_disconnect failed")
+            return
+        if inspect.isawaitable(answer):
+            self.task(_logged(answer, "on_disconnect"))
+
+
+def answer_bytes(value: object) -> bytes | None:
+    """What an application gives to a client: bytes as they are, anything else as JSON. Raises
+    ``TypeError``."""
+    if value is None or isinstance(value, bytes):
+        return value
+    return msgspec.json.encode(value)
+
+
+async def _encoded(answer: Awaitable[Any]) -> bytes | None:
+    return answer_bytes(await answer)
+
+
+async def _changed(answer: Awaitable[Any], body: Body) -> Body:
+    return _replaced(await answer, body)
+
+
+def _replaced(answer: Any, body: Body) -> Body:
+    return body if answer is None else to_body(answer)
+
+
+async def _logged(answer: Awaitable[Any], what: str) -> None:
+    try:
+        await answer
+    except Exception:
+        log.exception("%s failed", what)

@@ -1,0 +1,90 @@
+"""Who a client is: identities, and how a request is asked for one."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from starlette.requests import HTTPConnection
+
+from heartwire.errors import Unauthorized
+from heartwire.hub.claims import Expired, Invalid
+
+if TYPE_CHECKING:
+    from heartwire.hub.tokens import Tokens
+
+__all__ = [
+    "ANONYMOUS",
+    "Authenticator",
+    "Identity",
+    "identify",
+    "resolved",
+    "token_authenticator",
+    "token_of",
+]
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Who a client is: ``user`` ("" when anonymous), and JSON ``info`` that others see in presence and
+    publications.
+
+    After ``expires_at`` (seconds since 1970; ``None``: never) a connection of the plain dialect is ended, to
+    say it anew.
+    """
+
+    user: str = ""
+    info: bytes | None = None
+    expires_at: float | None = None
+
+
+ANONYMOUS: Final = Identity()
+
+Authenticator = Callable[[HTTPConnection], Awaitable[Identity | str | None] | Identity | str | None]
+"""Given the request: an identity, a user's name, or ``None`` for anonymous. Raises
+`heartwire.Unauthorized`."""
+
+
+async def resolved(answer: Any) -> Any:
+    """What a sync or async function of the application answered."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def identify(authenticate: Authenticator | None, request: HTTPConnection) -> Identity:
+    """Ask the application who this is. Raises what the application raises."""
+    if authenticate is None:
+        return ANONYMOUS
+    found = await resolved(authenticate(request))
+    if isinstance(found, str):
+        return Identity(found)
+    return ANONYMOUS if found is None else found
+
+
+def token_authenticator(
+    tokens: "Tokens", clock: Callable[[], float], *, allow_anonymous: bool
+) -> Authenticator:
+    """The authenticator of a hub that has token keys and no other: ``Authorization: Bearer``, ``?token=`` or
+    ``?access_token=``."""
+
+    def authenticate(request: HTTPConnection) -> Identity | None:
+        token = token_of(request)
+        if not token:
+            if allow_anonymous:
+                return None
+            raise Unauthorized("no token: send Authorization: Bearer TOKEN, or ?token=TOKEN")
+        claims = tokens.connection(token, clock())
+        if isinstance(claims, Expired):
+            raise Unauthorized(f"the token expired at {claims.expired_at:.0f}: get a new one")
+        if isinstance(claims, Invalid):
+            raise Unauthorized(f"the token is not valid: {claims.reason}")
+        return Identity(claims.user, claims.info, claims.expires_at)
+
+    return authenticate
+
+
+def token_of(request: HTTPConnection) -> str:
+    """The token that came with a request, "" where none did (RFC 6750 2)."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    query = request.query_params
+    return query.get("token") or query.get("access_token") or ""

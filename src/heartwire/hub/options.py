@@ -1,0 +1,207 @@
+"""What can be set: one struct for a namespace, one for a hub. Every option quotes the reason of its
+default."""
+
+import re
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from heartwire.engines.contract import Retention
+from heartwire.errors import ConfigError
+
+__all__ = ["SECRETS", "HubOptions", "NamespaceOptions", "duration_s"]
+
+Count = Annotated[int, Meta(ge=1)]
+CountOrOff = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+SECRETS: Final = ("token_hmac_secret_key", "token_jwks", "api_key")
+"""Options whose values are not shown in errors."""
+
+_UNITS_S: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+
+
+def duration_s(text: str) -> float:
+    """The seconds of a duration such as ``24h``, ``1h30m`` or ``300s``. Raises ``ValueError``."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text[:32]!r} is not a duration such as 90s, 24h or 1h30m")
+    return sum(float(count) * _UNITS_S[unit] for count, unit in re.findall(r"([\d.]+)([a-z]+)", text))
+
+
+class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for the channels of one namespace.
+
+    Where an option has a name that Centrifugo users know, it means what they know. `docs/auth.md` tells who
+    may do what.
+
+    Attributes:
+        history_size: publications kept per channel; a reader further behind is told of a gap, unless the tail
+            in memory still has what it missed.
+        history_ttl_s: seconds a publication is kept; a day covers a night's sleep of a laptop. In a file or a
+            call also ``history_ttl = "24h"``.
+        presence: whether channels know who follows them.
+        publish: whether clients may publish at all, or only the application.
+        subprotocols: WebSocket subprotocols spoken here, of which the first one offered is chosen; empty: the
+            first offered.
+        join_leave: tell subscribers who asked for it when somebody comes or goes.
+        force_push_join_leave: tell all of them.
+        force_recovery: subscribers can recover what they missed, also those who did not ask for it; on,
+            because that is what Heartwire promises.
+        force_positioning: subscribers are told their position, also those who did not ask for it.
+        force_recovery_mode: "stream" recovers everything that was missed, "cache" the newest publication
+            only.
+        channel_regex: what the rest of a channel's name, after its namespace, has to match somewhere; empty:
+            anything.
+        allow_user_limited_channels: whether the users that a channel's name lists may subscribe to it.
+        allow_subscribe_for_client, allow_publish_for_client, ...: who may do what. Of the ``client``
+        (everybody) and
+            ``subscriber`` options of one action, those left out are false as soon as one is set; where none
+            is set, the action is allowed as long as no token key is configured. ``anonymous``: whether the
+            others hold also for clients without a user; left out, it is as if none were set.
+    """
+
+    history_size: Count = 10_000
+    history_ttl_s: Seconds = 86_400
+    presence: bool = True
+    publish: bool = True
+    subprotocols: tuple[str, ...] = ()
+    join_leave: bool = False
+    force_push_join_leave: bool = False
+    force_recovery: bool = True
+    force_positioning: bool = False
+    force_recovery_mode: Literal["stream", "cache"] = "stream"
+    channel_regex: str = ""
+    allow_user_limited_channels: bool = True
+    allow_subscribe_for_client: bool | None = None
+    allow_subscribe_for_anonymous: bool | None = None
+    allow_publish_for_client: bool | None = None
+    allow_publish_for_subscriber: bool | None = None
+    allow_publish_for_anonymous: bool | None = None
+    allow_presence_for_client: bool | None = None
+    allow_presence_for_subscriber: bool | None = None
+    allow_presence_for_anonymous: bool | None = None
+    allow_history_for_client: bool | None = None
+    allow_history_for_subscriber: bool | None = None
+    allow_history_for_anonymous: bool | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.channel_regex)
+        except re.error as error:
+            raise ConfigError(
+                "channel_regex", self.channel_regex, f"is no regular expression: {error}"
+            ) from None
+
+    def retention(self) -> Retention:
+        """How much of a stream the engine keeps."""
+        return Retention(self.history_size, self.history_ttl_s)
+
+
+class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for a hub. 0 switches off the limits that say so.
+
+    Attributes:
+        max_message_bytes: largest message; 1 MiB is what peers allow.
+        max_channels_per_request: channels in one request.
+        max_channels_per_connection: subscriptions of one connection of the Centrifugal dialect; a page that
+            shows a thousand things is a large one, and each costs about 1 KB.
+        max_connections: WebSockets, streams and held polls on this node.
+        max_connections_per_address: the same from one network address (0: no limit, because a proxy is one
+            address).
+        connects_per_s: WebSockets and streams that are let in a second (0: no limit). Those in excess are
+            told when to come back. Of a core that is a tenth or so, and leaves the rest to those who are
+            there.
+        connects_burst: how many are let in at once.
+        publish_rate_per_s: messages a second on one connection, and by POST from one address (0: no limit).
+        publish_burst: how many may come at once.
+        allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
+        allow_unknown_namespaces: whether channels of namespaces that are not configured may be used.
+            ``None``: only as long as no namespace is configured at all.
+        ping_interval_s: how often a silent peer is asked; under the idle limits of common proxies (60 s).
+        pong_timeout_s: how long it may take to answer; a mobile network's worst round trips take seconds.
+        sse_heartbeat_s: the comment interval of SSE; the WHATWG's advice.
+        stream_max_s: an SSE stream ends after half to all of this, and comes back wherever the load balancer
+            sends it.
+        idempotency_window_s: how long an idempotency key is remembered.
+        compress: offer permessage-deflate on the native WebSocket; off, because small messages hardly shrink,
+            and compressing costs more than sending.
+        namespaces: options by namespace; channels without a ``:`` are in namespace "".
+        allow_anonymous: let clients in who do not say who they are, where tokens are asked for or the address
+            is public.
+        insecure: for development: no token is needed, and everybody may do everything that is not switched
+            off.
+        token_hmac_secret_key: the secret of tokens signed with HS256, HS384 or HS512; 32 bytes or more.
+        token_rsa_public_key: PEM, or a file of it: the key of tokens signed with RS256, RS384 or RS512.
+        token_ecdsa_public_key: PEM, or a file of it: the key of tokens signed with ES256, ES384 or ES512.
+        token_jwks: a JSON Web Key Set (RFC 7517), or a file of it.
+        token_audience: what a token's ``aud`` has to hold; empty: anything.
+        token_issuer: what a token's ``iss`` has to be; empty: anything.
+        user_subscribe_to_personal: whether each user's connections join the user's personal channel,
+            ``#USER``.
+        user_personal_channel_namespace: the namespace of personal channels.
+        channel_private_prefix: where tokens are asked for, a channel whose name begins with it needs a
+            subscription token. Empty: none does.
+        channel_user_boundary: where the hub knows its users, a channel is limited to those that its name
+            lists after this. Empty: none is.
+        channel_user_separator: between the users in such a name. Not a comma as elsewhere: channel names hold
+            none.
+        api_key: the key of the HTTP API; empty: there is no such API.
+    """
+
+    max_message_bytes: Count = 1024 * 1024
+    max_channels_per_request: Count = 1000
+    max_channels_per_connection: Count = 1000
+    max_connections: Count = 100_000
+    max_connections_per_address: CountOrOff = 0
+    connects_per_s: Annotated[float, Meta(ge=0)] = 1000
+    connects_burst: Annotated[int, Meta(ge=1)] = 10_000
+    publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
+    publish_burst: Count = 100
+    allowed_origins: tuple[str, ...] = ()
+    allow_unknown_namespaces: bool | None = None
+    ping_interval_s: Seconds = 25
+    pong_timeout_s: Seconds = 10
+    sse_heartbeat_s: Seconds = 15
+    stream_max_s: Seconds = 600
+    idempotency_window_s: Seconds = 300
+    compress: bool = False
+    namespaces: dict[str, NamespaceOptions] = {}
+    allow_anonymous: bool = False
+    insecure: bool = False
+    token_hmac_secret_key: str = ""
+    token_rsa_public_key: str = ""
+    token_ecdsa_public_key: str = ""
+    token_jwks: str = ""
+    token_audience: str = ""
+    token_issuer: str = ""
+    user_subscribe_to_personal: bool = False
+    user_personal_channel_namespace: str = ""
+    channel_private_prefix: str = "$"
+    channel_user_boundary: str = "#"
+    channel_user_separator: str = ";"
+    api_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pong_timeout_s >= self.ping_interval_s:
+            raise ConfigError(
+                "pong_timeout_s", self.pong_timeout_s, f"less than ping_interval_s ({self.ping_interval_s:g})"
+            )
+        for name in self.namespaces:
+            if ":" in name or "," in name or len(name.encode()) > 254:
+                raise ConfigError(
+                    "namespaces", name, "a namespace is the part of a channel's name before the first ':'"
+                )
+        if not self.channel_user_separator:
+            raise ConfigError("channel_user_separator", "", "at least one character")
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether clients say who they are with tokens."""
+        return bool(
+            self.token_hmac_secret_key
+            or self.token_rsa_public_key
+            or self.token_ecdsa_public_key
+            or self.token_jwks
+        )

@@ -1,0 +1,314 @@
+"""The HTTP API for backends, in the shapes that Centrifugo's clients speak (the Python library is `cent`).
+
+``POST /api/METHOD`` with a JSON object and the key in ``X-API-Key``. An answer is ``{"result": ...}``, or
+with status 200 too ``{"error": {"code", "message"}}``; other statuses are for what is wrong with the request
+itself. `docs/api.md` has the methods.
+"""
+
+import asyncio
+import base64
+import binascii
+import fnmatch
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heartwire.channels import check_idempotency_key, to_channel
+from heartwire.core.waiting import settled
+from heartwire.dialects.plain.codec import data_json
+from heartwire.errors import HeartwireError, Refused, Unauthorized
+from heartwire.hub.history import read_history
+from heartwire.messages import Body
+from heartwire.server.api import connections as api_sessions
+from heartwire.server.plain.requests import read_body, refuse_when_draining
+from heartwire.types import Channel, Member, Position, Publication, Publisher
+
+if TYPE_CHECKING:
+    from heartwire.hub.hub import Hub
+
+__all__ = ["Api"]
+
+log = logging.getLogger("heartwire")
+
+_BODY_MESSAGES: Final = 4
+"""A request may be as large as this many of the largest messages: base64 makes them longer, and a batch has
+several."""
+
+_ABSENT: Final = msgspec.Raw(b"")
+_encode: Final = msgspec.json.encode
+
+Result = dict[str, Any]
+
+
+class _Request(msgspec.Struct, frozen=True):
+    """Unknown fields are ignored, so that a newer client can talk to us."""
+
+
+class _InChannel(_Request, frozen=True):
+    channel: str
+
+
+class _Data(_Request, frozen=True, kw_only=True):
+    data: msgspec.Raw = _ABSENT
+    b64data: str = ""
+    idempotency_key: str = ""
+    skip_history: bool = False
+    tags: dict[str, str] = {}
+
+    def body(self) -> Body:
+        """What is to be published. Raises `Refused`."""
+        if self.skip_history or self.tags:
+            raise Refused(
+                "not_available",
+                "publications are always kept, and have no tags: leave out skip_history and tags",
+            )
+        if self.b64data:
+            try:
+                return Body(False, base64.b64decode(self.b64data, validate=True))
+            except binascii.Error as error:
+                raise Refused("bad_request", f"b64data: {error}") from None
+        if not bytes(self.data):
+            raise Refused("bad_request", "data, or b64data, is missing")
+        return Body(True, bytes(self.data))
+
+
+class _Publish(_Data, frozen=True):
+    channel: str
+
+
+class _Broadcast(_Data, frozen=True):
+    channels: list[str]
+
+
+class _Since(_Request, frozen=True):
+    offset: int = 0
+    epoch: str = ""
+
+
+class _History(_InChannel, frozen=True):
+    limit: int = 0
+    since: _Since | None = None
+    reverse: bool = False
+
+
+class _Channels(_Request, frozen=True):
+    pattern: str = ""
+
+
+class _Batch(_Request, frozen=True):
+    commands: list[dict[str, msgspec.Raw]] = []
+    parallel: bool = False
+
+
+class _Method(NamedTuple):
+    decoder: "msgspec.json.Decoder[Any]"
+    answer: Callable[["Api", Any], Awaitable[Result]]
+
+
+class Api:
+    """The API of one hub."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._key = hub.options.api_key.encode()
+        self._started_at = hub.clock()
+
+    async def respond(self, request: Request, name: str) -> Response:
+        """Answer ``POST /api/NAME``. Raises `Refused` where the request itself is wrong."""
+        self._authenticate(request)
+        refuse_when_draining(self._hub)
+        if name != "batch" and name not in _METHODS:
+            raise Refused(
+                "not_found", f"no method {name[:64]!r} in this API: there are batch, {', '.join(_METHODS)}"
+            )
+        body = await read_body(request, _BODY_MESSAGES * self._hub.options.max_message_bytes) or b"{}"
+        try:
+            answer = await self._batch(body) if name == "batch" else await self._answer(name, body)
+        except msgspec.ValidationError as error:
+            answer = _error(Refused("bad_request", str(error)))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Refused("bad_request", f"the body is not JSON: {error}") from None
+        return Response(_encode(answer), media_type="application/json")
+
+    def _authenticate(self, request: Request) -> None:
+        if not self._key:
+            raise Refused("not_found", "the HTTP API is off: set api_key")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        key = request.headers.get("x-api-key") or (given.strip() if scheme.lower() == "apikey" else "")
+        if not hmac.compare_digest(key.encode(), self._key):
+            raise Unauthorized("the API key is missing or wrong: send X-API-Key: KEY")
+
+    async def _answer(self, name: str, body: bytes | msgspec.Raw) -> dict[str, Any]:
+        method = _METHODS[name]
+        request = method.decoder.decode(body)
+        try:
+            return {"result": await method.answer(self, request)}
+        except HeartwireError as error:
+            return _error(error)
+        except Exception:
+            log.exception("API method %s failed", name)
+            return _error(HeartwireError("internal server error"))
+
+    async def _batch(self, body: bytes) -> dict[str, Any]:
+        """Each command's reply is under its method's name, or under ``error``."""
+        batch = msgspec.json.decode(body, type=_Batch)
+        if not batch.parallel:
+            return {"replies": [await self._command(command) for command in batch.commands]}
+        return {"replies": await asyncio.gather(*map(self._command, batch.commands))}
+
+    async def _command(self, command: dict[str, msgspec.Raw]) -> dict[str, Any]:
+        name = next(iter(command), "")
+        if len(command) != 1 or name not in _METHODS:
+            return _error(Refused("bad_request", 'a command is {"METHOD": {...}}'))
+        try:
+            answer = await self._answer(name, command[name])
+        except msgspec.ValidationError as error:
+            return _error(Refused("bad_request", f"{name}: {error}"))
+        return {name: answer["result"]} if "result" in answer else answer
+
+    # -- streams ---------------------------------------------------------------------------------------------
+
+    async def publish(self, request: _Publish) -> Result:
+        return await self._publish(request.channel, request)
+
+    async def broadcast(self, request: _Broadcast) -> Result:
+        async def one(channel: str) -> dict[str, Any]:
+            try:
+                return {"result": await self._publish(channel, request)}
+            except HeartwireError as error:
+                return _error(error)
+
+        return {"responses": await asyncio.gather(*map(one, request.channels))}
+
+    async def _publish(self, channel: str, request: _Data) -> Result:
+        key = check_idempotency_key(request.idempotency_key) if request.idempotency_key else None
+        position = await settled(self._hub.append(to_channel(channel), request.body(), key=key))
+        return _position(position)
+
+    async def history(self, request: _History) -> Result:
+        channel = self._known(request.channel)
+        offset, epoch = (request.since.offset, request.since.epoch) if request.since else (None, "")
+        page = await read_history(
+            self._hub,
+            channel,
+            limit=request.limit,
+            since_offset=offset,
+            since_epoch=epoch,
+            reverse=request.reverse,
+        )
+        return {
+            "publications": [_publication(publication) for publication in page.publications],
+            **_position(page.head),
+        }
+
+    async def history_remove(self, request: _InChannel) -> Result:
+        await self._hub.remove_history(self._known(request.channel))
+        return {}
+
+    # -- who is there ----------------------------------------------------------------------------------------
+
+    async def presence(self, request: _InChannel) -> Result:
+        return {"presence": {member.client: _info(member) for member in await self._members(request.channel)}}
+
+    async def presence_stats(self, request: _InChannel) -> Result:
+        members = await self._members(request.channel)
+        return {"num_clients": len(members), "num_users": len({member.user for member in members})}
+
+    async def _members(self, channel: str) -> list[Member]:
+        known = self._known(channel)
+        if not self._hub.namespaces.of(known).presence:
+            raise Refused(
+                "not_available", f"presence is off in {channel!r} (presence = false in its namespace)"
+            )
+        return await self._hub.engine.members(known)
+
+    async def channels(self, request: _Channels) -> Result:
+        """Channels that somebody follows on this node."""
+        topics = self._hub.switchboard.topics.items()
+        wanted = request.pattern or "*"
+        return {
+            "channels": {
+                name: {"num_clients": len(topic.followers)}
+                for name, topic in topics
+                if fnmatch.fnmatchcase(name, wanted)
+            }
+        }
+
+    async def info(self, request: _Request) -> Result:
+        """This node; there is no other."""
+        hub = self._hub
+        topics = hub.switchboard.topics.values()
+        users = {link.member.user for link in hub.links if link.member is not None}
+        users |= {connection.session.user for connection in hub.sessions.connections}
+        node = {
+            "uid": hub.node,
+            "name": hub.node,
+            "version": metadata.version("heartwire"),
+            "num_clients": hub.connections.count,
+            "num_users": len(users),
+            "num_channels": len(topics),
+            "num_subs": sum(len(topic.followers) for topic in topics),
+            "uptime": int(hub.clock() - self._started_at),
+        }
+        return {"nodes": [node]}
+
+    def _known(self, name: str) -> Channel:
+        channel = to_channel(name)
+        self._hub.namespaces.of(channel)
+        return channel
+
+
+def _position(position: Position) -> Result:
+    return {"offset": position.offset, "epoch": position.epoch}
+
+
+def _info(who: Member | Publisher) -> Result:
+    told: Result = {"user": who.user, "client": who.client}
+    if who.info:
+        told["conn_info"] = msgspec.Raw(who.info)
+    if isinstance(who, Member) and who.chan_info:
+        told["chan_info"] = msgspec.Raw(who.chan_info)
+    return told
+
+
+def _publication(publication: Publication) -> msgspec.Raw:
+    info = b',"info":' + _encode(_info(publication.publisher)) if publication.publisher else b""
+    return msgspec.Raw(
+        b'{"offset":%d,%b%b}' % (publication.offset, data_json(publication.data, publication.is_text), info)
+    )
+
+
+def _error(error: HeartwireError) -> dict[str, Any]:
+    return {"error": {"code": error.code.number or 100, "message": str(error)}}
+
+
+def _on_sessions(
+    answer: Callable[["Hub", Any], Awaitable[Result]],
+) -> Callable[[Api, Any], Awaitable[Result]]:
+    return lambda api, request: answer(api._hub, request)
+
+
+def _method(kind: type[msgspec.Struct], answer: Callable[[Api, Any], Awaitable[Result]]) -> _Method:
+    return _Method(msgspec.json.Decoder(kind), answer)
+
+
+_METHODS: Final[dict[str, _Method]] = {
+    "publish": _method(_Publish, Api.publish),
+    "broadcast": _method(_Broadcast, Api.broadcast),
+    "history": _method(_History, Api.history),
+    "history_remove": _method(_InChannel, Api.history_remove),
+    "presence": _method(_InChannel, Api.presence),
+    "presence_stats": _method(_InChannel, Api.presence_stats),
+    "channels": _method(_Channels, Api.channels),
+    "info": _method(_Request, Api.info),
+    "subscribe": _method(api_sessions.Subscribe, _on_sessions(api_sessions.subscribe)),
+    "unsubscribe": _method(api_sessions.Unsubscribe, _on_sessions(api_sessions.unsubscribe)),
+    "disconnect": _method(api_sessions.Disconnect, _on_sessions(api_sessions.disconnect)),
+    "refresh": _method(api_sessions.Refresh, _on_sessions(api_sessions.refresh)),
+}

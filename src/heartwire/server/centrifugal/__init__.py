@@ -1,0 +1,1 @@
+"""The Centrifugal dialect's addresses."""

@@ -1,0 +1,261 @@
+"""``POST /connection/commands``: a batch of commands, answered in one body, for clients that poll. Ours; no
+SDK knows it.
+
+Commands and replies are those of the Centrifugal protocol, in its usual framing. Each request is a session of
+its own, from the first command to the last: the hooks see it come and go. What is different:
+
+* `connect` may be left out; then the request itself says who it is (``Authorization``, cookies), and there is
+  no reply to it;
+* `subscribe` reads: its reply has the publications since the position that is given, at most 300, and nothing
+  follows it. So its client is not in presence, and nobody is told that it came. Who gets 300 asks again from
+  the last;
+* a disconnect is a push, the last message of the body.
+
+With ``?wait=SECONDS`` an answer that would bring nothing new waits for the first push: a long poll. It
+follows its channels from the positions that its replies tell, so that nothing falls between the replies and
+the waiting.
+"""
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heartwire.core.link import OwnSink
+from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, Follower, Phase, PushFormat, Session
+from heartwire.dialects.centrifugal.codec import Method
+from heartwire.dialects.centrifugal.protobuf_codec import connect_command
+from heartwire.dialects.centrifugal.types import ConnectResult, DisconnectBody, SubscribeResult
+from heartwire.dialects.plain.requests import parse_wait
+from heartwire.errors import Refused
+from heartwire.server.centrifugal.connection import Connection
+from heartwire.server.plain.requests import address_of, disconnected
+
+if TYPE_CHECKING:
+    from heartwire.core.subscription import Subscription
+    from heartwire.hub.hub import Hub
+    from heartwire.types import Member, Position
+
+__all__ = ["MAX_ANSWER_BYTES", "commands"]
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""What an answer may have before its last message; commands after that are not dealt with, and the client is
+told."""
+
+# One of each, so that a publication is joined once for all polls that wait for it.
+_FORMATS: Final[dict[Codec, PushFormat]] = {codec: PushFormat(codec, list) for codec in (JSON, PROTOBUF)}
+
+
+async def commands(hub: "Hub", request: Request, data: bytes, codec: Codec) -> Response:
+    """Deal with a batch. Raises `Refused` where ``wait`` or not even its first command can be read."""
+    wait_s = parse_wait(request.query_params.get("wait"))
+    try:
+        first = next(codec.commands(data))
+    except ValueError as error:
+        raise Refused("bad_request", f"expected commands: {error}") from None
+    link = _Link(hub)
+    batch = _Batch(
+        hub, link, _FORMATS[codec], address=address_of(request), scope=dict(request.scope), pong=False
+    )
+    try:
+        if first.connect is None:
+            await batch.introduce(_connect(codec, first.id or 1))
+        if batch.session.phase in (Phase.NEW, Phase.OPEN):
+            await batch.say(data)
+        if wait_s and batch.may_wait:
+            await batch.hold(request, wait_s)
+    finally:
+        batch.lost()
+    messages = link.messages
+    if link.end is not None:
+        messages.append(codec.push("disconnect", "", DisconnectBody(*link.end)))
+    media_type = "application/x-ndjson" if codec.is_text else "application/octet-stream"
+    return Response(codec.join(messages) if messages else b"", media_type=media_type)
+
+
+def _connect(codec: Codec, id: int) -> bytes:
+    return connect_command(id) if codec is PROTOBUF else b'{"id":%d,"connect":{}}' % id
+
+
+class _Link(OwnSink):
+    """A `WatchedLink` that gathers the messages of one answer.
+
+    Attributes:
+        paused: the answer is long enough, and the session is to stop; subscriptions keep their positions.
+        stirred: set when there is something to answer with: a message, the end of the session, or of the time
+            to wait.
+    """
+
+    def __init__(self, hub: "Hub") -> None:
+        self.serial = hub.serial()
+        self.member: Member | None = None
+        self.subscriptions: list[Subscription] = []
+        self.heard = self.asked = self.closed = False
+        self.paused = False
+        self.messages: list[bytes] = []
+        self.end: tuple[int, str] | None = None
+        self.backlog_bytes = 0
+        self.stirred = asyncio.Event()
+        self._switchboard = hub.switchboard
+
+    def write(self, payload: Any) -> None:
+        """See `Link.write`."""
+        self.messages += payload
+        self.backlog_bytes += sum(map(len, payload))
+        self.stirred.set()
+        if self.backlog_bytes > MAX_ANSWER_BYTES and not self.paused:
+            self.paused = True
+            for subscription in self.subscriptions:
+                self._switchboard.pause(subscription)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Link.close`."""
+        if not self.closed:
+            self.closed = True
+            self.end = code, reason
+            self.stirred.set()
+
+    def handle_deadline(self, now: float) -> None:
+        """It has waited long enough."""
+        self.stirred.set()
+
+    def ping(self) -> None:
+        """See `Watched.ping`. Nobody could answer."""
+
+    def give_up(self) -> None:
+        """See `Watched.give_up`."""
+        self.closed = True
+
+
+class _BatchSession(Session):
+    """The session of one request.
+
+    Attributes:
+        quiet: replies so far that bring nothing a client would want to know at once.
+    """
+
+    __slots__ = ("quiet",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.quiet = 0
+
+    def reply(self, id: int, method: Method, result: msgspec.Struct) -> None:
+        """See `Session.reply`."""
+        self.quiet += method == "ping" or _is_quiet(result)
+        super().reply(id, method, result)
+
+
+def _is_quiet(result: msgspec.Struct) -> bool:
+    match result:
+        case SubscribeResult():
+            return not result.publications and (result.recovered or not result.was_recovering)
+        case ConnectResult():
+            return all(map(_is_quiet, result.subs.values()))
+    return False
+
+
+class _Batch(Connection):
+    """The connection of one request."""
+
+    __slots__ = ("_starts",)
+
+    link: _Link
+    session: _BatchSession
+    is_stateless = True
+    session_class = _BatchSession
+
+    def __init__(self, hub: "Hub", link: _Link, format: PushFormat, *, address: str, **options: Any) -> None:
+        super().__init__(hub, link, format, address=address, **options)
+        self._starts: dict[Follower, Position] = {}
+        self.session.limits = hub.session_limits._replace(max_backlog_bytes=MAX_ANSWER_BYTES)
+        # Each request is a new session, so that the limit must be its address's.
+        self.session.bucket = hub.rates.of(address, hub.clock())
+
+    async def introduce(self, data: bytes) -> None:
+        """Connect for a client that did not; where that goes well, it is not told, nor of what it was
+        subscribed to thereby."""
+        await self.say(data)
+        if self.session.phase is Phase.OPEN:
+            self.link.messages.clear()
+            self.session.quiet = 0
+            self._starts.clear()
+
+    async def say(self, data: bytes) -> None:
+        """Have commands dealt with, to the last answer."""
+        wait = self.receive(self.session.codec.is_text, data)
+        if wait is not None:
+            await wait
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        self.session.flush()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether all that would be answered now is that everything is well."""
+        return self.session.phase is Phase.OPEN and len(self.link.messages) == self.session.quiet
+
+    async def hold(self, request: Request, wait_s: float) -> None:
+        """Wait for the first pushes of what is subscribed to, for the end of the session, or until the client
+        is gone."""
+        hub, link = self._hub, self.link
+        link.stirred.clear()
+        gone = asyncio.ensure_future(disconnected(request))
+        gone.add_done_callback(lambda _: link.stirred.set())
+        # Jittered, so that polls that were answered together do not come back together.
+        deadline = hub.deadlines.at(hub.clock() + wait_s * random.uniform(0.9, 1), link)
+        try:
+            for follower, start in self._starts.items():
+                if self.session.subs.get(follower.channel) is follower:
+                    hub.follow(link, follower.channel, self._format, start, follower=_Reader(hub, follower))
+            await link.stirred.wait()
+        finally:
+            deadline.cancel()
+            gone.cancel()
+            hub.unfollow(link)
+
+    def write(self, messages: list[bytes]) -> None:
+        """See `Outlet.write`. A client that polls is not asked whether it is there."""
+        if messages != [self.session.codec.ping]:
+            super().write(messages)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Outlet.close`."""
+        if self.link.paused:
+            reason = f"the answer has {MAX_ANSWER_BYTES} bytes: ask for the rest in another request"
+        self.link.close(code, reason)
+
+    def follow(self, follower: Follower, start: "Position") -> None:
+        """See `Port.follow`. The reply was all, unless there is time to wait for more."""
+        self._starts[follower] = start
+
+
+class _Reader:
+    """A subscription of a poll that waits: `heartwire.core.link.Follower`. It is nobody, as far as others are
+    concerned."""
+
+    __slots__ = ("_follower", "_hub", "_subscription")
+
+    member: "Member | None" = None
+
+    def __init__(self, hub: "Hub", follower: Follower) -> None:
+        self._hub = hub
+        self._follower = follower
+        self._subscription: Subscription | None = None
+
+    def live(self, subscription: "Subscription") -> None:
+        """See `heartwire.core.link.Follower.live`."""
+        self._subscription = subscription
+
+    def hear(self, kind: Literal["join", "leave"], member: "Member", made: dict[Any, Any]) -> None:
+        """See `heartwire.core.link.Follower.hear`. Between two polls it would miss them, so it is told of
+        none."""
+
+    def gap(self, position: "Position") -> None:
+        """See `heartwire.core.link.Follower.gap`."""
+        if self._subscription is not None:
+            self._hub.unfollow_one(self._follower.session.context.link, self._subscription)
+        self._follower.gap(position)

@@ -1,0 +1,1 @@
+"""The plain dialect's addresses."""

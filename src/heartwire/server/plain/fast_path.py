@@ -1,0 +1,277 @@
+"""Polls and publishes in their plainest form, answered from the front door without a request's machinery.
+
+The plainest form: one channel, no parameters but ``since`` and ``wait``, no page of another origin, and
+nobody to be asked who it is. Whatever is not that plain, and every error, takes the way through `app`, which
+says the same where both can answer.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from heartwire.channels import to_channel
+from heartwire.core.link import OwnSink
+from heartwire.core.subscription import Subscription
+from heartwire.dialects.plain.codec import page_json, position_json, publication_json
+from heartwire.dialects.plain.requests import body_is_text, parse_follow
+from heartwire.engines.contract import ReadResult
+from heartwire.errors import HeartwireError
+from heartwire.messages import Body
+from heartwire.server.plain.polls import PAGE_BYTES, PAGE_ITEMS
+from heartwire.server.responses import refusal
+from heartwire.server.routes import split_path
+from heartwire.transports.http.front import Facts, FrontProtocol
+from heartwire.types import Channel, Member, Position, Publication, Start
+
+if TYPE_CHECKING:
+    from heartwire.hub.hub import Hub
+
+__all__ = ["QuickDoor"]
+
+_REMEMBERED_PATHS: Final = 10_000
+_REMEMBERED_QUERIES: Final = 1000
+_STORE_S: Final = 3600
+"""The engine answers in its own time."""
+
+_HEAD: Final = (
+    b"content-type: application/json\r\nvary: Origin, Accept\r\ncache-control: no-store\r\ncontent-length: "
+)
+
+
+class QuickDoor:
+    """`FrontDoor` to one hub at the root of its server."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._channels: dict[bytes, Channel] = {}
+        self._queries: dict[bytes, tuple[Start, float]] = {}
+
+    def take(self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
+        """See `FrontDoor.take`."""
+        hub = self._hub
+        if facts.origin is not None or hub.authenticator is not None or hub.draining or not hub.is_started:
+            return False
+        path, _, query = target.partition(b"?")
+        channel = self._channels.get(path) or self._channel(path)
+        if channel is None:
+            return False
+        try:
+            if method == b"POST":
+                return not query and self._publish(front, channel, facts, body)
+            return not body and "text/event-stream" not in facts.accept and self._poll(front, channel, query)
+        except HeartwireError:
+            return False  # the other way will find the same, and say it
+
+    def _channel(self, path: bytes) -> Channel | None:
+        parts = split_path(path.decode("latin-1"))
+        if len(parts) != 2 or parts[0] != "channels":
+            return None
+        try:
+            channel = to_channel(parts[1])
+        except HeartwireError:
+            return None
+        if len(self._channels) >= _REMEMBERED_PATHS:
+            self._channels.clear()
+        self._channels[path] = channel
+        return channel
+
+    # -- publish ---------------------------------------------------------------------------------------------
+
+    def _publish(self, front: FrontProtocol, channel: Channel, facts: Facts, data: bytes) -> bool:
+        hub = self._hub
+        if hub.options.publish_rate_per_s or hub.namespaces.asks(channel, "publish"):
+            return False
+        answer = hub.append(channel, Body(body_is_text(facts.content_type, data), data))
+        if isinstance(answer, asyncio.Future):
+            front.wait(_STORED, _STORE_S)
+            answer.add_done_callback(partial(_published, front))
+        else:
+            front.answer(_ok(front, position_json(str(answer))))
+        return True
+
+    # -- poll ------------------------------------------------------------------------------------------------
+
+    def _poll(self, front: FrontProtocol, channel: Channel, query: bytes) -> bool:
+        hub = self._hub
+        parsed = self._queries.get(query) or self._parse(query)
+        if (
+            parsed is None
+            or (parsed[1] and hub.options.max_connections_per_address)
+            or hub.namespaces.asks(channel, "subscribe")
+        ):
+            return False
+        start, wait_s = parsed
+        topic = hub.switchboard.topics.get(channel)
+        if topic is not None and isinstance(start, Position) and start == topic.position:
+            return self._settle(front, channel, wait_s, ReadResult(start, [], start, True))
+        answer = hub.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
+        if isinstance(answer, ReadResult):
+            return self._settle(front, channel, wait_s, answer)
+        front.wait(_STORED, _STORE_S)
+        answer.add_done_callback(partial(self._read, front, channel, wait_s))
+        return True
+
+    def _parse(self, query: bytes) -> tuple[Start, float] | None:
+        given = _parameters(query)
+        if given is None:
+            return None
+        follow = parse_follow(("_",), given, max_channels=1, is_multi=False)
+        if len(self._queries) >= _REMEMBERED_QUERIES:
+            self._queries.clear()
+        parsed = self._queries[query] = next(iter(follow.starts.values())), follow.wait_s
+        return parsed
+
+    def _read(
+        self, front: FrontProtocol, channel: Channel, wait_s: float, answer: "asyncio.Future[ReadResult]"
+    ) -> None:
+        if front.waiting is None:
+            return
+        try:
+            self._settle(front, channel, wait_s, answer.result())
+        except HeartwireError as error:
+            front.answer(_refused(front, error))
+
+    def _settle(self, front: FrontProtocol, channel: Channel, wait_s: float, result: ReadResult) -> bool:
+        """Answer with what there is, or wait for what will be."""
+        if wait_s and not result.publications and result.recovered:
+            _HeldPoll(self._hub, front, channel, result.start, wait_s)
+            return True
+        last = result.publications[-1].position if result.publications else result.start
+        front.answer(
+            _page(
+                front,
+                [publication_json(publication) for publication in result.publications],
+                last,
+                result.recovered,
+            )
+        )
+        return True
+
+
+class _HeldPoll(OwnSink):
+    """A `Link` that takes one payload, and answers with it."""
+
+    __slots__ = ("_front", "_hub", "_position", "member", "paused", "serial", "subscriptions")
+
+    def __init__(
+        self, hub: "Hub", front: FrontProtocol, channel: Channel, position: Position, wait_s: float
+    ) -> None:
+        hub.connections.enter("")
+        self._hub = hub
+        self._front = front
+        self._position = position
+        self.serial = hub.serial()
+        self.member: Member | None = None
+        self.paused = False
+        self.subscriptions: list[Subscription] = []
+        # Jittered, so that polls that were answered together do not come back together.
+        front.wait(self, wait_s * (1 - random.random() / 10))
+        hub.links[self] = None
+        hub.follow(self, channel, _FORMAT, position)
+        if self._front.waiting is not self:
+            hub.unfollow(self)  # answered while it began to follow
+
+    def write(self, payload: bytes) -> None:
+        """See `Link.write`."""
+        if self._front.waiting is self:
+            self._end()
+            self._front.answer(b"HTTP/1.1 200 OK\r\n" + self._front.date + payload)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Link.close`. There is nothing to report: its position still holds."""
+        self.time_out()
+
+    def gone(self) -> None:
+        """See `Waiting.gone`."""
+        self._end()
+
+    def time_out(self) -> None:
+        """See `Waiting.time_out`."""
+        if self._front.waiting is self:
+            self._end()
+            self._front.answer(_page(self._front, [], self._position, True))
+
+    def _end(self) -> None:
+        self._hub.connections.leave("")
+        self._hub.unfollow(self)
+
+
+class _HeldFormat:
+    """`WireFormat` of the answers to held polls: the whole answer but its first line and date, the same for
+    all of them."""
+
+    encode: Callable[[Publication], bytes] = staticmethod(publication_json)
+
+    def join(self, frames: list[bytes], last: Publication) -> bytes:
+        """See `WireFormat.join`."""
+        return _page_rest(frames, last.position, True)
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes | None:
+        """See `WireFormat.joined`: a gap is an answer; what is kept comes with the next poll."""
+        return None if recovered else _page_rest([], position, False)
+
+
+_FORMAT: Final = _HeldFormat()
+
+
+class _Stored:
+    """`Waiting` for the engine, which answers whether the client is there or not."""
+
+    def gone(self) -> None:
+        """See `Waiting.gone`."""
+
+    def time_out(self) -> None:
+        """See `Waiting.time_out`."""
+
+
+_STORED: Final = _Stored()
+
+
+def _published(front: FrontProtocol, answer: "asyncio.Future[Position]") -> None:
+    if front.waiting is None:
+        return
+    try:
+        front.answer(_ok(front, position_json(str(answer.result()))))
+    except HeartwireError as error:
+        front.answer(_refused(front, error))
+
+
+def _parameters(query: bytes) -> dict[str, str] | None:
+    """The parameters of a plain poll; None where there is anything else, or anything encoded."""
+    given: dict[str, Any] = {}
+    if query:
+        if b"%" in query or b"+" in query:
+            return None
+        for pair in query.decode("latin-1").split("&"):
+            name, _, value = pair.partition("=")
+            if name not in ("since", "wait"):
+                return None
+            given[name] = value
+    return given
+
+
+def _ok(front: FrontProtocol, body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n%b%b%d\r\n\r\n%b" % (front.date, _HEAD, len(body), body)
+
+
+def _page(front: FrontProtocol, publications: list[bytes], position: Position, recovered: bool) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + front.date + _page_rest(publications, position, recovered)
+
+
+def _page_rest(publications: list[bytes], position: Position, recovered: bool) -> bytes:
+    token = str(position)
+    body = page_json(publications, token, recovered=recovered)
+    return b'%b%d\r\netag: "%b"\r\n\r\n%b' % (_HEAD, len(body), token.encode(), body)
+
+
+def _refused(front: FrontProtocol, error: HeartwireError) -> bytes:
+    response = refusal(error)
+    lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+    return b"HTTP/1.1 %d Refused\r\n%b%b\r\n%b" % (
+        response.status_code,
+        front.date,
+        lines,
+        bytes(response.body),
+    )

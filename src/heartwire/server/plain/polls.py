@@ -1,0 +1,170 @@
+"""Polls and long polls of the plain dialect. The position comes with the request, so any worker can answer
+any of them."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from heartwire.core.waiting import settled
+from heartwire.dialects.plain.codec import page_json, publication_json
+from heartwire.dialects.plain.requests import Follow, Vector, parse_follow
+from heartwire.errors import Refused
+from heartwire.hub.identity import Identity
+from heartwire.server.plain.formats import POLL, POLL_MULTI
+from heartwire.server.plain.requests import admitted, begin, disconnected
+from heartwire.transports.http.poll import Poll
+from heartwire.types import Channel, Member, Position
+
+if TYPE_CHECKING:
+    from heartwire.hub.hub import Hub
+
+__all__ = ["PAGE_BYTES", "PAGE_ITEMS", "Polls"]
+
+PAGE_ITEMS: Final = 1000
+PAGE_BYTES: Final = 1024 * 1024
+"""An answer holds at most this much, or one publication; the reader asks again for the rest."""
+
+
+class _Page:
+    """An answer in the making."""
+
+    def __init__(self, follow: Follow) -> None:
+        self._follow = follow
+        self._vector = Vector(follow.starts)
+        self.publications: list[bytes] = []
+        self.size = 0
+        self.recovered = True
+
+    def add(
+        self, channel: Channel, publications: list[bytes], position: Position, *, recovered: bool
+    ) -> None:
+        self.publications += publications
+        self.size += sum(map(len, publications))
+        self.recovered &= recovered
+        self._vector.positions[channel] = position
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.publications and self.recovered
+
+    @property
+    def position(self) -> str:
+        return str(self._vector)
+
+    def response(self, known: str) -> Response:
+        """The answer, for a reader who says that it has what is at ``known`` (RFC 9110 13.1.2)."""
+        headers = {"etag": f'"{self.position}"'}
+        if known == self.position:
+            return Response(status_code=304, headers=headers)
+        body = page_json(self.publications, self.position, recovered=self.recovered)
+        return Response(body, headers=headers, media_type="application/json")
+
+
+class Polls:
+    """The polls of one hub."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._held: dict[tuple[str, tuple[Channel, ...]], Poll] = {}
+
+    async def answer(self, request: Request, names: list[str], *, is_multi: bool) -> Response:
+        """``GET``: what there is after ``since``, waiting for it as long as ``wait`` says. Raises
+        `Refused`."""
+        follow, identity = await begin(self._hub, request, names, is_multi=is_multi)
+        known = request.headers.get("if-none-match", "").removeprefix("W/").strip('"')
+        if known and not follow.has_start:
+            given = parse_follow(
+                follow.channels, {"since": known}, max_channels=len(follow.channels), is_multi=is_multi
+            )
+            follow = follow._replace(starts=given.starts)
+        page = await self._page(follow)
+        with self._present(follow, identity):
+            if follow.wait_s and page.is_empty:
+                with admitted(self._hub, request):
+                    await self._hold(request, follow, page)
+        return page.response(known)
+
+    async def _page(self, follow: Follow) -> _Page:
+        page = _Page(follow)
+        for channel in follow.channels:
+            has_room = page.size < PAGE_BYTES
+            limit = PAGE_ITEMS - len(page.publications) if has_room else 0
+            result = await settled(
+                self._hub.read(
+                    channel, follow.starts[channel], limit=limit, max_bytes=max(1, PAGE_BYTES - page.size)
+                )
+            )
+            last = result.publications[-1].position if result.publications else result.start
+            frames = [
+                publication_json(publication, with_channel=follow.is_multi)
+                for publication in result.publications
+            ]
+            page.add(channel, frames, last, recovered=result.recovered)
+            follow.starts[channel] = last
+        return page
+
+    async def _hold(self, request: Request, follow: Follow, page: _Page) -> None:
+        """Wait for news after an empty page, and put it in."""
+        hub = self._hub
+        poll = Poll(hub.switchboard, serial=hub.serial())
+        gone = asyncio.ensure_future(disconnected(request))
+        gone.add_done_callback(lambda _: poll.answered.set())
+        with self._only_one(follow, poll):
+            hub.links[poll] = None
+            try:
+                for channel in follow.channels:
+                    format = POLL_MULTI if follow.is_multi else POLL
+                    poll.subscriptions.append(
+                        hub.switchboard.follow(poll, channel, format, follow.starts[channel])
+                    )
+                with contextlib.suppress(TimeoutError):
+                    # Jittered, so that polls that were answered together do not come back together.
+                    async with asyncio.timeout(follow.wait_s * random.uniform(0.9, 1)):
+                        await poll.answered.wait()
+            finally:
+                gone.cancel()
+                hub.unfollow(poll)
+        for channel, frames, position, recovered in poll.news:
+            page.add(channel, frames, position, recovered=recovered)
+        if poll.refusal is not None and page.is_empty:
+            raise poll.refusal
+
+    @contextlib.contextmanager
+    def _only_one(self, follow: Follow, poll: Poll) -> Iterator[None]:
+        """A client that has a name has one poll at a time: the newer one ends the older."""
+        key = (follow.client or "", follow.channels)
+        if follow.client is None:
+            yield
+            return
+        older = self._held.get(key)
+        self._held[key] = poll
+        if older is not None:
+            older.refuse(Refused("poll_displaced", f"a newer poll of client {follow.client!r} took over"))
+        try:
+            yield
+        finally:
+            if self._held.get(key) is poll:
+                del self._held[key]
+
+    @contextlib.contextmanager
+    def _present(self, follow: Follow, identity: Identity) -> Iterator[None]:
+        """A client that has a name is in presence while its poll is held, and until its next one is
+        overdue."""
+        if follow.client is None:
+            yield
+            return
+        hub = self._hub
+        member = Member(f"poll-{follow.client}", identity.user, identity.info)
+        channels = [channel for channel in follow.channels if hub.namespaces.of(channel).presence]
+        for channel in channels:
+            hub.engine.lease(channel, member, follow.wait_s + hub.options.pong_timeout_s)
+        try:
+            yield
+        finally:
+            for channel in channels:
+                hub.engine.lease(channel, member, hub.lease_s)

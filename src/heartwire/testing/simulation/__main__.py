@@ -1,0 +1,132 @@
+"""Run many simulations: ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``, or one again:
+``--seed 42``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Final, NamedTuple
+
+from heartwire.testing.simulation.events import run_seed
+from heartwire.testing.simulation.world import Broken
+
+__all__ = ["Failure", "main", "run_seeds"]
+
+_CHUNK: Final = 50
+_TOLD: Final = 3
+"""Stories that are told in full; of the others the first line."""
+
+
+class Failure(NamedTuple):
+    """A seed that was not survived, why, and the whole story."""
+
+    seed: int
+    problem: str
+    story: str
+
+
+def run_seeds(seeds: Sequence[int]) -> list[Failure]:
+    """Run them one after the other. Whatever goes wrong is a failure of its seed."""
+    failures = []
+    for seed in seeds:
+        try:
+            run_seed(seed)
+        except Broken as broken:
+            failures.append(Failure(seed, broken.problems[0], str(broken)))
+        except Exception as error:
+            failures.append(
+                Failure(
+                    seed,
+                    repr(error),
+                    f"{error!r}\n\nAgain: python -m heartwire.testing.simulation --seed {seed}",
+                )
+            )
+    return failures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    options = _options().parse_args(arguments)
+    if options.seed is not None:
+        return _again(options.seed)
+    begin = time.monotonic()
+    failures: list[Failure] = []
+    done = 0
+    for count, failed in _results(options.first, options.seeds, options.jobs):
+        done += count
+        failures += failed
+        for failure in failed:
+            _say(failure.story if len(failures) <= _TOLD else f"seed {failure.seed}: {failure.problem}")
+        if sys.stderr.isatty():
+            sys.stderr.write(
+                f"\r{done} of {options.seeds} seeds, {len(failures)} failed, {done / _since(begin):.0f} a"
+                " second "
+            )
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    last = options.first + options.seeds - 1
+    _say(
+        f"{done} seeds ({options.first}-{last}) in {_since(begin):.0f} s, {1000 * _since(begin) / done:.1f}"
+        " ms each: ",
+        end="",
+    )
+    _say(
+        f"{len(failures)} failed: {', '.join(str(failure.seed) for failure in failures)}"
+        if failures
+        else "all promises kept"
+    )
+    return 1 if failures else 0
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m heartwire.testing.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=_count, default=2000, metavar="N", help="how many (2000)")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="the first one (0)")
+    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that share them (1)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="this one only, and what happens in it, from the beginning"
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("1 or more")
+    return number
+
+
+def _results(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, list[Failure]]]:
+    chunks = [range(at, min(at + _CHUNK, first + seeds)) for at in range(first, first + seeds, _CHUNK)]
+    if jobs == 1:
+        for chunk in chunks:
+            yield len(chunk), run_seeds(chunk)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        for chunk, failed in zip(chunks, pool.map(run_seeds, chunks), strict=True):
+            yield len(chunk), failed
+
+
+def _again(seed: int) -> int:
+    try:
+        world = run_seed(seed)
+    except Broken as broken:
+        _say(broken.whole_story())
+        return 1
+    _say(world.story(sys.maxsize))
+    _say(f"\nseed {seed}: all promises kept; digest {world.digest}")
+    return 0
+
+
+def _since(begin: float) -> float:
+    return max(1e-3, time.monotonic() - begin)
+
+
+def _say(text: str, end: str = "\n") -> None:
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

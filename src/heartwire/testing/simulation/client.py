@@ -1,0 +1,446 @@
+"""The client's machine in a simulation: a shell that carries out what it wants over simulated wires, and
+notes what it tells."""
+
+import json
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from heartwire.client import outputs as out
+from heartwire.client.machine import Hint, Machine
+from heartwire.client.options import Options
+from heartwire.client.states import ABNORMAL
+from heartwire.client.wire import closed_by_http
+from heartwire.testing.simulation.network import Path, Wire
+from heartwire.types import Position
+
+if TYPE_CHECKING:
+    from heartwire.testing.simulation.world import Simulation
+
+__all__ = ["Following", "Publish", "SimulatedClient", "body_of"]
+
+_IS_FOR_SHELL: Final = (out.Open, out.Send, out.Poll, out.Close, out.Session)
+
+
+class Publish:
+    """Something that was published.
+
+    Attributes:
+        body: as the stream has it.
+        outcome: `Published` or `Rejected`; ``None``: not known yet.
+    """
+
+    __slots__ = ("body", "channel", "client", "outcome", "serial")
+
+    def __init__(self, client: str, channel: str, serial: int, body: bytes) -> None:
+        self.client = client
+        self.channel = channel
+        self.serial = serial
+        self.body = body
+        self.outcome: out.Published | out.Rejected | None = None
+
+
+class Following:
+    """A channel that is followed, as the application sees it.
+
+    Attributes:
+        position: after what was told last; ``None``: nothing was told yet.
+        head: where the stream stood when it began.
+        bodies: what was delivered, with its offset and epoch.
+        gaps: what was told as missing.
+    """
+
+    __slots__ = ("bodies", "channel", "gaps", "head", "is_placed", "position", "since")
+
+    def __init__(self, channel: str, since: Position | Literal["earliest"] | None, head: Position) -> None:
+        self.channel = channel
+        self.since = since
+        self.head = head
+        self.position = since if isinstance(since, Position) else None
+        self.is_placed = False
+        self.bodies: list[tuple[Position, bytes]] = []
+        self.gaps: list[out.Gap] = []
+
+
+class _Connection:
+    """What belongs to one generation."""
+
+    __slots__ = ("frame", "node", "poll", "send", "session", "text", "transport", "wire")
+
+    def __init__(self, transport: str, frame: str) -> None:
+        self.transport = transport
+        self.frame = frame
+        self.wire: Wire | None = None
+        self.send: Wire | None = None
+        self.poll: Wire | None = None
+        self.session = self.node = ""
+        self.text = ""  # of an event stream, up to where it has been read
+
+
+class SimulatedClient:
+    """A `Machine` with its clocks and its path to the server. Made by `Simulation.client`.
+
+    Attributes:
+        followed: by channel.
+        published: by key.
+        attempts: when each was made, by its own clock.
+        heard_at: when the connection in use was heard last, by its own clock.
+        hinted_at: when the system last said something; infinity: never.
+        leak_s: how long the shell still hands on what a connection says that the machine has closed.
+    """
+
+    def __init__(self, world: "Simulation", name: str, options: Options, path: Path, chance: Random) -> None:
+        self.world = world
+        self.name = name
+        self.options = options
+        self.path = path
+        self.is_closed = False
+        self.is_asleep = False
+        self.followed: dict[str, Following] = {}
+        self.published: dict[str, Publish] = {}
+        self.attempts: list[float] = []
+        self.heard_at = 0.0
+        self.hinted_at = math.inf
+        self.leak_s = 0.0
+        self._loop = world.loop
+        self._slept_s = 0.0
+        self._slept_from: float | None = None
+        self._ahead_s = 0.0
+        self._jumped_at = -math.inf
+        self._missed: list[Callable[[], None]] = []
+        self._connections: dict[int, _Connection] = {}
+        self._timer: Any = None
+        self._serial = 0
+        self.machine = Machine(options, prefix=name, draw=chance.random, now=self.now(), wall=self._wall())
+
+    def now(self) -> float:
+        """Its monotonic clock."""
+        return self._loop.now_s - self._slept_s
+
+    def _wall(self) -> float:
+        return self.world.wall() + self._ahead_s
+
+    # -- what its application does ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect."""
+        self._do(Machine.start)
+
+    def close(self) -> None:
+        """Leave for good."""
+        self.is_closed = True
+        self._do(Machine.close)
+
+    def follow(self, channel: str, since: Position | Literal["earliest"] | None = None) -> None:
+        """Follow a channel."""
+        if self.is_asleep:
+            self._missed.append(partial(self.follow, channel, since))
+            return
+        self.followed[channel] = Following(channel, since, self.world.server.head(channel))
+        self.machine.subscribe(channel, since, self.now())
+        self._carry_out()
+
+    def unfollow(self, channel: str) -> Position | None:
+        """Follow it no more; the position to go on from another time."""
+        following = self.followed.pop(channel, None)
+        self.machine.unsubscribe(channel, self.now())
+        self._carry_out()
+        return following.position if following is not None else None
+
+    def pause(self, channel: str) -> None:
+        """Take nothing of it for now."""
+        if self.is_asleep:
+            self._missed.append(partial(self.pause, channel))
+            return
+        self.machine.pause(channel, self.now())
+        self._carry_out()
+
+    def resume(self, channel: str) -> None:
+        """Take it again."""
+        if self.is_asleep:
+            self._missed.append(partial(self.resume, channel))
+            return
+        self.machine.resume(channel, self.now())
+        self._carry_out()
+
+    def publish(self, channel: str, text: str = "", encoding: str = "") -> str:
+        """Publish something that nothing else is like; ``text`` is put behind it. The key."""
+        self._serial += 1
+        body = f"{self.name}-{self._serial}{text}"
+        kept = body.encode() if encoding else json.dumps(body).encode()
+        data = json.dumps(body)
+        if encoding == "base64":
+            data = json.dumps(b64encode(kept).decode())
+        key = self.machine.publish(channel, data, encoding, self.now())
+        self.published[key] = Publish(self.name, channel, self._serial, kept)
+        self._carry_out()
+        return key
+
+    def hint(self, kind: Hint) -> None:
+        """What the system says."""
+        self.world.note(self.name, kind)
+        # A clock that has jumped is noticed at the next look, and then the connection may begin anew to prove
+        # itself.
+        self.hinted_at = self.now() if self.now() > self._jumped_at + self.options.tick_s else math.inf
+        self.machine.hint(kind, self.now())
+        self._carry_out()
+
+    # -- what happens to it ----------------------------------------------------------------------------------
+
+    def sleep(self, *, stops_clock: bool) -> None:
+        """Stop in the middle of everything, like a laptop that is shut."""
+        if not self.is_asleep:
+            self.is_asleep = True
+            self._slept_from = self._loop.now_s if stops_clock else None
+
+    def wake(self, *, reads_first: bool) -> None:
+        """Go on; what came meanwhile is read before or after timers are looked at."""
+        if not self.is_asleep:
+            return
+        self.is_asleep = False
+        if self._slept_from is not None:
+            self._slept_s += self._loop.now_s - self._slept_from
+        self.heard_at = self.now()
+        self.hinted_at = math.inf
+        missed, self._missed = self._missed, []
+        if not reads_first:
+            self._due()
+        for call in missed:
+            call()
+        self._due()
+
+    def jump(self, seconds: float) -> None:
+        """Somebody changes the clock on the wall."""
+        self._ahead_s += seconds
+        self.hinted_at = math.inf
+        self._jumped_at = self.now()
+
+    # -- the machine -----------------------------------------------------------------------------------------
+
+    def _do(self, method: Callable[[Machine, float], None]) -> None:
+        method(self.machine, self.now())
+        self._carry_out()
+
+    def _due(self) -> None:
+        self._timer = None
+        if self.is_asleep:
+            return
+        self.machine.handle_deadline(self.now(), self._wall())
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        machine = self.machine
+        while machine.outputs:
+            outputs, machine.outputs[:] = list(machine.outputs), []
+            for output in outputs:
+                self.world.trace.append((self._loop.now_s, self.name, output))
+                _HOW[type(output)](self, output)
+        self.world.checks.look_at(self)
+        deadline = machine.next_deadline()
+        timer = self._timer
+        if deadline is None:
+            if timer is not None:
+                timer.cancel()
+                self._timer = None
+            return
+        when = deadline + self._slept_s + 1e-9  # rounded up: a moment too early would be so again and again
+        if timer is None or timer.when() > when:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(when, self._due)
+
+    # -- wires -----------------------------------------------------------------------------------------------
+
+    def _open(self, output: out.Open) -> None:
+        self.attempts.append(self.now())
+        connection = _Connection(output.transport, output.frame)
+        self._connections[output.generation] = connection
+        if output.transport in ("websocket", "sse"):
+            kind: Any = output.transport
+            body = b"" if kind == "websocket" else output.frame.encode()
+            hear = self._hear_socket if kind == "websocket" else self._hear_stream
+            connection.wire = self._wire(kind, connection, partial(hear, output.generation), body=body)
+
+    def _wire(
+        self,
+        kind: Any,
+        connection: _Connection,
+        hear: Callable[[Any], None],
+        *,
+        body: bytes,
+        query: bytes = b"",
+    ) -> Wire:
+        find = self.world.server.find
+        hear = partial(self._hear, hear)
+        return Wire(
+            self._loop,
+            self.path,
+            kind,
+            transport=connection.transport,
+            body=body,
+            query=query,
+            find=find,
+            hear=hear,
+        )
+
+    def _hear(self, hear: Callable[[Any], None], event: Any) -> None:
+        if self.is_asleep:
+            self._missed.append(partial(self._hear, hear, event))
+            return
+        hear(event)
+        self._carry_out()
+
+    def _hear_socket(self, generation: int, event: Any) -> None:
+        connection = self._connections.get(generation)
+        if connection is None or connection.wire is None:
+            return
+        if isinstance(event, tuple):
+            self._lost(generation, event)
+        elif event["type"] == "websocket.accept":
+            connection.wire.say(connection.frame)
+        elif event["type"] == "websocket.send":
+            self._received(generation, event["text"])
+        else:
+            self.machine.lost(generation, event["code"], event["reason"], self.now())
+
+    def _hear_stream(self, generation: int, event: Any) -> None:
+        connection = self._connections.get(generation)
+        if connection is None:
+            return
+        if isinstance(event, tuple):
+            self._lost(generation, event)
+        elif event["type"] == "http.response.start":
+            connection.frame = "" if event["status"] == 200 else str(event["status"])
+        elif connection.frame:
+            code, reason = closed_by_http(int(connection.frame), event["body"].decode())
+            self.machine.lost(generation, code, reason, self.now())
+        else:
+            *events, connection.text = (connection.text + event["body"].decode().replace("\r\n", "\n")).split(
+                "\n\n"
+            )
+            lines = [line[6:] for one in events for line in one.split("\n") if line.startswith("data: ")]
+            if lines:
+                self._received(generation, "\n".join(lines))
+            if not event.get("more_body"):
+                self.machine.lost(generation, ABNORMAL, "the stream has ended", self.now())
+
+    def _received(self, generation: int, text: str) -> None:
+        self.machine.received(generation, text, self.now())
+        current = self.machine.current
+        if current is not None and current.generation == generation:
+            self.heard_at = self.now()
+
+    def _lost(self, generation: int, how: tuple[str, str], *, was_poll: bool = False) -> None:
+        word, reason = how
+        self.machine.lost(
+            generation,
+            ABNORMAL,
+            reason or word,
+            self.now(),
+            is_reachable=word != "unreachable",
+            was_poll=was_poll,
+        )
+
+    def _session(self, output: out.Session) -> None:
+        connection = self._connections[output.generation]
+        connection.session, connection.node = output.session, output.node
+
+    def _send(self, output: out.Send) -> None:
+        connection = self._connections[output.generation]
+        if connection.transport == "websocket":
+            assert connection.wire is not None
+            connection.wire.say(output.frame)
+            return
+        kind, body = "commands", output.frame
+        if connection.transport == "sse":
+            kind = "emulation"
+            body = json.dumps({"session": connection.session, "node": connection.node, "data": output.frame})
+        hear = partial(self._hear_answer, output.generation, was_poll=False)
+        connection.send = self._wire(kind, connection, hear, body=body.encode())
+
+    def _poll(self, output: out.Poll) -> None:
+        connection = self._connections[output.generation]
+        if connection.poll is not None:
+            connection.poll.abandon()
+        query = b"wait=%.3f" % output.wait_s if output.wait_s else b""
+        hear = partial(self._hear_answer, output.generation, was_poll=True)
+        connection.poll = self._wire("commands", connection, hear, body=output.frame.encode(), query=query)
+
+    def _hear_answer(self, generation: int, event: Any, *, was_poll: bool) -> None:
+        if generation not in self._connections:
+            return
+        if isinstance(event, tuple):
+            self._lost(generation, event, was_poll=was_poll)
+        elif event["status"] not in (200, 204):
+            code, reason = closed_by_http(event["status"], event["body"].decode())
+            after_s = float(dict(event["headers"]).get(b"retry-after", 0))
+            self.machine.lost(generation, code, reason, self.now(), was_poll=was_poll, after_s=after_s)
+        else:
+            if event["body"]:
+                self._received(generation, event["body"].decode())
+            (self.machine.polled if was_poll else self.machine.sent)(generation, self.now())
+
+    def _close(self, output: out.Close) -> None:
+        if self.leak_s:
+            self._loop.call_later(self.leak_s, self._really_close, output.generation)
+        else:
+            self._really_close(output.generation)
+
+    def _really_close(self, generation: int) -> None:
+        connection = self._connections.pop(generation, None)
+        if connection is not None:
+            for wire in (connection.wire, connection.send, connection.poll):
+                if wire is not None:
+                    wire.abandon()
+
+    # -- what it tells ---------------------------------------------------------------------------------------
+
+    def _delivered(self, output: out.Delivered) -> None:
+        self.world.checks.delivered(self, output, body_of(output))
+
+    def _gap(self, output: out.Gap) -> None:
+        self.world.checks.gap(self, output)
+
+    def _subscribed(self, output: out.Subscribed) -> None:
+        self.world.checks.subscribed(self, output)
+
+    def _unsubscribed(self, output: out.Unsubscribed) -> None:
+        self.world.checks.unsubscribed(self, output)
+
+    def _published(self, output: out.Published | out.Rejected) -> None:
+        self.world.checks.published(self, output)
+
+    def _nothing(self, output: Any) -> None:
+        """It stands in the trace."""
+
+
+def body_of(output: out.Delivered) -> bytes:
+    """What was delivered, as the stream has it."""
+    if output.encoding == "base64":
+        return b64decode(json.loads(output.data))
+    return json.loads(output.data).encode() if output.encoding == "text" else output.data.encode()
+
+
+_HOW: Final[dict[type, Callable[[SimulatedClient, Any], None]]] = {
+    out.Open: SimulatedClient._open,
+    out.Session: SimulatedClient._session,
+    out.Send: SimulatedClient._send,
+    out.Poll: SimulatedClient._poll,
+    out.Close: SimulatedClient._close,
+    out.Delivered: SimulatedClient._delivered,
+    out.Gap: SimulatedClient._gap,
+    out.Subscribed: SimulatedClient._subscribed,
+    out.Unsubscribed: SimulatedClient._unsubscribed,
+    out.Published: SimulatedClient._published,
+    out.Rejected: SimulatedClient._published,
+    out.StateChanged: SimulatedClient._nothing,
+    out.Closed: SimulatedClient._nothing,
+    out.Note: SimulatedClient._nothing,
+    out.AskToken: SimulatedClient._nothing,
+    out.Answered: SimulatedClient._nothing,
+    out.Failed: SimulatedClient._nothing,
+    out.Message: SimulatedClient._nothing,
+}

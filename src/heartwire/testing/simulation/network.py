@@ -1,0 +1,468 @@
+"""A network that exists in virtual time only, between simulated clients and an ASGI application.
+
+Each client has a `Path` to the server, with its latency and its troubles; each connection on it is a `Wire`,
+which runs the application in a task of its own. What goes in at one end of a wire comes out at the other in
+the same order, later or not at all.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any, Final, Literal
+
+from heartwire.testing.simulation.loop import VirtualLoop
+
+__all__ = ["Application", "Blocked", "Kind", "Lane", "Path", "Wire"]
+
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+"""ASGI 3."""
+
+Kind = Literal["websocket", "sse", "commands", "emulation"]
+Blocked = Literal["refused", "silent"]
+"""What a middlebox does with a transport that it does not like: says no, or nothing."""
+
+_GONE: Final = ("gone", "")
+_CONNECT_TIMEOUT_S: Final = 75
+_GIVE_UP_S: Final = 60
+"""When a system gives up a connection that does not acknowledge what it sends. Most take longer."""
+
+
+class Lane:
+    """One direction of a wire.
+
+    Attributes:
+        backlog_bytes: what was sent and has not been read.
+        is_acknowledged: the sender hears that it was read.
+        dead_at: since when nothing passes any more; ``None``: it does.
+    """
+
+    __slots__ = (
+        "_deliver",
+        "_holds",
+        "_in_transit",
+        "_last",
+        "_loop",
+        "_path",
+        "_waiting",
+        "backlog_bytes",
+        "dead_at",
+        "is_acknowledged",
+    )
+
+    def __init__(self, loop: VirtualLoop, path: "Path", deliver: Callable[[Any], None]) -> None:
+        self.backlog_bytes = 0
+        self.is_acknowledged = True
+        self.dead_at: float | None = None
+        self._loop = loop
+        self._path = path
+        self._deliver = deliver
+        self._last = 0.0
+        self._holds = 0
+        self._in_transit: deque[tuple[Any, int]] = deque()
+        self._waiting: deque[tuple[Any, int]] = deque()
+
+    def send(self, thing: Any, size: int = 0) -> None:
+        """Something goes in."""
+        self.backlog_bytes += size
+        if self.dead_at is None:
+            self._in_transit.append((thing, size))
+            self._last = max(self._last, self._loop.now_s + self._path.delay_s())
+            self._loop.call_at(self._last, self._arrive)
+
+    def kill(self) -> None:
+        """Nothing passes any more, and what is on its way is lost. Nobody is told."""
+        if self.dead_at is None:
+            self.dead_at = self._loop.now_s
+            self._in_transit.clear()
+            self._waiting.clear()
+
+    def hold(self) -> None:
+        """What arrives is not read, until there have been as many calls of `release`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """See `hold`."""
+        self._holds -= 1
+        while self._waiting and not self._holds:
+            self._read(self._waiting.popleft())
+
+    def _arrive(self) -> None:
+        if not self._in_transit:
+            return  # they were lost
+        one = self._in_transit.popleft()
+        if self._holds:
+            self._waiting.append(one)
+        else:
+            self._read(one)
+
+    def _read(self, one: tuple[Any, int]) -> None:
+        thing, size = one
+        if self.is_acknowledged:
+            self.backlog_bytes -= size
+        self._deliver(thing)
+
+
+class Path:
+    """One client's way to the server, and what is wrong with it.
+
+    Args:
+        address: the client's, as the server sees it.
+        chance: for latencies.
+
+    Attributes:
+        latency_s, jitter_s: one way, and what is added at random.
+        window_bytes: over that in one direction, unread, the sender has to wait.
+        is_dark: new connections come to nothing, "refused" at once (the system knows that there is no
+            network) or "silent".
+        blocked: transports that a middlebox does not let through.
+        buffers: it keeps the body of an answer until it is complete.
+        longest_s: it cuts requests that are not answered within this; 0: it does not.
+        late_s: the next requests are on the way for so long.
+        lost_answers: the answers to so many of the next requests do not arrive.
+    """
+
+    def __init__(
+        self, address: str, chance: Random, *, latency_s: float = 0.02, jitter_s: float = 0.01
+    ) -> None:
+        self.address = address
+        self.latency_s = latency_s
+        self.jitter_s = jitter_s
+        self.window_bytes = 64 * 1024
+        self.is_dark: Blocked | None = None
+        self.blocked: dict[str, Blocked] = {}
+        self.buffers = False
+        self.longest_s = 0.0
+        self.late_s: list[float] = []
+        self.lost_answers: list[bool] = []
+        self.wires: dict[Wire, None] = {}
+        self._chance = chance.random
+
+    def delay_s(self) -> float:
+        """How long something takes one way."""
+        return self.latency_s + self._chance() * self.jitter_s
+
+    def heal(self) -> None:
+        """All is well, for what is sent from now on."""
+        self.is_dark = None
+        self.blocked = {}
+        self.buffers = False
+        self.longest_s = 0.0
+        self.late_s = []
+        self.lost_answers = []
+
+
+class Wire:
+    """One connection, and the application's task at its other end.
+
+    Args:
+        find: gives the application when the connection gets there; where there is no server it says how that
+            shows.
+        hear: told what reaches the client: an event of ASGI's, or a pair of a word and a text: "unreachable",
+            "refused" (by something in between), "gone" (without a word).
+    """
+
+    __slots__ = (
+        "_blocker",
+        "_body",
+        "_find",
+        "_hear",
+        "_held_back",
+        "_inbox",
+        "_is_served",
+        "_loop",
+        "_scope",
+        "_started",
+        "_waiter",
+        "_writer",
+        "answer_is_lost",
+        "down",
+        "is_over_for_client",
+        "is_over_for_server",
+        "kind",
+        "path",
+        "task",
+        "up",
+    )
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        path: Path,
+        kind: Kind,
+        *,
+        transport: str,
+        query: bytes = b"",
+        body: bytes = b"",
+        find: Callable[[], Application | Blocked],
+        hear: Callable[[Any], None],
+    ) -> None:
+        self.kind = kind
+        self.path = path
+        self.task: asyncio.Task[None] | None = None
+        self.up = Lane(loop, path, self._reach_server)
+        self.down = Lane(loop, path, self._reach_client)
+        self.is_over_for_client = self.is_over_for_server = False
+        self._is_served = False
+        self.answer_is_lost: bool | None = None  # True: and nobody is told
+        self._loop = loop
+        self._find = find
+        self._hear = hear
+        self._scope = _scope(kind, path.address, query, len(body))
+        self._body = body
+        self._inbox: deque[dict[str, Any]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._started: dict[str, Any] | None = None
+        self._held_back: list[tuple[Any, int]] | None = None
+        self._blocker = path.blocked.get(transport)
+        path.wires[self] = None
+        self._begin()
+
+    # -- the client's end ------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """A message of a WebSocket."""
+        self.up.send({"type": "websocket.receive", "text": text}, len(text))
+
+    def abandon(self) -> None:
+        """The client takes its ears off, and closes."""
+        if not self.is_over_for_client:
+            self.is_over_for_client = True
+            self.up.send(_GONE)
+            self._forget()
+
+    # -- troubles --------------------------------------------------------------------------------------------
+
+    def break_silently(self, *, up: bool = True, down: bool = True) -> None:
+        """Nothing passes any more in one direction or in both, and nobody is told, but the server's system in
+        the end."""
+        if up:
+            self.up.kill()
+            self.down.is_acknowledged = False
+        if down:
+            self.down.kill()
+        self._loop.call_later(_GIVE_UP_S, self._server_loses)
+
+    def cut(self, client_after_s: float | None = 0, server_after_s: float | None = 0) -> None:
+        """Nothing passes any more; either end notices after so long, ``None``: not at all."""
+        self.break_silently()
+        if client_after_s is not None:
+            self._loop.call_later(client_after_s, self._client_loses)
+        if server_after_s is not None:
+            self._loop.call_later(server_after_s, self._server_loses)
+
+    def end(self, *, is_told: bool) -> None:
+        """The server's process is gone, and with it the task; ``is_told``: its system closes the
+        connection."""
+        if is_told:
+            self.down.send(_GONE)
+        else:
+            self.up.kill()
+            self.down.kill()
+        self.is_over_for_server = True
+        if self.task is not None:
+            self.task.cancel()
+        self._forget()
+
+    # -- the beginning ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        path, loop = self.path, self._loop
+        takes_s = path.delay_s() + path.delay_s()
+        is_sent = False  # it is on its way, whatever its sender does meanwhile
+        if path.is_dark is not None:
+            self._fail(path.is_dark, takes_s)
+            return
+        if self.kind in ("commands", "emulation"):
+            if path.late_s:
+                takes_s += path.late_s.pop()
+                is_sent = True
+            if path.lost_answers:
+                self.answer_is_lost = path.lost_answers.pop()
+        loop.call_later(takes_s, self._connected, is_sent)
+
+    def _fail(self, how: Blocked, after_s: float) -> None:
+        self._loop.call_later(_CONNECT_TIMEOUT_S if how == "silent" else after_s, self._unreachable)
+
+    def _unreachable(self) -> None:
+        self._lose(("unreachable", "no connection"))
+
+    def _connected(self, is_sent: bool) -> None:
+        if self.up.dead_at is not None or (self.is_over_for_client and not is_sent):
+            self._forget()
+            return
+        application = self._find()
+        if isinstance(application, str):
+            self._fail(application, self.path.delay_s())
+            return
+        if self._blocker == "silent":
+            return
+        if self._blocker == "refused":
+            self.down.send(("refused", "HTTP 403"))
+            return
+        if self.path.buffers and self.kind == "sse":
+            self._held_back = []
+        if self.kind == "websocket":
+            self._inbox.append({"type": "websocket.connect"})
+        else:
+            self._inbox.append({"type": "http.request", "body": self._body, "more_body": False})
+            if self.path.longest_s and self.kind == "commands":
+                self._loop.call_later(self.path.longest_s, self._too_long)
+        self._is_served = True
+        self.path.wires[self] = None  # a request that comes late was given up by its client
+        self.task = self._loop.create_task(self._run(application))
+
+    async def _run(self, application: Application) -> None:
+        try:
+            await application(self._scope, self._receive, self._send)
+        except ConnectionResetError:
+            pass
+        finally:
+            self._is_served = False
+            if not self.is_over_for_server:
+                self.is_over_for_server = True
+                self.down.send(_GONE)
+            self._forget()
+
+    def _too_long(self) -> None:
+        if self._started is None and not self.is_over_for_client:
+            self.cut()
+
+    # -- the server's end: ASGI ------------------------------------------------------------------------------
+
+    async def _receive(self) -> dict[str, Any]:
+        while not self._inbox:
+            if self.is_over_for_server:
+                return self._farewell()
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return self._inbox.popleft()
+
+    def _farewell(self) -> dict[str, Any]:
+        return (
+            {"type": "websocket.disconnect", "code": 1006}
+            if self.kind == "websocket"
+            else {"type": "http.disconnect"}
+        )
+
+    async def _send(self, event: dict[str, Any]) -> None:
+        if self.is_over_for_server:
+            raise ConnectionResetError("the client is gone")
+        if self.kind in ("commands", "emulation"):
+            self._gather(event)
+        elif self._held_back is not None:
+            self._hold_back(event)
+        else:
+            self.down.send(event, _size(event))
+        while self.down.backlog_bytes > self.path.window_bytes:
+            self._writer = self._loop.create_future()
+            await self._writer
+            if self.is_over_for_server:
+                raise ConnectionResetError("the client is gone")
+
+    def _gather(self, event: dict[str, Any]) -> None:
+        """The parts of an answer that is read as a whole."""
+        if self._started is None:
+            self._started = {**event, "body": b""}
+        else:
+            self._started["body"] += event.get("body", b"")
+            if not event.get("more_body"):
+                if self.answer_is_lost is None:
+                    self.down.send(self._started, len(self._started["body"]))
+                else:
+                    self.cut(None if self.answer_is_lost else 0)
+
+    def _hold_back(self, event: dict[str, Any]) -> None:
+        assert self._held_back is not None
+        self._held_back.append((event, _size(event)))
+        self.down.backlog_bytes += _size(event)
+        if event["type"] == "http.response.body" and not event.get("more_body"):
+            for one, size in self._held_back:
+                self.down.backlog_bytes -= size
+                self.down.send(one, size)
+            self._held_back = None
+
+    # -- what arrives ----------------------------------------------------------------------------------------
+
+    def _reach_server(self, event: Any) -> None:
+        if event is _GONE:
+            self._server_loses()
+        elif not self.is_over_for_server:
+            self._inbox.append(event)
+            _wake(self._waiter)
+
+    def _reach_client(self, event: Any) -> None:
+        _wake(self._writer)
+        if isinstance(event, tuple):
+            self._lose(event)
+        elif not self.is_over_for_client:
+            self.is_over_for_client = self.kind in ("commands", "emulation")  # that was the answer
+            self._hear(event)
+
+    def _server_loses(self) -> None:
+        if not self.is_over_for_server:
+            self.is_over_for_server = True
+            _wake(self._waiter)
+            _wake(self._writer)
+            if self.task is None:
+                self._forget()
+
+    def _client_loses(self) -> None:
+        self._lose(_GONE)
+
+    def _lose(self, how: tuple[str, str]) -> None:
+        if not self.is_over_for_client:
+            self.is_over_for_client = True
+            self._hear(how)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Once it is over at both ends, and nothing works on it any more that would die with the server."""
+        if self.is_over_for_client and not self._is_served:
+            self.path.wires.pop(self, None)
+
+
+def _wake(waiter: "asyncio.Future[None] | None") -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _size(event: dict[str, Any]) -> int:
+    return len(event.get("text") or event.get("bytes") or event.get("body") or b"")
+
+
+_PATHS: Final[dict[str, str]] = {
+    "websocket": "/connection/websocket",
+    "sse": "/connection/sse",
+    "commands": "/connection/commands",
+    "emulation": "/emulation",
+}
+
+
+def _scope(kind: Kind, address: str, query: bytes, length: int) -> dict[str, Any]:
+    path = _PATHS[kind]
+    scope: dict[str, Any] = {
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query,
+        "client": (address, 50000),
+        "server": ("server", 80),
+        "extensions": {},
+    }
+    if kind == "websocket":
+        return scope | {
+            "type": "websocket",
+            "scheme": "ws",
+            "headers": [(b"host", b"server")],
+            "subprotocols": [],
+        }
+    headers = [
+        (b"host", b"server"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % length),
+    ]
+    return scope | {"type": "http", "scheme": "http", "method": "POST", "headers": headers}

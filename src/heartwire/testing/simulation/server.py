@@ -1,0 +1,275 @@
+"""The server of a simulation: a real hub and its real ASGI application, over a store that can be slow, fail,
+or be lost."""
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from heartwire.core.switchboard import ReadResult
+from heartwire.engines.contract import Notify, Retention
+from heartwire.engines.memory import MemoryEngine
+from heartwire.errors import EngineError, EngineUnavailable
+from heartwire.hub.hub import Hub
+from heartwire.testing.simulation.network import Application, Blocked, Wire
+from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication, Start
+
+if TYPE_CHECKING:
+    from heartwire.testing.simulation.world import Simulation
+
+__all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
+
+MakeHub = Callable[["SimulatedEngine"], Hub]
+"""Makes the hub of one life of the server; it must use this engine."""
+
+T = TypeVar("T")
+
+_GRACE_S: Final = 2
+_ALL: Final = Retention(10**9, 10**9)
+
+
+class Truth:
+    """What was ever kept, also what has been trimmed or lost since.
+
+    Attributes:
+        streams: bodies by channel and epoch, in order.
+        places: where each body is.
+    """
+
+    def __init__(self) -> None:
+        self.streams: dict[str, dict[str, list[bytes]]] = {}
+        self.places: dict[tuple[str, bytes], list[Position]] = {}
+
+    def record(self, publication: Publication) -> None:
+        """The store has kept one more."""
+        stream = self.streams.setdefault(publication.channel, {}).setdefault(publication.epoch, [])
+        stream.append(publication.data)
+        assert len(stream) == publication.offset
+        self.places.setdefault((publication.channel, publication.data), []).append(publication.position)
+
+    def at(self, channel: str, position: Position) -> bytes | None:
+        """What is there; ``None``: nothing ever was."""
+        stream = self.streams.get(channel, {}).get(position.epoch, [])
+        return stream[position.offset - 1] if 0 < position.offset <= len(stream) else None
+
+
+class _Store(MemoryEngine):
+    """What is left when the server dies."""
+
+    def __init__(self, life: str, clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock)
+        self._life = life
+
+
+class SimulatedEngine:
+    """`Engine` over a store that outlives it: answers after ``delay_s``, and not at all until
+    ``fails_until``.
+
+    What waits when it is killed, or when the store begins to fail, was never stored.
+    """
+
+    def __init__(self, world: "Simulation", store: MemoryEngine, truth: Truth) -> None:
+        self.delay_s = 0.0
+        self.fails_until = 0.0
+        self._world = world
+        self._store = store
+        self._truth = truth
+        self._queue: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+        self._is_dead = False
+
+    def fail(self, seconds: float) -> None:
+        """Take nothing for so long."""
+        self.fails_until = self._world.loop.now_s + seconds
+        queue, self._queue = self._queue, deque()
+        for future, _ in queue:
+            if not future.done():
+                future.set_exception(EngineUnavailable("the store has failed"))
+                future.exception()  # whoever asked may be gone
+
+    def kill(self) -> None:
+        """Forget what waits."""
+        self._is_dead = True
+        self._queue.clear()
+
+    async def start(self, notify: Notify) -> None:
+        """See `Engine.start`."""
+
+        def kept(publication: Publication) -> None:
+            self._truth.record(publication)
+            notify(publication)
+
+        await self._store.start(kept)
+
+    async def stop(self) -> None:
+        """See `Engine.stop`."""
+        await asyncio.gather(*(future for future, _ in self._queue), return_exceptions=True)
+
+    def append(
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
+    ) -> Position | asyncio.Future[Position]:
+        """See `Engine.append`."""
+        return self._later(lambda: self._store.append(channel, message, keep, key=key, key_ttl_s=key_ttl_s))
+
+    def read(
+        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
+    ) -> ReadResult | asyncio.Future[ReadResult]:
+        """See `Engine.read`."""
+        return self._later(lambda: self._store.read(channel, start, keep, limit=limit, max_bytes=max_bytes))
+
+    def remove(self, channel: Channel) -> Position | asyncio.Future[Position]:
+        """See `Engine.remove`."""
+        return self._later(lambda: self._store.remove(channel))
+
+    def lease(self, channel: Channel, member: Member, ttl_s: float) -> None:
+        """See `Engine.lease`."""
+        self._store.lease(channel, member, ttl_s)
+
+    def release(self, channel: Channel, client: str) -> None:
+        """See `Engine.release`."""
+        self._store.release(channel, client)
+
+    async def members(self, channel: Channel) -> list[Member]:
+        """See `Engine.members`."""
+        return await self._store.members(channel)
+
+    async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
+        """See `Engine.sweep`."""
+        await self._store.sweep(retention)
+
+    def _later(self, work: Callable[[], T]) -> T | asyncio.Future[T]:
+        loop = self._world.loop
+        if loop.now_s < self.fails_until:
+            raise EngineUnavailable("the store is not there")
+        if not self.delay_s and not self._queue:
+            return work()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.append((future, work))
+        loop.call_later(self.delay_s, self._work)
+        return future
+
+    def _work(self) -> None:
+        if self._queue and not self._is_dead:
+            future, work = self._queue.popleft()
+            answer = work()
+            if not future.done():
+                future.set_result(answer)
+
+
+class SimulatedServer:
+    """One address, behind which a hub lives, dies, and lives again.
+
+    Attributes:
+        hub, engine: of this life; the last one's while it is down.
+        state: "up", or how a connection fails.
+        truth: see `Truth`.
+    """
+
+    def __init__(self, world: "Simulation", make: MakeHub) -> None:
+        self.truth = Truth()
+        self.state: Blocked | str = "refused"
+        self.delay_s = 0.0
+        self.hub: Hub
+        self.engine: SimulatedEngine
+        self._world = world
+        self._make = make
+        self._lives = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._stores = 0
+        self._store = self._new_store()
+        self._application: Application
+        self.start()
+
+    # -- life and death --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A new life."""
+        world = self._world
+        self._lives += 1
+        self.engine = SimulatedEngine(world, self._store, self.truth)
+        self.engine.delay_s = self.delay_s
+        hub = self.hub = self._make(self.engine)
+        if hub.engine is not self.engine:
+            raise ValueError("the hub has to use the engine that it is given")
+        hub.node = f"node{self._lives}"
+        hub.sessions.new_id = map("session{}".format, itertools.count(1)).__next__
+        hub.clock = world.loop.time
+        hub.wall_clock = world.wall
+        self._application = hub.asgi()
+        self.state = "up"
+        world.note("server", f"is up, life {self._lives}")
+
+    def publish(self, channel: str, data: object) -> None:
+        """The application beside the hub publishes."""
+        self._call(self.hub.publish(channel, data))
+
+    def forget(self, channel: str) -> None:
+        """It removes what is kept of a channel."""
+        self._world.note("server", f"forgets what is kept of {channel}")
+        self._call(self.hub.remove_history(channel))
+
+    def _call(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = self._world.loop.create_task(_may_fail(work))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    def find(self) -> Application | Blocked:
+        """What is at its address now."""
+        return self._application if self.state == "up" else self.state  # type: ignore[return-value]
+
+    def stop(self) -> None:
+        """The polite end: everybody is told, and the process does not wait for those who do not listen."""
+        self.state = "refused"
+        self._world.note("server", "stops")
+        self._world.loop.create_task(self.hub.stop())
+        self._world.loop.call_later(_GRACE_S, self._exit, self._wires())
+
+    def _exit(self, wires: list[Wire]) -> None:
+        for wire in wires:
+            if wire.task is not None and not wire.task.done():
+                wire.end(is_told=True)
+
+    def _wires(self) -> list[Wire]:
+        return [wire for client in self._world.clients for wire in client.path.wires if wire.task is not None]
+
+    def kill(self, *, is_told: bool = True) -> None:
+        """``kill -9``; or, where not even its system says goodbye, a power cut."""
+        self.state = "refused" if is_told else "silent"
+        self._world.note("server", "is killed" if is_told else "loses power")
+        self.engine.kill()
+        for wire in self._wires():
+            wire.end(is_told=is_told)
+        for task in (*self.hub.upkeep.tasks, *self._calls):
+            task.cancel()
+
+    def lose_store(self) -> None:
+        """What was kept is gone; for a server that is down."""
+        self._world.note("server", "has lost its store")
+        self._store = self._new_store()
+
+    def _new_store(self) -> MemoryEngine:
+        self._stores += 1
+        return _Store(f"store {self._stores} of {self._world.seed}", self._world.wall)
+
+    # -- what is true ----------------------------------------------------------------------------------------
+
+    def head(self, channel: str) -> Position:
+        """Where a stream stands."""
+        return self._store.read(Channel(channel), NOW, _ALL, limit=0, max_bytes=1).head
+
+    def before_oldest(self, channel: str) -> Position:
+        """The position before the oldest that is kept."""
+        keep = self.hub.namespaces.retention(Channel(channel))
+        return self._store.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
+
+
+async def _may_fail(work: Coroutine[Any, Any, Any]) -> None:
+    with contextlib.suppress(EngineError):
+        await work

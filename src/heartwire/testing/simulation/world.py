@@ -1,0 +1,239 @@
+"""A whole system in virtual time: a real hub, real client machines, and a network that does its worst. From a
+seed, or by hand.
+
+    with Simulation(seed=7) as world:
+        alice = world.client(transports=("websocket",))
+        alice.follow("chat")
+        world.run_for(1)
+        world.cut(alice)
+        world.run_for(30)
+
+Leaving the block heals everything, lets time pass until all is quiet, and checks every promise: `Broken`
+tells which was not kept.
+"""
+
+import hashlib
+import logging
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+
+from heartwire.client.options import Options
+from heartwire.engines.contract import Engine
+from heartwire.errors import HeartwireError
+from heartwire.hub.hub import Hub
+from heartwire.testing.simulation.checks import Checks
+from heartwire.testing.simulation.client import SimulatedClient
+from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.network import Path
+from heartwire.testing.simulation.server import MakeHub, SimulatedServer
+
+__all__ = ["Broken", "Simulation"]
+
+_QUIET_WITHIN_S: Final = 240
+_WALL_S: Final = 1_700_000_000.0
+
+
+class Broken(AssertionError):
+    """A promise was not kept. The message has what happened before, and the seed.
+
+    Attributes:
+        problems: what is wrong, in words.
+    """
+
+    def __init__(self, world: "Simulation") -> None:
+        self.problems = world.checks.problems
+        self._world = world
+        super().__init__(self._told(world.story()))
+
+    def whole_story(self) -> str:
+        """The message, with everything from the beginning."""
+        return self._told(self._world.story(sys.maxsize))
+
+    def _told(self, story: str) -> str:
+        problems = "\n".join(self.problems[:10])
+        return (
+            f"{story}\n\n{problems}\n\nAgain: python -m heartwire.testing.simulation --seed"
+            f" {self._world.seed}"
+        )
+
+
+class Simulation:
+    """See the module.
+
+    Args:
+        seed: of all chance there is.
+        hub: makes the hub of each life of the server, given the engine; default: a plain one.
+
+    Attributes:
+        loop: the virtual event loop.
+        server, clients, checks: see their classes.
+        trace: what happened: when, to whom, what.
+    """
+
+    def __init__(self, seed: int = 0, *, hub: MakeHub | None = None) -> None:
+        self.seed = seed
+        self.loop = VirtualLoop()
+        self.trace: list[tuple[float, str, Any]] = []
+        self.clients: list[SimulatedClient] = []
+        self.checks = Checks(self)
+        self.faults: list[BaseException] = []
+        self._chance_before = random.getstate()
+        random.seed(seed)  # the hub's own jitter
+        self._log = _watched_log(self.faults)
+        self._log.__enter__()
+        self.server = SimulatedServer(self, hub or _plain)
+
+    def wall(self) -> float:
+        """The clock on everybody's wall, unless a client's is wrong."""
+        return _WALL_S + self.loop.now_s
+
+    def note(self, who: str, what: object) -> None:
+        """Put something into the trace."""
+        self.trace.append((self.loop.now_s, who, what))
+
+    # -- what happens ----------------------------------------------------------------------------------------
+
+    def client(self, name: str = "", *, starts: bool = True, **options: Any) -> SimulatedClient:
+        """A client; ``options`` are those of `heartwire.client.options`. It connects at once, unless it is
+        told to wait."""
+        number = len(self.clients) + 1
+        name = name or f"client{number}"
+        chance = random.Random(f"{self.seed} {name}")
+        path = Path(f"10.0.0.{number}", chance)
+        client = SimulatedClient(self, name, Options(**options), path, chance)
+        self.clients.append(client)
+        if starts:
+            client.start()
+        return client
+
+    def cut(
+        self, client: SimulatedClient, *, client_after_s: float | None = 0, server_after_s: float | None = 0
+    ) -> None:
+        """Cut all connections that a client has; either side notices after so long, ``None``: not at all."""
+        self.note(
+            client.name, f"is cut; it notices after {client_after_s} s, the server after {server_after_s} s"
+        )
+        for wire in list(client.path.wires):
+            wire.cut(client_after_s, server_after_s)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass. Raises `Broken`."""
+        self.loop.run_for(seconds)
+        self.checks.look_at_server()
+        self._raise()
+
+    def heal(self) -> None:
+        """The network is well, the server is up, and everybody is awake."""
+        self.note("world", "is healed")
+        for client in self.clients:
+            client.path.heal()
+            client.wake(reads_first=True)
+        if self.server.state != "up":
+            self.server.start()
+        self.server.engine.fails_until = 0
+        self.checks.healed()
+
+    def run_until_quiet(self) -> None:
+        """Let time pass until everybody has everything. Raises `Broken` where that does not come about."""
+        for _ in range(_QUIET_WITHIN_S * 4):
+            self.run_for(0.25)
+            if self.checks.is_quiet:
+                break
+        self.checks.at_the_end()
+        self._raise()
+
+    def end(self) -> None:
+        """Everybody leaves, the server stops. Raises `Broken` where something is left."""
+        for client in self.clients:
+            if not client.is_closed:
+                client.close()
+        self.loop.run_for(3)
+        if self.server.state == "up":
+            self.server.stop()
+        self.loop.run_until_idle(within_s=120)
+        self.checks.after_the_end()
+        self._raise()
+
+    # -- from the beginning to the end -----------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.heal()
+                self.run_until_quiet()
+                self.end()
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Give everything back, however it ended. Idempotent."""
+        if self.loop.is_closed():
+            return
+        self.loop.discard()
+        self._log.__exit__(None, None, None)
+        random.setstate(self._chance_before)
+
+    @property
+    def digest(self) -> str:
+        """Of the trace: the same seed and the same program give the same."""
+        digest = hashlib.blake2b(digest_size=8)
+        for when, who, what in self.trace:
+            digest.update(f"{when!r} {who} {what!r}\n".encode())
+        return digest.hexdigest()
+
+    def story(self, last: int = 150) -> str:
+        """The end of the trace, for people."""
+        begin = self.trace[0][0] if self.trace else 0.0
+        lines = [f"{when - begin:9.3f}  {who:<8} {_short(what)}" for when, who, what in self.trace[-last:]]
+        if len(self.trace) > last:
+            lines.insert(0, f"… {len(self.trace) - last} lines before")
+        return "\n".join(lines)
+
+    def _raise(self) -> None:
+        if self.checks.problems:
+            raise Broken(self)
+
+
+def _plain(engine: Engine) -> Hub:
+    return Hub(engine)
+
+
+def _short(what: object) -> str:
+    text = what if isinstance(what, str) else repr(what)
+    text = text.replace("\n", " ")
+    return text if len(text) <= 240 else f"{text[:200]} … {text[-35:]}"
+
+
+@contextmanager
+def _watched_log(faults: list[BaseException]) -> Iterator[None]:
+    """The hub's log, of which only faults count: exceptions that are no refusals."""
+    logger = logging.getLogger("heartwire")
+    handler = _Faults(faults)
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+class _Faults(logging.Handler):
+    def __init__(self, faults: list[BaseException]) -> None:
+        super().__init__()
+        self._faults = faults
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, HeartwireError):
+            self._faults.append(error)

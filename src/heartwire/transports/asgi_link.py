@@ -1,0 +1,139 @@
+"""The bounded outbox behind every link over ASGI, where sending is a coroutine that waits for the socket."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from heartwire.core.link import OwnSink
+from heartwire.core.subscription import Subscription
+from heartwire.core.switchboard import Switchboard
+from heartwire.types import Member
+
+__all__ = ["FULL_BYTES", "Outbox", "attend"]
+
+FULL_BYTES: Final = 4 * 1024
+"""An outbox that holds more than this is full: it takes what it is given, and asks for no more until it has
+drained."""
+
+
+class Outbox(OwnSink):
+    """A `Link` whose payloads a task sends one after the other.
+
+    Full: ``paused`` is set and the subscriptions leave the live set; drained: they are caught up. So it holds
+    at most `FULL_BYTES` and one payload.
+
+    Args:
+        send: sends one payload; returns when the server has taken it.
+        size: a payload's bytes.
+        finish: ends the connection, given the close code and reason; called once, by the sending task.
+    """
+
+    def __init__(
+        self,
+        switchboard: Switchboard,
+        *,
+        serial: int,
+        send: Callable[[Any], Awaitable[None]],
+        size: Callable[[Any], int],
+        finish: Callable[[int, str], Awaitable[None]],
+        member: Member | None = None,
+    ) -> None:
+        self.serial = serial
+        self.paused = False
+        self.member = member
+        self.subscriptions: list[Subscription] = []
+        self.heard = self.asked = self.closed = False
+        self.ended = asyncio.get_running_loop().create_future()
+        self._switchboard = switchboard
+        self._send = send
+        self._size = size
+        self._finish = finish
+        self._queue: list[Any] = []
+        self._queued_bytes = 0
+        self._sending = False
+        self._close: tuple[int, str] | None = None
+        self._wake = asyncio.Event()
+
+    def write(self, payload: Any) -> None:
+        """See `Link.write`."""
+        if self.closed:
+            return
+        self._queue.append(payload)
+        self._queued_bytes += self._size(payload)
+        self._wake.set()
+        if self._queued_bytes > FULL_BYTES and not self.paused:
+            self.paused = True
+            for subscription in self.subscriptions:
+                self._switchboard.pause(subscription)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Link.close`. What was written before is still sent, unless the peer does not take it."""
+        if not self.closed:
+            self._shut()
+            self._close = (code, reason)
+            self._wake.set()
+
+    def give_up(self) -> None:
+        """The peer is dead: end without waiting for it."""
+        self._shut()
+        self._end()
+
+    def ping(self) -> None:
+        """Over ASGI only a blocked send tells of a dead peer; the server's own pings do the rest."""
+        self.heard = not self._sending
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What was written and has not been sent."""
+        return self._queued_bytes
+
+    async def run(self) -> None:
+        """Send until closed. Cancel it to stop at once."""
+        while True:
+            if not self._queue:
+                if self._close is not None:
+                    await self._finish(*self._close)
+                    self._end()
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            queue, self._queue = self._queue, []
+            self._sending = True
+            for payload in queue:
+                await self._send(payload)
+                self._queued_bytes -= self._size(payload)
+                self.heard = True
+            self._sending = False
+            if self.paused and self._queued_bytes <= FULL_BYTES // 2:
+                self.paused = False
+                for subscription in list(self.subscriptions):
+                    self._switchboard.resume(subscription)
+
+    def _shut(self) -> None:
+        self.closed = True
+        for subscription in self.subscriptions:
+            self._switchboard.leave(subscription)
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+async def attend(link: Outbox, *watchers: Awaitable[None]) -> None:
+    """Run a link's sending beside the tasks that watch its peer, until the first of them ends or the link
+    does.
+
+    Everything is cancelled and the link's subscriptions are left before this returns, however it returns.
+    """
+    tasks = [asyncio.ensure_future(work) for work in (link.run(), *watchers)]
+    try:
+        await asyncio.wait([link.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        link.give_up()
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
+            raise outcome

@@ -1,0 +1,1 @@
+"""HTTP: streams, server-sent events, polls, and the protocol classes for uvicorn."""

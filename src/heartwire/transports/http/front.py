@@ -1,0 +1,325 @@
+"""The front door: what every connection meets first under `heartwire serve`. For uvicorn's ``http=`` setting.
+
+A WebSocket handshake, a poll and a publish come as one piece of bytes that looks much like the one before it.
+Those are recognised here and given to the server without a request's objects, task and second parse.
+Everything else (and every doubt) is left to uvicorn's own HTTP protocol, for the rest of that connection.
+
+Header blocks are parsed by httptools, once: what they say is remembered, for clients send the same block
+again and again.
+"""
+
+import asyncio
+import re
+from typing import Any, Final, NamedTuple, Protocol
+
+import httptools
+import uvicorn
+from uvicorn.server import ServerState
+
+from heartwire.transports.http.request import HeartwireHttpProtocol
+from heartwire.transports.websocket.native import NativeSocket
+
+__all__ = ["Facts", "FrontDoor", "FrontProtocol", "Waiting", "front_protocol"]
+
+_REQUEST_LINE: Final = re.compile(rb"(GET|POST) (/[!\"$-~]*) HTTP/1\.1")
+"""In origin form (RFC 9112 3.2.1); a fragment is not part of it."""
+
+_REMEMBERED: Final = 512
+_MAX_BLOCK_BYTES: Final = 2048
+_KEEP_ALIVE_S: Final = 75
+"""Longer than a slow poller's pause, or each poll would pay for a new connection."""
+
+
+class Facts(NamedTuple):
+    """What a header block says, of all that matters to a poll or a publish."""
+
+    content_length: int
+    content_type: str | None
+    accept: str
+    host: str
+    origin: str | None
+
+
+class Waiting(Protocol):
+    """A request that is answered later."""
+
+    def gone(self) -> None:
+        """The client is gone: do not answer."""
+
+    def time_out(self) -> None:
+        """The time that `FrontProtocol.wait` was given is over."""
+
+
+class FrontDoor(Protocol):
+    """What the server does with what the front recognises."""
+
+    def take(self, front: "FrontProtocol", method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
+        """Answer by `FrontProtocol.answer`, now or after `FrontProtocol.wait`, or return False to leave it to
+        uvicorn."""
+
+
+class FrontProtocol(asyncio.Protocol):
+    """One connection, until it turns out to be something else."""
+
+    __slots__ = (
+        "_app_state",
+        "_buffer",
+        "_config",
+        "_deadline",
+        "_is_full",
+        "_is_last",
+        "_state",
+        "_timer",
+        "loop",
+        "transport",
+        "waiting",
+    )
+    door: FrontDoor
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: object = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._buffer = b""
+        self._is_full = self._is_last = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self.waiting: Waiting | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.loop = asyncio.get_running_loop()
+        self._state.connections.add(self)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._state.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.gone()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self.waiting is not None or self._is_full or self._buffer:
+            # The next request before this one is answered, or the answer taken: it waits, and so does what
+            # comes after it.
+            self._buffer += data
+            self.transport.pause_reading()
+        elif not self._recognise(data):
+            self._leave_to_uvicorn(data)
+
+    def wait(self, waiting: Waiting, seconds: float) -> None:
+        """The request is answered later; `Waiting.time_out` is called after so many seconds."""
+        self.waiting = waiting
+        self._set_deadline(seconds)
+
+    def answer(self, response: bytes) -> None:
+        """Send a whole HTTP response; the next request may follow."""
+        self.waiting = None
+        if self.transport.is_closing():
+            return
+        self.transport.write(response)
+        self._set_deadline(_KEEP_ALIVE_S)
+        if self._is_last:
+            self.transport.close()
+        elif self._buffer:
+            self.loop.call_soon(self._next)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: it is not read from until it does."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        self._is_full = False
+        if self._buffer:
+            self.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        if self.waiting is None and self._buffer and not self._is_full and not self.transport.is_closing():
+            data, self._buffer = self._buffer, b""
+            self.transport.resume_reading()
+            self.data_received(data)
+
+    def _set_deadline(self, seconds: float) -> None:
+        """One timer per connection, which looks again when it wakes: most deadlines move on before they
+        come."""
+        self._deadline = deadline = self.loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        left_s = self._deadline - self.loop.time()
+        if left_s > 0.002:  # timers are that exact
+            self._timer = self.loop.call_later(left_s, self._wake)
+        elif self.waiting is not None:
+            self.waiting.time_out()
+        elif self._is_full:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping."""
+        self._is_last = True
+        if self.waiting is None:
+            self.transport.close()
+
+    @property
+    def date(self) -> bytes:
+        """The header lines that uvicorn puts on every answer; it renews them every second."""
+        headers = self._state.default_headers
+        if headers is not _dated[0]:
+            _dated[:] = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+        lines: bytes = _dated[1]
+        return lines
+
+    def _recognise(self, data: bytes) -> bool:
+        known = _requests.get(data)
+        if known is not None:
+            return self.door.take(self, b"GET", *known, b"")
+        line_end = data.find(b"\r\n")
+        head_end = data.find(b"\r\n\r\n", line_end)
+        line = _REQUEST_LINE.fullmatch(data, 0, line_end) if head_end > 0 else None
+        if line is None or self._config.access_log:
+            return False
+        block = data[line_end + 2 : head_end + 4]
+        facts = _remembered[block] if block in _remembered else _learn(block)
+        if facts is None:
+            return line[1] == b"GET" and self._upgrade(line[2], block)
+        body = data[head_end + 4 :]
+        if len(body) != facts.content_length or not self.door.take(self, line[1], line[2], facts, body):
+            return False
+        if not body and line[1] == b"GET" and len(data) <= _MAX_BLOCK_BYTES and block in _remembered:
+            if len(_requests) >= _REMEMBERED:
+                _requests.clear()
+            _requests[data] = line[2], facts
+        return True
+
+    def _upgrade(self, target: bytes, block: bytes) -> bool:
+        """A WebSocket handshake in plain order goes straight to the native socket; a strange one to uvicorn's
+        parser."""
+        protocol_class = self._config.ws_protocol_class
+        if not isinstance(protocol_class, type) or not issubclass(protocol_class, NativeSocket):
+            return False
+        if not _PLAIN_HANDSHAKE.fullmatch(block):
+            return False
+        headers = [
+            (name.lower(), value.strip())
+            for name, _, value in (line.partition(b":") for line in block[:-4].split(b"\r\n"))
+        ]
+        given = dict(headers)
+        if (
+            len(given) != len(headers)
+            or given.get(b"upgrade", b"").lower() != b"websocket"
+            or b"content-length" in given
+        ):
+            return False
+        if (
+            b"upgrade" not in given.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
+            or b"transfer-encoding" in given
+        ):
+            return False
+        if not protocol_class.takes(target, given):
+            return False
+        socket = protocol_class(self._config, self._state, self._app_state)
+        socket.connection_made(self.transport)
+        self._hand_over(socket)
+        socket.enter(target, headers, bytes)
+        return True
+
+    def _leave_to_uvicorn(self, data: bytes) -> None:
+        other = HeartwireHttpProtocol(self._config, self._state, self._app_state)
+        self._hand_over(other)
+        other.connection_made(self.transport)
+        other.data_received(data)
+
+    def _hand_over(self, protocol: asyncio.Protocol) -> None:
+        self._state.connections.discard(self)
+        if self._timer is not None:  # it is about the keep-alive of what is no longer ours
+            self._timer.cancel()
+        self.transport.set_protocol(protocol)
+
+
+_PLAIN_HANDSHAKE: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)+\r\n")
+"""Header lines of RFC 9110 5.5, without folding."""
+
+_remembered: Final[dict[bytes, Facts | None]] = {}
+"""Header blocks."""
+
+_requests: Final[dict[bytes, tuple[bytes, Facts]]] = {}
+"""Whole requests without a body: of all who wait at one position, only the first is taken apart."""
+
+_dated: Final[list[Any]] = [None, b""]
+
+
+class _Reader:
+    """Collects what httptools finds."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.is_complete = True
+
+
+_ONCE: Final = frozenset((b"idempotency-key", b"if-none-match", b"last-event-id", b"sec-websocket-key"))
+_BEYOND: Final = frozenset(
+    (b"transfer-encoding", b"expect", b"upgrade", b"idempotency-key", b"if-none-match", b"last-event-id")
+)
+"""Headers that ask for more than the front can do."""
+
+
+def _learn(block: bytes) -> Facts | None:
+    """Parse a header block; None where a request with it is not for the front."""
+    reader = _Reader()
+    try:
+        # A method that may have a body, so that a length is judged; the body itself is not looked at.
+        httptools.HttpRequestParser(reader).feed_data(b"POST / HTTP/1.1\r\n" + block)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    given = dict(reader.headers)
+    facts = None
+    length = given.get(b"content-length", b"0")
+    is_single = len(given) == len(reader.headers)
+    # Not httptools' should_keep_alive, which forgets a `close` with the end of the message: without a body
+    # that is now.
+    keeps_alive = given.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+    if reader.is_complete and is_single and keeps_alive and not _BEYOND & given.keys() and length.isdigit():
+        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
+        facts = Facts(
+            int(length),
+            texts.get("content-type"),
+            texts.get("accept", ""),
+            texts.get("host", ""),
+            texts.get("origin"),
+        )
+    if len(block) <= _MAX_BLOCK_BYTES and not _ONCE & given.keys():
+        if len(_remembered) >= _REMEMBERED:
+            _remembered.clear()
+        _remembered[block] = facts
+    return facts
+
+
+def front_protocol(door: FrontDoor) -> type[FrontProtocol]:
+    """The class for uvicorn's ``http=`` setting that serves one door."""
+    return type("HeartwireFrontProtocol", (FrontProtocol,), {"door": door, "__slots__": ()})

@@ -1,0 +1,106 @@
+"""uvicorn's HTTP protocol with what a realtime server needs of the socket. For uvicorn's ``http=``
+setting."""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
+
+from heartwire.transports.websocket.handshake import handshake_problem
+from heartwire.transports.websocket.native import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
+
+__all__ = ["HeartwireHttpProtocol"]
+
+_MAX_HEAD_BYTES: Final = 64 * 1024
+"""What header lines may hold, give or take one read. uvicorn bounds them (by as much) only where it runs on
+h11."""
+
+
+class HeartwireHttpProtocol(HttpToolsProtocol):
+    """Bounds the write buffer and header lines, shows the application the transport, and leaves bad WebSocket
+    handshakes to it.
+
+    The application finds the transport in the scope's extensions as ``heartwire.transport``.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.BaseProtocol`."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(
+            high=TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES
+        )
+        self._head_bytes = self._silent_bytes = 0
+        self._is_in_head = self._goes_on = False
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._goes_on = False
+        super().data_received(data)
+        self._silent_bytes = (
+            0 if self._goes_on else self._silent_bytes + len(data)
+        )  # of a line that does not end
+        if self._head_bytes + self._silent_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._is_in_head:
+                self.send_400_response("Header lines are too long.")
+            else:  # they stand behind the body
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._is_in_head = self._goes_on = True
+        self._head_bytes = 0
+        self.scope["extensions"] = {"heartwire.transport": self.transport}  # type: ignore[dict-item]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line is complete, or one behind a chunked body."""
+        super().on_header(name, value)
+        self._goes_on = True
+        self._head_bytes += len(name) + len(value)
+
+    def on_headers_complete(self) -> None:
+        """The header is complete."""
+        self._is_in_head = False
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._goes_on = True
+        super().on_body(body)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand a handshake on in parts where our own protocol takes it, instead of as bytes to be parsed
+        again."""
+        protocol_class: Any = self.ws_protocol_class
+        if not issubclass(protocol_class, NativeSocket):
+            super().handle_websocket_upgrade()
+            return
+        self.connections.discard(self)
+        socket = protocol_class(self.config, self.server_state, self.app_state)
+        socket.connection_made(self.transport)
+        self.transport.set_protocol(socket)
+        socket.enter(self.url, self.headers, self._request)
+
+    def _request(self) -> bytes:
+        lines = [b"GET %b HTTP/1.1" % self.url, *(b"%b: %b" % header for header in self.headers), b"", b""]
+        return b"\r\n".join(lines)
+
+    def _should_upgrade(self) -> bool:
+        """RFC 6455 4.2.1: a handshake is a GET of HTTP/1.1; 4.2.2: one of another version is answered 426,
+        which only HTTP can."""
+        if not super()._should_upgrade():
+            return False
+        protocol_class: Any = self.ws_protocol_class
+        if issubclass(protocol_class, NativeSocket) and not protocol_class.claims(self.url):
+            return True  # what is wrong with others' handshakes is up to uvicorn
+        is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() != "1.0"
+        return is_get and handshake_problem(self._header) is None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        pass  # the application has answered it
+
+    def _header(self, name: str) -> str | None:
+        wanted = name.encode()
+        return next((value.decode("latin-1") for key, value in self.headers if key == wanted), None)

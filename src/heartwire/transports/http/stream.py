@@ -1,0 +1,55 @@
+"""An HTTP answer that does not end: what event streams and line streams have in common."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import Send
+
+from heartwire.core.switchboard import Switchboard
+from heartwire.transports.asgi_link import Outbox
+
+__all__ = ["HttpStream"]
+
+
+class HttpStream(Outbox):
+    """A `Link` that is the body of one answer."""
+
+    def __init__(self, switchboard: Switchboard, request: Request, send: Send, *, serial: int) -> None:
+        super().__init__(switchboard, serial=serial, send=self._send_body, size=len, finish=self._finish)
+        self._request = request
+        self._asgi_send = send
+        self._transport: Any = request.scope.get("extensions", {}).get("heartwire.transport")
+        self._finished = False
+
+    async def begin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send the answer's head. Where the client is gone already (ASGI: ``OSError``), `watch_peer` will say
+        so."""
+        with contextlib.suppress(OSError):
+            await self._asgi_send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+
+    def give_up(self) -> None:
+        """See `Outbox.give_up`: the kernel is not left to try on for a quarter of an hour."""
+        super().give_up()
+        if self._transport is not None and not self._finished:
+            self._transport.abort()
+
+    async def watch_peer(self) -> None:
+        """Until the client goes."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._finished = True
+
+    def last_words(self, code: int, reason: str) -> bytes:
+        """What the body ends with when we end it."""
+        return b""
+
+    async def _send_body(self, payload: bytes) -> None:
+        await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})
+
+    async def _finish(self, code: int, reason: str) -> None:
+        self._finished = True
+        await self._asgi_send(
+            {"type": "http.response.body", "body": self.last_words(code, reason), "more_body": False}
+        )

@@ -1,0 +1,1 @@
+"""WebSocket: frames, the opening handshake, compression, and a link for each door."""

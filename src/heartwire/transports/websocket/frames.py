@@ -1,0 +1,61 @@
+"""WebSocket frames as the server sends them: unmasked, unfragmented, and so the same bytes for every
+subscriber (RFC 6455 5.2)."""
+
+import struct
+from typing import Final
+
+from heartwire.transports.websocket.asgi import truncated
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no C extension on this platform
+    from websockets.utils import apply_mask
+
+__all__ = ["PING", "answer_to_close", "close_frame", "frame", "head", "unmasked"]
+
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+_CLOSE: Final = 0x88
+_TEXT_HEADS: Final = [bytes((_TEXT, size)) for size in range(126)]
+_BINARY_HEADS: Final = [bytes((_BINARY, size)) for size in range(126)]
+
+unmasked: Final = apply_mask
+"""A payload and the mask it came with, to what it says (RFC 6455 5.3)."""
+
+PING: Final = b"\x89\x00"
+"""An empty ping; the answer is an empty pong."""
+
+
+def head(first: int, length: int) -> bytes:
+    """A frame's header, given its first byte and the length of its payload."""
+    if length < 126:
+        return bytes((first, length))
+    if length < 65536:
+        return struct.pack("!BBH", first, 126, length)
+    return struct.pack("!BBQ", first, 127, length)
+
+
+def frame(is_text: bool, data: bytes) -> bytes:
+    """A message as one frame."""
+    size = len(data)
+    if size < 126:
+        return (_TEXT_HEADS if is_text else _BINARY_HEADS)[size] + data
+    return head(_TEXT if is_text else _BINARY, size) + data
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; the reason is cut to what fits (RFC 6455 5.5.1)."""
+    payload = struct.pack("!H", code) + truncated(reason).encode()
+    return head(_CLOSE, len(payload)) + payload
+
+
+def answer_to_close(frame: bytes) -> bytes | None:
+    """The answer to an ordinary close frame, of which a reconnecting crowd sends many; ``None`` for any
+    other."""
+    if len(frame) < 2 or not (frame[1] == 0x80 or 0x82 <= frame[1] < 0xFE) or len(frame) != frame[1] - 122:
+        return None
+    payload = unmasked(frame[6:], frame[2:6])
+    code = int.from_bytes(payload[:2], "big") if payload else 1000
+    if not (code in (1000, 1001) or 3000 <= code < 5000) or not payload[2:].isascii():
+        return None
+    return head(_CLOSE, len(payload)) + payload

@@ -1,0 +1,74 @@
+"""The opening handshake of WebSocket, server's side, as bytes (RFC 6455 4.2). Pure.
+
+What is checked of 4.2.1: GET, a key of 16 bytes, version 13; ``Upgrade`` and ``Connection`` are by the HTTP
+server that sees an upgrade. Of 4.2.2: 426 with the version spoken, the accept value, one of the offered
+subprotocols or none. ``Origin`` is up to the application.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from websockets.utils import accept_key
+
+__all__ = ["Refusal", "accepted", "choose_subprotocol", "handshake_problem", "parsed", "refused"]
+
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""16 bytes in base64 (RFC 6455 4.1)."""
+
+Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""An HTTP answer to a handshake: status, headers, body."""
+
+
+def parsed(request: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
+    """Method, target and headers (names in lower case) of a whole request without a body."""
+    request_line, *lines = request[:-4].split(b"\r\n")
+    method, target, _ = request_line.split(b" ")
+    return (
+        method,
+        target,
+        [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)],
+    )
+
+
+def handshake_problem(headers: Callable[[str], str | None], *, is_get: bool = True) -> tuple[str, str] | None:
+    """What is wrong with an upgrade request: an error's name and message. ``headers`` gives a header's
+    value."""
+    if not is_get:
+        return "bad_request", "a WebSocket handshake is a GET request"
+    version = headers("sec-websocket-version")
+    if version != "13":
+        return "upgrade_required", f"Sec-WebSocket-Version {version or 'is missing'}: this server speaks 13"
+    if not _KEY.fullmatch(headers("sec-websocket-key") or ""):
+        return "bad_request", "Sec-WebSocket-Key is missing or not 16 bytes in base64"
+    return None
+
+
+def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:
+    """The first offered subprotocol that is known; where none are known, the first offered
+    (/subprotocol/)."""
+    return next((name for name in offered if name and (not known or name in known)), None)
+
+
+def accepted(key: bytes, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
+    """The answer that opens the connection."""
+    answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    answer += f"Sec-WebSocket-Accept: {accept_key(key.decode('latin-1'))}\r\n"
+    if subprotocol is not None:
+        answer += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    if extensions is not None:
+        answer += f"Sec-WebSocket-Extensions: {extensions}\r\n"
+    return f"{answer}\r\n".encode("latin-1")
+
+
+def refused(answer: Refusal) -> bytes:
+    """The answer that is an HTTP error, and the last on its connection."""
+    status, headers, body = answer
+    lines = [
+        b"HTTP/1.1 %d Refused" % status,
+        *(b"%b: %b" % header for header in headers),
+        b"connection: close",
+        b"",
+        body,
+    ]
+    return b"\r\n".join(lines)

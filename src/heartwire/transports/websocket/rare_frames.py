@@ -1,0 +1,160 @@
+"""The frames that are not common: fragmented, control, large, compressed or broken. Left to `websockets`'
+``ServerProtocol``.
+
+A `RareFrames` is made when such a frame begins, and dropped when the last of them has ended, so that an idle
+connection does not pay for one.
+"""
+
+import logging
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from websockets.exceptions import PayloadTooBig
+from websockets.extensions import Extension
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from heartwire.transports.websocket.frames import close_frame
+
+__all__ = ["RareFrames", "frame_sizes", "header_problem"]
+
+_quiet: Final = logging.getLogger("heartwire.websockets")
+_quiet.setLevel(logging.CRITICAL)  # what ServerProtocol would log, its caller answers
+
+_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+_OPCODES: Final = frozenset(Opcode)
+
+
+class RareFrames:
+    """Reads from a frame's edge to a frame's edge.
+
+    Attributes:
+        output: what is to be sent now; the caller takes it.
+        done: common frames may follow again, and this object has nothing left in it.
+        ended: the peer closed or broke the protocol; ``output`` is the last that is to be sent.
+    """
+
+    def __init__(self, max_message_bytes: int, extensions: Sequence[Extension] = ()) -> None:
+        self.output = b""
+        self.done = self.ended = False
+        self._max_message_bytes = max_message_bytes
+        self._protocol = ServerProtocol(state=OPEN, max_size=max_message_bytes, logger=_quiet)
+        self._protocol.extensions = list(extensions)
+        self._head = b""
+        self._left = 0  # of the frame that is being read
+        self._parts: list[bytes] = []
+        self._is_text = False
+
+    def feed(self, data: bytes) -> tuple[tuple[bool, bytes] | None, bytes]:
+        """Read until a message is complete, or all is common again, or ``data`` is used up.
+
+        Returns the message (whether it is text, and its bytes), and what was not read.
+        """
+        data, self._head = self._head + data, b""
+        while data and not self.ended and not self.done:
+            if not self._left and not self._begin(data):
+                return None, b""
+            piece, data = data[: self._left], data[self._left :]
+            self._left -= len(piece)
+            message = self._read(piece)
+            self.done = not self._left and self._protocol.current_size is None and not self._parts
+            if message is not None:
+                return message, data
+        return None, b"" if self.ended else data
+
+    def _begin(self, data: bytes) -> bool:
+        """Look at a frame's header; False where it is not complete, or breaks the protocol."""
+        # Not left to ServerProtocol, which judges some of it when the payload is there, so that the frame's
+        # end would be unknown.
+        problem = (
+            header_problem(data, allow_compressed=bool(self._protocol.extensions)) if len(data) > 1 else None
+        )
+        if problem is not None:
+            self._end(1002, problem)
+            return False
+        sizes = frame_sizes(data)
+        if sizes is None:
+            self._head = data
+            return False
+        self._left = sum(sizes)
+        if data[0] & 8 and sizes[1] > 125:
+            self._end(1002, "a control frame has at most 125 bytes")
+            return False
+        if data[0] & 15 == Opcode.CLOSE:
+            # 5.4: control frames may come inside a fragmented message. ServerProtocol would call this one a
+            # protocol error.
+            self._protocol.current_size = None
+        return True
+
+    def _read(self, piece: bytes) -> tuple[bool, bytes] | None:
+        protocol = self._protocol
+        protocol.receive_data(piece)
+        if isinstance(protocol.parser_exc, PayloadTooBig):
+            self._end(1009, self._too_large(protocol.parser_exc))
+            return None
+        message = None
+        for event in protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode in _DATA:
+                message = self._assemble(event)
+        if not self.ended:
+            self.output += b"".join(protocol.data_to_send())
+            self.ended = protocol.state is not OPEN
+        return message
+
+    def _too_large(self, error: PayloadTooBig) -> str:
+        limit = f"over the limit of {self._max_message_bytes} (max_message_bytes)"
+        if error.size is None:  # known only once it is inflated, which is given up here
+            return f"bytes of this message: {limit}"
+        return f"bytes of this message: {error.size + (error.current_size or 0)} is {limit}"
+
+    def _assemble(self, frame: Frame) -> tuple[bool, bytes] | None:
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+        self._parts.append(bytes(frame.data))
+        if not frame.fin:
+            return None
+        data = b"".join(self._parts)
+        self._parts = []
+        if self._is_text:
+            try:
+                data.decode()
+            except UnicodeDecodeError as error:  # RFC 6455 8.1
+                self._end(1007, f"text is not UTF-8 at byte {error.start}")
+                return None
+        return self._is_text, data
+
+    def _end(self, code: int, reason: str) -> None:
+        self.output += close_frame(code, reason)
+        self.ended = True
+
+
+def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None:
+    """What the first two bytes of a frame break of RFC 6455 5.1, 5.2 and 5.5."""
+    first, second = data[0], data[1]
+    if first & (0x30 if allow_compressed else 0x70):
+        return "reserved bits must be 0"
+    if first & 15 not in _OPCODES:
+        return f"opcode {first & 15} is reserved"
+    if not second & 0x80:
+        return "a client's frames must be masked"
+    if first & 8 and not first & 0x80:
+        return "a control frame must not be fragmented"
+    return None
+
+
+def frame_sizes(data: bytes) -> tuple[int, int] | None:
+    """The bytes of header and payload of the masked frame that ``data`` begins with; None where they are not
+    told yet."""
+    size = len(data)
+    length = data[1] & 127 if size > 1 else 0
+    if size < (10 if length == 127 else 4 if length == 126 else 2):
+        return None
+    if length < 126:
+        return 6, length
+    if length == 126:
+        return 8, data[2] << 8 | data[3]
+    (length,) = struct.unpack_from("!Q", data, 2)
+    return 14, length
