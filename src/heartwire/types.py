@@ -1,4 +1,4 @@
-"""The nouns every other module speaks in. Imports nothing of ours."""
+"""The nouns of all other modules. Imports nothing of the package."""
 
 import re
 from typing import Final, NamedTuple, NewType, Self
@@ -8,8 +8,8 @@ import msgspec
 __all__ = ["EARLIEST", "NOW", "Channel", "Member", "Message", "Position", "Publication", "Publisher", "Start"]
 
 Channel = NewType("Channel", str)
-"""A checked channel name: 1-255 bytes of UTF-8 without control characters or commas
-(`heartwire.channels.to_channel`)."""
+"""A channel name checked by `heartwire.channels.to_channel`: 1-255 bytes of UTF-8 without control characters
+or commas."""
 
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,17})")
 
@@ -41,17 +41,17 @@ class _Start(NamedTuple):
 
 
 NOW: Final = _Start("now")
-"""Start with what is published from now on."""
+"""Start with the next publication."""
 EARLIEST: Final = _Start("earliest")
-"""Start with the oldest publication that is kept."""
+"""Start with the oldest publication kept."""
 
 Start = Position | _Start
-"""Where a reader begins: ``NOW``, ``EARLIEST`` or after a position."""
+"""The start of a reader: ``NOW``, ``EARLIEST`` or after a position."""
 
 
 class Publisher(msgspec.Struct, frozen=True, gc=False):
-    """Who published: ``user`` is the identity's name ("" when anonymous), ``client`` the connection, ``info``
-    JSON about them."""
+    """The publisher of a message: the identity's name (``user``, "" when anonymous), the connection
+    (``client``), and JSON about them (``info``)."""
 
     user: str = ""
     client: str = ""
@@ -59,7 +59,7 @@ class Publisher(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What is about to be published. ``origin`` names the link it came in by on this node (0: none); it is
+    """A message to publish. ``origin`` is the serial on this node of the link it came in by (0: none); it is
     not kept."""
 
     data: bytes
@@ -69,8 +69,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """One message in a channel, at its position. ``time_ms`` is the engine's wall clock when it was
-    appended."""
+    """One message in a channel, at its position. ``time_ms`` is the engine's wall clock at the append."""
 
     channel: Channel
     epoch: str
@@ -90,8 +89,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 class Member(msgspec.Struct, frozen=True, gc=False):
     """One connection or polling client in a channel's presence.
 
-    ``info`` is JSON the application attached to the client, ``chan_info`` what it attached for this channel
-    only.
+    ``info`` is the application's JSON about the client, ``chan_info`` its JSON for this channel only.
     """
 
     client: str

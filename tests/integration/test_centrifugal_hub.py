@@ -72,7 +72,7 @@ class Visitor:
 
 
 def followers(hub: Hub) -> int:
-    return sum(len(topic.followers) for topic in hub.switchboard.topics.values())
+    return sum(len(topic.subscriptions) for topic in hub.switchboard.topics.values())
 
 
 async def turn() -> None:

@@ -36,12 +36,12 @@ def subscribe(id: int, channel: str, **more: Any) -> dict[str, Any]:
 
 
 def followers(hub: Hub) -> int:
-    return sum(len(topic.followers) for topic in hub.switchboard.topics.values())
+    return sum(len(topic.subscriptions) for topic in hub.switchboard.topics.values())
 
 
 def live(hub: Hub) -> int:
     topics = hub.switchboard.topics.values()
-    return sum(subscription.state is State.LIVE for topic in topics for subscription in topic.followers)
+    return sum(subscription.state is State.LIVE for topic in topics for subscription in topic.subscriptions)
 
 
 def told(answer: Answer) -> list[Any]:

@@ -28,7 +28,7 @@ from heartwire.server.centrifugal.connection import Connection as ServerConnecti
 from heartwire.server.centrifugal.port import HubPort
 from heartwire.testing import Broken, run_seed
 from heartwire.testing.simulation import server as simulated_server
-from heartwire.transports.asgi_link import Outbox as LinkOutbox
+from heartwire.transports.asgi_link import AsgiLink
 from heartwire.types import NOW, Position
 
 __all__ = ["PLANTED", "first_seed_that_finds", "is_found"]
@@ -359,13 +359,13 @@ def tail_has_one_too_few(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def slow_reader_loses_what_does_not_fit(patch: pytest.MonkeyPatch) -> None:
-    original = LinkOutbox.write
+    original = AsgiLink.write
 
-    def write(self: LinkOutbox, payload: Any) -> None:
+    def write(self: AsgiLink, payload: Any) -> None:
         if not self.paused:
             original(self, payload)
 
-    patch.setattr(LinkOutbox, "write", write)
+    patch.setattr(AsgiLink, "write", write)
 
 
 @planted

@@ -14,7 +14,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from heartwire.transports.websocket.deflate import deflated_frame
-from tests.unit.transports.fake_socket import FakeSession, opened
+from tests.unit.transports.fake_socket import FakeHandler, opened
 from tests.unit.transports.tools import (
     BINARY,
     CLOSE,
@@ -122,8 +122,8 @@ class _Oracle:
 
 
 def observed(pieces: list[bytes], *, compressed: bool) -> Outcome:
-    session = FakeSession()
-    socket, transport = opened(session, limit=LIMIT, compressed=compressed)
+    handler = FakeHandler()
+    socket, transport = opened(handler, limit=LIMIT, compressed=compressed)
     for piece in pieces:
         socket.data_received(piece)
     if socket._abort is not None:
@@ -132,13 +132,13 @@ def observed(pieces: list[bytes], *, compressed: bool) -> Outcome:
     closes = [frame.payload for frame in frames if frame.opcode == CLOSE]
     assert all(frame.opcode in (PONG, CLOSE) and frame.fin and not frame.rsv for frame in frames)
     assert len(closes) == (1 if socket.closed else 0)
-    assert session.losses == len(closes)
+    assert handler.losses == len(closes)
     assert not closes or frames[-1].opcode == CLOSE
     closed = None
     if closes:
         closed = int.from_bytes(closes[0][:2]) if closes[0] else 1005
         closes[0][2:].decode()
-    return Outcome(session.messages, [frame.payload for frame in frames if frame.opcode == PONG], closed)
+    return Outcome(handler.messages, [frame.payload for frame in frames if frame.opcode == PONG], closed)
 
 
 # -- what a client may send ----------------------------------------------------------------------------------

@@ -278,7 +278,7 @@ class FanOut(RuleBasedStateMachine):
             assert [publication.offset for publication in topic._tail] == list(
                 range(topic.head + 1 - len(topic._tail), topic.head + 1)
             )
-            assert topic.followers or topic in idle
+            assert topic.subscriptions or topic in idle
         assert self.limits.used_bytes == sum(topic._tail_bytes for topic in topics)
         if all(topic.head == topic.flushed for topic in topics):
             assert self.limits.used_bytes <= self.limits.node_bytes

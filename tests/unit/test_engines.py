@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from heartwire.engines.contract import Leases, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Retention, epoch_of, plan_read
+from heartwire.engines.leases import Leases
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.registry import open_engine
 from heartwire.engines.sqlite import SqliteEngine

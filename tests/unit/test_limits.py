@@ -43,31 +43,31 @@ def test_refused_takes_cost_nothing() -> None:
 def test_crowd_comes_in_at_the_rate_and_nobody_is_sent_away_twice() -> None:
     rate, burst, crowd = 500, 1000, 10_000
     turns = Turns(rate, burst, 0)
-    waits = [turns.take(5.0) for _ in range(crowd)]
+    waits = [turns.next_turn_s(5.0) for _ in range(crowd)]
     assert waits[:burst] == [0] * burst
     assert all(later > sooner for sooner, later in pairwise(waits[burst - 1 :]))
     assert waits[-1] == pytest.approx((crowd - burst + 1) / rate)
     # As clients are told it, in whole milliseconds; and one of them is late.
     returns = sorted([math.ceil(wait * 1000) / 1000 for wait in waits[burst + 1 :]] + [3.0])
-    assert not any(turns.take(5 + wait) for wait in returns)
+    assert not any(turns.next_turn_s(5 + wait) for wait in returns)
 
 
 def test_who_comes_while_others_wait_may_be_lucky_but_gets_no_earlier_turn() -> None:
     turns = Turns(10, 1, 0)
-    assert turns.take(0) == 0
-    assert [turns.take(0) for _ in range(3)] == pytest.approx([0.2, 0.3, 0.4])
-    assert turns.take(0.1) == 0  # there is room, and nobody else is here
-    assert turns.take(0.1) == pytest.approx(0.4)
+    assert turns.next_turn_s(0) == 0
+    assert [turns.next_turn_s(0) for _ in range(3)] == pytest.approx([0.2, 0.3, 0.4])
+    assert turns.next_turn_s(0.1) == 0  # there is room, and nobody else is here
+    assert turns.next_turn_s(0.1) == pytest.approx(0.4)
 
 
 def test_turns_are_forgotten_when_their_time_is_over() -> None:
     turns = Turns(10, 1, 0)
-    assert [turns.take(0) for _ in range(3)] == pytest.approx([0, 0.2, 0.3])
-    assert [turns.take(60) for _ in range(3)] == pytest.approx([0, 0.2, 0.3])
+    assert [turns.next_turn_s(0) for _ in range(3)] == pytest.approx([0, 0.2, 0.3])
+    assert [turns.next_turn_s(60) for _ in range(3)] == pytest.approx([0, 0.2, 0.3])
 
 
 def test_flood_shuts_nobody_out_for_long() -> None:
     turns = Turns(1, 1, 0)
-    waits = [turns.take(0) for _ in range(1000)]
+    waits = [turns.next_turn_s(0) for _ in range(1000)]
     assert max(waits) <= 300
     assert waits[300:302] == pytest.approx([2, 3])

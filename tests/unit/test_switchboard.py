@@ -657,7 +657,7 @@ def test_tail_lingers_for_who_comes_back_soon() -> None:
     desk.publish(2)
     desk.settle()
     left = desk.switchboard.topics[A]
-    next(iter(left.followers)).link.close(1000, "")
+    next(iter(left.subscriptions)).link.close(1000, "")
     assert list(desk.switchboard.topics) == [A]
     desk.publish(3)
     desk.settle()

@@ -24,7 +24,7 @@ from heartwire.client.outputs import Close, Open, Poll, Send, Session
 from heartwire.client.states import ABNORMAL
 from heartwire.client.wire import closed_by_http, text
 
-__all__ = ["Ears", "Links", "proxy_for"]
+__all__ = ["LinkListener", "Links", "proxy_for"]
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 """A frame, an answer or a line of an event stream that is longer is not of our server."""
@@ -37,7 +37,7 @@ _GOODBYE_S: Final = 1.0
 _log: Final = logging.getLogger("heartwire.client")
 
 
-class Ears(Protocol):
+class LinkListener(Protocol):
     """Who is told what came of it; see the methods of `Machine` of the same names."""
 
     def received(self, generation: int, data: str) -> None: ...
@@ -73,7 +73,7 @@ class Links:
     def __init__(
         self,
         base: str,
-        ears: Ears,
+        ears: LinkListener,
         *,
         headers: Mapping[str, str] | None = None,
         ssl: Any = True,

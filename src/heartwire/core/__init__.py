@@ -1,1 +1,1 @@
-"""What happens: streams, subscriptions, fan-out, liveness. Never awaits I/O, never reads a clock."""
+"""Decisions about streams: subscriptions, fan-out, liveness, limits. It awaits no I/O and reads no clock."""

@@ -1,4 +1,7 @@
-"""Deadlines of many machines in one heap, so that none of them needs a timer. Time is an argument."""
+"""Deadlines of many machines in one heap, so that none of them needs a timer.
+
+In: times, and the machine to call at each. Out: `Timed.handle_deadline`. The hub calls `Deadlines.advance`.
+"""
 
 import heapq
 from typing import Protocol
@@ -7,14 +10,14 @@ __all__ = ["Deadline", "Deadlines", "Timed"]
 
 
 class Timed(Protocol):
-    """What waits for a time."""
+    """A machine with a deadline."""
 
     def handle_deadline(self, now: float) -> None:
-        """The time has come. Never raises."""
+        """The deadline has passed. Never raises."""
 
 
 class Deadline:
-    """One entry. Cancelling it frees what it would have called, however far away its time is."""
+    """One entry of the heap. Cancelling it releases its machine at once, however far away its time is."""
 
     __slots__ = ("_timed", "serial", "when")
 
@@ -27,31 +30,31 @@ class Deadline:
         return (self.when, self.serial) < (other.when, other.serial)
 
     def cancel(self) -> None:
-        """Nothing will be called. Idempotent."""
+        """Never call the machine. Idempotent."""
         self._timed = None
 
     def fire(self, now: float) -> None:
-        """Call, unless cancelled; once."""
+        """Call the machine, unless cancelled; once."""
         timed, self._timed = self._timed, None
         if timed is not None:
             timed.handle_deadline(now)
 
 
 class Deadlines:
-    """The heap. `advance` it as often as deadlines should be exact."""
+    """The heap. The interval between calls of `advance` is how late a deadline may be."""
 
     def __init__(self) -> None:
         self._heap: list[Deadline] = []
         self._serial = 0
 
     def at(self, when: float, timed: Timed) -> Deadline:
-        """Have ``timed`` called at ``when``, or with the first `advance` after it."""
+        """Call ``timed`` with the first `advance` at or after ``when``."""
         self._serial += 1
         deadline = Deadline(when, self._serial, timed)
         heapq.heappush(self._heap, deadline)
         return deadline
 
     def advance(self, now: float) -> None:
-        """Call all whose time has come, in order of time."""
+        """Fire all deadlines up to ``now``, in order of time."""
         while self._heap and self._heap[0].when <= now:
             heapq.heappop(self._heap).fire(now)

@@ -1,16 +1,20 @@
-"""How fast somebody may do something."""
+"""Rate limits: a token bucket, and turns for a crowd. Pure; time is an argument.
+
+`TokenBucket` limits publishes; `Turns` limits connects. Both are called by `heartwire.hub.admission` and the
+dialects' sessions, which turn a refusal into an error.
+"""
 
 from typing import Final
 
 __all__ = ["TokenBucket", "Turns"]
 
 _LONGEST_TURN_S: Final = 300
-"""How far ahead turns are given: 150,000 clients at the usual rate. After that they begin anew: a flood shuts
-nobody out."""
+"""How far ahead turns are given: 150,000 clients at the default rate. After that they begin anew, so that a
+flood shuts nobody out."""
 
 
 class TokenBucket:
-    """``rate_per_s`` tokens a second, at most ``burst`` saved up; starts full. Time is an argument."""
+    """``rate_per_s`` tokens a second, at most ``burst`` saved up; starts full."""
 
     __slots__ = ("_tokens", "burst", "rate_per_s", "taken_at")
 
@@ -31,16 +35,16 @@ class TokenBucket:
 
     @property
     def wait_s(self) -> float:
-        """Seconds after the last ``take`` until there is a token."""
+        """Seconds from the last `take` until there is a token."""
         return max(0.0, (1 - self._tokens) / self.rate_per_s)
 
 
 class Turns:
-    """Lets ``rate_per_s`` come in, ``burst`` at once, and tells those in excess when their turn is: each one
-    after the last.
+    """Admits ``rate_per_s`` clients, ``burst`` at once; each client in excess gets a turn after the last one
+    given.
 
-    So a crowd of any size comes in at the rate, and each of it is sent away once. Nothing is reserved:
-    whoever comes first takes the place, and who finds none gets a turn behind all others.
+    A crowd of any size is admitted at the rate, and each client is sent away once. Turns are not
+    reservations: a client that finds a token is admitted, and one that finds none goes behind all others.
     """
 
     __slots__ = ("_bucket", "_last")
@@ -49,13 +53,13 @@ class Turns:
         self._bucket = TokenBucket(rate_per_s, burst, now)
         self._last = now
 
-    def take(self, now: float) -> float:
-        """0: come in. Else the seconds until their turn."""
+    def next_turn_s(self, now: float) -> float:
+        """Admit a client or give it a turn. Returns 0 for a client that is admitted, else the seconds until
+        its turn."""
         if self._bucket.take(now):
             return 0.0
         step_s = 1 / self._bucket.rate_per_s
-        # One step later than need be: who is punctual to the last bit must not be sent away again by a
-        # rounding.
+        # One step later than necessary: a rounding must not send a punctual client away again.
         first = now + self._bucket.wait_s + step_s
         self._last = max(first, self._last + step_s)
         if self._last > now + _LONGEST_TURN_S:

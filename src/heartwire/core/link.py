@@ -1,56 +1,59 @@
-"""The two seams of fan-out: the pipe a publication goes into, and the format it takes there."""
+"""The two seams of fan-out: the pipe for payloads, and the format that makes payloads of publications.
+
+In: payloads, written by `Topic` and `Subscription`. Out: whatever the transport sends. A transport implements
+`Link`, a dialect implements `WireFormat`.
+"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from heartwire.types import Channel, Member, Position, Publication
 
-if TYPE_CHECKING:
-    from heartwire.core.subscription import Subscription
-
-__all__ = ["Follower", "Link", "OwnSink", "Sink", "WireFormat"]
+__all__ = ["Link", "OwnSink", "Sink", "WireFormat"]
 
 
 class Sink(Protocol):
-    """What takes payloads."""
+    """The end of a pipe that payloads are written to."""
 
     def write(self, payload: Any) -> None:
-        """Send what the link's wire format joined, after all that was written before. Never blocks.
+        """Send a payload of the link's wire format after everything written before. Never blocks.
 
-        May set the link's ``paused`` (the payload is kept all the same). Raises nothing but, on a pipe that
-        has broken and is about to be closed, ``RuntimeError``.
+        It may set the link's ``paused``; the payload is kept all the same.
+
+        Raises:
+            RuntimeError: the pipe has broken and is about to be closed.
         """
 
 
 class Link(Sink, Protocol):
-    """One client's outgoing pipe as the hub sees it.
+    """One client's outgoing pipe.
 
     A link that becomes full sets ``paused`` and calls `Switchboard.pause`; when it drains it clears
-    ``paused`` and calls `Switchboard.resume`. A link that is closed calls `Switchboard.leave` for each of its
+    ``paused`` and calls `Switchboard.resume`. A link that closes calls `Switchboard.leave` for each of its
     subscriptions.
     """
 
     serial: int
-    """Unique on this node, never 0; equals ``Message.origin`` of what came in by this link."""
+    """Unique on this node, never 0; the ``Message.origin`` of messages that come in by this link."""
     paused: bool
     """True while the pipe is full: nothing should be written."""
     member: Member | None
-    """Who this link is in presence, where presence is on."""
+    """The member that this link is in presence, where presence is on."""
 
     @property
     def sink(self) -> Sink:
-        """Where publications are written while the link is open and not full: the link, or what it would hand
-        them to."""
+        """The sink for publications while the link is open and not full: the link itself, or the object it
+        would pass them to."""
 
     def write(self, payload: Any) -> None:
-        """See `Sink.write`. After a close it does nothing."""
+        """See `Sink.write`. Without effect after a close."""
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection and tell the peer why. Idempotent; never raises."""
+        """End the connection and send the peer the reason. Idempotent; never raises."""
 
 
 class OwnSink:
-    """A link that takes publications itself."""
+    """Mixin for a link that is its own sink."""
 
     __slots__ = ()
 
@@ -60,44 +63,27 @@ class OwnSink:
         return self
 
 
-class Follower(Protocol):
-    """What a link's dialect keeps for one of its channels, where the link alone does not say enough."""
-
-    @property
-    def member(self) -> Member | None:
-        """Who this is in the channel's presence."""
-
-    def live(self, subscription: "Subscription") -> None:
-        """This is what follows now. Called once, before anybody is told that they came."""
-
-    def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
-        """Somebody came or went; ``made`` keeps what was encoded for others."""
-
-    def gap(self, position: Position) -> None:
-        """The subscription cannot be continued; ``position`` is before the oldest that is kept. It may leave
-        now."""
-
-
 class WireFormat(Protocol):
-    """A pure function from publications to what a kind of link takes. One object serves all links of that
-    kind."""
+    """A pure function from publications to payloads. One object serves all links of a kind."""
 
     @property
     def encode(self) -> Callable[[Publication], Any]:
-        """Makes one publication a frame. Called once per publication for all formats with the same
+        """Encode one publication as a frame. Called once per publication for all formats that share the
         function."""
 
     @property
     def join(self) -> Callable[[list[Any], Publication], Any] | None:
-        """Makes consecutive frames of one channel one payload; the reader is then at the position of the last
-        publication.
+        """Join consecutive frames of one channel into one payload, given the last publication; the reader is
+        then at that publication's position.
 
-        ``None``: frames are bytes, to be put one after the other.
+        ``None``: frames are bytes, and a payload is their concatenation.
         """
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
-        """What tells a reader where it starts, or (``recovered`` false) that its position could not be
+        """Encode the position a reader starts at; ``recovered`` false: its own position could not be
         continued.
 
-        ``None``: there is nothing to say, and no way to tell of a gap, so that a gap closes the link.
+        Returns:
+            ``None`` where the format has nothing to send. It cannot report a gap then, so a gap closes the
+            link.
         """

@@ -1,8 +1,10 @@
-"""Who is still there: one timer wheel for all links of a node.
+"""Detection of dead peers: one timer wheel for all links of a node.
 
-Every ``ping_interval_s`` a link is asked (pinged); anything heard from it within ``pong_timeout_s`` is an
+Every ``ping_interval_s`` a link is pinged; anything that arrives from it within ``pong_timeout_s`` is an
 answer. So a peer that goes silent is given up at most ``ping_interval_s + pong_timeout_s`` after it was last
 heard.
+
+In: links, and the time (the hub calls `Liveness.advance`). Out: `Watched.ping` and `Watched.give_up`.
 """
 
 import math
@@ -15,25 +17,24 @@ _ROUNDING: Final = 1e-6
 
 
 class Watched(Protocol):
-    """What the wheel needs of a link. ``heard`` is set by the link when anything arrives; the wheel clears
-    it."""
+    """A link as the wheel sees it. The link sets ``heard`` when anything arrives; the wheel clears it."""
 
     heard: bool
     asked: bool
 
     @property
     def closed(self) -> bool:
-        """The link is over; the wheel forgets it."""
+        """Whether the link has ended; the wheel then forgets it."""
 
     def ping(self) -> None:
-        """Ask the peer for a sign of life. Never raises, never blocks."""
+        """Send the peer a ping. Never raises, never blocks."""
 
     def give_up(self) -> None:
         """The peer is dead: end the connection without waiting for it."""
 
 
 class Liveness:
-    """The wheel. Links that close are forgotten when their slot comes round.
+    """The wheel. A closed link is forgotten when its slot comes round.
 
     Args:
         ping_interval_s: > ``pong_timeout_s``.
@@ -53,15 +54,15 @@ class Liveness:
         self._next_tick = now + self.tick_s
 
     def watch(self, link: Watched, *, spread: float) -> None:
-        """Watch a link from now on; its first ping comes after ``spread`` (0-1) of the pause, so that crowds
-        spread out."""
+        """Watch a link from now on. Its first ping comes after ``spread`` (0-1) of the interval, so that the
+        pings of a crowd spread out."""
         link.heard = link.asked = False
         self._put(link, max(1, round(self._pause_ticks * spread)))
 
     def advance(self, now: float) -> None:
-        """Ask or give up every link whose time has come. Call it about every ``tick_s``."""
+        """Ping or give up every link that is due. Call it about every ``tick_s``."""
         due: list[Watched] = []
-        # Sums of fractions come out a little short, and what is due now must not wait for the next tick.
+        # Sums of fractions come out a little short; a link that is due now must not wait for the next tick.
         ticks = math.floor((now - self._next_tick) / self.tick_s + _ROUNDING) + 1
         if ticks <= 0:
             return
@@ -70,8 +71,7 @@ class Liveness:
             self._cursor = (self._cursor + 1) % len(self._slots)
             due += self._slots[self._cursor]
             self._slots[self._cursor] = []
-        # When this node itself was held up, answers may be waiting unread: nobody is given up on that
-        # evidence.
+        # When this node itself was held up, answers may be waiting unread: no link is given up then.
         late = ticks > _LATE_TICKS
         for link in due:
             if not link.closed:

@@ -1,4 +1,4 @@
-"""One link following one channel, and the table of what can happen to it.
+"""One link's subscription to one channel, and the table of its states.
 
                  located                 caught_up
     JOINING ───────────────▶ CATCHING_UP ─────────▶ LIVE
@@ -8,32 +8,31 @@
                               PAUSED ◀────────────────┘
 
 A subscription holds no publications. While LIVE its position is its topic's; in every other state it is its
-own (`epoch`, `offset`), and what comes after that position is read again, from the topic's tail or from the
+own (`epoch`, `offset`), and everything after that position is read again, from the topic's tail or from the
 engine. So there is no hole and no duplicate between history and live, and a slow reader costs no memory.
+
+In: events from `Switchboard` and `Topic`, the only callers of `Subscription.on`. Out: payloads to the link,
+gaps and presence changes to the listener.
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal, Protocol
 
-from heartwire.core.link import Follower, Link, WireFormat
-from heartwire.types import Member, Position
+from heartwire.core.link import Link, WireFormat
+from heartwire.types import Channel, Member, Position
 
-if TYPE_CHECKING:
-    from heartwire.core.topic import Topic
-
-__all__ = ["TRANSITIONS", "State", "Subscription"]
+__all__ = ["TRANSITIONS", "ChannelListener", "State", "Stream", "Subscription"]
 
 
 class State(Enum):
-    JOINING = "joining"  # where to start is not known yet
+    JOINING = "joining"  # its start is not known yet
     CATCHING_UP = "catching up"  # reading what it has not seen
     PAUSED = "paused"  # its link is full
-    LIVE = "live"  # takes what is published, as it is published
+    LIVE = "live"  # gets publications as they are published
     CLOSED = "closed"
 
-    __hash__ = (
-        object.__hash__
-    )  # Enum's own is a Python function; the table below is asked four times per poll
+    # Enum's own hash is a Python function, and the table below is read four times per poll.
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: Final[dict[tuple[State, str], State]] = {
@@ -54,23 +53,59 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
 }
 
 
-class Subscription:
-    """What a link follows. Made by `Switchboard.follow`; nobody but the switchboard and the topic changes it.
+class Stream(Protocol):
+    """The part of a topic that a subscription reads."""
 
-    ``echo`` false leaves out what came in by the same link. ``follower`` is told of gaps, instead of the
-    format's ``joined``.
+    channel: Channel
+
+    @property
+    def position(self) -> Position:
+        """The position of all live subscriptions."""
+
+
+class ChannelListener(Protocol):
+    """A dialect's record of one of a link's channels, where the link alone is not enough."""
+
+    @property
+    def member(self) -> Member | None:
+        """The member that this subscription is in the channel's presence."""
+
+    def live(self, subscription: "Subscription") -> None:
+        """Learn the subscription that was made for this listener. Called once, before anybody hears of the
+        join."""
+
+    def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+        """A member joined or left; ``made`` caches encodings for the other listeners."""
+
+    def gap(self, position: Position) -> None:
+        """The subscription cannot be continued; ``position`` is before the oldest publication kept. The
+        listener may leave now."""
+
+
+class Subscription:
+    """One link's place in one channel. Made by `Switchboard.follow`; only the switchboard and the topic
+    change it.
+
+    ``echo`` false leaves out publications that came in by the same link. Gaps go to ``listener`` where there
+    is one, else to the format's ``joined``.
     """
 
-    __slots__ = ("echo", "epoch", "follower", "format", "link", "offset", "state", "topic")
+    __slots__ = ("echo", "epoch", "format", "link", "listener", "offset", "state", "topic")
 
     def __init__(
-        self, topic: "Topic", link: Link, format: WireFormat, *, echo: bool, follower: Follower | None = None
+        self,
+        topic: Stream,
+        link: Link,
+        format: WireFormat,
+        *,
+        echo: bool,
+        listener: ChannelListener | None = None,
     ) -> None:
         self.topic = topic
         self.link = link
         self.format = format
         self.echo = echo
-        self.follower = follower
+        self.listener = listener
         self.state = State.JOINING
         self.epoch = ""
         self.offset = 0
@@ -80,20 +115,20 @@ class Subscription:
         self.state = TRANSITIONS[self.state, event]
 
     def write(self, payload: Any) -> None:
-        """Hand the link a payload."""
+        """Write a payload to the link."""
         try:
             self.link.write(payload)
-        except RuntimeError:  # uvloop's word for a socket that broke a moment ago; the link is on its way out
+        except RuntimeError:  # uvloop raises it for a socket that broke a moment ago; the link closes next
             return
 
     @property
     def member(self) -> Member | None:
-        """Who follows, as the channel's presence lists it."""
-        return self.link.member if self.follower is None else self.follower.member
+        """The member that the channel's presence lists."""
+        return self.link.member if self.listener is None else self.listener.member
 
     @property
     def position(self) -> Position:
-        """After the last publication handed to the link. Meaningless while JOINING."""
+        """The position after the last publication written to the link. Meaningless while JOINING."""
         if self.state is State.LIVE:
             return self.topic.position
         return Position(self.epoch, self.offset)

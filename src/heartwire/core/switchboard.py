@@ -1,11 +1,15 @@
-"""This node's switchboard: which links follow which channels. The engine and the event loop are handed in as
-functions."""
+"""Fan-out for one node: which links follow which channels.
+
+In: links that follow and leave, from the hub; publications and read results, from the engine; `pause` and
+`resume`, from links. Out: payloads to links, and reads. The engine and the event loop are passed in as
+functions.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from heartwire.core.link import Follower, Link, WireFormat
-from heartwire.core.subscription import State, Subscription
+from heartwire.core.link import Link, WireFormat
+from heartwire.core.subscription import ChannelListener, State, Subscription
 from heartwire.core.topic import CHUNK_BYTES, TailLimits, Topic
 from heartwire.types import NOW, Channel, Position, Publication, Start
 
@@ -13,10 +17,10 @@ __all__ = ["ReadResult", "Switchboard"]
 
 
 class ReadResult(NamedTuple):
-    """What an engine read brought: ``publications`` that follow ``start`` without a hole, oldest first.
+    """The result of an engine read: ``publications`` that follow ``start`` without a hole, oldest first.
 
-    ``recovered`` false: the asked position could not be continued; ``start`` is then before the oldest that
-    is kept. ``head`` is the stream's last position at the time of reading.
+    ``recovered`` false: the requested position could not be continued; ``start`` is then before the oldest
+    publication kept. ``head`` is the stream's last position at the time of reading.
     """
 
     start: Position
@@ -26,17 +30,18 @@ class ReadResult(NamedTuple):
 
 
 class Switchboard:
-    """Fan-out for one node.
+    """The topics of one node.
 
     Args:
-        read: called to have the engine read a topic after a start; answers later (or at once) by `read_done`.
+        read: starts an engine read of a topic after a start; its result comes, later or at once, by
+            `read_done` or `read_failed`.
         soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
         limits: bounds of the tails.
-        lingering: how many topics that nobody follows are kept until `sweep`, for those who come back: polls
-            do, each time.
+        lingering: how many topics without subscriptions are kept until `sweep`: a poll comes back each time.
 
-    Promises: every subscription is handed the publications after its start in order, each once, or is told
-    that it cannot be (a payload of its format's ``joined``, or a close with ``insufficient_state``).
+    Promises: every subscription gets the publications after its start in order, each once, or a report that
+    it cannot (`ChannelListener.gap`, a payload of its format's ``joined``, or a close with
+    ``insufficient_state``).
     """
 
     def __init__(
@@ -66,38 +71,38 @@ class Switchboard:
         start: Start,
         *,
         echo: bool = True,
-        follower: Follower | None = None,
+        listener: ChannelListener | None = None,
     ) -> Subscription:
-        """Let a link follow a channel. It may be written to before this returns.
+        """Subscribe a link to a channel.
 
-        ``echo`` false: not what it published. ``follower`` is told of gaps; it must cope with that before
-        this returns.
+        The link may be written to, and the listener's ``gap`` called, before this returns. ``echo`` false
+        leaves out publications that came in by this link.
         """
         topic = self.topics.get(channel)
         if topic is None:
             topic = self.topics[channel] = Topic(channel, self._limits)
-        elif not topic.followers:
+        elif not topic.subscriptions:
             self._idle.pop(topic, None)
             self._idle_before.pop(topic, None)
-        subscription = Subscription(topic, link, format, echo=echo, follower=follower)
-        topic.followers[subscription] = None
-        self._locate(subscription, start)
+        subscription = Subscription(topic, link, format, echo=echo, listener=listener)
+        topic.subscriptions[subscription] = None
+        self._locate(topic, subscription, start)
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
-        """The link stops following. Idempotent."""
+        """End a subscription. Idempotent."""
         if subscription.state is State.CLOSED:
             return
-        topic = subscription.topic
+        topic = self._topic(subscription)
         topic.drop(subscription)
-        if not topic.followers and self.topics.get(topic.channel) is topic:
+        if not topic.subscriptions:
             if topic.epoch and len(self._idle) < self._lingering:
                 self._idle[topic] = None
             else:
                 self._discard(topic)
 
     def sweep(self) -> None:
-        """Drop the topics that nobody has followed since the last call."""
+        """Drop the topics that had no subscription since the last call."""
         for topic in self._idle_before:
             self._discard(topic)
         self._idle_before, self._idle = self._idle, {}
@@ -105,19 +110,19 @@ class Switchboard:
     def pause(self, subscription: Subscription) -> None:
         """The subscription's link is full. Without effect once closed."""
         if subscription.state is not State.CLOSED:
-            subscription.topic.fill(subscription)
+            self._topic(subscription).fill(subscription)
 
     def resume(self, subscription: Subscription) -> None:
-        """The subscription's link has drained: it is caught up. Without effect once closed."""
+        """The subscription's link has drained: catch it up. Without effect once closed."""
         if subscription.state is not State.CLOSED:
             subscription.on("drained")
-            self._advance(subscription)
+            self._advance(self._topic(subscription), subscription)
 
     # -- the engine ------------------------------------------------------------------------------------------
 
     def notify(self, publication: Publication) -> None:
-        """The engine has kept a publication. Called in order per channel; one that is not is healed by
-        reading."""
+        """Take a publication that the engine has kept. Called in offset order per channel; a hole makes it
+        read."""
         topic = self.topics.get(publication.channel)
         if topic is None:
             return
@@ -129,45 +134,46 @@ class Switchboard:
             self._hole(topic, topic.jump(publication))
 
     def read_done(self, topic: Topic, start: Start, result: ReadResult) -> None:
-        """The answer to a ``read``."""
+        """Take the result of a ``read``."""
         asked_in, waiting = topic.reads.pop(start, ("", []))
-        if not topic.followers:
-            return  # everybody left, and the topic is not used any more
+        if not topic.subscriptions:
+            return  # all left, and the topic may be discarded
         topic.locate(result.head)
         if result.head.epoch != topic.epoch == asked_in:
-            # The stream was lost, and what we were told of it before belongs to its former life.
+            # The stream was lost; what was notified before belongs to its former life.
             self._hole(topic, topic.restart(result.head))
         if result.head.epoch != topic.epoch:
-            # It was lost while the read was under way: the answer is of a former life.
+            # The stream was lost while the read was under way: the result is of a former life.
             for subscription in waiting:
                 if _waits(subscription, start):
-                    self._ask(subscription, start)
+                    self._ask(topic, subscription, start)
             return
         topic.backfill(result.publications)
         for subscription in waiting:
             if not _waits(subscription, start):
-                continue  # full or gone meanwhile, or served from memory: it reads again if it has to
+                continue  # full or gone meanwhile, or served from memory: it reads again where it must
             if subscription.state is State.JOINING or not result.recovered:
                 self._place(subscription, result.start, recovered=result.recovered)
             for chunk in _chunks(result.publications):
                 if subscription.state is not State.CATCHING_UP or subscription.link.paused:
                     break
                 topic.hand_over(subscription, chunk)
-            self._advance(subscription)
+            self._advance(topic, subscription)
         topic.forget_frames(result.publications)
 
     def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
-        """The engine could not read. Returns who waited for it; the caller closes their links."""
+        """Take the failure of a ``read``. Returns the subscriptions that waited for it, whose links the
+        caller closes."""
         return topic.reads.pop(start, ("", []))[1]
 
     def forget(self, channel: Channel) -> None:
-        """The engine has forgotten what was published in a channel: nobody is to recover it from memory."""
+        """Forget the publications of a channel, as the engine has: no reader may recover them from memory."""
         topic = self.topics.get(channel)
         if topic is not None:
             topic.forget()
 
     def flush(self) -> None:
-        """Write out everything that is pending."""
+        """Flush all topics with new publications."""
         dirty, self._dirty = self._dirty, []
         for topic in dirty:
             topic.flush()
@@ -180,24 +186,27 @@ class Switchboard:
         topic.discard()
         del self.topics[topic.channel]
 
-    def _locate(self, subscription: Subscription, start: Start) -> None:
-        topic = subscription.topic
+    def _topic(self, subscription: Subscription) -> Topic:
+        """The topic of a subscription that is not closed, which keeps it in ``topics``."""
+        return self.topics[subscription.topic.channel]
+
+    def _locate(self, topic: Topic, subscription: Subscription, start: Start) -> None:
         if start is NOW and topic.epoch:
             topic.flush()
             start = topic.position
         if isinstance(start, Position) and topic.covers(start):
             self._place(subscription, start, recovered=True)
-            self._advance(subscription)
+            self._advance(topic, subscription)
         else:
-            self._ask(subscription, start)
+            self._ask(topic, subscription, start)
 
     def _place(self, subscription: Subscription, position: Position, *, recovered: bool) -> None:
         if subscription.state is State.JOINING:
             subscription.on("located")
         subscription.epoch, subscription.offset = position
-        if subscription.follower is not None:
+        if subscription.listener is not None:
             if not recovered:
-                subscription.follower.gap(position)
+                subscription.listener.gap(position)
             return
         payload = subscription.format.joined(subscription.topic.channel, position, recovered=recovered)
         if payload is not None:
@@ -205,17 +214,17 @@ class Switchboard:
         elif not recovered:
             subscription.link.close(3010, f"insufficient state: position is now {position}")
 
-    def _ask(self, subscription: Subscription, start: Start) -> None:
-        waiting = subscription.topic.reads.get(start)
+    def _ask(self, topic: Topic, subscription: Subscription, start: Start) -> None:
+        """Read from the engine, or wait for a read from the same start that is under way."""
+        waiting = topic.reads.get(start)
         if waiting is not None:
             waiting[1].append(subscription)
             return
-        subscription.topic.reads[start] = subscription.topic.epoch, [subscription]
-        self._read(subscription.topic, start)
+        topic.reads[start] = topic.epoch, [subscription]
+        self._read(topic, start)
 
-    def _advance(self, subscription: Subscription) -> None:
-        """Take a subscription that is catching up as far as memory and its link allow."""
-        topic = subscription.topic
+    def _advance(self, topic: Topic, subscription: Subscription) -> None:
+        """Catch a subscription up as far as memory and its link allow."""
         while subscription.state is State.CATCHING_UP:
             if subscription.link.paused:
                 topic.fill(subscription)
@@ -227,24 +236,24 @@ class Switchboard:
                     return
                 topic.flush()
             elif not topic.covers(Position(subscription.epoch, subscription.offset)):
-                self._ask(subscription, Position(subscription.epoch, subscription.offset))
+                self._ask(topic, subscription, Position(subscription.epoch, subscription.offset))
                 return
             else:
                 topic.hand_over(subscription, topic.after(subscription.offset))
 
     def _hole(self, topic: Topic, live: list[Subscription]) -> None:
         for subscription in live:
-            self._advance(subscription)
+            self._advance(topic, subscription)
         self._release(topic)
 
     def _release(self, topic: Topic) -> None:
         ahead, topic.ahead = topic.ahead, set()
         for subscription in ahead:
-            self._advance(subscription)
+            self._advance(topic, subscription)
 
 
 def _waits(subscription: Subscription, start: Start) -> bool:
-    """Whether an answer to a read is still news to who asked for it."""
+    """Whether a subscription still needs the result of a read from ``start``."""
     if subscription.state is State.JOINING:
         return True
     return subscription.state is State.CATCHING_UP and subscription.position == start

@@ -1,7 +1,8 @@
-"""The living end of one stream: the tail of what was published last, and who takes it.
+"""The live end of one stream: its newest publications (the tail) and its subscriptions.
 
-A topic exists while somebody follows the channel. Publications are gathered during one turn of the event loop
-and flushed once: encoded once per wire format, joined, one write per subscriber.
+In: publications, by `Switchboard.notify`. Out: one write per live link and turn of the event loop. The
+publications of a turn are gathered and flushed once: encoded once per wire format, joined, written to each
+sink. A topic exists while the channel has subscriptions. Only `Switchboard` calls it.
 """
 
 from collections.abc import Callable
@@ -16,22 +17,21 @@ from heartwire.types import Channel, Position, Publication
 __all__ = ["CHUNK_BYTES", "TailLimits", "Topic"]
 
 CHUNK_BYTES: Final = 8 * 1024
-"""A reader that catches up gets about this much per write, so that a socket that turns out full holds no more
-than this."""
+"""About how much a reader that catches up gets per write; a socket that turns out full holds no more than
+this."""
 
 _data: Final = attrgetter("data")
 
 _Join = Callable[[list[Any], Publication], Any] | None
 _Live = list[tuple[Callable[[Publication], Any], list[tuple[_Join, tuple[Sink, ...]]], list[Subscription]]]
-"""Live subscribers by what encodes for them: those who get everything, by format, and those who do not get
-their own."""
+"""Live subscriptions by encoder: those with echo by format, then those without echo one by one."""
 
 
 class TailLimits:
-    """Bounds of the tails: per topic, and for the whole node. When full, the oldest are dropped: readers go
-    to the engine.
+    """Bounds of the tails, per topic and for the whole node. A full tail drops its oldest publications;
+    readers then go to the engine.
 
-    What is not flushed yet is never dropped: a topic that is twice as full as it may be is flushed at once.
+    A publication that is not flushed yet is never dropped: a topic at twice its bound is flushed at once.
     """
 
     __slots__ = ("node_bytes", "topic_bytes", "topic_items", "used_bytes")
@@ -46,7 +46,7 @@ class TailLimits:
 
 
 class Topic:
-    """See the module. Its owner flushes it after a turn that took ``head`` further than ``flushed``."""
+    """See the module. The switchboard flushes it after a turn that moved ``head`` beyond ``flushed``."""
 
     __slots__ = (
         "_frames",
@@ -60,22 +60,19 @@ class Topic:
         "channel",
         "epoch",
         "flushed",
-        "followers",
         "head",
         "reads",
+        "subscriptions",
     )
 
     def __init__(self, channel: Channel, limits: TailLimits) -> None:
         self.channel = channel
-        self.epoch = ""  # "" until the engine has said where the stream stands
+        self.epoch = ""  # "" until the first read brings the head
         self.head = 0
         self.flushed = 0
-        self.followers: dict[Subscription, None] = {}  # a set in order, and a third of its size
-        self.ahead: set[Subscription] = (
-            set()
-        )  # have seen more of the stream than its notifications have told us
-        # Engine reads under way, by where they start: the epoch known when they were asked for, and who
-        # waits.
+        self.subscriptions: dict[Subscription, None] = {}  # a set in order, and a third of its size
+        self.ahead: set[Subscription] = set()  # have seen more of the stream than was notified
+        # Engine reads under way, by their start: the epoch known at their beginning, and who waits.
         self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
         self._limits = limits
         self._tail: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
@@ -87,21 +84,21 @@ class Topic:
 
     @property
     def position(self) -> Position:
-        """The position all live subscribers have."""
+        """The position of all live subscriptions."""
         return Position(self.epoch, self.flushed)
 
-    # -- what the engine says --------------------------------------------------------------------------------
+    # -- from the engine -------------------------------------------------------------------------------------
 
     def locate(self, head: Position) -> None:
-        """Learn where the stream stands, from the first read. Without effect once known."""
+        """Set the head, from the first read. Without effect once known."""
         if not self.epoch:
             self.epoch, self.head = head
             self.flushed = self.head
 
     def notify(self, publication: Publication) -> bool:
-        """Take the next publication. Answers False when it does not follow the last one: see `jump`."""
+        """Add the next publication. Returns False when it does not follow the last one: see `jump`."""
         if publication.offset != self.head + 1 or publication.epoch != self.epoch:
-            # What is not newer than the head, a read had already told us.
+            # One that is not newer than the head was brought by a read already.
             return publication.epoch == self.epoch and publication.offset <= self.head
         self.head = publication.offset
         tail, limits = self._tail, self._limits
@@ -114,8 +111,8 @@ class Topic:
         return True
 
     def jump(self, publication: Publication) -> list[Subscription]:
-        """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns what
-        `restart` does."""
+        """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns the same as
+        `restart`."""
         live = self.restart(Position(publication.epoch, publication.offset - 1))
         self.notify(publication)
         self.flush()
@@ -124,10 +121,10 @@ class Topic:
     def restart(self, head: Position) -> list[Subscription]:
         """Start anew at a position that does not follow.
 
-        Returns the subscriptions that were live: they now read what they missed from the engine.
+        Returns the subscriptions that were live: they now read from the engine.
         """
         self.flush()
-        live = [subscription for subscription in self.followers if subscription.state is State.LIVE]
+        live = [subscription for subscription in self.subscriptions if subscription.state is State.LIVE]
         for subscription in live:
             self._take_out(subscription)
             subscription.on("hole")
@@ -139,12 +136,12 @@ class Topic:
     # -- fan-out ---------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what is new to every live subscriber, in one write each."""
+        """Write the new publications to every live subscription, in one write each."""
         head, tail, limits = self.head, self._tail, self._limits
         if self.flushed == head:
             return
         news = tail[self.flushed - head :]
-        # Before the writes: a link that a write fills up leaves with the position that includes it.
+        # Before the writes: a link filled up by its write leaves with the position that includes it.
         self.flushed = head
         if (
             len(tail) > limits.topic_items
@@ -162,15 +159,13 @@ class Topic:
                 for sink in sinks:
                     try:
                         sink.write(payload)
-                    except (
-                        RuntimeError
-                    ):  # uvloop's word for a socket that broke a moment ago; the link is on its way out
+                    except RuntimeError:  # see `Subscription.write`
                         continue
             for subscription in singles:
                 self._write(subscription, list(zip(news, frames, strict=True)))
 
     def _list_live(self) -> _Live:
-        """Who is to be written to, gathered by what encodes for them. Kept until somebody comes or goes."""
+        """Group the live subscriptions by encoder. Kept until one joins or leaves."""
         groups: dict[Any, list[tuple[_Join, tuple[Sink, ...]]]] = {}
         singles: dict[Any, list[Subscription]] = {}
         for format, group in self._groups.items():
@@ -190,8 +185,7 @@ class Topic:
             subscription.write(b"".join(frames) if join is None else join(frames, framed[-1][0]))
 
     def _framed(self, format: WireFormat, publications: list[Publication]) -> list[tuple[Publication, Any]]:
-        """For one reader of many that may want the same: frames are kept for the next one. See
-        `forget_frames`."""
+        """Encode publications for one reader; the frames are kept for the next one. See `forget_frames`."""
         encode = format.encode
         frames = self._frames.setdefault(encode, {})
         framed = []
@@ -202,15 +196,17 @@ class Topic:
             framed.append((publication, frame))
         return framed
 
-    # -- subscribers -----------------------------------------------------------------------------------------
+    # -- subscriptions ---------------------------------------------------------------------------------------
 
     def covers(self, position: Position) -> bool:
-        """Whether everything after ``position`` up to what was flushed is in the tail."""
+        """Whether the tail has everything after ``position`` that was flushed."""
         return position.epoch == self.epoch and self._first() - 1 <= position.offset <= self.flushed
 
     def after(self, offset: int) -> list[Publication]:
-        """About `CHUNK_BYTES` of the tail after ``offset``, at least one publication where there is one. See
-        `covers`."""
+        """Return about `CHUNK_BYTES` of the tail after ``offset``, at least one where there is one.
+
+        `covers` must hold for the offset.
+        """
         chunk: list[Publication] = []
         size = 0
         first = self._first()
@@ -222,15 +218,14 @@ class Topic:
         return chunk
 
     def hand_over(self, subscription: Subscription, publications: list[Publication]) -> None:
-        """Write publications of this epoch that follow the subscription's position, and move it."""
+        """Write publications of this epoch that follow the subscription's position, and move the position."""
         last = publications[-1]
         # Before the write: see flush().
         subscription.epoch, subscription.offset = last.epoch, last.offset
         self._write(subscription, self._framed(subscription.format, publications))
 
     def forget_frames(self, publications: list[Publication]) -> None:
-        """What a read brought has been handed to all who waited: forget how it is encoded, where it is not in
-        the tail."""
+        """Forget the frames of publications that are not in the tail, once a read's waiters all have them."""
         first = self._first()
         for publication in publications:
             if not first <= publication.offset <= self.flushed:
@@ -238,7 +233,7 @@ class Topic:
                     frames.pop(publication.offset, None)
 
     def put_in(self, subscription: Subscription) -> None:
-        """Make a subscription live; it has seen everything up to `position`."""
+        """Make a subscription live. It must have seen everything up to `position`."""
         subscription.on("caught_up")
         self._live = None
         if subscription.echo:
@@ -247,17 +242,17 @@ class Topic:
             self._singles.add(subscription)
 
     def fill(self, subscription: Subscription) -> None:
-        """The subscription's link is full: it keeps its position and leaves the live set."""
+        """Take a subscription out of the live set, at its position: its link is full."""
         if subscription.state is State.LIVE:
             self._take_out(subscription)
         subscription.on("filled")
 
     def drop(self, subscription: Subscription) -> None:
-        """Forget a subscription."""
+        """Close and forget a subscription."""
         if subscription.state is State.LIVE:
             self._take_out(subscription)
         subscription.on("left")
-        self.followers.pop(subscription, None)
+        self.subscriptions.pop(subscription, None)
         self.ahead.discard(subscription)
 
     def _take_out(self, subscription: Subscription) -> None:
@@ -274,8 +269,8 @@ class Topic:
     # -- the tail --------------------------------------------------------------------------------------------
 
     def backfill(self, publications: list[Publication]) -> None:
-        """Put what an engine read brought in front of the tail, where it fits: the next reader is served from
-        memory."""
+        """Put publications that an engine read brought in front of the tail, as far as they fit, for the next
+        reader."""
         if not publications or publications[-1].epoch != self.epoch:
             return
         limits = self._limits
@@ -299,12 +294,12 @@ class Topic:
         self._tail[:0] = reversed(fitting)
 
     def forget(self) -> None:
-        """The engine has forgotten what was published: hand over what is new, then forget it too."""
+        """Forget the tail, as the engine has; flush it first."""
         self.flush()
         self._forget_tail()
 
     def discard(self) -> None:
-        """Give back the tail's memory: the topic is not used any more."""
+        """Free the tail of a topic that is not used any more."""
         self.flushed = self.head
         self._forget_tail()
 
@@ -312,7 +307,7 @@ class Topic:
         return self._tail[0].offset if self._tail else self.flushed + 1
 
     def _trim(self) -> None:
-        """Drop the oldest. An eighth more than need be, so that a full tail is not trimmed at each
+        """Drop the oldest publications, down to 7/8 of the bound, so that a full tail is not trimmed at each
         publication."""
         limits = self._limits
         tail = self._tail

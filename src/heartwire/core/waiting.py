@@ -1,4 +1,4 @@
-"""Going on at once where nothing has to be waited for, without an event loop of one's own."""
+"""Calls that may be done at once or take time, without a task for those that are done at once."""
 
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
@@ -9,16 +9,17 @@ T = TypeVar("T")
 
 
 async def settled(answer: T | Awaitable[T]) -> T:
-    """The value of an answer that may take time."""
+    """Return an answer, awaiting it where it is awaitable."""
     if hasattr(type(answer), "__await__"):
         return await answer  # type: ignore[misc,no-any-return]
     return answer  # type: ignore[return-value]
 
 
 def begun(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-    """Begin a coroutine; ``None`` where that was all, else the rest of it, to be awaited (in a task).
+    """Run a coroutine up to its first wait. Returns its rest, to be awaited in a task; ``None`` where it is
+    done.
 
-    What it awaits in the first stretch must not ask for the current task: there is none.
+    The part that runs here has no current task, and must not need one.
     """
     try:
         first = work.send(None)
@@ -28,7 +29,7 @@ def begun(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
 
 
 class _Rest:
-    """A coroutine that has stopped at ``first``."""
+    """A coroutine that waits for ``first``."""
 
     __slots__ = ("_first", "_work")
 

@@ -1,4 +1,4 @@
-"""Streams in this process's memory: as fast as it goes, gone with the process."""
+"""Streams in this process's memory: the fastest engine; the streams end with the process."""
 
 import secrets
 import time
@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from heartwire.engines.contract import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Clock, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.leases import Leases
 from heartwire.types import NOW, Channel, Message, Position, Publication, Start
 
 __all__ = ["MemoryEngine"]
@@ -17,8 +18,8 @@ _position: Final = tuple.__new__  # a named tuple's own constructor is a Python 
 
 
 class _Stream:
-    """Trimmed before it is read, by each sweep, and when it has an eighth more than it is to keep: not by
-    every append."""
+    """One stream. It is trimmed before each read, by each sweep, and when it is an eighth over its size, not
+    by every append."""
 
     __slots__ = ("epoch", "head", "items", "keys", "trim_above", "used_at")
 
@@ -45,8 +46,8 @@ class _Stream:
 
 
 class MemoryEngine(Leases):
-    """`Engine` over lists. An appended message is kept as long as the process lives; every call answers at
-    once."""
+    """`Engine` over lists. Appended messages are kept as long as the process lives; no call returns a
+    future."""
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock)
@@ -75,7 +76,7 @@ class MemoryEngine(Leases):
             stream = self._streams[channel]
         except KeyError:
             stream = self._streams[channel] = _Stream(epoch_of(self._life, channel))
-        # Functions kept in attributes are called by way of a local here: Python 3.11 finds them quicker so.
+        # Functions kept in attributes are called by way of locals: Python 3.11 finds them quicker so.
         clock, notify = self._clock, self._notify
         now = clock()
         if key is not None:
@@ -137,14 +138,14 @@ class MemoryEngine(Leases):
         self.sweep_leases()
         now = self._clock()
         if self._life_s < now - _FORGET_AFTER_S:
-            # Rarely, because the epochs that streams without publications will have change with it.
+            # Rarely, because the epochs of streams without publications change with it.
             self._life, self._life_s = secrets.token_hex(8), now
         for channel, stream in list(self._streams.items()):
             stream.trim(retention(channel), now)
             self._forget_keys(stream, now)
             unused = not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S
-            # One that comes back must not count again in an epoch it had: it is kept until the life it was
-            # born in is over.
+            # A stream that comes back must not count again in an epoch it had: it is kept until its life is
+            # over.
             if unused and stream.epoch != epoch_of(self._life, channel):
                 del self._streams[channel]
 

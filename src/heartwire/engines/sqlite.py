@@ -18,7 +18,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, NamedTuple
 
-from heartwire.engines.contract import Clock, Leases, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Clock, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.leases import Leases
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
 from heartwire.types import NOW, Channel, Message, Position, Publication, Publisher, Start
 

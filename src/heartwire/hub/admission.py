@@ -30,7 +30,7 @@ class Admission:
 
     def turn_s(self, now: float) -> float:
         """One wants to come in: 0 where they may, else the seconds after which it is their turn."""
-        return self._turns.take(now) if self._turns is not None else 0.0
+        return self._turns.next_turn_s(now) if self._turns is not None else 0.0
 
     def admit(self, now: float) -> None:
         """The same as a refusal: raises `Refused` (``too_many_connects``)."""

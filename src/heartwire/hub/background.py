@@ -72,7 +72,7 @@ class Upkeep:
         hub = self._hub
         for topic in list(hub.switchboard.topics.values()):
             if hub.namespaces.of(topic.channel).presence:
-                for subscription in topic.followers:
+                for subscription in topic.subscriptions:
                     if subscription.member is not None:
                         hub.engine.lease(topic.channel, subscription.member, hub.lease_s)
 

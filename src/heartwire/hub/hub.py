@@ -15,9 +15,9 @@ import msgspec
 from heartwire.channels import to_channel
 from heartwire.codes import CODES
 from heartwire.core.deadlines import Deadline, Deadlines
-from heartwire.core.link import Follower, Link, WireFormat
+from heartwire.core.link import Link, WireFormat
 from heartwire.core.liveness import Liveness, Watched
-from heartwire.core.subscription import Subscription
+from heartwire.core.subscription import ChannelListener, Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.waiting import settled
 from heartwire.dialects.centrifugal import Limits
@@ -393,18 +393,18 @@ class Hub:
         start: Start,
         *,
         echo: bool = True,
-        follower: Follower | None = None,
+        listener: ChannelListener | None = None,
     ) -> None:
         """Let a link follow a channel, and be seen there where presence is on. Undone by `unfollow_one` or
         `unfollow`."""
         options = self.namespaces.of(channel)
-        member = link.member if follower is None else follower.member
+        member = link.member if listener is None else listener.member
         if member is not None and options.presence:
             self.engine.lease(channel, member, self.lease_s)
-        subscription = self.switchboard.follow(link, channel, format, start, echo=echo, follower=follower)
+        subscription = self.switchboard.follow(link, channel, format, start, echo=echo, listener=listener)
         link.subscriptions.append(subscription)
-        if follower is not None:
-            follower.live(subscription)
+        if listener is not None:
+            listener.live(subscription)
         if options.join_leave and member is not None:
             self._announce(channel, "join", member)
 
@@ -444,9 +444,9 @@ class Hub:
         if topic is None:
             return
         made: dict[Any, Any] = {}
-        for subscription in tuple(topic.followers):
-            if subscription.follower is not None:
-                subscription.follower.hear(kind, member, made)
+        for subscription in tuple(topic.subscriptions):
+            if subscription.listener is not None:
+                subscription.listener.hear(kind, member, made)
 
     def member(self, serial: int, identity: Identity) -> Member:
         """How a connection is listed in presence."""

@@ -23,7 +23,7 @@ from heartwire.server.plain.streams import stream
 from heartwire.server.plain.websocket import serve_websocket
 from heartwire.server.responses import refusal
 from heartwire.server.routes import segments, socket_channels
-from heartwire.transports.websocket.asgi import truncated
+from heartwire.transports.websocket.frames import truncated
 from heartwire.transports.websocket.handshake import handshake_problem
 
 if TYPE_CHECKING:

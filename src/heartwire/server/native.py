@@ -30,7 +30,7 @@ log = logging.getLogger("heartwire")
 
 
 class HubDoor:
-    """`Door` to one hub, whose application is mounted at ``prefix`` ("" for the root)."""
+    """`SocketDoor` to one hub, whose application is mounted at ``prefix`` ("" for the root)."""
 
     def __init__(self, hub: "Hub", prefix: str) -> None:
         self.switchboard = hub.switchboard
@@ -41,19 +41,19 @@ class HubDoor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def claims(self, path: str) -> bool:
-        """See `Door.claims`."""
+        """See `SocketDoor.claims`."""
         if not path.startswith(self._prefix):
             return False
         rest = path[len(self._prefix) :]
         return rest in ("", "/", "/channels", PATH) or rest.startswith(("/channels/", "/channels?"))
 
     def bad_handshake(self, name: str, message: str) -> Refusal:
-        """See `Door.bad_handshake`."""
+        """See `SocketDoor.bad_handshake`."""
         return _refusal(Refused(name, message))
 
     def stop_with(self, connections: set[Any]) -> None:
-        """See `Door.stop_with`: one entry for all of our connections, each of which would cost more than it
-        says."""
+        """See `SocketDoor.stop_with`: one entry for all of our connections, each of which would cost more
+        than it says."""
         connections.add(self)
         self._stopped_with = connections
 
@@ -62,8 +62,8 @@ class HubDoor:
         self._stopped_with.discard(self)
         self._hub.drain()
 
-    def enter(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
-        """See `Door.enter`: at once, where nobody has to be asked."""
+    def answer_handshake(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
+        """See `SocketDoor.answer_handshake`: at once, where nobody has to be asked."""
         hub = self._hub
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:

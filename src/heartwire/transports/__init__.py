@@ -1,1 +1,1 @@
-"""How bytes travel: links and framing for each way in. What the bytes mean is the dialects' business."""
+"""How bytes travel: a link and the framing for each transport. The dialects give the bytes a meaning."""

@@ -1,4 +1,8 @@
-"""The bounded outbox behind every link over ASGI, where sending is a coroutine that waits for the socket."""
+"""The link over ASGI, where sending is a coroutine that waits for the socket.
+
+In: payloads, written by core. Out: calls of ``send``, one after the other, by a task that `attend` runs.
+The base class of event streams, line streams and WebSockets on any ASGI server.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,22 +13,22 @@ from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.types import Member
 
-__all__ = ["FULL_BYTES", "Outbox", "attend"]
+__all__ = ["FULL_BYTES", "AsgiLink", "attend"]
 
 FULL_BYTES: Final = 4 * 1024
-"""An outbox that holds more than this is full: it takes what it is given, and asks for no more until it has
-drained."""
+"""A link that holds more than this is full: it keeps what is written, and pauses its subscriptions until
+it has drained."""
 
 
-class Outbox(OwnSink):
+class AsgiLink(OwnSink):
     """A `Link` whose payloads a task sends one after the other.
 
-    Full: ``paused`` is set and the subscriptions leave the live set; drained: they are caught up. So it holds
+    When it is full its subscriptions leave the live set; when it has drained they are caught up. So it holds
     at most `FULL_BYTES` and one payload.
 
     Args:
         send: sends one payload; returns when the server has taken it.
-        size: a payload's bytes.
+        size: returns a payload's size in bytes.
         finish: ends the connection, given the close code and reason; called once, by the sending task.
     """
 
@@ -67,24 +71,24 @@ class Outbox(OwnSink):
                 self._switchboard.pause(subscription)
 
     def close(self, code: int, reason: str) -> None:
-        """See `Link.close`. What was written before is still sent, unless the peer does not take it."""
+        """See `Link.close`. Payloads written before are still sent, unless the peer stops reading."""
         if not self.closed:
             self._shut()
             self._close = (code, reason)
             self._wake.set()
 
     def give_up(self) -> None:
-        """The peer is dead: end without waiting for it."""
+        """See `Watched.give_up`."""
         self._shut()
         self._end()
 
     def ping(self) -> None:
-        """Over ASGI only a blocked send tells of a dead peer; the server's own pings do the rest."""
+        """See `Watched.ping`. Over ASGI only a blocked send shows a dead peer; the server pings it."""
         self.heard = not self._sending
 
     @property
     def backlog_bytes(self) -> int:
-        """What was written and has not been sent."""
+        """Bytes written and not sent."""
         return self._queued_bytes
 
     async def run(self) -> None:
@@ -120,11 +124,10 @@ class Outbox(OwnSink):
             self.ended.set_result(None)
 
 
-async def attend(link: Outbox, *watchers: Awaitable[None]) -> None:
-    """Run a link's sending beside the tasks that watch its peer, until the first of them ends or the link
-    does.
+async def attend(link: AsgiLink, *watchers: Awaitable[None]) -> None:
+    """Run a link's sending task beside those that watch its peer, until one of them or the link ends.
 
-    Everything is cancelled and the link's subscriptions are left before this returns, however it returns.
+    Promises: however this returns, all tasks have ended and the link has left its channels.
     """
     tasks = [asyncio.ensure_future(work) for work in (link.run(), *watchers)]
     try:

@@ -1,4 +1,7 @@
-"""What the kernel knows of a peer that cannot answer for itself."""
+"""The kernel's knowledge of a peer that cannot answer pings: the age of its last acknowledgement.
+
+In: an asyncio transport. Out: seconds. Called for the event streams of the plain dialect.
+"""
 
 import asyncio
 import socket
@@ -14,9 +17,9 @@ since the last ACK."""
 
 
 def unanswered_s(transport: asyncio.BaseTransport | None) -> float:
-    """How long the peer's kernel has left sent data unacknowledged, in seconds; 0 where that cannot be told.
+    """Return for how many seconds the peer's kernel has left sent data unacknowledged; 0 where unknown.
 
-    It tells a dead peer from a slow one: a full one still acknowledges.
+    This tells a dead peer from a slow one: a peer with full buffers still acknowledges.
     """
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family == getattr(socket, "AF_UNIX", None) or not hasattr(socket, "TCP_INFO"):
@@ -24,7 +27,7 @@ def unanswered_s(transport: asyncio.BaseTransport | None) -> float:
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     except OSError:
-        return 0  # closed meanwhile: whoever owns the socket is told by other means
+        return 0  # closed meanwhile; the socket's owner learns it otherwise
     (unacked,) = struct.unpack_from("=I", info, _UNACKED)
     (last_ack_ms,) = struct.unpack_from("=I", info, _LAST_ACK_RECV)
     return last_ack_ms / 1000 if unacked else 0

@@ -11,10 +11,10 @@ from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
 from heartwire.transports.websocket.handshake import Refusal
-from heartwire.transports.websocket.native import NativeSocket, Session, native_protocol
+from heartwire.transports.websocket.native import NativeSocket, SocketHandler, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
-__all__ = ["FakeDoor", "FakeSession", "FakeTransport", "made", "opened"]
+__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
@@ -96,7 +96,7 @@ class FakeTransport(asyncio.Transport):
         return frames
 
 
-class FakeSession:
+class FakeHandler:
     """Notes messages. ``answer`` decides what `NativeSocket` waits for."""
 
     def __init__(
@@ -116,7 +116,7 @@ class FakeSession:
 
 
 class FakeDoor:
-    """Takes all of "/ours", and lets `enter` be decided later."""
+    """Takes all of "/ours", and leaves the answer to the test."""
 
     def __init__(self, max_message_bytes: int = 70_000) -> None:
         self.max_message_bytes = max_message_bytes
@@ -134,7 +134,7 @@ class FakeDoor:
     def stop_with(self, connections: set[Any]) -> None:
         self.connections = connections
 
-    def enter(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
+    def answer_handshake(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
         self.entered.append((socket, scope))
 
 
@@ -157,7 +157,7 @@ def made(door: FakeDoor, *, is_tls: bool = False) -> tuple[NativeSocket, FakeTra
 
 
 def opened(
-    session: Session,
+    handler: SocketHandler,
     *,
     limit: int = 70_000,
     compressed: bool = False,
@@ -168,6 +168,6 @@ def opened(
     door = FakeDoor(limit)
     socket, transport = made(door, is_tls=is_tls)
     socket.data_received(handshake(path))
-    socket.accept(session, extensions="permessage-deflate" if compressed else None)
+    socket.accept(handler, extensions="permessage-deflate" if compressed else None)
     assert transport.written.startswith(b"HTTP/1.1 101 ")
     return socket, transport

@@ -89,9 +89,9 @@ def natives(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     accept = NativeSocket.accept
 
-    def noting(self: NativeSocket, session: Any, **given: Any) -> None:
-        paths.append("open" if session else "refused")
-        accept(self, session, **given)
+    def noting(self: NativeSocket, handler: Any, **given: Any) -> None:
+        paths.append("open" if handler else "refused")
+        accept(self, handler, **given)
 
     monkeypatch.setattr(NativeSocket, "accept", noting)
     return paths

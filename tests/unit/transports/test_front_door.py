@@ -596,7 +596,7 @@ async def test_a_poll_that_finds_news_when_it_begins_to_wait(monkeypatch: pytest
         assert len(hub.links) == 1
         assert hub.connections.count == 1
         [topic] = hub.switchboard.topics.values()
-        assert len(topic.followers) == 1
+        assert len(topic.subscriptions) == 1
 
 
 async def test_an_event_stream_is_not_a_poll() -> None:
@@ -681,7 +681,9 @@ class NotingDoor:
         self.taken: list[tuple[bytes, bytes]] = []
         self.gone_count = self.timed_out = 0
 
-    def take(self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
+    def try_answer(
+        self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes
+    ) -> bool:
         self.taken.append((target, body))
         if target == b"/now":
             front.answer(b"<%d>" % len(self.taken))

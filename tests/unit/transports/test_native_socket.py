@@ -9,7 +9,7 @@ import pytest
 
 from heartwire.transports.websocket import native as websocket_uvicorn
 from heartwire.transports.websocket.deflate import deflated_frame
-from tests.unit.transports.fake_socket import FakeDoor, FakeSession, made, opened
+from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, made, opened
 from tests.unit.transports.tools import (
     BINARY,
     CLOSE,
@@ -50,16 +50,16 @@ async def _passed(gate: "asyncio.Future[None]") -> None:
     await gate
 
 
-def texts(session: FakeSession) -> list[bytes]:
-    return [data for _, data in session.messages]
+def texts(handler: FakeHandler) -> list[bytes]:
+    return [data for _, data in handler.messages]
 
 
 # -- what comes in -------------------------------------------------------------------------------------------
 
 
 async def test_messages_come_in_their_order_common_ones_and_rare_ones() -> None:
-    session = FakeSession()
-    socket, transport = opened(session)
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     data = (
         frame(TEXT, b"1")
         + frame(TEXT, b"2", fin=False)
@@ -84,96 +84,96 @@ async def test_messages_come_in_their_order_common_ones_and_rare_ones() -> None:
     for byte in single(data[:400]):
         socket.data_received(byte)
     socket.data_received(data[400:])
-    assert session.messages == wanted * 61
+    assert handler.messages == wanted * 61
     assert transport.frames == [Frame(PONG, b"p")] * 61
 
 
 async def test_while_a_message_is_waited_for_the_next_ones_wait_and_nothing_more_is_read() -> None:
     gate = Gate()
-    session = FakeSession(gate)
-    socket, transport = opened(session)
+    handler = FakeHandler(gate)
+    socket, transport = opened(handler)
     behind = frame(TEXT, b"wait 2") + frame(PING, b"p") + frame(TEXT, b"3") + frame(TEXT, b"4", fin=False)
     socket.data_received(frame(TEXT, b"wait 1") + behind)
-    assert texts(session) == [b"wait 1"]
+    assert texts(handler) == [b"wait 1"]
     assert transport.is_reading_paused
     socket.data_received(frame(CONT, b"4") + frame(TEXT, b"5")[:4])  # was on its way already
-    assert texts(session) == [b"wait 1"]
+    assert texts(handler) == [b"wait 1"]
     assert transport.frames == []
     await gate.open()
-    assert texts(session) == [b"wait 1", b"wait 2"]
+    assert texts(handler) == [b"wait 1", b"wait 2"]
     assert transport.is_reading_paused
     await gate.open()
-    assert texts(session) == [b"wait 1", b"wait 2", b"3", b"44"]
+    assert texts(handler) == [b"wait 1", b"wait 2", b"3", b"44"]
     assert transport.frames == [Frame(PONG, b"p")]
     assert not transport.is_reading_paused
     socket.data_received(frame(TEXT, b"5")[4:])
-    assert texts(session)[4:] == [b"5"]
+    assert texts(handler)[4:] == [b"5"]
 
 
 async def test_a_rare_message_is_waited_for_too() -> None:
     gate = Gate()
-    session = FakeSession(gate)
-    socket, transport = opened(session)
+    handler = FakeHandler(gate)
+    socket, transport = opened(handler)
     socket.data_received(frame(TEXT, b"wai", fin=False) + frame(CONT, b"t") + frame(CONT, b"broken"))
     assert transport.frames == []
     assert transport.is_reading_paused
     await gate.open()
     assert transport.frames[-1].payload[:2] == (1002).to_bytes(2)
-    assert texts(session) == [b"wait"]
+    assert texts(handler) == [b"wait"]
 
 
 async def test_waiting_costs_nothing_where_nothing_comes_meanwhile() -> None:
     gate = Gate()
-    session = FakeSession(gate)
-    socket, transport = opened(session)
+    handler = FakeHandler(gate)
+    socket, transport = opened(handler)
     socket.data_received(frame(TEXT, b"wait"))
     assert not transport.is_reading_paused
     await gate.open()
     socket.data_received(frame(TEXT, b"next"))
-    assert texts(session) == [b"wait", b"next"]
+    assert texts(handler) == [b"wait", b"next"]
 
 
 async def test_an_error_of_the_session_closes_with_internal(caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
-    session = FakeSession(lambda is_text, data: fail())
-    socket, transport = opened(session)
+    handler = FakeHandler(lambda is_text, data: fail())
+    socket, transport = opened(handler)
     with caplog.at_level(logging.ERROR, "heartwire"):
         socket.data_received(frame(TEXT, b"1") + frame(TEXT, b"2"))
         await until(lambda: socket.closed)
-    assert texts(session) == [b"1"]
+    assert texts(handler) == [b"1"]
     assert transport.frames[-1].payload == (3004).to_bytes(2) + b"internal server error"
     assert "a message could not be handled" in caplog.text
 
 
 async def test_gone_while_a_message_is_waited_for() -> None:
     gate = Gate()
-    session = FakeSession(gate)
-    socket, transport = opened(session)
+    handler = FakeHandler(gate)
+    socket, transport = opened(handler)
     socket.data_received(frame(TEXT, b"wait") + frame(TEXT, b"2"))
     transport.lose()
-    assert session.losses == 1
+    assert handler.losses == 1
     await gate.open()
-    assert texts(session) == [b"wait"]
-    assert session.losses == 1
+    assert texts(handler) == [b"wait"]
+    assert handler.losses == 1
 
 
 async def test_messages_that_came_before_the_answer_are_read_when_the_session_is_open() -> None:
     """A client should wait for the answer (RFC 6455 4.1), but what it did send is neither lost nor taken too
     early."""
-    session = FakeSession()
+    handler = FakeHandler()
     door = FakeDoor()
     socket, transport = made(door)
     socket.data_received(handshake("/ours"))
     socket.data_received(frame(TEXT, b"early"))
     assert transport.is_reading_paused
-    socket.accept(session)
-    assert session.messages == []  # `accept` comes before the session is open
-    await until(lambda: texts(session) == [b"early"])
+    socket.accept(handler)
+    assert handler.messages == []  # `accept` comes before the handler is open
+    await until(lambda: texts(handler) == [b"early"])
     assert not transport.is_reading_paused
     socket.data_received(frame(TEXT, b"later"))
-    assert texts(session) == [b"early", b"later"]
+    assert texts(handler) == [b"early", b"later"]
 
 
 async def test_messages_that_came_before_a_refusal_are_not_read() -> None:
@@ -196,8 +196,8 @@ async def test_messages_that_came_before_a_refusal_are_not_read() -> None:
 async def test_what_is_left_over_is_bounded(waits: bool) -> None:
     """At most what one read brings and one common frame: a larger one is read by `RareFrames`, under the
     limit."""
-    session = FakeSession(Gate() if waits else lambda is_text, data: None)
-    socket, transport = opened(session)
+    handler = FakeHandler(Gate() if waits else lambda is_text, data: None)
+    socket, transport = opened(handler)
     piece = frame(BINARY, b"wait" + b"x" * 65_000)
     held = 0
     for _ in range(50):
@@ -211,17 +211,17 @@ async def test_what_is_left_over_is_bounded(waits: bool) -> None:
 
 
 async def test_compressed_messages_are_read_where_they_were_agreed_on() -> None:
-    session = FakeSession()
-    socket, transport = opened(session, compressed=True)
+    handler = FakeHandler()
+    socket, transport = opened(handler, compressed=True)
     [packed], _ = split_frames(deflated_frame(True, b"x" * 500))
     socket.data_received(
         frame(TEXT, packed.payload, rsv=4) + frame(TEXT, b"plain") + frame(TEXT, packed.payload, rsv=4)
     )
-    assert texts(session) == [b"x" * 500, b"plain", b"x" * 500]
-    session = FakeSession()
-    socket, transport = opened(session)
+    assert texts(handler) == [b"x" * 500, b"plain", b"x" * 500]
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     socket.data_received(frame(TEXT, packed.payload, rsv=4))
-    assert session.messages == []
+    assert handler.messages == []
     assert transport.frames[0].payload[:2] == (1002).to_bytes(2)
 
 
@@ -229,8 +229,8 @@ async def test_compressed_messages_are_read_where_they_were_agreed_on() -> None:
 
 
 async def test_pause_and_resume() -> None:
-    session = FakeSession()
-    socket, transport = opened(session)
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     transport.drain()
     assert transport.high == websocket_uvicorn.WRITE_BUFFER_BYTES
     socket.write(b"x" * transport.high)
@@ -249,8 +249,8 @@ async def test_pause_and_resume() -> None:
 
 
 async def test_whatever_comes_is_a_sign_of_life() -> None:
-    session = FakeSession()
-    socket, _ = opened(session)
+    handler = FakeHandler()
+    socket, _ = opened(handler)
     for data in (frame(PONG), frame(TEXT, b"x"), frame(PING), frame(TEXT, b"x")[:1]):
         socket.heard = False
         socket.data_received(data)
@@ -261,41 +261,41 @@ async def test_whatever_comes_is_a_sign_of_life() -> None:
 
 
 async def test_close_says_why_and_lets_the_peer_close_first() -> None:
-    session = FakeSession()
-    socket, transport = opened(session)
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     socket.close(3501, "no" * 200)
     assert transport.frames == [Frame(CLOSE, (3501).to_bytes(2) + (b"no" * 200)[:123])]
-    assert session.losses == 1
+    assert handler.losses == 1
     assert transport.has_eof
     assert transport.closed_by is None
     socket.data_received(frame(TEXT, b"still on its way") + close_frame(3501))
-    assert session.messages == []
+    assert handler.messages == []
     transport.lose()
-    assert session.losses == 1
+    assert handler.losses == 1
 
 
 async def test_close_over_tls_ends_the_transport() -> None:
-    socket, transport = opened(FakeSession(), is_tls=True)
+    socket, transport = opened(FakeHandler(), is_tls=True)
     socket.close(1012, "shutdown")
     assert transport.closed_by == "close"
 
 
 async def test_close_twice_and_write_after_close_do_nothing() -> None:
-    session = FakeSession()
-    socket, transport = opened(session)
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     socket.close(3000, "first")
     socket.close(3001, "second")
     socket.give_up()
     socket.write(b"late")
     socket.data_received(frame(PING, b"late"))
     assert transport.frames == [Frame(CLOSE, (3000).to_bytes(2) + b"first")]
-    assert session.losses == 1
+    assert handler.losses == 1
 
 
 async def test_close_while_reading_is_paused_reads_on_so_that_the_peers_end_is_seen() -> None:
     """It once took `CLOSE_TIMEOUT_S` and a reset until such a connection was gone."""
     gate = Gate()
-    socket, transport = opened(FakeSession(gate))
+    socket, transport = opened(FakeHandler(gate))
     socket.data_received(frame(TEXT, b"wait") + frame(TEXT, b"2"))
     assert transport.is_reading_paused
     socket.close(1012, "shutdown")
@@ -305,18 +305,18 @@ async def test_close_while_reading_is_paused_reads_on_so_that_the_peers_end_is_s
 
 
 async def test_close_of_a_connection_that_broke_never_raises() -> None:
-    session = FakeSession()
-    socket, transport = opened(session)
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     transport.closed_by = "error"
     socket.close(1012, "shutdown")
-    assert session.losses == 1
+    assert handler.losses == 1
     transport.lose(OSError())
-    assert session.losses == 1
-    socket, transport = opened(FakeSession())
+    assert handler.losses == 1
+    socket, transport = opened(FakeHandler())
     transport.eof_error = OSError("not connected")
     socket.close(1012, "shutdown")
     assert transport.closed_by == "abort"
-    socket, transport = opened(FakeSession())
+    socket, transport = opened(FakeHandler())
     transport.closed_by = "error"
     socket.give_up()
     assert socket.closed
@@ -328,24 +328,24 @@ async def test_a_session_may_close_in_the_middle_of_what_came() -> None:
             socket.close(3507, "not allowed")
 
     for rest in (frame(TEXT, b"3"), frame(TEXT, b"3", fin=False), frame(PING), b"\x81"):
-        session = FakeSession(refuse)
-        socket, transport = opened(session)
+        handler = FakeHandler(refuse)
+        socket, transport = opened(handler)
         socket.data_received(frame(TEXT, b"1") + frame(TEXT, b"bad") + rest)
-        assert texts(session) == [b"1", b"bad"]
+        assert texts(handler) == [b"1", b"bad"]
         assert [frame.opcode for frame in transport.frames] == [CLOSE]
-        session = FakeSession(refuse)
-        socket, transport = opened(session)
+        handler = FakeHandler(refuse)
+        socket, transport = opened(handler)
         socket.data_received(frame(TEXT, b"ba", fin=False) + frame(CONT, b"d") + rest)
-        assert texts(session) == [b"bad"]
+        assert texts(handler) == [b"bad"]
         assert [frame.opcode for frame in transport.frames] == [CLOSE]
 
 
 async def test_give_up_tells_a_peer_that_lives_after_all_and_ends_without_waiting() -> None:
-    session = FakeSession()
-    socket, transport = opened(session)
+    handler = FakeHandler()
+    socket, transport = opened(handler)
     socket.give_up()
     assert transport.frames == [Frame(CLOSE, (3012).to_bytes(2) + b"no pong")]
-    assert session.losses == 1
+    assert handler.losses == 1
     assert transport.closed_by == "close"
     await until(lambda: transport.closed_by == "abort", "a tenth of a second later")
 
@@ -353,7 +353,7 @@ async def test_give_up_tells_a_peer_that_lives_after_all_and_ends_without_waitin
 @pytest.mark.parametrize("is_ours", [True, False])
 async def test_a_peer_that_never_closes_is_cut_off(is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket_uvicorn, "CLOSE_TIMEOUT_S", 0)
-    socket, transport = opened(FakeSession())
+    socket, transport = opened(FakeHandler())
     if is_ours:
         socket.close(1012, "shutdown")
     else:
@@ -363,7 +363,7 @@ async def test_a_peer_that_never_closes_is_cut_off(is_ours: bool, monkeypatch: p
 
 async def test_a_connection_that_is_gone_is_not_cut_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket_uvicorn, "CLOSE_TIMEOUT_S", 0)
-    socket, transport = opened(FakeSession())
+    socket, transport = opened(FakeHandler())
     socket.close(1012, "shutdown")
     transport.lose()
     for _ in range(5):
@@ -376,15 +376,15 @@ async def test_a_connection_that_is_gone_is_not_cut_off_again(monkeypatch: pytes
 )
 async def test_a_close_is_answered_and_the_server_ends_tcp(closing: bytes) -> None:
     for pieces in ([closing], single(closing), [closing + frame(TEXT, b"late")]):
-        session = FakeSession()
-        socket, transport = opened(session)
+        handler = FakeHandler()
+        socket, transport = opened(handler)
         for piece in pieces:
             socket.data_received(piece)
         [answer] = transport.frames
         assert (answer.opcode, len(answer.payload)) == (CLOSE, closing[1] & 127)
         assert transport.closed_by == "close"
-        assert session.losses == 1
-        assert session.messages == []
+        assert handler.losses == 1
+        assert handler.messages == []
 
 
 # -- handshakes ----------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ async def test_an_accept_carries_what_was_chosen() -> None:
     assert entered is socket
     assert scope["path"] == "/ours"
     assert (b"sec-websocket-version", b"13") in scope["headers"]
-    socket.accept(FakeSession(), subprotocol="chat", extensions="permessage-deflate")
+    socket.accept(FakeHandler(), subprotocol="chat", extensions="permessage-deflate")
     lines = transport.written.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
     assert b"Sec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=" in lines

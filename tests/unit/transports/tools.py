@@ -275,7 +275,7 @@ def at_rest(hub: Hub) -> bool:
     return (
         not hub.links
         and hub.connections.count == 0
-        and all(not topic.followers for topic in hub.switchboard.topics.values())
+        and all(not topic.subscriptions for topic in hub.switchboard.topics.values())
     )
 
 

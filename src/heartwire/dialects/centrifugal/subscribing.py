@@ -55,7 +55,7 @@ _EXPIRED: Final = (2501, "subscription expired")
 
 
 class Follower:
-    """One subscription of a session: `heartwire.core.link.Follower`.
+    """One subscription of a session: `ChannelListener`.
 
     Attributes:
         subscription: the core's; ``None`` while it is being made.
@@ -96,16 +96,16 @@ class Follower:
             session.call_by(self.expires_at)
 
     def live(self, subscription: Subscription) -> None:
-        """See `heartwire.core.link.Follower.live`."""
+        """See `ChannelListener.live`."""
         self.subscription = subscription
 
     def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
-        """See `heartwire.core.link.Follower.hear`."""
+        """See `ChannelListener.hear`."""
         if self.hears_members:
             self.session.outlet.tell(self.channel, kind, member, made)
 
     def gap(self, position: Position) -> None:
-        """See `heartwire.core.link.Follower.gap`."""
+        """See `ChannelListener.gap`."""
         if self.is_server_side:
             self.session.disconnect("insufficient_state")
         else:

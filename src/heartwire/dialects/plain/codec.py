@@ -1,7 +1,10 @@
-"""How the plain dialect writes a publication.
+"""Encoding of the plain dialect. `requests` has the decoding of requests.
 
-The rule: text that is valid JSON is carried as that JSON; other text as a JSON string; bytes as base64 in a
-JSON string with ``"encoding":"base64"`` beside it.
+In: publications, positions, members, errors. Out: JSON bytes for HTTP bodies, events and WebSocket messages.
+Called by the modules of `heartwire.server.plain`.
+
+The rule for data: text that is valid JSON is sent as that JSON, other text as a JSON string, bytes as base64
+in a JSON string with ``"encoding":"base64"`` beside it.
 """
 
 import base64
@@ -32,15 +35,15 @@ _encode: Final = msgspec.json.encode
 
 
 def data_json(data: bytes, is_text: bool) -> bytes:
-    """The members ``"data"`` and, for bytes, ``"encoding"`` of a JSON object, without the braces."""
+    """Return the members ``"data"`` and, for bytes, ``"encoding"`` of a JSON object, without the braces."""
     if not is_text:
         return b'"data":"' + base64.b64encode(data) + b'","encoding":"base64"'
     return b'"data":' + (data.strip(b" \t\r\n") if is_json(data) else _encode(data.decode()))
 
 
 def publication_json(publication: Publication, *, with_channel: bool = False) -> bytes:
-    """One publication as a JSON object: ``position``, ``data``, and ``channel`` and ``publisher`` where they
-    are to be told."""
+    """Return a publication as a JSON object: ``position``, ``data``, ``channel`` where wanted, ``publisher``
+    where known."""
     channel = b'"channel":' + _encode(publication.channel) + b"," if with_channel else b""
     publisher = b',"publisher":' + _publisher_json(publication.publisher) if publication.publisher else b""
     head = b'{"position":"%b.%d",' % (publication.epoch.encode(), publication.offset)
@@ -48,31 +51,31 @@ def publication_json(publication: Publication, *, with_channel: bool = False) ->
 
 
 def joined_json(channel: Channel | None, position: Position, *, recovered: bool) -> bytes:
-    """What tells a reader where it stands; with the channel's name where the reader has several."""
-    told: dict[str, Any] = {"position": str(position), "recovered": recovered}
+    """Return the notice of a reader's position, with the channel's name for a reader of several."""
+    fields: dict[str, Any] = {"position": str(position), "recovered": recovered}
     if channel is not None:
-        told["channel"] = channel
-    return _encode(told)
+        fields["channel"] = channel
+    return _encode(fields)
 
 
 def position_json(position: str) -> bytes:
-    """A heartbeat that shows where the reader should be."""
+    """Return a heartbeat with the position that the reader should have."""
     return b'{"position":"%b"}' % position.encode()
 
 
 def since_json(since: str) -> bytes:
-    """What tells a reader of several channels where it starts."""
+    """Return the notice of its start for a reader of several channels."""
     return b'{"since":"%b","recovered":true}' % since.encode()
 
 
 def page_json(publications: Iterable[bytes], position: str, *, recovered: bool) -> bytes:
-    """The answer of a poll, from publications written by `publication_json`."""
+    """Return the answer to a poll, given publications encoded by `publication_json`."""
     tail = b'],"position":"%b","recovered":%b}' % (position.encode(), b"true" if recovered else b"false")
     return b'{"publications":[' + b",".join(publications) + tail
 
 
 def members_json(members: Iterable[Member]) -> bytes:
-    """The answer of a presence request, in the order of client ids."""
+    """Return the answer to a presence request, in the order of client ids."""
     listed = [
         {"client": member.client, "user": member.user}
         | ({"info": msgspec.Raw(member.info)} if member.info else {})
@@ -82,7 +85,7 @@ def members_json(members: Iterable[Member]) -> bytes:
 
 
 def error_json(code: str, message: str, *, retry: bool, after_s: float | None = None) -> bytes:
-    """A refusal, in HTTP bodies and JSON WebSocket frames alike."""
+    """Return an error, for HTTP bodies and JSON WebSocket messages alike."""
     error: dict[str, Any] = {"code": code, "message": message, "retry": retry}
     if after_s is not None:
         error["retry_after_s"] = after_s
@@ -99,10 +102,11 @@ _command_decoder: Final = msgspec.json.Decoder(_Command)
 
 
 def parse_command(data: bytes) -> tuple[Channel, Body]:
-    """What is sent on a WebSocket of several channels: ``{"channel","data"}``, a string as text, other JSON
-    as JSON.
+    """Read a message sent on a WebSocket of several channels: ``{"channel","data"}``; a string is text, other
+    JSON stays JSON.
 
-    Raises `Refused` (``bad_request``, ``bad_channel``, ``invalid_utf8``).
+    Raises:
+        Refused: ``bad_request``, ``bad_channel`` or ``invalid_utf8``.
     """
     try:
         command = _command_decoder.decode(check_text(data))
@@ -120,7 +124,7 @@ def parse_command(data: bytes) -> tuple[Channel, Body]:
 
 
 def _publisher_json(publisher: Publisher) -> bytes:
-    told: dict[str, Any] = {"user": publisher.user, "client": publisher.client}
+    fields: dict[str, Any] = {"user": publisher.user, "client": publisher.client}
     if publisher.info:
-        told["info"] = msgspec.Raw(publisher.info)
-    return _encode(told)
+        fields["info"] = msgspec.Raw(publisher.info)
+    return _encode(fields)

@@ -1,7 +1,7 @@
-"""The plain dialect: a channel is a URL, a message is the body. How requests are read; `plain_json` is how
-answers are written.
+"""Decoding of the plain dialect's requests. `codec` has the encoding of answers.
 
-`docs/plain.md` is its description for users.
+In: channel names, query parameters and headers, as strings. Out: a `Follow`, or `Refused`. Called by the
+modules of `heartwire.server.plain`.
 """
 
 import re
@@ -16,7 +16,7 @@ from heartwire.types import EARLIEST, NOW, Channel, Position, Start
 __all__ = ["MAX_WAIT_S", "Follow", "Vector", "body_is_text", "parse_follow", "parse_wait"]
 
 MAX_WAIT_S: Final = 55
-"""The longest hold of a long poll: under the idle limits of common proxies (60 s)."""
+"""The longest wait of a long poll: under the idle limits of common proxies (60 s)."""
 
 _STARTS: Final[dict[str, Start]] = {"-": NOW, "earliest": EARLIEST}
 _CLIENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -27,7 +27,7 @@ class Vector:
     """The positions of several channels as one token: their tokens in the channels' sorted order, joined by
     ``~``.
 
-    A channel whose position is not known yet stands there as it was asked for, ``-`` for from now on.
+    A channel whose position is not known yet has its requested start there, ``-`` for ``NOW``.
     """
 
     __slots__ = ("positions",)
@@ -62,7 +62,7 @@ def _token(position: Start) -> str:
 
 
 class Follow(NamedTuple):
-    """What a request to follow channels asks for. ``wait_s`` is 0 for a poll, ``format`` "raw" or "json"."""
+    """A request to follow channels. ``wait_s`` is 0 for a poll; ``json`` is the format "json", else "raw"."""
 
     channels: tuple[Channel, ...]
     is_multi: bool
@@ -86,11 +86,11 @@ def parse_follow(
     """Read a request to follow channels.
 
     Args:
-        names: channel names as they came.
+        names: channel names, not checked yet.
         query: the URL's parameters, the last of each name; unknown ones are ignored.
         max_channels: the limit of channels in one request.
-        is_multi: the request came to the address of several channels, so that answers name the channel.
-        resume: a position from a header (``Last-Event-ID``); it wins over ``since``, because it is newer.
+        is_multi: the request is to the URL of several channels; answers name the channel.
+        resume: a position from a header (``Last-Event-ID``); newer than ``since``, so it wins.
     Raises:
         Refused: ``bad_channel``, ``too_many_channels``, ``bad_position``, ``bad_wait`` or ``bad_request``.
     """
@@ -144,7 +144,7 @@ def _position(token: str) -> Start:
 
 
 def parse_wait(text: str | None) -> float:
-    """Read ``wait``: seconds, 0 where there is none. Raises `Refused` (``bad_wait``)."""
+    """Read ``wait``, in seconds; 0 where it is missing. Raises `Refused` (``bad_wait``)."""
     if not text:
         return 0
     try:
@@ -164,7 +164,7 @@ def _choice(query: Mapping[str, str], name: str, choices: tuple[str, ...], defau
 
 
 def body_is_text(content_type: str | None, body: bytes) -> bool:
-    """Whether a POST's body is text. Raises `Refused` (``invalid_utf8``, ``unsupported_charset``)."""
+    """Return whether a POST's body is text. Raises `Refused` (``invalid_utf8``, ``unsupported_charset``)."""
     if not content_type:
         return is_utf8(body)
     media_type, _, parameters = content_type.partition(";")

@@ -234,7 +234,7 @@ class Api:
         wanted = request.pattern or "*"
         return {
             "channels": {
-                name: {"num_clients": len(topic.followers)}
+                name: {"num_clients": len(topic.subscriptions)}
                 for name, topic in topics
                 if fnmatch.fnmatchcase(name, wanted)
             }
@@ -253,7 +253,7 @@ class Api:
             "num_clients": hub.connections.count,
             "num_users": len(users),
             "num_channels": len(topics),
-            "num_subs": sum(len(topic.followers) for topic in topics),
+            "num_subs": sum(len(topic.subscriptions) for topic in topics),
             "uptime": int(hub.clock() - self._started_at),
         }
         return {"nodes": [node]}

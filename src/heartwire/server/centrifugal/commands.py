@@ -210,7 +210,7 @@ class _Batch(Connection):
         try:
             for follower, start in self._starts.items():
                 if self.session.subs.get(follower.channel) is follower:
-                    hub.follow(link, follower.channel, self._format, start, follower=_Reader(hub, follower))
+                    hub.follow(link, follower.channel, self._format, start, listener=_Reader(hub, follower))
             await link.stirred.wait()
         finally:
             deadline.cancel()
@@ -234,7 +234,7 @@ class _Batch(Connection):
 
 
 class _Reader:
-    """A subscription of a poll that waits: `heartwire.core.link.Follower`. It is nobody, as far as others are
+    """A subscription of a poll that waits: `ChannelListener`. It is nobody, as far as others are
     concerned."""
 
     __slots__ = ("_follower", "_hub", "_subscription")
@@ -247,15 +247,14 @@ class _Reader:
         self._subscription: Subscription | None = None
 
     def live(self, subscription: "Subscription") -> None:
-        """See `heartwire.core.link.Follower.live`."""
+        """See `ChannelListener.live`."""
         self._subscription = subscription
 
     def hear(self, kind: Literal["join", "leave"], member: "Member", made: dict[Any, Any]) -> None:
-        """See `heartwire.core.link.Follower.hear`. Between two polls it would miss them, so it is told of
-        none."""
+        """See `ChannelListener.hear`. Between two polls it would miss them, so it is told of none."""
 
     def gap(self, position: "Position") -> None:
-        """See `heartwire.core.link.Follower.gap`."""
+        """See `ChannelListener.gap`."""
         if self._subscription is not None:
             self._hub.unfollow_one(self._follower.session.context.link, self._subscription)
         self._follower.gap(position)

@@ -152,7 +152,7 @@ class Connection:
 
     def follow(self, follower: Follower, start: Position) -> None:
         """See `Port.follow`."""
-        self._hub.follow(self.link, follower.channel, self._format, start, follower=follower)
+        self._hub.follow(self.link, follower.channel, self._format, start, listener=follower)
 
     def pipeline(self, answer: "asyncio.Future[Any]") -> Awaitable[None] | None:
         """Let the engine take its time, but not for any number of publishes."""

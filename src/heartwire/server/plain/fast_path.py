@@ -48,8 +48,10 @@ class QuickDoor:
         self._channels: dict[bytes, Channel] = {}
         self._queries: dict[bytes, tuple[Start, float]] = {}
 
-    def take(self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
-        """See `FrontDoor.take`."""
+    def try_answer(
+        self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes
+    ) -> bool:
+        """See `FrontDoor.try_answer`."""
         hub = self._hub
         if facts.origin is not None or hub.authenticator is not None or hub.draining or not hub.is_started:
             return False

@@ -9,8 +9,9 @@ from starlette.types import Receive, Send
 from heartwire.server.plain.formats import ASGI
 from heartwire.server.plain.requests import address_of, begin
 from heartwire.server.plain.sockets import PlainSocket
-from heartwire.transports.asgi_link import Outbox, attend
-from heartwire.transports.websocket.asgi import event_bytes, truncated
+from heartwire.transports.asgi_link import AsgiLink, attend
+from heartwire.transports.websocket.asgi import event_bytes
+from heartwire.transports.websocket.frames import truncated
 from heartwire.transports.websocket.handshake import choose_subprotocol
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Receiver(Protocol):
         to."""
 
 
-class SocketLink(Outbox):
+class SocketLink(AsgiLink):
     """A WebSocket over ASGI."""
 
     def __init__(self, hub: "Hub", receive: Receive, send: Send) -> None:

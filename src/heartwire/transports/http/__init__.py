@@ -1,1 +1,1 @@
-"""HTTP: streams, server-sent events, polls, and the protocol classes for uvicorn."""
+"""HTTP: streams, server-sent events, polls, and two protocol classes for uvicorn."""

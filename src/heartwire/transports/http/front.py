@@ -1,11 +1,11 @@
-"""The front door: what every connection meets first under `heartwire serve`. For uvicorn's ``http=`` setting.
+"""The front: the first protocol of every connection under `heartwire serve`. For uvicorn's ``http=`` setting.
 
-A WebSocket handshake, a poll and a publish come as one piece of bytes that looks much like the one before it.
-Those are recognised here and given to the server without a request's objects, task and second parse.
-Everything else (and every doubt) is left to uvicorn's own HTTP protocol, for the rest of that connection.
+In: bytes from the socket, by asyncio. Out: polls and publishes to a `FrontDoor`, handshakes to
+`NativeSocket`, everything else (and every doubt) to `HeartwireHttpProtocol`, for the rest of that connection.
 
-Header blocks are parsed by httptools, once: what they say is remembered, for clients send the same block
-again and again.
+A handshake, a poll and a publish come as one piece of bytes that looks much like the one before it. The front
+recognises them without a request's objects, task and second parse. Header blocks are parsed by httptools,
+once; the result is cached, because clients send the same block again and again.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ _REQUEST_LINE: Final = re.compile(rb"(GET|POST) (/[!\"$-~]*) HTTP/1\.1")
 _REMEMBERED: Final = 512
 _MAX_BLOCK_BYTES: Final = 2048
 _KEEP_ALIVE_S: Final = 75
-"""Longer than a slow poller's pause, or each poll would pay for a new connection."""
+"""Longer than a slow client's pause between polls, or each poll would pay for a new connection."""
 
 
 class Facts(NamedTuple):
-    """What a header block says, of all that matters to a poll or a publish."""
+    """The headers that matter to a poll or a publish."""
 
     content_length: int
     content_type: str | None
@@ -44,18 +44,20 @@ class Waiting(Protocol):
     """A request that is answered later."""
 
     def gone(self) -> None:
-        """The client is gone: do not answer."""
+        """The client is gone; an answer would be lost."""
 
     def time_out(self) -> None:
-        """The time that `FrontProtocol.wait` was given is over."""
+        """The time given to `FrontProtocol.wait` is over."""
 
 
 class FrontDoor(Protocol):
-    """What the server does with what the front recognises."""
+    """The server's side of the front: it answers the requests that the front recognises."""
 
-    def take(self, front: "FrontProtocol", method: bytes, target: bytes, facts: Facts, body: bytes) -> bool:
-        """Answer by `FrontProtocol.answer`, now or after `FrontProtocol.wait`, or return False to leave it to
-        uvicorn."""
+    def try_answer(
+        self, front: "FrontProtocol", method: bytes, target: bytes, facts: Facts, body: bytes
+    ) -> bool:
+        """Answer by `FrontProtocol.answer`, now or after `FrontProtocol.wait`. Returns False to leave the
+        request to uvicorn."""
 
 
 class FrontProtocol(asyncio.Protocol):
@@ -112,15 +114,14 @@ class FrontProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         if self.waiting is not None or self._is_full or self._buffer:
-            # The next request before this one is answered, or the answer taken: it waits, and so does what
-            # comes after it.
+            # The next request, before this one is answered or the answer is sent: it waits, in order.
             self._buffer += data
             self.transport.pause_reading()
         elif not self._recognise(data):
             self._leave_to_uvicorn(data)
 
     def wait(self, waiting: Waiting, seconds: float) -> None:
-        """The request is answered later; `Waiting.time_out` is called after so many seconds."""
+        """Answer the request later; `Waiting.time_out` is called after so many seconds."""
         self.waiting = waiting
         self._set_deadline(seconds)
 
@@ -137,11 +138,11 @@ class FrontProtocol(asyncio.Protocol):
             self.loop.call_soon(self._next)
 
     def pause_writing(self) -> None:
-        """The client does not take its answers: it is not read from until it does."""
+        """The client does not read its answers: stop reading from it until it does."""
         self._is_full = True
 
     def resume_writing(self) -> None:
-        """It has taken them."""
+        """The client has read its answers."""
         self._is_full = False
         if self._buffer:
             self.loop.call_soon(self._next)
@@ -153,8 +154,8 @@ class FrontProtocol(asyncio.Protocol):
             self.data_received(data)
 
     def _set_deadline(self, seconds: float) -> None:
-        """One timer per connection, which looks again when it wakes: most deadlines move on before they
-        come."""
+        """Move the deadline. One timer per connection, which checks again when it wakes: most deadlines move
+        before they come."""
         self._deadline = deadline = self.loop.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= deadline:
@@ -182,7 +183,7 @@ class FrontProtocol(asyncio.Protocol):
 
     @property
     def date(self) -> bytes:
-        """The header lines that uvicorn puts on every answer; it renews them every second."""
+        """uvicorn's default header lines (Date, Server), which it renews every second."""
         headers = self._state.default_headers
         if headers is not _dated[0]:
             _dated[:] = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
@@ -192,7 +193,7 @@ class FrontProtocol(asyncio.Protocol):
     def _recognise(self, data: bytes) -> bool:
         known = _requests.get(data)
         if known is not None:
-            return self.door.take(self, b"GET", *known, b"")
+            return self.door.try_answer(self, b"GET", *known, b"")
         line_end = data.find(b"\r\n")
         head_end = data.find(b"\r\n\r\n", line_end)
         line = _REQUEST_LINE.fullmatch(data, 0, line_end) if head_end > 0 else None
@@ -203,7 +204,7 @@ class FrontProtocol(asyncio.Protocol):
         if facts is None:
             return line[1] == b"GET" and self._upgrade(line[2], block)
         body = data[head_end + 4 :]
-        if len(body) != facts.content_length or not self.door.take(self, line[1], line[2], facts, body):
+        if len(body) != facts.content_length or not self.door.try_answer(self, line[1], line[2], facts, body):
             return False
         if not body and line[1] == b"GET" and len(data) <= _MAX_BLOCK_BYTES and block in _remembered:
             if len(_requests) >= _REMEMBERED:
@@ -212,8 +213,7 @@ class FrontProtocol(asyncio.Protocol):
         return True
 
     def _upgrade(self, target: bytes, block: bytes) -> bool:
-        """A WebSocket handshake in plain order goes straight to the native socket; a strange one to uvicorn's
-        parser."""
+        """Pass a plain WebSocket handshake to the native socket. Returns False for any other request."""
         protocol_class = self._config.ws_protocol_class
         if not isinstance(protocol_class, type) or not issubclass(protocol_class, NativeSocket):
             return False
@@ -235,12 +235,12 @@ class FrontProtocol(asyncio.Protocol):
             or b"transfer-encoding" in given
         ):
             return False
-        if not protocol_class.takes(target, given):
+        if not protocol_class.can_open(target, given):
             return False
         socket = protocol_class(self._config, self._state, self._app_state)
         socket.connection_made(self.transport)
         self._hand_over(socket)
-        socket.enter(target, headers, bytes)
+        socket.begin_handshake(target, headers, bytes)
         return True
 
     def _leave_to_uvicorn(self, data: bytes) -> None:
@@ -251,7 +251,7 @@ class FrontProtocol(asyncio.Protocol):
 
     def _hand_over(self, protocol: asyncio.Protocol) -> None:
         self._state.connections.discard(self)
-        if self._timer is not None:  # it is about the keep-alive of what is no longer ours
+        if self._timer is not None:  # its deadline is the keep-alive of the front alone
             self._timer.cancel()
         self.transport.set_protocol(protocol)
 
@@ -260,16 +260,16 @@ _PLAIN_HANDSHAKE: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x
 """Header lines of RFC 9110 5.5, without folding."""
 
 _remembered: Final[dict[bytes, Facts | None]] = {}
-"""Header blocks."""
+"""Parsed header blocks."""
 
 _requests: Final[dict[bytes, tuple[bytes, Facts]]] = {}
-"""Whole requests without a body: of all who wait at one position, only the first is taken apart."""
+"""Whole requests without a body: of all clients that poll at one position, only the first one's is parsed."""
 
 _dated: Final[list[Any]] = [None, b""]
 
 
 class _Reader:
-    """Collects what httptools finds."""
+    """Collects the headers that httptools finds."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
@@ -286,14 +286,14 @@ _ONCE: Final = frozenset((b"idempotency-key", b"if-none-match", b"last-event-id"
 _BEYOND: Final = frozenset(
     (b"transfer-encoding", b"expect", b"upgrade", b"idempotency-key", b"if-none-match", b"last-event-id")
 )
-"""Headers that ask for more than the front can do."""
+"""Headers that need more than the front can do."""
 
 
 def _learn(block: bytes) -> Facts | None:
-    """Parse a header block; None where a request with it is not for the front."""
+    """Parse a header block; ``None`` where the front cannot serve it."""
     reader = _Reader()
     try:
-        # A method that may have a body, so that a length is judged; the body itself is not looked at.
+        # A method that may have a body, so that httptools checks the length; it does not need the body.
         httptools.HttpRequestParser(reader).feed_data(b"POST / HTTP/1.1\r\n" + block)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
@@ -301,8 +301,8 @@ def _learn(block: bytes) -> Facts | None:
     facts = None
     length = given.get(b"content-length", b"0")
     is_single = len(given) == len(reader.headers)
-    # Not httptools' should_keep_alive, which forgets a `close` with the end of the message: without a body
-    # that is now.
+    # Not httptools' should_keep_alive: it forgets a `close` at the end of the message, which is now where
+    # there is no body.
     keeps_alive = given.get(b"connection", b"keep-alive").lower() == b"keep-alive"
     if reader.is_complete and is_single and keeps_alive and not _BEYOND & given.keys() and length.isdigit():
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
@@ -321,5 +321,5 @@ def _learn(block: bytes) -> Facts | None:
 
 
 def front_protocol(door: FrontDoor) -> type[FrontProtocol]:
-    """The class for uvicorn's ``http=`` setting that serves one door."""
+    """Return the class for uvicorn's ``http=`` setting that serves one door."""
     return type("HeartwireFrontProtocol", (FrontProtocol,), {"door": door, "__slots__": ()})

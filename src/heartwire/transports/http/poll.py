@@ -1,6 +1,11 @@
-"""Long polls: a link that wants the first news, and no more."""
+"""Long polls: a link that takes the first news and no more.
+
+In: payloads, from core. Out: ``news``, once ``answered`` is set. The dialects' poll handlers make a `Poll`,
+wait for it and write the answer.
+"""
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +15,15 @@ from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.types import Channel, Member, Position, Publication
 
-__all__ = ["News", "Poll", "PollFormat"]
+__all__ = ["News", "Poll", "PollFormat", "jittered_wait_s"]
 
 News = tuple[Channel, list[bytes], Position, bool]
-"""Publications of a channel, the position after them, and whether they continue what was before."""
+"""A channel, its encoded publications, the position after them, and whether they continue the poll's
+position."""
 
 
 class PollFormat:
-    """`WireFormat` of poll answers. ``encode`` writes one publication."""
+    """`WireFormat` of poll answers. ``encode`` is the dialect's."""
 
     def __init__(self, encode: Callable[[Publication], bytes]) -> None:
         self.encode = encode
@@ -32,8 +38,7 @@ class PollFormat:
 
 
 class Poll(OwnSink):
-    """A `Link` that gathers what comes until whoever waits for ``answered`` wakes up: one turn of the event
-    loop."""
+    """A `Link` that gathers news until the waiter for ``answered`` wakes up, one turn of the event loop."""
 
     def __init__(self, switchboard: Switchboard, *, serial: int) -> None:
         self.serial = serial
@@ -52,10 +57,19 @@ class Poll(OwnSink):
             self.answered.set()
 
     def close(self, code: int, reason: str) -> None:
-        """See `Link.close`. A poll that is ended early has nothing to report: its position still holds."""
+        """See `Link.close`. A poll that ends early has nothing to report: its position still holds."""
         self.answered.set()
 
     def refuse(self, refusal: Refused) -> None:
         """End the poll with an error."""
         self.refusal = refusal
         self.answered.set()
+
+
+def jittered_wait_s(wait_s: float) -> float:
+    """Draw the time to hold a poll that asks for ``wait_s``: nine tenths of it to all of it.
+
+    Polls that were answered together would else time out and come back together. Never longer than
+    ``wait_s``, which the client or a proxy enforces.
+    """
+    return wait_s * random.uniform(0.9, 1)

@@ -1,5 +1,8 @@
-"""uvicorn's HTTP protocol with what a realtime server needs of the socket. For uvicorn's ``http=``
-setting."""
+"""uvicorn's HTTP protocol with the bounds that a realtime server needs. For uvicorn's ``http=`` setting.
+
+In: bytes from the socket, by asyncio, or from `FrontProtocol`, which leaves to it all that is not plain. Out:
+requests to the ASGI application, handshakes to `NativeSocket`.
+"""
 
 import asyncio
 from typing import Any, Final
@@ -13,15 +16,13 @@ from heartwire.transports.websocket.native import TLS_WRITE_BUFFER_BYTES, WRITE_
 __all__ = ["HeartwireHttpProtocol"]
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
-"""What header lines may hold, give or take one read. uvicorn bounds them (by as much) only where it runs on
-h11."""
+"""The bound of header lines, give or take one read. uvicorn has it (the same) only where it runs on h11."""
 
 
 class HeartwireHttpProtocol(HttpToolsProtocol):
-    """Bounds the write buffer and header lines, shows the application the transport, and leaves bad WebSocket
-    handshakes to it.
+    """Bounds the write buffer and header lines, and passes bad WebSocket handshakes to the application.
 
-    The application finds the transport in the scope's extensions as ``heartwire.transport``.
+    The scope's extensions give the application the transport, as ``heartwire.transport``.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -37,9 +38,8 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         """See `asyncio.Protocol`."""
         self._goes_on = False
         super().data_received(data)
-        self._silent_bytes = (
-            0 if self._goes_on else self._silent_bytes + len(data)
-        )  # of a line that does not end
+        # Those of a line that does not end.
+        self._silent_bytes = 0 if self._goes_on else self._silent_bytes + len(data)
         if self._head_bytes + self._silent_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             if self._is_in_head:
                 self.send_400_response("Header lines are too long.")
@@ -71,8 +71,7 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand a handshake on in parts where our own protocol takes it, instead of as bytes to be parsed
-        again."""
+        """Pass a handshake to `NativeSocket` in parts, instead of as bytes to be parsed again."""
         protocol_class: Any = self.ws_protocol_class
         if not issubclass(protocol_class, NativeSocket):
             super().handle_websocket_upgrade()
@@ -81,25 +80,25 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self.transport.set_protocol(socket)
-        socket.enter(self.url, self.headers, self._request)
+        socket.begin_handshake(self.url, self.headers, self._request)
 
     def _request(self) -> bytes:
         lines = [b"GET %b HTTP/1.1" % self.url, *(b"%b: %b" % header for header in self.headers), b"", b""]
         return b"\r\n".join(lines)
 
     def _should_upgrade(self) -> bool:
-        """RFC 6455 4.2.1: a handshake is a GET of HTTP/1.1; 4.2.2: one of another version is answered 426,
-        which only HTTP can."""
+        """RFC 6455 4.2.1: a handshake is a GET of HTTP/1.1. 4.2.2: another version is answered 426, which
+        only HTTP can."""
         if not super()._should_upgrade():
             return False
         protocol_class: Any = self.ws_protocol_class
         if issubclass(protocol_class, NativeSocket) and not protocol_class.claims(self.url):
-            return True  # what is wrong with others' handshakes is up to uvicorn
+            return True  # uvicorn judges handshakes to paths that the door does not claim
         is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() != "1.0"
         return is_get and handshake_problem(self._header) is None
 
     def _unsupported_upgrade_warning(self) -> None:
-        pass  # the application has answered it
+        pass  # the application answers it
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()

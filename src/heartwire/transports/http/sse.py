@@ -1,4 +1,7 @@
-"""Server-sent events: the event stream format of the WHATWG HTML standard, section 9.2."""
+"""Server-sent events: the event stream format (WHATWG HTML 9.2). Pure.
+
+In: publications and positions, by `SseFormat`. Out: bytes of an event stream, for an `HttpStream`.
+"""
 
 import re
 from collections.abc import Callable
@@ -10,27 +13,26 @@ __all__ = ["COMMENT", "HEADERS", "SseEvent", "SseFormat", "opening", "returning"
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    # no-transform also stops compressing middleware; X-Accel-Buffering stops nginx from holding the stream
-    # back.
+    # no-transform also stops middleware that compresses; X-Accel-Buffering stops nginx from buffering.
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
 
 COMMENT: Final = b":\n\n"
-"""Keeps the connection alive; `EventSource` does not show it."""
+"""A heartbeat; `EventSource` does not show it."""
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
 class SseEvent(NamedTuple):
-    """What a dialect wants sent: the event's name (None: "message") and its data."""
+    """An event of a dialect: its name (None: "message") and its data."""
 
     event: bytes | None
     data: bytes
 
 
 class SseFormat:
-    """`WireFormat` of event stream blocks. ``message`` and ``joined`` are the dialect's."""
+    """`WireFormat` of event stream blocks. The dialect's ``message`` and ``joined`` make the events."""
 
     join: Final = None
     """See `WireFormat.join`."""
@@ -42,12 +44,13 @@ class SseFormat:
         self._joined = joined
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes:
-        """See `WireFormat.joined`: a block without data moves the last event id and shows no event."""
+        """See `WireFormat.joined`. A block without data sets the last event id and shows no event."""
         return sse_event(str(position), self._joined(position, recovered))
 
 
 def sse_event(id: str, message: SseEvent | None) -> bytes:
-    """One block: an id, and an event where there is a message. Line ends in the data become line feeds."""
+    """Return one block: an id, and an event where there is a message. Line ends in the data become line
+    feeds."""
     block = b"id: %b\n" % id.encode()
     if message is not None:
         if message.event is not None:
@@ -57,11 +60,11 @@ def sse_event(id: str, message: SseEvent | None) -> bytes:
 
 
 def opening(retry_ms: int) -> bytes:
-    """The first bytes of a stream, so that a proxy that holds it back shows at once."""
+    """Return the first bytes of a stream. A client that waits for them notices a proxy that buffers."""
     return b": heartwire\nretry: %d\n\n" % retry_ms
 
 
 def returning(retry_ms: int) -> bytes:
-    """All there is of a stream whose client is to come back later. `EventSource` gives up for good on any
+    """Return the whole body for a client that should come back later: `EventSource` gives up for good on any
     status but 200."""
     return b"retry: %d\n\n" % retry_ms

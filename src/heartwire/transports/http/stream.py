@@ -1,4 +1,8 @@
-"""An HTTP answer that does not end: what event streams and line streams have in common."""
+"""An HTTP answer that does not end: the base of event streams and line streams.
+
+In: payloads, from core. Out: body chunks, by the ASGI ``send``. The dialects' ``streams`` modules make it and
+run it with `attend`.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -8,13 +12,13 @@ from starlette.requests import Request
 from starlette.types import Send
 
 from heartwire.core.switchboard import Switchboard
-from heartwire.transports.asgi_link import Outbox
+from heartwire.transports.asgi_link import AsgiLink
 
 __all__ = ["HttpStream"]
 
 
-class HttpStream(Outbox):
-    """A `Link` that is the body of one answer."""
+class HttpStream(AsgiLink):
+    """A `Link` whose payloads are the body of one answer."""
 
     def __init__(self, switchboard: Switchboard, request: Request, send: Send, *, serial: int) -> None:
         super().__init__(switchboard, serial=serial, send=self._send_body, size=len, finish=self._finish)
@@ -24,25 +28,25 @@ class HttpStream(Outbox):
         self._finished = False
 
     async def begin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the answer's head. Where the client is gone already (ASGI: ``OSError``), `watch_peer` will say
-        so."""
+        """Send the answer's head. A client that is gone already (ASGI: ``OSError``) is reported by
+        `watch_peer`."""
         with contextlib.suppress(OSError):
             await self._asgi_send({"type": "http.response.start", "status": 200, "headers": list(headers)})
 
     def give_up(self) -> None:
-        """See `Outbox.give_up`: the kernel is not left to try on for a quarter of an hour."""
+        """See `Watched.give_up`. Without the abort the kernel would retry for a quarter of an hour."""
         super().give_up()
         if self._transport is not None and not self._finished:
             self._transport.abort()
 
     async def watch_peer(self) -> None:
-        """Until the client goes."""
+        """Return when the client has gone."""
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         self._finished = True
 
     def last_words(self, code: int, reason: str) -> bytes:
-        """What the body ends with when we end it."""
+        """The end of a body that the server ends."""
         return b""
 
     async def _send_body(self, payload: bytes) -> None:

@@ -1,1 +1,1 @@
-"""WebSocket: frames, the opening handshake, compression, and a link for each door."""
+"""WebSocket: the opening handshake, frames, compression, and a link for each kind of server."""

@@ -1,17 +1,18 @@
-"""WebSocket frames as the server sends them: unmasked, unfragmented, and so the same bytes for every
-subscriber (RFC 6455 5.2)."""
+"""WebSocket frames as a server sends them (RFC 6455 5): unmasked, unfragmented, so the same bytes for every
+subscriber. Pure.
+
+In: messages and close reasons. Out: bytes for the socket. Called by the dialects' formats and `NativeSocket`.
+"""
 
 import struct
 from typing import Final
-
-from heartwire.transports.websocket.asgi import truncated
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # no C extension on this platform
     from websockets.utils import apply_mask
 
-__all__ = ["PING", "answer_to_close", "close_frame", "frame", "head", "unmasked"]
+__all__ = ["PING", "answer_to_close", "close_frame", "frame", "head", "truncated", "unmasked"]
 
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
@@ -20,14 +21,14 @@ _TEXT_HEADS: Final = [bytes((_TEXT, size)) for size in range(126)]
 _BINARY_HEADS: Final = [bytes((_BINARY, size)) for size in range(126)]
 
 unmasked: Final = apply_mask
-"""A payload and the mask it came with, to what it says (RFC 6455 5.3)."""
+"""Unmask a payload, given the payload and its mask (RFC 6455 5.3)."""
 
 PING: Final = b"\x89\x00"
-"""An empty ping; the answer is an empty pong."""
+"""An empty ping; its answer is an empty pong (RFC 6455 5.5.2)."""
 
 
 def head(first: int, length: int) -> bytes:
-    """A frame's header, given its first byte and the length of its payload."""
+    """Return a frame's header, given its first byte and the length of its payload."""
     if length < 126:
         return bytes((first, length))
     if length < 65536:
@@ -36,7 +37,7 @@ def head(first: int, length: int) -> bytes:
 
 
 def frame(is_text: bool, data: bytes) -> bytes:
-    """A message as one frame."""
+    """Return a message as one frame."""
     size = len(data)
     if size < 126:
         return (_TEXT_HEADS if is_text else _BINARY_HEADS)[size] + data
@@ -44,14 +45,21 @@ def frame(is_text: bool, data: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; the reason is cut to what fits (RFC 6455 5.5.1)."""
+    """Return a close frame; the reason is cut to fit (RFC 6455 5.5.1)."""
     payload = struct.pack("!H", code) + truncated(reason).encode()
     return head(_CLOSE, len(payload)) + payload
 
 
+def truncated(reason: str) -> str:
+    """Cut a close reason to the 123 bytes that fit a close frame (RFC 6455 5.5), at a character's edge."""
+    return reason.encode()[:123].decode(errors="ignore")
+
+
 def answer_to_close(frame: bytes) -> bytes | None:
-    """The answer to an ordinary close frame, of which a reconnecting crowd sends many; ``None`` for any
-    other."""
+    """Return the answer to an ordinary close frame (RFC 6455 5.5.1), ``None`` for any other.
+
+    A reconnecting crowd sends many of them: they are not worth a `RareFrames`.
+    """
     if len(frame) < 2 or not (frame[1] == 0x80 or 0x82 <= frame[1] < 0xFE) or len(frame) != frame[1] - 122:
         return None
     payload = unmasked(frame[6:], frame[2:6])

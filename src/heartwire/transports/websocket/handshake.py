@@ -1,8 +1,10 @@
 """The opening handshake of WebSocket, server's side, as bytes (RFC 6455 4.2). Pure.
 
-What is checked of 4.2.1: GET, a key of 16 bytes, version 13; ``Upgrade`` and ``Connection`` are by the HTTP
-server that sees an upgrade. Of 4.2.2: 426 with the version spoken, the accept value, one of the offered
-subprotocols or none. ``Origin`` is up to the application.
+In: a request, from `NativeSocket` and `HeartwireHttpProtocol`. Out: the error it deserves, or the answer.
+
+Of 4.2.1 this checks GET, a key of 16 bytes and version 13; the HTTP server has checked ``Upgrade`` and
+``Connection``. Of 4.2.2 it does 426 with the supported version, the accept value, and one of the offered
+subprotocols or none. ``Origin`` is the application's decision.
 """
 
 import re
@@ -17,11 +19,11 @@ _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 4.1)."""
 
 Refusal = tuple[int, list[tuple[bytes, bytes]], bytes]
-"""An HTTP answer to a handshake: status, headers, body."""
+"""An HTTP error in answer to a handshake: status, headers, body."""
 
 
 def parsed(request: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
-    """Method, target and headers (names in lower case) of a whole request without a body."""
+    """Return the method, target and headers (names in lower case) of a whole request without a body."""
     request_line, *lines = request[:-4].split(b"\r\n")
     method, target, _ = request_line.split(b" ")
     return (
@@ -32,8 +34,10 @@ def parsed(request: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
 
 
 def handshake_problem(headers: Callable[[str], str | None], *, is_get: bool = True) -> tuple[str, str] | None:
-    """What is wrong with an upgrade request: an error's name and message. ``headers`` gives a header's
-    value."""
+    """Return the name and message of the error in an upgrade request, ``None`` for a good one.
+
+    ``headers`` returns the value of a header.
+    """
     if not is_get:
         return "bad_request", "a WebSocket handshake is a GET request"
     version = headers("sec-websocket-version")
@@ -45,13 +49,12 @@ def handshake_problem(headers: Callable[[str], str | None], *, is_get: bool = Tr
 
 
 def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:
-    """The first offered subprotocol that is known; where none are known, the first offered
-    (/subprotocol/)."""
+    """Return the first offered subprotocol that is known; where ``known`` is empty, the first offered."""
     return next((name for name in offered if name and (not known or name in known)), None)
 
 
 def accepted(key: bytes, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
-    """The answer that opens the connection."""
+    """Return the answer that opens the connection."""
     answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     answer += f"Sec-WebSocket-Accept: {accept_key(key.decode('latin-1'))}\r\n"
     if subprotocol is not None:
@@ -62,7 +65,7 @@ def accepted(key: bytes, *, subprotocol: str | None = None, extensions: str | No
 
 
 def refused(answer: Refusal) -> bytes:
-    """The answer that is an HTTP error, and the last on its connection."""
+    """Return the bytes of an HTTP error, the last answer on its connection."""
     status, headers, body = answer
     lines = [
         b"HTTP/1.1 %d Refused" % status,

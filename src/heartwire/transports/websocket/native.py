@@ -1,8 +1,11 @@
-"""The native door: WebSockets on uvicorn's raw transport. For uvicorn's ``ws=`` setting.
+"""WebSockets on uvicorn's raw transport, without ASGI in between. For uvicorn's ``ws=`` setting.
 
-Publications go into the transport itself, so that each costs a subscriber one call. The common frame
-(complete, unfragmented, masked, small) is parsed here, every other one by `RareFrames`. Paths that the door
-does not know are left to uvicorn's own WebSocket protocol.
+In: bytes from the socket, by asyncio's protocol methods; handshakes also from `FrontProtocol` and
+`HeartwireHttpProtocol`. Out: handshakes to a `SocketDoor`, messages to a `SocketHandler`. Publications are
+written to the transport itself, so that each costs a subscriber one call.
+
+The common frame (complete, unfragmented, masked, small) is parsed here, every other one by `RareFrames`.
+Paths that the door does not claim are left to uvicorn's own WebSocket protocol.
 """
 
 import asyncio
@@ -11,8 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 import uvicorn
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
@@ -23,15 +25,16 @@ from heartwire.transports.websocket.deflate import extension
 from heartwire.transports.websocket.frames import PING, answer_to_close, close_frame, unmasked
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
 from heartwire.transports.websocket.rare_frames import RareFrames
+from heartwire.transports.websocket.scope import websocket_scope
 from heartwire.types import Member
 
-__all__ = ["Door", "NativeSocket", "Session", "native_protocol"]
+__all__ = ["NativeSocket", "SocketDoor", "SocketHandler", "native_protocol"]
 
 log = logging.getLogger("heartwire")
 
 WRITE_BUFFER_BYTES: Final = 1
-"""A connection is full as soon as its socket is: it then holds the rest of one write, whose bytes it shares
-with all others.
+"""A connection is full as soon as its socket is: it then holds the rest of one write, and shares those bytes
+with all other connections.
 
 Measured: with 16 KiB, 1,000 readers that had stopped held 57 KB each after messages of 200 bytes, most of it
 uvloop's bookkeeping of many small writes; with 1 byte, 1 KB. It also makes uvloop send at once instead of
@@ -39,42 +42,39 @@ after the turn of the loop.
 """
 
 TLS_WRITE_BUFFER_BYTES: Final = 16 * 1024
-"""A TLS transport counts what it has encrypted too, and takes a bound near 0 for being full when it is
-empty."""
+"""A TLS transport counts encrypted bytes too; with a bound near 0 it would be full when it is empty."""
 
 CLOSE_TIMEOUT_S: Final = 5
-"""How long a peer has to take the last that was sent, and to close."""
+"""How long a peer has to take the last bytes, and to close."""
 
 
-class Session(Protocol):
-    """What a connection's messages mean."""
+class SocketHandler(Protocol):
+    """The dialect's side of one connection."""
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
-        """A message came in; text is UTF-8. Returns what to wait for before the next, where there is a need
-        to."""
+        """A message came in; text is UTF-8. Returns an awaitable where the next message must wait for it."""
 
     def lost(self) -> None:
-        """The connection is gone. Called once."""
+        """The connection has ended. Called once."""
 
 
-class Door(Protocol):
-    """What the server decides about connections."""
+class SocketDoor(Protocol):
+    """The server's side of all connections: it decides which are opened."""
 
     switchboard: Switchboard
     max_message_bytes: int
 
     def claims(self, path: str) -> bool:
-        """Whether a WebSocket to this (still percent-encoded) path is ours."""
+        """Whether the door serves WebSockets to this (still percent-encoded) path."""
 
     def bad_handshake(self, name: str, message: str) -> Refusal:
-        """How to answer one that breaks the RFC."""
+        """The answer to a handshake that breaks the RFC."""
 
     def stop_with(self, connections: set[Any]) -> None:
-        """A connection begins; ``connections`` are those that uvicorn calls ``shutdown`` of when it stops."""
+        """A connection begins. uvicorn calls ``shutdown`` of each of ``connections`` when it stops."""
 
-    def enter(self, socket: "NativeSocket", scope: dict[str, Any]) -> None:
-        """A handshake that obeys the RFC, as an ASGI scope. Answer it, now or later, by ``accept`` or
-        ``refuse``."""
+    def answer_handshake(self, socket: "NativeSocket", scope: dict[str, Any]) -> None:
+        """Answer a handshake that obeys the RFC, now or later, by the socket's ``accept`` or ``refuse``."""
 
 
 class NativeSocket(asyncio.Protocol):
@@ -82,12 +82,12 @@ class NativeSocket(asyncio.Protocol):
 
     __slots__ = (
         "_abort",
+        "_handler",
         "_heir",
         "_key",
         "_left_over",
         "_made_by",
         "_rare",
-        "_session",
         "_waiting",
         "asked",
         "closed",
@@ -99,7 +99,7 @@ class NativeSocket(asyncio.Protocol):
         "subscriptions",
         "transport",
     )
-    door: Door
+    door: SocketDoor
 
     def __init__(
         self,
@@ -116,10 +116,10 @@ class NativeSocket(asyncio.Protocol):
         self._abort: asyncio.TimerHandle | None = None
         self._heir: asyncio.Protocol | None = None
         self._key: bytes | None = None
-        self._session: Session | None = None
+        self._handler: SocketHandler | None = None
         self._rare: RareFrames | None = None
         self._left_over = b""
-        self._waiting = True  # for the door, or for a message to be dealt with
+        self._waiting = True  # for the door, or for the handler
         self.compressed = False
         self.serial = 0
         self.member: Member | None = None
@@ -134,20 +134,15 @@ class NativeSocket(asyncio.Protocol):
 
     @classmethod
     def claims(cls, target: bytes) -> bool:
-        """Whether a WebSocket to this target is not left to uvicorn."""
+        """Whether a WebSocket to this target is the door's, not uvicorn's."""
         return cls.door.claims(target.partition(b"?")[0].decode("latin-1"))
 
     @classmethod
-    def takes(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
-        """Whether `enter` would open this handshake, rather than refuse it or leave it to uvicorn."""
+    def can_open(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Whether a handshake is the door's and obeys the RFC."""
         return cls.claims(target) and handshake_problem(lambda name: _header(headers, name)) is None
 
-    def upgrade(self, request: bytes) -> None:
-        """Begin, given the request as uvicorn's HTTP protocol rebuilt it."""
-        method, target, headers = parsed(request)
-        self.enter(target, headers, lambda: request, is_get=method == b"GET")
-
-    def enter(
+    def begin_handshake(
         self,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
@@ -155,13 +150,13 @@ class NativeSocket(asyncio.Protocol):
         *,
         is_get: bool = True,
     ) -> None:
-        """Begin, given the request's parts (names of headers in lower case), and how to put them together
-        again."""
+        """Begin, given the request's parts (names of headers in lower case).
+
+        ``request`` returns the whole request, which uvicorn needs where the path is not the door's.
+        """
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
-        raw_path, _, query = target.partition(b"?")
-        path = raw_path.decode("latin-1")
-        if not self.door.claims(path):
+        if not self.claims(target):
             self._leave_to_uvicorn(request())
             return
         given = dict(headers)
@@ -175,31 +170,19 @@ class NativeSocket(asyncio.Protocol):
         transport.set_write_buffer_limits(
             high=TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES
         )
-        scope = {
-            "type": "websocket",
-            "scheme": "wss" if is_ssl(transport) else "ws",
-            "path": path,
-            "raw_path": raw_path,
-            "root_path": config.root_path,
-            "query_string": query,
-            "headers": headers,
-            "client": _client(config.loaded_app, get_remote_addr(transport), given),
-            "server": get_local_addr(transport),
-            "state": app_state,
-        }
-        self.door.enter(self, scope)
+        self.door.answer_handshake(self, websocket_scope(transport, config, app_state, target, headers))
 
     def accept(
-        self, session: Session | None, *, subprotocol: str | None = None, extensions: str | None = None
+        self, handler: SocketHandler | None, *, subprotocol: str | None = None, extensions: str | None = None
     ) -> None:
-        """Answer 101. Where there is no session, only a close can follow."""
+        """Answer 101. Without a handler, `close` must follow."""
         assert self._key is not None
         self.write(accepted(self._key, subprotocol=subprotocol, extensions=extensions))
         self.compressed = extensions is not None
-        self._session = session
+        self._handler = handler
         self._made_by = self._key = None
         self._waiting = False
-        if self._left_over:  # once the session is open
+        if self._left_over:  # once the caller has opened the handler
             asyncio.get_running_loop().call_soon(self._resume_reading)
 
     def refuse(self, answer: Refusal) -> None:
@@ -216,7 +199,7 @@ class NativeSocket(asyncio.Protocol):
         other.data_received(request)
         self.closed = True
         self._heir = other
-        # uvicorn puts us on the transport when we return, so the other one has to come after that.
+        # uvicorn sets this protocol on the transport after the return; the other one has to come later.
         asyncio.get_running_loop().call_soon(self.transport.set_protocol, other)
 
     # -- what comes in ---------------------------------------------------------------------------------------
@@ -232,18 +215,18 @@ class NativeSocket(asyncio.Protocol):
             # One short frame, most often; `_read_common` would come to the same.
             payload = unmasked(data[6:], data[2:6])
             if payload.isascii():
-                wait = self._session.receive(data[0] == 0x81, payload)  # type: ignore[union-attr]  # it is open
+                wait = self._handler.receive(data[0] == 0x81, payload)  # type: ignore[union-attr]  # it is open
                 if wait is not None:
                     self._wait_for(wait)
                 return
         self._read(data)
 
     def _read_later(self, data: bytes) -> None:
-        """What comes before the door has answered, while a message is dealt with, or within what is not
-        common."""
+        """Read bytes that come before the door's answer, with the handler busy, or within a rare frame."""
         if self._waiting or self.closed:
             if self._made_by is not None and self._key is None and not self.closed:
-                self.upgrade(data)
+                method, target, headers = parsed(data)  # as uvicorn's HTTP protocol rebuilt it
+                self.begin_handshake(target, headers, lambda: data, is_get=method == b"GET")
             elif not self.closed:
                 self._left_over += data
                 self.transport.pause_reading()
@@ -253,7 +236,7 @@ class NativeSocket(asyncio.Protocol):
         self._read(data)
 
     def _read(self, data: bytes) -> None:
-        """Frames from a frame's edge on, or from within what is not common."""
+        """Read from a frame's edge, or from within a rare frame."""
         while data and not self.closed:
             if self._waiting:
                 self._left_over = data
@@ -262,15 +245,15 @@ class NativeSocket(asyncio.Protocol):
             data = self._read_common(data) if self._rare is None else self._read_rare(self._rare, data)
 
     def _read_common(self, data: bytes) -> bytes:
-        """Read common frames up to one that is not, or that has to be waited for; returns the rest."""
-        session = self._session
-        assert session is not None
+        """Read common frames, up to a rare one or one that the handler waits for. Returns the rest."""
+        handler = self._handler
+        assert handler is not None
         at, size = 0, len(data)
         while size - at >= 2:
             first, length = data[at], data[at + 1] - 128
             if (first != 0x81 and first != 0x82) or length < 0 or length > 126:
                 if first == 0x8A and 0 <= length < 126 and size - at >= length + 6:
-                    at += length + 6  # a pong: that it came is all it says
+                    at += length + 6  # a pong; `heard` is set already
                     continue
                 answer = answer_to_close(data[at:]) if first == 0x88 else None
                 if answer is not None:
@@ -299,7 +282,7 @@ class NativeSocket(asyncio.Protocol):
             if is_text and not is_utf8(payload):
                 self.close(1007, "text is not UTF-8")
                 return b""
-            wait = session.receive(is_text, payload)
+            wait = handler.receive(is_text, payload)
             if wait is not None:
                 self._wait_for(wait)
                 return data[at:]
@@ -320,14 +303,14 @@ class NativeSocket(asyncio.Protocol):
         if rare.done:
             self._rare = None
         if message is not None:
-            assert self._session is not None
-            wait = self._session.receive(*message)
+            assert self._handler is not None
+            wait = self._handler.receive(*message)
             if wait is not None:
                 self._wait_for(wait)
         return data
 
     def _wait_for(self, wait: Awaitable[None]) -> None:
-        """Read no more until a message has been dealt with."""
+        """Read no more until the handler is done with a message."""
         self._waiting = True
         task = asyncio.ensure_future(_awaited(wait))
         task.add_done_callback(self._waited)
@@ -363,27 +346,26 @@ class NativeSocket(asyncio.Protocol):
             self.transport.write(payload)
 
     def pause_writing(self) -> None:
-        """The transport holds more than it should: see `Link.paused`."""
+        """The transport is over its bound: see `Link.paused`."""
         self.paused = True
         for subscription in self.subscriptions:
             self.door.switchboard.pause(subscription)
 
     def resume_writing(self) -> None:
-        """The transport has drained: the peer took something, so it lives."""
+        """The transport has drained: the peer acknowledges, so it lives."""
         self.heard = True
         self.paused = False
         for subscription in tuple(self.subscriptions):
             self.door.switchboard.resume(subscription)
 
     def ping(self) -> None:
-        """See `Watched.ping`. A socket that is full would not take it; there, what it takes is the sign of
-        life."""
+        """See `Watched.ping`. A full socket is not pinged: that it drains is the sign of life."""
         if not self.paused:
             self.write(PING)
 
     @property
     def backlog_bytes(self) -> int:
-        """What was written and has not been sent."""
+        """Bytes written and not sent."""
         return self.transport.get_write_buffer_size()
 
     # -- the end ---------------------------------------------------------------------------------------------
@@ -392,24 +374,24 @@ class NativeSocket(asyncio.Protocol):
         """See `Link.close`."""
         if self.closed:
             return
-        if self.transport.is_closing():  # it broke, and connection_lost comes next
+        if self.transport.is_closing():  # it broke; connection_lost comes next
             self._shut()
             return
         self.write(close_frame(code, reason))
         self._shut()
-        # Let the peer close: to close at once, with something of it unread, could cost it what was sent last.
+        # The peer closes first: closing at once, with bytes of it unread, could cost it the bytes sent last.
         if self.transport.can_write_eof():
             try:
                 self.transport.write_eof()
-                self.transport.resume_reading()  # or that would not be noticed
-            except OSError:  # reset, and not noticed yet
+                self.transport.resume_reading()  # or the peer's close would not be noticed
+            except OSError:  # reset, and the loop does not know yet
                 self.transport.abort()
         else:  # TLS
             self.transport.close()
         self._abort_after(CLOSE_TIMEOUT_S)
 
     def give_up(self) -> None:
-        """See `Watched.give_up`. Should the peer live after all, it is told why."""
+        """See `Watched.give_up`. A peer that lives after all gets the reason."""
         if not self.closed:
             if not self.transport.is_closing():
                 self.write(close_frame(3012, "no pong"))
@@ -422,11 +404,11 @@ class NativeSocket(asyncio.Protocol):
         if self._abort is not None:
             self._abort.cancel()
         self._shut()
-        if self._heir is not None:  # lost before it was put in our place
+        if self._heir is not None:  # lost before it was set on the transport
             self._heir.connection_lost(exc)
 
     def _end(self) -> None:
-        """Both have said that they close: the server closes TCP first (RFC 6455 7.1.1)."""
+        """Both sides have sent a close frame: the server closes TCP first (RFC 6455 7.1.1)."""
         self._shut()
         self.transport.close()
         self._abort_after(CLOSE_TIMEOUT_S)
@@ -438,31 +420,17 @@ class NativeSocket(asyncio.Protocol):
         self.closed = True
         self._left_over = b""
         self._rare = None
-        session, self._session = self._session, None
-        if session is not None:
-            session.lost()
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.lost()
 
     def _abort_after(self, seconds: float) -> None:
         self._abort = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
 
-def native_protocol(door: Door) -> type[NativeSocket]:
-    """The class for uvicorn's ``ws=`` setting that serves one door."""
+def native_protocol(door: SocketDoor) -> type[NativeSocket]:
+    """Return the class for uvicorn's ``ws=`` setting that serves one door."""
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": ()})
-
-
-def _client(app: Any, peer: tuple[str, int] | None, headers: dict[bytes, bytes]) -> tuple[str, int] | None:
-    """The client's address, told by a proxy where uvicorn is set up to believe it."""
-    forwarded = headers.get(b"x-forwarded-for")
-    if (
-        forwarded is None
-        or not isinstance(app, ProxyHeadersMiddleware)
-        or peer is None
-        or peer[0] not in app.trusted_hosts
-    ):
-        return peer
-    host, port = app.trusted_hosts.get_trusted_client_address(forwarded.decode("latin-1"))
-    return (host, port) if host else peer
 
 
 def _header(headers: dict[bytes, bytes], name: str) -> str | None:

@@ -1,7 +1,9 @@
-"""The frames that are not common: fragmented, control, large, compressed or broken. Left to `websockets`'
-``ServerProtocol``.
+"""The frames that are not common (RFC 6455 5): fragmented, control, large, compressed or broken.
 
-A `RareFrames` is made when such a frame begins, and dropped when the last of them has ended, so that an idle
+In: bytes from `NativeSocket`, from a frame's edge on. Out: messages, and answers to control frames. The work
+is done by ``ServerProtocol`` of `websockets`.
+
+A `RareFrames` is made when such a frame begins and dropped when the last of them has ended, so that an idle
 connection does not pay for one.
 """
 
@@ -21,19 +23,19 @@ from heartwire.transports.websocket.frames import close_frame
 __all__ = ["RareFrames", "frame_sizes", "header_problem"]
 
 _quiet: Final = logging.getLogger("heartwire.websockets")
-_quiet.setLevel(logging.CRITICAL)  # what ServerProtocol would log, its caller answers
+_quiet.setLevel(logging.CRITICAL)  # the errors that ServerProtocol logs are answered here
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _OPCODES: Final = frozenset(Opcode)
 
 
 class RareFrames:
-    """Reads from a frame's edge to a frame's edge.
+    """A reader from one frame's edge to another.
 
     Attributes:
-        output: what is to be sent now; the caller takes it.
-        done: common frames may follow again, and this object has nothing left in it.
-        ended: the peer closed or broke the protocol; ``output`` is the last that is to be sent.
+        output: bytes to send now; the caller clears it.
+        done: common frames may follow again; this object holds nothing.
+        ended: the peer closed or broke the protocol; ``output`` is the last to send.
     """
 
     def __init__(self, max_message_bytes: int, extensions: Sequence[Extension] = ()) -> None:
@@ -43,14 +45,14 @@ class RareFrames:
         self._protocol = ServerProtocol(state=OPEN, max_size=max_message_bytes, logger=_quiet)
         self._protocol.extensions = list(extensions)
         self._head = b""
-        self._left = 0  # of the frame that is being read
+        self._left = 0  # bytes of the current frame to come
         self._parts: list[bytes] = []
         self._is_text = False
 
     def feed(self, data: bytes) -> tuple[tuple[bool, bytes] | None, bytes]:
-        """Read until a message is complete, or all is common again, or ``data`` is used up.
+        """Read until a message is complete, or common frames may follow, or ``data`` is used up.
 
-        Returns the message (whether it is text, and its bytes), and what was not read.
+        Returns the message (whether it is text, and its bytes), and the unread rest of ``data``.
         """
         data, self._head = self._head + data, b""
         while data and not self.ended and not self.done:
@@ -65,9 +67,8 @@ class RareFrames:
         return None, b"" if self.ended else data
 
     def _begin(self, data: bytes) -> bool:
-        """Look at a frame's header; False where it is not complete, or breaks the protocol."""
-        # Not left to ServerProtocol, which judges some of it when the payload is there, so that the frame's
-        # end would be unknown.
+        """Read a frame's header; False where it is incomplete or breaks the protocol."""
+        # ServerProtocol judges some of it only when the payload is there; the frame's end would be unknown.
         problem = (
             header_problem(data, allow_compressed=bool(self._protocol.extensions)) if len(data) > 1 else None
         )
@@ -83,8 +84,8 @@ class RareFrames:
             self._end(1002, "a control frame has at most 125 bytes")
             return False
         if data[0] & 15 == Opcode.CLOSE:
-            # 5.4: control frames may come inside a fragmented message. ServerProtocol would call this one a
-            # protocol error.
+            # 5.4: control frames may come inside a fragmented message; ServerProtocol takes this one for an
+            # error.
             self._protocol.current_size = None
         return True
 
@@ -106,7 +107,7 @@ class RareFrames:
 
     def _too_large(self, error: PayloadTooBig) -> str:
         limit = f"over the limit of {self._max_message_bytes} (max_message_bytes)"
-        if error.size is None:  # known only once it is inflated, which is given up here
+        if error.size is None:  # known only after inflating, which stops here
             return f"bytes of this message: {limit}"
         return f"bytes of this message: {error.size + (error.current_size or 0)} is {limit}"
 
@@ -132,7 +133,7 @@ class RareFrames:
 
 
 def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None:
-    """What the first two bytes of a frame break of RFC 6455 5.1, 5.2 and 5.5."""
+    """Return the rule of RFC 6455 5.1, 5.2 or 5.5 that a frame's first two bytes break, ``None`` for none."""
     first, second = data[0], data[1]
     if first & (0x30 if allow_compressed else 0x70):
         return "reserved bits must be 0"
@@ -146,8 +147,8 @@ def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None
 
 
 def frame_sizes(data: bytes) -> tuple[int, int] | None:
-    """The bytes of header and payload of the masked frame that ``data`` begins with; None where they are not
-    told yet."""
+    """Return the sizes of header and payload of the masked frame that ``data`` begins with; ``None`` where
+    more bytes are needed."""
     size = len(data)
     length = data[1] & 127 if size > 1 else 0
     if size < (10 if length == 127 else 4 if length == 126 else 2):
