@@ -1,5 +1,5 @@
-"""The world around a switchboard, moved by hand: links that fill, a format that records, turns and reads that
-wait to be run."""
+"""The surroundings of a switchboard, moved by hand: links that fill, a format that records, turns and reads that
+wait."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ B = Channel("b")
 
 
 class Told(NamedTuple):
-    """A reader was told where it starts, or that its position could not be continued."""
+    """The payload with a reader's start, or the report that its position could not be continued."""
 
     channel: Channel
     position: Position
@@ -28,7 +28,7 @@ class Told(NamedTuple):
 
 
 class Wrote(NamedTuple):
-    """Publications were written, in one payload."""
+    """The payload with publications."""
 
     channel: Channel
     publications: tuple[Publication, ...]
@@ -36,8 +36,7 @@ class Wrote(NamedTuple):
 
 
 class RecordingFormat:
-    """`WireFormat` whose payloads are what went into them. ``strict``: it cannot tell of a gap, like raw
-    sockets."""
+    """`WireFormat` whose payloads are its arguments. ``strict``: it cannot report a gap, like raw sockets."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
@@ -57,8 +56,7 @@ class RecordingFormat:
 
 
 class FakeLink(OwnSink):
-    """A `Link` that holds what it is given until `drain`; full once it holds more than ``room`` bytes (None:
-    never)."""
+    """A `Link` that holds payloads until `drain`; full above ``room`` bytes (None: never)."""
 
     def __init__(self, switchboard: Switchboard, serial: int = 1, *, room: int | None = None) -> None:
         self.serial = serial
@@ -122,8 +120,7 @@ class FakeLink(OwnSink):
 
 
 class Read(NamedTuple):
-    """A read that the switchboard asked for: what the engine says is noted at once, and waits to be
-    delivered."""
+    """A read that the switchboard started: its result is taken at once, and waits to be delivered."""
 
     topic: Topic
     start: Start

@@ -1,5 +1,5 @@
-"""Every engine of ours keeps every promise of the contract, in either event loop; and the suite notices one
-that does not."""
+"""Each engine keeps every promise of the contract, on both event loops; and the suite notices one that does
+not."""
 
 import inspect
 import itertools

@@ -1,5 +1,4 @@
-"""The same suite over every way a WebSocket can get to the hub: our own transport, and ASGI on two
-servers."""
+"""One suite over each WebSocket transport: the native one, and ASGI on two servers."""
 
 import asyncio
 import socket

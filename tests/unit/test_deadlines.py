@@ -1,4 +1,4 @@
-"""Deadlines of many in one heap."""
+"""Deadlines of many machines in one heap."""
 
 from heartwire.core.deadlines import Deadlines
 

@@ -1,5 +1,4 @@
-"""What engines share: the URL that names one, epochs, the plan of a read, leases; and what the memory engine
-forgets."""
+"""The shared parts of engines: URLs, epochs, the plan of a read, leases; and when the memory engine forgets."""
 
 from pathlib import Path
 

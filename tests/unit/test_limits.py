@@ -1,4 +1,4 @@
-"""The token bucket."""
+"""The token bucket, and turns."""
 
 import math
 from itertools import pairwise

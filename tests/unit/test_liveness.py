@@ -1,4 +1,4 @@
-"""The wheel: whoever dies is given up in time, whenever that was, and nobody else is."""
+"""The wheel: dead peers are given up in time, whenever they died, and no others are."""
 
 import math
 
@@ -10,8 +10,8 @@ from heartwire.core.liveness import Liveness
 
 
 class Peer:
-    """A link whose peer answers pings after ``delay_s``, until it dies; ``talks``: it says something all the
-    time besides."""
+    """A link whose peer answers pings after ``delay_s``, until it dies; ``talks``: it also sends all the
+    time."""
 
     def __init__(self, *, dies_at: float = math.inf, delay_s: float = 0, talks: bool = False) -> None:
         self.talks = talks

@@ -1,4 +1,4 @@
-"""How requests of the plain dialect are read, and the words of every refusal."""
+"""Decoding of the plain dialect: requests, and the text of every refusal."""
 
 from collections.abc import Callable
 from typing import Any

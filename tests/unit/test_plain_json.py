@@ -1,5 +1,4 @@
-"""How the plain dialect writes: the JSON rule, pages, refusals; and the commands of sockets with several
-channels."""
+"""Encoding of the plain dialect: the JSON rule, pages, refusals; and messages on sockets of several channels."""
 
 import base64
 import contextlib

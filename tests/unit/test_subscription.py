@@ -1,4 +1,4 @@
-"""The table of what can happen to a subscription, pair by pair."""
+"""The state table of a subscription, pair by pair."""
 
 from typing import Final
 

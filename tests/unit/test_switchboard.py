@@ -1,5 +1,4 @@
-"""Fan-out: joining, catching up, going live, falling back, and every way the engine's word can come late or
-not at all."""
+"""Fan-out: joining, catching up, going live, falling back, and engine answers that come late or never."""
 
 import pytest
 

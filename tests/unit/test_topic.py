@@ -1,4 +1,4 @@
-"""The tail: what it serves, its bounds, and the accounts of its memory."""
+"""The tail: its reads, its bounds, and its memory accounting."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.fakes import A, B, Desk
 
 
 def tail(desk: Desk) -> list[int]:
-    """The offsets that can be read from memory, seen through what a topic covers."""
+    """The offsets that can be read from memory, by `Topic.covers`."""
     topic = desk.switchboard.topics[A]
     return [offset + 1 for offset in range(topic.flushed) if topic.covers(Position(topic.epoch, offset))]
 

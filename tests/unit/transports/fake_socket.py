@@ -1,4 +1,4 @@
-"""A `NativeSocket` on a transport and behind a door that only take notes."""
+"""A `NativeSocket` on a fake transport and behind a fake door, both of which record."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,8 +18,7 @@ __all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps what is written. Full above ``high`` bytes, until `drain`; hands on what it is fed unless reading
-    is paused."""
+    """Keeps the bytes written. Full above ``high`` bytes, until `drain`."""
 
     def __init__(self, *, is_tls: bool = False) -> None:
         super().__init__()
@@ -90,14 +89,14 @@ class FakeTransport(asyncio.Transport):
 
     @property
     def frames(self) -> list[Frame]:
-        """What was written after the handshake's answer."""
+        """The frames written after the handshake's answer."""
         frames, rest = split_frames(self.written.partition(b"\r\n\r\n")[2])
         assert rest == b""
         return frames
 
 
 class FakeHandler:
-    """Notes messages. ``answer`` decides what `NativeSocket` waits for."""
+    """Records messages. ``answer`` returns the awaitable that `NativeSocket` waits for."""
 
     def __init__(
         self, answer: Callable[[bool, bytes], Awaitable[None] | None] = lambda is_text, data: None
@@ -116,7 +115,7 @@ class FakeHandler:
 
 
 class FakeDoor:
-    """Takes all of "/ours", and leaves the answer to the test."""
+    """Claims "/ours", and leaves the answer to the test."""
 
     def __init__(self, max_message_bytes: int = 70_000) -> None:
         self.max_message_bytes = max_message_bytes

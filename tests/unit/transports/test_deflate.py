@@ -1,4 +1,4 @@
-"""permessage-deflate: what is agreed on, what is sent, and bombs."""
+"""permessage-deflate: negotiation, frames, and bombs."""
 
 import tracemalloc
 import zlib

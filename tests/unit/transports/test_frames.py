@@ -1,4 +1,4 @@
-"""The frames that the server makes, and the reader of those of a client that are not common."""
+"""The frames that the server makes, and the reader of rare frames."""
 
 import random
 

@@ -1,5 +1,4 @@
-"""The native socket on a transport that only takes notes: what is waited for, what is held, and how it
-ends."""
+"""The native socket on a fake transport: waiting, buffering, and the end."""
 
 import asyncio
 import logging
@@ -28,7 +27,7 @@ from tests.unit.transports.tools import (
 
 
 class Gate:
-    """Answers messages with what can be opened later; notes how many wait."""
+    """Answers messages with awaitables that the test opens later; counts those that wait."""
 
     def __init__(self) -> None:
         self.waiting: list[asyncio.Future[None]] = []
@@ -160,7 +159,7 @@ async def test_gone_while_a_message_is_waited_for() -> None:
 
 
 async def test_messages_that_came_before_the_answer_are_read_when_the_session_is_open() -> None:
-    """A client should wait for the answer (RFC 6455 4.1), but what it did send is neither lost nor taken too
+    """A client should wait for the answer (RFC 6455 4.1), but messages sent before it are neither lost nor read too
     early."""
     handler = FakeHandler()
     door = FakeDoor()

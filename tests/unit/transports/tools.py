@@ -1,5 +1,4 @@
-"""Servers in the test's own event loop, and a client that gives them exactly the pieces of bytes that the
-test wants."""
+"""Servers in the test's own event loop, and a client that sends exactly the pieces of bytes that a test needs."""
 
 import asyncio
 import contextlib
@@ -271,7 +270,7 @@ def published(hub: Hub, channel: str) -> list[tuple[bool, bytes]]:
 
 
 def at_rest(hub: Hub) -> bool:
-    """Whether nobody is connected, and nothing is left of those who were."""
+    """Whether no client is connected, and nothing is left of earlier ones."""
     return (
         not hub.links
         and hub.connections.count == 0
