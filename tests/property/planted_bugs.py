@@ -21,10 +21,12 @@ from heartwire.client.traffic import Traffic
 from heartwire.core.liveness import Liveness, Watched
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.topic import Topic
-from heartwire.dialects.centrifugal import Follower, Session, subscribing
+from heartwire.dialects.centrifugal import ClientSubscription, Session, subscribing
+from heartwire.dialects.centrifugal import publishing as server_publishing
 from heartwire.engines import memory
 from heartwire.engines.memory import MemoryEngine
 from heartwire.server.centrifugal.connection import Connection as ServerConnection
+from heartwire.server.centrifugal.connection import HubSession
 from heartwire.server.centrifugal.port import HubPort
 from heartwire.testing import Broken, run_seed
 from heartwire.testing.simulation import server as simulated_server
@@ -276,7 +278,7 @@ def what_was_given_up_counts_as_not_sent(patch: pytest.MonkeyPatch) -> None:
 def server_acknowledges_before_the_store_has_it(patch: pytest.MonkeyPatch) -> None:
     original = HubPort._append
 
-    def append(self: HubPort, session: Session, channel: Any, post: Any, done: Any) -> Any:
+    def append(self: HubPort, session: HubSession, channel: Any, post: Any, done: Any) -> Any:
         store: MemoryEngine = self._hub.engine._store  # type: ignore[attr-defined]
         stream = store._streams.get(channel)
         if stream is None:
@@ -287,17 +289,18 @@ def server_acknowledges_before_the_store_has_it(patch: pytest.MonkeyPatch) -> No
     patch.setattr(HubPort, "_append", append)
 
 
-def _follow_from_now(self: HubPort, session: Session, follower: Follower, start: Position) -> None:
-    session.context._hub.follow(
-        session.context.link, follower.channel, session.context._format, NOW, follower=follower
-    )
+def _follow_from_now(
+    self: HubPort, session: HubSession, follower: ClientSubscription, start: Position
+) -> None:
+    outlet = session.outlet
+    outlet._hub.follow(outlet.link, follower.channel, outlet._format, NOW, follower=follower)
 
 
 @planted
 def server_goes_on_from_the_head_and_not_from_its_answer(patch: pytest.MonkeyPatch) -> None:
     original = ServerConnection.follow
 
-    def follow(self: ServerConnection, follower: Follower, start: Position) -> None:
+    def follow(self: ServerConnection, follower: ClientSubscription, start: Position) -> None:
         original(self, follower, NOW)  # type: ignore[arg-type]
 
     patch.setattr(ServerConnection, "follow", follow)
@@ -315,7 +318,7 @@ def server_knows_no_keys(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def server_knows_no_rounds(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Session, "keep_order", lambda *arguments: None)
+    patch.setattr(server_publishing, "keep_order", lambda *arguments: None)
 
 
 @planted

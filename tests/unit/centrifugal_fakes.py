@@ -9,17 +9,19 @@ from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal import (
     JSON,
     Answer,
-    Follower,
-    Limits,
+    ClientSubscription,
+    Disconnected,
     Refreshed,
     Rules,
     Session,
+    SessionSettings,
     SubscriptionGrant,
     TokenExpired,
     Welcome,
 )
-from heartwire.dialects.centrifugal.port import Action, Disconnected, Post
+from heartwire.dialects.centrifugal.publishing import keep_order, take_token
 from heartwire.dialects.centrifugal.types import ConnectRequest
+from heartwire.dialects.centrifugal.values import Action, Post
 from heartwire.errors import Forbidden, Refused, Unauthorized, UnknownChannel
 from heartwire.types import NOW, Channel, Member, Position, Publication, Start
 
@@ -53,7 +55,7 @@ class FakeOutlet:
         assert all(b"\n" not in message and message for message in messages)
         self.frames.append([json.loads(message) for message in messages])
 
-    def tell(
+    def announce(
         self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
     ) -> None:
         self.write([JSON.membership(channel, kind, JSON.info(member))])
@@ -79,7 +81,7 @@ class FakePort:
         self.grants: dict[str, SubscriptionGrant | Exception] = {}
         self.forbidden: set[tuple[str, str]] = set()
         self.tokens: dict[str, Refreshed | Exception] = {}
-        self.followers: list[Follower] = []
+        self.followers: list[ClientSubscription] = []
         self.starts: dict[str, Position] = {}
         self.opened_sessions: list[Session] = []
         self.ends: list[tuple[int, str]] = []
@@ -170,20 +172,20 @@ class FakePort:
         kept = self.streams.get(channel, [])
         return (kept[::-1] if reverse else kept)[:limit], self.top(channel)
 
-    def follow(self, session: Session, follower: Follower, start: Position) -> None:
+    def follow(self, session: Session, follower: ClientSubscription, start: Position) -> None:
         assert follower.session is session
         self.followers.append(follower)
         self.starts[follower.channel] = start
         if self.rules(follower.channel).join_leave:
             self.announce(follower, "join")
 
-    def unfollow(self, follower: Follower) -> None:
+    def unfollow(self, session: Session, follower: ClientSubscription) -> None:
         if follower in self.followers:
             self.followers.remove(follower)
             if self.rules(follower.channel).join_leave:
                 self.announce(follower, "leave")
 
-    def announce(self, who: Follower, kind: Literal["join", "leave"]) -> None:
+    def announce(self, who: ClientSubscription, kind: Literal["join", "leave"]) -> None:
         for follower in list(self.followers):
             if follower.channel == who.channel:
                 follower.hear(kind, who.member, {})
@@ -206,9 +208,32 @@ class FakePort:
                 )
 
     def publish(
+        self, session: Session, name: str, post: Post, done: Callable[[Position | BaseException], None]
+    ) -> Awaitable[None] | None:
+        channel = self.channel(session, name)
+        take_token(session)
+        permission = self.authorize(session, "publish", channel)
+        if permission is None:
+            return self._publish(session, channel, post, done)
+        return self._publish_permitted(session, channel, post, done, permission)
+
+    async def _publish_permitted(
+        self,
+        session: Session,
+        channel: Channel,
+        post: Post,
+        done: Callable[[Position | BaseException], None],
+        permission: Awaitable[None],
+    ) -> None:
+        await permission
+        wait = self._publish(session, channel, post, done)
+        if wait is not None:
+            await wait
+
+    def _publish(
         self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
     ) -> Awaitable[None] | None:
-        session.keep_order(post.key, post.round)
+        keep_order(session, post.key, post.round)
         if self.publish_fails is not None:
             raise self.publish_fails
         self.published.append((channel, post))
@@ -256,7 +281,7 @@ class Peer:
         self.outlet = FakeOutlet()
         self.now = 100.0
         self.session = Session(
-            self.port, JSON, self.outlet, Limits("test 1", **limits), client="c1", now=self.now
+            self.port, JSON, self.outlet, SessionSettings("test 1", **limits), client="c1", now=self.now
         )
         self._read = 0
 

@@ -12,9 +12,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from msgspec import Raw, Struct
 
-from heartwire.dialects.centrifugal import PROTOBUF, Limits, Phase, PushFormat, Session
+from heartwire.dialects.centrifugal import PROTOBUF, Phase, PushFormat, Session, SessionSettings
 from heartwire.dialects.centrifugal.codec import Method
-from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.protobuf_codec import connect_command, delimited, emulation_request, split
 from heartwire.dialects.centrifugal.types import (
     UINT32,
@@ -45,6 +44,7 @@ from heartwire.dialects.centrifugal.types import (
     UnsubscribeBody,
     UnsubscribeRequest,
 )
+from heartwire.dialects.centrifugal.values import Post
 from heartwire.types import Channel, Member, Publication, Publisher
 from tests.unit.centrifugal_fakes import FakePort
 
@@ -396,7 +396,7 @@ class _Outlet:
     def write(self, messages: list[bytes]) -> None:
         self.data += PROTOBUF.join(messages)
 
-    def tell(self, channel: Channel, kind: Any, member: Member, made: dict[Any, Any]) -> None:
+    def announce(self, channel: Channel, kind: Any, member: Member, made: dict[Any, Any]) -> None:
         raise NotImplementedError
 
     def close(self, code: int, reason: str) -> None:
@@ -408,7 +408,7 @@ class _Outlet:
 
 def _session() -> tuple[Session, _Outlet]:
     outlet = _Outlet()
-    return Session(FakePort(), PROTOBUF, outlet, Limits("v"), client="c", now=0), outlet
+    return Session(FakePort(), PROTOBUF, outlet, SessionSettings("v"), client="c", now=0), outlet
 
 
 def test_session_speaks_it() -> None:

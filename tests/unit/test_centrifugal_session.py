@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from heartwire.dialects.centrifugal import Phase, Refreshed, ServerSide, TokenExpired, Welcome
-from heartwire.dialects.centrifugal.port import Post
-from heartwire.dialects.centrifugal.session import TRANSITIONS
+from heartwire.dialects.centrifugal.state import TRANSITIONS
+from heartwire.dialects.centrifugal.values import Post
 from heartwire.errors import EngineUnavailable, Forbidden, Refused, Unauthorized
 from heartwire.types import Position
 from tests.unit.centrifugal_fakes import FakePort, Peer
@@ -190,11 +190,18 @@ def test_welcome_is_told() -> None:
 
 
 def test_emulation_ids_are_told() -> None:
-    from heartwire.dialects.centrifugal import JSON, Limits, Session
+    from heartwire.dialects.centrifugal import JSON, Session, SessionSettings
 
     peer = Peer()
     peer.session = Session(
-        peer.port, JSON, peer.outlet, Limits("v"), client="c", now=0, emulation=("secret", "node"), pong=False
+        peer.port,
+        JSON,
+        peer.outlet,
+        SessionSettings("v"),
+        client="c",
+        now=0,
+        emulation=("secret", "node"),
+        pong=False,
     )
     connected = peer.open()
     assert (connected["session"], connected["node"], connected.get("pong")) == ("secret", "node", None)
@@ -649,10 +656,10 @@ def test_client_that_does_not_read_its_answers_is_slow() -> None:
 def test_client_that_does_not_read_what_others_are_told_is_slow() -> None:
     peer = opened(max_backlog_bytes=1000)
     told: list[object] = []
-    peer.session.tell("x", told.append)
+    peer.session.relay("x", told.append)
     peer.outlet.paused, peer.outlet.backlog_bytes = True, 1001
-    peer.session.tell("x", told.append)
-    peer.session.tell("x", told.append)
+    peer.session.relay("x", told.append)
+    peer.session.relay("x", told.append)
     assert told == ["x", "x"]
     assert peer.closed == (3008, "slow")
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from heartwire.dialects.centrifugal import ServerSide, Session
+from heartwire.dialects.centrifugal import ServerSide
 from heartwire.errors import Refused
 from heartwire.messages import Body, to_body
 
 if TYPE_CHECKING:
     from heartwire.hub.identity import Identity
-    from heartwire.server.centrifugal.connection import Connection
+    from heartwire.server.centrifugal.connection import HubSession
 
 __all__ = ["Client", "Disconnect", "Hooks", "answer_bytes"]
 
@@ -44,7 +44,7 @@ class Client:
 
     __slots__ = ("_session", "_wanted", "data", "name", "version")
 
-    def __init__(self, session: Session, *, data: Any = None, name: str = "", version: str = "") -> None:
+    def __init__(self, session: "HubSession", *, data: Any = None, name: str = "", version: str = "") -> None:
         self._session = session
         self._wanted: list[ServerSide] = []
         self.data = data
@@ -59,8 +59,7 @@ class Client:
     @property
     def identity(self) -> "Identity":
         """Who it is."""
-        connection: Connection = self._session.context
-        return connection.identity
+        return self._session.outlet.identity
 
     @property
     def user(self) -> str:

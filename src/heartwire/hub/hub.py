@@ -20,7 +20,7 @@ from heartwire.core.liveness import Liveness, Watched
 from heartwire.core.subscription import ChannelListener, Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.waiting import settled
-from heartwire.dialects.centrifugal import Limits
+from heartwire.dialects.centrifugal import SessionSettings
 from heartwire.engines.contract import Engine
 from heartwire.engines.registry import open_engine
 from heartwire.errors import HeartwireError, LimitExceeded
@@ -119,7 +119,7 @@ class Hub:
         self.deadlines = Deadlines()
         self.sessions = Sessions()
         self.port = HubPort(self)
-        self.session_limits = _session_limits(self.options)
+        self.session_settings = _session_settings(self.options)
         self.node = secrets.token_hex(4)
         self._serial = 0
         self._starting: asyncio.Future[None] | None = None
@@ -464,8 +464,8 @@ class Hub:
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
-def _session_limits(options: HubOptions) -> Limits:
-    return Limits(
+def _session_settings(options: HubOptions) -> SessionSettings:
+    return SessionSettings(
         version=f"Heartwire {version('heartwire')}",
         ping_interval_s=options.ping_interval_s,
         max_channels=options.max_channels_per_connection,

@@ -6,11 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heartwire.codes import CODES
-from heartwire.dialects.centrifugal import Session
 from heartwire.hub.admission import drain_reason
 
 if TYPE_CHECKING:
-    from heartwire.server.centrifugal.connection import Connection
+    from heartwire.server.centrifugal.connection import Connection, HubSession
     from heartwire.server.centrifugal.streams import Emulated
 
 __all__ = ["Sessions"]
@@ -29,26 +28,26 @@ class Sessions:
         ] = {}  # a set in order: who came first is told first when it ends
         self.new_id: Callable[[], str] = partial(secrets.token_urlsafe, 24)
         self.emulated: dict[str, Emulated] = {}
-        self._by_user: dict[str, dict[str, Session]] = {}
-        self._by_client: dict[str, Session] = {}
+        self._by_user: dict[str, dict[str, HubSession]] = {}
+        self._by_client: dict[str, HubSession] = {}
 
-    def add(self, session: Session) -> None:
+    def add(self, session: "HubSession") -> None:
         """A session is open."""
         self._by_client[session.client] = session
         self._by_user.setdefault(session.user, {})[session.client] = session
 
-    def discard(self, session: Session) -> None:
+    def discard(self, session: "HubSession") -> None:
         """It is over."""
         self._by_client.pop(session.client, None)
         of_user = self._by_user.get(session.user)
         if of_user is not None and of_user.pop(session.client, None) is not None and not of_user:
             del self._by_user[session.user]
 
-    def get(self, client: str) -> Session | None:
+    def get(self, client: str) -> "HubSession | None":
         """The session of a client id."""
         return self._by_client.get(client)
 
-    def of(self, user: str) -> list[Session]:
+    def of(self, user: str) -> "list[HubSession]":
         """A user's sessions on this node."""
         return list(self._by_user.get(user, {}).values())
 

@@ -1,4 +1,4 @@
-"""What turns bytes into commands and results into bytes. One object serves all connections that speak its
+"""The `Codec` protocol: bytes to commands, results to bytes. One object serves all connections of its
 encoding."""
 
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
+from heartwire.dialects.centrifugal.values import Post
 from heartwire.types import Member, Publication
 
 __all__ = ["Codec", "Method", "PushKind"]
@@ -43,24 +43,23 @@ class Codec(Protocol):
     """The message that asks for a pong."""
 
     def commands(self, data: bytes) -> Iterator[Command]:
-        """The commands of a frame, one after the other, so that those before a malformed one have been dealt
-        with.
+        """The commands of a frame, one after the other, so that those before a malformed one are handled.
 
-        Raises ``ValueError`` that says what is wrong: bytes that are not the encoding, an empty frame, a
-        blank line, a wrong type.
+        Raises ``ValueError`` that names the fault: bytes that are not the encoding, an empty frame, a blank
+        line, a wrong type.
         """
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
-        """The reply to a command. The result is there even where it is empty."""
+        """The reply to a command. An empty result is written too."""
 
     def error(self, id: int, error: ErrorBody) -> bytes:
         """The error reply to a command."""
 
     def publication(self, publication: Publication) -> bytes:
-        """A publication's inside: what stands in ``pub``, in ``publications`` of replies. Called once per
+        """A publication's inside, for ``pub`` pushes and ``publications`` of replies. Called once per
         publication.
 
-        Raises nothing: data that the encoding cannot carry as it is, it carries in another form.
+        Raises nothing: data that the encoding cannot carry as it is travels in another form.
         """
 
     def raw(self, inside: bytes) -> Any:
@@ -76,7 +75,7 @@ class Codec(Protocol):
         """Any other push; ``channel`` is "" for those that have none."""
 
     def info(self, member: Member) -> ClientInfo:
-        """Who a member is."""
+        """A member, as others see it."""
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         """Messages, at least one, as one frame."""
@@ -86,7 +85,7 @@ class Codec(Protocol):
         `publication`."""
 
     def post(self, request: PublishRequest) -> Post:
-        """What is to be published. Raises `Refused` (``bad_request``)."""
+        """The content of a publish. Raises `Refused` (``bad_request``)."""
 
     def value(self, payload: bytes) -> Any:
         """A payload for an application: parsed where it is JSON; ``None`` where there is none."""

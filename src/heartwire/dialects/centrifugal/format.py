@@ -1,5 +1,5 @@
-"""How live publications go out: encoded once per codec, joined once per codec and transport, then the same
-for everybody."""
+"""The wire format of live publications: encoded once per codec, joined once per codec and transport, then the
+same bytes for every client."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,7 +14,7 @@ class PushFormat:
     """`heartwire.core.link.WireFormat`. One object serves all connections of a codec on a transport.
 
     Args:
-        pack: makes messages what a link of the transport takes.
+        pack: turns messages into what a link of the transport takes.
     """
 
     __slots__ = ("codec", "encode", "pack")
@@ -34,4 +34,4 @@ class PushFormat:
         return self.pack([self.codec.membership(channel, kind, self.codec.info(member))])
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> None:
-        """See `WireFormat.joined`. The reply has told where it starts; a gap is the follower's to tell."""
+        """See `WireFormat.joined`. The reply has the start; `ClientSubscription` reports a gap."""

@@ -3,11 +3,11 @@
 How a publication's data stands in ``pub.data``:
 
 * text or bytes that are JSON: as that JSON, on one line;
-* other text: as a JSON string, with ``"tags":{"encoding":"text"}`` beside it, which tells ``hello`` from
-  ``"hello"``;
+* other text: as a JSON string, with ``"tags":{"encoding":"text"}`` beside it, which distinguishes ``hello``
+  from ``"hello"``;
 * other bytes: base64 in a JSON string, with ``"tags":{"encoding":"base64"}`` beside it. (The protocol's own
-  server ends the connection here, with 3506; a connection of many channels is too much to lose for one
-  message.)
+  server ends the connection here, with 3506; losing a connection of many channels for one message would be
+  too much.)
 """
 
 import base64
@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from heartwire.dialects.centrifugal.codec import Method, PushKind
-from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
+from heartwire.dialects.centrifugal.values import Post
 from heartwire.errors import Refused
 from heartwire.text import is_json, is_utf8
 from heartwire.types import Member, Publication
@@ -107,27 +107,27 @@ class JsonCodec:
     def post(self, request: PublishRequest) -> Post:
         """See `Codec.post`.
 
-        Without ``encoding``, ``data`` is kept as the JSON it is; "text": it is a string, and the message is
-        that text; "base64": a string, and the message is the bytes it stands for.
+        Without ``encoding``, ``data`` is kept as the JSON it is; "text": ``data`` is a string, and the
+        message is that text; "base64": ``data`` is a string, and the message is the bytes it encodes.
         """
-        data = bytes(request.data)
+        data, is_text = bytes(request.data), True
         if not data:
             raise Refused("bad_request", "publish without data")
         try:
             match request.encoding:
                 case "":
-                    return Post(data, True, request.idempotency_key, request.round)
+                    pass
                 case "text":
-                    return Post(
-                        _text_decoder.decode(data).encode(), True, request.idempotency_key, request.round
-                    )
+                    data = _text_decoder.decode(data).encode()
                 case "base64":
-                    return Post(_base64_decoder.decode(data), False, request.idempotency_key, request.round)
+                    data, is_text = _base64_decoder.decode(data), False
+                case other:
+                    raise Refused(
+                        "bad_request", f'encoding {other[:32]!r}: "text" or "base64", or leave it out'
+                    )
         except ValueError as error:
             raise Refused("bad_request", f"data in encoding {request.encoding!r}: {error}") from None
-        raise Refused(
-            "bad_request", f'encoding {request.encoding[:32]!r}: "text" or "base64", or leave it out'
-        )
+        return Post(data, is_text, request.idempotency_key, request.round)
 
     def value(self, payload: bytes) -> Any:
         """See `Codec.value`."""

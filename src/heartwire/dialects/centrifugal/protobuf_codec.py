@@ -1,9 +1,8 @@
 """The Protobuf encoding: messages of ``client.proto``, each after its length as a varint, one after the
 other.
 
-Payloads are any bytes, as they were published. What an application's function is given of them
-(`ProtobufCodec.value`) is parsed where they are JSON, so that one function serves clients of both encodings,
-and else the bytes.
+Payloads are any bytes, as they were published. An application's function receives JSON parsed, so that one
+function serves clients of both encodings, and anything else as bytes (`ProtobufCodec.value`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,6 @@ from msgspec import Raw
 
 from heartwire.dialects.centrifugal import client_pb2 as pb
 from heartwire.dialects.centrifugal.codec import Method, PushKind
-from heartwire.dialects.centrifugal.port import Post
 from heartwire.dialects.centrifugal.types import (
     EMPTY,
     UINT32,
@@ -34,6 +32,7 @@ from heartwire.dialects.centrifugal.types import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
+from heartwire.dialects.centrifugal.values import Post
 from heartwire.text import is_json, is_utf8
 from heartwire.types import Member, Publication
 
@@ -82,7 +81,7 @@ class ProtobufCodec:
         return Raw(inside)
 
     def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
-        """See `Codec.publications`. Put together by hand, so that what was encoded once is not read again."""
+        """See `Codec.publications`. Assembled by hand: what is encoded already is not parsed again."""
         head = _field(2, channel.encode())
         return [delimited(_field(4, head + _field(4, inside))) for inside in insides]
 
@@ -137,8 +136,8 @@ def delimited(message: bytes) -> bytes:
 
 
 def split(data: bytes) -> Iterator[bytes]:
-    """The messages of a frame. Raises ``ValueError`` where it does not end with one; a length alone takes no
-    memory."""
+    """The messages of a frame. Raises ``ValueError`` where the last one is cut. Allocates nothing by a length
+    alone."""
     at = 0
     while at < len(data):
         size, at = _read_varint(data, at)
@@ -155,7 +154,7 @@ def emulation_request(data: bytes) -> tuple[str, str, bytes]:
 
 
 def connect_command(id: int) -> bytes:
-    """A ``connect`` of which there is no more to say, as a frame."""
+    """An empty ``connect``, as a frame."""
     command = pb.Command(id=id)
     command.connect.SetInParent()
     return _message(command)
@@ -202,13 +201,13 @@ def _decoded(kind: Any, data: bytes) -> Any:
         raise ValueError(str(error)) from None
 
 
-# -- what is said --------------------------------------------------------------------------------------------
+# -- inbound ------------------------------------------------------------------------------------------------
 
 
 def _command(message: Any) -> Command:
-    said = {field.name: value for field, value in message.ListFields()}
-    id = said.pop("id", 0)
-    return Command(id, **{name: _READ[name](request) for name, request in said.items()})
+    fields = {field.name: value for field, value in message.ListFields()}
+    id = fields.pop("id", 0)
+    return Command(id, **{name: _READ[name](request) for name, request in fields.items()})
 
 
 def _connect(message: Any) -> ConnectRequest:
@@ -272,11 +271,11 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-# -- what is answered ----------------------------------------------------------------------------------------
+# -- outbound -----------------------------------------------------------------------------------------------
 
 
 def _write(message: Any, body: msgspec.Struct) -> None:
-    """Fill a message from the struct of the same fields. It is there even where nothing is in it."""
+    """Fill a message from the struct of the same fields; an empty one is present too."""
     message.SetInParent()
     for name in body.__struct_fields__:
         match getattr(body, name):

@@ -1,10 +1,8 @@
-"""What is said, as structs. One per message; a payload (``data``, ``conn_info`` ...) stays the bytes it came
-as.
+"""Requests, results and pushes, as structs. A payload (``data``, ``conn_info`` ...) stays bytes as it came.
 
-The omission rule: a field at its zero value is left out, both ways, but for those that say otherwise. Fields
-that are not known are ignored; so a client may be newer than this file. Requests of features that are not
-there (map and shared-poll subscriptions, tags filters) have just the fields that tell that they were asked
-for.
+The omission rule: a field at its zero value is left out, both ways; exceptions say so. Unknown fields are
+ignored, so that a client may be newer than this file. Requests of features that are not supported (map and
+shared-poll subscriptions, tags filters) have just the fields by which they are recognised.
 """
 
 from typing import Annotated, Final
@@ -49,7 +47,7 @@ Unsigned32 = Annotated[int, Meta(ge=0, le=UINT32)]
 Unsigned64 = Annotated[int, Meta(ge=0)]
 
 Payload = Raw
-"""Bytes as they are: JSON text in the JSON codec, anything in Protobuf. Empty: there is none."""
+"""Bytes as they are: JSON text in the JSON codec, any bytes in Protobuf. Empty: none was sent."""
 
 EMPTY: Final = Raw(b"")
 
@@ -81,9 +79,8 @@ class SubscribeRequest(_Request, frozen=True):
     tf: Payload = EMPTY  # tags filter
     flag: int = 0
     type: int = 0
-    from_oldest: bool = (
-        False  # ours: where the position cannot be continued, go on from the oldest that is kept
-    )
+    # Ours: where the position cannot be continued, go on from the oldest publication that is kept.
+    from_oldest: bool = False
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
@@ -98,7 +95,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
 
 
 class UnsubscribeRequest(_Request, frozen=True):
-    """``unsubscribe``, ``presence`` and ``presence_stats``: all they say is a channel."""
+    """``unsubscribe``, ``presence`` and ``presence_stats``: a channel only."""
 
     channel: str = ""
 
@@ -106,8 +103,7 @@ class UnsubscribeRequest(_Request, frozen=True):
 class PublishRequest(_Request, frozen=True):
     """``publish``. The last three are ours: servers that lack them ignore them.
 
-    ``encoding`` says how JSON carries data that is no JSON; see `JsonCodec.post`. ``round``: see
-    `requests.publish`.
+    ``encoding``: how JSON carries data that is not JSON; see `JsonCodec.post`. ``round``: see `publishing`.
     """
 
     channel: str = ""
@@ -156,11 +152,11 @@ class SubRefreshRequest(_Request, frozen=True):
 
 
 class Empty(_Request, frozen=True):
-    """A result, or a request, of which there is no more to say."""
+    """A result or a request without fields."""
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What a client says: an id, and one of the methods. The first one present counts, in this order."""
+    """A client's command: an id, and one of the methods. The first one present counts, in this order."""
 
     id: Unsigned32 = 0
     connect: ConnectRequest | None = None
@@ -177,7 +173,7 @@ class Command(msgspec.Struct, frozen=True):
     sub_refresh: SubRefreshRequest | None = None
 
 
-# -- what is answered ----------------------------------------------------------------------------------------
+# -- results ------------------------------------------------------------------------------------------------
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -185,7 +181,7 @@ class _Result(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ErrorBody(_Result, frozen=True):
-    """An error reply's inside. ``message`` is always there: centrifuge-python raises without it."""
+    """An error reply's inside. ``message`` is always present: centrifuge-python raises without it."""
 
     code: int
     message: str
@@ -193,7 +189,7 @@ class ErrorBody(_Result, frozen=True):
 
 
 class ClientInfo(_Result, frozen=True):
-    """Who a client is to others. ``user`` and ``client`` are always there."""
+    """A client, as others see it. ``user`` and ``client`` are always present."""
 
     user: str
     client: str
@@ -236,27 +232,27 @@ class ConnectResult(_Result, frozen=True):
 
 
 class PublishResult(_Result, frozen=True):
-    """The reply to ``publish``: where it is kept. Both are ours."""
+    """The reply to ``publish``: its position. Both fields are ours."""
 
     epoch: str
     offset: int
 
 
 class PresenceResult(msgspec.Struct, frozen=True):
-    """``presence`` is always there, by client."""
+    """``presence``, by client, is always present."""
 
     presence: dict[str, ClientInfo]
 
 
 class PresenceStatsResult(msgspec.Struct, frozen=True, gc=False):
-    """Both are always there."""
+    """Both are always present."""
 
     num_clients: int
     num_users: int
 
 
 class HistoryResult(msgspec.Struct, frozen=True):
-    """All three are always there. ``publications`` are as `Codec.publication` made them."""
+    """All three are always present. ``publications`` are as `Codec.publication` made them."""
 
     publications: list[Payload]
     epoch: str
@@ -264,7 +260,7 @@ class HistoryResult(msgspec.Struct, frozen=True):
 
 
 class RpcResult(_Result, frozen=True):
-    """``data`` where the method has answered any."""
+    """``data``: the method's answer, if any."""
 
     data: Payload | None = None
 
@@ -276,7 +272,7 @@ class RefreshResult(_Result, frozen=True):
     ttl: int = 0
 
 
-# -- what is pushed ------------------------------------------------------------------------------------------
+# -- pushes -------------------------------------------------------------------------------------------------
 
 
 class MessageBody(_Result, frozen=True):
@@ -286,15 +282,15 @@ class MessageBody(_Result, frozen=True):
 
 
 class UnsubscribeBody(msgspec.Struct, frozen=True, gc=False):
-    """The ``unsubscribe`` push. Both are always there, and the reason is never empty: centrifuge-python dies
-    without."""
+    """The ``unsubscribe`` push. Both are always present, and the reason is never empty: centrifuge-python
+    dies without it."""
 
     code: int
     reason: str
 
 
 class DisconnectBody(msgspec.Struct, frozen=True, gc=False):
-    """The ``disconnect`` push, on transports that have no close of their own. As `UnsubscribeBody`."""
+    """The ``disconnect`` push, on transports without a close of their own. As `UnsubscribeBody`."""
 
     code: int
     reason: str

@@ -25,13 +25,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from heartwire.core.link import OwnSink
-from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, Follower, Phase, PushFormat, Session
+from heartwire.dialects.centrifugal import JSON, PROTOBUF, ClientSubscription, Codec, Phase, PushFormat
 from heartwire.dialects.centrifugal.codec import Method
 from heartwire.dialects.centrifugal.protobuf_codec import connect_command
 from heartwire.dialects.centrifugal.types import ConnectResult, DisconnectBody, SubscribeResult
 from heartwire.dialects.plain.requests import parse_wait
 from heartwire.errors import Refused
-from heartwire.server.centrifugal.connection import Connection
+from heartwire.server.centrifugal.connection import Connection, HubSession
 from heartwire.server.plain.requests import address_of, disconnected
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Link(OwnSink):
         self.closed = True
 
 
-class _BatchSession(Session):
+class _BatchSession(HubSession):
     """The session of one request.
 
     Attributes:
@@ -170,8 +170,8 @@ class _Batch(Connection):
 
     def __init__(self, hub: "Hub", link: _Link, format: PushFormat, *, address: str, **options: Any) -> None:
         super().__init__(hub, link, format, address=address, **options)
-        self._starts: dict[Follower, Position] = {}
-        self.session.limits = hub.session_limits._replace(max_backlog_bytes=MAX_ANSWER_BYTES)
+        self._starts: dict[ClientSubscription, Position] = {}
+        self.session.settings = hub.session_settings._replace(max_backlog_bytes=MAX_ANSWER_BYTES)
         # Each request is a new session, so that the limit must be its address's.
         self.session.bucket = hub.rates.of(address, hub.clock())
 
@@ -210,7 +210,9 @@ class _Batch(Connection):
         try:
             for follower, start in self._starts.items():
                 if self.session.subs.get(follower.channel) is follower:
-                    hub.follow(link, follower.channel, self._format, start, listener=_Reader(hub, follower))
+                    hub.follow(
+                        link, follower.channel, self._format, start, listener=_Reader(hub, link, follower)
+                    )
             await link.stirred.wait()
         finally:
             deadline.cancel()
@@ -228,7 +230,7 @@ class _Batch(Connection):
             reason = f"the answer has {MAX_ANSWER_BYTES} bytes: ask for the rest in another request"
         self.link.close(code, reason)
 
-    def follow(self, follower: Follower, start: "Position") -> None:
+    def follow(self, follower: ClientSubscription, start: "Position") -> None:
         """See `Port.follow`. The reply was all, unless there is time to wait for more."""
         self._starts[follower] = start
 
@@ -237,12 +239,13 @@ class _Reader:
     """A subscription of a poll that waits: `ChannelListener`. It is nobody, as far as others are
     concerned."""
 
-    __slots__ = ("_follower", "_hub", "_subscription")
+    __slots__ = ("_follower", "_hub", "_link", "_subscription")
 
     member: "Member | None" = None
 
-    def __init__(self, hub: "Hub", follower: Follower) -> None:
+    def __init__(self, hub: "Hub", link: _Link, follower: ClientSubscription) -> None:
         self._hub = hub
+        self._link = link
         self._follower = follower
         self._subscription: Subscription | None = None
 
@@ -256,5 +259,5 @@ class _Reader:
     def gap(self, position: "Position") -> None:
         """See `ChannelListener.gap`."""
         if self._subscription is not None:
-            self._hub.unfollow_one(self._follower.session.context.link, self._subscription)
+            self._hub.unfollow_one(self._link, self._subscription)
         self._follower.gap(position)

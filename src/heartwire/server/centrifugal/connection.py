@@ -7,19 +7,27 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from heartwire.dialects.centrifugal import Follower, PushFormat, Session
+from heartwire.dialects.centrifugal import ClientSubscription, PushFormat, Session
 from heartwire.hub.identity import ANONYMOUS, Identity
 from heartwire.types import Channel, Member, Position, Publisher
 
 if TYPE_CHECKING:
     from heartwire.hub.hub import Hub, WatchedLink
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "HubSession"]
 
 MAX_IN_FLIGHT: Final = 64
 """Publishes of one connection that wait for the engine; over that its commands wait too."""
 
 _CLOSE_WITHIN_S: Final = 5
+
+
+class HubSession(Session):
+    """A session of this server: its outlet is a `Connection`."""
+
+    __slots__ = ()
+
+    outlet: "Connection"
 
 
 class Connection:
@@ -29,7 +37,7 @@ class Connection:
         link: the transport's.
         format: its wire format.
         address: the peer's, for limits.
-        scope: the request that opened it, as ASGI has it.
+        scope: the request that opened it, as ASGI has it; the port takes it at `connect`.
         emulation, pong: see `Session`.
     Raises:
         LimitExceeded: there are too many connections.
@@ -37,9 +45,19 @@ class Connection:
 
     is_stateless = False
     """Whether it is one request, which reads what it subscribes to, is answered and gone."""
-    session_class: type[Session] = Session
+    session_class: type[HubSession] = HubSession
 
-    __slots__ = ("_address", "_format", "_hub", "_in_flight", "identity", "link", "publisher", "session")
+    __slots__ = (
+        "_address",
+        "_format",
+        "_hub",
+        "_in_flight",
+        "identity",
+        "link",
+        "publisher",
+        "scope",
+        "session",
+    )
 
     def __init__(
         self,
@@ -60,18 +78,17 @@ class Connection:
         self.link = link
         self.identity = ANONYMOUS
         self.publisher: Publisher | None = None
+        self.scope: dict[str, Any] | None = scope
         self.session = self.session_class(
             hub.port,
             format.codec,
             self,
-            hub.session_limits,
+            hub.session_settings,
             client=hub.client_id(link.serial),
             now=hub.clock(),
-            origin=scope,
             emulation=emulation,
             pong=pong,
         )
-        self.session.context = self
         hub.sessions.connections[self] = None
 
     # -- for the transport -----------------------------------------------------------------------------------
@@ -124,14 +141,14 @@ class Connection:
         ):  # uvloop's word for a socket that broke a moment ago; it is on its way out
             self.link.write(payload)
 
-    def tell(
+    def announce(
         self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
     ) -> None:
-        """See `Outlet.tell`."""
+        """See `Outlet.announce`."""
         payload = made.get(self._format)
         if payload is None:
             payload = made[self._format] = self._format.membership(channel, kind, member)
-        self.session.tell(payload, self._write)
+        self.session.relay(payload, self._write)
 
     def close(self, code: int, reason: str) -> None:
         """See `Outlet.close`. A peer that takes nothing is not waited for for ever."""
@@ -150,7 +167,7 @@ class Connection:
         self.identity = identity
         self.publisher = Publisher(identity.user, self.session.client, identity.info)
 
-    def follow(self, follower: Follower, start: Position) -> None:
+    def follow(self, follower: ClientSubscription, start: Position) -> None:
         """See `Port.follow`."""
         self._hub.follow(self.link, follower.channel, self._format, start, listener=follower)
 

@@ -16,18 +16,18 @@ from heartwire.core.deadlines import Deadline
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal import (
     Answer,
+    ClientSubscription,
     Disconnected,
-    Follower,
     Refreshed,
     Rules,
     ServerSide,
-    Session,
     SubscriptionGrant,
     TokenExpired,
     Welcome,
+    publishing,
 )
-from heartwire.dialects.centrifugal.port import Action, Post
 from heartwire.dialects.centrifugal.types import ConnectRequest
+from heartwire.dialects.centrifugal.values import Action, Post
 from heartwire.errors import Refused, Unauthorized
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch
@@ -39,7 +39,7 @@ from heartwire.types import NOW, Channel, Member, Position, Publication, Start
 
 if TYPE_CHECKING:
     from heartwire.hub.hub import Hub
-    from heartwire.server.centrifugal.connection import Connection
+    from heartwire.server.centrifugal.connection import HubSession
 
 __all__ = ["HubPort"]
 
@@ -59,7 +59,7 @@ class HubPort:
 
     # -- who -------------------------------------------------------------------------------------------------
 
-    def connect(self, session: Session, request: ConnectRequest) -> Answer[Welcome]:
+    def connect(self, session: "HubSession", request: ConnectRequest) -> Answer[Welcome]:
         """See `Port.connect`. A token of the command counts, else the application is asked about the request.
 
         Before that, so that a crowd costs as little as it can, it has to be the client's turn; batches of
@@ -68,7 +68,9 @@ class HubPort:
         hub = self._hub
         if hub.draining:
             raise Disconnected("going_away")
-        if not session.context.is_stateless:
+        connection = session.outlet
+        scope, connection.scope = connection.scope, None
+        if not connection.is_stateless:
             wait_s = hub.connections.turn_s(session.now)
             if wait_s:
                 raise Disconnected(
@@ -76,19 +78,24 @@ class HubPort:
                 )
         claims = self._claims(request.token) if request.token and hub.tokens is not None else None
         if hub.hooks.connect is not None or (claims is None and hub.authenticator is not None):
-            return hub.hooks.task(self._connect(session, request, claims))
+            assert scope is not None
+            return hub.hooks.task(self._connect(session, scope, request, claims))
         if claims is None:
             return self._welcome(session, ANONYMOUS, None)
         return self._welcome(session, Identity(claims.user, claims.info), claims)
 
     async def _connect(
-        self, session: Session, request: ConnectRequest, claims: ConnectionClaims | None
+        self,
+        session: "HubSession",
+        scope: dict[str, Any],
+        request: ConnectRequest,
+        claims: ConnectionClaims | None,
     ) -> Welcome:
         hub = self._hub
         if claims is not None:
             identity = Identity(claims.user, claims.info)
         else:
-            identity = await identify(hub.authenticator, _request(session.origin, request.token))
+            identity = await identify(hub.authenticator, _request(scope, request.token))
         welcome = self._welcome(session, identity, claims)
         if hub.hooks.connect is None or session.closed:
             return welcome
@@ -99,8 +106,8 @@ class HubPort:
             answer = await answer
         return welcome._replace(data=answer_bytes(answer), subs=[*welcome.subs, *(client.wanted or ())])
 
-    def _welcome(self, session: Session, identity: Identity, claims: ConnectionClaims | None) -> Welcome:
-        session.context.become(identity)
+    def _welcome(self, session: "HubSession", identity: Identity, claims: ConnectionClaims | None) -> Welcome:
+        session.outlet.become(identity)
         subs: list[ServerSide] = []
         ttl_s = None
         if claims is not None:
@@ -130,7 +137,7 @@ class HubPort:
             raise TokenExpired
         return ttl_s
 
-    def refresh(self, session: Session, token: str) -> Refreshed:
+    def refresh(self, session: "HubSession", token: str) -> Refreshed:
         """See `Port.refresh`."""
         if self._hub.tokens is None:
             raise Refused("not_available", "this server takes no tokens")
@@ -139,7 +146,9 @@ class HubPort:
             raise Unauthorized("it is of another user")
         return Refreshed(self._ttl_s(claims.expires_at))
 
-    def grant(self, session: Session, channel: Channel, token: str, data: bytes) -> Answer[SubscriptionGrant]:
+    def grant(
+        self, session: "HubSession", channel: Channel, token: str, data: bytes
+    ) -> Answer[SubscriptionGrant]:
         """See `Port.grant`."""
         if not token or self._hub.tokens is None:
             if not self._hub.namespaces.asks(channel, "subscribe"):
@@ -153,20 +162,20 @@ class HubPort:
         )
 
     async def _granted(
-        self, session: Session, channel: Channel, grant: SubscriptionGrant, *, has_token: bool
+        self, session: "HubSession", channel: Channel, grant: SubscriptionGrant, *, has_token: bool
     ) -> SubscriptionGrant:
         wait = self._authorize(session, "subscribe", channel, has_token=has_token)
         await wait
         return grant
 
-    def sub_refresh(self, session: Session, channel: str, token: str) -> Refreshed:
+    def sub_refresh(self, session: "HubSession", channel: str, token: str) -> Refreshed:
         """See `Port.sub_refresh`."""
         if self._hub.tokens is None:
             raise Refused("not_available", "this server takes no tokens")
         return self._subscription(session, channel or None, token, Unauthorized("not for this"))
 
     def _subscription(
-        self, session: Session, channel: str | None, token: str, mismatch: Exception
+        self, session: "HubSession", channel: str | None, token: str, mismatch: Exception
     ) -> Refreshed:
         assert self._hub.tokens is not None
         claims = self._hub.tokens.subscription(
@@ -181,22 +190,22 @@ class HubPort:
                 raise Unauthorized(reason)
         return Refreshed(self._ttl_s(claims.expires_at), claims.channel, claims.info)
 
-    def authorize(self, session: Session, action: Action, channel: Channel) -> Answer[None]:
+    def authorize(self, session: "HubSession", action: Action, channel: Channel) -> Answer[None]:
         """See `Port.authorize`."""
         if not self._hub.namespaces.asks(channel, action):
             return None
         return self._authorize(session, action, channel)
 
     def _authorize(
-        self, session: Session, action: Action, channel: Channel, *, has_token: bool = False
+        self, session: "HubSession", action: Action, channel: Channel, *, has_token: bool = False
     ) -> Awaitable[None]:
         follower = session.subs.get(channel)
         asked = self._hub.namespaces.authorize(
-            session.context.identity,
+            session.outlet.identity,
             action,
             channel,
             is_subscriber=follower is not None
-            and (follower.subscription is not None or session.context.is_stateless),
+            and (follower.subscription is not None or session.outlet.is_stateless),
             has_token=has_token,
         )
         # The application's function gets a task; where there is none, nothing is waited for, and no task is
@@ -205,17 +214,17 @@ class HubPort:
 
     # -- the life of a connection ----------------------------------------------------------------------------
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: "HubSession") -> None:
         """See `Port.opened`."""
         self._hub.sessions.add(session)
         self._hub.liveness.watch(session, spread=random.uniform(0.5, 1))
 
-    def ended(self, session: Session, code: int, reason: str) -> None:
+    def ended(self, session: "HubSession", code: int, reason: str) -> None:
         """See `Port.ended`."""
         self._hub.sessions.discard(session)
         self._hub.hooks.call_disconnect(Client(session), Disconnect(code, reason))
 
-    def call_at(self, when: float, session: Session) -> Deadline:
+    def call_at(self, when: float, session: "HubSession") -> Deadline:
         """See `Port.call_at`."""
         return self._hub.deadlines.at(when, session)
 
@@ -223,13 +232,13 @@ class HubPort:
         """See `Port.soon`."""
         self._hub.loop.call_soon(work)
 
-    def failed(self, session: Session, what: str, error: BaseException) -> None:
+    def failed(self, session: "HubSession", what: str, error: BaseException) -> None:
         """See `Port.failed`."""
         log.error("%s of client %s (user %r) failed", what, session.client, session.user, exc_info=error)
 
     # -- channels --------------------------------------------------------------------------------------------
 
-    def channel(self, session: Session, name: str) -> Channel:
+    def channel(self, session: "HubSession", name: str) -> Channel:
         """See `Port.channel`."""
         channel = to_channel(name)
         self._hub.namespaces.of(channel)
@@ -279,16 +288,15 @@ class HubPort:
         )
         return page.publications, page.head
 
-    def follow(self, session: Session, follower: Follower, start: Position) -> None:
+    def follow(self, session: "HubSession", follower: ClientSubscription, start: Position) -> None:
         """See `Port.follow`."""
-        connection: Connection = session.context
-        connection.follow(follower, start)
+        session.outlet.follow(follower, start)
 
-    def unfollow(self, follower: Follower) -> None:
+    def unfollow(self, session: "HubSession", follower: ClientSubscription) -> None:
         """See `Port.unfollow`."""
         subscription, follower.subscription = follower.subscription, None
         if subscription is not None:
-            self._hub.unfollow_one(follower.session.context.link, subscription)
+            self._hub.unfollow_one(session.outlet.link, subscription)
 
     def members(self, channel: Channel) -> Awaitable[list[Member]]:
         """See `Port.members`."""
@@ -297,20 +305,45 @@ class HubPort:
     # -- what clients say ------------------------------------------------------------------------------------
 
     def publish(
-        self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
+        self, session: "HubSession", name: str, post: Post, done: Callable[[Position | BaseException], None]
     ) -> Awaitable[None] | None:
-        """See `Port.publish`."""
+        """See `Port.publish`. The size is within the limit, because the whole frame is."""
+        channel = self.channel(session, name)
+        publishing.take_token(session)
+        if self._hub.namespaces.asks(channel, "publish"):
+            return self._publish_permitted(session, channel, post, done)
+        return self._publish(session, channel, post, done)
+
+    async def _publish_permitted(
+        self,
+        session: "HubSession",
+        channel: Channel,
+        post: Post,
+        done: Callable[[Position | BaseException], None],
+    ) -> None:
+        await self._authorize(session, "publish", channel)
+        wait = self._publish(session, channel, post, done)
+        if wait is not None:
+            await wait
+
+    def _publish(
+        self,
+        session: "HubSession",
+        channel: Channel,
+        post: Post,
+        done: Callable[[Position | BaseException], None],
+    ) -> Awaitable[None] | None:
         hooks = self._hub.hooks
         if hooks.publish is None:
             return self._append(session, channel, post, done)
-        changed = hooks.call_publish(session.context.identity, channel, Body(post.is_text, post.data))
+        changed = hooks.call_publish(session.outlet.identity, channel, Body(post.is_text, post.data))
         if isinstance(changed, Body):
             return self._append(session, channel, _changed(post, changed), done)
         return self._append_changed(session, channel, post, changed, done)
 
     async def _append_changed(
         self,
-        session: Session,
+        session: "HubSession",
         channel: Channel,
         post: Post,
         body: Awaitable[Body],
@@ -321,12 +354,15 @@ class HubPort:
             await wait
 
     def _append(
-        self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
+        self,
+        session: "HubSession",
+        channel: Channel,
+        post: Post,
+        done: Callable[[Position | BaseException], None],
     ) -> Awaitable[None] | None:
-        session.keep_order(
-            post.key, post.round
-        )  # one before it may have failed while the application was asked
-        connection: Connection = session.context
+        # Again: one before it may have failed while the application was asked.
+        publishing.keep_order(session, post.key, post.round)
+        connection = session.outlet
         body = Body(post.is_text, post.data)
         answer = self._hub.append(
             channel, body, connection.publisher, key=post.key or None, origin=connection.link.serial
@@ -337,12 +373,12 @@ class HubPort:
         answer.add_done_callback(partial(_appended, done))
         return connection.pipeline(answer)
 
-    def rpc(self, session: Session, method: str, data: bytes) -> Answer[bytes | None]:
+    def rpc(self, session: "HubSession", method: str, data: bytes) -> Answer[bytes | None]:
         """See `Port.rpc`."""
         hooks = self._hub.hooks
         return hooks.call_rpc(Client(session), method, session.codec.value(data) if hooks.rpc else None)
 
-    def send(self, session: Session, data: bytes) -> Answer[None]:
+    def send(self, session: "HubSession", data: bytes) -> Answer[None]:
         """See `Port.send`."""
         handler = self._hub.hooks.message
         if handler is None:

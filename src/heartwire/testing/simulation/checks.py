@@ -236,7 +236,7 @@ class Checks:
         """Now and then."""
         world = self._world
         hub = world.server.hub
-        limits = hub.session_limits
+        limits = hub.session_settings
         allowed_s = max(hub.options.ping_interval_s + hub.options.pong_timeout_s, limits.connect_within_s)
         allowed_s += 0.2 * hub.options.pong_timeout_s + 1
         for client in world.clients:

@@ -1,0 +1,86 @@
+"""Publishes of a session: their order, and their rate.
+
+A client that sends one publish after the other without waiting would lose their order to a refusal in the
+middle: those behind it are taken, and its retry comes after them. So publishes with a key have a *round*, and
+go back together: one that is refused for the time being ends its round, and the rest of that round is refused
+too (``out_of_order``), until the client sends all of them again in a later one. The keys keep what had been
+taken from being published twice.
+
+What had been handed to the engine when an earlier publish *fails there* cannot be called back: the engine has
+to fail it too, as SQLite does; memory answers at once. If the engine takes it, the earlier publish's retry
+gets the higher offset.
+"""
+
+from functools import partial
+from typing import Final
+
+from heartwire.codes import CODES
+from heartwire.dialects.centrifugal.state import SessionState
+from heartwire.dialects.centrifugal.types import PublishRequest, PublishResult
+from heartwire.dialects.centrifugal.values import Disconnected, error_code
+from heartwire.errors import Refused
+from heartwire.types import Position
+
+__all__ = ["keep_order", "publish", "take_token"]
+
+_MAX_KEY: Final = 255
+
+
+async def publish(session: SessionState, id: int, request: PublishRequest) -> None:
+    """Publish; answered with the position when the engine has it. The next command need not wait for that."""
+    key, round = request.idempotency_key, request.round
+    try:
+        keep_order(session, key, round)
+        if not request.channel:
+            raise Disconnected("bad_request", "bad request: publish without a channel")
+        if request.type:
+            raise Refused("not_available", "map subscriptions are not supported")
+        if len(key) > _MAX_KEY:
+            raise Refused("bad_idempotency_key", f"idempotency_key: 1 to {_MAX_KEY} characters")
+        post = session.codec.post(request)
+        done = partial(_published, session, id, key, round)
+        wait = session.port.publish(session, request.channel, post, done)
+        if wait is not None:
+            await wait
+    except Exception as error:
+        _failed(session, key, round, error)
+        raise
+
+
+def _published(
+    session: SessionState, id: int, key: str, round: int, outcome: Position | BaseException
+) -> None:
+    if isinstance(outcome, Position):
+        session.too_fast = 0
+        session.reply(id, "publish", PublishResult(outcome.epoch, outcome.offset))
+    else:
+        _failed(session, key, round, outcome)
+        session.refuse(id, "publish", outcome)
+
+
+def _failed(session: SessionState, key: str, round: int, error: BaseException) -> None:
+    """End the round, where the error is temporary: later publishes must not overtake the retry. Disconnect a
+    client that goes on too fast after ``publish_burst`` refusals."""
+    code = error_code(error)
+    if key and code.temporary:
+        session.round = max(session.round, round + 1)
+    if code.name == "too_many_requests":
+        session.too_fast += 1
+        if session.too_fast > session.settings.publish_burst:
+            session.disconnect("too_many_requests")
+
+
+def keep_order(session: SessionState, key: str, round: int) -> None:
+    """Raise `Refused` (``out_of_order``) for a publish with a key whose round is over."""
+    if key and round < session.round:
+        raise Refused(
+            "out_of_order",
+            f"round {round} is over: send what was refused, and all after it, in round {session.round}",
+        )
+
+
+def take_token(session: SessionState) -> None:
+    """Count one more publish. Raises `Refused` (``too_many_requests``)."""
+    bucket = session.bucket
+    if bucket is not None and not bucket.take(session.now):
+        raise Refused("too_many_requests", CODES["too_many_requests"].text, after_s=bucket.wait_s)

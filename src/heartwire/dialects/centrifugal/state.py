@@ -1,0 +1,336 @@
+"""State of one connection, and what every handler of a command does with it: send, refuse, end.
+
+              connect                       phases, and what moves them (`TRANSITIONS`); nothing else assigns
+              the phase
+    NEW ────────────────▶ OPEN
+     │  │                  │
+     │  └───▶ REFUSED      │                REFUSED: `connect` got an error; the client is to close
+     ▼          ▼          ▼
+     └───────▶ CLOSED ◀────┘                ended by us (`disconnect`) or by the peer (`Session.lost`)
+
+Handlers are plain functions over `SessionState` (`connecting`, `subscribing`, `publishing`, `requests`);
+`session.Session` calls them.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from heartwire.codes import CODES
+from heartwire.core.limits import TokenBucket
+from heartwire.core.subscription import Subscription
+from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
+from heartwire.dialects.centrifugal.port import Cancellable, Outlet, Port
+from heartwire.dialects.centrifugal.types import ErrorBody, UnsubscribeBody
+from heartwire.dialects.centrifugal.values import SessionSettings, error_code
+from heartwire.errors import HeartwireError, Refused
+from heartwire.types import Channel, Member, Position
+
+__all__ = ["TRANSITIONS", "ClientSubscription", "Phase", "SessionState"]
+
+_INSUFFICIENT: Final = (2500, "insufficient state")
+
+
+class Phase(Enum):
+    NEW = "new"  # only `connect` may come
+    OPEN = "open"
+    REFUSED = "refused"  # nothing is answered any more
+    CLOSED = "closed"
+
+
+TRANSITIONS: Final[dict[tuple[Phase, str], Phase]] = {
+    (Phase.NEW, "connected"): Phase.OPEN,
+    (Phase.NEW, "refused"): Phase.REFUSED,
+    **{(phase, "ended"): Phase.CLOSED for phase in Phase},
+}
+
+
+class SessionState:
+    """See the module.
+
+    Args:
+        port: the server.
+        codec: the encoding.
+        outlet: where messages go. A server that has a class of its own for it narrows the attribute in a
+            subclass.
+        client: the connection's id, unique among nodes.
+        now: the monotonic clock's seconds.
+        emulation: ids of the session and the node, where commands come by the emulation endpoint.
+        pong: whether the client must answer pings.
+
+    Attributes:
+        member: the client, as others see it; anonymous before `connect`.
+        subs: subscriptions by channel, including those that are being made.
+        bucket: the rate limit of its publishes; ``None``: there is none.
+        round: the round that publishes with a key have to be of, or of a later one: see `publishing`.
+        too_fast: publishes refused as ``too_many_requests`` since the last one that was kept.
+        expires_at: monotonic seconds, with the grace; ``None``: the connection does not expire.
+        waiting: a command is being handled, so that a pong cannot be read.
+    """
+
+    __slots__ = (
+        "_asks_outlet",
+        "_deadline",
+        "_deadline_at",
+        "_flushing",
+        "_in_turn",
+        "_ponged",
+        "_unanswered",
+        "asked",
+        "bucket",
+        "client",
+        "codec",
+        "emulation",
+        "expires_at",
+        "member",
+        "now",
+        "out",
+        "outlet",
+        "phase",
+        "pong",
+        "port",
+        "round",
+        "settings",
+        "subs",
+        "too_fast",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        port: "Port[Self, ClientSubscription]",
+        codec: Codec,
+        outlet: Outlet,
+        settings: SessionSettings,
+        *,
+        client: str,
+        now: float,
+        emulation: tuple[str, str] = ("", ""),
+        pong: bool = True,
+    ) -> None:
+        self.port = port
+        self.codec = codec
+        self.outlet = outlet
+        self.settings = settings
+        self.client = client
+        self.now = now
+        self.emulation = emulation
+        self.pong = pong
+        self.phase = Phase.NEW
+        self.member = Member(client)
+        self.subs: dict[str, ClientSubscription] = {}
+        self.out: list[bytes] = []
+        self.waiting = self.asked = False
+        self._ponged = self._asks_outlet = self._flushing = self._in_turn = False
+        self._unanswered = self.too_fast = self.round = 0
+        self.expires_at: float | None = None
+        rate = settings.publish_rate_per_s
+        self.bucket = TokenBucket(rate, settings.publish_burst, now) if rate else None
+        self._deadline_at = now + settings.connect_within_s
+        self._deadline: Cancellable | None = port.call_at(self._deadline_at, self)
+
+    def move(self, event: str) -> None:
+        """Move to the next phase; see `TRANSITIONS`."""
+        self.phase = TRANSITIONS[self.phase, event]
+
+    # -- outbound --------------------------------------------------------------------------------------------
+
+    def reply(self, id: int, method: Method, result: msgspec.Struct) -> None:
+        """Answer a command; sent by the next `flush`."""
+        self.send(self.codec.reply(id, method, result))
+
+    def push(self, kind: PushKind, channel: str, body: msgspec.Struct) -> None:
+        """Queue a push; ``channel`` is "" for those that have none."""
+        self.send(self.codec.push(kind, channel, body))
+
+    def refuse(self: Self, id: int, what: str, error: BaseException) -> None:
+        """Answer a command with an error; a fault is sent as ``internal``, and logged. ``send`` (id 0) has no
+        answer."""
+        if not isinstance(error, HeartwireError):
+            self.port.failed(self, what, error)
+        code = error_code(error)
+        message = code.text
+        if isinstance(error, Refused) and error.message and not error.message.startswith(message):
+            message = f"{message}: {error.message}"
+        if id:
+            self.send(self.codec.error(id, ErrorBody(code.number, message, code.temporary)))
+
+    def send(self, message: bytes) -> None:
+        """Queue a message; it goes out with the others of this turn, before anything that is written after a
+        `flush`."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.out.append(message)
+        if not self._in_turn and not self._flushing:
+            self._flushing = True
+            self.port.soon(self._flush_later)
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        if self.out:
+            messages, self.out = self.out, []
+            self.outlet.write(messages)
+            self._check_backlog()
+
+    def _flush_later(self) -> None:
+        self._flushing = False
+        self.flush()
+
+    def relay(self, payload: Any, write: Callable[[Any], None]) -> None:
+        """Have ``write`` send a payload that was encoded for many, after what is queued; unless too much
+        waits already."""
+        self.flush()
+        if self.phase is Phase.OPEN:
+            write(payload)
+            self._check_backlog()
+
+    def _check_backlog(self) -> None:
+        """Disconnect a client that is too slow."""
+        outlet = self.outlet
+        if outlet.paused and outlet.backlog_bytes > self.settings.max_backlog_bytes:
+            self.disconnect("slow")
+
+    # -- deadlines -------------------------------------------------------------------------------------------
+
+    def expiry(self, ttl_s: float | None) -> float | None:
+        """When something expires that lives for ``ttl_s``, with the grace; `Session.handle_deadline` comes
+        then."""
+        if ttl_s is None:
+            return None
+        expires_at = self.now + ttl_s + self.settings.grace_s
+        self.call_by(expires_at)
+        return expires_at
+
+    def call_by(self: Self, when: float) -> None:
+        """Have `Session.handle_deadline` called at ``when`` at the latest."""
+        if self._deadline is not None:
+            if self._deadline_at <= when:
+                return
+            self._deadline.cancel()
+        self._deadline_at = when
+        self._deadline = self.port.call_at(when, self)
+
+    def set_deadline(self) -> None:
+        """Ask for the next deadline of an open session, and for no other."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        times = [sub.expires_at for sub in self.subs.values() if sub.expires_at is not None]
+        if self.expires_at is not None:
+            times.append(self.expires_at)
+        if times:
+            self.call_by(min(times))
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """The session is over."""
+        return self.phase is Phase.CLOSED
+
+    def disconnect(self, name: str, reason: str = "") -> None:
+        """End the connection with a named code. Idempotent."""
+        self.disconnect_with(CODES[name].close_code, reason or CODES[name].reason)
+
+    def disconnect_with(self, code: int, reason: str) -> None:
+        """End the connection with a code of the application's, in the ranges of `heartwire.codes`; ``reason``
+        is not empty. Idempotent."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.flush()
+        if self.end(code, reason):
+            self.outlet.close(code, reason)
+
+    def end(self: Self, code: int, reason: str) -> bool:
+        """End the session on our side; false where it has ended before, perhaps by what was flushed."""
+        if self.phase is Phase.CLOSED:
+            return False
+        was_open = self.phase is Phase.OPEN
+        self.move("ended")
+        self.out = []
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.drop_subs()
+        if was_open:
+            self.port.ended(self, code, reason)
+        return True
+
+    def drop_subs(self: Self) -> None:
+        """End all subscriptions, without a word to the client."""
+        subs, self.subs = self.subs, {}
+        for sub in subs.values():
+            self.port.unfollow(self, sub)
+
+
+class ClientSubscription:
+    """One subscription of a session: `heartwire.core.link.Follower`. How it begins: `subscribing`.
+
+    Attributes:
+        subscription: the core's; ``None`` while it is being made.
+        is_server_side: the server has made it.
+        hears_members: receives joins and leaves.
+        expires_at: monotonic seconds, with the grace; ``None``: it does not expire.
+        member: the client, as others in this channel see it.
+    """
+
+    __slots__ = (
+        "channel",
+        "expires_at",
+        "hears_members",
+        "is_server_side",
+        "member",
+        "session",
+        "subscription",
+    )
+
+    def __init__(self, session: SessionState, channel: Channel, *, is_server_side: bool = False) -> None:
+        self.session = session
+        self.channel = channel
+        self.is_server_side = is_server_side
+        self.subscription: Subscription | None = None
+        self.hears_members = False
+        self.expires_at: float | None = None
+        self.member: Member = session.member
+
+    def inform(self, chan_info: bytes | None) -> None:
+        """Set the client's info in this channel."""
+        member = self.session.member
+        self.member = Member(member.client, member.user, member.info, chan_info) if chan_info else member
+
+    def expire_in(self, ttl_s: float | None) -> None:
+        """Set how long it lasts from now on."""
+        self.expires_at = self.session.expiry(ttl_s)
+
+    def live(self, subscription: Subscription) -> None:
+        """See `heartwire.core.link.Follower.live`."""
+        self.subscription = subscription
+
+    def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+        """See `heartwire.core.link.Follower.hear`."""
+        if self.hears_members:
+            self.session.outlet.announce(self.channel, kind, member, made)
+
+    def gap(self, position: Position) -> None:
+        """See `heartwire.core.link.Follower.gap`."""
+        if self.is_server_side:
+            self.session.disconnect("insufficient_state")
+        else:
+            self.end(*_INSUFFICIENT)
+
+    def forget(self) -> None:
+        """Take it out of the session, where it still is in it."""
+        if self.session.subs.get(self.channel) is self:
+            del self.session.subs[self.channel]
+
+    def leave(self) -> None:
+        """End it, without a word to the client."""
+        self.forget()
+        self.session.port.unfollow(self.session, self)
+
+    def end(self, code: int, reason: str) -> None:
+        """End it from our side, with an ``unsubscribe`` push."""
+        self.leave()
+        self.session.push("unsubscribe", self.channel, UnsubscribeBody(code, reason))
+        self.session.flush()
