@@ -160,6 +160,29 @@ def test_too_fast_is_an_error_and_then_a_disconnect() -> None:
     assert peer.closed == (3013, "too many requests")
 
 
+def test_too_fast_is_counted_however_the_server_reports_it() -> None:
+    peer = opened(publish_burst=2)
+    publish = {"publish": {"channel": "a", "data": 1}}
+    peer.port.publish_waits = []
+    peer.say(*({"id": number} | publish for number in range(2, 6)))
+    too_fast = Refused("too_many_requests", "too many requests")
+    outcomes = [too_fast, too_fast, Position("e", 1), too_fast]  # those before one that is kept are forgotten
+    for done, outcome in zip(peer.port.publish_waits, outcomes, strict=True):
+        done(outcome)
+    peer.port.publish_fails = too_fast
+    assert _numbers(peer.say({"id": 7} | publish)) == {2: 111, 3: 111, 4: 0, 5: 111, 7: 111}
+    peer.say({"id": 8} | publish)
+    assert peer.closed == (3013, "too many requests")
+
+
+def test_rate_comes_before_permission() -> None:
+    port = FakePort()
+    port.forbidden = {("publish", "closed")}
+    peer = opened(port, publish_rate_per_s=1, publish_burst=1)
+    publish = {"publish": {"channel": "closed", "data": 1}}
+    assert _numbers(peer.say({"id": 2} | publish, {"id": 3} | publish)) == {2: 103, 3: 111}
+
+
 def test_patience_makes_good_for_too_fast() -> None:
     peer = opened(publish_rate_per_s=1, publish_burst=1)
     publish = {"publish": {"channel": "a", "data": 1}}
