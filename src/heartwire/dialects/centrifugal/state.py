@@ -265,7 +265,7 @@ class SessionState:
 
 
 class ClientSubscription:
-    """One subscription of a session: `heartwire.core.link.Follower`. How it begins: `subscribing`.
+    """One subscription of a session: `heartwire.core.link.ChannelListener`. How it begins: `subscribing`.
 
     Attributes:
         subscription: the core's; ``None`` while it is being made.
@@ -304,16 +304,16 @@ class ClientSubscription:
         self.expires_at = self.session.expiry(ttl_s)
 
     def live(self, subscription: Subscription) -> None:
-        """See `heartwire.core.link.Follower.live`."""
+        """See `heartwire.core.link.ChannelListener.live`."""
         self.subscription = subscription
 
     def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
-        """See `heartwire.core.link.Follower.hear`."""
+        """See `heartwire.core.link.ChannelListener.hear`."""
         if self.hears_members:
             self.session.outlet.announce(self.channel, kind, member, made)
 
     def gap(self, position: Position) -> None:
-        """See `heartwire.core.link.Follower.gap`."""
+        """See `heartwire.core.link.ChannelListener.gap`."""
         if self.is_server_side:
             self.session.disconnect("insufficient_state")
         else:
