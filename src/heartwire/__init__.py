@@ -21,7 +21,7 @@ from heartwire.errors import (
     Unauthorized,
     UnknownChannel,
 )
-from heartwire.hub.hooks import Client, Disconnect
+from heartwire.hub.hooks import ConnectedClient, Disconnect
 from heartwire.hub.hub import Hub
 from heartwire.hub.identity import Identity
 from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication, Publisher
@@ -30,8 +30,8 @@ __all__ = [
     "EARLIEST",
     "NOW",
     "Channel",
-    "Client",
     "ConfigError",
+    "ConnectedClient",
     "ConnectionClosed",
     "Disconnect",
     "EngineCorrupt",

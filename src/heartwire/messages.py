@@ -1,10 +1,12 @@
-"""What is published: bytes, and whether they are text."""
+"""The content of messages: bytes that are text or not, and the limit of their size."""
 
 from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Body", "to_body"]
+from heartwire.errors import LimitExceeded
+
+__all__ = ["Body", "check_message_size", "to_body"]
 
 
 class Body(NamedTuple):
@@ -23,3 +25,11 @@ def to_body(data: object) -> Body:
     if isinstance(data, bytes | bytearray | memoryview):
         return Body(False, bytes(data))
     return Body(True, data.encode() if isinstance(data, str) else msgspec.json.encode(data))
+
+
+def check_message_size(size: int, max_message_bytes: int) -> None:
+    """Raises `LimitExceeded` (``message_too_large``). Every door asks it, before it holds more than that."""
+    if size > max_message_bytes:
+        raise LimitExceeded(
+            "message_too_large", "bytes of this message", size, max_message_bytes, "max_message_bytes"
+        )

@@ -1,15 +1,30 @@
 """The nouns of all other modules. Imports nothing of the package."""
 
 import re
-from typing import Final, NamedTuple, NewType, Self
+from typing import Final, Literal, NamedTuple, NewType, Self
 
 import msgspec
 
-__all__ = ["EARLIEST", "NOW", "Channel", "Member", "Message", "Position", "Publication", "Publisher", "Start"]
+__all__ = [
+    "EARLIEST",
+    "NOW",
+    "Action",
+    "Channel",
+    "Member",
+    "Message",
+    "Position",
+    "Publication",
+    "Publisher",
+    "ServerSubscription",
+    "Start",
+]
 
 Channel = NewType("Channel", str)
 """A channel name checked by `heartwire.channels.to_channel`: 1-255 bytes of UTF-8 without control characters
 or commas."""
+
+Action = Literal["subscribe", "publish", "presence", "history"]
+"""What a client may do in a channel; "presence": list its members, "history": read back."""
 
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,17})")
 
@@ -96,3 +111,25 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     user: str = ""
     info: bytes | None = None
     chan_info: bytes | None = None
+
+
+class ServerSubscription(NamedTuple):
+    """A channel that the server subscribes a connection to.
+
+    Attributes:
+        info: JSON about the client that others see in this channel.
+        data: JSON for the client.
+        join_leave: report joins and leaves to the client, where the channel has them.
+        positioned, recoverable: report positions to the client; allow recovery.
+        since: continue after this position; ``None``: from now on.
+        ttl_s: seconds until the subscription expires; ``None``: it does not.
+    """
+
+    channel: str
+    info: bytes | None = None
+    data: bytes | None = None
+    join_leave: bool = False
+    positioned: bool = False
+    recoverable: bool = False
+    since: Position | None = None
+    ttl_s: float | None = None

@@ -14,8 +14,9 @@ from heartwire.core.link import OwnSink
 from heartwire.core.subscription import State, Subscription
 from heartwire.dialects.centrifugal import JSON, PushFormat
 from heartwire.engines.memory import MemoryEngine
-from heartwire.hub.hooks import Client, Disconnect
-from heartwire.server.centrifugal.connection import Connection
+from heartwire.hub.hooks import ConnectedClient, Disconnect
+from heartwire.server.centrifugal.connection import CentrifugalConnection
+from heartwire.server.centrifugal.dialect import session_context
 from heartwire.types import Channel, Member, Message
 
 
@@ -23,7 +24,7 @@ class FakeLink(OwnSink):
     """A transport's link that keeps what it is given."""
 
     def __init__(self, hub: Hub) -> None:
-        self.serial = hub.serial()
+        self.serial = hub.node.connections.next_serial()
         self.paused = self.heard = self.asked = self.closed = False
         self.member: Member | None = None
         self.subscriptions: list[Subscription] = []
@@ -60,7 +61,10 @@ class Visitor:
     def __init__(self, hub: Hub) -> None:
         self.link = FakeLink(hub)
         scope = {"type": "websocket", "headers": [], "path": "/", "query_string": b""}
-        self.connection = Connection(hub, self.link, FORMAT, address="test", scope=scope)
+        context = session_context(hub.node)
+        self.connection = CentrifugalConnection(
+            context, self.link, FORMAT, "test", address="test", scope=scope
+        )
         self.link.lost = self.connection.lost
 
     async def say(self, *commands: Any) -> list[Any]:
@@ -72,7 +76,7 @@ class Visitor:
 
 
 def followers(hub: Hub) -> int:
-    return sum(len(topic.subscriptions) for topic in hub.switchboard.topics.values())
+    return sum(len(topic.subscriptions) for topic in hub.node.switchboard.topics.values())
 
 
 async def turn() -> None:
@@ -104,11 +108,13 @@ async def opened(hub: Hub, *channels: str) -> Visitor:
 
 def behind_the_hub(hub: Hub, channel: str, count: int) -> None:
     """Publications whose notifications get lost on their way."""
-    engine = hub.engine
+    engine = hub.node.engine
     assert isinstance(engine, MemoryEngine)
     notify, engine._notify = engine._notify, lambda publication: None
     for number in range(count):
-        engine.append(Channel(channel), Message(b"%d" % number), hub.namespaces.retention(Channel(channel)))
+        engine.append(
+            Channel(channel), Message(b"%d" % number), hub.node.namespaces.retention(Channel(channel))
+        )
     engine._notify = notify
 
 
@@ -145,7 +151,7 @@ def test_gap_that_cannot_be_filled_ends_the_subscription_and_the_client_recovers
             "channel": "a",
             "recover": True,
             "offset": 1,
-            "epoch": hub.switchboard.topics[Channel("b")].epoch,
+            "epoch": hub.node.switchboard.topics[Channel("b")].epoch,
         }
         (reply,) = await visitor.say({"id": 3, "subscribe": again})
         assert reply["subscribe"]["was_recovering"]
@@ -161,7 +167,7 @@ def test_gap_that_cannot_be_filled_ends_the_subscription_and_the_client_recovers
 def test_gap_of_a_server_side_subscription_ends_the_connection() -> None:
     async def test(hub: Hub) -> None:
         @hub.on_connect
-        async def welcome(client: Client) -> None:
+        async def welcome(client: ConnectedClient) -> None:
             await client.subscribe("a")
 
         visitor = await opened(hub)
@@ -170,7 +176,7 @@ def test_gap_of_a_server_side_subscription_ends_the_connection() -> None:
         await turn()
         assert visitor.link.ended == (3010, "insufficient state")
         assert followers(hub) == 0
-        assert len(hub.sessions) == 0
+        assert len(hub.node.connections) == 0
 
     in_hub(test, namespaces={"": {"history_size": 3}})
 
@@ -183,7 +189,7 @@ def test_full_link_leaves_all_channels_and_catches_up_in_each() -> None:
         link.read()
         link.paused = True
         for subscription in link.subscriptions:
-            hub.switchboard.pause(subscription)
+            hub.node.switchboard.pause(subscription)
         for _ in range(2):
             for channel in channels:
                 await hub.publish(channel, "x")
@@ -191,7 +197,7 @@ def test_full_link_leaves_all_channels_and_catches_up_in_each() -> None:
         assert link.read() == []
         link.paused = False
         for subscription in tuple(link.subscriptions):
-            hub.switchboard.resume(subscription)
+            hub.node.switchboard.resume(subscription)
         await turn()
         offsets = [(push["push"]["channel"], push["push"]["pub"]["offset"]) for push in link.read()]
         assert sorted(offsets) == sorted((channel, offset) for channel in channels for offset in (1, 2))
@@ -220,9 +226,9 @@ def test_everything_is_left_at_once_when_a_connection_goes() -> None:
         visitor.connection.lost()
         assert followers(hub) == 0
         assert not visitor.link.subscriptions
-        assert not hub.sessions.connections
-        assert len(hub.sessions) == hub.sessions.users == 0
-        assert await hub.engine.members(Channel("c1")) == []
+        assert len(hub.node.connections) == 0
+        assert not hub.node.connections._by_user
+        assert await hub.node.engine.members(Channel("c1")) == []
 
     in_hub(test)
 
@@ -253,8 +259,8 @@ def test_message_costs_the_same_with_a_thousand_channels_as_with_ten() -> None:
             channel = Channel(f"{size}-5")
 
             def publish(channel: Channel = channel, message: Message = message) -> None:
-                hub.engine.append(channel, message, hub.namespaces.retention(channel))
-                hub.switchboard.flush()
+                hub.node.engine.append(channel, message, hub.node.namespaces.retention(channel))
+                hub.node.switchboard.flush()
 
             publish()  # the first of a channel makes its stream
             costs.append(_calls(publish))
@@ -287,9 +293,9 @@ def test_socket_that_broke_a_moment_ago_raises_nothing() -> None:
 def test_deadlines_come_with_the_ticks() -> None:
     async def test(hub: Hub) -> None:
         visitor = Visitor(hub)
-        hub.deadlines.advance(hub.clock() + 9)
+        hub.node.background.deadlines.advance(hub.node.clocks.monotonic() + 9)
         assert visitor.link.ended is None
-        hub.deadlines.advance(hub.clock() + 11)
+        hub.node.background.deadlines.advance(hub.node.clocks.monotonic() + 11)
         assert visitor.link.ended == (3502, "stale")
 
     in_hub(test)
@@ -415,8 +421,10 @@ def test_authenticator_sees_the_token_of_connect() -> None:
 
         visitor = Visitor(hub)
         await visitor.say({"id": 1, "connect": {"token": "abc"}}, {"id": 2, "subscribe": {"channel": "a"}})
-        (member,) = await hub.engine.members(Channel("a"))
+        (member,) = await hub.node.engine.members(Channel("a"))
         assert member.user == "Bearer abc"
-        assert [session.user for session in hub.sessions.of("Bearer abc")] == ["Bearer abc"]
+        assert [connection.identity.user for connection in hub.node.connections.of("Bearer abc")] == [
+            "Bearer abc"
+        ]
 
     in_hub(test)

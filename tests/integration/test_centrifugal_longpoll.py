@@ -12,11 +12,10 @@ from heartwire import Hub
 from heartwire.core.subscription import State
 from heartwire.dialects.centrifugal.client_pb2 import Command, Reply
 from heartwire.dialects.centrifugal.protobuf_codec import delimited, split
-from heartwire.hub.hooks import Client
+from heartwire.hub.hooks import ConnectedClient
 from heartwire.hub.identity import Identity
-from heartwire.hub.namespaces import Action
 from heartwire.server.centrifugal import commands as centrifugal_commands
-from heartwire.types import Channel, Message
+from heartwire.types import Action, Channel, Message
 from tests.unit.transports.tools import SERVERS, Answer, Served, Wire, soon, until
 
 pytestmark = pytest.mark.parametrize("kind", sorted(SERVERS))
@@ -36,11 +35,11 @@ def subscribe(id: int, channel: str, **more: Any) -> dict[str, Any]:
 
 
 def followers(hub: Hub) -> int:
-    return sum(len(topic.subscriptions) for topic in hub.switchboard.topics.values())
+    return sum(len(topic.subscriptions) for topic in hub.node.switchboard.topics.values())
 
 
 def live(hub: Hub) -> int:
-    topics = hub.switchboard.topics.values()
+    topics = hub.node.switchboard.topics.values()
     return sum(subscription.state is State.LIVE for topic in topics for subscription in topic.subscriptions)
 
 
@@ -84,7 +83,7 @@ async def test_first_push_is_the_answer(kind: str) -> None:
         subscribed, pong, push = told(answer)
         assert (subscribed["subscribe"]["epoch"], pong) == (position.epoch, {"id": 2, "ping": {}})
         assert push == {"push": {"channel": "a", "pub": {"data": {"n": 1}, "offset": 1}}}
-        assert (followers(hub), hub.connections.count, len(hub.sessions)) == (0, 0, 0)
+        assert (followers(hub), len(hub.node.connections), len(hub.node.connections)) == (0, 0, 0)
         # The connection is kept, and the next poll goes on where this one ended.
         again = subscribe(1, "a", recover=True, epoch=position.epoch, offset=1)
         await wire.send(request(said(again)))
@@ -111,13 +110,13 @@ async def test_all_of_one_tick_comes_in_order(kind: str) -> None:
 async def test_time_is_up(kind: str) -> None:
     hub = Hub()
     async with SERVERS[kind](hub) as served, await held(hub, served, subscribe(1, "a")) as wire:
-        hub.deadlines.advance(hub.clock() + 44)
+        hub.node.background.deadlines.advance(hub.node.clocks.monotonic() + 44)
         await asyncio.sleep(0)
         assert followers(hub) == 1
-        hub.deadlines.advance(hub.clock() + 51)
+        hub.node.background.deadlines.advance(hub.node.clocks.monotonic() + 51)
         (reply,) = told(await soon(wire.answer()))
         assert reply["subscribe"]["recoverable"]
-        assert (followers(hub), hub.connections.count) == (0, 0)
+        assert (followers(hub), len(hub.node.connections)) == (0, 0)
 
 
 async def test_nothing_falls_between_the_reply_and_the_waiting(kind: str) -> None:
@@ -157,7 +156,7 @@ async def test_news_are_answered_at_once(kind: str, commands: list[dict[str, Any
     hub = Hub()
 
     @hub.on_connect
-    async def hello(client: Client) -> None:
+    async def hello(client: ConnectedClient) -> None:
         assert client.name != "bad"
         await client.subscribe("mine")
 
@@ -165,7 +164,7 @@ async def test_news_are_answered_at_once(kind: str, commands: list[dict[str, Any
         await hub.publish("old", 1)
         await hub.publish("mine", 1)
         assert told(await batch(served, *commands))
-        assert (followers(hub), hub.connections.count, len(hub.sessions)) == (0, 0, 0)
+        assert (followers(hub), len(hub.node.connections), len(hub.node.connections)) == (0, 0, 0)
 
 
 async def test_without_wait_it_is_answered_at_once(kind: str) -> None:
@@ -191,7 +190,8 @@ async def test_client_that_goes_leaves_nothing_behind(kind: str, leave: Callable
     async with SERVERS[kind](hub) as served:
         leave(await held(hub, served, subscribe(1, "a")))
         await until(
-            lambda: (followers(hub), hub.connections.count, len(hub.sessions)) == (0, 0, 0), "all is freed"
+            lambda: (followers(hub), len(hub.node.connections), len(hub.node.connections)) == (0, 0, 0),
+            "all is freed",
         )
 
 
@@ -208,9 +208,9 @@ async def test_drain_is_a_disconnect_push(kind: str) -> None:
 async def test_what_the_server_does_to_it_is_an_answer(kind: str) -> None:
     hub = Hub()
     deeds: list[Callable[[], Any]] = [
-        lambda: next(iter(hub.sessions.of(""))).message(b"1"),
-        lambda: next(iter(hub.sessions.of(""))).unsubscribe("a"),
-        lambda: next(iter(hub.sessions.of(""))).disconnect("force_disconnect"),
+        lambda: next(iter(hub.node.connections.of(""))).send(b"1"),
+        lambda: next(iter(hub.node.connections.of(""))).unsubscribe("a", 2000, "server unsubscribe"),
+        lambda: next(iter(hub.node.connections.of(""))).disconnect(3503, "force disconnect"),
     ]
     async with SERVERS[kind](hub) as served:
         for deed, kind_of_push in zip(deeds, ("message", "unsubscribe", "disconnect"), strict=True):
@@ -224,10 +224,10 @@ async def test_what_the_server_does_to_it_is_an_answer(kind: str) -> None:
 async def test_gap_behind_the_hub_ends_the_subscription(kind: str) -> None:
     hub = Hub(namespaces={"": {"history_size": 1}})
     async with SERVERS[kind](hub) as served, await held(hub, served, subscribe(1, "a")) as wire:
-        engine: Any = hub.engine
+        engine: Any = hub.node.engine
         notify, engine._notify = engine._notify, lambda publication: None
         for number in range(3):
-            engine.append(Channel("a"), Message(b"%d" % number), hub.namespaces.retention(Channel("a")))
+            engine.append(Channel("a"), Message(b"%d" % number), hub.node.namespaces.retention(Channel("a")))
         engine._notify = notify
         await hub.publish("a", 3)
         _, push = told(await soon(wire.answer()))
@@ -239,7 +239,7 @@ async def test_nobody_is_told_of_one_who_polls(kind: str) -> None:
     hub = Hub(namespaces={"": {"join_leave": True, "force_push_join_leave": True}})
     async with SERVERS[kind](hub) as served, await held(hub, served, subscribe(1, "a")) as first:
         async with await held(hub, served, subscribe(1, "a", join_leave=True)) as second:
-            assert await hub.engine.members(Channel("a")) == []
+            assert await hub.node.engine.members(Channel("a")) == []
             second.sock.close()
             await until(lambda: followers(hub) == 1, "the second has gone")
         await hub.publish("a", 1)
@@ -251,7 +251,7 @@ async def test_server_side_subscriptions_are_followed_where_the_client_knows_of_
     hub = Hub()
 
     @hub.on_connect
-    async def hello(client: Client) -> None:
+    async def hello(client: ConnectedClient) -> None:
         await client.subscribe("mine")
 
     async with SERVERS[kind](hub) as served:

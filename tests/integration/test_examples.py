@@ -277,4 +277,4 @@ def test_wrong_options_of_a_namespace() -> None:
     with pytest.raises(
         heartwire.ConfigError, match="namespace 'chat' = 'history': no such option; did you mean history_size"
     ):
-        Hub().namespace("chat", history=1)
+        Hub().namespace("chat", history=1)  # type: ignore[call-arg]

@@ -20,7 +20,7 @@ CONNECT = b'{"id":1,"connect":{}}'
 def one_a_second(**options: Any) -> tuple[Hub, FakeClock]:
     """A hub that lets two in at once, and then one a second."""
     hub = Hub(connects_per_s=1, connects_burst=2, **options)
-    hub.clock = clock = FakeClock(1000)
+    hub.node.clocks.monotonic = clock = FakeClock(1000)
     return hub, clock
 
 
@@ -145,7 +145,7 @@ async def test_requests_are_not_counted(kind: str) -> None:
 
 async def test_turns_can_be_switched_off(kind: str) -> None:
     hub = Hub(connects_per_s=0)
-    hub.clock = FakeClock(1000)
+    hub.node.clocks.monotonic = FakeClock(1000)
     async with SERVERS[kind](hub) as served:
         for _ in range(20):
             assert (await socket(served, "/connection/websocket", CONNECT))[0] == 1

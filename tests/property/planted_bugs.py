@@ -4,6 +4,7 @@ seed finds each.
 python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, and print the table
 """
 
+import asyncio
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -25,11 +26,13 @@ from heartwire.dialects.centrifugal import ClientSubscription, Session, subscrib
 from heartwire.dialects.centrifugal import publishing as server_publishing
 from heartwire.engines import memory
 from heartwire.engines.memory import MemoryEngine
-from heartwire.server.centrifugal.connection import Connection as ServerConnection
+from heartwire.hub.publishing import Publishing
+from heartwire.server.centrifugal.connection import CentrifugalConnection as ServerConnection
 from heartwire.server.centrifugal.connection import HubSession
 from heartwire.server.centrifugal.port import HubPort
 from heartwire.testing import Broken, run_seed
 from heartwire.testing.simulation import server as simulated_server
+from heartwire.testing.simulation.server import SimulatedEngine
 from heartwire.transports.asgi_link import AsgiLink
 from heartwire.types import NOW, Position
 
@@ -276,32 +279,42 @@ def what_was_given_up_counts_as_not_sent(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def server_acknowledges_before_the_store_has_it(patch: pytest.MonkeyPatch) -> None:
-    original = HubPort._append
+    original = Publishing.settle
 
-    def append(self: HubPort, session: HubSession, channel: Any, post: Any, done: Any) -> Any:
-        store: MemoryEngine = self._hub.engine._store  # type: ignore[attr-defined]
-        stream = store._streams.get(channel)
-        if stream is None:
-            return original(self, session, channel, post, done)
-        done(Position(stream.epoch, stream.head + len(self._hub.engine._queue) + 1))  # type: ignore[attr-defined]
-        return original(self, session, channel, post, lambda outcome: None)
+    def settle(self: Publishing, author: Any, answer: Any, done: Any) -> Any:
+        engine: Any = self._engine
+        if not isinstance(answer, asyncio.Future):
+            return original(self, author, answer, done)
+        done(engine.planned.pop(answer))
+        return original(self, author, answer, lambda outcome: None)
 
-    patch.setattr(HubPort, "_append", append)
+    append = SimulatedEngine.append
+
+    def plan(self: Any, channel: Any, *arguments: Any, **options: Any) -> Any:
+        stream = self._store._streams.get(channel)
+        answer = append(self, channel, *arguments, **options)
+        if stream is not None and isinstance(answer, asyncio.Future):
+            vars(self).setdefault("planned", {})[answer] = Position(
+                stream.epoch, stream.head + len(self._queue)
+            )
+        return answer
+
+    patch.setattr(Publishing, "settle", settle)
+    patch.setattr(SimulatedEngine, "append", plan)
 
 
-def _follow_from_now(
-    self: HubPort, session: HubSession, follower: ClientSubscription, start: Position
-) -> None:
+def _follow_from_now(self: HubPort, session: HubSession, sub: ClientSubscription, start: Position) -> None:
     outlet = session.outlet
-    outlet._hub.follow(outlet.link, follower.channel, outlet._format, NOW, follower=follower)
+    follow = outlet._node.presence.follow
+    follow(outlet.link, sub.channel, outlet._format, NOW, listener=sub)
 
 
 @planted
 def server_goes_on_from_the_head_and_not_from_its_answer(patch: pytest.MonkeyPatch) -> None:
     original = ServerConnection.follow
 
-    def follow(self: ServerConnection, follower: ClientSubscription, start: Position) -> None:
-        original(self, follower, NOW)  # type: ignore[arg-type]
+    def follow(self: ServerConnection, sub: ClientSubscription, start: Position) -> None:
+        original(self, sub, NOW)  # type: ignore[arg-type]
 
     patch.setattr(ServerConnection, "follow", follow)
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, Literal
 
+from heartwire.channels import check_idempotency_key
 from heartwire.core.deadlines import Deadline, Deadlines
+from heartwire.core.limits import TokenBucket
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal import (
     JSON,
@@ -19,11 +21,11 @@ from heartwire.dialects.centrifugal import (
     TokenExpired,
     Welcome,
 )
-from heartwire.dialects.centrifugal.publishing import keep_order, take_token
+from heartwire.dialects.centrifugal.publishing import keep_order
 from heartwire.dialects.centrifugal.types import ConnectRequest
-from heartwire.dialects.centrifugal.values import Action, Post
+from heartwire.dialects.centrifugal.values import Done, Post
 from heartwire.errors import Forbidden, Refused, Unauthorized, UnknownChannel
-from heartwire.types import NOW, Channel, Member, Position, Publication, Start
+from heartwire.types import NOW, Action, Channel, Member, Position, Publication, Start
 
 __all__ = ["FakeOutlet", "FakePort", "Later", "Peer"]
 
@@ -93,9 +95,10 @@ class FakePort:
         self.knows_where = False
         self.later: list[Callable[[], None]] = []
         self.published: list[tuple[str, Post]] = []
-        self.publish_waits: list[Callable[[Position | BaseException], None]] | None = None
+        self.publish_waits: list[Done] | None = None
         self.publish_fails: Exception | None = None
         self.publish_wait: Awaitable[None] | None = None
+        self.bucket: TokenBucket | None = None
 
     def _answer(self, answer: Callable[[], Any]) -> Any:
         return Later(answer) if self.slow else answer()
@@ -207,32 +210,26 @@ class FakePort:
                     session.codec.publications(channel, [session.codec.publication(publication)])
                 )
 
-    def publish(
-        self, session: Session, name: str, post: Post, done: Callable[[Position | BaseException], None]
-    ) -> Awaitable[None] | None:
+    def publish(self, session: Session, name: str, post: Post, done: Done) -> Awaitable[None] | None:
         channel = self.channel(session, name)
-        take_token(session)
+        if post.key:
+            check_idempotency_key(post.key)
+        if self.bucket is not None and not self.bucket.take(session.now):
+            raise Refused("too_many_requests", "too many requests", after_s=self.bucket.wait_s)
         permission = self.authorize(session, "publish", channel)
         if permission is None:
             return self._publish(session, channel, post, done)
         return self._publish_permitted(session, channel, post, done, permission)
 
     async def _publish_permitted(
-        self,
-        session: Session,
-        channel: Channel,
-        post: Post,
-        done: Callable[[Position | BaseException], None],
-        permission: Awaitable[None],
+        self, session: Session, channel: Channel, post: Post, done: Done, permission: Awaitable[None]
     ) -> None:
         await permission
         wait = self._publish(session, channel, post, done)
         if wait is not None:
             await wait
 
-    def _publish(
-        self, session: Session, channel: Channel, post: Post, done: Callable[[Position | BaseException], None]
-    ) -> Awaitable[None] | None:
+    def _publish(self, session: Session, channel: Channel, post: Post, done: Done) -> Awaitable[None] | None:
         keep_order(session, post.key, post.round)
         if self.publish_fails is not None:
             raise self.publish_fails
@@ -280,6 +277,9 @@ class Peer:
         self.port = port or FakePort()
         self.outlet = FakeOutlet()
         self.now = 100.0
+        rate_per_s = limits.pop("publish_rate_per_s", 0)
+        if rate_per_s:
+            self.port.bucket = TokenBucket(rate_per_s, limits["publish_burst"], self.now)
         self.session = Session(
             self.port, JSON, self.outlet, SessionSettings("test 1", **limits), client="c1", now=self.now
         )

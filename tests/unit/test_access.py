@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from heartwire import Channel, ConfigError, Forbidden, Hub, Identity, Refused, UnknownChannel
+from heartwire.hub.connections import Connection
 from heartwire.hub.identity import ANONYMOUS
-from heartwire.hub.namespaces import ACTIONS, Action, Namespaces
+from heartwire.hub.namespaces import ACTIONS, Namespaces
 from heartwire.hub.options import HubOptions, NamespaceOptions
+from heartwire.types import Action
 
 ANN, BOB = Identity("ann"), Identity("bob")
 KEY: dict[str, Any] = {"token_hmac_secret_key": "x" * 32}
@@ -262,13 +264,13 @@ def test_a_function_is_asked_after_the_options_and_only_true_allows() -> None:
         asked.append(action)
         return {"subscribe": True, "publish": 1}.get(action)
 
-    assert may(hub.namespaces, ANN, "subscribe")
-    assert not may(hub.namespaces, ANN, "publish")
-    assert not may(hub.namespaces, ANN, "presence")
-    assert not may(hub.namespaces, ANN, "history")
+    assert may(hub.node.namespaces, ANN, "subscribe")
+    assert not may(hub.node.namespaces, ANN, "publish")
+    assert not may(hub.node.namespaces, ANN, "presence")
+    assert not may(hub.node.namespaces, ANN, "history")
     assert asked == ["subscribe", "publish", "presence"]
-    assert may(hub.namespaces, ANN, "subscribe", has_token=True)
-    assert not may(hub.namespaces, ANN, "subscribe", "n:#bob")
+    assert may(hub.node.namespaces, ANN, "subscribe", has_token=True)
+    assert not may(hub.node.namespaces, ANN, "subscribe", "n:#bob")
 
 
 def test_the_function_of_the_unnamed_namespace_holds_for_channels_of_no_other() -> None:
@@ -278,8 +280,8 @@ def test_the_function_of_the_unnamed_namespace_holds_for_channels_of_no_other() 
     def nobody(identity: Identity, action: Action, channel: Channel) -> bool:
         return False
 
-    assert not may(hub.namespaces, ANN, "subscribe", "x")
-    assert not may(hub.namespaces, ANN, "subscribe", "x:1")
+    assert not may(hub.node.namespaces, ANN, "subscribe", "x")
+    assert not may(hub.node.namespaces, ANN, "subscribe", "x:1")
 
 
 def test_a_refusal_says_who_what_and_where() -> None:
@@ -289,30 +291,29 @@ def test_a_refusal_says_who_what_and_where() -> None:
         asyncio.run(namespaces(options=KEY).authorize(ANONYMOUS, "publish", Channel("n:1")))
 
 
-class _Link:
-    """As much of a link as its identity's end needs."""
-
-    def __init__(self) -> None:
-        self.subscriptions: list[object] = []
+class _Connection(Connection):
+    def __init__(self, hub: Hub, expires_at: float | None) -> None:
+        self.serial = hub.node.connections.next_serial()
+        self.address = ""
+        self.identity = Identity("ann", None, expires_at)
         self.closed_with: list[int] = []
 
-    def close(self, code: int, reason: str) -> None:
+    def disconnect(self, code: int, reason: str) -> None:
         self.closed_with.append(code)
 
 
 def test_a_connection_ends_with_its_identity() -> None:
     hub = Hub()
-    hub.clock, hub.wall_clock = lambda: 100.0, lambda: 1_000_000.0
-    links: list[Any] = [_Link(), _Link(), _Link()]
-    for link, expires_at in zip(links, (1_000_005.0, 1_000_005.0, None), strict=True):
-        hub.enter(link, Identity("ann", None, expires_at))
-    hub.unfollow(links[1])
-    hub.deadlines.advance(104.9)
-    assert [link.closed_with for link in links] == [[], [], []]
-    hub.deadlines.advance(105)
-    assert [link.closed_with for link in links] == [[3005], [], []]
-    for link in links:
-        hub.unfollow(link)
+    hub.node.clocks.monotonic, hub.node.clocks.wall = lambda: 100.0, lambda: 1_000_000.0
+    connections = [_Connection(hub, expires_at) for expires_at in (1_000_005.0, 1_000_005.0, None)]
+    for connection in connections:
+        hub.node.connections.add(connection)
+        hub.node.connections.end_with_identity(connection)
+    hub.node.connections.remove(connections[1])
+    hub.node.background.deadlines.advance(104.9)
+    assert [connection.closed_with for connection in connections] == [[], [], []]
+    hub.node.background.deadlines.advance(105)
+    assert [connection.closed_with for connection in connections] == [[3005], [], []]
 
 
 def test_marks_that_make_no_sense_are_refused() -> None:

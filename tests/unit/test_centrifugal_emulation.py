@@ -4,25 +4,19 @@ waits."""
 import asyncio
 import json
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from heartwire.dialects.centrifugal import JSON
 from heartwire.server.centrifugal import streams as centrifugal_http
-from heartwire.server.centrifugal.connection import Connection
-from heartwire.server.centrifugal.streams import MAX_WAITING, MAX_WAITING_BYTES, Emulated, ascii_lines
-
-
-class _Session:
-    codec = JSON
+from heartwire.server.centrifugal.emulation import MAX_WAITING, MAX_WAITING_BYTES, CommandQueue
+from heartwire.server.centrifugal.streams import ascii_lines
 
 
 class _Connection:
     """Its messages take as long as is wanted: "slow" ones until `done` is set."""
 
     def __init__(self) -> None:
-        self.session = _Session()
         self.dealt_with: list[bytes] = []
         self._news = asyncio.Event()
         self.gate = asyncio.Event()
@@ -49,9 +43,9 @@ class _Connection:
         self._done(data)
 
 
-def _made() -> tuple[_Connection, Emulated]:
+def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
-    return connection, Emulated(cast("Connection", connection))
+    return connection, CommandQueue(lambda *message: connection.receive(*message), is_text=True)
 
 
 def test_what_needs_no_waiting_is_done_at_once() -> None:

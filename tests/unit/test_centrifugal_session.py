@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from heartwire.dialects.centrifugal import Phase, Refreshed, ServerSide, TokenExpired, Welcome
+from heartwire.dialects.centrifugal import Phase, Refreshed, TokenExpired, Welcome
 from heartwire.dialects.centrifugal.state import TRANSITIONS
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.errors import EngineUnavailable, Forbidden, Refused, Unauthorized
-from heartwire.types import Position
+from heartwire.types import Position, ServerSubscription
 from tests.unit.centrifugal_fakes import FakePort, Peer
 
 
@@ -166,7 +166,12 @@ def test_too_fast_is_counted_however_the_server_reports_it() -> None:
     peer.port.publish_waits = []
     peer.say(*({"id": number} | publish for number in range(2, 6)))
     too_fast = Refused("too_many_requests", "too many requests")
-    outcomes = [too_fast, too_fast, Position("e", 1), too_fast]  # those before one that is kept are forgotten
+    outcomes: list[Position | BaseException] = [
+        too_fast,
+        too_fast,
+        Position("e", 1),
+        too_fast,
+    ]  # those before one that is kept are forgotten
     for done, outcome in zip(peer.port.publish_waits, outcomes, strict=True):
         done(outcome)
     peer.port.publish_fails = too_fast
@@ -283,7 +288,7 @@ def test_connection_that_connected_is_not_stale() -> None:
 def test_nothing_is_done_for_a_connection_that_was_lost_while_connecting() -> None:
     peer = Peer()
     peer.port.slow = True
-    peer.port.welcome = Welcome(subs=[ServerSide("a"), ServerSide("b")])
+    peer.port.welcome = Welcome(subs=[ServerSubscription("a"), ServerSubscription("b")])
     wait = peer.send(b'{"id":1,"connect":{}}')
     assert wait is not None
     steps = peer.steps(wait)

@@ -8,13 +8,12 @@ from heartwire.dialects.centrifugal import (
     Disconnected,
     Refreshed,
     Rules,
-    ServerSide,
     SubscriptionGrant,
     TokenExpired,
     Welcome,
 )
 from heartwire.errors import EngineUnavailable, Unauthorized
-from heartwire.types import Position
+from heartwire.types import Position, ServerSubscription
 from tests.unit.centrifugal_fakes import FakePort, Peer
 
 
@@ -354,7 +353,7 @@ def test_gap_ends_a_subscription_so_that_the_client_subscribes_anew() -> None:
 
 def test_gap_of_a_server_side_subscription_ends_the_connection() -> None:
     port = FakePort()
-    port.welcome = Welcome(subs=[ServerSide("a")])
+    port.welcome = Welcome(subs=[ServerSubscription("a")])
     peer = opened(port)
     port.followers[0].gap(Position("new", 5))
     assert peer.closed == (3010, "insufficient state")
@@ -467,7 +466,7 @@ def test_sub_refresh_prolongs(named: bool) -> None:
 
 def test_server_side_subscription_that_expires_ends_the_connection() -> None:
     port = FakePort()
-    port.welcome = Welcome(subs=[ServerSide("a", ttl_s=60)])
+    port.welcome = Welcome(subs=[ServerSubscription("a", ttl_s=60)])
     peer = opened(port)
     peer.advance(90)
     assert peer.closed == (3006, "subscription expired")
@@ -484,9 +483,9 @@ def test_server_side_subscriptions_are_in_the_reply_and_recover(slow: bool) -> N
     port.append("feed", b"2")
     port.rules_of["feed"] = Rules(join_leave=True, force_push_join_leave=True)
     subs = [
-        ServerSide("feed", b'{"n":1}', recoverable=True, data=b"[1]"),
-        ServerSide("plain", positioned=True),
-        ServerSide("feed"),
+        ServerSubscription("feed", b'{"n":1}', recoverable=True, data=b"[1]"),
+        ServerSubscription("plain", positioned=True),
+        ServerSubscription("feed"),
     ]
     port.welcome = Welcome("42", subs=subs)
     peer = Peer(port)
@@ -505,7 +504,7 @@ def test_server_side_subscriptions_are_in_the_reply_and_recover(slow: bool) -> N
 
 def test_server_side_subscription_of_an_unknown_channel_refuses_the_connection() -> None:
     port = FakePort()
-    port.welcome = Welcome(subs=[ServerSide("a"), ServerSide("nope:a")])
+    port.welcome = Welcome(subs=[ServerSubscription("a"), ServerSubscription("nope:a")])
     peer = Peer(port)
     (reply,) = peer.say({"id": 1, "connect": {}})
     assert reply["error"]["code"] == 102
@@ -514,7 +513,7 @@ def test_server_side_subscription_of_an_unknown_channel_refuses_the_connection()
 
 def test_too_many_server_side_subscriptions_close() -> None:
     port = FakePort()
-    port.welcome = Welcome(subs=[ServerSide("a"), ServerSide("b")])
+    port.welcome = Welcome(subs=[ServerSubscription("a"), ServerSubscription("b")])
     peer = Peer(port, max_channels=1)
     assert peer.say({"id": 1, "connect": {}}) == []
     assert peer.closed is not None
@@ -528,7 +527,7 @@ def test_server_subscribes_and_unsubscribes(slow: bool) -> None:
     port.append("a", b"1")
     port.slow = slow
     for _ in range(2):  # the second time nothing happens
-        wait = peer.session.subscribe(ServerSide("a", recoverable=True, data=b"{}"))
+        wait = peer.session.subscribe(ServerSubscription("a", recoverable=True, data=b"{}"))
         for _ in peer.steps(wait) if wait is not None else ():
             pass
     subscribe = {"recoverable": True, "positioned": True, "epoch": E, "offset": 1, "data": {}}
@@ -544,11 +543,9 @@ def test_server_subscribes_and_unsubscribes(slow: bool) -> None:
 
 
 def test_server_subscribes_with_recovery() -> None:
-    from heartwire.dialects.centrifugal.types import SubscribeRequest
-
     peer = opened()
     peer.port.append("a", b"1")
-    assert peer.session.subscribe(ServerSide("a"), SubscribeRequest(recover=True, epoch=E)) is None
+    assert peer.session.subscribe(ServerSubscription("a", since=Position(E, 0))) is None
     subscribe, pub = peer.read()
     assert subscribe["push"]["subscribe"].get("offset") is None
     assert pub["push"]["pub"] == {"data": 1, "offset": 1}
@@ -557,7 +554,7 @@ def test_server_subscribes_with_recovery() -> None:
 def test_server_unsubscribes_while_it_subscribes() -> None:
     peer = opened()
     peer.port.slow = True
-    wait = peer.session.subscribe(ServerSide("a"))
+    wait = peer.session.subscribe(ServerSubscription("a"))
     assert wait is not None
     steps = peer.steps(wait)
     next(steps)
@@ -568,7 +565,7 @@ def test_server_unsubscribes_while_it_subscribes() -> None:
 
 def test_client_unsubscribes_from_what_the_server_subscribed() -> None:
     peer = opened()
-    peer.session.subscribe(ServerSide("a"))
+    peer.session.subscribe(ServerSubscription("a"))
     peer.read()
     assert peer.say({"id": 2, "unsubscribe": {"channel": "a"}}) == [{"id": 2, "unsubscribe": {}}]
     assert not peer.port.followers
@@ -577,7 +574,7 @@ def test_client_unsubscribes_from_what_the_server_subscribed() -> None:
 def test_closed_session_is_not_subscribed() -> None:
     peer = opened()
     peer.session.lost()
-    assert peer.session.subscribe(ServerSide("a")) is None
+    assert peer.session.subscribe(ServerSubscription("a")) is None
     assert not peer.port.followers
 
 
@@ -624,12 +621,12 @@ def test_stream_that_cannot_be_read_leaves_no_subscription(slow: bool) -> None:
     (reply,) = peer.say({"id": 2, "subscribe": {"channel": "a"}})
     assert reply["error"] == {"code": 100, "message": "internal server error", "temporary": True}
     assert not peer.session.subs
-    port.welcome = Welcome(subs=[ServerSide("a")])
+    port.welcome = Welcome(subs=[ServerSubscription("a")])
     other = Peer(port)
     (reply,) = other.say({"id": 1, "connect": {}})
     assert reply["error"]["code"] == 100
     assert not other.session.subs
-    wait = peer.session.subscribe(ServerSide("b")) if slow else None
+    wait = peer.session.subscribe(ServerSubscription("b")) if slow else None
     if wait is not None:
         steps = peer.steps(wait)
         next(steps)

@@ -27,10 +27,10 @@ from heartwire.compare.page import page as compare_page
 from heartwire.compare.plots import overview
 from heartwire.compare.report import number as three_digits
 from heartwire.core.subscription import TRANSITIONS
-from heartwire.hub.namespaces import Action
 from heartwire.hub.options import HubOptions, NamespaceOptions
 from heartwire.server.config import Settings, load
 from heartwire.testing import ServerProcess, run_server
+from heartwire.types import Action
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from heartwire import ConfigError, Hub
+from heartwire.hub.conversion import convert
 from heartwire.hub.options import NamespaceOptions, duration_s
-from heartwire.server.config import Settings, convert, load
+from heartwire.server.config import Settings, load
 from heartwire.server.run import hub_from
 
 EXAMPLE = Path(__file__).parents[2] / "heartwire.centrifugal.example.toml"
@@ -40,7 +41,7 @@ def test_history_ttl_is_history_ttl_s() -> None:
     assert convert({"history_ttl": "24h"}, NamespaceOptions, "x").history_ttl_s == 86400
     hub = Hub()
     hub.namespace("n", history_ttl="1m")
-    assert hub.namespaces.retention("n:1").history_ttl_s == 60  # type: ignore[arg-type]
+    assert hub.node.namespaces.retention("n:1").history_ttl_s == 60  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_the_example_file_is_a_configuration() -> None:
     assert settings.has_tokens
     assert settings.namespaces["chat"].allow_publish_for_subscriber
     assert settings.namespaces["chat"].history_ttl_s == 86400
-    assert hub_from(settings).tokens is not None
+    assert hub_from(settings).node.tokens is not None
 
 
 def test_every_commented_option_of_the_example_file_can_be_switched_on(tmp_path: Path) -> None:

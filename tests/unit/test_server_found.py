@@ -39,8 +39,8 @@ def test_client_that_is_gone_before_its_stream_begins_is_no_fault(
         hub = Hub()
         async with asyncio.timeout(5):
             await hub.asgi()(scope, receive, send)
-        assert not hub.links
-        assert not hub.sessions.connections
+        assert not hub.node.connections
+        assert not hub.node.connections
         await hub.stop()
 
     asyncio.run(main())

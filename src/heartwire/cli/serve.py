@@ -149,7 +149,7 @@ def _called() -> str:
 
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
     """What to try first, on stderr, so that stdout stays free for whatever a supervisor reads."""
-    engine = getattr(hub.engine, "path", None) or "memory (nothing is kept)"
+    engine = getattr(hub.node.engine, "path", None) or "memory (nothing is kept)"
     if settings.log_format == "json":  # whoever reads these lines expects nothing else on stderr
         logging.getLogger("heartwire").info("Heartwire is up at %s (streams in %s)", url, engine)
         return

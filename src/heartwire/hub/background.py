@@ -1,41 +1,64 @@
-"""What a hub does without being asked: heartbeats and deadlines, leases, sweeps, and reading for those who
-catch up."""
+"""Background tasks of one node: heartbeats, deadlines, leases, sweeps."""
 
 import asyncio
-import logging
 import random
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from heartwire.core.switchboard import ReadResult
-from heartwire.core.topic import Topic
-from heartwire.errors import EngineError
-from heartwire.types import Start
+from heartwire.core.deadlines import Deadlines
+from heartwire.core.liveness import Liveness
+from heartwire.hub.clocks import Clocks
+from heartwire.hub.options import HubOptions
 
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
-
-__all__ = ["Upkeep"]
-
-log = logging.getLogger("heartwire")
-
-_READ_ITEMS: Final = 256
-_READ_BYTES: Final = 64 * 1024
-"""A reader that catches up reads this much at a time, so that it shares the engine with others."""
+__all__ = ["Background"]
 
 _SWEEP_S: Final = 60
 
 
-class Upkeep:
-    """Of one hub, while it runs. Attributes: ``tasks`` are what `stop` ends."""
+class Background:
+    """See the module.
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    Args:
+        renew: renews leases; called every third of ``lease_s``, a little earlier by chance.
+        sweep: forgets what is too old; called about every minute.
+    Attributes:
+        deadlines: of any part of the node.
+        liveness: the wheel of connections whose peers answer; there from `start` on.
+        stream_liveness: the wheel of streams, whose peers cannot.
+        tasks: ended by `stop`.
+    """
+
+    liveness: Liveness
+    stream_liveness: Liveness
+
+    def __init__(
+        self,
+        options: HubOptions,
+        clocks: Clocks,
+        *,
+        lease_s: float,
+        renew: Callable[[], None],
+        sweep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.deadlines = Deadlines()
         self.tasks: list[asyncio.Task[None]] = []
+        self._options = options
+        self._clocks = clocks
+        self._lease_s = lease_s
+        self._renew = renew
+        self._sweep = sweep
 
     def start(self) -> None:
-        """Begin. The hub's liveness has been set up."""
-        self.tasks = [self._hub.loop.create_task(work) for work in (self._tick(), self._keep_house())]
+        """Begin, on the running event loop."""
+        options = self._options
+        bound = {"pong_timeout_s": options.pong_timeout_s, "now": self._clocks.monotonic()}
+        self.liveness = Liveness(ping_interval_s=options.ping_interval_s, **bound)
+        # Streams are promised both: a heartbeat as often as they ask for, and a dead peer noticed in time.
+        stream_interval_s = min(options.sse_heartbeat_s, options.ping_interval_s)
+        stream_interval_s = max(stream_interval_s, options.pong_timeout_s * 1.1)
+        self.stream_liveness = Liveness(ping_interval_s=stream_interval_s, **bound)
+        loop = asyncio.get_running_loop()
+        self.tasks = [loop.create_task(work) for work in (self._tick(), self._keep_house())]
 
     async def stop(self) -> None:
         """End. Idempotent."""
@@ -44,62 +67,19 @@ class Upkeep:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _tick(self) -> None:
-        hub = self._hub
-        tick_s = min(hub.liveness.tick_s, hub.stream_liveness.tick_s)
+        tick_s = min(self.liveness.tick_s, self.stream_liveness.tick_s)
         while True:
             await asyncio.sleep(tick_s)
-            now = hub.clock()
-            hub.liveness.advance(now)
-            hub.stream_liveness.advance(now)
-            hub.deadlines.advance(now)
+            now = self._clocks.monotonic()
+            self.liveness.advance(now)
+            self.stream_liveness.advance(now)
+            self.deadlines.advance(now)
 
     async def _keep_house(self) -> None:
-        hub = self._hub
-        swept = hub.clock()
+        swept = self._clocks.monotonic()
         while True:
-            await asyncio.sleep(hub.lease_s / 3 * random.uniform(0.9, 1))
-            hub.switchboard.sweep()
-            self._renew_leases()
-            if hub.clock() - swept > _SWEEP_S:
-                swept = hub.clock()
-                hub.rates.sweep(swept)
-                try:
-                    await hub.engine.sweep(hub.namespaces.retention)
-                except EngineError as error:
-                    log.error("old publications could not be swept: %s", error)
-
-    def _renew_leases(self) -> None:
-        hub = self._hub
-        for topic in list(hub.switchboard.topics.values()):
-            if hub.namespaces.of(topic.channel).presence:
-                for subscription in topic.subscriptions:
-                    if subscription.member is not None:
-                        hub.engine.lease(topic.channel, subscription.member, hub.lease_s)
-
-    # -- reading ---------------------------------------------------------------------------------------------
-
-    def read(self, topic: Topic, start: Start) -> None:
-        """For the switchboard: read a page from ``start``, and call `Switchboard.read_done`."""
-        loop = self._hub.loop
-        try:
-            answer = self._hub.read(topic.channel, start, limit=_READ_ITEMS, max_bytes=_READ_BYTES)
-        except EngineError as error:
-            loop.call_soon(self._read_failed, topic, start, error)
-            return
-        if isinstance(answer, ReadResult):
-            # Not at once: a long way to catch up would be as deep a recursion, and hold up everybody else.
-            loop.call_soon(self._hub.switchboard.read_done, topic, start, answer)
-        else:
-            answer.add_done_callback(partial(self._read_answered, topic, start))
-
-    def _read_answered(self, topic: Topic, start: Start, answer: "asyncio.Future[ReadResult]") -> None:
-        error = None if answer.cancelled() else answer.exception()
-        if error is None and not answer.cancelled():
-            self._hub.switchboard.read_done(topic, start, answer.result())
-        else:
-            self._read_failed(topic, start, error)
-
-    def _read_failed(self, topic: Topic, start: Start, error: BaseException | None) -> None:
-        log.error("channel %r could not be read: %s", topic.channel, error)
-        for subscription in self._hub.switchboard.read_failed(topic, start):
-            subscription.link.close(3004, f"the store could not be read: {error}")
+            await asyncio.sleep(self._lease_s / 3 * random.uniform(0.9, 1))
+            self._renew()
+            if self._clocks.monotonic() - swept > _SWEEP_S:
+                swept = self._clocks.monotonic()
+                await self._sweep(swept)

@@ -2,21 +2,20 @@
 
 import base64
 import binascii
-from typing import Annotated, Final, NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from heartwire.channels import to_channel
 from heartwire.errors import Refused
-from heartwire.types import Channel
+from heartwire.types import Channel, ServerSubscription
 
 __all__ = [
     "ConnectionClaims",
     "Expired",
     "Invalid",
     "Mismatch",
-    "ServerSubscription",
     "SubscriptionClaims",
     "read_connection",
     "read_subscription",
@@ -44,21 +43,13 @@ class Mismatch(NamedTuple):
     reason: str
 
 
-class ServerSubscription(msgspec.Struct, frozen=True):
-    """What a connection token says of a channel that the server joins: JSON ``info`` for others, ``data`` for
-    the client."""
-
-    info: bytes | None = None
-    data: bytes | None = None
-
-
 class ConnectionClaims(msgspec.Struct, frozen=True):
     """Who a connection is. ``expires_at`` is in seconds since 1970, ``None``: never; ``info`` is JSON."""
 
     user: str
     expires_at: float | None = None
     info: bytes | None = None
-    subs: dict[Channel, ServerSubscription] = {}
+    subs: tuple[ServerSubscription, ...] = ()
 
 
 class SubscriptionClaims(msgspec.Struct, frozen=True):
@@ -107,7 +98,6 @@ class _Claims(_Json, frozen=True):
 
 
 _decoder: Final = msgspec.json.Decoder(_Claims)
-ClaimsT = TypeVar("ClaimsT")
 
 
 def read_connection(
@@ -120,10 +110,11 @@ def read_connection(
     if claims.channel is not None:
         return Invalid("it has a claim `channel`: this is a subscription token")
     try:
-        subs = dict.fromkeys(map(to_channel, claims.channels), ServerSubscription())
+        subs = {channel: ServerSubscription(channel) for channel in map(to_channel, claims.channels)}
         for name, sub in claims.subs.items():
-            subs[to_channel(name)] = ServerSubscription(sub.info_json, _json(sub.data, sub.b64data))
-        return ConnectionClaims(claims.sub, claims.exp, claims.info_json, subs)
+            channel = to_channel(name)
+            subs[channel] = ServerSubscription(channel, sub.info_json, _json(sub.data, sub.b64data))
+        return ConnectionClaims(claims.sub, claims.exp, claims.info_json, tuple(subs.values()))
     except (ValueError, Refused) as error:
         return Invalid(str(error))
 

@@ -1,85 +1,151 @@
-"""Pages of a channel's history, forwards and backwards, for those who ask by offset and not by following."""
+"""Reading streams: pages of history for those who ask by offset, and pages for subscriptions that catch
+up."""
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+import asyncio
+import logging
+from functools import partial
+from typing import Final, NamedTuple
 
+from heartwire.codes import CODES
+from heartwire.core.switchboard import ReadResult, Switchboard
+from heartwire.core.topic import Topic
 from heartwire.core.waiting import settled
-from heartwire.errors import Refused
-from heartwire.types import NOW, Channel, Position, Publication
+from heartwire.engines.contract import Engine
+from heartwire.errors import EngineError, Refused
+from heartwire.hub.namespaces import Namespaces
+from heartwire.types import NOW, Channel, Position, Publication, Start
 
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
+__all__ = ["CatchUp", "History", "Page"]
 
-__all__ = ["History", "read_history"]
+log = logging.getLogger("heartwire")
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
 """A page ends once it has this much, so that nobody makes the server hold a whole stream; the reader asks
-again for the rest."""
+again."""
 
 _BACK_ITEMS: Final = 256
 
+_CATCH_UP_ITEMS: Final = 256
+_CATCH_UP_BYTES: Final = 64 * 1024
+"""A subscription that catches up reads this much at a time, so that it shares the engine with others."""
 
-class History(NamedTuple):
-    """Publications in the order they were asked for, and where the stream stands."""
+
+class Page(NamedTuple):
+    """Publications in the order they were asked for, and the position of the stream."""
 
     publications: list[Publication]
     head: Position
 
 
-async def read_history(
-    hub: "Hub",
-    channel: Channel,
-    *,
-    limit: int,
-    since_offset: int | None = None,
-    since_epoch: str = "",
-    reverse: bool = False,
-) -> History:
-    """Read a page.
+class History:
+    """Reads of one node, each with its channel's retention."""
 
-    Args:
-        limit: most publications; 0: none, negative: no limit but `PAGE_BYTES`.
-        since_offset: those after it, or before it where ``reverse``; ``None``: from the oldest that is kept,
-            or from the newest.
-        since_epoch: the epoch that the offset is of; "": whichever it is now.
-    Raises:
-        Refused: ``unrecoverable_position`` (the stream has another epoch), ``bad_request`` (backwards from
-        the beginning).
-    """
-    head = (await settled(hub.read(channel, NOW, limit=0, max_bytes=1))).head
-    if since_epoch and since_epoch != head.epoch:
-        raise Refused(
-            "unrecoverable_position", f"{channel!r} is in epoch {head.epoch!r}, not {since_epoch[:32]!r}"
-        )
-    if reverse and since_offset == 0:
-        raise Refused("bad_request", "nothing is before offset 0")
-    if limit == 0:
-        return History([], head)
-    most = head.offset if limit < 0 else limit
-    if reverse:
-        newest = head.offset if since_offset is None else min(since_offset - 1, head.offset)
-        return History(await _back(hub, channel, head.epoch, newest, most), head)
-    after = since_offset or 0
-    if after >= head.offset:
-        return History([], head)
-    result = await settled(hub.read(channel, Position(head.epoch, after), limit=most, max_bytes=PAGE_BYTES))
-    return History(result.publications, head)
+    def __init__(self, engine: Engine, namespaces: Namespaces) -> None:
+        self._engine = engine
+        self._namespaces = namespaces
+
+    def read(
+        self, channel: Channel, start: Start, *, limit: int, max_bytes: int
+    ) -> ReadResult | asyncio.Future[ReadResult]:
+        """See `Engine.read`."""
+        keep = self._namespaces.retention(channel)
+        return self._engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes)
+
+    async def page(
+        self,
+        channel: Channel,
+        *,
+        limit: int,
+        since_offset: int | None = None,
+        since_epoch: str = "",
+        reverse: bool = False,
+    ) -> Page:
+        """Read a page.
+
+        Args:
+            limit: most publications; 0: none, negative: no limit but `PAGE_BYTES`.
+            since_offset: those after it, or before it where ``reverse``; ``None``: from the oldest kept, or
+                the newest.
+            since_epoch: the epoch of the offset; "": the present one.
+        Raises:
+            Refused: ``unrecoverable_position`` (the stream has another epoch), ``bad_request`` (backwards
+            from the
+                beginning).
+        """
+        head = (await settled(self.read(channel, NOW, limit=0, max_bytes=1))).head
+        if since_epoch and since_epoch != head.epoch:
+            raise Refused(
+                "unrecoverable_position", f"{channel!r} is in epoch {head.epoch!r}, not {since_epoch[:32]!r}"
+            )
+        if reverse and since_offset == 0:
+            raise Refused("bad_request", "nothing is before offset 0")
+        if limit == 0:
+            return Page([], head)
+        most = head.offset if limit < 0 else limit
+        if reverse:
+            newest = head.offset if since_offset is None else min(since_offset - 1, head.offset)
+            return Page(await self._back(channel, head.epoch, newest, most), head)
+        after = since_offset or 0
+        if after >= head.offset:
+            return Page([], head)
+        start = Position(head.epoch, after)
+        result = await settled(self.read(channel, start, limit=most, max_bytes=PAGE_BYTES))
+        return Page(result.publications, head)
+
+    async def _back(self, channel: Channel, epoch: str, newest: int, most: int) -> list[Publication]:
+        """At most ``most`` publications up to offset ``newest``, newest first.
+
+        Offsets have no holes, so they give the place to read.
+        """
+        found: list[Publication] = []
+        size = 0
+        while newest > 0 and len(found) < most and size < PAGE_BYTES:
+            after = max(0, newest - min(_BACK_ITEMS, most - len(found)))
+            # All of it: a limit by bytes would cut the newest off, which are the ones to begin with.
+            start = Position(epoch, after)
+            result = await settled(self.read(channel, start, limit=newest - after, max_bytes=2**62))
+            page = [publication for publication in result.publications if publication.offset <= newest]
+            if not page or page[0].epoch != epoch:
+                break
+            found += reversed(page)
+            size += sum(len(publication.data) for publication in page)
+            newest = after if page[0].offset == after + 1 else 0  # else nothing older is kept
+        return found
 
 
-async def _back(hub: "Hub", channel: Channel, epoch: str, newest: int, most: int) -> list[Publication]:
-    """At most ``most`` publications up to offset ``newest``, newest first. Offsets have no holes, so they
-    tell where to read."""
-    found: list[Publication] = []
-    size = 0
-    while newest > 0 and len(found) < most and size < PAGE_BYTES:
-        after = max(0, newest - min(_BACK_ITEMS, most - len(found)))
-        # All of it: a limit by bytes would cut the newest off, which are the ones to begin with.
-        result = await settled(
-            hub.read(channel, Position(epoch, after), limit=newest - after, max_bytes=2**62)
-        )
-        page = [publication for publication in result.publications if publication.offset <= newest]
-        if not page or page[0].epoch != epoch:
-            break
-        found += reversed(page)
-        size += sum(len(publication.data) for publication in page)
-        newest = after if page[0].offset == after + 1 else 0  # else nothing older is kept
-    return found
+class CatchUp:
+    """Reads the engine for the subscriptions of a switchboard. The node sets ``switchboard`` and ``loop``."""
+
+    switchboard: Switchboard
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def read(self, topic: Topic, start: Start) -> None:
+        """Read a page from ``start``, and call `Switchboard.read_done`; see `Switchboard`."""
+        try:
+            answer = self._history.read(
+                topic.channel, start, limit=_CATCH_UP_ITEMS, max_bytes=_CATCH_UP_BYTES
+            )
+        except EngineError as error:
+            self.loop.call_soon(self._failed, topic, start, error)
+            return
+        if isinstance(answer, ReadResult):
+            # Not at once: a long way to catch up would be as deep a recursion, and hold up everybody else.
+            self.loop.call_soon(self.switchboard.read_done, topic, start, answer)
+        else:
+            answer.add_done_callback(partial(self._answered, topic, start))
+
+    def _answered(self, topic: Topic, start: Start, answer: asyncio.Future[ReadResult]) -> None:
+        error = None if answer.cancelled() else answer.exception()
+        if error is None and not answer.cancelled():
+            self.switchboard.read_done(topic, start, answer.result())
+        else:
+            self._failed(topic, start, error)
+
+    def _failed(self, topic: Topic, start: Start, error: BaseException | None) -> None:
+        log.error("channel %r could not be read: %s", topic.channel, error)
+        for subscription in self.switchboard.read_failed(topic, start):
+            code = CODES["engine_unavailable"].close_code
+            subscription.link.close(code, f"the store could not be read: {error}")

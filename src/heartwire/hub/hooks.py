@@ -9,19 +9,17 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from heartwire.dialects.centrifugal import ServerSide
 from heartwire.errors import Refused
+from heartwire.hub.connections import Connection
+from heartwire.hub.identity import Identity
 from heartwire.messages import Body, to_body
+from heartwire.types import ServerSubscription
 
-if TYPE_CHECKING:
-    from heartwire.hub.identity import Identity
-    from heartwire.server.centrifugal.connection import HubSession
-
-__all__ = ["Client", "Disconnect", "Hooks", "answer_bytes"]
+__all__ = ["ConnectedClient", "Disconnect", "Hooks", "answer_bytes"]
 
 log = logging.getLogger("heartwire")
 
@@ -33,20 +31,23 @@ class Disconnect(NamedTuple):
     reason: str
 
 
-class Client:
-    """One connection of the Centrifugal dialect, for the application's functions.
+class ConnectedClient:
+    """One connection that sends commands, for the application's functions.
 
     Attributes:
         data: what the client sent with ``connect``, parsed; ``None`` where it sent nothing, and after
             ``connect``.
-        name, version: what the client says of itself; "" after ``connect``.
+        name, version: the client software's own; "" after ``connect``.
+        wanted: subscriptions that a connect hook has asked for, which begin with the connection.
     """
 
-    __slots__ = ("_session", "_wanted", "data", "name", "version")
+    __slots__ = ("_connection", "data", "name", "version", "wanted")
 
-    def __init__(self, session: "HubSession", *, data: Any = None, name: str = "", version: str = "") -> None:
-        self._session = session
-        self._wanted: list[ServerSide] = []
+    def __init__(
+        self, connection: Connection, *, data: Any = None, name: str = "", version: str = ""
+    ) -> None:
+        self._connection = connection
+        self.wanted: list[ServerSubscription] = []
         self.data = data
         self.name = name
         self.version = version
@@ -54,12 +55,12 @@ class Client:
     @property
     def id(self) -> str:
         """Unique among all connections of all nodes."""
-        return self._session.client
+        return self._connection.id
 
     @property
-    def identity(self) -> "Identity":
-        """Who it is."""
-        return self._session.outlet.identity
+    def identity(self) -> Identity:
+        """The user and what others see of them."""
+        return self._connection.identity
 
     @property
     def user(self) -> str:
@@ -73,44 +74,39 @@ class Client:
 
     @property
     def channels(self) -> list[str]:
-        """What it is subscribed to now."""
-        return list(self._session.subs)
+        """The channels it is subscribed to now."""
+        return self._connection.channels
 
     async def subscribe(self, channel: str, *, info: bytes | None = None, data: object = None) -> None:
-        """Subscribe it to a channel. In a connect hook: as part of the connection's beginning. Raises
+        """Subscribe it to a channel; in a connect hook, as part of the connection's beginning. Raises
         `Refused`."""
-        sub = ServerSide(channel, info, data=answer_bytes(data))
-        if self.wanted is not None:
-            self.wanted.append(sub)
+        subscription = ServerSubscription(channel, info, answer_bytes(data))
+        if not self._connection.is_open:
+            self.wanted.append(subscription)
             return
-        wait = self._session.subscribe(sub)
+        wait = self._connection.subscribe(subscription)
         if wait is not None:
             await wait
 
     def unsubscribe(self, channel: str, *, code: int = 2000, reason: str = "server unsubscribe") -> bool:
-        """End a subscription; whether there was one. Codes of 2500 and more ask the client to come back at
-        once."""
-        return self._session.unsubscribe(channel, code, reason)
+        """End a subscription; returns whether there was one. Codes from 2500 on ask the client to subscribe
+        again."""
+        return self._connection.unsubscribe(channel, code, reason)
 
     def send(self, data: object) -> None:
         """Send it a message that belongs to no channel."""
         encoded = answer_bytes(data)
-        self._session.message(b"null" if encoded is None else encoded)
+        self._connection.send(b"null" if encoded is None else encoded)
 
     def disconnect(self, code: int = 3503, reason: str = "force disconnect") -> None:
         """End the connection. Codes of 3000-3499 and 4000-4499 ask the client to come back, others not to."""
-        self._session.disconnect_with(code, reason)
-
-    @property
-    def wanted(self) -> list[ServerSide] | None:
-        """What a connect hook has subscribed it to; ``None`` once it is connected."""
-        return self._wanted if self._session.phase.value == "new" else None
+        self._connection.disconnect(code, reason)
 
 
-ConnectHook = Callable[[Client], Any]
-DisconnectHook = Callable[[Client, Disconnect], Any]
-PublishHook = Callable[["Identity", str, bytes], Any]
-RpcHook = Callable[[Client, Any], Any]
+ConnectHook = Callable[[ConnectedClient], Any]
+DisconnectHook = Callable[[ConnectedClient, Disconnect], Any]
+PublishHook = Callable[[Identity, str, bytes], Any]
+RpcHook = Callable[[ConnectedClient, Any], Any]
 
 
 class Hooks:
@@ -132,7 +128,9 @@ class Hooks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def call_rpc(self, client: Client, method: str, data: Any) -> Awaitable[bytes | None] | bytes | None:
+    def call_rpc(
+        self, client: ConnectedClient, method: str, data: Any
+    ) -> Awaitable[bytes | None] | bytes | None:
         """Call a method. Raises `Refused` (``method_not_found``, ``not_available``)."""
         handler = self.rpc.get(method)
         if handler is None:
@@ -142,13 +140,13 @@ class Hooks:
         answer = handler(client, data)
         return self.task(_encoded(answer)) if inspect.isawaitable(answer) else answer_bytes(answer)
 
-    def call_publish(self, identity: "Identity", channel: str, body: Body) -> Body | Awaitable[Body]:
+    def call_publish(self, identity: Identity, channel: str, body: Body) -> Body | Awaitable[Body]:
         """What is to be published in place of ``body``."""
         assert self.publish is not None
         answer = self.publish(identity, channel, body.data)
         return self.task(_changed(answer, body)) if inspect.isawaitable(answer) else _replaced(answer, body)
 
-    def call_disconnect(self, client: Client, why: Disconnect) -> None:
+    def call_disconnect(self, client: ConnectedClient, why: Disconnect) -> None:
         """Tell that a connection has ended."""
         if self.disconnect is None:
             return

@@ -3,18 +3,17 @@ permission functions."""
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple, get_args
 
 from heartwire.channels import namespace_of, to_channel
 from heartwire.engines.contract import Retention
 from heartwire.errors import Forbidden, Refused, UnknownChannel
 from heartwire.hub.identity import Identity, resolved
 from heartwire.hub.options import HubOptions, NamespaceOptions
-from heartwire.types import Channel
+from heartwire.types import Action, Channel
 
-__all__ = ["ACTIONS", "Action", "Namespaces", "Permission"]
+__all__ = ["ACTIONS", "Namespaces", "Permission"]
 
-Action = Literal["subscribe", "publish", "presence", "history"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 _VERBS: Final = {
     "subscribe": "subscribe to",

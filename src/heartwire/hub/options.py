@@ -2,7 +2,8 @@
 default."""
 
 import re
-from typing import Annotated, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -10,7 +11,7 @@ from msgspec import Meta
 from heartwire.engines.contract import Retention
 from heartwire.errors import ConfigError
 
-__all__ = ["SECRETS", "HubOptions", "NamespaceOptions", "duration_s"]
+__all__ = ["SECRETS", "HubArguments", "HubOptions", "NamespaceArguments", "NamespaceOptions", "duration_s"]
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrOff = Annotated[int, Meta(ge=0)]
@@ -205,3 +206,69 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             or self.token_ecdsa_public_key
             or self.token_jwks
         )
+
+
+class NamespaceArguments(TypedDict, total=False):
+    """Keyword arguments of `Hub.namespace`: the fields of `NamespaceOptions`, and one in other units."""
+
+    history_size: Count
+    history_ttl_s: Seconds
+    presence: bool
+    publish: bool
+    subprotocols: Sequence[str]
+    join_leave: bool
+    force_push_join_leave: bool
+    force_recovery: bool
+    force_positioning: bool
+    force_recovery_mode: Literal["stream", "cache"]
+    channel_regex: str
+    allow_user_limited_channels: bool
+    allow_subscribe_for_client: bool | None
+    allow_subscribe_for_anonymous: bool | None
+    allow_publish_for_client: bool | None
+    allow_publish_for_subscriber: bool | None
+    allow_publish_for_anonymous: bool | None
+    allow_presence_for_client: bool | None
+    allow_presence_for_subscriber: bool | None
+    allow_presence_for_anonymous: bool | None
+    allow_history_for_client: bool | None
+    allow_history_for_subscriber: bool | None
+    allow_history_for_anonymous: bool | None
+    history_ttl: str
+
+
+class HubArguments(TypedDict, total=False):
+    """Keyword arguments of `Hub`: the fields of `HubOptions`."""
+
+    max_message_bytes: Count
+    max_channels_per_request: Count
+    max_channels_per_connection: Count
+    max_connections: Count
+    max_connections_per_address: CountOrOff
+    connects_per_s: Annotated[float, Meta(ge=0)]
+    connects_burst: Annotated[int, Meta(ge=1)]
+    publish_rate_per_s: Annotated[float, Meta(ge=0)]
+    publish_burst: Count
+    allowed_origins: Sequence[str]
+    allow_unknown_namespaces: bool | None
+    ping_interval_s: Seconds
+    pong_timeout_s: Seconds
+    sse_heartbeat_s: Seconds
+    stream_max_s: Seconds
+    idempotency_window_s: Seconds
+    compress: bool
+    namespaces: dict[str, NamespaceOptions | dict[str, Any]]
+    allow_anonymous: bool
+    insecure: bool
+    token_hmac_secret_key: str
+    token_rsa_public_key: str
+    token_ecdsa_public_key: str
+    token_jwks: str
+    token_audience: str
+    token_issuer: str
+    user_subscribe_to_personal: bool
+    user_personal_channel_namespace: str
+    channel_private_prefix: str
+    channel_user_boundary: str
+    channel_user_separator: str
+    api_key: str

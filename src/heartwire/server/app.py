@@ -1,33 +1,29 @@
-"""The hub's addresses as an ASGI application: what a path means, and how errors and cross-origin answers
-look."""
+"""The hub's addresses as an ASGI application: routing, errors, cross-origin answers, both for HTTP and for
+WebSockets."""
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
+from heartwire.hub.node import Node
 from heartwire.hub.origins import check_origin
-from heartwire.server.api.methods import Api
+from heartwire.server.addresses import Call, Handshake, Route, find_route, no_socket, segments, table_of
 from heartwire.server.assets import LIBRARY, asset, file_response
-from heartwire.server.centrifugal import sockets as centrifugal_socket
-from heartwire.server.centrifugal import streams as centrifugal_http
-from heartwire.server.plain import requests as plain
-from heartwire.server.plain.polls import Polls
-from heartwire.server.plain.streams import stream
-from heartwire.server.plain.websocket import serve_websocket
+from heartwire.server.dialects import DIALECTS
 from heartwire.server.responses import refusal
-from heartwire.server.routes import segments, socket_channels
+from heartwire.transports.asgi_link import attend
+from heartwire.transports.websocket.asgi import SocketLink
 from heartwire.transports.websocket.frames import truncated
 from heartwire.transports.websocket.handshake import handshake_problem
-
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
+from heartwire.transports.websocket.messages import ASGI
 
 __all__ = ["Application"]
 
@@ -41,18 +37,23 @@ _PREFLIGHT_S: Final = "7200"  # the longest that Chromium honours
 class Application:
     """See `Hub.asgi`. Works mounted under any prefix (``root_path``)."""
 
-    def __init__(self, hub: "Hub", *, demo: bool) -> None:
-        self.hub = hub
+    def __init__(self, node: Node, *, demo: bool) -> None:
+        self._node = node
         self._demo = demo
-        self._polls = Polls(hub)
-        self._api = Api(hub)
+        self._routes = table_of(
+            [
+                Route("/health", ("GET",), self._health),
+                *(route for dialect in DIALECTS for route in dialect.routes(node)),
+            ]
+        )
+        self._sockets = table_of([route for dialect in DIALECTS for route in dialect.sockets(node)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3: http, websocket, and lifespan where the hub is the whole application."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        await self.hub.ensure_started()
+        await self._node.ensure_started()
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http":
@@ -61,7 +62,7 @@ class Application:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            async with self.hub.lifespan():
+            async with self._node.lifespan():
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except EngineError as error:
@@ -92,52 +93,31 @@ class Application:
             await response(request.scope, request.receive, send)
 
     async def _answer(self, request: Request, cors: dict[str, str], send: Send) -> Response | None:
-        match segments(request.scope):
-            case ["channels"]:
-                names = request.query_params.getlist("channel")
-                return await self._channels(request, names, cors, send, is_multi=True)
-            case ["channels", name]:
-                return await self._channels(request, [name], cors, send, is_multi=False)
-            case ["channels", name, "presence"]:
-                _only(request, "GET")
-                return await plain.presence(self.hub, request, name)
-            case ["api", method]:
-                _only(request, "POST")
-                return await self._api.respond(request, method)
-            case ["health"]:
-                _only(request, "GET")
-                return _json({"status": "draining"}, 503) if self.hub.draining else _json({"status": "ok"})
-            case ["connection", "websocket"]:
-                if _is_upgrade(request):
-                    raise _bad_handshake(request)
-                raise Refused("upgrade_required", "this address speaks WebSocket only")
-            case ["connection", "http_stream" | "sse" | "commands" as name] | ["emulation" as name]:
-                return await centrifugal_http.answer(self.hub, request, name, cors, send)
-            case [""] if _is_upgrade(request):
-                raise _bad_handshake(request)
-            case [""] if self._demo and not request.url.path.endswith(
-                "/"
-            ):  # the page's own addresses are relative
-                return RedirectResponse(request.url.path + "/")
-            case [name] if (self._demo or name in LIBRARY) and (file := asset(name or "index.html")):
-                _only(request, "GET")
-                return file_response(request, file)
+        path = segments(request.scope)
+        is_socket = find_route(self._sockets, path) is not None
+        if is_socket and _is_upgrade(request):
+            raise _bad_handshake(request)
+        found = find_route(self._routes, path)
+        if found is not None:
+            route, values = found
+            if request.method == "OPTIONS":
+                return _preflight(request, route.methods, cors)
+            _check_method(request, route.methods)
+            return await route.answer(Call(request, values, cors, send))
+        name = path[0] if len(path) == 1 else None
+        if name == "" and self._demo and not request.url.path.endswith("/"):
+            return RedirectResponse(request.url.path + "/")  # the page's own addresses are relative
+        if name is not None and (self._demo or name in LIBRARY) and (file := asset(name or "index.html")):
+            _check_method(request, ("GET",))
+            return file_response(request, file)
+        if is_socket and path != [""]:
+            raise Refused("upgrade_required", "this address speaks WebSocket only")
         raise Refused("not_found", f"nothing at {request.url.path[:200]!r}: channels are at /channels/NAME")
 
-    async def _channels(
-        self, request: Request, names: list[str], cors: dict[str, str], send: Send, *, is_multi: bool
-    ) -> Response | None:
-        if _is_upgrade(request):
-            raise _bad_handshake(request)
-        if request.method == "OPTIONS":
-            return _options(cors)
-        if request.method == "POST" and not is_multi:
-            return await plain.publish(self.hub, request, names[0])
-        _only(request, "GET", *(() if is_multi else ("POST",)), "OPTIONS")
-        if "text/event-stream" in request.headers.get("accept", ""):
-            await stream(self.hub, request, names, cors, send, is_multi=is_multi)
-            return None
-        return await self._polls.answer(request, names, is_multi=is_multi)
+    async def _health(self, call: Call) -> Response:
+        is_draining = self._node.draining
+        status = {"status": "draining" if is_draining else "ok"}
+        return Response(json.dumps(status), 503 if is_draining else 200, media_type="application/json")
 
     def _cross_origin(self, request: HTTPConnection) -> dict[str, str]:
         """The CORS headers of the answer. Raises `Refused` (``origin_refused``)."""
@@ -145,7 +125,7 @@ class Application:
         headers = {"vary": "Origin, Accept"}
         if origin is None:
             return headers
-        allowed = self.hub.options.allowed_origins
+        allowed = self._node.options.allowed_origins
         check_origin(origin, request.headers.get("host", ""), allowed)
         headers |= {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED_HEADERS}
         if "*" not in allowed:  # credentials go with an explicit list only (Fetch standard, 3.2.5)
@@ -155,36 +135,42 @@ class Application:
     # -- WebSocket -------------------------------------------------------------------------------------------
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = HTTPConnection(scope)
         await receive()  # websocket.connect
         try:
-            self._cross_origin(connection)
+            self._cross_origin(HTTPConnection(scope))
         except Refused as error:
             await _refuse_handshake(scope, receive, send, error)
             return
         try:
-            path = segments(scope)
-            if path == ["connection", "websocket"]:
-                await centrifugal_socket.serve_websocket(self.hub, connection, receive, send)
-                return
-            names, is_multi = socket_channels(path, lambda: connection.query_params.getlist("channel"))
-            await serve_websocket(self.hub, connection, receive, send, names, is_multi=is_multi)
+            await self._serve_socket(scope, receive, send)
         except HeartwireError as error:
             # After accepting: a browser is not shown why a handshake failed.
             await send({"type": "websocket.accept"})
-            await send(
-                {"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))}
-            )
+            reason = truncated(str(error))
+            await send({"type": "websocket.close", "code": error.code.close_code, "reason": reason})
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = find_route(self._sockets, segments(scope))
+        if found is None:
+            raise no_socket()
+        route, values = found
+        answer = route.open(Handshake(scope, values))
+        opening = await answer if inspect.isawaitable(answer) else answer
+        link = SocketLink(self._node.switchboard, self._node.connections.next_serial(), receive, send)
+        handler = opening.handler(link, ASGI)
+        try:
+            await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})
+            handler.opened()
+            await attend(link, link.read(handler))
+        finally:
+            handler.lost()
 
 
-def _only(request: Request, *methods: str) -> None:
-    if request.method not in (*methods, "HEAD"):
+def _check_method(request: Request, methods: tuple[str, ...]) -> None:
+    if request.method not in methods and not (request.method == "HEAD" and "GET" in methods):
         allow = ", ".join(methods)
-        raise Refused(
-            "method_not_allowed",
-            f"{request.method} {request.url.path[:200]}: this address takes {allow}",
-            allow=allow,
-        )
+        message = f"{request.method} {request.url.path[:200]}: this address takes {allow}"
+        raise Refused("method_not_allowed", message, allow=allow)
 
 
 def _is_upgrade(request: Request) -> bool:
@@ -199,41 +185,34 @@ def _bad_handshake(request: Request) -> Refused:
     return Refused(*(problem or ("bad_request", "this server was started without WebSocket support")))
 
 
-def _options(cors: dict[str, str]) -> Response:
+def _preflight(request: Request, methods: tuple[str, ...], cors: dict[str, str]) -> Response:
+    """The answer to OPTIONS. Headers that a page asks for are allowed: an SDK's user may add some."""
+    allow = ", ".join((*methods, "OPTIONS"))
+    if "access-control-allow-origin" not in cors:
+        return Response(status_code=204, headers={"allow": allow})
+    asked = request.headers.get("access-control-request-headers", "")[:1000]
     headers = {
-        "allow": "GET, POST, OPTIONS",
-        "access-control-allow-methods": "GET, POST, OPTIONS",
-        "access-control-allow-headers": _ALLOWED_HEADERS,
+        "allow": allow,
+        "access-control-allow-methods": allow,
+        "access-control-allow-headers": asked or _ALLOWED_HEADERS,
         "access-control-max-age": _PREFLIGHT_S,
     }
-    return Response(
-        status_code=204,
-        headers=headers if "access-control-allow-origin" in cors else {"allow": headers["allow"]},
-    )
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(json.dumps(body), status, media_type="application/json")
+    return Response(status_code=204, headers=headers)
 
 
 async def _refuse_handshake(scope: Scope, receive: Receive, send: Send, error: Refused) -> None:
     """Answer a handshake with an HTTP error where the server can, else with its own 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
-        await send(
-            {"type": "websocket.close", "code": error.code.close_code, "reason": truncated(str(error))}
-        )
+        reason = truncated(str(error))
+        await send({"type": "websocket.close", "code": error.code.close_code, "reason": reason})
         return
     response = refusal(error)
-    start = {
-        "type": "websocket.http.response.start",
-        "status": response.status_code,
-        "headers": response.raw_headers,
-    }
-    await send(start)
+    status, headers = response.status_code, response.raw_headers
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": response.body})
     # uvicorn takes an application that returns before the connection is gone for one that forgot to answer,
-    # and logs an error. It tells of the end twice: that the answer is complete, and that the connection is
-    # gone. Others tell it once.
+    # and logs an error. It reports the end twice: that the answer is complete, and that the connection is
+    # gone. Others report it once.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1):
             for _ in range(2):

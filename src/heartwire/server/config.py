@@ -1,22 +1,18 @@
 """Configuration from a TOML file, the environment and flags, with errors that name the wrong key and the
 right one."""
 
-import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from heartwire.errors import ConfigError
-from heartwire.hub.options import SECRETS, HubOptions, NamespaceOptions, duration_s
+from heartwire.hub.conversion import convert, known_option
+from heartwire.hub.options import HubOptions
 
-__all__ = ["Settings", "convert", "load"]
-
-StructT = TypeVar("StructT", bound=msgspec.Struct)
+__all__ = ["Settings", "load"]
 
 _PREFIX = "HEARTWIRE_"
 _OTHER_VARIABLES = ("HEARTWIRE_CONFIG", "HEARTWIRE_DEBUG_URL")
@@ -77,70 +73,11 @@ def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, A
         convert(merged, Settings, file)
     for variable, text in environment.items():
         if variable.startswith(_PREFIX) and variable not in _OTHER_VARIABLES:
-            name = _known(variable.removeprefix(_PREFIX).lower(), Settings, variable)
+            name = known_option(variable.removeprefix(_PREFIX).lower(), Settings, variable)
             merged[name] = _from_text(name, text)
             convert({name: merged[name]}, Settings, variable, strict=False)
     merged |= {name: value for name, value in flags.items() if value is not None}
     return convert(merged, Settings, "configuration", strict=False)
-
-
-def convert(options: Mapping[str, Any], kind: type[StructT], where: str, *, strict: bool = True) -> StructT:
-    """Make a struct of options. Raises `ConfigError` that names the wrong key, and the one that may have been
-    meant."""
-    options = _without_aliases(options, kind, where)
-    for name in options:
-        _known(name, kind, where)
-    namespaces = options.get("namespaces")
-    if isinstance(namespaces, dict):
-        made = {
-            name: convert(given, NamespaceOptions, f"{where}: namespaces.{name}", strict=strict)
-            if isinstance(given, dict)
-            else given
-            for name, given in namespaces.items()
-        }
-        options = {**options, "namespaces": made}
-    try:
-        return msgspec.convert(options, kind, strict=strict)
-    except msgspec.ValidationError as error:
-        path, value = _place(str(error), options)
-        value = "..." if path in SECRETS else value
-        raise ConfigError(f"{where}: {path}", value, _fault(str(error), kind, path)) from None
-
-
-def _without_aliases(options: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> Mapping[str, Any]:
-    """``history_ttl = "24h"`` is ``history_ttl_s = 86400``."""
-    if kind is not NamespaceOptions or "history_ttl" not in options:
-        return options
-    if "history_ttl_s" in options:
-        raise ConfigError(where, "history_ttl", "give history_ttl or history_ttl_s, not both")
-    others = {name: value for name, value in options.items() if name != "history_ttl"}
-    try:
-        return others | {"history_ttl_s": duration_s(str(options["history_ttl"]))}
-    except ValueError as error:
-        raise ConfigError(f"{where}: history_ttl", options["history_ttl"], str(error)) from None
-
-
-def _known(name: str, kind: type[msgspec.Struct], where: str) -> str:
-    fields = kind.__struct_fields__
-    if name not in fields:
-        near = difflib.get_close_matches(name, fields, n=1)
-        fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
-        raise ConfigError(where, name, f"no such option; {fix}")
-    return name
-
-
-def _fault(text: str, kind: type[msgspec.Struct], name: str) -> str:
-    """What msgspec says is wrong, with the choices where there are some."""
-    choices = get_args(get_type_hints(kind).get(name))
-    is_choice = bool(choices) and all(isinstance(choice, str) for choice in choices)
-    return f"one of {', '.join(choices)}" if is_choice else text.split(" - at ")[0]
-
-
-def _place(text: str, options: Mapping[str, Any]) -> tuple[str, Any]:
-    """Where msgspec found the fault (it says ``… - at `$.port` ``), and the value there."""
-    match = re.search(r" - at `\$\.(\w+)", text)
-    name = match[1] if match else ""
-    return name, options.get(name)
 
 
 def _read(file: str) -> dict[str, Any]:

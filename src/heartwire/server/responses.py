@@ -1,4 +1,4 @@
-"""How errors look over HTTP."""
+"""Answers that every dialect gives over HTTP: errors, preflights, files."""
 
 from starlette.responses import Response
 

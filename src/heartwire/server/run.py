@@ -32,7 +32,7 @@ _SHUTDOWN_S: Final = 5
 
 def hub_from(settings: Settings) -> Hub:
     """The hub that the settings describe."""
-    return Hub(settings.engine, _options=settings.hub_options)
+    return Hub(settings.engine, options=settings.hub_options)
 
 
 def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> None:
@@ -120,7 +120,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_exposure(settings: Settings, hub: Hub) -> None:
-    is_open = hub.authenticator is None or hub.options.insecure
+    is_open = hub.node.authenticator is None or hub.options.insecure
     if settings.uds is None and not is_loopback(settings.host) and is_open and not settings.allow_anonymous:
         fix = (
             "others can reach this address, and nobody is asked who they are:"

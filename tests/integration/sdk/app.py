@@ -5,7 +5,7 @@ import asyncio
 import os
 from typing import Any
 
-from heartwire import Client, Disconnect, Forbidden, Hub, Identity, Unauthorized
+from heartwire import ConnectedClient, Disconnect, Forbidden, Hub, Identity, Unauthorized
 
 SECRET = "a secret that is long enough for HS256"
 
@@ -41,7 +41,7 @@ app = hub.asgi()
 
 
 @hub.on_connect
-async def welcome(client: Client) -> Any:
+async def welcome(client: ConnectedClient) -> Any:
     asked = client.data if isinstance(client.data, dict) else {}
     async with asyncio.timeout(5):  # works only in a task
         await asyncio.sleep(0)
@@ -55,8 +55,8 @@ async def welcome(client: Client) -> Any:
 
 
 @hub.on_disconnect
-async def gone(client: Client, why: Disconnect) -> None:
-    if not hub.draining:
+async def gone(client: ConnectedClient, why: Disconnect) -> None:
+    if not hub.node.draining:
         await hub.publish("news:ends", {"client": client.id, "code": why.code, "reason": why.reason})
 
 
@@ -70,52 +70,52 @@ def check(identity: Identity, channel: str, data: bytes) -> Any:
 
 
 @hub.rpc("echo")
-async def echo(client: Client, data: Any) -> Any:
+async def echo(client: ConnectedClient, data: Any) -> Any:
     await asyncio.sleep(0)
     return {"user": client.user, "data": data}
 
 
 @hub.rpc("add")
-def add(client: Client, data: Any) -> Any:
+def add(client: ConnectedClient, data: Any) -> Any:
     return sum(data)
 
 
 @hub.rpc("fault")
-async def fault(client: Client, data: Any) -> Any:
+async def fault(client: ConnectedClient, data: Any) -> Any:
     raise RuntimeError("a fault in a method")
 
 
 @hub.rpc("join")
-async def join(client: Client, data: Any) -> None:
+async def join(client: ConnectedClient, data: Any) -> None:
     await client.subscribe(data)
 
 
 @hub.rpc("drop")
-def drop(client: Client, data: Any) -> Any:
+def drop(client: ConnectedClient, data: Any) -> Any:
     return client.unsubscribe(data["channel"], code=data["code"], reason="as you asked")
 
 
 @hub.rpc("tell")
-def tell(client: Client, data: Any) -> None:
+def tell(client: ConnectedClient, data: Any) -> None:
     client.send({"told": data})
 
 
 @hub.rpc("kick")
-def kick(client: Client, data: Any) -> None:
+def kick(client: ConnectedClient, data: Any) -> None:
     client.disconnect(data["code"], "as you asked")
 
 
 @hub.rpc("burst")
-async def burst(client: Client, data: Any) -> None:
+async def burst(client: ConnectedClient, data: Any) -> None:
     for number in range(data["count"]):
         await hub.publish(data["channel"], {"n": number})
 
 
 @hub.rpc("forget")
-async def forget(client: Client, data: Any) -> None:
+async def forget(client: ConnectedClient, data: Any) -> None:
     await hub.remove_history(data)
 
 
 @hub.on_message
-async def heard(client: Client, data: Any) -> None:
+async def heard(client: ConnectedClient, data: Any) -> None:
     await hub.publish("news:heard", data)

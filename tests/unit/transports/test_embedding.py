@@ -171,7 +171,7 @@ async def test_what_is_not_there_or_not_a_handshake_is_refused(http: str, native
                 await wire.send(handshake(path).replace(*change))
                 answer = await wire.answer()
                 assert answer.status == status, (path, change)
-        assert hub.connections.count == 0
+        assert len(hub.node.connections) == 0
         await until(lambda: served.open_connections == 0, "and uvicorn has forgotten them")
 
 
@@ -312,7 +312,7 @@ async def test_a_client_that_sends_before_it_is_let_in(answer: str | None) -> No
             ]
             wire.sock.close()
         await until(lambda: at_rest(hub))
-        assert not hub.links
+        assert not hub.node.connections
 
 
 async def test_a_client_that_is_refused_for_what_it_sent_before_it_was_let_in() -> None:
@@ -473,7 +473,7 @@ async def test_requests_over_tls_keep_their_order(certificate: tuple[Path, Path]
     async with serve_native(hub, tls_cert=str(cert), tls_key=str(key)) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=context)
         writer.write(b"GET /channels/wait?wait=50 HTTP/1.1\r\nHost: here\r\n\r\n")
-        await until(lambda: len(hub.links) == 1)
+        await until(lambda: len(hub.node.connections) == 1)
         for number in range(9):
             writer.write(
                 b"POST /channels/a HTTP/1.1\r\nHost: here\r\nContent-Type: text/plain\r\nContent-Length:"
@@ -495,11 +495,11 @@ async def test_requests_over_tls_keep_their_order(certificate: tuple[Path, Path]
 async def _check_both_doors(served: Served, hub: Hub) -> None:
     async with await connected(served, "/channels/a") as wire, await Wire.open(served) as poll:
         await poll.send(b"GET /channels/a?wait=50 HTTP/1.1\r\nHost: here\r\n\r\n")
-        await until(lambda: len(hub.links) == 2)
+        await until(lambda: len(hub.node.connections) == 2)
         await wire.send(frame(TEXT, b"hi"))
         assert await wire.next_frame() == Frame(TEXT, b"hi")
         assert b'"data":"hi"' in (await poll.answer()).body
-        assert hub.connections.count == 1
+        assert len(hub.node.connections) == 1
     await until(lambda: at_rest(hub))
 
 

@@ -386,7 +386,7 @@ async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...]) -> Excha
     answers: list[Answer] = []
     lives = False
     probe = get("/probe")
-    result: Any = hub.read(Channel("a"), NOW, limit=0, max_bytes=1)
+    result: Any = hub.node.history.read(Channel("a"), NOW, limit=0, max_bytes=1)
     position = str(result.head).encode()
     async with await Wire.open(served) as wire:
         await wire.send(*(piece.replace(POSITION.encode(), position) for piece in pieces))
@@ -489,7 +489,7 @@ async def test_a_handshake_is_a_get() -> None:
             for pieces in ((data,), tuple(single(data))):
                 got = await exchange(served, hub, pieces)
                 assert [answer.status for answer in got.answers] == [400], data
-        assert not hub.links
+        assert not hub.node.connections
 
 
 # -- held polls ----------------------------------------------------------------------------------------------
@@ -497,10 +497,10 @@ async def test_a_handshake_is_a_get() -> None:
 
 async def held(hub: Hub, served: Served, target: str = "/channels/c?wait=50") -> Wire:
     """A poll that waits."""
-    before = len(hub.links)
+    before = len(hub.node.connections)
     wire = await Wire.open(served)
     await wire.send(get(target))
-    await until(lambda: len(hub.links) == before + 1, "the poll is held")
+    await until(lambda: len(hub.node.connections) == before + 1, "the poll is held")
     return wire
 
 
@@ -558,7 +558,7 @@ async def test_draining_answers_held_polls_with_the_position_they_had(kind: str)
 async def test_a_client_that_goes_while_its_poll_is_held_leaves_nothing_behind(kind: str, how: str) -> None:
     async with hub_and_server(kind) as (hub, served):
         wires = [await held(hub, served) for _ in range(5)]
-        assert hub.connections.count == 5
+        assert len(hub.node.connections) == 5
         for wire in wires:
             if how == "end":
                 wire.sock.close()
@@ -586,16 +586,16 @@ async def test_a_poll_that_finds_news_when_it_begins_to_wait(monkeypatch: pytest
         before = await hub.publish("a", "old")
         await follower.next_frame()
         slow: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-        monkeypatch.setattr(hub, "read", lambda *_, **__: slow)
+        monkeypatch.setattr(hub.node.history, "read", lambda *_, **__: slow)
         await wire.send(get("/channels/a?wait=50"))
         await hub.publish("a", "news")
         await follower.next_frame()
         slow.set_result(ReadResult(before, [], before, True))
         answer = await wire.answer()
         assert [publication["data"] for publication in json.loads(answer.body)["publications"]] == ["news"]
-        assert len(hub.links) == 1
-        assert hub.connections.count == 1
-        [topic] = hub.switchboard.topics.values()
+        assert len(hub.node.connections) == 1
+        assert len(hub.node.connections) == 1
+        [topic] = hub.node.switchboard.topics.values()
         assert len(topic.subscriptions) == 1
 
 

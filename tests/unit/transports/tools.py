@@ -265,16 +265,16 @@ async def soon(work: Awaitable[T]) -> T:
 
 def published(hub: Hub, channel: str) -> list[tuple[bool, bytes]]:
     """All that was published to a channel: whether it is text, and its bytes."""
-    result: Any = hub.read(Channel(channel), EARLIEST, limit=100_000, max_bytes=1 << 30)
+    result: Any = hub.node.history.read(Channel(channel), EARLIEST, limit=100_000, max_bytes=1 << 30)
     return [(publication.is_text, publication.data) for publication in result.publications]
 
 
 def at_rest(hub: Hub) -> bool:
     """Whether no client is connected, and nothing is left of earlier ones."""
     return (
-        not hub.links
-        and hub.connections.count == 0
-        and all(not topic.subscriptions for topic in hub.switchboard.topics.values())
+        not hub.node.connections
+        and len(hub.node.connections) == 0
+        and all(not topic.subscriptions for topic in hub.node.switchboard.topics.values())
     )
 
 

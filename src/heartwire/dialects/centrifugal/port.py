@@ -6,15 +6,15 @@ from typing import Any, Literal, Protocol, TypeVar
 from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.dialects.centrifugal.values import (
-    Action,
     Answer,
+    Done,
     Post,
     Refreshed,
     Rules,
     SubscriptionGrant,
     Welcome,
 )
-from heartwire.types import Channel, Member, Position, Publication, Start
+from heartwire.types import Action, Channel, Member, Position, Publication, Start
 
 __all__ = ["Cancellable", "Outlet", "Port"]
 
@@ -126,9 +126,7 @@ class Port(Protocol[SessionT, SubscriptionT]):
         """End live delivery and presence; without effect where it has not begun. Subscribers receive the
         leave, where the channel sends leaves."""
 
-    def publish(
-        self, session: SessionT, name: str, post: Post, done: Callable[[Position | BaseException], None]
-    ) -> Awaitable[None] | None:
+    def publish(self, session: SessionT, name: str, post: Post, done: Done) -> Awaitable[None] | None:
         """Publish for a client, in this order: channel name, size, rate, permission, hook,
         `publishing.keep_order`, append (in the order of calls).
 

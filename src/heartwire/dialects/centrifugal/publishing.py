@@ -1,4 +1,4 @@
-"""Publishes of a session: their order, and their rate.
+"""Publishes of a session, and their order.
 
 A client that sends one publish after the other without waiting would lose their order to a refusal in the
 middle: those behind it are taken, and its retry comes after them. So publishes with a key have a *round*, and
@@ -12,18 +12,14 @@ gets the higher offset.
 """
 
 from functools import partial
-from typing import Final
 
-from heartwire.codes import CODES
 from heartwire.dialects.centrifugal.state import SessionState
 from heartwire.dialects.centrifugal.types import PublishRequest, PublishResult
 from heartwire.dialects.centrifugal.values import Disconnected, error_code
 from heartwire.errors import Refused
 from heartwire.types import Position
 
-__all__ = ["keep_order", "publish", "take_token"]
-
-_MAX_KEY: Final = 255
+__all__ = ["keep_order", "publish"]
 
 
 async def publish(session: SessionState, id: int, request: PublishRequest) -> None:
@@ -35,8 +31,6 @@ async def publish(session: SessionState, id: int, request: PublishRequest) -> No
             raise Disconnected("bad_request", "bad request: publish without a channel")
         if request.type:
             raise Refused("not_available", "map subscriptions are not supported")
-        if len(key) > _MAX_KEY:
-            raise Refused("bad_idempotency_key", f"idempotency_key: 1 to {_MAX_KEY} characters")
         post = session.codec.post(request)
         done = partial(_published, session, id, key, round)
         wait = session.port.publish(session, request.channel, post, done)
@@ -77,10 +71,3 @@ def keep_order(session: SessionState, key: str, round: int) -> None:
             "out_of_order",
             f"round {round} is over: send what was refused, and all after it, in round {session.round}",
         )
-
-
-def take_token(session: SessionState) -> None:
-    """Count one more publish. Raises `Refused` (``too_many_requests``)."""
-    bucket = session.bucket
-    if bucket is not None and not bucket.take(session.now):
-        raise Refused("too_many_requests", CODES["too_many_requests"].text, after_s=bucket.wait_s)

@@ -13,9 +13,9 @@ from heartwire.dialects.centrifugal.types import (
     SendRequest,
     UnsubscribeRequest,
 )
-from heartwire.dialects.centrifugal.values import Action, Disconnected
+from heartwire.dialects.centrifugal.values import Disconnected
 from heartwire.errors import Refused
-from heartwire.types import Channel, Member, Position
+from heartwire.types import Action, Channel, Member, Position
 
 __all__ = ["history", "ping", "presence", "presence_stats", "rpc", "send"]
 

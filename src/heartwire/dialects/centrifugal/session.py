@@ -15,8 +15,9 @@ from heartwire.core.waiting import begun
 from heartwire.dialects.centrifugal import connecting, publishing, requests, subscribing
 from heartwire.dialects.centrifugal.state import Phase, SessionState
 from heartwire.dialects.centrifugal.subscribing import seconds
-from heartwire.dialects.centrifugal.types import Command, MessageBody, RefreshResult, SubscribeRequest
-from heartwire.dialects.centrifugal.values import Disconnected, ServerSide
+from heartwire.dialects.centrifugal.types import Command, MessageBody, RefreshResult
+from heartwire.dialects.centrifugal.values import Disconnected
+from heartwire.types import ServerSubscription
 
 __all__ = ["Session"]
 
@@ -61,7 +62,7 @@ class Session(SessionState):
                 await self._handle(command)
                 if self.phase is not Phase.OPEN:
                     break
-        except ValueError as error:  # from the codec: handlers' are dealt with
+        except ValueError as error:  # from the codec; `_handle` catches those of handlers
             self.disconnect("bad_request", f"bad request: {error}")
         finally:
             self.waiting = False
@@ -143,15 +144,13 @@ class Session(SessionState):
         """The user's name; "" when anonymous, and before `connect`."""
         return self.member.user
 
-    def subscribe(
-        self, wanted: ServerSide, recover: SubscribeRequest | None = None
-    ) -> Awaitable[None] | None:
+    def subscribe(self, wanted: ServerSubscription) -> Awaitable[None] | None:
         """Subscribe it to a channel, with a ``subscribe`` push. Without effect where it is subscribed.
         Returns what to await, if anything.
 
         Raises `Refused`, at once or when awaited.
         """
-        return begun(subscribing.subscribe_server_side(self, wanted, recover))
+        return begun(subscribing.subscribe_server_side(self, wanted))
 
     def unsubscribe(self, channel: str, code: int = 2000, reason: str = "server unsubscribe") -> bool:
         """End a subscription, with an ``unsubscribe`` push; whether there was one. Codes under 2500 are for

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from heartwire.codes import CODES
-from heartwire.core.limits import TokenBucket
 from heartwire.core.subscription import Subscription
 from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.port import Cancellable, Outlet, Port
@@ -63,7 +62,6 @@ class SessionState:
     Attributes:
         member: the client, as others see it; anonymous before `connect`.
         subs: subscriptions by channel, including those that are being made.
-        bucket: the rate limit of its publishes; ``None``: there is none.
         round: the round that publishes with a key have to be of, or of a later one: see `publishing`.
         too_fast: publishes refused as ``too_many_requests`` since the last one that was kept.
         expires_at: monotonic seconds, with the grace; ``None``: the connection does not expire.
@@ -79,7 +77,6 @@ class SessionState:
         "_ponged",
         "_unanswered",
         "asked",
-        "bucket",
         "client",
         "codec",
         "emulation",
@@ -126,8 +123,6 @@ class SessionState:
         self._ponged = self._asks_outlet = self._flushing = self._in_turn = False
         self._unanswered = self.too_fast = self.round = 0
         self.expires_at: float | None = None
-        rate = settings.publish_rate_per_s
-        self.bucket = TokenBucket(rate, settings.publish_burst, now) if rate else None
         self._deadline_at = now + settings.connect_within_s
         self._deadline: Cancellable | None = port.call_at(self._deadline_at, self)
 

@@ -26,9 +26,9 @@ from heartwire.dialects.centrifugal.types import (
     SubscribeResult,
     UnsubscribeRequest,
 )
-from heartwire.dialects.centrifugal.values import Disconnected, Rules, ServerSide, TokenExpired
+from heartwire.dialects.centrifugal.values import Disconnected, Rules, TokenExpired
 from heartwire.errors import Forbidden, LimitExceeded, Refused, Unauthorized
-from heartwire.types import NOW, Channel, Position, Publication
+from heartwire.types import NOW, Channel, Position, Publication, ServerSubscription
 
 __all__ = [
     "Placed",
@@ -128,7 +128,7 @@ async def sub_refresh(session: SessionState, id: int, request: SubRefreshRequest
 
 
 async def place_server_side(
-    session: SessionState, wanted: ServerSide, recover: SubscribeRequest | None
+    session: SessionState, wanted: ServerSubscription, recover: SubscribeRequest | None
 ) -> Placed:
     """Place a subscription that the server makes."""
     channel = session.port.channel(session, wanted.channel)
@@ -155,12 +155,14 @@ async def place_server_side(
     return Placed(sub, result, placed.start)
 
 
-async def subscribe_server_side(
-    session: SessionState, wanted: ServerSide, recover: SubscribeRequest | None
-) -> None:
+async def subscribe_server_side(session: SessionState, wanted: ServerSubscription) -> None:
     """Subscribe an open session, with a ``subscribe`` push. Without effect where it is subscribed."""
     if session.closed or wanted.channel in session.subs:
         return
+    since = wanted.since
+    recover = None
+    if since is not None:
+        recover = SubscribeRequest(recover=True, epoch=since.epoch, offset=since.offset)
     sub, result, start = await place_server_side(session, wanted, recover)
     if session.subs.get(sub.channel) is not sub:
         return

@@ -1,21 +1,21 @@
 """Values that sessions and the server exchange, and the exceptions between them."""
 
-from collections.abc import Awaitable, Sequence
-from typing import Literal, NamedTuple, TypeAlias, TypeVar, Union
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar, Union
 
 import msgspec
 
 from heartwire.codes import CODES, Code
 from heartwire.errors import HeartwireError, Unauthorized
+from heartwire.types import Position, ServerSubscription
 
 __all__ = [
-    "Action",
     "Answer",
     "Disconnected",
+    "Done",
     "Post",
     "Refreshed",
     "Rules",
-    "ServerSide",
     "SessionSettings",
     "SubscriptionGrant",
     "TokenExpired",
@@ -27,7 +27,8 @@ T = TypeVar("T")
 Answer: TypeAlias = Union[T, Awaitable[T]]  # noqa: UP007 - mypy takes `|` of a type variable for a value
 """The value where it is known, else what to await for it."""
 
-Action = Literal["subscribe", "publish", "presence", "history"]
+Done: TypeAlias = Callable[[Position | BaseException], None]
+"""Takes the outcome of a publish: its position, or the error."""
 
 
 class Disconnected(HeartwireError):
@@ -67,7 +68,7 @@ class SessionSettings(NamedTuple):
         history_items: publications in one reply to ``history``.
         max_backlog_bytes: bytes that may wait for a client that does not read, publications apart (they never
             wait here).
-        publish_rate_per_s, publish_burst: publishes of one connection; 0: no limit.
+        publish_burst: publishes that may be refused for their rate in a row; one more disconnects the client.
     """
 
     version: str
@@ -78,7 +79,6 @@ class SessionSettings(NamedTuple):
     recovered_items: int = 300
     history_items: int = 300
     max_backlog_bytes: int = 1024 * 1024
-    publish_rate_per_s: float = 0
     publish_burst: int = 100
 
 
@@ -105,18 +105,6 @@ class Rules(msgspec.Struct, frozen=True):
     cache: bool = False
 
 
-class ServerSide(NamedTuple):
-    """A subscription that the server makes. ``info``: JSON about the client in this channel."""
-
-    channel: str
-    info: bytes | None = None
-    join_leave: bool = False
-    positioned: bool = False
-    recoverable: bool = False
-    data: bytes | None = None
-    ttl_s: float | None = None
-
-
 class Welcome(NamedTuple):
     """The server accepts a connection.
 
@@ -132,7 +120,7 @@ class Welcome(NamedTuple):
     info: bytes | None = None
     ttl_s: float | None = None
     data: bytes | None = None
-    subs: Sequence[ServerSide] = ()
+    subs: Sequence[ServerSubscription] = ()
 
 
 class SubscriptionGrant(NamedTuple):

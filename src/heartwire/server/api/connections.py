@@ -6,18 +6,16 @@ A command is for all of a user's connections on this node, or for one of them (`
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from heartwire.channels import to_channel
 from heartwire.codes import CODES
-from heartwire.dialects.centrifugal import ServerSide, Session
-from heartwire.dialects.centrifugal.types import SubscribeRequest
 from heartwire.errors import Refused
-
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
+from heartwire.hub.connections import Connection
+from heartwire.hub.node import Node
+from heartwire.types import Position, ServerSubscription
 
 __all__ = [
     "Disconnect",
@@ -40,13 +38,11 @@ class _ForUser(msgspec.Struct, frozen=True, kw_only=True):
     client: str = ""
     session: str = ""
 
-    def sessions(self, hub: "Hub") -> Iterator[Session]:
-        """Those of this node that are meant."""
-        for session in hub.sessions.of(self.user):
-            if (not self.client or session.client == self.client) and (
-                not self.session or session.emulation[0] == self.session
-            ):
-                yield session
+    def connections(self, node: Node) -> Iterator[Connection]:
+        """The connections of this node that are meant."""
+        for connection in node.connections.of(self.user):
+            if self.client in ("", connection.id) and self.session in ("", connection.session_id):
+                yield connection
 
 
 class _Since(msgspec.Struct, frozen=True):
@@ -105,66 +101,53 @@ class Refresh(_ForUser, frozen=True, kw_only=True):
     expire_at: int = 0
 
 
-async def subscribe(hub: "Hub", request: Subscribe) -> dict[str, Any]:
+async def subscribe(node: Node, request: Subscribe) -> dict[str, Any]:
     """Subscribe them to a channel, from the server's side."""
     channel = to_channel(request.channel)
-    hub.namespaces.of(channel)
-    wanted = request.override
-    sub = ServerSide(
+    node.namespaces.of(channel)
+    wanted, since = request.override, request.recover_since
+    subscription = ServerSubscription(
         channel,
         info=_payload(request.info, request.b64info, "b64info"),
+        data=_payload(request.data, request.b64data, "b64data"),
         join_leave=wanted.force_push_join_leave.value,
         positioned=wanted.force_positioning.value,
         recoverable=wanted.force_recovery.value,
-        data=_payload(request.data, request.b64data, "b64data"),
+        since=Position(since.epoch, since.offset) if since is not None else None,
     )
-    since = request.recover_since
-    recover = None
-    if since is not None:
-        recover = SubscribeRequest(channel=channel, recover=True, epoch=since.epoch, offset=since.offset)
-    for session in request.sessions(hub):
-        wait = session.subscribe(sub, recover)
+    for connection in request.connections(node):
+        wait = connection.subscribe(subscription) if connection.can_subscribe else None
         if wait is not None:
             await wait
     return {}
 
 
-async def unsubscribe(hub: "Hub", request: Unsubscribe) -> dict[str, Any]:
+async def unsubscribe(node: Node, request: Unsubscribe) -> dict[str, Any]:
     """End their subscriptions to a channel, whoever began them."""
     channel = to_channel(request.channel)
-    for session in request.sessions(hub):
-        session.unsubscribe(channel)
+    for connection in request.connections(node):
+        connection.unsubscribe(channel, 2000, "server unsubscribe")
     return {}
 
 
-async def disconnect(hub: "Hub", request: Disconnect) -> dict[str, Any]:
-    """End their connections, also those of the plain dialect."""
+async def disconnect(node: Node, request: Disconnect) -> dict[str, Any]:
+    """End their connections, of every dialect."""
     code, reason = _why(request.disconnect)
-    for session in request.sessions(hub):
-        if session.client not in request.whitelist:
-            session.disconnect_with(code, reason)
-    for link in tuple(hub.links):
-        member = link.member
-        if (
-            member is None
-            or member.user != request.user
-            or request.session
-            or member.client in request.whitelist
-        ):
-            continue
-        if not request.client or member.client == request.client:
-            link.close(code, reason)
+    for connection in request.connections(node):
+        if connection.id not in request.whitelist:
+            connection.disconnect(code, reason)
     return {}
 
 
-async def refresh(hub: "Hub", request: Refresh) -> dict[str, Any]:
+async def refresh(node: Node, request: Refresh) -> dict[str, Any]:
     """Change when their connections expire."""
-    ttl_s = request.expire_at - hub.wall_clock() if request.expire_at else None
-    for session in request.sessions(hub):
+    ttl_s = request.expire_at - node.clocks.wall() if request.expire_at else None
+    expired = CODES["connection_expired"]
+    for connection in request.connections(node):
         if request.expired or (ttl_s is not None and ttl_s <= 0):
-            session.disconnect("connection_expired")
+            connection.disconnect(expired.close_code, expired.reason)
         else:
-            session.refreshed(ttl_s)
+            connection.refresh(ttl_s)
     return {}
 
 

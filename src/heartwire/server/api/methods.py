@@ -13,24 +13,20 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from heartwire.channels import check_idempotency_key, to_channel
-from heartwire.core.waiting import settled
+from heartwire.channels import to_channel
 from heartwire.dialects.plain.codec import data_json
 from heartwire.errors import HeartwireError, Refused, Unauthorized
-from heartwire.hub.history import read_history
+from heartwire.hub.node import Node
 from heartwire.messages import Body
-from heartwire.server.api import connections as api_sessions
-from heartwire.server.plain.requests import read_body, refuse_when_draining
+from heartwire.server.api import connections
+from heartwire.server.requests import read_body
 from heartwire.types import Channel, Member, Position, Publication, Publisher
-
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
 
 __all__ = ["Api"]
 
@@ -114,20 +110,21 @@ class _Method(NamedTuple):
 class Api:
     """The API of one hub."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
-        self._key = hub.options.api_key.encode()
-        self._started_at = hub.clock()
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._key = node.options.api_key.encode()
+        self._started_at = node.clocks.monotonic()
 
     async def respond(self, request: Request, name: str) -> Response:
         """Answer ``POST /api/NAME``. Raises `Refused` where the request itself is wrong."""
         self._authenticate(request)
-        refuse_when_draining(self._hub)
+        self._node.refuse_when_draining()
         if name != "batch" and name not in _METHODS:
             raise Refused(
                 "not_found", f"no method {name[:64]!r} in this API: there are batch, {', '.join(_METHODS)}"
             )
-        body = await read_body(request, _BODY_MESSAGES * self._hub.options.max_message_bytes) or b"{}"
+        limit = _BODY_MESSAGES * self._node.options.max_message_bytes
+        body = await read_body(self._node, request, limit) or b"{}"
         try:
             answer = await self._batch(body) if name == "batch" else await self._answer(name, body)
         except msgspec.ValidationError as error:
@@ -187,28 +184,20 @@ class Api:
         return {"responses": await asyncio.gather(*map(one, request.channels))}
 
     async def _publish(self, channel: str, request: _Data) -> Result:
-        key = check_idempotency_key(request.idempotency_key) if request.idempotency_key else None
-        position = await settled(self._hub.append(to_channel(channel), request.body(), key=key))
-        return _position(position)
+        key = request.idempotency_key or None
+        publish = self._node.publishing.publish_and_wait
+        return _position(await publish(None, to_channel(channel), *request.body(), key=key))
 
     async def history(self, request: _History) -> Result:
         channel = self._known(request.channel)
         offset, epoch = (request.since.offset, request.since.epoch) if request.since else (None, "")
-        page = await read_history(
-            self._hub,
-            channel,
-            limit=request.limit,
-            since_offset=offset,
-            since_epoch=epoch,
-            reverse=request.reverse,
-        )
-        return {
-            "publications": [_publication(publication) for publication in page.publications],
-            **_position(page.head),
-        }
+        limit, reverse = request.limit, request.reverse
+        read = self._node.history.page
+        page = await read(channel, limit=limit, since_offset=offset, since_epoch=epoch, reverse=reverse)
+        return {"publications": [_publication(one) for one in page.publications], **_position(page.head)}
 
     async def history_remove(self, request: _InChannel) -> Result:
-        await self._hub.remove_history(self._known(request.channel))
+        await self._node.remove_history(self._known(request.channel))
         return {}
 
     # -- who is there ----------------------------------------------------------------------------------------
@@ -221,46 +210,36 @@ class Api:
         return {"num_clients": len(members), "num_users": len({member.user for member in members})}
 
     async def _members(self, channel: str) -> list[Member]:
-        known = self._known(channel)
-        if not self._hub.namespaces.of(known).presence:
-            raise Refused(
-                "not_available", f"presence is off in {channel!r} (presence = false in its namespace)"
-            )
-        return await self._hub.engine.members(known)
+        return await self._node.presence.members(self._known(channel))
 
     async def channels(self, request: _Channels) -> Result:
         """Channels that somebody follows on this node."""
-        topics = self._hub.switchboard.topics.items()
         wanted = request.pattern or "*"
+        topics = self._node.switchboard.topics.items()
+        counts = {name: {"num_clients": len(topic.subscriptions)} for name, topic in topics}
         return {
-            "channels": {
-                name: {"num_clients": len(topic.subscriptions)}
-                for name, topic in topics
-                if fnmatch.fnmatchcase(name, wanted)
-            }
+            "channels": {name: count for name, count in counts.items() if fnmatch.fnmatchcase(name, wanted)}
         }
 
     async def info(self, request: _Request) -> Result:
         """This node; there is no other."""
-        hub = self._hub
-        topics = hub.switchboard.topics.values()
-        users = {link.member.user for link in hub.links if link.member is not None}
-        users |= {connection.session.user for connection in hub.sessions.connections}
-        node = {
-            "uid": hub.node,
-            "name": hub.node,
+        node = self._node
+        topics = node.switchboard.topics.values()
+        told = {
+            "uid": node.connections.node_id,
+            "name": node.connections.node_id,
             "version": metadata.version("heartwire"),
-            "num_clients": hub.connections.count,
-            "num_users": len(users),
+            "num_clients": len(node.connections),
+            "num_users": len({connection.identity.user for connection in node.connections}),
             "num_channels": len(topics),
             "num_subs": sum(len(topic.subscriptions) for topic in topics),
-            "uptime": int(hub.clock() - self._started_at),
+            "uptime": int(node.clocks.monotonic() - self._started_at),
         }
-        return {"nodes": [node]}
+        return {"nodes": [told]}
 
     def _known(self, name: str) -> Channel:
         channel = to_channel(name)
-        self._hub.namespaces.of(channel)
+        self._node.namespaces.of(channel)
         return channel
 
 
@@ -288,10 +267,10 @@ def _error(error: HeartwireError) -> dict[str, Any]:
     return {"error": {"code": error.code.number or 100, "message": str(error)}}
 
 
-def _on_sessions(
-    answer: Callable[["Hub", Any], Awaitable[Result]],
+def _on_connections(
+    answer: Callable[[Node, Any], Awaitable[Result]],
 ) -> Callable[[Api, Any], Awaitable[Result]]:
-    return lambda api, request: answer(api._hub, request)
+    return lambda api, request: answer(api._node, request)
 
 
 def _method(kind: type[msgspec.Struct], answer: Callable[[Api, Any], Awaitable[Result]]) -> _Method:
@@ -307,8 +286,8 @@ _METHODS: Final[dict[str, _Method]] = {
     "presence_stats": _method(_InChannel, Api.presence_stats),
     "channels": _method(_Channels, Api.channels),
     "info": _method(_Request, Api.info),
-    "subscribe": _method(api_sessions.Subscribe, _on_sessions(api_sessions.subscribe)),
-    "unsubscribe": _method(api_sessions.Unsubscribe, _on_sessions(api_sessions.unsubscribe)),
-    "disconnect": _method(api_sessions.Disconnect, _on_sessions(api_sessions.disconnect)),
-    "refresh": _method(api_sessions.Refresh, _on_sessions(api_sessions.refresh)),
+    "subscribe": _method(connections.Subscribe, _on_connections(connections.subscribe)),
+    "unsubscribe": _method(connections.Unsubscribe, _on_connections(connections.unsubscribe)),
+    "disconnect": _method(connections.Disconnect, _on_connections(connections.disconnect)),
+    "refresh": _method(connections.Refresh, _on_connections(connections.refresh)),
 }

@@ -17,27 +17,29 @@ the waiting.
 """
 
 import asyncio
-import random
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from heartwire.core.link import OwnSink
+from heartwire.core.subscription import Subscription
 from heartwire.dialects.centrifugal import JSON, PROTOBUF, ClientSubscription, Codec, Phase, PushFormat
 from heartwire.dialects.centrifugal.codec import Method
 from heartwire.dialects.centrifugal.protobuf_codec import connect_command
 from heartwire.dialects.centrifugal.types import ConnectResult, DisconnectBody, SubscribeResult
 from heartwire.dialects.plain.requests import parse_wait
 from heartwire.errors import Refused
-from heartwire.server.centrifugal.connection import Connection, HubSession
-from heartwire.server.plain.requests import address_of, disconnected
-
-if TYPE_CHECKING:
-    from heartwire.core.subscription import Subscription
-    from heartwire.hub.hub import Hub
-    from heartwire.types import Member, Position
+from heartwire.hub.node import Node
+from heartwire.server.addresses import Call
+from heartwire.server.centrifugal.connection import CentrifugalConnection, HubSession, SessionContext
+from heartwire.server.centrifugal.emulation import is_protobuf
+from heartwire.server.centrifugal.streams import read_commands
+from heartwire.server.requests import address_of, disconnected
+from heartwire.transports.http.poll import jittered_wait_s
+from heartwire.types import Member, Position
 
 __all__ = ["MAX_ANSWER_BYTES", "commands"]
 
@@ -49,17 +51,18 @@ told."""
 _FORMATS: Final[dict[Codec, PushFormat]] = {codec: PushFormat(codec, list) for codec in (JSON, PROTOBUF)}
 
 
-async def commands(hub: "Hub", request: Request, data: bytes, codec: Codec) -> Response:
-    """Deal with a batch. Raises `Refused` where ``wait`` or not even its first command can be read."""
+async def commands(context: SessionContext, call: Call) -> Response:
+    """Deal with a batch. Raises `Refused` where ``wait`` or its first command cannot be read."""
+    request = call.request
+    data = await read_commands(context.node, call)
+    codec: Codec = PROTOBUF if is_protobuf(request) else JSON
     wait_s = parse_wait(request.query_params.get("wait"))
     try:
         first = next(codec.commands(data))
     except ValueError as error:
         raise Refused("bad_request", f"expected commands: {error}") from None
-    link = _Link(hub)
-    batch = _Batch(
-        hub, link, _FORMATS[codec], address=address_of(request), scope=dict(request.scope), pong=False
-    )
+    link = _Link(context.node)
+    batch = _Batch(context, link, _FORMATS[codec], address_of(request), dict(request.scope))
     try:
         if first.connect is None:
             await batch.introduce(_connect(codec, first.id or 1))
@@ -89,8 +92,8 @@ class _Link(OwnSink):
             to wait.
     """
 
-    def __init__(self, hub: "Hub") -> None:
-        self.serial = hub.serial()
+    def __init__(self, node: Node) -> None:
+        self.serial = node.connections.next_serial()
         self.member: Member | None = None
         self.subscriptions: list[Subscription] = []
         self.heard = self.asked = self.closed = False
@@ -99,7 +102,7 @@ class _Link(OwnSink):
         self.end: tuple[int, str] | None = None
         self.backlog_bytes = 0
         self.stirred = asyncio.Event()
-        self._switchboard = hub.switchboard
+        self._switchboard = node.switchboard
 
     def write(self, payload: Any) -> None:
         """See `Link.write`."""
@@ -158,7 +161,7 @@ def _is_quiet(result: msgspec.Struct) -> bool:
     return False
 
 
-class _Batch(Connection):
+class _Batch(CentrifugalConnection):
     """The connection of one request."""
 
     __slots__ = ("_starts",)
@@ -168,12 +171,14 @@ class _Batch(Connection):
     is_stateless = True
     session_class = _BatchSession
 
-    def __init__(self, hub: "Hub", link: _Link, format: PushFormat, *, address: str, **options: Any) -> None:
-        super().__init__(hub, link, format, address=address, **options)
+    def __init__(
+        self, context: SessionContext, link: _Link, format: PushFormat, address: str, scope: Scope
+    ) -> None:
+        super().__init__(context, link, format, "commands", address=address, scope=scope, pong=False)
         self._starts: dict[ClientSubscription, Position] = {}
-        self.session.settings = hub.session_settings._replace(max_backlog_bytes=MAX_ANSWER_BYTES)
+        self.session.settings = context.settings._replace(max_backlog_bytes=MAX_ANSWER_BYTES)
         # Each request is a new session, so that the limit must be its address's.
-        self.session.bucket = hub.rates.of(address, hub.clock())
+        self.bucket = context.node.rates.of(address, self.since)
 
     async def introduce(self, data: bytes) -> None:
         """Connect for a client that did not; where that goes well, it is not told, nor of what it was
@@ -189,8 +194,8 @@ class _Batch(Connection):
         wait = self.receive(self.session.codec.is_text, data)
         if wait is not None:
             await wait
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
+        if self.in_flight:
+            await asyncio.wait(self.in_flight)
         self.session.flush()
 
     @property
@@ -201,23 +206,22 @@ class _Batch(Connection):
     async def hold(self, request: Request, wait_s: float) -> None:
         """Wait for the first pushes of what is subscribed to, for the end of the session, or until the client
         is gone."""
-        hub, link = self._hub, self.link
+        node, link = self._node, self.link
         link.stirred.clear()
         gone = asyncio.ensure_future(disconnected(request))
         gone.add_done_callback(lambda _: link.stirred.set())
-        # Jittered, so that polls that were answered together do not come back together.
-        deadline = hub.deadlines.at(hub.clock() + wait_s * random.uniform(0.9, 1), link)
+        ends_at = node.clocks.monotonic() + jittered_wait_s(wait_s)
+        deadline = node.background.deadlines.at(ends_at, link)
         try:
-            for follower, start in self._starts.items():
-                if self.session.subs.get(follower.channel) is follower:
-                    hub.follow(
-                        link, follower.channel, self._format, start, listener=_Reader(hub, link, follower)
-                    )
+            for sub, start in self._starts.items():
+                if self.session.subs.get(sub.channel) is sub:
+                    reader = _Reader(node, link, sub)
+                    node.presence.follow(link, sub.channel, self._format, start, listener=reader)
             await link.stirred.wait()
         finally:
             deadline.cancel()
             gone.cancel()
-            hub.unfollow(link)
+            node.presence.unfollow_all(link)
 
     def write(self, messages: list[bytes]) -> None:
         """See `Outlet.write`. A client that polls is not asked whether it is there."""
@@ -230,34 +234,33 @@ class _Batch(Connection):
             reason = f"the answer has {MAX_ANSWER_BYTES} bytes: ask for the rest in another request"
         self.link.close(code, reason)
 
-    def follow(self, follower: ClientSubscription, start: "Position") -> None:
+    def follow(self, subscription: ClientSubscription, start: Position) -> None:
         """See `Port.follow`. The reply was all, unless there is time to wait for more."""
-        self._starts[follower] = start
+        self._starts[subscription] = start
 
 
 class _Reader:
-    """A subscription of a poll that waits: `ChannelListener`. It is nobody, as far as others are
-    concerned."""
+    """The subscription of a poll that waits: a `ChannelListener` that is not a member of the channel."""
 
-    __slots__ = ("_follower", "_hub", "_link", "_subscription")
+    __slots__ = ("_link", "_node", "_sub", "_subscription")
 
-    member: "Member | None" = None
+    member: Member | None = None
 
-    def __init__(self, hub: "Hub", link: _Link, follower: ClientSubscription) -> None:
-        self._hub = hub
+    def __init__(self, node: Node, link: _Link, sub: ClientSubscription) -> None:
+        self._node = node
         self._link = link
-        self._follower = follower
+        self._sub = sub
         self._subscription: Subscription | None = None
 
-    def live(self, subscription: "Subscription") -> None:
+    def live(self, subscription: Subscription) -> None:
         """See `ChannelListener.live`."""
         self._subscription = subscription
 
-    def hear(self, kind: Literal["join", "leave"], member: "Member", made: dict[Any, Any]) -> None:
-        """See `ChannelListener.hear`. Between two polls it would miss them, so it is told of none."""
+    def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
+        """See `ChannelListener.hear`. Between two polls it would miss them, so it gets none."""
 
-    def gap(self, position: "Position") -> None:
+    def gap(self, position: Position) -> None:
         """See `ChannelListener.gap`."""
         if self._subscription is not None:
-            self._hub.unfollow_one(self._link, self._subscription)
-        self._follower.gap(position)
+            self._node.presence.unfollow(self._link, self._subscription)
+        self._sub.gap(position)

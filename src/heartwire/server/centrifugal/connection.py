@@ -1,113 +1,152 @@
-"""One connection of the Centrifugal dialect, on whatever transport: what the session writes to, and what a
-transport feeds."""
+"""One connection of the Centrifugal dialect, on whatever transport.
+
+In: messages, from the transport. Out: payloads in a wire format, to the transport's link. It is the session's
+`Outlet`, the hub's `Connection`, and the `Author` of its publishes.
+"""
 
 import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-from heartwire.dialects.centrifugal import ClientSubscription, PushFormat, Session
+from starlette.types import Scope
+
+from heartwire.codes import CODES
+from heartwire.core.limits import TokenBucket
+from heartwire.dialects.centrifugal import (
+    ClientSubscription,
+    Phase,
+    Port,
+    PushFormat,
+    Session,
+    SessionSettings,
+)
+from heartwire.engines.contract import Retention
+from heartwire.errors import LimitExceeded
+from heartwire.hub.admission import drain_reason
+from heartwire.hub.connections import Connection
 from heartwire.hub.identity import ANONYMOUS, Identity
-from heartwire.types import Channel, Member, Position, Publisher
+from heartwire.hub.links import WatchedLink
+from heartwire.hub.node import Node
+from heartwire.messages import check_message_size
+from heartwire.types import Channel, Member, Position, Publisher, ServerSubscription
 
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub, WatchedLink
-
-__all__ = ["Connection", "HubSession"]
-
-MAX_IN_FLIGHT: Final = 64
-"""Publishes of one connection that wait for the engine; over that its commands wait too."""
+__all__ = ["CentrifugalConnection", "HubSession", "SessionContext"]
 
 _CLOSE_WITHIN_S: Final = 5
 
 
 class HubSession(Session):
-    """A session of this server: its outlet is a `Connection`."""
+    """A session of this server: its outlet is a `CentrifugalConnection`."""
 
     __slots__ = ()
 
-    outlet: "Connection"
+    outlet: "CentrifugalConnection"
 
 
-class Connection:
-    """One connection of the dialect: the session's `Outlet`, and what a transport gives messages to.
+class SessionContext(NamedTuple):
+    """What the sessions of one node share."""
+
+    node: Node
+    port: Port[HubSession, ClientSubscription]
+    settings: SessionSettings
+
+
+class CentrifugalConnection(Connection):
+    """See the module.
 
     Args:
         link: the transport's.
         format: its wire format.
-        address: the peer's, for limits.
+        transport, address: see `Connection`.
         scope: the request that opened it, as ASGI has it; the port takes it at `connect`.
-        emulation, pong: see `Session`.
+        session_id: the secret of emulation requests, where commands come by them.
+        pong: see `Session`.
     Raises:
         LimitExceeded: there are too many connections.
     """
 
+    dialect = "centrifugal"
+    can_subscribe = True
+    free: Retention | None = None
     is_stateless = False
-    """Whether it is one request, which reads what it subscribes to, is answered and gone."""
+    """Whether it is one request, which reads its subscriptions, is answered and gone."""
     session_class: type[HubSession] = HubSession
 
     __slots__ = (
-        "_address",
         "_format",
-        "_hub",
-        "_in_flight",
+        "_node",
+        "address",
+        "bucket",
         "identity",
+        "in_flight",
         "link",
         "publisher",
         "scope",
+        "serial",
         "session",
+        "session_id",
+        "since",
+        "transport",
     )
 
     def __init__(
         self,
-        hub: "Hub",
-        link: "WatchedLink",
+        context: SessionContext,
+        link: WatchedLink,
         format: PushFormat,
+        transport: str,
         *,
         address: str,
-        scope: dict[str, Any],
-        emulation: tuple[str, str] = ("", ""),
+        scope: Scope,
+        session_id: str = "",
         pong: bool = True,
     ) -> None:
-        hub.connections.enter(address)
-        self._address = address
-        self._hub = hub
+        node = self._node = context.node
         self._format = format
-        self._in_flight: deque[asyncio.Future[Any]] | None = None
-        self.link = link
+        self.address = address
         self.identity = ANONYMOUS
+        self.in_flight: deque[asyncio.Future[Position]] | None = None
+        self.link = link
         self.publisher: Publisher | None = None
-        self.scope: dict[str, Any] | None = scope
+        self.scope: Scope | None = scope
+        self.serial = link.serial
+        self.session_id = session_id
+        self.since = now = node.clocks.monotonic()
+        self.transport = transport
+        self.bucket: TokenBucket | None = node.rates.bucket(now)
+        node.connections.add(self)
+        emulation = (session_id, node.connections.node_id) if session_id else ("", "")
         self.session = self.session_class(
-            hub.port,
+            context.port,
             format.codec,
             self,
-            hub.session_settings,
-            client=hub.client_id(link.serial),
-            now=hub.clock(),
+            context.settings,
+            client=self.id,
+            now=now,
             emulation=emulation,
             pong=pong,
         )
-        hub.sessions.connections[self] = None
 
     # -- for the transport -----------------------------------------------------------------------------------
 
+    def opened(self) -> None:
+        """See `OpenHandler.opened`."""
+
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
-        """A message came in. Returns what to wait for before the next one is given, where there is a need to
-        wait."""
-        limit = self._hub.options.max_message_bytes
-        if len(data) > limit:  # over ASGI; the native door does not let it in
-            self.session.disconnect(
-                "message_too_large", f"a message is over the limit of {limit} bytes (max_message_bytes)"
-            )
+        """A message came in. Returns what to wait for before the next one, where there is a need to wait."""
+        node = self._node
+        try:
+            check_message_size(len(data), node.options.max_message_bytes)
+        except LimitExceeded as error:  # over ASGI; the native door does not let it in
+            self.session.disconnect("message_too_large", str(error))
             return None
-        return self.session.receive(data, self._hub.clock())
+        return self.session.receive(data, node.clocks.monotonic())
 
     def lost(self) -> None:
         """The connection is gone. To be called once."""
-        self._hub.connections.leave(self._address)
-        self._hub.sessions.connections.pop(self, None)
+        self._node.connections.remove(self)
         self.session.lost()
 
     # -- for the session: see Outlet -------------------------------------------------------------------------
@@ -136,9 +175,7 @@ class Connection:
         self._write(self._format.pack(messages))
 
     def _write(self, payload: Any) -> None:
-        with contextlib.suppress(
-            RuntimeError
-        ):  # uvloop's word for a socket that broke a moment ago; it is on its way out
+        with contextlib.suppress(RuntimeError):  # uvloop's word for a socket that broke a moment ago
             self.link.write(payload)
 
     def announce(
@@ -154,7 +191,7 @@ class Connection:
         """See `Outlet.close`. A peer that takes nothing is not waited for for ever."""
         self.link.close(code, reason)
         if self.link.paused:
-            self._hub.loop.call_later(_CLOSE_WITHIN_S, self.link.give_up)
+            self._node.loop.call_later(_CLOSE_WITHIN_S, self.link.give_up)
 
     def give_up(self) -> None:
         """See `Outlet.give_up`."""
@@ -163,24 +200,57 @@ class Connection:
     # -- for the port ----------------------------------------------------------------------------------------
 
     def become(self, identity: Identity) -> None:
-        """Who it is, is known."""
+        """Set the identity, once it is known."""
         self.identity = identity
         self.publisher = Publisher(identity.user, self.session.client, identity.info)
 
-    def follow(self, follower: ClientSubscription, start: Position) -> None:
+    def follow(self, subscription: ClientSubscription, start: Position) -> None:
         """See `Port.follow`."""
-        self._hub.follow(self.link, follower.channel, self._format, start, listener=follower)
+        follow = self._node.presence.follow
+        follow(self.link, subscription.channel, self._format, start, listener=subscription)
 
-    def pipeline(self, answer: "asyncio.Future[Any]") -> Awaitable[None] | None:
-        """Let the engine take its time, but not for any number of publishes."""
-        waiting = self._in_flight
-        if waiting is None:
-            waiting = self._in_flight = deque()
-        waiting.append(answer)
-        while waiting and waiting[0].done():
-            waiting.popleft()
-        return _done(waiting.popleft()) if len(waiting) > MAX_IN_FLIGHT else None
+    def follows(self, channel: Channel) -> bool:
+        """See `Author.follows`: subscribed, and not only asking to be."""
+        subscription = self.session.subs.get(channel)
+        return subscription is not None and (subscription.subscription is not None or self.is_stateless)
 
+    # -- for the hub: see Connection -------------------------------------------------------------------------
 
-async def _done(answer: "asyncio.Future[Any]") -> None:
-    await asyncio.wait([answer])
+    @property
+    def id(self) -> str:
+        """See `Connection.id`."""
+        return self._node.connections.id_of(self.serial)
+
+    @property
+    def channels(self) -> list[str]:
+        """See `Connection.channels`."""
+        return list(self.session.subs)
+
+    @property
+    def is_open(self) -> bool:
+        """See `Connection.is_open`."""
+        return self.session.phase is Phase.OPEN
+
+    def send(self, data: bytes) -> None:
+        """See `Connection.send`."""
+        self.session.message(data)
+
+    def subscribe(self, subscription: ServerSubscription) -> Awaitable[None] | None:
+        """See `Connection.subscribe`."""
+        return self.session.subscribe(subscription)
+
+    def unsubscribe(self, channel: str, code: int, reason: str) -> bool:
+        """See `Connection.unsubscribe`."""
+        return self.session.unsubscribe(channel, code, reason)
+
+    def refresh(self, ttl_s: float | None) -> None:
+        """See `Connection.refresh`."""
+        self.session.refreshed(ttl_s)
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """See `Connection.disconnect`."""
+        self.session.disconnect_with(code, reason)
+
+    def drain(self, window_s: float) -> None:
+        """See `Connection.drain`."""
+        self.session.disconnect("going_away", drain_reason(CODES["going_away"].reason, window_s))

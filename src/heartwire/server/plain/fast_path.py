@@ -6,10 +6,9 @@ says the same where both can answer.
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from heartwire.channels import to_channel
 from heartwire.core.link import OwnSink
@@ -18,17 +17,17 @@ from heartwire.dialects.plain.codec import page_json, position_json, publication
 from heartwire.dialects.plain.requests import body_is_text, parse_follow
 from heartwire.engines.contract import ReadResult
 from heartwire.errors import HeartwireError
-from heartwire.messages import Body
+from heartwire.hub.identity import ANONYMOUS
+from heartwire.hub.node import Node
+from heartwire.server.addresses import split_path
+from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.polls import PAGE_BYTES, PAGE_ITEMS
 from heartwire.server.responses import refusal
-from heartwire.server.routes import split_path
 from heartwire.transports.http.front import Facts, FrontProtocol
+from heartwire.transports.http.poll import jittered_wait_s
 from heartwire.types import Channel, Member, Position, Publication, Start
 
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
-
-__all__ = ["QuickDoor"]
+__all__ = ["FastPath"]
 
 _REMEMBERED_PATHS: Final = 10_000
 _REMEMBERED_QUERIES: Final = 1000
@@ -40,11 +39,11 @@ _HEAD: Final = (
 )
 
 
-class QuickDoor:
+class FastPath:
     """`FrontDoor` to one hub at the root of its server."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, node: Node) -> None:
+        self._node = node
         self._channels: dict[bytes, Channel] = {}
         self._queries: dict[bytes, tuple[Start, float]] = {}
 
@@ -52,8 +51,8 @@ class QuickDoor:
         self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes
     ) -> bool:
         """See `FrontDoor.try_answer`."""
-        hub = self._hub
-        if facts.origin is not None or hub.authenticator is not None or hub.draining or not hub.is_started:
+        node = self._node
+        if facts.origin is not None or node.authenticator is not None or node.draining or not node.is_started:
             return False
         path, _, query = target.partition(b"?")
         channel = self._channels.get(path) or self._channel(path)
@@ -82,33 +81,35 @@ class QuickDoor:
     # -- publish ---------------------------------------------------------------------------------------------
 
     def _publish(self, front: FrontProtocol, channel: Channel, facts: Facts, data: bytes) -> bool:
-        hub = self._hub
-        if hub.options.publish_rate_per_s or hub.namespaces.asks(channel, "publish"):
+        node = self._node
+        if node.options.publish_rate_per_s or node.namespaces.asks(channel, "publish"):
             return False
-        answer = hub.append(channel, Body(body_is_text(facts.content_type, data), data))
-        if isinstance(answer, asyncio.Future):
+        is_text = body_is_text(facts.content_type, data)
+        answer = node.publishing.publish(None, channel, is_text, data)
+        if isinstance(answer, Position):
+            front.answer(_ok(front, position_json(str(answer))))
+        else:
+            assert isinstance(answer, asyncio.Future)  # nobody is asked
             front.wait(_STORED, _STORE_S)
             answer.add_done_callback(partial(_published, front))
-        else:
-            front.answer(_ok(front, position_json(str(answer))))
         return True
 
     # -- poll ------------------------------------------------------------------------------------------------
 
     def _poll(self, front: FrontProtocol, channel: Channel, query: bytes) -> bool:
-        hub = self._hub
+        node = self._node
         parsed = self._queries.get(query) or self._parse(query)
         if (
             parsed is None
-            or (parsed[1] and hub.options.max_connections_per_address)
-            or hub.namespaces.asks(channel, "subscribe")
+            or (parsed[1] and node.options.max_connections_per_address)
+            or node.namespaces.asks(channel, "subscribe")
         ):
             return False
         start, wait_s = parsed
-        topic = hub.switchboard.topics.get(channel)
+        topic = node.switchboard.topics.get(channel)
         if topic is not None and isinstance(start, Position) and start == topic.position:
             return self._settle(front, channel, wait_s, ReadResult(start, [], start, True))
-        answer = hub.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
+        answer = node.history.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
         if isinstance(answer, ReadResult):
             return self._settle(front, channel, wait_s, answer)
         front.wait(_STORED, _STORE_S)
@@ -138,7 +139,7 @@ class QuickDoor:
     def _settle(self, front: FrontProtocol, channel: Channel, wait_s: float, result: ReadResult) -> bool:
         """Answer with what there is, or wait for what will be."""
         if wait_s and not result.publications and result.recovered:
-            _HeldPoll(self._hub, front, channel, result.start, wait_s)
+            _HeldPoll(self._node, front, channel, result.start, wait_s)
             return True
         last = result.publications[-1].position if result.publications else result.start
         front.answer(
@@ -152,28 +153,41 @@ class QuickDoor:
         return True
 
 
-class _HeldPoll(OwnSink):
+class _HeldPoll(OwnSink, PlainConnection):
     """A `Link` that takes one payload, and answers with it."""
 
-    __slots__ = ("_front", "_hub", "_position", "member", "paused", "serial", "subscriptions")
+    __slots__ = ("_front", "_node", "_position", "member", "paused", "serial", "since", "subscriptions")
+
+    address = ""
+    identity = ANONYMOUS
+    transport = "longpoll"
 
     def __init__(
-        self, hub: "Hub", front: FrontProtocol, channel: Channel, position: Position, wait_s: float
+        self, node: Node, front: FrontProtocol, channel: Channel, position: Position, wait_s: float
     ) -> None:
-        hub.connections.enter("")
-        self._hub = hub
+        self.serial = node.connections.next_serial()
+        self.since = node.clocks.monotonic()
+        node.connections.add(self)
+        self._node = node
         self._front = front
         self._position = position
-        self.serial = hub.serial()
         self.member: Member | None = None
         self.paused = False
         self.subscriptions: list[Subscription] = []
-        # Jittered, so that polls that were answered together do not come back together.
-        front.wait(self, wait_s * (1 - random.random() / 10))
-        hub.links[self] = None
-        hub.follow(self, channel, _FORMAT, position)
+        front.wait(self, jittered_wait_s(wait_s))
+        node.presence.follow(self, channel, _FORMAT, position)
         if self._front.waiting is not self:
-            hub.unfollow(self)  # answered while it began to follow
+            node.presence.unfollow_all(self)  # answered while it began to follow
+
+    @property
+    def id(self) -> str:
+        """See `Connection.id`."""
+        return self._node.connections.id_of(self.serial)
+
+    @property
+    def link(self) -> "_HeldPoll":  # type: ignore[override]
+        """See `PlainConnection`."""
+        return self
 
     def write(self, payload: bytes) -> None:
         """See `Link.write`."""
@@ -196,8 +210,8 @@ class _HeldPoll(OwnSink):
             self._front.answer(_page(self._front, [], self._position, True))
 
     def _end(self) -> None:
-        self._hub.connections.leave("")
-        self._hub.unfollow(self)
+        self._node.connections.remove(self)
+        self._node.presence.unfollow_all(self)
 
 
 class _HeldFormat:

@@ -7,58 +7,43 @@ positions; the publications in it are still encoded once for all of them.
 
 import base64
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from heartwire.dialects.plain.codec import joined_json, publication_json, since_json
 from heartwire.dialects.plain.requests import Follow, Vector
 from heartwire.transports.http.poll import PollFormat
 from heartwire.transports.http.sse import SseEvent, SseFormat, sse_event
-from heartwire.transports.websocket.asgi import event
-from heartwire.transports.websocket.deflate import deflated_frame
-from heartwire.transports.websocket.frames import frame
+from heartwire.transports.websocket.messages import SocketMessages
 from heartwire.types import Channel, Position, Publication
 
-__all__ = [
-    "ASGI",
-    "NATIVE",
-    "NATIVE_DEFLATED",
-    "POLL",
-    "POLL_MULTI",
-    "SocketFormats",
-    "SseVectorFormat",
-    "sse_format",
-]
+__all__ = ["POLL", "POLL_MULTI", "SocketFormats", "SseVectorFormat", "socket_formats", "sse_format"]
 
 
 class SocketFormats:
-    """The formats of one WebSocket transport.
+    """The formats of one way that messages become payloads."""
 
-    Args:
-        say: one message as the transport takes it.
-        gather: consecutive messages as one payload; None: they are bytes, to be put one after the other.
-    """
-
-    def __init__(
-        self, say: Callable[[bool, bytes], Any], gather: Callable[[list[Any]], Any] | None = None
-    ) -> None:
-        self._say = say
-        self._gather = gather or b"".join
-        join = None if gather is None else lambda frames, last: gather(frames)
-        self.raw = _Format(lambda publication: say(publication.is_text, publication.data), join, None)
-        self.json = _Format(lambda publication: say(True, publication_json(publication)), join, self._told)
-
-    def say_one(self, is_text: bool, data: bytes) -> Any:
-        """A payload of one message, which only one link gets."""
-        return self._gather([self._say(is_text, data)])
+    def __init__(self, messages: SocketMessages) -> None:
+        self._messages = messages
+        one, joined = messages.one, messages.joined
+        join = None if joined is None else lambda frames, last: joined(frames)
+        self.raw = _Format(lambda publication: one(publication.is_text, publication.data), join, None)
+        self.json = _Format(lambda publication: one(True, publication_json(publication)), join, self._start)
 
     def of(self, follow: Follow) -> "_Format | _VectorFormat":
         """The format that a request asks for."""
         if follow.is_multi:
-            return _VectorFormat(Vector(follow.starts), self._say, self._gather)
+            return _VectorFormat(Vector(follow.starts), self._messages)
         return self.json if follow.json else self.raw
 
-    def _told(self, position: Position, recovered: bool) -> Any:
-        return self._gather([self._say(True, joined_json(None, position, recovered=recovered))])
+    def _start(self, position: Position, recovered: bool) -> Any:
+        return self._messages.payload(True, joined_json(None, position, recovered=recovered))
+
+
+@cache
+def socket_formats(messages: SocketMessages) -> SocketFormats:
+    """The formats, one object for all connections."""
+    return SocketFormats(messages)
 
 
 class _Format:
@@ -88,13 +73,10 @@ class _VectorFormat:
     """`WireFormat` of one WebSocket that follows several channels: each message has the ``since`` that
     resumes after it."""
 
-    def __init__(
-        self, vector: Vector, say: Callable[[bool, bytes], Any], gather: Callable[[list[Any]], Any]
-    ) -> None:
+    def __init__(self, vector: Vector, messages: SocketMessages) -> None:
         self.encode = _positioned
         self._vector = vector
-        self._say = say
-        self._gather = gather
+        self._messages = messages
         self._is_told = False
 
     def join(self, frames: list[tuple[Position, bytes]], last: Publication) -> Any:
@@ -103,24 +85,24 @@ class _VectorFormat:
         for at, data in frames:
             self._vector.positions[last.channel] = at
             told.append(self._with_since(data))
-        return self._gather(told)
+        return self._messages.join(told)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any:
         """See `WireFormat.joined`. Where all is well one message tells the positions, once they are all
         known."""
         self._vector.positions[channel] = position
         if not recovered:
-            return self._gather([self._with_since(joined_json(channel, position, recovered=False))])
+            return self._messages.join([self._with_since(joined_json(channel, position, recovered=False))])
         told = (
-            [self._say(True, since_json(str(self._vector)))]
+            [self._messages.one(True, since_json(str(self._vector)))]
             if self._vector.is_known and not self._is_told
             else []
         )
         self._is_told |= bool(told)
-        return self._gather(told)
+        return self._messages.join(told)
 
     def _with_since(self, data: bytes) -> Any:
-        return self._say(True, b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode()))
+        return self._messages.one(True, b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode()))
 
 
 class SseVectorFormat:
@@ -182,6 +164,3 @@ _SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
 _SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
 POLL: Final = PollFormat(publication_json)
 POLL_MULTI: Final = PollFormat(_with_channel)
-NATIVE_DEFLATED: Final = SocketFormats(deflated_frame)
-ASGI: Final = SocketFormats(event, lambda events: events)
-NATIVE: Final = SocketFormats(frame)

@@ -3,11 +3,9 @@ any of them."""
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from heartwire.core.waiting import settled
@@ -15,13 +13,14 @@ from heartwire.dialects.plain.codec import page_json, publication_json
 from heartwire.dialects.plain.requests import Follow, Vector, parse_follow
 from heartwire.errors import Refused
 from heartwire.hub.identity import Identity
+from heartwire.hub.node import Node
+from heartwire.server.addresses import Call
+from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.formats import POLL, POLL_MULTI
-from heartwire.server.plain.requests import admitted, begin, disconnected
-from heartwire.transports.http.poll import Poll
+from heartwire.server.plain.requests import begin
+from heartwire.server.requests import address_of, disconnected
+from heartwire.transports.http.poll import Poll, jittered_wait_s
 from heartwire.types import Channel, Member, Position
-
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
 
 __all__ = ["PAGE_BYTES", "PAGE_ITEMS", "Polls"]
 
@@ -65,28 +64,47 @@ class _Page:
         return Response(body, headers=headers, media_type="application/json")
 
 
-class Polls:
-    """The polls of one hub."""
+class _HeldPoll(Poll, PlainConnection):
+    """A poll that waits for news."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    transport = "longpoll"
+
+    def __init__(self, node: Node, call: Call, identity: Identity) -> None:
+        super().__init__(node.switchboard, serial=node.connections.next_serial())
+        self.link = self
+        self.address = address_of(call.request)
+        self.identity = identity
+        self.since = node.clocks.monotonic()
+        self._node = node
+
+    @property
+    def id(self) -> str:
+        """See `Connection.id`."""
+        return self._node.connections.id_of(self.serial)
+
+
+class Polls:
+    """The polls of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
         self._held: dict[tuple[str, tuple[Channel, ...]], Poll] = {}
 
-    async def answer(self, request: Request, names: list[str], *, is_multi: bool) -> Response:
-        """``GET``: what there is after ``since``, waiting for it as long as ``wait`` says. Raises
+    async def answer(self, call: Call) -> Response:
+        """``GET``: the publications after ``since``, waiting for them as long as ``wait`` says. Raises
         `Refused`."""
-        follow, identity = await begin(self._hub, request, names, is_multi=is_multi)
-        known = request.headers.get("if-none-match", "").removeprefix("W/").strip('"')
+        follow, identity = await begin(self._node, call.request, call.values)
+        known = call.request.headers.get("if-none-match", "").removeprefix("W/").strip('"')
         if known and not follow.has_start:
+            count = len(follow.channels)
             given = parse_follow(
-                follow.channels, {"since": known}, max_channels=len(follow.channels), is_multi=is_multi
+                follow.channels, {"since": known}, max_channels=count, is_multi=follow.is_multi
             )
             follow = follow._replace(starts=given.starts)
         page = await self._page(follow)
         with self._present(follow, identity):
             if follow.wait_s and page.is_empty:
-                with admitted(self._hub, request):
-                    await self._hold(request, follow, page)
+                await self._hold(_HeldPoll(self._node, call, identity), call, follow, page)
         return page.response(known)
 
     async def _page(self, follow: Follow) -> _Page:
@@ -94,41 +112,34 @@ class Polls:
         for channel in follow.channels:
             has_room = page.size < PAGE_BYTES
             limit = PAGE_ITEMS - len(page.publications) if has_room else 0
-            result = await settled(
-                self._hub.read(
-                    channel, follow.starts[channel], limit=limit, max_bytes=max(1, PAGE_BYTES - page.size)
-                )
-            )
+            left = max(1, PAGE_BYTES - page.size)
+            answer = self._node.history.read(channel, follow.starts[channel], limit=limit, max_bytes=left)
+            result = await settled(answer)
             last = result.publications[-1].position if result.publications else result.start
-            frames = [
-                publication_json(publication, with_channel=follow.is_multi)
-                for publication in result.publications
-            ]
+            frames = [publication_json(one, with_channel=follow.is_multi) for one in result.publications]
             page.add(channel, frames, last, recovered=result.recovered)
             follow.starts[channel] = last
         return page
 
-    async def _hold(self, request: Request, follow: Follow, page: _Page) -> None:
+    async def _hold(self, poll: _HeldPoll, call: Call, follow: Follow, page: _Page) -> None:
         """Wait for news after an empty page, and put it in."""
-        hub = self._hub
-        poll = Poll(hub.switchboard, serial=hub.serial())
-        gone = asyncio.ensure_future(disconnected(request))
+        node = self._node
+        node.connections.add(poll)
+        gone = asyncio.ensure_future(disconnected(call.request))
         gone.add_done_callback(lambda _: poll.answered.set())
-        with self._only_one(follow, poll):
-            hub.links[poll] = None
-            try:
+        try:
+            node.connections.index(poll)
+            with self._only_one(follow, poll):
                 for channel in follow.channels:
                     format = POLL_MULTI if follow.is_multi else POLL
-                    poll.subscriptions.append(
-                        hub.switchboard.follow(poll, channel, format, follow.starts[channel])
-                    )
+                    node.presence.follow(poll, channel, format, follow.starts[channel])
                 with contextlib.suppress(TimeoutError):
-                    # Jittered, so that polls that were answered together do not come back together.
-                    async with asyncio.timeout(follow.wait_s * random.uniform(0.9, 1)):
+                    async with asyncio.timeout(jittered_wait_s(follow.wait_s)):
                         await poll.answered.wait()
-            finally:
-                gone.cancel()
-                hub.unfollow(poll)
+        finally:
+            gone.cancel()
+            node.connections.remove(poll)
+            node.presence.unfollow_all(poll)
         for channel, frames, position, recovered in poll.news:
             page.add(channel, frames, position, recovered=recovered)
         if poll.refusal is not None and page.is_empty:
@@ -158,13 +169,12 @@ class Polls:
         if follow.client is None:
             yield
             return
-        hub = self._hub
+        presence = self._node.presence
         member = Member(f"poll-{follow.client}", identity.user, identity.info)
-        channels = [channel for channel in follow.channels if hub.namespaces.of(channel).presence]
-        for channel in channels:
-            hub.engine.lease(channel, member, follow.wait_s + hub.options.pong_timeout_s)
+        for channel in follow.channels:
+            presence.hold(channel, member, follow.wait_s + self._node.options.pong_timeout_s)
         try:
             yield
         finally:
-            for channel in channels:
-                hub.engine.lease(channel, member, hub.lease_s)
+            for channel in follow.channels:
+                presence.hold(channel, member)

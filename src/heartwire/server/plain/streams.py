@@ -3,73 +3,86 @@
 import asyncio
 import math
 import random
-from typing import TYPE_CHECKING
 
-from starlette.requests import Request
-from starlette.types import Send
-
+from heartwire.codes import CODES
 from heartwire.core.subscription import State
 from heartwire.dialects.plain.codec import position_json
 from heartwire.dialects.plain.requests import Follow
+from heartwire.hub.identity import Identity
+from heartwire.hub.node import Node
+from heartwire.server.addresses import Call
+from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.formats import SseVectorFormat, sse_format
-from heartwire.server.plain.requests import admitted, begin, refuse_when_draining
+from heartwire.server.plain.requests import begin
+from heartwire.server.requests import address_of
 from heartwire.transports.asgi_link import attend
-from heartwire.transports.http.sse import COMMENT, HEADERS, SseEvent, SseFormat, opening, returning, sse_event
+from heartwire.transports.http.sse import COMMENT, HEADERS, SseEvent, opening, returning, sse_event
 from heartwire.transports.http.stream import HttpStream
 from heartwire.transports.tcp import unanswered_s
-from heartwire.types import Position
-
-if TYPE_CHECKING:
-    from heartwire.hub.hub import Hub
+from heartwire.types import Member, Position
 
 __all__ = ["stream"]
 
 
-async def stream(
-    hub: "Hub", request: Request, names: list[str], cors: dict[str, str], send: Send, *, is_multi: bool
-) -> None:
-    """``GET`` with ``Accept: text/event-stream``: follow until the client goes or the stream has lived long
-    enough.
+async def stream(node: Node, call: Call) -> None:
+    """``GET`` with ``Accept: text/event-stream``: follow until the client goes or the stream is old enough.
 
     Raises `Refused` before anything is sent.
     """
-    refuse_when_draining(hub)
-    others = [(name.encode(), value.encode()) for name, value in cors.items()]
-    wait_s = hub.connections.turn_s(hub.clock())
+    node.refuse_when_draining()
+    others = [(name.encode(), value.encode()) for name, value in call.cors.items()]
+    wait_s = node.admission.turn_s(node.clocks.monotonic())
     if wait_s:
-        await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
-        await send({"type": "http.response.body", "body": returning(math.ceil(wait_s * 1000))})
+        await call.send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
+        await call.send({"type": "http.response.body", "body": returning(math.ceil(wait_s * 1000))})
         return
-    follow, identity = await begin(hub, request, names, is_multi=is_multi)
-    with admitted(hub, request):
-        format = sse_format(follow)
-        link = _StreamLink(hub, request, follow, format, send)
-        link.member = hub.member(link.serial, identity)
+    follow, identity = await begin(node, call.request, call.values)
+    link = _EventStream(node, call, follow, identity)
+    node.connections.add(link)
+    try:
         await link.begin([*HEADERS, *others])
         # Spread, so that the streams a restart cut do not all come back in one moment.
         link.write(opening(random.randint(1000, 3000)))
-        hub.enter(link, identity)
-        hub.stream_liveness.watch(link, spread=1)
-        try:
-            for channel in follow.channels:
-                hub.follow(link, channel, format, follow.starts[channel])
-            await attend(
-                link, link.watch_peer(), link.live_for(hub.options.stream_max_s * random.uniform(0.5, 1))
-            )
-        finally:
-            hub.unfollow(link)
+        link.follow(follow)
+        await attend(
+            link, link.watch_peer(), link.live_for(node.options.stream_max_s * random.uniform(0.5, 1))
+        )
+    finally:
+        node.connections.remove(link)
+        node.presence.unfollow_all(link)
 
 
-class _StreamLink(HttpStream):
+class _EventStream(HttpStream, PlainConnection):
     """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges."""
 
-    def __init__(
-        self, hub: "Hub", request: Request, follow: Follow, format: SseFormat | SseVectorFormat, send: Send
-    ) -> None:
-        super().__init__(hub.switchboard, request, send, serial=hub.serial())
-        self._format = format
+    transport = "sse"
+
+    def __init__(self, node: Node, call: Call, follow: Follow, identity: Identity) -> None:
+        serial = node.connections.next_serial()
+        super().__init__(node.switchboard, call.request, call.send, serial=serial)
+        self.link = self
+        self.address = address_of(call.request)
+        self.identity = identity
+        self.since = node.clocks.monotonic()
+        self._node = node
+        self.member = Member(self.id, identity.user, identity.info)
+        self._format = sse_format(follow)
         self._heartbeat_is_event = follow.heartbeat == "event"
-        self._timeout_s = hub.options.pong_timeout_s
+        self._timeout_s = node.options.pong_timeout_s
+
+    @property
+    def id(self) -> str:
+        """See `Connection.id`."""
+        return self._node.connections.id_of(self.serial)
+
+    def follow(self, follow: Follow) -> None:
+        """Begin."""
+        node = self._node
+        node.connections.index(self)
+        node.connections.end_with_identity(self)
+        node.background.stream_liveness.watch(self, spread=1)
+        for channel in follow.channels:
+            node.presence.follow(self, channel, self._format, follow.starts[channel])
 
     def ping(self) -> None:
         """Keep the connection alive, and give the peer's kernel something to acknowledge."""
@@ -90,7 +103,7 @@ class _StreamLink(HttpStream):
         """Until the stream is old enough: then it ends, and the client comes back to whichever worker has
         room."""
         await asyncio.sleep(seconds)
-        self.close(1012, "rotation")
+        self.close(CODES["shutdown"].close_code, "rotation")
         await self.ended
 
     def _heartbeat(self) -> bytes:

@@ -5,6 +5,8 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from heartwire.client import outputs as out
+from heartwire.dialects.centrifugal import SessionSettings
+from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.testing.simulation.client import Following, SimulatedClient
 from heartwire.types import Position
 
@@ -18,6 +20,7 @@ _LONG_S: Final = 90
 """Time enough for the worst: to notice that a link is dead, to wait, to try each transport, and to say
 everything again."""
 
+_CONNECT_WITHIN_S: Final = SessionSettings("").connect_within_s
 _MAX_BACKLOG_BYTES: Final = 96 * 1024
 """What a server may hold for one connection, with messages as small as a simulation's."""
 
@@ -236,8 +239,7 @@ class Checks:
         """Now and then."""
         world = self._world
         hub = world.server.hub
-        limits = hub.session_settings
-        allowed_s = max(hub.options.ping_interval_s + hub.options.pong_timeout_s, limits.connect_within_s)
+        allowed_s = max(hub.options.ping_interval_s + hub.options.pong_timeout_s, _CONNECT_WITHIN_S)
         allowed_s += 0.2 * hub.options.pong_timeout_s + 1
         for client in world.clients:
             for wire in client.path.wires:
@@ -251,9 +253,12 @@ class Checks:
                 lasts = wire.kind in ("websocket", "sse")
                 if dead_at is not None and is_served and lasts and world.loop.now_s - dead_at > allowed_s:
                     self.fail("server", f"a {wire.kind} of {client.name} is dead since {dead_at:.1f}")
-        for connection in hub.sessions.connections:
-            if connection.backlog_bytes > _MAX_BACKLOG_BYTES:
-                self.fail("server", f"{connection.backlog_bytes} bytes wait for {connection.session.client}")
+        for connection in hub.node.connections:
+            if (
+                isinstance(connection, CentrifugalConnection)
+                and connection.backlog_bytes > _MAX_BACKLOG_BYTES
+            ):
+                self.fail("server", f"{connection.backlog_bytes} bytes wait for {connection.id}")
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -298,6 +303,5 @@ class Checks:
             self.fail("loop", f"a timer is left: {timer}")
         for fault in (*loop.faults, *self._world.faults):
             self.fail("loop", f"{fault!r}")
-        links = self._world.server.hub.links
-        if links or self._world.server.hub.sessions.connections:
+        if len(self._world.server.hub.node.connections):
             self.fail("server", "connections are left")

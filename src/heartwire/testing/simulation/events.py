@@ -40,7 +40,7 @@ def _any_hub(chance: Random) -> MakeHub:
     options: dict[str, Any] = {"ping_interval_s": ping_interval_s, "pong_timeout_s": pong_timeout_s}
     if chance.random() < 0.2:
         options |= {"publish_rate_per_s": 4, "publish_burst": 6}
-    keep = {
+    keep: dict[str, Any] = {
         "history_size": chance.choice((10_000, 10_000, 40, 5)),
         "history_ttl_s": chance.choice((86_400, 86_400, 15)),
     }
@@ -49,7 +49,7 @@ def _any_hub(chance: Random) -> MakeHub:
     def make(engine: SimulatedEngine) -> Hub:
         hub = Hub(engine, **options)
         hub.namespace("", **keep)
-        hub.switchboard._limits = TailLimits(topic_items=tail_items)
+        hub.node.switchboard._limits = TailLimits(topic_items=tail_items)
         return hub
 
     return make

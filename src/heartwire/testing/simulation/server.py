@@ -196,12 +196,13 @@ class SimulatedServer:
         self.engine = SimulatedEngine(world, self._store, self.truth)
         self.engine.delay_s = self.delay_s
         hub = self.hub = self._make(self.engine)
-        if hub.engine is not self.engine:
+        node = hub.node
+        if node.engine is not self.engine:
             raise ValueError("the hub has to use the engine that it is given")
-        hub.node = f"node{self._lives}"
-        hub.sessions.new_id = map("session{}".format, itertools.count(1)).__next__
-        hub.clock = world.loop.time
-        hub.wall_clock = world.wall
+        node.connections.node_id = f"node{self._lives}"
+        node.new_secret = map("session{}".format, itertools.count(1)).__next__
+        node.clocks.monotonic = world.loop.time
+        node.clocks.wall = world.wall
         self._application = hub.asgi()
         self.state = "up"
         world.note("server", f"is up, life {self._lives}")
@@ -246,7 +247,7 @@ class SimulatedServer:
         self.engine.kill()
         for wire in self._wires():
             wire.end(is_told=is_told)
-        for task in (*self.hub.upkeep.tasks, *self._calls):
+        for task in (*self.hub.node.background.tasks, *self._calls):
             task.cancel()
 
     def lose_store(self) -> None:
@@ -266,7 +267,7 @@ class SimulatedServer:
 
     def before_oldest(self, channel: str) -> Position:
         """The position before the oldest that is kept."""
-        keep = self.hub.namespaces.retention(Channel(channel))
+        keep = self.hub.node.namespaces.retention(Channel(channel))
         return self._store.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
 
 

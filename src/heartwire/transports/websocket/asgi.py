@@ -3,9 +3,16 @@
 In: messages, from a dialect's formats. Out: events for the ASGI ``send``.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from typing import Any, Protocol
 
-__all__ = ["event", "event_bytes"]
+from starlette.types import Receive, Send
+
+from heartwire.core.switchboard import Switchboard
+from heartwire.transports.asgi_link import AsgiLink
+from heartwire.transports.websocket.frames import truncated
+
+__all__ = ["Receiver", "SocketLink", "event", "event_bytes"]
 
 
 def event(is_text: bool, data: bytes) -> dict[str, Any]:
@@ -18,3 +25,43 @@ def event(is_text: bool, data: bytes) -> dict[str, Any]:
 def event_bytes(events: list[dict[str, Any]]) -> int:
     """Return about how many bytes these events are on the wire."""
     return sum(len(event["bytes"] if "bytes" in event else event["text"]) + 4 for event in events)
+
+
+class Receiver(Protocol):
+    """Takes the messages of a connection."""
+
+    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
+        """A message came in; text is UTF-8. Returns what to wait for before the next, where there is a need
+        to."""
+
+
+class SocketLink(AsgiLink):
+    """The link of one WebSocket over ASGI."""
+
+    def __init__(self, switchboard: Switchboard, serial: int, receive: Receive, send: Send) -> None:
+        events, finish = self._send_events, self._finish
+        super().__init__(switchboard, serial=serial, send=events, size=event_bytes, finish=finish)
+        self._receive = receive
+        self._asgi_send = send
+
+    async def read(self, receiver: Receiver) -> None:
+        """Hand on what comes in, until the client goes."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            self.heard = True
+            if self.closed:
+                continue  # what came behind a message that ended the connection
+            text = message.get("text")
+            is_text, data = (False, message["bytes"]) if text is None else (True, text.encode())
+            wait = receiver.receive(is_text, data)
+            if wait is not None:
+                await wait
+
+    async def _send_events(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            await self._asgi_send(event)
+
+    async def _finish(self, code: int, reason: str) -> None:
+        await self._asgi_send({"type": "websocket.close", "code": code, "reason": truncated(reason)})

@@ -1,0 +1,171 @@
+"""The parts of one running hub, and their common life. The dialects and doors of `heartwire.server` work with
+it."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from heartwire.core.switchboard import Switchboard
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Engine
+from heartwire.errors import EngineError, Refused
+from heartwire.hub import signals
+from heartwire.hub.admission import Admission, Rates
+from heartwire.hub.background import Background
+from heartwire.hub.clocks import Clocks
+from heartwire.hub.connections import Connections
+from heartwire.hub.history import CatchUp, History
+from heartwire.hub.hooks import Hooks
+from heartwire.hub.identity import Authenticator, token_authenticator
+from heartwire.hub.namespaces import Namespaces
+from heartwire.hub.options import HubOptions
+from heartwire.hub.presence import Presence
+from heartwire.hub.publishing import Publishing
+from heartwire.types import Channel, Position
+
+if TYPE_CHECKING:
+    from heartwire.hub.tokens import Tokens
+
+__all__ = ["Node"]
+
+log = logging.getLogger("heartwire")
+
+LINGERING_TOPICS: Final = 1024
+
+
+class Node:
+    """See the module. It belongs to one event loop.
+
+    Attributes:
+        new_secret: makes the secrets of sessions.
+        uploads: requests whose body is incomplete; `drain` ends them.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, engine: Engine, options: HubOptions) -> None:
+        self.engine = engine
+        self.options = options
+        self.clocks = Clocks()
+        self.new_secret: Callable[[], str] = partial(secrets.token_urlsafe, 24)
+        self.draining = False
+        self.uploads: set[asyncio.Timeout] = set()
+        self.tokens = _tokens(options)
+        self.authenticator = self._token_authenticator()
+        self.namespaces = Namespaces(options)
+        self.hooks = Hooks()
+        self.admission = Admission(options)
+        self.rates = Rates(options)
+        self.history = History(engine, self.namespaces)
+        self._catch_up = CatchUp(self.history)
+        self.switchboard = Switchboard(read=self._catch_up.read, soon=self._soon, lingering=LINGERING_TOPICS)
+        self._catch_up.switchboard = self.switchboard
+        lease_s = options.ping_interval_s + options.pong_timeout_s
+        self.presence = Presence(engine, self.switchboard, self.namespaces, lease_s=lease_s)
+        self.publishing = Publishing(engine, self.namespaces, self.hooks, options, self.clocks)
+        self.background = Background(
+            options, self.clocks, lease_s=lease_s, renew=self._renew, sweep=self._sweep
+        )
+        self.connections = Connections(
+            secrets.token_hex(4), self.admission, self.background.deadlines, self.clocks
+        )
+        self._starting: asyncio.Future[None] | None = None
+
+    async def remove_history(self, channel: Channel) -> Position:
+        """See `Hub.remove_history`."""
+        position = await settled(self.engine.remove(channel))
+        self.switchboard.forget(channel)
+        return position
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the engine. Idempotent. Raises `EngineError` where it cannot be opened."""
+        if self._starting is None:
+            self.loop = self._catch_up.loop = asyncio.get_running_loop()
+            self._starting = self.loop.create_future()
+            try:
+                await self.engine.start(self.switchboard.notify)
+            except BaseException:
+                self._starting.cancel()
+                self._starting = None
+                raise
+            self.background.start()
+            self._starting.set_result(None)
+        await asyncio.shield(self._starting)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether `start` has returned."""
+        return self._starting is not None and self._starting.done()
+
+    async def ensure_started(self) -> None:
+        """`start`, but quick where it has been done."""
+        if not self.is_started:
+            await self.start()
+
+    def drain(self) -> None:
+        """End every connection with ``shutdown``, and refuse new ones from now on. Call it on the event
+        loop's thread."""
+        self.draining = True
+        self.switchboard.flush()
+        self.connections.drain()
+        uploads, self.uploads = self.uploads, set()
+        for upload in uploads:
+            upload.reschedule(0)
+
+    def refuse_when_draining(self) -> None:
+        """Raises `Refused` (``shutdown``) once the node is on its way out."""
+        if self.draining:
+            raise Refused("shutdown", "the server is going away: come back after a moment")
+
+    async def stop(self) -> None:
+        """Drain, and close the engine once everything accepted is stored. Idempotent."""
+        if self._starting is None:
+            return
+        self.drain()
+        self._starting = None
+        await self.background.stop()
+        await self.engine.stop()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """See `Hub.lifespan`."""
+        await self.start()
+        try:
+            with signals.heard(asyncio.get_running_loop(), self.drain):
+                yield
+        finally:
+            await self.stop()
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        self.loop.call_soon(work)
+
+    def _renew(self) -> None:
+        self.switchboard.sweep()
+        self.presence.renew()
+
+    async def _sweep(self, now: float) -> None:
+        self.rates.sweep(now)
+        try:
+            await self.engine.sweep(self.namespaces.retention)
+        except EngineError as error:
+            log.error("old publications could not be swept: %s", error)
+
+    def _token_authenticator(self) -> Authenticator | None:
+        if self.tokens is None:
+            return None
+        is_open = self.options.allow_anonymous or self.options.insecure
+        return token_authenticator(self.tokens, lambda: self.clocks.wall(), allow_anonymous=is_open)
+
+
+def _tokens(options: HubOptions) -> "Tokens | None":
+    if not options.has_tokens:
+        return None
+    from heartwire.hub.tokens import Tokens  # PyJWT and cryptography are imported only where they are used
+
+    return Tokens(options)

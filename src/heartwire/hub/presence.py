@@ -1,0 +1,101 @@
+"""Who is in which channel: leases in the engine, joins and leaves to those who asked for them."""
+
+from typing import Any, Literal
+
+from heartwire.core.link import WireFormat
+from heartwire.core.subscription import ChannelListener, Subscription
+from heartwire.core.switchboard import Switchboard
+from heartwire.engines.contract import Engine
+from heartwire.errors import Refused
+from heartwire.hub.links import ServedLink
+from heartwire.hub.namespaces import Namespaces
+from heartwire.types import Channel, Member, Start
+
+__all__ = ["Presence"]
+
+
+class Presence:
+    """Follows channels for links, and keeps the presence of their members.
+
+    ``lease_s``: a lease outlives a missed renewal; the members of a node that crashed are gone after it.
+    """
+
+    def __init__(
+        self, engine: Engine, switchboard: Switchboard, namespaces: Namespaces, *, lease_s: float
+    ) -> None:
+        self.lease_s = lease_s
+        self._engine = engine
+        self._switchboard = switchboard
+        self._namespaces = namespaces
+
+    def follow(
+        self,
+        link: ServedLink,
+        channel: Channel,
+        format: WireFormat,
+        start: Start,
+        *,
+        echo: bool = True,
+        listener: ChannelListener | None = None,
+    ) -> None:
+        """Let a link follow a channel, and list its member there. Undone by `unfollow` or `unfollow_all`."""
+        options = self._namespaces.of(channel)
+        member = link.member if listener is None else listener.member
+        if member is not None and options.presence:
+            self._engine.lease(channel, member, self.lease_s)
+        subscription = self._switchboard.follow(link, channel, format, start, echo=echo, listener=listener)
+        link.subscriptions.append(subscription)
+        if listener is not None:
+            listener.live(subscription)
+        if options.join_leave and member is not None:
+            self._announce(channel, "join", member)
+
+    def unfollow(self, link: ServedLink, subscription: Subscription) -> None:
+        """The link leaves one channel."""
+        if subscription in link.subscriptions:
+            link.subscriptions.remove(subscription)
+        self._leave(subscription)
+
+    def unfollow_all(self, link: ServedLink) -> None:
+        """The link is gone: from its channels, and from their presence."""
+        for subscription in link.subscriptions:
+            self._leave(subscription)
+
+    def hold(self, channel: Channel, member: Member, ttl_s: float | None = None) -> None:
+        """List a member that has no link, such as the client of polls, for ``ttl_s`` (`lease_s`) seconds."""
+        if self._namespaces.of(channel).presence:
+            self._engine.lease(channel, member, self.lease_s if ttl_s is None else ttl_s)
+
+    async def members(self, channel: Channel) -> list[Member]:
+        """The members of a channel. Raises `Refused` (``not_available``) where presence is off."""
+        if not self._namespaces.of(channel).presence:
+            raise Refused(
+                "not_available", f"presence is off in {channel!r} (presence = false in its namespace)"
+            )
+        return await self._engine.members(channel)
+
+    def renew(self) -> None:
+        """Renew the leases of this node's members. Called every third of `lease_s`."""
+        for topic in list(self._switchboard.topics.values()):
+            if self._namespaces.of(topic.channel).presence:
+                for subscription in topic.subscriptions:
+                    if subscription.member is not None:
+                        self._engine.lease(topic.channel, subscription.member, self.lease_s)
+
+    def _leave(self, subscription: Subscription) -> None:
+        channel, member = subscription.topic.channel, subscription.member
+        self._switchboard.leave(subscription)
+        if member is not None:
+            self._engine.release(channel, member.client)
+            if self._namespaces.tells_members(channel):
+                self._announce(channel, "leave", member)
+
+    def _announce(self, channel: Channel, kind: Literal["join", "leave"], member: Member) -> None:
+        """Report a join or leave to the channel's listeners on this node."""
+        topic = self._switchboard.topics.get(channel)
+        if topic is None:
+            return
+        made: dict[Any, Any] = {}
+        for subscription in tuple(topic.subscriptions):
+            if subscription.listener is not None:
+                subscription.listener.hear(kind, member, made)

@@ -1,0 +1,201 @@
+"""The addresses of a dialect: HTTP routes and WebSocket routes, and what their functions get and return.
+
+A dialect lists its routes once; `heartwire.server.app` serves them over ASGI, `heartwire.server.native` its
+WebSockets on uvicorn's transport too.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Scope, Send
+
+from heartwire.errors import Refused
+from heartwire.hub.links import WatchedLink
+from heartwire.hub.node import Node
+from heartwire.transports.websocket.messages import SocketMessages
+from heartwire.transports.websocket.native import SocketHandler
+
+__all__ = [
+    "Call",
+    "Dialect",
+    "Handshake",
+    "OpenHandler",
+    "Opening",
+    "Route",
+    "SocketRoute",
+    "Table",
+    "find_route",
+    "no_socket",
+    "segments",
+    "split_path",
+    "table_of",
+]
+
+
+class Call(NamedTuple):
+    """One HTTP request to a route.
+
+    Attributes:
+        values: the path segments that the route leaves open.
+        cors: headers that belong on an answer that is streamed by ``send``.
+    """
+
+    request: Request
+    values: list[str]
+    cors: dict[str, str]
+    send: Send
+
+
+class Route(NamedTuple):
+    """An HTTP address.
+
+    Attributes:
+        path: ``/channels/{}/presence``: ``{}`` takes any one segment.
+        methods: without HEAD and OPTIONS, which every address answers.
+        answer: returns the answer, or ``None`` where it was streamed. Raises `HeartwireError`.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    answer: Callable[[Call], Awaitable[Response | None]]
+
+
+class Handshake:
+    """The request of a WebSocket, whichever door it came by.
+
+    Attributes:
+        values: the path segments that the route leaves open.
+        headers: the last of each name; names in lower case.
+    """
+
+    def __init__(self, scope: Scope, values: list[str]) -> None:
+        self.scope = scope
+        self.values = values
+        self.headers: dict[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+
+    @property
+    def address(self) -> str:
+        """The client's network address; "" on a Unix socket."""
+        client = self.scope["client"]
+        return client[0] if client else ""
+
+    @cached_property
+    def query(self) -> list[tuple[str, str]]:
+        """The parameters of the URL."""
+        query = self.scope["query_string"]
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else []
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The offered subprotocols, in order (RFC 6455 4.1)."""
+        if "sec-websocket-protocol" not in self.headers:
+            return []
+        return [token.strip() for value in self.all("sec-websocket-protocol") for token in value.split(",")]
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header that may stand on several lines (RFC 9110 5.3)."""
+        wanted = name.encode()
+        return [value.decode("latin-1") for key, value in self.scope["headers"] if key == wanted]
+
+    def as_request(self) -> HTTPConnection:
+        """The request as applications know it."""
+        return HTTPConnection(self.scope)
+
+
+class OpenHandler(SocketHandler, Protocol):
+    """What handles the messages of one WebSocket."""
+
+    def opened(self) -> None:
+        """The handshake is answered. Called once, before anything is received."""
+
+
+class Opening(NamedTuple):
+    """A handshake that is to be accepted.
+
+    Attributes:
+        handler: makes the handler of the connection, given its link and how messages become payloads there.
+            Raises `LimitExceeded`.
+    """
+
+    subprotocol: str | None
+    handler: Callable[[WatchedLink, SocketMessages], OpenHandler]
+
+
+class SocketRoute(NamedTuple):
+    """A WebSocket address.
+
+    Attributes:
+        path: see `Route`.
+        open: returns the opening, or an awaitable of it where somebody has to be asked. Raises
+            `HeartwireError`.
+    """
+
+    path: str
+    open: Callable[[Handshake], Opening | Awaitable[Opening]]
+
+
+class Dialect(NamedTuple):
+    """A dialect's addresses: functions that bind them to a node. Its connections are in `Node.connections`,
+    which also drains them."""
+
+    name: str
+    routes: Callable[[Node], Iterable[Route]]
+    sockets: Callable[[Node], Iterable[SocketRoute]]
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+RouteT = TypeVar("RouteT", bound=_HasPath)
+
+
+Table: TypeAlias = dict[int, list[tuple[list[str], RouteT]]]
+"""Routes and their patterns, by the number of segments."""
+
+
+def table_of(routes: Iterable[RouteT]) -> Table[RouteT]:
+    """Prepare routes for `find_route`."""
+    table: Table[RouteT] = {}
+    for route in routes:
+        pattern = split_path(route.path, is_encoded=False)
+        table.setdefault(len(pattern), []).append((pattern, route))
+    return table
+
+
+def find_route(table: Table[RouteT], path: list[str]) -> tuple[RouteT, list[str]] | None:
+    """The first route of a path, and the values of its open segments."""
+    for pattern, route in table.get(len(path), ()):
+        if all(wanted in ("{}", segment) for wanted, segment in zip(pattern, path, strict=True)):
+            return route, [segment for wanted, segment in zip(pattern, path, strict=True) if wanted == "{}"]
+    return None
+
+
+def segments(scope: Scope) -> list[str]:
+    """The path below our prefix, split before it is decoded, so that a name may hold an encoded slash."""
+    raw = scope.get("raw_path")
+    path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
+    path = path.removeprefix(scope.get("root_path", ""))
+    return split_path(path, is_encoded=bool(raw))
+
+
+def split_path(path: str, *, is_encoded: bool = True) -> list[str]:
+    """A path's segments; one empty one for the root."""
+    parts = path.removeprefix("/").split("/")
+    if len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    return (
+        [unquote(part, errors="surrogateescape") for part in parts] if is_encoded and "%" in path else parts
+    )
+
+
+def no_socket() -> Refused:
+    """The refusal of a WebSocket to a path that is not an address."""
+    return Refused("not_found", "no WebSocket here: channels are at /channels/NAME")

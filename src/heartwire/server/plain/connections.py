@@ -1,0 +1,31 @@
+"""What the connections of the plain dialect have in common."""
+
+from heartwire.codes import CODES
+from heartwire.hub.admission import drain_reason
+from heartwire.hub.connections import Connection
+from heartwire.hub.links import ServedLink
+
+__all__ = ["PlainConnection"]
+
+
+class PlainConnection(Connection):
+    """A `Connection` whose channels are those of its URL, on one link."""
+
+    __slots__ = ()
+    dialect = "plain"
+
+    link: ServedLink
+
+    @property
+    def channels(self) -> list[str]:
+        """See `Connection.channels`."""
+        return [subscription.topic.channel for subscription in self.link.subscriptions]
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """See `Connection.disconnect`."""
+        self.link.close(code, reason)
+
+    def drain(self, window_s: float) -> None:
+        """See `Connection.drain`."""
+        reason = drain_reason("shutdown: come back after a moment", window_s)
+        self.link.close(CODES["shutdown"].close_code, reason)
