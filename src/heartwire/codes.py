@@ -1,9 +1,8 @@
-"""Every refusal there is, in one table: its stable name, its HTTP status, its WebSocket close code, whether a
-retry can help, and for the Centrifugal protocol its error number and its standard words.
+"""Every refusal and close code in one table, with what a client should do about each.
 
-The table feeds the errors (`heartwire.errors`), the documentation (`docs/codes.md`) and the clients'
-constants. Close codes of 3000-3499 and 4000-4499 mean *come back*, 3500-3999 and 4500-4999 mean *do not* (the
-public Centrifugal convention); codes below 3000 are those of RFC 6455 7.4.1 and the IANA registry.
+The table feeds the errors (`heartwire.errors`) and the documentation (`docs/codes.md`). Close codes of
+3000-3499 and 4000-4499 mean *reconnect*, 3500-3999 and 4500-4999 mean *do not* (the public Centrifugal
+convention); codes below 3000 are those of RFC 6455 7.4.1 and the IANA registry.
 """
 
 from typing import Final, NamedTuple
@@ -12,17 +11,23 @@ __all__ = ["CODES", "Code", "close_code"]
 
 
 class Code(NamedTuple):
-    """One refusal. ``retry``: the same request may succeed later without being changed.
+    """One refusal or close.
 
-    ``number`` is its error number in the Centrifugal protocol, 0 where it only ever ends a connection.
+    Attributes:
+        name: stable; ``error.code`` over HTTP.
+        number: its error number in the Centrifugal protocol, 0 where it only ever ends a connection.
+        meaning: what happened.
+        retry: the same request may succeed later without being changed.
+        advice: what a client should do.
     """
 
     name: str
     http_status: int
     close_code: int
-    retry: bool
+    number: int
     meaning: str
-    number: int = 0
+    retry: bool
+    advice: str
 
     @property
     def text(self) -> str:
@@ -31,13 +36,12 @@ class Code(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The standard words of the Centrifugal protocol's disconnect. Never empty, and never JSON: clients
-        rely on both."""
+        """The standard words of the Centrifugal protocol's disconnect; never empty, never JSON."""
         return _REASONS.get(self.close_code) or self.name.replace("_", " ")
 
     @property
     def temporary(self) -> bool:
-        """Whether a client of the Centrifugal protocol tries the same again by itself."""
+        """Whether a client of the Centrifugal protocol retries by itself."""
         return self.number in (100, 111, 409)
 
 
@@ -69,134 +73,75 @@ _REASONS: Final = {
     3508: "not available",
 }
 
-_TABLE: Final = (
-    Code("bad_request", 400, 3501, False, "the request is malformed; the message says where", 107),
-    Code(
-        "bad_channel",
-        400,
-        3501,
-        False,
-        "a channel name is empty, too long, or holds a comma or control character",
-        107,
+# fmt: off
+_ROWS: Final = {  # by retry and advice: name, HTTP status, close code, Centrifugal number, meaning
+    (False, "change the request"): (
+        ("bad_request",            400, 3501, 107, "malformed; the message says where"),
+        ("bad_channel",            400, 3501, 107, "empty, too long, or holds a comma or control character"),
+        ("bad_position",           400, 3501, 107, "`since`: not `earliest` or a position of these channels"),
+        ("bad_wait",               400, 3501, 107, "`wait` is not a number of seconds in range"),
+        ("bad_idempotency_key",    400, 3501, 107, "the key is not 1 to 255 visible ASCII characters"),
+        ("invalid_utf8",           400, 1007, 107, "text that is not UTF-8"),
+        ("too_many_channels",      400, 3505, 106, "more channels than a request or connection may have"),
+        ("limit_exceeded",         400, 3505, 106, "over a limit of server or client; the message names it"),
+        ("not_found",              404, 3508, 108, "no such address"),
+        ("method_not_found",       404, 3508, 104, "no such RPC method"),
+        ("method_not_allowed",     405, 3501, 107, "the address does not take this method"),
+        ("message_too_large",      413, 1009, 106, "a message over `max_message_bytes`"),
+        ("unsupported_charset",    415, 1003, 107, "text in a charset other than UTF-8"),
+        ("upgrade_required",       426, 1002, 107, "a WebSocket handshake of a version other than 13"),
     ),
-    Code(
-        "bad_position",
-        400,
-        3501,
-        False,
-        "`since` is not `earliest` or a position token of these channels",
-        107,
+    (False, "get a new token, or log in"): (
+        ("unauthorized",           401, 3500, 101, "credentials are missing or not valid"),
+        ("token_expired",          401, 3500, 109, "the token has expired"),
     ),
-    Code("bad_wait", 400, 3501, False, "`wait` is not a number of seconds in range", 107),
-    Code(
-        "bad_idempotency_key",
-        400,
-        3501,
-        False,
-        "`Idempotency-Key` is empty, too long or not visible ASCII",
-        107,
+    (False, "start again without a position"): (
+        ("unrecoverable_position", 409, 3501, 112, "the position cannot be continued"),
     ),
-    Code("invalid_utf8", 400, 1007, False, "text that is not UTF-8", 107),
-    Code(
-        "unauthorized",
-        401,
-        3500,
-        False,
-        "who you are could not be established; get a new token, then retry",
-        101,
+    (False, "do not retry"): (
+        ("forbidden",              403, 3507, 103, "you may not do this here"),
+        ("origin_refused",         403, 1008, 103, "a browser page whose origin is not in `allowed_origins`"),
+        ("connection_limit",       403, 3504,   0, "you have too many connections"),
+        ("force_disconnect",       403, 3503,   0, "the application ended the connection for good"),
+        ("unknown_channel",        404, 3507, 102, "the channel's namespace is not configured"),
+        ("stale",                  408, 3502,   0, "no `connect` came in time"),
+        ("poll_displaced",         409, 3501, 107, "a newer poll of the same client took over"),
+        ("already_subscribed",     409, 3501, 105, "this connection follows the channel already"),
+        ("not_available",          501, 3508, 108, "the feature is switched off in this channel"),
     ),
-    Code("token_expired", 401, 3500, False, "the token was good once; get a new one", 109),
-    Code("expired", 401, 3005, True, "the subscription's new token has expired already", 110),
-    Code("forbidden", 403, 3507, False, "you may not do this here", 103),
-    Code(
-        "origin_refused",
-        403,
-        1008,
-        False,
-        "a browser page of another origin, which is not in `allowed_origins`",
-        103,
+    (True, "retry after a pause"): (
+        ("out_of_order",           409, 3013, 409, "an earlier publish was refused: resend from that one on"),
+        ("too_many_requests",      429, 3013, 111, "messages come faster than `publish_rate_per_s`"),
+        ("too_many_connections",   429, 1013, 106, "this address has `max_connections_per_address` open"),
+        ("internal",               500, 3004, 100, "a fault of the server; its log has the details"),
+        ("engine_unavailable",     503, 3004, 100, "the store did not take it; nothing was published"),
+        ("node_full",              503, 1013, 106, "this node has `max_connections` open"),
+        ("shutdown",               503, 1012, 100, "the server is going away"),
+        ("too_many_connects",      503, 3100,   0, "over `connects_per_s`; the reason says when to return"),
+        ("given_up",               504, 3000,   0, "no answer in time, or the client was closed"),
     ),
-    Code("unknown_channel", 404, 3507, False, "the channel's namespace is not configured", 102),
-    Code("not_found", 404, 3508, False, "no such address", 108),
-    Code("method_not_found", 404, 3508, False, "no such RPC method", 104),
-    Code("method_not_allowed", 405, 3501, False, "the address does not take this method", 107),
-    Code("poll_displaced", 409, 3501, False, "a newer poll of the same client took over", 107),
-    Code("already_subscribed", 409, 3501, False, "this connection follows the channel already", 105),
-    Code(
-        "unrecoverable_position",
-        409,
-        3501,
-        False,
-        "the position cannot be continued, and you asked to be told so",
-        112,
+    (True, "reconnect"): (
+        ("no_pong",                408, 3012,   0, "silent for `ping_interval_s + pong_timeout_s`"),
+        ("slow",                   408, 3008,   0, "the reader takes nothing in time, or too much waits"),
+        ("connection_closed",      499, 3000,   0, "the client left"),
+        ("force_reconnect",        503, 3011,   0, "the application asks for a new connection"),
+        ("going_away",             503, 3001,   0, "the server is going away"),
     ),
-    Code("too_many_channels", 400, 3505, False, "more channels than one request or connection may have", 106),
-    Code("message_too_large", 413, 1009, False, "a message over `max_message_bytes`", 106),
-    Code("unsupported_charset", 415, 1003, False, "text in another charset than UTF-8", 107),
-    Code("upgrade_required", 426, 1002, False, "a WebSocket handshake of a version that is not 13", 107),
-    Code("too_many_requests", 429, 3013, True, "messages come faster than `publish_rate_per_s`", 111),
-    Code(
-        "out_of_order",
-        409,
-        3013,
-        True,
-        "an earlier publish was refused for the time being: send it and all after it again",
-        409,
+    (True, "reconnect with a new token"): (
+        ("expired",                401, 3005, 110, "the subscription's new token has expired already"),
+        ("connection_expired",     401, 3005,   0, "the token expired, and no new one came"),
+        ("subscription_expired",   401, 3006,   0, "the token of a server-side subscription expired"),
     ),
-    Code("too_many_connections", 429, 1013, True, "this address has `max_connections_per_address` open", 106),
-    Code("internal", 500, 3004, True, "a fault of the server; its log has the details", 100),
-    Code("not_available", 501, 3508, False, "the feature is switched off in this channel", 108),
-    Code("node_full", 503, 1013, True, "this node has `max_connections` open", 106),
-    Code(
-        "too_many_connects",
-        503,
-        3100,
-        True,
-        "more come at once than `connects_per_s` lets in; the reason says when to return",
+    (True, "reconnect without the old position"): (
+        ("insufficient_state",     409, 3010, 112, "the position is gone; the close reason has the new one"),
+        ("state_invalidated",      409, 3014,   0, "the application declared the client's state invalid"),
     ),
-    Code("shutdown", 503, 1012, True, "the server is going away; come back after a moment", 100),
-    Code("engine_unavailable", 503, 3004, True, "the store did not take it; nothing was published", 100),
-    Code(
-        "insufficient_state",
-        409,
-        3010,
-        True,
-        "the position cannot be continued; the reason carries the new one",
-        112,
-    ),
-    Code("no_pong", 408, 3012, True, "nothing was heard for `ping_interval_s + pong_timeout_s`"),
-    Code(
-        "slow",
-        408,
-        3008,
-        True,
-        "the reader took nothing for `ping_interval_s + pong_timeout_s`, or too much waits for it",
-    ),
-    # What only clients of the Centrifugal protocol are told.
-    Code("connection_closed", 499, 3000, True, "the client went, and said nothing"),
-    Code("going_away", 503, 3001, True, "the server is going away; come back after a moment"),
-    Code("connection_expired", 401, 3005, True, "the token's time is over, and no new one came"),
-    Code("subscription_expired", 401, 3006, True, "a server-side subscription's time is over"),
-    Code("force_reconnect", 503, 3011, True, "the application wants you to come back"),
-    Code("state_invalidated", 409, 3014, True, "the application wants you to come back and start afresh"),
-    Code("stale", 408, 3502, False, "no `connect` came in time"),
-    Code("force_disconnect", 403, 3503, False, "the application does not want you to come back"),
-    Code(
-        "limit_exceeded",
-        400,
-        3505,
-        False,
-        "a limit of the server's or the client's; the message says which",
-        106,
-    ),
-    Code("given_up", 504, 3000, True, "the client gave it up: no answer in time, or it was closed"),
-    Code("connection_limit", 403, 3504, False, "you have too many connections"),
-)
+}
+# fmt: on
 
-CODES: Final[dict[str, Code]] = {code.name: code for code in _TABLE}
+CODES: Final = {row[0]: Code(*row, *then) for then, rows in _ROWS.items() for row in rows}
 
 
 def close_code(name: str) -> int:
-    """The WebSocket close code of a named refusal. Raises ``KeyError`` for a name that is not in the
-    table."""
+    """The WebSocket close code of a named refusal. Raises ``KeyError`` for an unknown name."""
     return CODES[name].close_code

@@ -331,6 +331,7 @@ def test_table_of_codes() -> None:
             str(code.number or "none"),
             "yes" if code.retry else "no",
             code.meaning,
+            code.advice,
         ]
         for code in CODES.values()
     ]
