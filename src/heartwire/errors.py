@@ -1,5 +1,4 @@
-"""One tree of errors. Fields first; the message is built from them, and names the thing, the value and the
-fix."""
+"""The tree of errors. Each has fields, and a message built from them that names the value and the fix."""
 
 from heartwire.codes import CODES, Code
 
@@ -22,8 +21,7 @@ __all__ = [
 
 
 class HeartwireError(Exception):
-    """The root. ``code`` is a name of `heartwire.codes`; ``retry`` says whether the same call may succeed
-    later."""
+    """The root. ``code`` is a row of `heartwire.codes`; ``retry``: the same call may succeed later."""
 
     code: Code = CODES["internal"]
 
@@ -39,9 +37,11 @@ class ProtocolError(HeartwireError):
 
 
 class Refused(HeartwireError):
-    """A request that was answered with a refusal; a connection, where there is one, lives on.
+    """A refused request. Its connection, if it has one, stays open.
 
-    ``after_s`` is when a retry is welcome, where the server knows; ``allow`` the methods an address takes.
+    Attributes:
+        after_s: seconds after which a retry is welcome, if the server knows.
+        allow: the HTTP methods that the address takes.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Refused(HeartwireError):
 
 
 class Unauthorized(Refused):
-    """Raise it from ``@hub.authenticate``: who this is could not be established."""
+    """Raise it from ``@hub.authenticate`` when credentials are missing or not valid."""
 
     def __init__(self, message: str = "authentication failed: send valid credentials") -> None:
         super().__init__("unauthorized", message)
 
 
 class Forbidden(Refused):
-    """Raise it from a permission function, or return ``False`` there: they may not do this here."""
+    """Raise it from a permission function to refuse with a message; returning ``False`` refuses without."""
 
     def __init__(self, message: str = "permission denied") -> None:
         super().__init__("forbidden", message)
@@ -81,7 +81,7 @@ class UnknownChannel(Refused):
 
 
 class LimitExceeded(Refused):
-    """A value over its limit; both are in the message. ``setting`` is the option that raises the limit."""
+    """A value is over its limit; the message has both. ``setting`` is the option that raises the limit."""
 
     def __init__(self, name: str, what: str, value: float, limit: float, setting: str) -> None:
         self.value, self.limit, self.setting = value, limit, setting
@@ -89,8 +89,7 @@ class LimitExceeded(Refused):
 
 
 class ConnectionClosed(HeartwireError):
-    """The connection ended; ``close_code`` and ``reason`` are what the peer sent, 1006 and "" when it sent
-    nothing."""
+    """The connection ended, with the peer's ``close_code`` and ``reason``: 1006 and "" if it sent none."""
 
     def __init__(self, close_code: int, reason: str) -> None:
         self.close_code, self.reason = close_code, reason
@@ -98,7 +97,7 @@ class ConnectionClosed(HeartwireError):
 
     @property
     def retry(self) -> bool:
-        """Whether to come back; see `heartwire.codes` for the ranges."""
+        """Whether to reconnect; `heartwire.codes` explains the ranges."""
         code = self.close_code
         return not (
             code in (1002, 1003, 1007, 1008, 1009, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000
@@ -113,9 +112,9 @@ class ClosedAbnormally(ConnectionClosed):
 
 
 class GivenUp(HeartwireError):
-    """The client gave up what it was asked for: no answer in time, or it was closed.
+    """The client gave up a call: no answer in time, or the client was closed.
 
-    ``is_unknown``: the server may have done it all the same.
+    ``is_unknown``: the server may have carried it out.
     """
 
     code = CODES["given_up"]
@@ -130,17 +129,17 @@ class EngineError(HeartwireError):
 
 
 class EngineUnavailable(EngineError):
-    """The store did not answer or could not take it; nothing was stored, and a retry may succeed."""
+    """The store did not answer, or refused: nothing was stored, and a retry may succeed."""
 
     code = CODES["engine_unavailable"]
 
 
 class EngineCorrupt(EngineError):
-    """The store's content is damaged or not ours. It was left as it is."""
+    """The store's content is damaged or not Heartwire's. It is left untouched."""
 
 
 class ConfigError(HeartwireError):
-    """At start only: names the setting, the value and the fix."""
+    """A wrong setting; raised at the start only. Names the setting, the value and the fix."""
 
     def __init__(self, setting: str, value: object, fix: str) -> None:
         self.setting, self.value, self.fix = setting, value, fix

@@ -13,7 +13,7 @@ from tests.js.stories import TRANSPORTS
 
 CLOCK = (Path(__file__).parent / "clock.js").read_text()
 
-WITHIN_S = 5  # DESIGN.md, promise 3: within 5 s of a wake-up
+WITHIN_S = 5  # after a wake-up, a dead connection is noticed by then
 
 BEGIN = """
   const { Weather } = await import("/demo-weather.js");

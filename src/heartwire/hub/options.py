@@ -1,5 +1,5 @@
-"""What can be set: one struct for a namespace, one for a hub. Every option quotes the reason of its
-default."""
+"""Options of a namespace and of a hub, each with the reason for its default. `docs/configuration.md` has the
+same as tables."""
 
 import re
 from collections.abc import Sequence
@@ -32,35 +32,31 @@ def duration_s(text: str) -> float:
 
 
 class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds for the channels of one namespace.
+    """Options of the channels of one namespace.
 
-    Where an option has a name that Centrifugo users know, it means what they know. `docs/auth.md` tells who
-    may do what.
+    Options named as in Centrifugo mean the same as there. `docs/auth.md` explains permissions.
 
     Attributes:
-        history_size: publications kept per channel; a reader further behind is told of a gap, unless the tail
-            in memory still has what it missed.
-        history_ttl_s: seconds a publication is kept; a day covers a night's sleep of a laptop. In a file or a
-            call also ``history_ttl = "24h"``.
-        presence: whether channels know who follows them.
-        publish: whether clients may publish at all, or only the application.
-        subprotocols: WebSocket subprotocols spoken here, of which the first one offered is chosen; empty: the
-            first offered.
-        join_leave: tell subscribers who asked for it when somebody comes or goes.
-        force_push_join_leave: tell all of them.
-        force_recovery: subscribers can recover what they missed, also those who did not ask for it; on,
-            because that is what Heartwire promises.
-        force_positioning: subscribers are told their position, also those who did not ask for it.
-        force_recovery_mode: "stream" recovers everything that was missed, "cache" the newest publication
-            only.
-        channel_regex: what the rest of a channel's name, after its namespace, has to match somewhere; empty:
-            anything.
-        allow_user_limited_channels: whether the users that a channel's name lists may subscribe to it.
-        allow_subscribe_for_client, allow_publish_for_client, ...: who may do what. Of the ``client``
-        (everybody) and
-            ``subscriber`` options of one action, those left out are false as soon as one is set; where none
-            is set, the action is allowed as long as no token key is configured. ``anonymous``: whether the
-            others hold also for clients without a user; left out, it is as if none were set.
+        history_size: publications kept per channel. A reader further behind gets a gap, unless the tail in
+            memory still has what it missed.
+        history_ttl_s: seconds a publication is kept; a day covers a laptop that sleeps overnight. Files and
+            calls also take ``history_ttl = "24h"``.
+        presence: channels know their subscribers.
+        publish: clients may publish; false: only the application.
+        subprotocols: WebSocket subprotocols of these channels; the first one offered by the client is chosen.
+            Empty: the first one offered, whatever it is.
+        join_leave: report joins and leaves to subscribers that ask for them.
+        force_push_join_leave: report them to all subscribers.
+        force_recovery: subscribers can recover what they missed, even if they did not ask for it; on, because
+            that is what Heartwire promises.
+        force_positioning: subscribers get their position, even if they did not ask for it.
+        force_recovery_mode: "stream" recovers everything missed, "cache" the newest publication only.
+        channel_regex: pattern searched in a channel's name after the namespace. Empty: every name matches.
+        allow_user_limited_channels: the users listed in a channel's name may subscribe to it.
+        allow_subscribe_for_client, allow_publish_for_client, ...: who may do what. ``client``: every client;
+            ``subscriber``: those that follow the channel. Once one of the two is set for an action, the other
+            is false by default; if neither is, the action is allowed as long as no token key is configured.
+            ``anonymous``: the other two also apply to clients without a user; unset: while there is no key.
     """
 
     history_size: Count = 10_000
@@ -92,63 +88,59 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             re.compile(self.channel_regex)
         except re.error as error:
             raise ConfigError(
-                "channel_regex", self.channel_regex, f"is no regular expression: {error}"
+                "channel_regex", self.channel_regex, f"is not a regular expression: {error}"
             ) from None
 
     def retention(self) -> Retention:
-        """How much of a stream the engine keeps."""
+        """What the engine keeps of a stream."""
         return Retention(self.history_size, self.history_ttl_s)
 
 
 class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds for a hub. 0 switches off the limits that say so.
+    """Options of a hub. 0 switches a limit off where the text says so.
 
     Attributes:
         max_message_bytes: largest message; 1 MiB is what peers allow.
         max_channels_per_request: channels in one request.
-        max_channels_per_connection: subscriptions of one connection of the Centrifugal dialect; a page that
-            shows a thousand things is a large one, and each costs about 1 KB.
+        max_channels_per_connection: subscriptions of one connection of the Centrifugal dialect, about 1 KB
+            each; even a page with a thousand live items fits.
         max_connections: WebSockets, streams and held polls on this node.
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one
             address).
-        connects_per_s: WebSockets and streams that are let in a second (0: no limit). Those in excess are
-            told when to come back. Of a core that is a tenth or so, and leaves the rest to those who are
-            there.
-        connects_burst: how many are let in at once.
-        publish_rate_per_s: messages a second on one connection, and by POST from one address (0: no limit).
+        connects_per_s: WebSockets and streams admitted per second (0: no limit); the rest get a time to
+            retry. The default takes about a tenth of a core.
+        connects_burst: how many are admitted at once.
+        publish_rate_per_s: messages per second on one connection, and by POST from one address (0: no limit).
         publish_burst: how many may come at once.
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
-        allow_unknown_namespaces: whether channels of namespaces that are not configured may be used.
-            ``None``: only as long as no namespace is configured at all.
-        ping_interval_s: how often a silent peer is asked; under the idle limits of common proxies (60 s).
-        pong_timeout_s: how long it may take to answer; a mobile network's worst round trips take seconds.
-        sse_heartbeat_s: the comment interval of SSE; the WHATWG's advice.
-        stream_max_s: an SSE stream ends after half to all of this, and comes back wherever the load balancer
-            sends it.
+        allow_unknown_namespaces: channels of namespaces that are not configured may be used. ``None``: only
+            while no namespace is configured.
+        ping_interval_s: how long a peer may be silent before it is pinged; less than the idle limit of common
+            proxies (60 s).
+        pong_timeout_s: how long the answer may take; the worst round trips of mobile networks take seconds.
+        sse_heartbeat_s: interval of SSE comments, as the HTML standard advises.
+        stream_max_s: an SSE stream ends after half to all of this, so that load balancers can move it.
         idempotency_window_s: how long an idempotency key is remembered.
-        compress: offer permessage-deflate on the native WebSocket; off, because small messages hardly shrink,
+        compress: offer permessage-deflate on the native WebSocket; off, because small messages hardly shrink
             and compressing costs more than sending.
         namespaces: options by namespace; channels without a ``:`` are in namespace "".
-        allow_anonymous: let clients in who do not say who they are, where tokens are asked for or the address
-            is public.
-        insecure: for development: no token is needed, and everybody may do everything that is not switched
-            off.
-        token_hmac_secret_key: the secret of tokens signed with HS256, HS384 or HS512; 32 bytes or more.
+        allow_anonymous: admit clients without credentials where tokens are required or the address is public.
+        insecure: for development: no token is needed, and everything not switched off is allowed.
+        token_hmac_secret_key: secret of tokens signed with HS256, HS384 or HS512; 32 bytes or more.
         token_rsa_public_key: PEM, or a file of it: the key of tokens signed with RS256, RS384 or RS512.
         token_ecdsa_public_key: PEM, or a file of it: the key of tokens signed with ES256, ES384 or ES512.
         token_jwks: a JSON Web Key Set (RFC 7517), or a file of it.
-        token_audience: what a token's ``aud`` has to hold; empty: anything.
-        token_issuer: what a token's ``iss`` has to be; empty: anything.
-        user_subscribe_to_personal: whether each user's connections join the user's personal channel,
-            ``#USER``.
+        token_audience: required in a token's ``aud``; empty: anything.
+        token_issuer: required as a token's ``iss``; empty: anything.
+        user_subscribe_to_personal: each user's connections join the user's personal channel, ``#USER``.
         user_personal_channel_namespace: the namespace of personal channels.
-        channel_private_prefix: where tokens are asked for, a channel whose name begins with it needs a
+        channel_private_prefix: where tokens are required, a channel whose name begins with it needs a
             subscription token. Empty: none does.
-        channel_user_boundary: where the hub knows its users, a channel is limited to those that its name
-            lists after this. Empty: none is.
-        channel_user_separator: between the users in such a name. Not a comma as elsewhere: channel names hold
-            none.
-        api_key: the key of the HTTP API; empty: there is no such API.
+        channel_user_boundary: where the hub knows its users, a channel is limited to the users its name lists
+            after this. Empty: none is.
+        channel_user_separator: stands between the users in such a name. Not a comma, which channel names
+            cannot hold.
+        api_key: the key of the HTTP API. Empty: the API is off.
     """
 
     max_message_bytes: Count = 1024 * 1024
@@ -199,7 +191,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def has_tokens(self) -> bool:
-        """Whether clients say who they are with tokens."""
+        """Whether a token key is configured."""
         return bool(
             self.token_hmac_secret_key
             or self.token_rsa_public_key

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Following", "Publish", "SimulatedClient", "body_of"]
 
-_IS_FOR_SHELL: Final = (out.Open, out.Send, out.Poll, out.Close, out.Session)
-
 
 class Publish:
     """Something that was published.
