@@ -166,7 +166,7 @@ def test_the_readme_opens_with_figures_of_the_comparison() -> None:
     known |= {f"{lost:,.0f} of {sent:,.0f} messages", "none"}
     opening = text_of("README.md").partition("\n## ")[0]
     said = [figure.replace("\n  ", " ") for figure in re.findall(r"\*\*([^*]+)\*\*", opening)]
-    assert [figure for figure in said if figure not in known] == ["Late?", "Dear?", "Safe?"]
+    assert [figure for figure in said if figure not in known] == ["Latency:", "Overhead:", "Loss:"]
     assert len(said) == 13
 
 
