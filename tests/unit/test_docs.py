@@ -373,7 +373,7 @@ def test_each_room_has_its_sentence() -> None:
 
 
 def test_actions_of_permissions() -> None:
-    told = section(text_of("docs/embedding.md"), "## Who may")
+    told = section(text_of("docs/embedding.md"), "## Permissions")
     assert all(f"`{action}`" in told for action in get_args(Action))
 
 
