@@ -1,5 +1,5 @@
-"""A chat beside a Django project, in one file. In a real one, this is your `asgi.py`: settings, URLs and
-views stay as they are.
+"""A chat beside a Django project, in one file. In a real project this is your `asgi.py`; settings, URLs and
+views stay unchanged.
 
 pip install heartwire django
 uvicorn django_chat:app
@@ -28,7 +28,7 @@ hub = Hub()  # Hub("sqlite:///chat.db") keeps the messages across restarts
 
 @csrf_exempt
 async def announce(request: HttpRequest) -> JsonResponse:
-    """An asynchronous view runs on the hub's event loop; from a synchronous one use
+    """An asynchronous view runs on the hub's event loop; a synchronous one uses
     `asgiref.sync.async_to_sync`."""
     position = await hub.publish("chat", request.POST["text"])
     return JsonResponse({"position": str(position)})
@@ -36,7 +36,7 @@ async def announce(request: HttpRequest) -> JsonResponse:
 
 urlpatterns = [path("announce/", announce)]
 
-# WebSockets and everything below /realtime are the hub's, all else is Django's.
+# The hub serves everything below /realtime, WebSockets too; Django serves the rest.
 app = Starlette(
     routes=[Mount("/realtime", hub.asgi()), Mount("/", get_asgi_application())], lifespan=hub.lifespan
 )

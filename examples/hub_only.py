@@ -1,4 +1,4 @@
-"""A server of channels with your own rules, and nothing else around it.
+"""A stand-alone server of channels with your own rules.
 
 heartwire serve hub_only:hub
 
@@ -18,7 +18,7 @@ hub = Hub(max_message_bytes=16 * 1024, publish_rate_per_s=10)
 
 @hub.authenticate
 async def who(request: HTTPConnection) -> str:
-    """Browsers cannot set headers on a WebSocket: they send the token in the query."""
+    """Browsers cannot set headers on a WebSocket, so they send the token in the query."""
     token = request.headers.get("authorization", "").removeprefix("Bearer ") or request.query_params.get(
         "token", ""
     )
@@ -29,7 +29,7 @@ async def who(request: HTTPConnection) -> str:
 
 @hub.namespace("team", history_size=100, presence=True)
 async def may(identity: Identity, action: str, channel: str) -> bool:
-    """Teams are for their members; who publishes is written to the audit log, by the program itself."""
+    """Only members may use their team's channel; the program writes each publish to the audit log."""
     if identity.user not in TEAMS.get(channel, set()):
         raise Forbidden(f"{identity.user} is not in {channel}")
     if action == "publish":
@@ -39,5 +39,5 @@ async def may(identity: Identity, action: str, channel: str) -> bool:
 
 @hub.namespace("audit", publish=False)
 def may_audit(identity: Identity, action: str, channel: str) -> bool:
-    """The log is for the boss to read; clients cannot write to it (`publish=False`)."""
+    """Only the boss may read the log; clients cannot write to it (`publish=False`)."""
     return identity.user == "boss"

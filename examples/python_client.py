@@ -1,10 +1,7 @@
-"""Two programs and a stream between them: one measures, one watches. Stop the server and start it again:
-nothing is missing.
+"""Two programs joined by a stream: one measures, one watches. Restart the server: no measurement is lost.
 
 heartwire serve
-
 python python_client.py measure kitchen
-
 python python_client.py watch kitchen
 """
 
@@ -22,23 +19,20 @@ async def measure(client: Client, room: str, every_s: float) -> None:
     celsius = 20.0
     while True:
         celsius += random.uniform(-0.5, 0.5)
-        position = await client.publish(
-            f"sensor:{room}", {"celsius": round(celsius, 1)}
-        )  # returns once the server has it
+        # Returns once the server has the measurement.
+        position = await client.publish(f"sensor:{room}", {"celsius": round(celsius, 1)})
         print(f"{position}: {celsius:.1f} °C", flush=True)
         await asyncio.sleep(every_s)
 
 
 def watch(client: Client, room: str, bookmark: Path) -> None:
-    """Goes on where it was the last time: the bookmark is after what was shown."""
+    """Continue where the last run ended: the bookmark is the position of the last measurement shown."""
 
     def show(measurement: heartwire.Received) -> None:
         print(f"{measurement.data['celsius']} °C", flush=True)
         bookmark.write_text(str(measurement.position))
 
-    client.on(
-        "gap", lambda gap: print(f"some are no longer kept: going on after {gap.after_offset}", flush=True)
-    )
+    client.on("gap", lambda gap: print(f"expired measurements up to {gap.after_offset}", flush=True))
     client.subscribe(f"sensor:{room}", show, since=bookmark.read_text() if bookmark.exists() else "earliest")
 
 

@@ -1,4 +1,4 @@
-"""A chat inside a Starlette application, with a page of its own.
+"""A chat inside a Starlette application, with its own page.
 
 pip install heartwire
 uvicorn starlette_chat:app        # and open http://127.0.0.1:8000 in two windows

@@ -115,8 +115,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
         allow_unknown_namespaces: channels of namespaces that are not configured may be used. ``None``: only
             while no namespace is configured.
-        ping_interval_s: how long a peer may be silent before it is pinged; less than the idle limit of common
-            proxies (60 s).
+        ping_interval_s: how often a silent peer is pinged; less than the idle limit of common proxies (60 s).
         pong_timeout_s: how long the answer may take; the worst round trips of mobile networks take seconds.
         sse_heartbeat_s: interval of SSE comments, as the HTML standard advises.
         stream_max_s: an SSE stream ends after half to all of this, so that load balancers can move it.
