@@ -1,5 +1,4 @@
-"""The documents say what the code does: tables, drawings, commands, links and snippets are checked against
-it."""
+"""The documents match the code: tables, drawings, commands, links and snippets."""
 
 import json
 import re
@@ -45,7 +44,7 @@ def text_of(name: str) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, up to the next of the same rank or higher."""
+    """The text under a heading, up to the next of the same rank or higher."""
     rank = heading.partition(" ")[0]
     _, _, rest = text.partition(f"\n{heading}\n")
     assert rest, f"no section {heading!r}"
@@ -115,7 +114,7 @@ def test_python_snippets_run(
 
 
 @every_page
-def test_what_snippets_use_of_a_hub_is_there(page: Path) -> None:
+def test_snippets_use_methods_of_hub(page: Path) -> None:
     used = re.findall(r"\bhub\.(\w+)\(", page.read_text(encoding="utf-8"))
     assert [name for name in used if not hasattr(Hub, name)] == []
 
@@ -141,8 +140,7 @@ def test_named_commands_and_flags_exist(page: Path) -> None:
 
 
 def test_the_readme_opens_with_figures_of_the_comparison() -> None:
-    """Each figure in its three lines is one of docs/compare.json, and nothing of ours was lost in that
-    run."""
+    """Each figure in its three lines is in docs/compare.json, and Heartwire lost nothing in that run."""
     report = decode(text_of("docs/compare.json").encode())
     figures = [
         figure
@@ -189,30 +187,30 @@ def test_the_readme_says_what_the_benchmark_measured() -> None:
     eight, bursts, echo = (
         column(heading, 2) for heading in ("Fan-out, 8 messages outstanding", "Fan-out, bursts of 50", "Echo")
     )
-    told = " ".join(section(text_of("README.md"), "## What it costs").split())
+    found = " ".join(section(text_of("README.md"), "## Costs").split())
     assert (
-        f"**{eight[ours]}** with eight messages outstanding (uWebSockets {eight['socketify']}, NATS " in told
+        f"**{eight[ours]}** with eight messages outstanding (uWebSockets {eight['socketify']}, NATS " in found
     )
     assert (
         f"NATS {eight['NATS server with WebSocket']}, FastAPI {eight['FastAPI on uvicorn']}, python-socketio "
-        in told
+        in found
     )
     assert (
         f"python-socketio {eight['python-socketio on uvicorn']}), **{bursts[ours]}** in bursts of fifty"
-        in told
+        in found
     )
     assert (
         f"**{echo[ours]}** (picows {echo['picows']}, uWebSockets {echo['socketify']}, Node's `ws`"
-        f" {echo['Node ws']})" in told
+        f" {echo['Node ws']})" in found
     )
-    assert f"**{column('Idle connections', 1)[ours]}** bytes" in told
+    assert f"**{column('Idle connections', 1)[ours]}** bytes" in found
 
 
 # -- configuration -------------------------------------------------------------------------------------------
 
 
 def described(kind: inspect.Type) -> str:
-    """How the tables write a type and its range."""
+    """A type and its range, as the tables write it."""
     match kind:
         case inspect.IntType(ge=low, le=None):
             return f"whole number ≥ {low}"
@@ -235,7 +233,7 @@ def described(kind: inspect.Type) -> str:
         case inspect.UnionType(types=(given, inspect.NoneType())):
             return f"{described(given)}, unset"
         case other:
-            raise AssertionError(f"say in test_docs.py how the tables write {other}")
+            raise AssertionError(f"describe {other} for the tables")
 
 
 def fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
@@ -245,7 +243,7 @@ def fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
 
 
 def written(field: inspect.Field) -> str:
-    """How the tables write a default."""
+    """A default, as the tables write it."""
     if field.default is None:
         return "`unset`"
     return "`{}`" if field.default is msgspec.NODEFAULT else f"`{json.dumps(field.default)}`"
@@ -272,26 +270,26 @@ _HUB = [field.name for field in fields(HubOptions)]
     ids=["hub", "server"],
 )
 def test_tables_of_options(heading: str, options: tuple[inspect.Field, ...]) -> None:
-    told = rows(section(text_of("docs/configuration.md"), heading))
+    found = rows(section(text_of("docs/configuration.md"), heading))
     expected = [
         [f"`{field.name}`", described(field.type), written(field), flags().get(field.name, "none")]
         for field in options
     ]
-    assert [row[:-1] for row in told] == expected
-    assert all(row[-1] for row in told), "each option has its reason"
+    assert [row[:-1] for row in found] == expected
+    assert all(row[-1] for row in found), "each option has its reason"
 
 
 def test_table_of_namespace_options() -> None:
-    told = rows(section(text_of("docs/configuration.md"), "## Namespaces"))
+    found = rows(section(text_of("docs/configuration.md"), "## Namespaces"))
     expected = [
         [f"`{field.name}`", described(field.type), written(field)] for field in fields(NamespaceOptions)
     ]
-    assert [row[:-1] for row in told] == expected
-    assert all(row[-1] for row in told), "each option has its reason"
+    assert [row[:-1] for row in found] == expected
+    assert all(row[-1] for row in found), "each option has its reason"
 
 
 def assignments(text: str) -> Iterator[str]:
-    """The lines of a TOML file, with what is commented out put in."""
+    """The lines of a TOML file, with commented assignments switched on."""
     for line in text.splitlines():
         yield re.sub(r"^# (?=\w+ = )", "", line)
 
@@ -358,8 +356,8 @@ def test_drawing_of_states(heading: str, first: str, transitions: dict[tuple[Enu
 
 def test_each_direct_dependency_has_its_reason() -> None:
     required = tomllib.loads(text_of("pyproject.toml"))["project"]["dependencies"]
-    told = [row[0] for row in rows(section(text_of("ARCHITECTURE.md"), "## Direct dependencies"))]
-    assert told == [f"`{re.split('[<>=;[]', name)[0]}`" for name in required]
+    found = [row[0] for row in rows(section(text_of("ARCHITECTURE.md"), "## Direct dependencies"))]
+    assert found == [f"`{re.split('[<>=;[]', name)[0]}`" for name in required]
 
 
 def test_each_room_has_its_sentence() -> None:
@@ -373,8 +371,8 @@ def test_each_room_has_its_sentence() -> None:
 
 
 def test_actions_of_permissions() -> None:
-    told = section(text_of("docs/embedding.md"), "## Permissions")
-    assert all(f"`{action}`" in told for action in get_args(Action))
+    found = section(text_of("docs/embedding.md"), "## Permissions")
+    assert all(f"`{action}`" in found for action in get_args(Action))
 
 
 # -- the client ----------------------------------------------------------------------------------------------
@@ -392,8 +390,8 @@ def shown(default: object) -> str:
 
 
 def test_tables_of_client_states_and_events() -> None:
-    told = section(text_of("docs/python.md"), "## What it tells")
-    states, events = (re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in told.split("| event |"))
+    found = section(text_of("docs/python.md"), "## What it tells")
+    states, events = (re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in found.split("| event |"))
     assert states == [state.value for state in State]
     assert events == list(EVENTS)
 

@@ -24,7 +24,7 @@ from heartwire.errors import (
 )
 
 
-def test_names_are_unique_and_say_what_they_mean() -> None:
+def test_names_are_unique_and_explained() -> None:
     assert len(CODES) == sum(map(len, _ROWS.values()))
     for name, code in CODES.items():
         assert name == code.name
@@ -58,7 +58,7 @@ def test_close_code_of_a_name() -> None:
         close_code("nonsense")
 
 
-def test_tree_has_one_root_and_is_exported_whole() -> None:
+def test_tree_has_one_root_and_is_exported() -> None:
     classes = {
         name
         for name, value in vars(errors).items()
@@ -69,7 +69,7 @@ def test_tree_has_one_root_and_is_exported_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "retry", "told"),
+    ("error", "code", "retry", "message"),
     [
         (HeartwireError("x"), "internal", True, "x"),
         (ProtocolError("x"), "bad_request", False, "x"),
@@ -106,10 +106,10 @@ def test_tree_has_one_root_and_is_exported_whole() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_error_tells_its_code_and_builds_its_message_from_its_fields(
-    error: HeartwireError, code: str, retry: bool, told: str
+def test_error_has_a_code_and_a_message_of_its_fields(
+    error: HeartwireError, code: str, retry: bool, message: str
 ) -> None:
-    assert (error.code.name, error.retry, str(error)) == (code, retry, told)
+    assert (error.code.name, error.retry, str(error)) == (code, retry, message)
 
 
 def test_fields_can_be_read() -> None:
