@@ -349,7 +349,7 @@ def test_methods_and_addresses(strict: ServerProcess) -> None:
     for method in ("PUT", "DELETE", "PATCH"):
         message = f"{method} /channels/a: this address takes GET, POST, OPTIONS"
         assert request(strict.url, method, "/channels/a").error == (405, "method_not_allowed", message, False)
-    message = "POST /channels/a/presence: this address takes GET"
+    message = "POST /channels/a/presence: this address takes GET, OPTIONS"
     assert request(strict.url, "POST", "/channels/a/presence").error == (
         405,
         "method_not_allowed",
@@ -431,7 +431,7 @@ def test_default_limit_of_a_message(server: ServerProcess, channel: str) -> None
 )
 def test_bad_idempotency_key(strict: ServerProcess, key: str, shown: str) -> None:
     answer = post(strict.url, "a", "x", Idempotency_Key=key)
-    told = (400, "bad_idempotency_key", f"Idempotency-Key {shown}: 1 to 255 visible ASCII characters", False)
+    told = (400, "bad_idempotency_key", f"idempotency key {shown}: 1 to 255 visible ASCII characters", False)
     assert answer.error == told
 
 

@@ -297,7 +297,7 @@ def test_preflight(server: Server, path: str) -> None:
     assert headers["access-control-allow-credentials"] == "true"
     assert headers["access-control-allow-headers"] == "content-type,x-a"
     assert {"POST", "OPTIONS"} <= set(headers["access-control-allow-methods"].split(", "))
-    assert headers["access-control-max-age"] == "300"
+    assert headers["access-control-max-age"] == "7200"
 
 
 def test_stream_is_for_the_page_that_asks(server: Server, kind: Kind) -> None:

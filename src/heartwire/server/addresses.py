@@ -94,6 +94,9 @@ class Handshake:
     @property
     def subprotocols(self) -> list[str]:
         """The offered subprotocols, in order (RFC 6455 4.1)."""
+        known: list[str] | None = self.scope.get("subprotocols")
+        if known is not None:  # by the ASGI server, which may keep the header to itself
+            return known
         if "sec-websocket-protocol" not in self.headers:
             return []
         return [token.strip() for value in self.all("sec-websocket-protocol") for token in value.split(",")]

@@ -29,7 +29,6 @@ __all__ = ["Application"]
 
 log = logging.getLogger("heartwire")
 
-_ALLOWED_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
 _EXPOSED_HEADERS: Final = "ETag, Retry-After"
 _PREFLIGHT_S: Final = "7200"  # the longest that Chromium honours
 
@@ -168,7 +167,7 @@ class Application:
 
 def _check_method(request: Request, methods: tuple[str, ...]) -> None:
     if request.method not in methods and not (request.method == "HEAD" and "GET" in methods):
-        allow = ", ".join(methods)
+        allow = ", ".join((*methods, "OPTIONS"))
         message = f"{request.method} {request.url.path[:200]}: this address takes {allow}"
         raise Refused("method_not_allowed", message, allow=allow)
 
@@ -190,14 +189,10 @@ def _preflight(request: Request, methods: tuple[str, ...], cors: dict[str, str])
     allow = ", ".join((*methods, "OPTIONS"))
     if "access-control-allow-origin" not in cors:
         return Response(status_code=204, headers={"allow": allow})
-    asked = request.headers.get("access-control-request-headers", "")[:1000]
-    headers = {
-        "allow": allow,
-        "access-control-allow-methods": allow,
-        "access-control-allow-headers": asked or _ALLOWED_HEADERS,
-        "access-control-max-age": _PREFLIGHT_S,
-    }
-    return Response(status_code=204, headers=headers)
+    headers = {"access-control-allow-methods": allow, "access-control-max-age": _PREFLIGHT_S}
+    if asked := request.headers.get("access-control-request-headers"):
+        headers["access-control-allow-headers"] = asked[:1000]
+    return Response(status_code=204, headers={"allow": allow} | headers)
 
 
 async def _refuse_handshake(scope: Scope, receive: Receive, send: Send, error: Refused) -> None:
