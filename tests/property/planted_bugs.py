@@ -13,8 +13,8 @@ from typing import Any, Final
 import pytest
 
 from heartwire.client import machine, publishing, states, traffic
+from heartwire.client.channel_state import ChannelState
 from heartwire.client.connection import Connection
-from heartwire.client.following import Following
 from heartwire.client.machine import Machine
 from heartwire.client.outbox import Item, Outbox
 from heartwire.client.retry import Bucket
@@ -53,7 +53,7 @@ def planted(plant: Plant) -> Plant:
 
 @planted
 def doubles_are_told(patch: pytest.MonkeyPatch) -> None:
-    def news(self: Following, pubs: Any) -> Iterator[Any]:
+    def news(self: ChannelState, pubs: Any) -> Iterator[Any]:
         for pub in pubs:
             if self.position is None or pub.offset > self.position.offset + 1:
                 self.is_live = False
@@ -61,26 +61,26 @@ def doubles_are_told(patch: pytest.MonkeyPatch) -> None:
             self.position = Position(self.position.epoch, max(pub.offset, self.position.offset))
             yield pub
 
-    patch.setattr(Following, "news", news)
+    patch.setattr(ChannelState, "news", news)
 
 
 @planted
 def server_leaves_a_hole_and_nobody_sees_it(patch: pytest.MonkeyPatch) -> None:
-    def news(self: Following, pubs: Any) -> Iterator[Any]:
+    def news(self: ChannelState, pubs: Any) -> Iterator[Any]:
         for pub in pubs:
             if self.position is None or pub.offset > self.position.offset:
                 self.position = Position(self.position.epoch if self.position else "", pub.offset)
                 yield pub
 
-    patch.setattr(Following, "news", news)
+    patch.setattr(ChannelState, "news", news)
     patch.setattr(HubPort, "follow", _follow_from_now)
 
 
 def _moved(patch: pytest.MonkeyPatch, by: int) -> None:
     original = traffic._subscribe
 
-    def subscribe(following: Following) -> dict[str, Any]:
-        body = original(following)
+    def subscribe(state: ChannelState) -> dict[str, Any]:
+        body = original(state)
         return body | {"offset": max(0, body["offset"] + by)} if body.get("offset") else body
 
     patch.setattr(traffic, "_subscribe", subscribe)
@@ -99,22 +99,22 @@ def resumes_one_too_early_and_tells_it(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def gap_is_not_told(patch: pytest.MonkeyPatch) -> None:
-    original = Following.subscribed
+    original = ChannelState.subscribed
 
-    def subscribed(self: Following, *arguments: Any, **options: Any) -> None:
+    def subscribed(self: ChannelState, *arguments: Any, **options: Any) -> None:
         original(self, *arguments, **options)
 
-    patch.setattr(Following, "subscribed", subscribed)
+    patch.setattr(ChannelState, "subscribed", subscribed)
 
 
 @planted
 def older_answer_moves_back(patch: pytest.MonkeyPatch) -> None:
-    original = Following.subscribed
+    original = ChannelState.subscribed
 
-    def subscribed(self: Following, *arguments: Any, asked: Any, **options: Any) -> Any:
+    def subscribed(self: ChannelState, *arguments: Any, asked: Any, **options: Any) -> Any:
         return original(self, *arguments, asked=self.position, **options)
 
-    patch.setattr(Following, "subscribed", subscribed)
+    patch.setattr(ChannelState, "subscribed", subscribed)
 
 
 @planted
@@ -125,7 +125,7 @@ def better_transport_begins_with_now(patch: pytest.MonkeyPatch) -> None:
         if self.connection in (None, connection):
             return original(self, connection, anew=anew)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(traffic, "_subscribe", lambda following: {"channel": following.channel})
+            patch.setattr(traffic, "_subscribe", lambda state: {"channel": state.channel})
             return original(self, connection, anew=anew)
 
     patch.setattr(Traffic, "subscribe_commands", subscribe_commands)
@@ -134,11 +134,9 @@ def better_transport_begins_with_now(patch: pytest.MonkeyPatch) -> None:
 @planted
 def answer_to_an_older_question_counts(patch: pytest.MonkeyPatch) -> None:
     def subscribed(self: Traffic, connection: Connection, id: int, channel: str, reply: Any) -> None:
-        asked, following = connection.asked.pop(channel, None), self.followed.get(channel)
-        if following is not None and reply.subscribe is not None:
-            self._placed(
-                following, reply.subscribe, asked.position if asked is not None else following.position
-            )
+        asked, state = connection.asked.pop(channel, None), self.channels.get(channel)
+        if state is not None and reply.subscribe is not None:
+            self._placed(state, reply.subscribe, asked.position if asked is not None else state.position)
 
     patch.setattr(Traffic, "_subscribed", subscribed)
 
@@ -146,10 +144,10 @@ def answer_to_an_older_question_counts(patch: pytest.MonkeyPatch) -> None:
 @planted
 def pause_does_not_stop_the_server(patch: pytest.MonkeyPatch) -> None:
     def pause(self: Traffic, channel: str) -> None:
-        following = self.followed.get(channel)
-        if following is not None:
-            following.is_paused = True
-            following.lost()
+        state = self.channels.get(channel)
+        if state is not None:
+            state.is_paused = True
+            state.lost()
 
     patch.setattr(Traffic, "pause", pause)
 

@@ -85,7 +85,7 @@ class Story:
         result = getattr(self.machine, name)(*given, **more.get("kwargs", {}))
         if result is not None:
             step["result"] = result
-        step["outputs"] = [self._told(output) for output in self.machine.outputs]
+        step["outputs"] = [self._fields(output) for output in self.machine.outputs]
         self.machine.outputs.clear()
         step["next_deadline"] = self.machine.next_deadline()
         self.steps.append(step)
@@ -93,13 +93,13 @@ class Story:
             self._note(*output)
 
     @staticmethod
-    def _told(output: Json) -> list[Json]:
-        told = [type(output).__name__]
+    def _fields(output: Json) -> list[Json]:
+        fields = [type(output).__name__]
         for name, value in output._asdict().items():
             if name == "frame":
                 value = [json.loads(line) for line in value.split("\n")] if value else []
-            told.append(json.loads(value) if name in ("data", "result") else value)
-        return told
+            fields.append(json.loads(value) if name in ("data", "result") else value)
+        return fields
 
     def _note(self, name: str, *fields: Json) -> None:
         if name == "Close":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heartwire.client import outputs as out
-from heartwire.client.following import Following
+from heartwire.client.channel_state import ChannelState
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options
 from heartwire.client.states import State
@@ -134,7 +134,7 @@ def test_network_that_swallows_connect_does_not_end_the_client() -> None:
 def test_answer_of_a_better_connection_may_be_older_than_what_is_known() -> None:
     """Found by seed 441: what came on the old connection in the meantime was delivered again, after a gap
     backwards."""
-    following = Following("a", Position("e", 6))
+    following = ChannelState("a", Position("e", 6))
     assert following.subscribed("e", 6, was_recovering=True, recovered=True, asked=Position("e", 6)) is None
     assert [pub.offset for pub in following.news([Pub(offset=7), Pub(offset=8)])] == [7, 8]
     assert following.subscribed("e", 7, was_recovering=True, recovered=False, asked=Position("e", 6)) is None

@@ -115,7 +115,7 @@ class Shell(RuleBasedStateMachine):
 
     @rule(channel=_CHANNELS, since=st.sampled_from([None, "earliest"]))
     def subscribe(self, channel: str, since: Any) -> None:
-        if channel not in self.machine.traffic.followed:
+        if channel not in self.machine.traffic.channels:
             self.last_offset.pop(channel, None)
             self.machine.subscribe(channel, since, self.now)
             self.take()
@@ -301,7 +301,7 @@ class Shell(RuleBasedStateMachine):
     @invariant()
     def no_channel_is_forgotten(self) -> None:
         if self.is_started and self.machine.current is not None and not self.machine.current.is_pull:
-            for following in self.machine.traffic.followed.values():
+            for following in self.machine.traffic.channels.values():
                 is_asked = following.channel in self.machine.current.asked
                 waits = following.not_before >= self.now and "resubscribe" in self.machine._deadlines
                 assert following.is_paused or following.is_live or is_asked or waits
@@ -313,7 +313,7 @@ class Shell(RuleBasedStateMachine):
             assert len(outbox) <= 4
             assert sum(item.is_in_flight for item in outbox._items.values()) <= 2
             assert self.pending == set(outbox._items)
-            assert self.requests == set(self.machine.traffic.questions._waiting)
+            assert self.requests == set(self.machine.traffic.requests._waiting)
             assert len(self.requests) <= 4
             assert not outbox._items or "outbox" in self.machine._deadlines
             assert not self.requests or "request" in self.machine._deadlines

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from heartwire.client.following import Following
+from heartwire.client.channel_state import ChannelState
 from heartwire.client.ladder import Ladder
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options, check_options
@@ -190,7 +190,7 @@ def test_the_largest_on_the_way() -> None:
 
 def test_nobody_waits_for_the_answer_any_more() -> None:
     machine = Machine(Options(), prefix="k", draw=lambda: 0.5, now=0, wall=0)
-    machine.traffic.questions.cancel(machine.request("presence", {}, 0))
+    machine.traffic.requests.cancel(machine.request("presence", {}, 0))
     machine.handle_deadline(1000, 1000)
     assert not [one for one in machine.outputs if isinstance(one, Failed)]
 
@@ -206,13 +206,13 @@ def test_a_request_that_cannot_be_json_is_refused_where_it_is_asked() -> None:
 
 
 def test_recovered_from_another_epoch_takes_its_name() -> None:
-    following = Following("a", Position("", 3))
+    following = ChannelState("a", Position("", 3))
     assert following.subscribed("e", 9, was_recovering=True, recovered=True, asked=following.position) is None
     assert following.position == Position("e", 3)
 
 
 def test_news_stop_before_a_hole() -> None:
-    following = Following("a", Position("e", 3))
+    following = ChannelState("a", Position("e", 3))
     following.subscribed("e", 3, was_recovering=True, recovered=True, asked=following.position)
     assert [
         pub.offset for pub in following.news([Pub(offset=3), Pub(offset=4), Pub(offset=6), Pub(offset=7)])
@@ -222,12 +222,12 @@ def test_news_stop_before_a_hole() -> None:
 
 @pytest.mark.parametrize(("offset", "is_gap"), [(3, False), (5, False), (6, True)])
 def test_another_connection_has_gone_on_since_it_was_asked(offset: int, *, is_gap: bool) -> None:
-    following = Following("a", Position("e", 5))
+    following = ChannelState("a", Position("e", 5))
     gap = following.subscribed("e", offset, was_recovering=True, recovered=False, asked=Position("e", 3))
     assert (gap is not None) == is_gap
 
 
 def test_a_server_that_lost_the_end_of_its_stream_is_believed() -> None:
-    following = Following("a", Position("e", 5))
+    following = ChannelState("a", Position("e", 5))
     gap = following.subscribed("e", 2, was_recovering=True, recovered=False, asked=Position("e", 5))
     assert gap == (Position("e", 5), Position("e", 2))

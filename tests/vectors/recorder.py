@@ -80,15 +80,15 @@ def _machine(options: dict[str, Json], arguments: dict[str, Json], draws: tuple[
 
 
 def _encode(output: Any) -> list[Json]:
-    told: list[Json] = [type(output).__name__]
+    fields: list[Json] = [type(output).__name__]
     for name, value in output._asdict().items():
         if name == "frame":
-            told.append([json.loads(line) for line in value.split("\n")] if value else [])
+            fields.append([json.loads(line) for line in value.split("\n")] if value else [])
         elif name in ("data", "result"):
-            told.append(json.loads(value))
+            fields.append(json.loads(value))
         else:
-            told.append(value)
-    return told
+            fields.append(value)
+    return fields
 
 
 def _step(
@@ -210,7 +210,7 @@ class Recorder:
         outputs: list[list[Json]] = self.steps[-1]["outputs"]
         return outputs
 
-    def told(self, kind: str, *, last: int = 0) -> list[list[Json]]:
+    def fields(self, kind: str, *, last: int = 0) -> list[list[Json]]:
         """All outputs of a kind so far, or of the last steps; without its name."""
         return [output[1:] for step in self.steps[-last:] for output in step["outputs"] if output[0] == kind]
 

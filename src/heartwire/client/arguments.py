@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from heartwire.errors import ConfigError
 from heartwire.types import EARLIEST, NOW, Position, Start
 
-__all__ = ["address", "checked_url", "sound", "start_of"]
+__all__ = ["address", "check_str", "checked_url", "start_of"]
 
 
 def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None:
@@ -23,7 +23,7 @@ def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None
     raise ValueError(f"since={since!r:.64}: a position, the text of one, EARLIEST, or None for from now on")
 
 
-def sound(name: str, text: str) -> str:
+def check_str(name: str, text: str) -> str:
     """Text that can be sent. Raises ``TypeError`` or ``ValueError``: else each new connection would find
     out."""
     if not isinstance(text, str):

@@ -13,7 +13,7 @@ import msgspec
 
 from heartwire.channels import to_channel
 from heartwire.client import outputs as out
-from heartwire.client.arguments import address, checked_url, sound, start_of
+from heartwire.client.arguments import address, check_str, checked_url, start_of
 from heartwire.client.machine import Hint
 from heartwire.client.options import Options, Transport, check_options
 from heartwire.client.received import (
@@ -28,7 +28,7 @@ from heartwire.client.received import (
     value_of,
 )
 from heartwire.client.states import State
-from heartwire.client.subscription import Subscription, call, check_function, seen
+from heartwire.client.subscription import Subscription, call, check_function, mark_retrieved
 from heartwire.errors import ConnectionClosed, HeartwireError, Refused
 from heartwire.types import Position, Start
 
@@ -120,7 +120,7 @@ class Client:
         self.url = url
         self.options = options
         self.wall_clock = time.time
-        self._token = sound("token", token)
+        self._token = check_str("token", token)
         self._get_token = get_token
         self._data = None if data is None else msgspec.Raw(json_of(data).encode())
         self._headers = headers
@@ -267,7 +267,7 @@ class Client:
         """
         driver = self._running()
         start = start_of(since)
-        sound("token", token)
+        check_str("token", token)
         if to_channel(channel) in self._subscriptions:
             raise Refused(
                 "already_subscribed",
@@ -298,10 +298,10 @@ class Client:
         driver = self._running()
         text, encoding = encoded(data)
         key = driver.machine.publish(
-            to_channel(channel), text, encoding, driver.now, sound("idempotency_key", idempotency_key)
+            to_channel(channel), text, encoding, driver.now, check_str("idempotency_key", idempotency_key)
         )
         answer: asyncio.Future[Position] = driver.loop.create_future()
-        answer.add_done_callback(seen)
+        answer.add_done_callback(mark_retrieved)
         self._publishes[key] = answer
         driver.carry_out()
         return await answer
@@ -325,20 +325,20 @@ class Client:
         Promises: never called twice. Where the connection broke meanwhile, `GivenUp.is_unknown` is true.
         """
         argument = msgspec.Raw(json_of(data).encode())
-        return rpc_of(await self._request("rpc", {"method": sound("method", method), "data": argument}))
+        return rpc_of(await self._request("rpc", {"method": check_str("method", method), "data": argument}))
 
     async def _request(self, method: str, body: dict[str, Any]) -> str:
         driver = self._running()
         id = driver.machine.request(method, body, driver.now)
         answer: asyncio.Future[str] = driver.loop.create_future()
         self._requests[id] = answer
-        answer.add_done_callback(seen)
+        answer.add_done_callback(mark_retrieved)
         driver.carry_out()
         try:
             return await answer
         finally:
             self._requests.pop(id, None)
-            driver.machine.traffic.questions.cancel(id)
+            driver.machine.traffic.requests.cancel(id)
 
     def _started(self) -> "Driver":
         driver = self._driver

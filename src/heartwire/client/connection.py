@@ -3,7 +3,7 @@ sent."""
 
 from typing import Any, Final, NamedTuple
 
-from heartwire.client.following import Following
+from heartwire.client.channel_state import ChannelState
 from heartwire.client.wire import command, take_frame
 from heartwire.types import Position
 
@@ -16,15 +16,13 @@ class Asked(NamedTuple):
     """A subscribe that is on the way: the command's id, whose it is, and the position it said."""
 
     id: int
-    following: Following
+    state: ChannelState
     position: Position | None
 
-    def is_outdated(self, now: Following) -> bool:
+    def is_outdated(self, now: ChannelState) -> bool:
         """Whether its channel was begun anew, paused, or placed by another connection, since it was asked
         for."""
-        return (
-            now is not self.following or now.is_paused or (self.position is None and now.position is not None)
-        )
+        return now is not self.state or now.is_paused or (self.position is None and now.position is not None)
 
 
 class Connection:

@@ -180,7 +180,7 @@ class Driver:
             self.machine.token(token, self.now)
         self.carry_out()
 
-    # -- what the links say: see heartwire.client.links.LinkListener -----------------------------------------
+    # -- reports of the links: see heartwire.client.links.LinkListener ---------------------------------------
 
     def received(self, generation: int, data: str) -> None:
         """See `Machine.received`."""

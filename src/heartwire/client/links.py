@@ -63,7 +63,7 @@ class Links:
 
     Args:
         base: the server's address, ``http`` or ``https``.
-        ears: who is told.
+        listener: who is told.
         headers: sent with every request, such as a proxy may want.
         ssl: an ``ssl.SSLContext``, or ``True`` for the usual checks.
         dead_after_s: when the kernel gives up a connection whose other side acknowledges nothing. It would
@@ -73,13 +73,13 @@ class Links:
     def __init__(
         self,
         base: str,
-        ears: LinkListener,
+        listener: LinkListener,
         *,
         headers: Mapping[str, str] | None = None,
         ssl: Any = True,
         dead_after_s: float = 35,
     ) -> None:
-        self.ears = ears
+        self.listener = listener
         self.base = URL(base)
         self.proxy = proxy_for(self.base)
         self._headers = headers
@@ -207,13 +207,13 @@ class _Link(ABC):
 
     def received(self, data: str) -> None:
         if not self.is_closed:
-            self.links.ears.received(self.generation, data)
+            self.links.listener.received(self.generation, data)
 
     def lost(
         self, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
     ) -> None:
         if not self.is_closed:
-            self.links.ears.lost(
+            self.links.listener.lost(
                 self.generation, code, reason, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s
             )
 
@@ -222,8 +222,8 @@ class _Link(ABC):
         connection is lost."""
         links = self.links
         headers = {"Content-Type": "application/json"}
-        if links.ears.token:
-            headers["Authorization"] = f"Bearer {links.ears.token}"
+        if links.listener.token:
+            headers["Authorization"] = f"Bearer {links.listener.token}"
         url = links.base.joinpath(path).with_query({"wait": f"{wait_s:g}"} if wait_s else {})
         async with self.http.post(url, data=body, headers=headers, proxy=links.proxy) as answer:
             said = await _read(answer)
@@ -349,7 +349,7 @@ class _Stream(_Link):
             await self.post("emulation", text({"session": session, "node": node, "data": frame}))
             and not self.is_closed
         ):
-            self.links.ears.sent(self.generation)
+            self.links.listener.sent(self.generation)
 
 
 class _Pull(_Link):
@@ -374,13 +374,13 @@ class _Pull(_Link):
 
     async def _send(self, frame: str) -> None:
         if await self.post("connection/commands", frame) and not self.is_closed:
-            self.links.ears.sent(self.generation)
+            self.links.listener.sent(self.generation)
 
     async def _ask(self, number: int, frame: str, wait_s: float) -> None:
         is_answered = await self.post("connection/commands", frame, wait_s=wait_s, was_poll=True)
         if is_answered and not self.is_closed and number == self._polls:
             self._poll = None  # not to be cancelled: its socket is the next one's
-            self.links.ears.polled(self.generation)
+            self.links.listener.polled(self.generation)
 
 
 _KINDS: Final[dict[str, type[_Link]]] = {

@@ -703,7 +703,7 @@ _DEADLINES: Final[tuple[tuple[str, Callable[[Machine], None]], ...]] = (
     ("resend", lambda self: self.traffic.resend()),
     ("resubscribe", Machine._due_resubscribe),
     ("outbox", lambda self: self.traffic.publishing.expire(self._now)),
-    ("request", lambda self: self.traffic.questions.expire(self._now)),
+    ("request", lambda self: self.traffic.requests.expire(self._now)),
     ("upgrade", Machine._due_upgrade),
     ("tick", Machine._due_tick),
 )

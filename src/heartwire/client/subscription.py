@@ -16,7 +16,7 @@ from heartwire.types import Position
 if TYPE_CHECKING:
     from heartwire.client.client import Client
 
-__all__ = ["Subscription", "call", "check_function", "seen"]
+__all__ = ["Subscription", "call", "check_function", "mark_retrieved"]
 
 _log: Final = logging.getLogger("heartwire.client")
 
@@ -45,7 +45,7 @@ class Subscription:
         self._end: HeartwireError | None = None
         self._wake: asyncio.Event = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ready.add_done_callback(seen)
+        self._ready.add_done_callback(mark_retrieved)
         self._on_gap: list[Callable[[Gap], object]] = []
 
     async def ready(self) -> Self:
@@ -177,7 +177,7 @@ def call(function: Callable[[Any], object], value: Any) -> None:
         _log.exception("a function that was given to the client failed")
 
 
-def seen(answer: "asyncio.Future[Any]") -> None:
+def mark_retrieved(answer: "asyncio.Future[Any]") -> None:
     """Nobody may be left to be told; that is no reason to complain."""
     if not answer.cancelled():
         answer.exception()

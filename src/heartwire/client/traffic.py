@@ -1,4 +1,4 @@
-"""What is said over whatever connection there is: channels followed, publishes pending, questions asked. Part
+"""What is said over whatever connection there is: channels followed, publishes pending, requests asked. Part
 of the machine.
 
 It outlives connections. `online` says that there is a new one, and `lost` that it is gone; then everything
@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from heartwire.client import outputs as out
+from heartwire.client.channel_state import ChannelState
 from heartwire.client.connection import Asked, Connection
-from heartwire.client.following import Following
 from heartwire.client.options import Options
 from heartwire.client.publishing import Publishing
-from heartwire.client.questions import Question, Questions
+from heartwire.client.requests import Request, Requests
 from heartwire.client.states import LOCAL
 from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
 from heartwire.types import Position
@@ -46,9 +46,9 @@ class Traffic:
         self.now = now
         self.connection: Connection | None = None
         self.is_broken = self.is_closed = False
-        self.followed: dict[str, Following] = {}
+        self.channels: dict[str, ChannelState] = {}
         self.publishing = Publishing(options, outputs, deadlines, prefix=prefix, draw=draw)
-        self.questions = Questions(options, outputs, deadlines)
+        self.requests = Requests(options, outputs, deadlines)
         self._options = options
         self._outputs = outputs
         self._deadlines = deadlines
@@ -68,18 +68,18 @@ class Traffic:
         self.connection = connection
         self.is_broken = False
         self.place_server_side(server_side)
-        for following in list(self.followed.values()):
-            if following.is_server_side and following.channel not in server_side:
-                following.is_server_side = False
-                if not following.is_wanted:
-                    self._end(following, LOCAL, "the server does not subscribe us any more")
+        for state in list(self.channels.values()):
+            if state.is_server_side and state.channel not in server_side:
+                state.is_server_side = False
+                if not state.is_wanted:
+                    self._end(state, LOCAL, "the server does not subscribe us any more")
         for channel, asked in list(connection.asked.items()):
-            now = self.followed.get(channel)
+            now = self.channels.get(channel)
             if now is None or (not now.is_server_side and asked.is_outdated(now)):
                 self._unsubscribe(channel)
         self.resubscribe()
-        for id, question in self.questions.items():
-            self._put(id, question)
+        for id, request in self.requests.items():
+            self._put(id, request)
         self.publishing.online(self.now)
         self.pump()
 
@@ -93,15 +93,15 @@ class Traffic:
         self.connection = None
         self.publishing.lost()
         self._deadlines.pop("resubscribe", None)
-        for following in self.followed.values():
-            following.lost()
-        self.questions.recall()
+        for state in self.channels.values():
+            state.lost()
+        self.requests.recall()
 
     def close(self, reason: str) -> None:
         """No connection will come any more: give up what is pending."""
         self.lost()
         self.publishing.give_up(reason)
-        self.questions.give_up(reason)
+        self.requests.give_up(reason)
 
     def flush(self) -> None:
         """Send what waits. On a socket all of it; else in a request, one at a time."""
@@ -120,7 +120,7 @@ class Traffic:
 
     def follow(self, channel: str, since: Position | Literal["earliest"] | None, token: str) -> None:
         """Begin to follow a channel. Where the server has made us follow it already, it goes on as it is."""
-        known = self.followed.get(channel)
+        known = self.channels.get(channel)
         if known is not None and known.is_server_side:
             known.is_wanted = True
             if known.is_live:
@@ -128,34 +128,34 @@ class Traffic:
             self.resume(channel)
             return
         self.unfollow(channel)
-        self.followed[channel] = Following(channel, since, token)
+        self.channels[channel] = ChannelState(channel, since, token)
         self.resubscribe()
         self.flush()
 
     def unfollow(self, channel: str) -> None:
         """Follow it no more."""
-        if self.followed.pop(channel, None) is not None:
+        if self.channels.pop(channel, None) is not None:
             self._unsubscribe(channel)
             self.flush()
 
     def pause(self, channel: str) -> None:
         """Its reader is too slow: let the server keep what comes, until `resume`."""
-        following = self.followed.get(channel)
-        if following is not None and not following.is_paused:
-            following.is_paused = True
-            following.lost()
+        state = self.channels.get(channel)
+        if state is not None and not state.is_paused:
+            state.is_paused = True
+            state.lost()
             self._unsubscribe(channel)
             self.flush()
 
     def resume(self, channel: str) -> None:
         """Go on where it was paused."""
-        following = self.followed.get(channel)
-        if following is not None and following.is_paused:
-            following.is_paused = False
+        state = self.channels.get(channel)
+        if state is not None and state.is_paused:
+            state.is_paused = False
             if self.connection is not None and self.connection.is_pull:
                 self._deadlines["poll"] = self.now
             elif self.connection is not None:
-                following.is_server_side = False  # that was ended when it was paused: from now on it is ours
+                state.is_server_side = False  # that was ended when it was paused: from now on it is ours
             self.resubscribe()
             self.flush()
 
@@ -165,32 +165,32 @@ class Traffic:
         if anew:
             connection.asked = {}
         commands = []
-        for following in self._unasked(connection, anew=anew):
+        for state in self._unasked(connection, anew=anew):
             id = self.next_id()
-            connection.asked[following.channel] = Asked(id, following, following.position)
-            commands.append(connection.command(id, "subscribe", _subscribe(following), following.channel))
+            connection.asked[state.channel] = Asked(id, state, state.position)
+            commands.append(connection.command(id, "subscribe", _subscribe(state), state.channel))
         return commands
 
-    def _unasked(self, connection: Connection, *, anew: bool) -> list[Following]:
+    def _unasked(self, connection: Connection, *, anew: bool) -> list[ChannelState]:
         return [
-            following
-            for following in self.followed.values()
-            if not (following.is_paused or following.is_server_side or following.not_before > self.now)
-            and (anew or not (following.is_live or following.channel in connection.asked))
+            state
+            for state in self.channels.values()
+            if not (state.is_paused or state.is_server_side or state.not_before > self.now)
+            and (anew or not (state.is_live or state.channel in connection.asked))
         ]
 
     def server_side_positions(self) -> dict[str, Any]:
         """For `connect`: where the channels stand that the server made us follow."""
         return {
-            following.channel: _subscribe(following)
-            for following in self.followed.values()
-            if following.is_server_side and following.position
+            state.channel: _subscribe(state)
+            for state in self.channels.values()
+            if state.is_server_side and state.position
         }
 
     @property
     def has_server_side(self) -> bool:
         """Whether the server makes us follow anything."""
-        return any(following.is_server_side for following in self.followed.values())
+        return any(state.is_server_side for state in self.channels.values())
 
     def resubscribe(self) -> None:
         """Ask for what is wanted and not followed yet; for what was refused for now, not before its time."""
@@ -198,9 +198,9 @@ class Traffic:
         connection = self.connection
         if connection is None:
             return
-        for following in self.followed.values():
-            if following.not_before > self.now:
-                self._resubscribe_at(following.not_before)
+        for state in self.channels.values():
+            if state.not_before > self.now:
+                self._resubscribe_at(state.not_before)
         if not connection.is_pull:
             connection.queue += self.subscribe_commands(connection, anew=False)
         elif self._unasked(connection, anew=False):
@@ -210,11 +210,8 @@ class Traffic:
     def is_settled(self) -> bool:
         """Whether the server has said of every channel where it stands, or that it will not for now."""
         return all(
-            following.is_live
-            or following.is_paused
-            or following.is_server_side
-            or following.not_before > self.now
-            for following in self.followed.values()
+            state.is_live or state.is_paused or state.is_server_side or state.not_before > self.now
+            for state in self.channels.values()
         )
 
     def _unsubscribe(self, channel: str) -> None:
@@ -229,17 +226,17 @@ class Traffic:
         if asked is None or asked.id != id:
             return
         del connection.asked[channel]
-        following = self.followed.get(channel)
-        if following is not asked.following or following.is_paused or following.is_server_side:
+        state = self.channels.get(channel)
+        if state is not asked.state or state.is_paused or state.is_server_side:
             return
         if reply.error is not None:
-            self._refused(following, reply.error)
+            self._refused(state, reply.error)
         elif reply.subscribe is not None:
-            self._placed(following, reply.subscribe, asked.position)
+            self._placed(state, reply.subscribe, asked.position)
 
-    def _placed(self, following: Following, result: SubscribeResult, asked: Position | None) -> None:
-        was_live = following.is_live
-        gap = following.subscribed(
+    def _placed(self, state: ChannelState, result: SubscribeResult, asked: Position | None) -> None:
+        was_live = state.is_live
+        gap = state.subscribed(
             result.epoch,
             result.offset,
             was_recovering=result.was_recovering,
@@ -248,51 +245,51 @@ class Traffic:
             first=result.publications[0].offset if result.publications else 0,
         )
         if gap is not None:
-            self._outputs.append(out.Gap(following.channel, *gap[0], *gap[1]))
+            self._outputs.append(out.Gap(state.channel, *gap[0], *gap[1]))
         if gap is not None or not was_live:
-            self._tell_subscribed(following, recovered=result.recovered)
-        self._deliver(following, result.publications)
-        if following.is_live:
-            following.refusals = 0
+            self._tell_subscribed(state, recovered=result.recovered)
+        self._deliver(state, result.publications)
+        if state.is_live:
+            state.refusals = 0
 
-    def _tell_subscribed(self, following: Following, *, recovered: bool) -> None:
-        epoch, offset = following.position or ("", 0)
-        self._outputs.append(out.Subscribed(following.channel, epoch, offset, recovered))
+    def _tell_subscribed(self, state: ChannelState, *, recovered: bool) -> None:
+        epoch, offset = state.position or ("", 0)
+        self._outputs.append(out.Subscribed(state.channel, epoch, offset, recovered))
 
-    def _refused(self, following: Following, error: ErrorBody) -> None:
-        following.lost()
+    def _refused(self, state: ChannelState, error: ErrorBody) -> None:
+        state.lost()
         if not error.temporary:
-            self._end(following, error.code, error.message)
+            self._end(state, error.code, error.message)
             return
         limit_s = min(
-            self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(following.refusals, 60)
+            self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(state.refusals, 60)
         )
-        following.refusals += 1
-        following.not_before = self.now + max(self._draw() * limit_s, retry_after_s(error.message))
-        self._resubscribe_at(following.not_before)
+        state.refusals += 1
+        state.not_before = self.now + max(self._draw() * limit_s, retry_after_s(error.message))
+        self._resubscribe_at(state.not_before)
 
     def _resubscribe_at(self, when: float) -> None:
         self._deadlines["resubscribe"] = min(when, self._deadlines.get("resubscribe", when))
 
-    def _end(self, following: Following, code: int, reason: str) -> None:
-        del self.followed[following.channel]
-        self._outputs.append(out.Unsubscribed(following.channel, code, reason))
+    def _end(self, state: ChannelState, code: int, reason: str) -> None:
+        del self.channels[state.channel]
+        self._outputs.append(out.Unsubscribed(state.channel, code, reason))
         self._has_news()
 
-    def _deliver(self, following: Following, pubs: Sequence[Pub]) -> None:
+    def _deliver(self, state: ChannelState, pubs: Sequence[Pub]) -> None:
         connection = self.connection
-        for pub in following.news(pubs):
+        for pub in state.news(pubs):
             self._has_news()
-            self._outputs.append(_delivered(following, pub))
+            self._outputs.append(_delivered(state, pub))
         if connection is not None:
             connection.had_full_page = connection.had_full_page or len(pubs) >= _FULL_PAGE
-            if following.is_live or connection.is_pull:
+            if state.is_live or connection.is_pull:
                 return
-            if following.is_server_side:
+            if state.is_server_side:
                 self.is_broken = True
             else:  # should the server have nothing better to say, this must not go round and round
-                self._unsubscribe(following.channel)
-                self._refused(following, ErrorBody(temporary=True))
+                self._unsubscribe(state.channel)
+                self._refused(state, ErrorBody(temporary=True))
                 self.flush()
 
     def _has_news(self) -> None:
@@ -300,15 +297,15 @@ class Traffic:
             self.connection.had_news = True
 
     def _made_by_server(self, channel: str, result: SubscribeResult) -> None:
-        following = self.followed.get(channel)
-        if following is None:
-            following = self.followed[channel] = Following(channel, None)
-            following.is_wanted = False
-        following.is_server_side = True
-        if following.is_paused:
+        state = self.channels.get(channel)
+        if state is None:
+            state = self.channels[channel] = ChannelState(channel, None)
+            state.is_wanted = False
+        state.is_server_side = True
+        if state.is_paused:
             self._unsubscribe(channel)
         else:
-            self._placed(following, result, following.position)
+            self._placed(state, result, state.position)
 
     # -- publishing ------------------------------------------------------------------------------------------
 
@@ -343,21 +340,21 @@ class Traffic:
         self.publishing.outbox.next_round()
         self.pump()
 
-    # -- questions -------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------
 
     def request(self, method: str, body: dict[str, Any]) -> int:
         """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body``
         cannot be JSON."""
         id = self.next_id()
-        question = self.questions.add(id, method, body, self.now, is_closed=self.is_closed)
-        if question is not None and self.connection is not None:
-            self._put(id, question)
+        request = self.requests.add(id, method, body, self.now, is_closed=self.is_closed)
+        if request is not None and self.connection is not None:
+            self._put(id, request)
             self.flush()
         return id
 
-    def _put(self, id: int, question: Question) -> None:
-        question.is_sent = True
-        self._ask(question.method, question.body, id)
+    def _put(self, id: int, request: Request) -> None:
+        request.is_sent = True
+        self._ask(request.method, request.body, id)
 
     # -- what the server says --------------------------------------------------------------------------------
 
@@ -368,49 +365,43 @@ class Traffic:
         elif method == "publish":
             self.publishing.answered(of, reply, self.now)
         elif method in ("rpc", "presence", "presence_stats", "history"):
-            self.questions.answered(of, method, reply)
+            self.requests.answered(of, method, reply)
 
     def push(self, push: Push) -> None:
         """Something it says unasked; but for a disconnect."""
-        following = self.followed.get(push.channel)
+        state = self.channels.get(push.channel)
         if push.pub is not None:
-            if following is not None and following.is_live:
-                self._deliver(following, (push.pub,))
+            if state is not None and state.is_live:
+                self._deliver(state, (push.pub,))
         elif push.subscribe is not None:
             self._made_by_server(push.channel, push.subscribe)
         elif push.message is not None:
             self._outputs.append(out.Message(bytes(push.message.data).decode()))
-        elif push.unsubscribe is not None and following is not None:
-            following.lost()
+        elif push.unsubscribe is not None and state is not None:
+            state.lost()
             if (
-                push.unsubscribe.code < 2500 or following.is_server_side
+                push.unsubscribe.code < 2500 or state.is_server_side
             ):  # for good (Centrifugal protocol, unsubscribe codes)
-                self._end(following, push.unsubscribe.code, push.unsubscribe.reason)
+                self._end(state, push.unsubscribe.code, push.unsubscribe.reason)
             else:
                 self._refused(
-                    following, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True)
+                    state, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True)
                 )
 
 
-def _subscribe(following: Following) -> dict[str, Any]:
-    body: dict[str, Any] = {"channel": following.channel}
-    if following.token:
-        body["token"] = following.token
-    if following.position is not None or following.wants_earliest:
-        epoch, offset = following.position or ("", 0)
+def _subscribe(state: ChannelState) -> dict[str, Any]:
+    body: dict[str, Any] = {"channel": state.channel}
+    if state.token:
+        body["token"] = state.token
+    if state.position is not None or state.wants_earliest:
+        epoch, offset = state.position or ("", 0)
         body |= {"recover": True, "epoch": epoch, "offset": offset, "from_oldest": True}
     return body
 
 
-def _delivered(following: Following, pub: Pub) -> out.Delivered:
-    epoch = following.position.epoch if following.position is not None and pub.offset else ""
+def _delivered(state: ChannelState, pub: Pub) -> out.Delivered:
+    epoch = state.position.epoch if state.position is not None and pub.offset else ""
     user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
     return out.Delivered(
-        following.channel,
-        epoch,
-        pub.offset,
-        bytes(pub.data).decode(),
-        pub.tags.get("encoding", ""),
-        user,
-        client,
+        state.channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client
     )

@@ -8,9 +8,9 @@ from tests.vectors.telling import connect, scenario, welcome
 def each_wait_may_be_twice_the_last_up_to_the_cap(client: Recorder) -> None:
     client.start()
     for _ in range(8):
-        client.lost(client.told("Open")[-1][0], reason="refused", is_reachable=False)
+        client.lost(client.fields("Open")[-1][0], reason="refused", is_reachable=False)
         client.to_deadline()
-    assert [one[3] for one in client.told("Closed")] == [0.5, 1, 2, 4, 8, 16, 20, 20]
+    assert [one[3] for one in client.fields("Closed")] == [0.5, 1, 2, 4, 8, 16, 20, 20]
 
 
 @scenario(transports=("websocket",), draws=(0.25, 0.75))
@@ -19,19 +19,19 @@ def waits_are_drawn_from_zero_on(client: Recorder) -> None:
     client.lost(1, is_reachable=False)
     client.to_deadline()
     client.lost(2, is_reachable=False)
-    assert [one[3] for one in client.told("Closed")] == [0.125, 0.75]
+    assert [one[3] for one in client.fields("Closed")] == [0.125, 0.75]
 
 
 @scenario()
 def a_connection_that_lasted_starts_the_counting_afresh(client: Recorder) -> None:
     client.start()
     for _ in range(3):
-        client.lost(client.told("Open")[-1][0], is_reachable=False)
+        client.lost(client.fields("Open")[-1][0], is_reachable=False)
         client.to_deadline()
     client.received(4, welcome(4))
     client.after(10)
     client.lost(4)
-    assert client.told("Closed")[-1][3] == 0.25
+    assert client.fields("Closed")[-1][3] == 0.25
 
 
 @scenario()
@@ -41,7 +41,7 @@ def a_connection_that_lasted_from_time_zero_on_does_so_too(client: Recorder) -> 
     client.lost(1)
     client.to_deadline()
     client.lost(2, is_reachable=False)
-    assert [one[3] for one in client.told("Closed")] == [0.25, 0.5]
+    assert [one[3] for one in client.fields("Closed")] == [0.25, 0.5]
 
 
 @scenario()
@@ -52,7 +52,7 @@ def a_connection_that_did_not_last_does_not(client: Recorder) -> None:
     client.received(2, welcome(2))
     client.after(9)
     client.lost(2)
-    assert client.told("Closed")[-1][3] == 0.5
+    assert client.fields("Closed")[-1][3] == 0.5
 
 
 @scenario()
@@ -63,23 +63,23 @@ def the_server_says_when_to_come_back(client: Recorder) -> None:
     client.hint("network_up")
     assert client.machine.next_deadline() == 7.5
     client.after(7.5)
-    assert len(client.told("Open")) == 2
+    assert len(client.fields("Open")) == 2
 
 
 @scenario(transports=("websocket", "sse"))
 def the_next_transport_waits_as_long_as_the_server_said(client: Recorder) -> None:
     client.start()
     client.lost(1, reason="HTTP 502", after_s=3)
-    assert client.told("Closed")[-1][3] == 3
+    assert client.fields("Closed")[-1][3] == 3
     client.after(3)
-    assert client.told("Open")[-1][1] == "sse"
+    assert client.fields("Open")[-1][1] == "sse"
 
 
 @scenario()
 def later_is_not_before_five_seconds(client: Recorder) -> None:
     connect(client)
     client.lost(1, 3013, "too many requests")
-    assert client.told("Closed")[-1][3] == 5
+    assert client.fields("Closed")[-1][3] == 5
 
 
 @scenario(transports=("websocket",))
@@ -87,7 +87,7 @@ def an_attempt_that_is_not_answered_is_given_up(client: Recorder) -> None:
     client.start()
     client.to_deadline()
     assert client.now == 4
-    assert client.told("Closed")[-1][1] == "no answer in time"
+    assert client.fields("Closed")[-1][1] == "no answer in time"
     client.to_deadline()
     client.to_deadline()
     assert client.now == 4.25 + 8  # a ladder that has failed has more time
@@ -103,16 +103,16 @@ def no_mix_of_triggers_makes_more_attempts_than_the_bucket_has(client: Recorder)
         client.hint("wake")
         client.hint("network_up")
         client.after(1)
-    assert len(client.told("Open")) == 2
+    assert len(client.fields("Open")) == 2
     client.after(6)
-    assert len(client.told("Open")) == 3
+    assert len(client.fields("Open")) == 3
 
 
 @scenario(transports=("websocket", "sse", "longpoll", "poll"), attempt_burst=3)
 def going_down_the_ladder_takes_from_the_bucket_too(client: Recorder) -> None:
     client.start()
     for _ in range(3):
-        client.lost(client.told("Open")[-1][0], reason="HTTP 404")
-    assert len(client.told("Open")) == 3
+        client.lost(client.fields("Open")[-1][0], reason="HTTP 404")
+    assert len(client.fields("Open")) == 3
     client.to_deadline()
-    assert client.told("Open")[-1][1] == "poll"
+    assert client.fields("Open")[-1][1] == "poll"

@@ -13,7 +13,7 @@ def a_late_answer_to_what_was_asked_before_is_not_heard(client: Recorder) -> Non
     client.received(1, placed(2, after=3, pubs=[4]))
     assert not client.last
     client.received(1, {"id": 3, "unsubscribe": {}}, placed(4, pubs=[1, 2]))
-    assert [one[2] for one in client.told("Delivered")] == [1, 2]
+    assert [one[2] for one in client.fields("Delivered")] == [1, 2]
 
 
 @scenario()
@@ -23,12 +23,12 @@ def what_was_begun_anew_while_connecting_is_asked_anew(client: Recorder) -> None
     client.unsubscribe("a")
     client.subscribe("a", "earliest")
     client.received(1, welcome(), placed(2, 7))
-    assert [next(key for key in one if key != "id") for one in client.told("Send")[-1][1]] == [
+    assert [next(key for key in one if key != "id") for one in client.fields("Send")[-1][1]] == [
         "unsubscribe",
         "subscribe",
     ]
     client.received(1, {"id": 3, "unsubscribe": {}}, placed(4, pubs=[1]))
-    assert client.told("Delivered")[0][:3] == ["a", "e", 1]
+    assert client.fields("Delivered")[0][:3] == ["a", "e", 1]
 
 
 @scenario()
@@ -39,10 +39,10 @@ def what_was_ended_while_connecting_can_be_followed_again_before_the_answer(clie
     client.received(1, welcome())
     client.subscribe("a")
     client.received(1, placed(2, 7))
-    assert not client.told("Subscribed")
+    assert not client.fields("Subscribed")
     client.received(1, {"id": 3, "unsubscribe": {}}, placed(4, 8))
     client.received(1, pub(9))
-    assert client.told("Delivered")[0][:3] == ["a", "e", 9]
+    assert client.fields("Delivered")[0][:3] == ["a", "e", 9]
 
 
 @scenario()
@@ -57,7 +57,7 @@ def a_pause_loses_nothing(client: Recorder) -> None:
     client.resume("a")
     client.resume("a")
     client.received(1, placed(4, after=3, pubs=[4, 5]))
-    assert [one[2] for one in client.told("Delivered")] == [4, 5]
+    assert [one[2] for one in client.fields("Delivered")] == [4, 5]
 
 
 @scenario()
@@ -69,7 +69,7 @@ def a_pause_while_the_subscribe_is_on_the_way(client: Recorder) -> None:
     assert not client.last
     client.resume("a")
     client.received(1, placed(4, after=3, pubs=[4]))
-    assert [one[2] for one in client.told("Delivered")] == [4]
+    assert [one[2] for one in client.fields("Delivered")] == [4]
 
 
 @scenario()
@@ -78,10 +78,10 @@ def a_pause_while_connecting(client: Recorder) -> None:
     client.start()
     client.pause("a")
     client.received(1, welcome(), placed(2, after=3, pubs=[4]))
-    assert client.told("Send")[0][1] == [{"id": 3, "unsubscribe": {"channel": "a"}}]
+    assert client.fields("Send")[0][1] == [{"id": 3, "unsubscribe": {"channel": "a"}}]
     client.resume("a")
     client.received(1, {"id": 3, "unsubscribe": {}}, placed(4, after=3, pubs=[4]))
-    assert [one[2] for one in client.told("Delivered")] == [4]
+    assert [one[2] for one in client.fields("Delivered")] == [4]
 
 
 @scenario()
@@ -92,10 +92,10 @@ def what_is_paused_is_not_asked_for_on_a_new_connection(client: Recorder) -> Non
     client.pause("a")
     client.lost(1)
     client.to_deadline()
-    assert [list(one) for one in client.told("Open")[-1][2]] == [["id", "connect"]]
+    assert [list(one) for one in client.fields("Open")[-1][2]] == [["id", "connect"]]
     client.resume("a")
     client.received(2, welcome(4))
-    assert client.told("Send")[-1][1][0]["subscribe"]["offset"] == 3
+    assert client.fields("Send")[-1][1][0]["subscribe"]["offset"] == 3
 
 
 @scenario()
@@ -104,7 +104,7 @@ def following_a_channel_anew_ends_what_was(client: Recorder) -> None:
     client.subscribe("a")
     client.received(1, placed(2, 3))
     client.subscribe("a", "earliest")
-    assert client.told("Send", last=1)[0][1] == [{"id": 3, "unsubscribe": {"channel": "a"}}]
+    assert client.fields("Send", last=1)[0][1] == [{"id": 3, "unsubscribe": {"channel": "a"}}]
 
 
 @scenario()
@@ -128,7 +128,7 @@ def what_the_server_ends_for_now_is_asked_for_again(client: Recorder) -> None:
     )
     client.to_deadline()
     assert client.now == 0.25
-    assert client.told("Send")[-1][1][0]["subscribe"]["offset"] == 3
+    assert client.fields("Send")[-1][1][0]["subscribe"]["offset"] == 3
 
 
 @scenario()
@@ -159,13 +159,13 @@ def a_channel_refused_for_now_is_not_asked_for_before_the_server_said(client: Re
         1, {"id": 2, "error": {"code": 100, "message": "busy; retry_after_ms=20000", "temporary": True}}
     )
     client.subscribe("b")
-    assert [one["subscribe"]["channel"] for one in client.told("Send")[-1][1]] == ["b"]
+    assert [one["subscribe"]["channel"] for one in client.fields("Send")[-1][1]] == ["b"]
     client.lost(1)
     client.to_deadline()
-    assert [one["subscribe"]["channel"] for one in client.told("Open")[-1][2][1:]] == ["b"]
+    assert [one["subscribe"]["channel"] for one in client.fields("Open")[-1][2][1:]] == ["b"]
     client.received(2, welcome(4, ping=60), placed(5))
     client.after(20)
-    assert client.told("Send")[-1][1][0]["subscribe"]["channel"] == "a"
+    assert client.fields("Send")[-1][1][0]["subscribe"]["channel"] == "a"
 
 
 @scenario(draws=(0.0,))

@@ -70,7 +70,7 @@ def closing_while_a_better_transport_is_tried(client: Recorder) -> None:
     client.received(1, {"id": 1, "connect": {}})
     client.after(10)
     client.close()
-    assert client.told("Close", last=1) == [[1], [2]]
+    assert client.fields("Close", last=1) == [[1], [2]]
     _silent(client)
 
 

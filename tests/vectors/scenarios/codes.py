@@ -8,7 +8,7 @@ from tests.vectors.telling import connect, refused, scenario
 def the_end_as_a_push(client: Recorder) -> None:
     connect(client)
     client.received(1, {"push": {"disconnect": {"code": 3012, "reason": "no pong"}}}, "{}")
-    assert client.told("Closed") == [[3012, "no pong", True, 0]]
+    assert client.fields("Closed") == [[3012, "no pong", True, 0]]
     assert client.kinds() == ["Close", "StateChanged", "Closed", "StateChanged", "Open"]
 
 
@@ -16,28 +16,28 @@ def the_end_as_a_push(client: Recorder) -> None:
 def never_as_a_push(client: Recorder) -> None:
     connect(client)
     client.received(1, {"push": {"disconnect": {"code": 3503, "reason": "force disconnect"}}})
-    assert client.told("Closed") == [[3503, "force disconnect", True, -1]]
+    assert client.fields("Closed") == [[3503, "force disconnect", True, -1]]
 
 
 @scenario()
 def connect_is_refused_for_good(client: Recorder) -> None:
     client.start()
     client.received(1, refused(1, 103, "permission denied"))
-    assert client.told("Closed") == [[103, "permission denied", False, -1]]
+    assert client.fields("Closed") == [[103, "permission denied", False, -1]]
 
 
 @scenario()
 def connect_is_refused_for_now(client: Recorder) -> None:
     client.start()
     client.received(1, refused(1, 100, "internal", temporary=True))
-    assert client.told("Closed") == [[100, "internal", False, 5]]
+    assert client.fields("Closed") == [[100, "internal", False, 5]]
 
 
 @scenario()
 def what_is_not_of_the_protocol_ends_the_connection(client: Recorder) -> None:
     connect(client)
     client.received(1, '{"id":[]}')
-    assert client.told("Closed")[0][:1] == [1006]
+    assert client.fields("Closed")[0][:1] == [1006]
 
 
 @scenario()

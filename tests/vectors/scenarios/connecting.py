@@ -10,7 +10,7 @@ def the_first_words_are_connect_and_what_is_followed(client: Recorder) -> None:
     client.subscribe("b", ["e", 7], token="for b")
     client.subscribe("c", "earliest")
     client.start()
-    (frame,) = [output[2] for output in client.told("Open")]
+    (frame,) = [output[2] for output in client.fields("Open")]
     assert [next(key for key in one if key != "id") for one in frame] == [
         "connect",
         "subscribe",
@@ -18,9 +18,9 @@ def the_first_words_are_connect_and_what_is_followed(client: Recorder) -> None:
         "subscribe",
     ]
     client.received(1, welcome(), placed(2, 3), placed(3, after=7, pubs=[8, 9]), placed(4, pubs=[1]))
-    assert client.told("Subscribed") == [["a", "e", 3, False], ["b", "e", 7, True], ["c", "e", 0, False]]
+    assert client.fields("Subscribed") == [["a", "e", 3, False], ["b", "e", 7, True], ["c", "e", 0, False]]
     client.received(1, pub(4), pub(10, "b"), pub(2, "c"))
-    assert len(client.told("Delivered")) == 6
+    assert len(client.fields("Delivered")) == 6
 
 
 @scenario()
@@ -30,7 +30,7 @@ def a_channel_that_is_followed_later_is_asked_for_at_once(client: Recorder) -> N
     assert client.kinds() == ["Send"]
     client.received(1, placed(2, 5))
     client.received(1, pub(6))
-    assert client.told("Delivered")[-1][:3] == ["a", "e", 6]
+    assert client.fields("Delivered")[-1][:3] == ["a", "e", 6]
 
 
 @scenario(tick_s=1)
@@ -45,13 +45,13 @@ def clocks_are_looked_at_each_second(client: Recorder) -> None:
 def starting_twice_is_starting_once(client: Recorder) -> None:
     client.start()
     client.start()
-    assert len(client.told("Open")) == 1
+    assert len(client.fields("Open")) == 1
 
 
 @scenario(first_transport="longpoll")
 def it_begins_where_it_is_told(client: Recorder) -> None:
     client.start()
-    assert client.told("Open")[0][1] == "longpoll"
+    assert client.fields("Open")[0][1] == "longpoll"
 
 
 @scenario()
@@ -60,6 +60,6 @@ def what_was_unsubscribed_while_connecting_is_ended_there(client: Recorder) -> N
     client.start()
     client.unsubscribe("a")
     client.received(1, welcome())
-    assert client.told("Send")[0][1] == [{"id": 3, "unsubscribe": {"channel": "a"}}]
+    assert client.fields("Send")[0][1] == [{"id": 3, "unsubscribe": {"channel": "a"}}]
     client.received(1, placed(2))
-    assert not client.told("Subscribed")
+    assert not client.fields("Subscribed")

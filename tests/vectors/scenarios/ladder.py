@@ -10,11 +10,11 @@ def what_does_not_open_is_followed_by_the_next_at_once(client: Recorder) -> None
     client.lost(1, reason="HTTP 400")
     client.lost(2, reason="HTTP 404")
     client.lost(3, reason="HTTP 502")
-    assert [one[1] for one in client.told("Open")] == ["websocket", "sse", "longpoll", "poll"]
+    assert [one[1] for one in client.fields("Open")] == ["websocket", "sse", "longpoll", "poll"]
     client.lost(4, reason="HTTP 502")
-    assert client.told("Closed")[-1][3] == 0.25
+    assert client.fields("Closed")[-1][3] == 0.25
     client.after(3)
-    assert client.told("Open")[-1][1] == "websocket"
+    assert client.fields("Open")[-1][1] == "websocket"
 
 
 @scenario()
@@ -22,14 +22,14 @@ def what_cannot_be_reached_is_not_to_blame(client: Recorder) -> None:
     client.start()
     client.lost(1, is_reachable=False)
     client.to_deadline()
-    assert client.told("Open")[-1][1] == "websocket"
+    assert client.fields("Open")[-1][1] == "websocket"
 
 
 @scenario()
 def what_hangs_is_followed_by_the_next(client: Recorder) -> None:
     client.start()
     client.to_deadline()
-    assert client.told("Open")[-1][1] == "sse"
+    assert client.fields("Open")[-1][1] == "sse"
 
 
 @scenario()
@@ -41,9 +41,9 @@ def what_has_worked_has_a_second_chance(client: Recorder) -> None:
     client.to_deadline()
     client.lost(2, reason="HTTP 502")
     client.to_deadline()
-    assert client.told("Open")[-1][1] == "websocket"
+    assert client.fields("Open")[-1][1] == "websocket"
     client.lost(3, reason="HTTP 502")
-    assert client.told("Open", last=1)[-1][1] == "sse"
+    assert client.fields("Open", last=1)[-1][1] == "sse"
 
 
 @scenario()
@@ -53,9 +53,9 @@ def what_dies_twice_before_its_first_heartbeat_is_left(client: Recorder) -> None
     client.to_deadline()
     client.received(2, welcome(2))
     client.lost(2, 1006, "cut")
-    assert client.told("Note") == [["websocket: cut; trying sse"]]
+    assert client.fields("Note") == [["websocket: cut; trying sse"]]
     client.to_deadline()
-    assert client.told("Open")[-1][1] == "sse"
+    assert client.fields("Open")[-1][1] == "sse"
 
 
 @scenario()
@@ -74,11 +74,11 @@ def a_lower_rung_works_and_a_higher_is_tried_after_a_while(client: Recorder) -> 
     client.lost(1, reason="HTTP 400")
     client.received(2, welcome(id_of(client, "connect"), ping=1000, session="s", node="n"))
     client.after(10)
-    assert client.told("Open", last=1)[0][1] == "websocket"
+    assert client.fields("Open", last=1)[0][1] == "websocket"
     client.to_deadline()
     client.after(20)
     assert client.now == 34
-    assert client.told("Open", last=1)[0][1] == "websocket"
+    assert client.fields("Open", last=1)[0][1] == "websocket"
     client.received(4, welcome(id_of(client, "connect")))
     assert client.machine.transport == "websocket"
 
@@ -87,9 +87,9 @@ def a_lower_rung_works_and_a_higher_is_tried_after_a_while(client: Recorder) -> 
 def a_higher_rung_takes_from_the_bucket_too(client: Recorder) -> None:
     connect(client, ping=1000)
     client.after(99)
-    assert len(client.told("Open")) == 1
+    assert len(client.fields("Open")) == 1
     client.after(2)
-    assert len(client.told("Open")) == 2
+    assert len(client.fields("Open")) == 2
 
 
 @scenario(first_transport="sse", upgrade_cap_s=40)
@@ -98,7 +98,7 @@ def a_higher_rung_is_tried_less_and_less(client: Recorder) -> None:
     times: list[float] = []
     while len(times) < 4:
         client.to_deadline()
-        if client.told("Open", last=1):
+        if client.fields("Open", last=1):
             times.append(client.now)
-            client.lost(client.told("Open")[-1][0], reason="HTTP 400")
+            client.lost(client.fields("Open")[-1][0], reason="HTTP 400")
     assert times == [10, 30, 70, 110]

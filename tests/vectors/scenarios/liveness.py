@@ -18,7 +18,7 @@ def silence_of_a_ping_interval_and_the_pong_timeout_is_the_end(client: Recorder)
     client.received(1, "{}")
     client.to_deadline()
     assert client.now == 5 + 7 + 10
-    assert client.told("Closed") == [[1006, "nothing was heard in time", True, 0.25]]
+    assert client.fields("Closed") == [[1006, "nothing was heard in time", True, 0.25]]
 
 
 @scenario(ping_interval_s=5)
@@ -68,7 +68,7 @@ def a_new_network_is_no_reason_to_wait(client: Recorder) -> None:
     client.start()
     client.lost(1, is_reachable=False)
     client.hint("network_up")
-    assert client.told("Open", last=1)
+    assert client.fields("Open", last=1)
 
 
 @scenario()
@@ -85,9 +85,9 @@ def an_attempt_on_the_old_network_that_fails_is_followed_by_one_on_the_new(clien
     client.start()
     client.hint("network_up")
     client.lost(1, is_reachable=False)
-    assert client.told("Open", last=1)
+    assert client.fields("Open", last=1)
     client.lost(2, is_reachable=False)
-    assert client.told("Closed", last=1) == [[1006, "", False, 0.25]]
+    assert client.fields("Closed", last=1) == [[1006, "", False, 0.25]]
 
 
 @scenario()
@@ -96,7 +96,7 @@ def a_hint_during_an_attempt_that_opens_is_spent(client: Recorder) -> None:
     client.hint("wake")
     client.received(1, welcome())
     client.lost(1)
-    assert client.told("Closed", last=1) == [[1006, "", True, 0.25]]
+    assert client.fields("Closed", last=1) == [[1006, "", True, 0.25]]
 
 
 @scenario(transports=("websocket",))
@@ -116,11 +116,11 @@ def a_wall_clock_that_is_ahead_means_that_we_slept(client: Recorder) -> None:
     client.after(2)
     client.sleep(600)
     client.after(1)
-    assert client.told("Send", last=1) == [[1, [{"id": 2, "ping": {}}]]]
+    assert client.fields("Send", last=1) == [[1, [{"id": 2, "ping": {}}]]]
     client.to_deadline()
     client.to_deadline()
     client.to_deadline()
-    assert client.told("Closed")[0][1] == "no answer to a probe within 3 s"
+    assert client.fields("Closed")[0][1] == "no answer to a probe within 3 s"
 
 
 @scenario()
@@ -131,7 +131,7 @@ def a_timer_that_is_late_means_that_we_slept(client: Recorder) -> None:
     assert client.kinds() == ["Send"]
     assert client.machine.next_deadline() == 3003
     client.received(1, {"id": 2, "ping": {}})
-    assert not client.told("Closed")
+    assert not client.fields("Closed")
 
 
 @scenario()
@@ -139,7 +139,7 @@ def a_timer_that_is_a_little_late_means_nothing(client: Recorder) -> None:
     connect(client)
     client.now = 37
     client.look()
-    assert client.told("Closed")[0][1] == "nothing was heard in time"
+    assert client.fields("Closed")[0][1] == "nothing was heard in time"
 
 
 @scenario()
@@ -177,12 +177,12 @@ def a_poll_that_is_held_is_replaced_by_a_probe(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.after(5)
     client.hint("wake")
-    assert client.told("Poll", last=1)[0][2] == 0
+    assert client.fields("Poll", last=1)[0][2] == 0
     client.polled(1, placed(id_of(client, "subscribe"), after=3))
-    assert client.told("Poll", last=1)[0][2] == 25
+    assert client.fields("Poll", last=1)[0][2] == 25
     client.hint("wake")
     client.to_deadline()
-    assert client.told("Closed")[0][1] == "no answer to a probe within 3 s"
+    assert client.fields("Closed")[0][1] == "no answer to a probe within 3 s"
 
 
 @scenario()
@@ -190,7 +190,7 @@ def who_wakes_while_waiting_tries_at_once(client: Recorder) -> None:
     client.start()
     client.lost(1, is_reachable=False)
     client.hint("wake")
-    assert client.told("Open", last=1)
+    assert client.fields("Open", last=1)
 
 
 @scenario(tick_s=1)
@@ -201,7 +201,7 @@ def timers_that_are_always_late_do_not_keep_a_dead_connection(client: Recorder) 
     for _ in range(3):
         client.now += 60
         client.look()
-    assert client.told("Closed")[-1][:2] == [1006, "no answer to a probe within 3 s"]
+    assert client.fields("Closed")[-1][:2] == [1006, "no answer to a probe within 3 s"]
 
 
 @scenario(tick_s=1)
@@ -210,4 +210,4 @@ def timers_that_are_always_late_do_not_keep_an_attempt(client: Recorder) -> None
     for _ in range(2):
         client.now += 60
         client.look()
-    assert client.told("Closed")[-1][:2] == [1006, "no answer in time"]
+    assert client.fields("Closed")[-1][:2] == [1006, "no answer in time"]

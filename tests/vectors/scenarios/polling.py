@@ -6,7 +6,7 @@ from tests.vectors.telling import id_of, placed, poll_online, pub, refused, scen
 
 def _asked(client: Recorder) -> list[str]:
     """The channels that the last poll asked for."""
-    return [one["subscribe"]["channel"] for one in client.told("Poll")[-1][1] if "subscribe" in one]
+    return [one["subscribe"]["channel"] for one in client.fields("Poll")[-1][1] if "subscribe" in one]
 
 
 def _nothing(client: Recorder) -> None:
@@ -16,10 +16,10 @@ def _nothing(client: Recorder) -> None:
 @scenario(transports=("longpoll",))
 def a_long_poll_is_held_once_each_channel_has_its_place(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
-    assert [one[2] for one in client.told("Poll")] == [0, 25]
+    assert [one[2] for one in client.fields("Poll")] == [0, 25]
     client.after(25)
     _nothing(client)
-    assert client.told("Poll", last=1)[0][2] == 25
+    assert client.fields("Poll", last=1)[0][2] == 25
 
 
 @scenario(transports=("longpoll",))
@@ -27,16 +27,16 @@ def news_comes_as_pushes_after_the_replies(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.after(7)
     client.polled(1, placed(id_of(client, "subscribe"), after=3), pub(4), pub(5))
-    assert [one[2] for one in client.told("Delivered")] == [4, 5]
-    assert client.told("Poll", last=1)[0][1][0]["subscribe"]["offset"] == 5
+    assert [one[2] for one in client.fields("Delivered")] == [4, 5]
+    assert client.fields("Poll", last=1)[0][1][0]["subscribe"]["offset"] == 5
 
 
 @scenario(transports=("longpoll",))
 def a_poll_with_nothing_to_follow_is_a_ping(client: Recorder) -> None:
     client.start()
     client.polled(1, welcome(1, ping=0))
-    assert list(client.told("Poll")[-1][1][0]) == ["id", "ping"]
-    assert client.told("Poll")[-1][2] == 25
+    assert list(client.fields("Poll")[-1][1][0]) == ["id", "ping"]
+    assert client.fields("Poll")[-1][2] == 25
 
 
 @scenario(transports=("longpoll",))
@@ -64,7 +64,7 @@ def a_full_page_is_followed_by_the_next_at_once(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.to_deadline()
     client.polled(1, placed(id_of(client, "subscribe"), after=3, pubs=range(4, 304)))
-    assert client.told("Poll", last=1)[0][1][0]["subscribe"]["offset"] == 303
+    assert client.fields("Poll", last=1)[0][1][0]["subscribe"]["offset"] == 303
 
 
 @scenario(transports=("longpoll",))
@@ -75,10 +75,10 @@ def a_new_channel_takes_the_place_of_the_poll_that_is_held(client: Recorder) -> 
     client.subscribe("c")
     client.to_deadline()
     assert client.now == 5
-    assert (_asked(client), client.told("Poll")[-1][2]) == (["a", "b", "c"], 0)
+    assert (_asked(client), client.fields("Poll")[-1][2]) == (["a", "b", "c"], 0)
     first = id_of(client, "subscribe", "a")
     client.polled(1, placed(first, after=3), placed(first + 1, 1), placed(first + 2, 1))
-    assert client.told("Poll")[-1][2] == 25
+    assert client.fields("Poll")[-1][2] == 25
 
 
 @scenario(transports=("longpoll",))
@@ -108,11 +108,11 @@ def one_channel_that_is_refused_for_now_does_not_hurry_the_others(client: Record
     client.start()
     busy = refused(2, 100, "busy; retry_after_ms=30000", temporary=True)
     client.polled(1, welcome(3, ping=0), placed(1, 3), busy)
-    assert (_asked(client), client.told("Poll")[-1][2]) == (["a"], 25)
+    assert (_asked(client), client.fields("Poll")[-1][2]) == (["a"], 25)
     client.after(25)
     _nothing(client)
     client.after(5)
-    assert (_asked(client), client.told("Poll")[-1][2]) == (["a", "b"], 0)
+    assert (_asked(client), client.fields("Poll")[-1][2]) == (["a", "b"], 0)
 
 
 @scenario(transports=("longpoll",))
@@ -121,7 +121,7 @@ def one_channel_that_is_refused_is_ended_and_the_others_go_on(client: Recorder) 
     client.subscribe("b")
     client.start()
     client.polled(1, welcome(3, ping=0), placed(1, 3), refused(2, 103, "permission denied"))
-    assert client.told("Unsubscribed") == [["b", 103, "permission denied"]]
+    assert client.fields("Unsubscribed") == [["b", 103, "permission denied"]]
     assert _asked(client) == ["a"]
 
 
@@ -130,7 +130,7 @@ def a_channel_that_is_paused_is_not_polled_for(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.pause("a")
     client.polled(1, placed(id_of(client, "subscribe"), after=3), pub(4))
-    assert not client.told("Delivered")
+    assert not client.fields("Delivered")
     client.to_deadline()
     assert _asked(client) == []
     client.resume("a")
@@ -143,10 +143,10 @@ def a_long_poll_that_is_cut_is_asked_for_shorter_from_then_on(client: Recorder) 
     poll_online(client, placed(1, 3))
     client.after(15)
     client.lost(1, was_poll=True)
-    assert client.told("Poll", last=1)[0][2] == 0
+    assert client.fields("Poll", last=1)[0][2] == 0
     _nothing(client)
-    assert client.told("Note") == [["long polls are cut in between: asking for 9.0 s from now on"]]
-    assert client.told("Poll", last=1)[0][2] == 9
+    assert client.fields("Note") == [["long polls are cut in between: asking for 9.0 s from now on"]]
+    assert client.fields("Poll", last=1)[0][2] == 9
 
 
 @scenario(transports=("longpoll",))
@@ -158,7 +158,7 @@ def a_new_connection_may_be_on_a_network_that_cuts_nothing(client: Recorder) -> 
     client.lost(1, 1012, "shutdown", was_poll=True)
     client.to_deadline()
     client.polled(2, welcome(id_of(client, "connect"), ping=0), placed(id_of(client, "subscribe"), after=3))
-    assert client.told("Poll", last=1)[0][2] == 25
+    assert client.fields("Poll", last=1)[0][2] == 25
 
 
 @scenario(transports=("longpoll",))
@@ -170,7 +170,7 @@ def a_server_that_is_gone_is_no_cut(client: Recorder) -> None:
     assert client.state() == "waiting"
     client.to_deadline()
     client.polled(2, welcome(id_of(client, "connect"), ping=0), placed(id_of(client, "subscribe"), after=3))
-    assert client.told("Poll", last=1)[0][2] == 25
+    assert client.fields("Poll", last=1)[0][2] == 25
 
 
 @scenario(transports=("longpoll",))
@@ -191,14 +191,14 @@ def a_poll_that_is_not_answered_in_time_is_the_end(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.to_deadline()
     assert client.now == 35
-    assert client.told("Closed")[0][1] == "nothing was heard in time"
+    assert client.fields("Closed")[0][1] == "nothing was heard in time"
 
 
 @scenario(transports=("longpoll",))
 def an_answer_without_connect_is_not_our_server(client: Recorder) -> None:
     client.start()
     client.polled(1)
-    assert client.told("Closed")[0][1] == "an answer without a word of `connect`"
+    assert client.fields("Closed")[0][1] == "an answer without a word of `connect`"
 
 
 @scenario(transports=("longpoll",))
@@ -222,7 +222,7 @@ def publishes_have_requests_of_their_own(client: Recorder) -> None:
     assert client.kinds() == ["Send"]
     client.received(1, {"id": id_of(client, "publish"), "publish": {"epoch": "e", "offset": 4}})
     client.sent(1)
-    assert client.told("Published") == [["key-1", "e", 4]]
+    assert client.fields("Published") == [["key-1", "e", 4]]
 
 
 @scenario(transports=("longpoll",))
@@ -230,4 +230,4 @@ def a_subscription_ended_while_held_is_not_heard(client: Recorder) -> None:
     poll_online(client, placed(1, 3))
     client.unsubscribe("a")
     client.polled(1, placed(id_of(client, "subscribe"), after=3), pub(4))
-    assert not client.told("Delivered")
+    assert not client.fields("Delivered")

@@ -36,7 +36,7 @@ def what_is_published_before_there_is_a_connection_is_sent_in_order(client: Reco
     client.publish(1)
     client.publish(2)
     connect(client)
-    assert [one["publish"]["data"] for one in client.told("Send")[0][1]] == [1, 2]
+    assert [one["publish"]["data"] for one in client.fields("Send")[0][1]] == [1, 2]
 
 
 @scenario()
@@ -48,7 +48,7 @@ def what_was_not_answered_is_sent_again_with_its_key(client: Recorder) -> None:
     client.lost(1)
     client.to_deadline()
     client.received(2, welcome(4))
-    assert [one["publish"]["idempotency_key"] for one in client.told("Send")[-1][1]] == ["key-2"]
+    assert [one["publish"]["idempotency_key"] for one in client.fields("Send")[-1][1]] == ["key-2"]
 
 
 @scenario()
@@ -64,9 +64,9 @@ def so_many_are_on_the_way_at_a_time(client: Recorder) -> None:
     connect(client)
     for data in range(4):
         client.publish(data)
-    assert len(client.told("Send")) == 2
+    assert len(client.fields("Send")) == 2
     client.received(1, _kept(2, 1))
-    assert [one["publish"]["data"] for one in client.told("Send", last=1)[0][1]] == [2]
+    assert [one["publish"]["data"] for one in client.fields("Send", last=1)[0][1]] == [2]
 
 
 @scenario()
@@ -112,7 +112,7 @@ def not_even_on_a_new_connection(client: Recorder) -> None:
     client.to_deadline()
     client.received(2, welcome(id_of(client, "connect")))
     client.publish(1)
-    assert not client.told("Send", last=2)
+    assert not client.fields("Send", last=2)
     client.to_deadline()
     assert client.now == 2
     assert [(one["publish"]["data"], one["publish"]["round"]) for one in client.last[0][2]] == [
@@ -143,7 +143,7 @@ def a_new_connection_begins_with_round_0(client: Recorder) -> None:
     client.lost(1)
     client.to_deadline()
     client.received(2, welcome(id_of(client, "connect")))
-    assert client.told("Send")[-1][1][0]["publish"]["round"] == 0
+    assert client.fields("Send")[-1][1][0]["publish"]["round"] == 0
 
 
 @scenario(max_pending_age_s=30)
@@ -154,14 +154,14 @@ def what_is_too_old_is_given_up(client: Recorder) -> None:
     client.publish(1)
     client.received(1, _kept(id_of(client, "publish"), 1))
     client.after(20)
-    assert client.told("Rejected") == [["key-1", 0, "not answered within 30 s (max_pending_age_s)", True]]
+    assert client.fields("Rejected") == [["key-1", 0, "not answered within 30 s (max_pending_age_s)", True]]
 
 
 @scenario(max_pending_age_s=30)
 def what_was_never_sent_was_not_published(client: Recorder) -> None:
     client.publish(0)
     client.after(30)
-    assert client.told("Rejected")[0][3] is False
+    assert client.fields("Rejected")[0][3] is False
 
 
 @scenario(max_pending_age_s=5)
@@ -171,7 +171,7 @@ def what_is_given_up_on_the_way_makes_room_and_its_answer_is_not_heard(client: R
     client.publish(1)
     client.received(1, refused(3, 100, temporary=True))
     client.to_deadline()
-    assert len(client.told("Rejected")) == 2
+    assert len(client.fields("Rejected")) == 2
     client.received(1, _kept(2, 1))
     assert not client.last
     client.to_deadline()
@@ -209,32 +209,32 @@ def the_server_ends_the_connection_because_of_the_largest(client: Recorder) -> N
     client.publish("small")
     client.publish("very large")
     client.lost(1, 1009, "over max_message_bytes")
-    assert client.told("Rejected") == [["key-2", 106, "over max_message_bytes", True]]
+    assert client.fields("Rejected") == [["key-2", 106, "over max_message_bytes", True]]
     client.to_deadline()
     client.received(2, welcome(4))
-    assert [one["publish"]["data"] for one in client.told("Send")[-1][1]] == ["small"]
+    assert [one["publish"]["data"] for one in client.fields("Send")[-1][1]] == ["small"]
 
 
 @scenario()
 def there_may_be_nothing_that_was_too_large(client: Recorder) -> None:
     connect(client)
     client.lost(1, 1009, "over max_message_bytes")
-    assert not client.told("Rejected")
+    assert not client.fields("Rejected")
     assert client.state() == "waiting"
 
 
 @scenario(transports=("sse",))
 def over_requests_it_goes_one_request_at_a_time(client: Recorder) -> None:
     connect(client, session="s", node="n")
-    assert client.told("Session") == [[1, "s", "n"]]
+    assert client.fields("Session") == [[1, "s", "n"]]
     client.publish(0)
     client.publish(1)
     client.publish(2)
-    assert len(client.told("Send")) == 1
+    assert len(client.fields("Send")) == 1
     client.sent(1)
-    assert [one["publish"]["data"] for one in client.told("Send", last=1)[0][1]] == [1, 2]
+    assert [one["publish"]["data"] for one in client.fields("Send", last=1)[0][1]] == [1, 2]
     client.received(1, _kept(2, 1), _kept(3, 2), _kept(4, 3))
-    assert len(client.told("Published")) == 3
+    assert len(client.fields("Published")) == 3
 
 
 @scenario(transports=("sse",))
@@ -243,7 +243,7 @@ def a_request_that_is_not_answered_is_the_end(client: Recorder) -> None:
     client.publish(0)
     client.to_deadline()
     assert client.now == 10
-    assert client.told("Closed")[0][1] == "a request was not answered in time"
+    assert client.fields("Closed")[0][1] == "a request was not answered in time"
 
 
 @scenario()
@@ -251,4 +251,4 @@ def many_go_in_frames_of_a_bearable_size(client: Recorder) -> None:
     for data in range(3):
         client.publish(str(data) * 30_000)
     connect(client)
-    assert [len(one[1]) for one in client.told("Send")] == [2, 1]
+    assert [len(one[1]) for one in client.fields("Send")] == [2, 1]

@@ -41,11 +41,11 @@ def what_only_reads_is_asked_again_and_what_may_have_been_done_is_not(client: Re
     call = client.request("rpc", _RPC)
     read = client.request("presence", {"channel": "a"})
     client.lost(1)
-    assert client.told("Failed") == [[call, 0, "the connection was lost", True]]
+    assert client.fields("Failed") == [[call, 0, "the connection was lost", True]]
     client.to_deadline()
     client.received(2, welcome(id_of(client, "connect")))
     client.received(2, {"id": id_of(client, "presence"), "presence": {"presence": {}}})
-    assert client.told("Answered") == [[read, {"presence": {}}]]
+    assert client.fields("Answered") == [[read, {"presence": {}}]]
 
 
 @scenario()
@@ -65,9 +65,9 @@ def a_question_that_is_not_answered_in_time(client: Recorder) -> None:
     client.after(4)
     client.request("presence", {"channel": "a"})
     client.after(6)
-    assert [one[3] for one in client.told("Failed")] == [True]
+    assert [one[3] for one in client.fields("Failed")] == [True]
     client.after(4)
-    assert len(client.told("Failed")) == 2
+    assert len(client.fields("Failed")) == 2
     client.received(1, {"id": id_of(client, "rpc"), "rpc": {"data": 3}})
     assert not client.last
 
@@ -76,7 +76,7 @@ def a_question_that_is_not_answered_in_time(client: Recorder) -> None:
 def a_question_that_was_never_sent_was_not_carried_out(client: Recorder) -> None:
     client.request("rpc", _RPC)
     client.after(10)
-    assert client.told("Failed")[0][1:] == [0, "not answered within 10 s (request_timeout_s)", False]
+    assert client.fields("Failed")[0][1:] == [0, "not answered within 10 s (request_timeout_s)", False]
 
 
 @scenario(max_message_bytes=40)
@@ -94,7 +94,7 @@ def questions_that_wait_are_bounded_in_count(client: Recorder) -> None:
         ["Failed", 3, 106, "2 requests wait already (max_pending_items, max_pending_bytes)", False]
     ]
     client.after(10)
-    assert len(client.told("Failed")) == 3
+    assert len(client.fields("Failed")) == 3
     client.request("rpc", _RPC)
     assert not client.last
 

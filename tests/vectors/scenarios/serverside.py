@@ -10,10 +10,10 @@ _NEWS = {"news": {"epoch": "e", "offset": 3}}
 def what_the_server_makes_us_follow_is_delivered_and_recovered(client: Recorder) -> None:
     connect(client, subs=_NEWS)
     client.received(1, pub(4, "news"))
-    assert client.told("Subscribed") == [["news", "e", 3, False]]
+    assert client.fields("Subscribed") == [["news", "e", 3, False]]
     client.lost(1)
     client.to_deadline()
-    (hello,) = client.told("Open")[-1][2]
+    (hello,) = client.fields("Open")[-1][2]
     assert hello["connect"]["subs"]["news"]["offset"] == 4
     again = {
         "epoch": "e",
@@ -23,7 +23,7 @@ def what_the_server_makes_us_follow_is_delivered_and_recovered(client: Recorder)
         "publications": [{"offset": 5, "data": 5}],
     }
     client.received(2, welcome(2, subs={"news": again}))
-    assert [one[2] for one in client.told("Delivered")] == [4, 5]
+    assert [one[2] for one in client.fields("Delivered")] == [4, 5]
 
 
 @scenario()
@@ -32,7 +32,7 @@ def what_the_server_does_not_make_us_follow_again_is_ended(client: Recorder) -> 
     client.lost(1)
     client.to_deadline()
     client.received(2, welcome(2))
-    assert client.told("Unsubscribed") == [["news", 0, "the server does not subscribe us any more"]]
+    assert client.fields("Unsubscribed") == [["news", 0, "the server does not subscribe us any more"]]
 
 
 @scenario()
@@ -50,7 +50,7 @@ def the_server_makes_us_follow_one_more(client: Recorder) -> None:
 def a_hole_there_takes_a_new_connection(client: Recorder) -> None:
     connect(client, subs=_NEWS)
     client.received(1, pub(6, "news"))
-    assert client.told("Closed") == [[3010, "something was left out", True, 0.25]]
+    assert client.fields("Closed") == [[3010, "something was left out", True, 0.25]]
 
 
 @scenario()
@@ -61,8 +61,8 @@ def the_server_may_have_made_what_we_ask_for(client: Recorder) -> None:
         1, welcome(1, subs=_NEWS), {"id": 2, "error": {"code": 105, "message": "already subscribed"}}
     )
     client.received(1, pub(4, "news"))
-    assert client.told("Delivered")[0][2] == 4
-    assert not client.told("Unsubscribed")
+    assert client.fields("Delivered")[0][2] == 4
+    assert not client.fields("Unsubscribed")
 
 
 @scenario()
@@ -75,7 +75,7 @@ def what_we_want_too_goes_on_when_the_server_does_not_make_it_any_more(client: R
     client.lost(1)
     client.to_deadline()
     client.received(2, welcome(3))
-    assert client.told("Send")[-1][1][0]["subscribe"]["offset"] == 3
+    assert client.fields("Send")[-1][1][0]["subscribe"]["offset"] == 3
 
 
 @scenario()
@@ -93,7 +93,7 @@ def what_the_server_has_made_can_be_paused(client: Recorder) -> None:
     client.received(1, pub(4, "news"))
     client.resume("news")
     client.received(1, placed(3, after=3, pubs=[4]))
-    assert [one[2] for one in client.told("Delivered")] == [4]
+    assert [one[2] for one in client.fields("Delivered")] == [4]
 
 
 @scenario()
@@ -125,7 +125,7 @@ def polls_go_on_with_them(client: Recorder) -> None:
         welcome(id_of(client, "connect"), subs={"news": again}),
         placed(id_of(client, "subscribe"), after=3),
     )
-    assert client.told("Delivered") == [["news", "e", 4, 4, "", "", ""]]
+    assert client.fields("Delivered") == [["news", "e", 4, 4, "", "", ""]]
     client.pause("news")
     assert not client.last
     client.resume("news")

@@ -10,14 +10,14 @@ def a_token_is_asked_for_and_shown(client: Recorder) -> None:
     assert client.kinds() == ["StateChanged", "AskToken"]
     client.after(3)
     client.token("t")
-    assert client.told("Open")[0][2][0]["connect"]["token"] == "t"
+    assert client.fields("Open")[0][2][0]["connect"]["token"] == "t"
     assert client.machine.next_deadline() == 7
 
 
 @scenario(has_tokens=True, token="t")
 def a_token_to_begin_with_is_shown_first(client: Recorder) -> None:
     client.start()
-    assert client.told("Open")[0][2][0]["connect"]["token"] == "t"
+    assert client.fields("Open")[0][2][0]["connect"]["token"] == "t"
 
 
 @scenario(has_tokens=True)
@@ -36,10 +36,10 @@ def a_token_that_is_refused_again_and_again_is_asked_for_less_and_less(client: R
     client.start()
     for number in range(4):
         client.token(f"t{number}")
-        client.received(client.told("Open")[-1][0], refused(id_of(client, "connect"), 109, "token expired"))
+        client.received(client.fields("Open")[-1][0], refused(id_of(client, "connect"), 109, "token expired"))
         client.to_deadline()
         assert client.kinds() == ["StateChanged", "AskToken"]
-    assert [one[3] for one in client.told("Closed")] == [0.5, 1, 2, 4]
+    assert [one[3] for one in client.fields("Closed")] == [0.5, 1, 2, 4]
 
 
 @scenario(token="t")
@@ -55,7 +55,7 @@ def a_connection_that_expired_comes_back_with_a_new_token(client: Recorder) -> N
     client.lost(1, 3005, "connection expired")
     client.to_deadline()
     client.token("new")
-    assert client.told("Open")[-1][2][0]["connect"]["token"] == "new"
+    assert client.fields("Open")[-1][2][0]["connect"]["token"] == "new"
 
 
 @scenario(has_tokens=True, token="t", ping_interval_s=1000)
@@ -120,7 +120,7 @@ def a_connection_that_is_only_tried_says_nothing_about_staying(client: Recorder)
     client.start()
     client.received(1, {"push": {"refresh": {"expires": True, "ttl": 0}}})
     client.after(3)
-    assert not client.told("AskToken")
+    assert not client.fields("AskToken")
 
 
 @scenario(has_tokens=True, token="t")
@@ -159,7 +159,7 @@ def a_token_that_comes_while_connecting_is_for_the_next_time(client: Recorder) -
     assert not client.last
     client.lost(1, is_reachable=False)
     client.to_deadline()
-    assert client.told("Open")[-1][2][0]["connect"]["token"] == "new"
+    assert client.fields("Open")[-1][2][0]["connect"]["token"] == "new"
 
 
 @scenario(has_tokens=True, token="t")
@@ -195,14 +195,14 @@ def a_better_transport_waits_for_a_token(client: Recorder) -> None:
     client.sent(1)
     client.to_deadline()
     assert client.now == 70
-    assert client.told("Open", last=1)[0][2][0]["connect"]["token"] == "new"
+    assert client.fields("Open", last=1)[0][2][0]["connect"]["token"] == "new"
 
 
 @scenario(has_tokens=True, token="t")
 def later_said_by_the_server_holds_for_tokens_too(client: Recorder) -> None:
     client.start()
     client.received(1, refused(1, 111, "too many; retry_after_ms=9000", temporary=True))
-    assert client.told("Closed")[0][3] == 9
+    assert client.fields("Closed")[0][3] == 9
     client.hint("wake")
     client.to_deadline()
     assert client.now == 9

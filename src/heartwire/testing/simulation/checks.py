@@ -190,7 +190,7 @@ class Checks:
         machine, options = client.machine, client.options
         for what, waiting in (
             ("publishes", machine.traffic.publishing.outbox),
-            ("requests", machine.traffic.questions),
+            ("requests", machine.traffic.requests),
         ):
             if len(waiting) > options.max_pending_items or waiting.size_bytes > options.max_pending_bytes:
                 self.fail(client.name, f"{len(waiting)} {what} wait, {waiting.size_bytes} bytes")

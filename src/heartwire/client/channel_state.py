@@ -10,10 +10,10 @@ from typing import Literal
 from heartwire.client.wire import Pub
 from heartwire.types import Position
 
-__all__ = ["Following"]
+__all__ = ["ChannelState"]
 
 
-class Following:
+class ChannelState:
     """Args: the channel, and where to begin: ``None`` with what is published from now on, "earliest" with the
     oldest kept.
 

@@ -8,10 +8,10 @@ from heartwire.client.options import Options
 from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
 from heartwire.client.wire import Reply, text
 
-__all__ = ["Question", "Questions"]
+__all__ = ["Request", "Requests"]
 
 
-class Question:
+class Request:
     """One. Reads are asked again on the next connection, an ``rpc`` is not: it may have been carried out."""
 
     __slots__ = ("body", "expires_at", "is_sent", "method", "size")
@@ -24,14 +24,14 @@ class Question:
         self.is_sent = False
 
 
-class Questions:
+class Requests:
     """Args: the options, and where outputs and deadlines go. Attributes: ``size_bytes`` is what is held."""
 
     def __init__(self, options: Options, outputs: list[out.Output], deadlines: dict[str, float]) -> None:
         self._options = options
         self._outputs = outputs
         self._deadlines = deadlines
-        self._waiting: dict[int, Question] = {}
+        self._waiting: dict[int, Request] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Questions:
 
     def add(
         self, id: int, method: str, body: dict[str, Any], now: float, *, is_closed: bool
-    ) -> Question | None:
+    ) -> Request | None:
         """Take one, or fail it at once (``None``). Raises ``TypeError`` where ``body`` cannot be JSON."""
         if is_closed:
             self._failed(id, LOCAL, "the client is closed")
@@ -55,29 +55,29 @@ class Questions:
             limit = "(max_pending_items, max_pending_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"{len(self._waiting)} requests wait already {limit}")
         else:
-            question = self._waiting[id] = Question(method, body, size, now + options.request_timeout_s)
+            request = self._waiting[id] = Request(method, body, size, now + options.request_timeout_s)
             self.size_bytes += size
-            self._deadlines.setdefault("request", question.expires_at)
-            return question
+            self._deadlines.setdefault("request", request.expires_at)
+            return request
         return None
 
-    def items(self) -> ItemsView[int, Question]:
+    def items(self) -> ItemsView[int, Request]:
         """Those that wait for an answer, in the order they were asked."""
         return self._waiting.items()
 
     def recall(self) -> None:
         """The connection is gone, and with it what was on its way."""
-        for id, question in list(self._waiting.items()):
-            if question.is_sent and question.method == "rpc":
+        for id, request in list(self._waiting.items()):
+            if request.is_sent and request.method == "rpc":
                 self._give_up(id, "the connection was lost", is_unknown=True)
-            question.is_sent = False
+            request.is_sent = False
 
-    def cancel(self, id: int) -> Question | None:
-        """Nobody wants the answer any more; the question, if it was not answered yet."""
-        question = self._waiting.pop(id, None)
-        if question is not None:
-            self.size_bytes -= question.size
-        return question
+    def cancel(self, id: int) -> Request | None:
+        """Nobody wants the answer any more; the request, if it was not answered yet."""
+        request = self._waiting.pop(id, None)
+        if request is not None:
+            self.size_bytes -= request.size
+        return request
 
     def answered(self, id: int, method: str, reply: Reply) -> None:
         """An answer came."""
@@ -91,11 +91,11 @@ class Questions:
     def expire(self, now: float) -> None:
         """Give up what was not answered in time."""
         limit = f"{self._options.request_timeout_s:g} s (request_timeout_s)"
-        for id, question in list(self._waiting.items()):
-            if question.expires_at <= now:
-                self._give_up(id, f"not answered within {limit}", is_unknown=question.is_sent)
+        for id, request in list(self._waiting.items()):
+            if request.expires_at <= now:
+                self._give_up(id, f"not answered within {limit}", is_unknown=request.is_sent)
         if self._waiting:
-            self._deadlines["request"] = min(question.expires_at for question in self._waiting.values())
+            self._deadlines["request"] = min(request.expires_at for request in self._waiting.values())
 
     def give_up(self, reason: str) -> None:
         """No connection will come any more."""
