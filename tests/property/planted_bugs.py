@@ -5,18 +5,18 @@ python -m tests.property.planted_bugs [NAME ...]      look for the seeds anew, a
 """
 
 import asyncio
-import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
 
-from heartwire.client import machine, publishing, states, traffic
+from heartwire.client import machine, states
 from heartwire.client.channel_state import ChannelState
 from heartwire.client.connection import Connection
-from heartwire.client.machine import Machine
-from heartwire.client.outbox import Item, Outbox
+from heartwire.client.lifecycle import Lifecycle
+from heartwire.client.pending_publishes import Item, PendingPublishes
+from heartwire.client.probing import Probing
 from heartwire.client.retry import Bucket
 from heartwire.client.traffic import Traffic
 from heartwire.core.liveness import Liveness, Watched
@@ -77,13 +77,13 @@ def server_leaves_a_hole_and_nobody_sees_it(patch: pytest.MonkeyPatch) -> None:
 
 
 def _moved(patch: pytest.MonkeyPatch, by: int) -> None:
-    original = traffic._subscribe
+    original = ChannelState.subscribe_body
 
-    def subscribe(state: ChannelState) -> dict[str, Any]:
-        body = original(state)
+    def subscribe_body(self: ChannelState) -> dict[str, Any]:
+        body = original(self)
         return body | {"offset": max(0, body["offset"] + by)} if body.get("offset") else body
 
-    patch.setattr(traffic, "_subscribe", subscribe)
+    patch.setattr(ChannelState, "subscribe_body", subscribe_body)
 
 
 @planted
@@ -125,7 +125,7 @@ def better_transport_begins_with_now(patch: pytest.MonkeyPatch) -> None:
         if self.connection in (None, connection):
             return original(self, connection, anew=anew)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(traffic, "_subscribe", lambda state: {"channel": state.channel})
+            patch.setattr(ChannelState, "subscribe_body", lambda state: {"channel": state.channel})
             return original(self, connection, anew=anew)
 
     patch.setattr(Traffic, "subscribe_commands", subscribe_commands)
@@ -157,7 +157,7 @@ def pause_does_not_stop_the_server(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def old_connections_are_heard(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Machine, "_known", lambda self, generation: self.current or self.attempt)
+    patch.setattr(Lifecycle, "known", lambda self, generation: self.current or self.attempt)
 
 
 @planted
@@ -191,7 +191,7 @@ def silence_never_ends(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def hints_are_not_heeded(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Machine, "_probe", lambda self: None)
+    patch.setattr(Probing, "probe", lambda self, connection, now: None)
 
 
 @planted
@@ -204,46 +204,46 @@ def stale_means_never(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def what_was_on_its_way_is_not_sent_again(patch: pytest.MonkeyPatch) -> None:
-    def recall(self: Outbox) -> None:
+    def lost(self: PendingPublishes) -> None:
         self._in_flight = self.round = 0
         self._must_go_back = False
+        self._deadlines.pop("resend", None)
 
-    patch.setattr(Outbox, "recall", recall)
+    patch.setattr(PendingPublishes, "lost", lost)
 
 
 @planted
 def second_try_has_no_key(patch: pytest.MonkeyPatch) -> None:
-    original = publishing._publish
+    original = Item.body
     seen: dict[int, Item] = {}
 
-    def publish(item: Item, round: int) -> dict[str, Any]:
-        body = original(item, round)
-        if id(item) in seen:
-            del body["idempotency_key"]
-        seen[id(item)] = item
-        return body
+    def body(self: Item, round: int) -> dict[str, Any]:
+        fields = original(self, round)
+        if id(self) in seen:
+            del fields["idempotency_key"]
+        seen[id(self)] = self
+        return fields
 
-    patch.setattr(publishing, "_publish", publish)
+    patch.setattr(Item, "body", body)
 
 
 @planted
 def round_does_not_wait_for_its_last_answer(patch: pytest.MonkeyPatch) -> None:
-    def refuse_for_now(self: Outbox, key: str) -> bool:
+    def refused_for_now(self: PendingPublishes, key: str) -> None:
         item = self._items.get(key)
         if item is not None:
             self._landed(item)
             self.round += 1
-        return False
 
-    patch.setattr(Outbox, "refuse_for_now", refuse_for_now)
+    patch.setattr(PendingPublishes, "_refused_for_now", refused_for_now)
 
 
 @planted
 def request_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
     def pump(self: Traffic) -> None:
         if self.connection is not None:
-            for key, body in self.publishing.to_send(math.inf):
-                self._ask("publish", body, key)
+            for item in self.publishes.to_send():
+                self._ask("publish", item.body(self.publishes.round), item.key)
             self.flush()
 
     patch.setattr(Traffic, "pump", pump)
@@ -251,25 +251,19 @@ def request_does_not_wait_for_the_one_before(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def outbox_has_no_bound(patch: pytest.MonkeyPatch) -> None:
-    def add(self: Outbox, item: Item) -> bool:
-        self._items[item.key] = item
-        self.size_bytes += len(item.data)
-        return True
-
-    patch.setattr(Outbox, "add", add)
+    patch.setattr(PendingPublishes, "_is_full", lambda self, size: False)
 
 
 @planted
 def what_was_given_up_counts_as_not_sent(patch: pytest.MonkeyPatch) -> None:
-    original = Outbox.take_expired
+    original = PendingPublishes.expire
 
-    def take_expired(self: Outbox, now: float) -> list[Item]:
-        items = original(self, now)
-        for item in items:
-            item.is_sent = False
-        return items
+    def expire(self: PendingPublishes, now: float) -> None:
+        for item in self._items.values():
+            item.is_sent = item.is_sent and item.expires_at > now
+        original(self, now)
 
-    patch.setattr(Outbox, "take_expired", take_expired)
+    patch.setattr(PendingPublishes, "expire", expire)
 
 
 # -- the server ----------------------------------------------------------------------------------------------

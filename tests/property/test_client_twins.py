@@ -13,6 +13,7 @@ from heartwire.client.machine import Machine
 from heartwire.client.options import TRANSPORTS, Options
 from heartwire.types import Position
 from tests.js.node import node
+from tests.vectors.recorder import encode
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
@@ -85,21 +86,12 @@ class Story:
         result = getattr(self.machine, name)(*given, **more.get("kwargs", {}))
         if result is not None:
             step["result"] = result
-        step["outputs"] = [self._fields(output) for output in self.machine.outputs]
+        step["outputs"] = [encode(output) for output in self.machine.outputs]
         self.machine.outputs.clear()
         step["next_deadline"] = self.machine.next_deadline()
         self.steps.append(step)
         for output in step["outputs"]:
             self._note(*output)
-
-    @staticmethod
-    def _fields(output: Json) -> list[Json]:
-        fields = [type(output).__name__]
-        for name, value in output._asdict().items():
-            if name == "frame":
-                value = [json.loads(line) for line in value.split("\n")] if value else []
-            fields.append(json.loads(value) if name in ("data", "result") else value)
-        return fields
 
     def _note(self, name: str, *fields: Json) -> None:
         if name == "Close":

@@ -309,13 +309,13 @@ class Shell(RuleBasedStateMachine):
     @invariant()
     def nothing_grows_without_a_bound(self) -> None:
         if self.is_started:
-            outbox = self.machine.traffic.publishing.outbox
-            assert len(outbox) <= 4
-            assert sum(item.is_in_flight for item in outbox._items.values()) <= 2
-            assert self.pending == set(outbox._items)
+            publishes = self.machine.traffic.publishes
+            assert len(publishes) <= 4
+            assert sum(item.is_in_flight for item in publishes._items.values()) <= 2
+            assert self.pending == set(publishes._items)
             assert self.requests == set(self.machine.traffic.requests._waiting)
             assert len(self.requests) <= 4
-            assert not outbox._items or "outbox" in self.machine._deadlines
+            assert not publishes._items or "publish" in self.machine._deadlines
             assert not self.requests or "request" in self.machine._deadlines
 
 

@@ -9,11 +9,11 @@ from heartwire.client.channel_state import ChannelState
 from heartwire.client.ladder import Ladder
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options, check_options
-from heartwire.client.outbox import Item, Outbox
-from heartwire.client.outputs import Failed
+from heartwire.client.outputs import Failed, Note, Rejected
+from heartwire.client.pending_publishes import PendingPublishes
 from heartwire.client.retry import Backoff, Bucket
 from heartwire.client.states import TRANSITIONS, Event, State
-from heartwire.client.wire import Pub
+from heartwire.client.wire import ErrorBody, Pub, Reply
 from heartwire.errors import ConfigError
 from heartwire.types import Position
 
@@ -126,66 +126,99 @@ def test_heartbeats_forgive_early_deaths() -> None:
     assert ladder.transport == "b"
 
 
-# -- the outbox ----------------------------------------------------------------------------------------------
+# -- pending publishes ---------------------------------------------------------------------------------------
 
 
-def outbox(*keys: str, in_flight: int = 2) -> Outbox:
-    box = Outbox(max_items=3, max_bytes=100, max_in_flight=in_flight)
+def pending(*keys: str, in_flight: int = 2) -> PendingPublishes:
+    options = Options(
+        max_pending_items=3, max_pending_bytes=100, max_in_flight=in_flight, max_pending_age_s=10
+    )
+    box = PendingPublishes(options, [], {}, prefix="p", draw=lambda: 0.5)
     for number, key in enumerate(keys):
-        assert box.add(Item(key, key, "a", f'"{key}"', "", 10.0 + number))
+        assert add(box, key, f'"{key}"', now=number)
     return box
 
 
-def sent(box: Outbox) -> list[str]:
-    return [item.key for item in box.to_send()]
+def add(box: PendingPublishes, key: str, data: str, *, now: float = 0) -> bool:
+    """Whether it was taken."""
+    count = len(box)
+    box.add("a", data, "", key, now, is_closed=False)
+    return len(box) > count
+
+
+def sent(box: PendingPublishes) -> list[str]:
+    return [item.idempotency_key for item in box.to_send()]
+
+
+def refuse_for_now(box: PendingPublishes, key: str) -> bool:
+    """Whether that ends the round."""
+    box.answered(key, Reply(error=ErrorBody(temporary=True)), 0)
+    return box.is_round_over
+
+
+def next_round(box: PendingPublishes) -> None:
+    box._deadlines.pop("resend", None)
+    box.next_round()
+
+
+def rejected(box: PendingPublishes) -> list[str]:
+    keys = [one.key for one in box._outputs if isinstance(one, Rejected)]
+    box._outputs.clear()
+    return keys
 
 
 def test_bounds() -> None:
-    box = outbox("1", "2", "3")
-    assert not box.add(Item("4", "4", "a", "", "", 0))
-    box.remove("1")
-    assert not box.add(Item("4", "4", "a", "x" * 95, "", 0))
-    assert box.add(Item("4", "4", "a", "x" * 94, "", 0))
+    box = pending("1", "2", "3")
+    assert not add(box, "4", "")
+    box.answered("p-1", Reply(), 0)
+    assert not add(box, "4", "x" * 95)
+    assert add(box, "4", "x" * 94)
     assert (len(box), box.size_bytes) == (3, 100)
 
 
 def test_go_back_n() -> None:
-    box = outbox("1", "2", "3")
+    box = pending("1", "2", "3")
     assert sent(box) == ["1", "2"]
     box.next_round()  # without effect: nothing was refused
-    assert not box.refuse_for_now("1")
+    assert not refuse_for_now(box, "p-1")
     assert sent(box) == []
-    assert box.refuse_for_now("2")
-    assert not box.refuse_for_now("unknown") or box.is_round_over
-    box.next_round()
+    assert refuse_for_now(box, "p-2")
+    assert not refuse_for_now(box, "unknown") or box.is_round_over
+    next_round(box)
     assert (sent(box), box.round) == (["1", "2"], 1)
-    box.recall()
+    box.lost()
     assert (sent(box), box.round) == (["1", "2"], 0)
 
 
 def test_what_is_too_old_leaves_in_order() -> None:
-    box = outbox("1", "2", "3")
-    assert box.next_deadline() == 10
-    assert [item.key for item in box.take_expired(11)] == ["1", "2"]
-    assert [item.key for item in box.take_expired(100)] == ["3"]
-    assert box.next_deadline() is None
+    box = pending("1", "2", "3")
+    assert box._deadlines["publish"] == 10
+    box.expire(11)
+    assert rejected(box) == ["p-1", "p-2"]
+    box.expire(100)
+    assert rejected(box) == ["p-3"]
+    assert "publish" not in box._deadlines
 
 
 def test_removing_what_is_not_there() -> None:
-    box = outbox("1")
-    assert box.remove("9") is None
-    assert box.get("9") is None
-    assert [item.key for item in box.take_all()] == ["1"]
+    box = pending("1")
+    box.answered("p-9", Reply(), 0)
+    assert box._outputs == []
+    box.give_up("closed")
+    assert rejected(box) == ["p-1"]
     assert (len(box), box.size_bytes) == (0, 0)
 
 
 def test_the_largest_on_the_way() -> None:
-    box = outbox("1", "long")
-    assert box.take_largest_in_flight() is None
+    box = pending("1", "long")
+    box.reject_largest("too large")
+    assert rejected(box) == []
     sent(box)
-    largest = box.take_largest_in_flight()
-    assert largest is not None
-    assert largest.key == "long"
+    box.reject_largest("too large")
+    assert rejected(box) == ["p-2"]
+
+
+# -- requests ------------------------------------------------------------------------------------------------
 
 
 def test_nobody_waits_for_the_answer_any_more() -> None:
@@ -202,32 +235,51 @@ def test_a_request_that_cannot_be_json_is_refused_where_it_is_asked() -> None:
     assert machine.next_deadline() is None
 
 
-# -- following -----------------------------------------------------------------------------------------------
+# -- channels ------------------------------------------------------------------------------------------------
 
 
 def test_recovered_from_another_epoch_takes_its_name() -> None:
-    following = ChannelState("a", Position("", 3))
-    assert following.subscribed("e", 9, was_recovering=True, recovered=True, asked=following.position) is None
-    assert following.position == Position("e", 3)
+    state = ChannelState("a", Position("", 3))
+    assert state.subscribed("e", 9, was_recovering=True, recovered=True, asked=state.position) is None
+    assert state.position == Position("e", 3)
 
 
 def test_news_stop_before_a_hole() -> None:
-    following = ChannelState("a", Position("e", 3))
-    following.subscribed("e", 3, was_recovering=True, recovered=True, asked=following.position)
+    state = ChannelState("a", Position("e", 3))
+    state.subscribed("e", 3, was_recovering=True, recovered=True, asked=state.position)
     assert [
-        pub.offset for pub in following.news([Pub(offset=3), Pub(offset=4), Pub(offset=6), Pub(offset=7)])
+        pub.offset for pub in state.news([Pub(offset=3), Pub(offset=4), Pub(offset=6), Pub(offset=7)])
     ] == [4]
-    assert not following.is_live
+    assert not state.is_live
 
 
 @pytest.mark.parametrize(("offset", "is_gap"), [(3, False), (5, False), (6, True)])
 def test_another_connection_has_gone_on_since_it_was_asked(offset: int, *, is_gap: bool) -> None:
-    following = ChannelState("a", Position("e", 5))
-    gap = following.subscribed("e", offset, was_recovering=True, recovered=False, asked=Position("e", 3))
+    state = ChannelState("a", Position("e", 5))
+    gap = state.subscribed("e", offset, was_recovering=True, recovered=False, asked=Position("e", 3))
     assert (gap is not None) == is_gap
 
 
 def test_a_server_that_lost_the_end_of_its_stream_is_believed() -> None:
-    following = ChannelState("a", Position("e", 5))
-    gap = following.subscribed("e", 2, was_recovering=True, recovered=False, asked=Position("e", 5))
+    state = ChannelState("a", Position("e", 5))
+    gap = state.subscribed("e", 2, was_recovering=True, recovered=False, asked=Position("e", 5))
     assert gap == (Position("e", 5), Position("e", 2))
+
+
+# -- notes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("note", "text"),
+    [
+        (Note("moved_up", "sse", "", "websocket"), "moved up from sse to websocket"),
+        (Note("stepped_down", "sse", "cut", "poll"), "sse: cut; trying poll"),
+        (Note("not_yet", "sse", "HTTP 502"), "sse does not work yet: HTTP 502"),
+        (
+            Note("polls_cut", "longpoll", "asking for 9.0 s"),
+            "long polls are cut in between: asking for 9.0 s",
+        ),
+    ],
+)
+def test_a_note_says_its_fields_in_words(note: Note, text: str) -> None:
+    assert str(note) == text

@@ -23,9 +23,10 @@ from typing import Any, Final, NamedTuple
 
 from heartwire.client.machine import Hint, Machine
 from heartwire.client.options import Options, check_options
+from heartwire.client.outputs import Note
 from heartwire.types import Position
 
-__all__ = ["Recorder", "Scenario", "dump", "replay"]
+__all__ = ["Recorder", "Scenario", "dump", "encode", "replay"]
 
 Json = Any
 
@@ -79,8 +80,11 @@ def _machine(options: dict[str, Json], arguments: dict[str, Json], draws: tuple[
     return Machine(made, draw=lambda: next(chances), **arguments)
 
 
-def _encode(output: Any) -> list[Json]:
+def encode(output: Any) -> list[Json]:
+    """An output as the vectors have it. A note is its text."""
     fields: list[Json] = [type(output).__name__]
+    if isinstance(output, Note):
+        return [*fields, str(output)]
     for name, value in output._asdict().items():
         if name == "frame":
             fields.append([json.loads(line) for line in value.split("\n")] if value else [])
@@ -101,7 +105,7 @@ def _step(
     else:
         given += when
     result = getattr(machine, call)(*given, **extra.get("kwargs", {}))
-    outputs = [_encode(output) for output in machine.outputs]
+    outputs = [encode(output) for output in machine.outputs]
     machine.outputs.clear()
     step = {"at": at, **extra, "call": call, "args": args}
     if result is not None:

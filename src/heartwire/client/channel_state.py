@@ -1,12 +1,13 @@
-"""One followed channel: where it stands, and what of the things that come in is news. Pure.
+"""One followed channel: its position, and which publications are new. Pure.
 
-Whatever happened to the connection in between, publications are told in the order of their offsets, each
-once; what the server cannot give any more is told as a gap with both its ends.
+Whatever happens to the connection, publications are delivered in the order of their offsets, each once; those
+that the server no longer has are reported as a gap with both its ends.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from heartwire.client.outputs import Delivered
 from heartwire.client.wire import Pub
 from heartwire.types import Position
 
@@ -14,17 +15,21 @@ __all__ = ["ChannelState"]
 
 
 class ChannelState:
-    """Args: the channel, and where to begin: ``None`` with what is published from now on, "earliest" with the
-    oldest kept.
+    """One followed channel.
+
+    Args:
+        channel: its name.
+        since: where to begin: after a position, "earliest" with the oldest kept, ``None`` from now on.
+        token: of the subscription; "" for none.
 
     Attributes:
-        position: where it stands; ``None`` before the server has said so.
-        is_live: what the server pushes belongs to it.
+        position: of the last publication delivered; ``None`` before the server has sent one.
+        is_live: pushes of the server belong to this subscription.
         is_paused: its reader is too slow; nothing is wanted until it has caught up.
-        is_server_side: the server has made it, and says when it ends.
-        is_wanted: the application has asked for it, whoever has made it.
-        refusals, not_before: how often in a row the server has refused it for now, and until when it is not
-            asked again.
+        is_server_side: the server has made the subscription, and ends it.
+        is_wanted: the application has asked for it, whoever made it.
+        refusals: how often in a row the server has refused it for now.
+        not_before: when it may be asked for again after that.
     """
 
     __slots__ = (
@@ -53,7 +58,7 @@ class ChannelState:
 
     @property
     def wants_earliest(self) -> bool:
-        """Whether it has not begun yet, and is to begin with the oldest that is kept."""
+        """Whether it has yet to begin, with the oldest publication kept."""
         return self.position is None and self.since == "earliest"
 
     def subscribed(
@@ -66,12 +71,11 @@ class ChannelState:
         asked: Position | None,
         first: int = 0,
     ) -> tuple[Position, Position] | None:
-        """The server follows it for us. A gap, where there is one: after which position, and after which
-        position it goes on.
+        """Take the server's answer. Return the two ends of a gap, where there is one.
 
-        ``asked`` is the position when it was asked: another connection may have gone on from there meanwhile.
-        ``first`` is the
-        offset of what it begins with, 0: of nothing.
+        Args:
+            asked: the position that was asked for; another connection may have gone on from there meanwhile.
+            first: offset of the first publication in the answer; 0 where there is none.
         """
         self.is_live = True
         self.is_positioned = bool(epoch)
@@ -79,8 +83,8 @@ class ChannelState:
             return None
         before = self.position
         if before is not None and was_recovering and recovered:
-            # A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same,
-            # or was not known.
+            # A channel in cache mode begins with its newest publication, and calls that recovered. The epoch
+            # is the same, or was not known.
             self.position = Position(epoch, max(before.offset, first - 1))
             return None if self.position.offset == before.offset else (before, self.position)
         if before is not None and before != asked and epoch == before.epoch and offset <= before.offset:
@@ -89,8 +93,8 @@ class ChannelState:
         return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
-        """Those that were not told yet. It stops before a hole: then `is_live` is off, and the channel has to
-        be asked for anew."""
+        """Yield those that were not delivered yet. Stops before a hole: then `is_live` is false, and the
+        channel has to be subscribed again."""
         for pub in pubs:
             position = self.position
             if position is None or not self.is_positioned or not pub.offset:
@@ -103,5 +107,20 @@ class ChannelState:
                 return
 
     def lost(self) -> None:
-        """The connection is gone, or the subscription on it."""
+        """Note that the connection is gone, or the subscription on it."""
         self.is_live = False
+
+    def subscribe_body(self) -> dict[str, Any]:
+        """Return the body of a ``subscribe`` that goes on after `position`."""
+        body: dict[str, Any] = {"channel": self.channel}
+        if self.token:
+            body["token"] = self.token
+        if self.position is not None or self.wants_earliest:
+            epoch, offset = self.position or ("", 0)
+            body |= {"recover": True, "epoch": epoch, "offset": offset, "from_oldest": True}
+        return body
+
+    def delivered(self, pub: Pub) -> Delivered:
+        """Return the output for a publication."""
+        epoch = self.position.epoch if self.position is not None and pub.offset else ""
+        return Delivered.of(self.channel, epoch, pub)

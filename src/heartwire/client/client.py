@@ -394,8 +394,8 @@ class Client:
                 self._fail(self._requests.pop(id, None), error_of(output))
             case out.Message(data):
                 self._emit("message", value_of(data))
-            case out.Note(text):
-                self._emit("note", text)
+            case out.Note():
+                self._emit("note", output)
             case out.Subscribed() | out.Unsubscribed() | out.Gap():
                 self._tell_of_channel(output)
             case out.StateChanged(state):

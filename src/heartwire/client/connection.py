@@ -1,4 +1,4 @@
-"""One connection as the machine knows it: what was asked on it and is not answered, and what waits to be
+"""One connection as the machine knows it: commands that are not answered, and commands that wait to be
 sent."""
 
 from typing import Any, Final, NamedTuple
@@ -13,35 +13,41 @@ _POLLED: Final = ("connect", "subscribe", "ping")
 
 
 class Asked(NamedTuple):
-    """A subscribe that is on the way: the command's id, whose it is, and the position it said."""
+    """A subscribe in flight: the command's id, its channel, and the position it asked for."""
 
     id: int
     state: ChannelState
     position: Position | None
 
     def is_outdated(self, now: ChannelState) -> bool:
-        """Whether its channel was begun anew, paused, or placed by another connection, since it was asked
-        for."""
-        return now is not self.state or now.is_paused or (self.position is None and now.position is not None)
+        """Whether the channel was followed anew, paused, or placed by another connection since."""
+        is_placed = self.position is None and now.position is not None
+        return now is not self.state or now.is_paused or is_placed
 
 
 class Connection:
-    """Args: its generation, the transport, the rung of the ladder that is, and when it was begun.
+    """One connection.
+
+    Args:
+        generation: its number.
+        transport: its name.
+        rung: of the ladder.
+        now: monotonic seconds.
+        ping_interval_s: how often the server is expected to send something.
 
     Attributes:
         is_pull: the client asks for news (``longpoll``, ``poll``).
-        is_posting: what is sent goes in requests, one after the other, and not through the connection itself.
-        waiting: what was asked, by the command's id: a kind, and of what.
-        asked: the subscribes that are on the way, by channel.
+        is_posting: commands go in requests of their own, one after the other.
+        waiting: commands that are not answered, by id: the method, and what it is about.
+        asked: the subscribes in flight, by channel.
         queue: commands that wait to be sent.
-        is_sending: such a request is out.
-        is_excused: a time limit of it was over while we slept, and it was given another since it was heard
-            last.
+        is_sending: such a request is in flight.
+        is_excused: it was given more time after a sleep, and nothing was heard since.
         online_at: when the server answered `connect`; ``None`` before.
         had_heartbeat: it has lived as long as it takes to hear a heartbeat.
-        polled_at, wait_s: when the poll that is out was sent, and how long it may be held.
-        had_news, had_full_page: what its answer brought so far.
-        cut_after_s: how long a poll was held before something in between ended it; 0: none was.
+        polled_at, wait_s: when the poll in flight was sent, and how long the server may hold it.
+        had_news, had_full_page: whether its answer brought anything so far, and as much as an answer holds.
+        cut_after_s: how long a poll was held before something in between cut it; 0 where none was.
     """
 
     __slots__ = (
@@ -56,7 +62,6 @@ class Connection:
         "is_pull",
         "is_sending",
         "online_at",
-        "opened_at",
         "ping_interval_s",
         "polled_at",
         "queue",
@@ -72,7 +77,6 @@ class Connection:
         self.generation = generation
         self.transport = transport
         self.rung = rung
-        self.opened_at = now
         self.ping_interval_s = ping_interval_s
         self.is_pull = transport in ("longpoll", "poll")
         self.is_posting = transport != "websocket"
@@ -86,14 +90,14 @@ class Connection:
         self.wait_s = self.cut_after_s = 0.0
 
     def command(self, id: int, method: str, body: object, of: Any = None) -> str:
-        """A command, whose answer is awaited from now on."""
+        """Return a command, whose answer is awaited from now on."""
         self.waiting[id] = method, of
         return command(id, method, body)
 
     def forget_poll(self) -> None:
-        """Another poll takes the place of the last: what that asked and is not answered will not be."""
+        """Forget the commands of the last poll: another takes its place, and they will not be answered."""
         self.waiting = {id: asked for id, asked in self.waiting.items() if asked[0] not in _POLLED}
 
     def take_frame(self) -> str:
-        """What is to be sent next; "" where there is nothing, or something is still on its way."""
+        """Return the next frame; "" where there is none, or a request is still in flight."""
         return "" if self.is_sending else take_frame(self.queue)

@@ -1,11 +1,11 @@
-"""What the client's machine wants done, and what it has to tell. Values: the machine makes them, a shell
-carries them out.
+"""Outputs of the client's machine: values that a shell carries out, or hands to the application.
 
-``generation`` names one connection. What comes from a connection that is not the machine's any more is
-dropped by it.
+``generation`` names one connection. The machine ignores what comes from a connection that is over.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from heartwire.client.wire import Pub
 
 __all__ = [
     "Answered",
@@ -17,6 +17,7 @@ __all__ = [
     "Gap",
     "Message",
     "Note",
+    "NoteKind",
     "Open",
     "Output",
     "Poll",
@@ -43,7 +44,7 @@ class Open(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What the requests of a `Send` have to show on ``sse`` (Centrifugal protocol, emulation)."""
+    """The session that a `Send` on ``sse`` belongs to (Centrifugal protocol, emulation)."""
 
     generation: int
     session: str
@@ -51,15 +52,14 @@ class Session(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send a frame, after all before it. On a transport that polls, in a request of its own."""
+    """Send a frame, after those before it; in a request of its own on every transport but ``websocket``."""
 
     generation: int
     frame: str
 
 
 class Poll(NamedTuple):
-    """Ask for news, and let the server hold the answer so long. The request before it, if it is still out, is
-    dropped."""
+    """Send a poll, which the server may hold for ``wait_s``. Drop the last one, if it is still in flight."""
 
     generation: int
     frame: str
@@ -67,13 +67,13 @@ class Poll(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Take your ears off this connection, then close it, whatever state it is in."""
+    """Ignore this connection from now on, and close it, whatever state it is in."""
 
     generation: int
 
 
 class AskToken(NamedTuple):
-    """Ask the application for a token; to be answered by `Machine.token` or `Machine.no_token`."""
+    """Ask the application for a token. `Machine.token` or `Machine.no_token` takes the answer."""
 
 
 # -- for the application -------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class StateChanged(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """A publication: next in its channel. ``data`` is JSON; ``encoding`` of what (see
+    """The next publication of a channel. ``data`` is JSON, and ``encoding`` says how to read it (see
     `heartwire.client.wire.Pub`)."""
 
     channel: str
@@ -98,10 +98,17 @@ class Delivered(NamedTuple):
     user: str
     client: str
 
+    @classmethod
+    def of(cls, channel: str, epoch: str, pub: Pub) -> "Delivered":
+        """Return the output for a publication from the wire."""
+        user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
+        data, encoding = bytes(pub.data).decode(), pub.tags.get("encoding", "")
+        return cls(channel, epoch, pub.offset, data, encoding, user, client)
+
 
 class Gap(NamedTuple):
-    """What was published after ``before_…`` and up to ``after_…`` can't be had any more. Delivery goes on
-    after the latter."""
+    """Publications after ``before_…`` and up to ``after_…`` are no longer available. Delivery goes on after
+    the latter."""
 
     channel: str
     before_epoch: str
@@ -111,7 +118,7 @@ class Gap(NamedTuple):
 
 
 class Subscribed(NamedTuple):
-    """A channel is followed, from this position on; told again after each reconnection."""
+    """A channel is subscribed, from this position on; again after each reconnection."""
 
     channel: str
     epoch: str
@@ -120,7 +127,7 @@ class Subscribed(NamedTuple):
 
 
 class Unsubscribed(NamedTuple):
-    """A channel is followed no more, by the server's will."""
+    """The server has ended a subscription, or refused it."""
 
     channel: str
     code: int
@@ -128,7 +135,7 @@ class Unsubscribed(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A publish was kept, at this position (epoch "" where the server does not tell)."""
+    """A publish was accepted, at this position; epoch "" where the server gives none."""
 
     key: str
     epoch: str
@@ -136,7 +143,7 @@ class Published(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A publish is given up. ``is_unknown``: it may have been published all the same."""
+    """A publish was refused or given up. ``is_unknown``: the server may have accepted it all the same."""
 
     key: str
     code: int
@@ -145,14 +152,14 @@ class Rejected(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A request was answered with ``result``, JSON."""
+    """A request was answered with ``result``, as JSON."""
 
     request: int
     result: str
 
 
 class Failed(NamedTuple):
-    """A request was refused, or is given up. ``is_unknown``: it may have been carried out all the same."""
+    """A request was refused or given up. ``is_unknown``: it may have been carried out all the same."""
 
     request: int
     code: int
@@ -161,14 +168,14 @@ class Failed(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message of the server's that belongs to no channel; JSON."""
+    """A message of the server outside of channels, as JSON."""
 
     data: str
 
 
 class Closed(NamedTuple):
-    """A connection that was open is gone, or an attempt has failed: why, and when there is another (-1:
-    never)."""
+    """An open connection ended, or an attempt failed: why, and in how many seconds the next attempt is made
+    (-1: never)."""
 
     code: int
     reason: str
@@ -176,10 +183,36 @@ class Closed(NamedTuple):
     next_attempt_s: float
 
 
-class Note(NamedTuple):
-    """What the ladder does, in words, for people who look."""
+NoteKind = Literal["moved_up", "stepped_down", "not_yet", "polls_cut"]
 
-    text: str
+
+class Note(NamedTuple):
+    """A step on the ladder of transports; ``str()`` says it in words.
+
+    Attributes:
+        kind: ``moved_up``: from ``transport`` to the better ``next``. ``stepped_down``: ``transport`` does
+            not work, and ``next`` is tried. ``not_yet``: the better ``transport`` does not work yet.
+            ``polls_cut``: something between client and server cuts long polls.
+        transport: its name.
+        reason: why, or what the client does about it.
+        next: the transport tried from now on; "" where that does not change.
+    """
+
+    kind: NoteKind
+    transport: str
+    reason: str
+    next: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "moved_up":
+                return f"moved up from {self.transport} to {self.next}"
+            case "stepped_down":
+                return f"{self.transport}: {self.reason}; trying {self.next}"
+            case "not_yet":
+                return f"{self.transport} does not work yet: {self.reason}"
+            case "polls_cut":
+                return f"long polls are cut in between: {self.reason}"
 
 
 Output = (

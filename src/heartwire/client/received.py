@@ -124,7 +124,7 @@ def presence_of(answer: str) -> dict[str, Any]:
 def history_of(channel: str, answer: str) -> list[Received]:
     """A page of a channel."""
     page = _answer(answer, _History)
-    return [Received.of(_told(channel, page.epoch, pub)) for pub in page.publications]
+    return [Received.of(Delivered.of(channel, page.epoch, pub)) for pub in page.publications]
 
 
 def rpc_of(answer: str) -> Any:
@@ -137,13 +137,6 @@ def _answer(text: str, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"{text:.80}: {error}") from None
-
-
-def _told(channel: str, epoch: str, pub: Pub) -> Delivered:
-    user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
-    return Delivered(
-        channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client
-    )
 
 
 _NAMES: Final = {

@@ -1,18 +1,19 @@
-"""What was asked and is not answered yet (presence, history, rpc): bounded in count, bytes and age. Pure."""
+"""Requests (presence, history, rpc) that are not answered yet: bounded in count, bytes and age. Pure."""
 
 from collections.abc import ItemsView
 from typing import Any
 
 from heartwire.client import outputs as out
 from heartwire.client.options import Options
-from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
+from heartwire.client.states import LIMIT_EXCEEDED, LOCAL, Deadlines
 from heartwire.client.wire import Reply, text
 
 __all__ = ["Request", "Requests"]
 
 
 class Request:
-    """One. Reads are asked again on the next connection, an ``rpc`` is not: it may have been carried out."""
+    """One request. Reads are sent again on the next connection; an ``rpc`` is not: it may have been carried
+    out."""
 
     __slots__ = ("body", "expires_at", "is_sent", "method", "size")
 
@@ -25,9 +26,16 @@ class Request:
 
 
 class Requests:
-    """Args: the options, and where outputs and deadlines go. Attributes: ``size_bytes`` is what is held."""
+    """The pending requests of one client.
 
-    def __init__(self, options: Options, outputs: list[out.Output], deadlines: dict[str, float]) -> None:
+    Args:
+        options, outputs, deadlines: the machine's.
+
+    Attributes:
+        size_bytes: characters of bodies held.
+    """
+
+    def __init__(self, options: Options, outputs: list[out.Output], deadlines: Deadlines) -> None:
         self._options = options
         self._outputs = outputs
         self._deadlines = deadlines
@@ -40,7 +48,8 @@ class Requests:
     def add(
         self, id: int, method: str, body: dict[str, Any], now: float, *, is_closed: bool
     ) -> Request | None:
-        """Take one, or fail it at once (``None``). Raises ``TypeError`` where ``body`` cannot be JSON."""
+        """Add a request, or fail it at once and return ``None``. Raises ``TypeError`` where ``body`` cannot
+        be JSON."""
         if is_closed:
             self._failed(id, LOCAL, "the client is closed")
             return None
@@ -62,25 +71,25 @@ class Requests:
         return None
 
     def items(self) -> ItemsView[int, Request]:
-        """Those that wait for an answer, in the order they were asked."""
+        """Return the pending requests by id, oldest first."""
         return self._waiting.items()
 
-    def recall(self) -> None:
-        """The connection is gone, and with it what was on its way."""
+    def lost(self) -> None:
+        """Note that the connection is gone, and what was in flight with it."""
         for id, request in list(self._waiting.items()):
             if request.is_sent and request.method == "rpc":
                 self._give_up(id, "the connection was lost", is_unknown=True)
             request.is_sent = False
 
     def cancel(self, id: int) -> Request | None:
-        """Nobody wants the answer any more; the request, if it was not answered yet."""
+        """Forget a request. Return it, if it was still pending."""
         request = self._waiting.pop(id, None)
         if request is not None:
             self.size_bytes -= request.size
         return request
 
     def answered(self, id: int, method: str, reply: Reply) -> None:
-        """An answer came."""
+        """Take the server's answer."""
         if self.cancel(id) is None:
             return
         if reply.error is not None:
@@ -89,7 +98,7 @@ class Requests:
             self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
 
     def expire(self, now: float) -> None:
-        """Give up what was not answered in time."""
+        """Give up those that were not answered in time."""
         limit = f"{self._options.request_timeout_s:g} s (request_timeout_s)"
         for id, request in list(self._waiting.items()):
             if request.expires_at <= now:
@@ -98,7 +107,7 @@ class Requests:
             self._deadlines["request"] = min(request.expires_at for request in self._waiting.values())
 
     def give_up(self, reason: str) -> None:
-        """No connection will come any more."""
+        """Give up all: there will be no other connection."""
         for id in list(self._waiting):
             self._give_up(id, reason, is_unknown=False)
 

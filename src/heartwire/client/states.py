@@ -1,37 +1,48 @@
-"""The states of a client, what moves it from one to another, and what a close code asks of it. Nothing else
-assigns the state.
+"""The states of a client, what moves it from one to another, what a close code asks of it, and the names of
+its deadlines. Only the machine assigns the state, and only by this table.
 
                  established                 lost
   CONNECTING ───────────────▶ ONLINE ─────────────────┐
     │  ▲  ▲                                           ▼
     │  │  └────────────────── attempt ──────────── WAITING ◀──┐
     │  └───────── attempt ──────────── OFFLINE ◀──────┘       │ network_up
-    └──── failed ─────────────────────────┴────────▶ ─────────┘
+    └──── lost ───────────────────────────┴────────▶ ─────────┘
 
 CONNECTING  an attempt is under way, or the application is asked for a token
-ONLINE      a server has answered; what is published goes out, what is followed comes in
-WAITING     nothing is under way; the next attempt has its time
-OFFLINE     the same, and the system says that there is no network. A hint: attempts go on, at their own pace
+ONLINE      a server has answered: publishes are sent and publications come in
+WAITING     no attempt is under way; the next one is planned
+OFFLINE     the same, and the system reports that there is no network; attempts go on, at their own pace
 CLOSED      for good: by the application, or by a server that said *never*
 """
 
 from enum import Enum
 from typing import Final, Literal
 
-__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "TRANSITIONS", "Event", "State", "Verdict", "verdict"]
+__all__ = [
+    "ABNORMAL",
+    "LIMIT_EXCEEDED",
+    "LOCAL",
+    "TRANSITIONS",
+    "Deadline",
+    "Deadlines",
+    "Event",
+    "State",
+    "Verdict",
+    "verdict",
+]
 
 ABNORMAL: Final = 1006
-"""The code of a connection that ended without a word (RFC 6455 7.1.5)."""
+"""The code of a connection that ended without a close code (RFC 6455 7.1.5)."""
 
 LOCAL: Final = 0
-"""The code of what the client itself gives up."""
+"""The code of a publish or a request that the client itself gives up."""
 
 LIMIT_EXCEEDED: Final = 106
-"""The code of what is over a limit, the client's own too (Centrifugal protocol, error codes)."""
+"""The code of an exceeded limit, also one of the client's own (Centrifugal protocol, error codes)."""
 
 
 class State(Enum):
-    """See the module. The values are what the application sees."""
+    """See the module. Applications see the values."""
 
     CONNECTING = "connecting"
     ONLINE = "online"
@@ -55,9 +66,30 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     **{(state, "closed"): State.CLOSED for state in State},
 }
 
+Deadline = Literal[
+    "token",
+    "open",
+    "probe",
+    "silence",
+    "sending",
+    "attempt",
+    "refresh",
+    "poll",
+    "resend",
+    "resubscribe",
+    "publish",
+    "request",
+    "upgrade",
+    "tick",
+]
+"""What may be due. `heartwire.client.machine` has the table of what each does."""
+
+Deadlines = dict[Deadline, float]
+"""When, in monotonic seconds. One dictionary, shared by the parts of a machine."""
+
 Verdict = Literal["now", "later", "token", "never"]
-"""What a client does after the server ended its connection: come back after the usual wait, after a longer
-one, with a new token, or not at all."""
+"""What a client does after the server ended its connection: reconnect after the usual wait, after a longer
+one, with a new token, or never."""
 
 _LATER: Final = frozenset({1013, 3013})
 _TOKEN: Final = frozenset({3005, 3500})
@@ -65,11 +97,11 @@ _STALE: Final = 3502
 
 
 def verdict(code: int) -> Verdict:
-    """What a close code asks for: RFC 6455 7.4.1, the IANA registry, and the ranges of `heartwire.codes`.
+    """Return what a close code asks for: RFC 6455 7.4.1, the IANA registry, the ranges of `heartwire.codes`.
 
-    1009 (a message was too large) is *now*: the message is refused, the connection is worth keeping. So is
-    3502 (*stale*: no `connect` came in time), in spite of its range: ours is sent at once, so that the
-    network has swallowed it.
+    1009 (a message was too large) is *now*: the message is rejected, and the client goes on. So is 3502
+    (*stale*: no `connect` came in time), in spite of its range: ours is sent at once, so the network has
+    swallowed it.
     """
     if code in _TOKEN:
         return "token"

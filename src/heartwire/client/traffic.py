@@ -1,8 +1,8 @@
-"""What is said over whatever connection there is: channels followed, publishes pending, requests asked. Part
-of the machine.
+"""What a client sends and receives over whatever connection there is: subscriptions, publishes, requests.
+Part of the machine.
 
-It outlives connections. `online` says that there is a new one, and `lost` that it is gone; then everything
-that is still wanted is said again on the next.
+It outlives connections: `online` gives it a new one and `lost` takes it away; whatever is still wanted is
+sent again on the next.
 """
 
 import math
@@ -13,31 +13,41 @@ from heartwire.client import outputs as out
 from heartwire.client.channel_state import ChannelState
 from heartwire.client.connection import Asked, Connection
 from heartwire.client.options import Options
-from heartwire.client.publishing import Publishing
+from heartwire.client.pending_publishes import PendingPublishes
 from heartwire.client.requests import Request, Requests
-from heartwire.client.states import LOCAL
+from heartwire.client.states import LOCAL, Deadlines
 from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
 from heartwire.types import Position
 
 __all__ = ["Traffic"]
 
 _FULL_PAGE: Final = 300
-"""Publications in one answer of the server's; as many mean that there may be more."""
+"""Most publications in one answer of the server; as many mean that there may be more."""
 
 
 class Traffic:
-    """Args: the options, where outputs and deadlines go, the prefix of idempotency keys, and chance.
+    """The traffic of one client.
 
-    Attributes: ``now`` is set by the machine before it calls; ``connection`` is the one in use; ``is_broken``
-    says that it left something out which only a new one can bring; ``is_closed`` that there will be none any
-    more.
+    Args:
+        options, outputs, deadlines: the machine's.
+        prefix: of idempotency keys.
+        draw: chance, from 0 to 1.
+        now: monotonic seconds.
+
+    Attributes:
+        now: set by the machine before it calls.
+        connection: the one in use.
+        channels: the followed channels, by name.
+        publishes, requests: those that are not answered yet.
+        is_broken: the connection left out something that only a new one can bring.
+        is_closed: there will be no other connection.
     """
 
     def __init__(
         self,
         options: Options,
         outputs: list[out.Output],
-        deadlines: dict[str, float],
+        deadlines: Deadlines,
         *,
         prefix: str,
         draw: Callable[[], float],
@@ -47,7 +57,7 @@ class Traffic:
         self.connection: Connection | None = None
         self.is_broken = self.is_closed = False
         self.channels: dict[str, ChannelState] = {}
-        self.publishing = Publishing(options, outputs, deadlines, prefix=prefix, draw=draw)
+        self.publishes = PendingPublishes(options, outputs, deadlines, prefix=prefix, draw=draw)
         self.requests = Requests(options, outputs, deadlines)
         self._options = options
         self._outputs = outputs
@@ -56,15 +66,14 @@ class Traffic:
         self._ids = 0
 
     def next_id(self) -> int:
-        """An id for a command; never used twice."""
+        """Return an id for a command; never the same twice."""
         self._ids += 1
         return self._ids
 
-    # -- the connection comes and goes -----------------------------------------------------------------------
+    # -- connections -----------------------------------------------------------------------------------------
 
     def online(self, connection: Connection, server_side: dict[str, SubscribeResult]) -> None:
-        """There is a connection, which was asked for some channels with its first words: say what else there
-        is to say."""
+        """Take a new connection, whose first frame asked for some channels: send everything else."""
         self.connection = connection
         self.is_broken = False
         self.place_server_side(server_side)
@@ -77,34 +86,34 @@ class Traffic:
             now = self.channels.get(channel)
             if now is None or (not now.is_server_side and asked.is_outdated(now)):
                 self._unsubscribe(channel)
-        self.resubscribe()
+        self._resubscribe()
         for id, request in self.requests.items():
             self._put(id, request)
-        self.publishing.online(self.now)
+        self.publishes.online(self.now)
         self.pump()
 
     def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
-        """What the server has subscribed us to."""
+        """Take the subscriptions that the server has made."""
         for channel, result in subs.items():
             self._made_by_server(channel, result)
 
     def lost(self) -> None:
-        """The connection is gone. What was on the way is not any more."""
+        """Note that the connection is gone, and what was in flight with it."""
         self.connection = None
-        self.publishing.lost()
+        self.publishes.lost()
         self._deadlines.pop("resubscribe", None)
         for state in self.channels.values():
             state.lost()
-        self.requests.recall()
+        self.requests.lost()
 
     def close(self, reason: str) -> None:
-        """No connection will come any more: give up what is pending."""
+        """Give up what is pending: there will be no other connection."""
         self.lost()
-        self.publishing.give_up(reason)
+        self.publishes.give_up(reason)
         self.requests.give_up(reason)
 
     def flush(self) -> None:
-        """Send what waits. On a socket all of it; else in a request, one at a time."""
+        """Send what waits: on a socket all of it, else one request at a time."""
         connection = self.connection
         while connection is not None and (frame := connection.take_frame()):
             self._outputs.append(out.Send(connection.generation, frame))
@@ -119,27 +128,26 @@ class Traffic:
     # -- channels --------------------------------------------------------------------------------------------
 
     def follow(self, channel: str, since: Position | Literal["earliest"] | None, token: str) -> None:
-        """Begin to follow a channel. Where the server has made us follow it already, it goes on as it is."""
+        """Follow a channel. A subscription that the server has made goes on as it is."""
         known = self.channels.get(channel)
         if known is not None and known.is_server_side:
             known.is_wanted = True
             if known.is_live:
-                self._tell_subscribed(known, recovered=False)
+                self._report_subscribed(known, recovered=False)
             self.resume(channel)
             return
         self.unfollow(channel)
         self.channels[channel] = ChannelState(channel, since, token)
         self.resubscribe()
-        self.flush()
 
     def unfollow(self, channel: str) -> None:
-        """Follow it no more."""
+        """Stop following a channel."""
         if self.channels.pop(channel, None) is not None:
             self._unsubscribe(channel)
             self.flush()
 
     def pause(self, channel: str) -> None:
-        """Its reader is too slow: let the server keep what comes, until `resume`."""
+        """Pause a channel, whose reader is too slow: the server keeps what comes until `resume`."""
         state = self.channels.get(channel)
         if state is not None and not state.is_paused:
             state.is_paused = True
@@ -148,27 +156,26 @@ class Traffic:
             self.flush()
 
     def resume(self, channel: str) -> None:
-        """Go on where it was paused."""
+        """Go on where a channel was paused."""
         state = self.channels.get(channel)
         if state is not None and state.is_paused:
             state.is_paused = False
             if self.connection is not None and self.connection.is_pull:
                 self._deadlines["poll"] = self.now
             elif self.connection is not None:
-                state.is_server_side = False  # that was ended when it was paused: from now on it is ours
+                state.is_server_side = False  # the server's was ended by the pause: from now on it is ours
             self.resubscribe()
-            self.flush()
 
     def subscribe_commands(self, connection: Connection, *, anew: bool) -> list[str]:
-        """Commands to follow what is followed, each from its position. Not ``anew``: only what is not
-        followed there yet."""
+        """Return commands that subscribe the followed channels, each from its position. Without ``anew`` only
+        those that the connection has not subscribed yet."""
         if anew:
             connection.asked = {}
         commands = []
         for state in self._unasked(connection, anew=anew):
             id = self.next_id()
             connection.asked[state.channel] = Asked(id, state, state.position)
-            commands.append(connection.command(id, "subscribe", _subscribe(state), state.channel))
+            commands.append(connection.command(id, "subscribe", state.subscribe_body(), state.channel))
         return commands
 
     def _unasked(self, connection: Connection, *, anew: bool) -> list[ChannelState]:
@@ -180,20 +187,24 @@ class Traffic:
         ]
 
     def server_side_positions(self) -> dict[str, Any]:
-        """For `connect`: where the channels stand that the server made us follow."""
+        """Return the positions of server-side subscriptions, for `connect`."""
         return {
-            state.channel: _subscribe(state)
+            state.channel: state.subscribe_body()
             for state in self.channels.values()
             if state.is_server_side and state.position
         }
 
     @property
     def has_server_side(self) -> bool:
-        """Whether the server makes us follow anything."""
+        """Whether there are server-side subscriptions."""
         return any(state.is_server_side for state in self.channels.values())
 
     def resubscribe(self) -> None:
-        """Ask for what is wanted and not followed yet; for what was refused for now, not before its time."""
+        """Subscribe the channels that are wanted and not live. Those refused for now wait their time."""
+        self._resubscribe()
+        self.flush()
+
+    def _resubscribe(self) -> None:
         self._deadlines.pop("resubscribe", None)
         connection = self.connection
         if connection is None:
@@ -208,7 +219,7 @@ class Traffic:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the server has said of every channel where it stands, or that it will not for now."""
+        """Whether the server has answered for every channel, with its position or with a refusal for now."""
         return all(
             state.is_live or state.is_paused or state.is_server_side or state.not_before > self.now
             for state in self.channels.values()
@@ -247,12 +258,12 @@ class Traffic:
         if gap is not None:
             self._outputs.append(out.Gap(state.channel, *gap[0], *gap[1]))
         if gap is not None or not was_live:
-            self._tell_subscribed(state, recovered=result.recovered)
+            self._report_subscribed(state, recovered=result.recovered)
         self._deliver(state, result.publications)
         if state.is_live:
             state.refusals = 0
 
-    def _tell_subscribed(self, state: ChannelState, *, recovered: bool) -> None:
+    def _report_subscribed(self, state: ChannelState, *, recovered: bool) -> None:
         epoch, offset = state.position or ("", 0)
         self._outputs.append(out.Subscribed(state.channel, epoch, offset, recovered))
 
@@ -280,14 +291,14 @@ class Traffic:
         connection = self.connection
         for pub in state.news(pubs):
             self._has_news()
-            self._outputs.append(_delivered(state, pub))
+            self._outputs.append(state.delivered(pub))
         if connection is not None:
             connection.had_full_page = connection.had_full_page or len(pubs) >= _FULL_PAGE
             if state.is_live or connection.is_pull:
                 return
             if state.is_server_side:
                 self.is_broken = True
-            else:  # should the server have nothing better to say, this must not go round and round
+            else:  # with a wait: a server that repeats the same answer must not be asked in a busy loop
                 self._unsubscribe(state.channel)
                 self._refused(state, ErrorBody(temporary=True))
                 self.flush()
@@ -310,18 +321,16 @@ class Traffic:
     # -- publishing ------------------------------------------------------------------------------------------
 
     def publish(self, channel: str, data: str, encoding: str, idempotency_key: str = "") -> str:
-        """Take a publish, or refuse it at once; its key."""
-        key = self.publishing.add(
-            channel, data, encoding, idempotency_key, self.now, is_closed=self.is_closed
-        )
+        """Add a publish, or reject it at once. Return its key."""
+        key = self.publishes.add(channel, data, encoding, idempotency_key, self.now, is_closed=self.is_closed)
         self.pump()
         return key
 
     def pump(self) -> None:
         """Send what may be sent.
 
-        Requests of a client that polls know nothing of one another, nor of their rounds: publishes that could
-        be refused together have to be in one, and none goes out before it has been answered.
+        The server handles the requests of a polling client independently, so rounds do not span them:
+        publishes that could be refused together go in one request, and the next one waits for its answer.
         """
         connection = self.connection
         if connection is None:
@@ -331,20 +340,20 @@ class Traffic:
             self.flush()
             max_bytes = MAX_FRAME
         if not (connection.is_pull and connection.is_sending):
-            for key, body in self.publishing.to_send(max_bytes):
-                self._ask("publish", body, key)
+            for item in self.publishes.to_send(max_bytes):
+                self._ask("publish", item.body(self.publishes.round), item.key)
         self.flush()
 
     def resend(self) -> None:
-        """What the server did not take for now may be sent again."""
-        self.publishing.outbox.next_round()
+        """Send again what the server refused for now."""
+        self.publishes.next_round()
         self.pump()
 
-    # -- requests -------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------------
 
     def request(self, method: str, body: dict[str, Any]) -> int:
-        """Ask something, now or once there is a connection; its id. Raises ``TypeError`` where ``body``
-        cannot be JSON."""
+        """Send a request, now or once there is a connection. Return its id. Raises ``TypeError`` where
+        ``body`` cannot be JSON."""
         id = self.next_id()
         request = self.requests.add(id, method, body, self.now, is_closed=self.is_closed)
         if request is not None and self.connection is not None:
@@ -356,19 +365,19 @@ class Traffic:
         request.is_sent = True
         self._ask(request.method, request.body, id)
 
-    # -- what the server says --------------------------------------------------------------------------------
+    # -- input from the server -------------------------------------------------------------------------------
 
     def reply(self, connection: Connection, id: int, method: str, of: Any, reply: Reply) -> None:
-        """An answer to something that was asked on this connection."""
+        """Take the answer to a command that was sent on this connection."""
         if method == "subscribe":
             self._subscribed(connection, id, of, reply)
         elif method == "publish":
-            self.publishing.answered(of, reply, self.now)
+            self.publishes.answered(of, reply, self.now)
         elif method in ("rpc", "presence", "presence_stats", "history"):
             self.requests.answered(of, method, reply)
 
     def push(self, push: Push) -> None:
-        """Something it says unasked; but for a disconnect."""
+        """Take a push, other than a disconnect or a refresh."""
         state = self.channels.get(push.channel)
         if push.pub is not None:
             if state is not None and state.is_live:
@@ -379,29 +388,8 @@ class Traffic:
             self._outputs.append(out.Message(bytes(push.message.data).decode()))
         elif push.unsubscribe is not None and state is not None:
             state.lost()
-            if (
-                push.unsubscribe.code < 2500 or state.is_server_side
-            ):  # for good (Centrifugal protocol, unsubscribe codes)
-                self._end(state, push.unsubscribe.code, push.unsubscribe.reason)
+            code, reason = push.unsubscribe.code, push.unsubscribe.reason
+            if code < 2500 or state.is_server_side:  # for good (Centrifugal protocol, unsubscribe codes)
+                self._end(state, code, reason)
             else:
-                self._refused(
-                    state, ErrorBody(push.unsubscribe.code, push.unsubscribe.reason, temporary=True)
-                )
-
-
-def _subscribe(state: ChannelState) -> dict[str, Any]:
-    body: dict[str, Any] = {"channel": state.channel}
-    if state.token:
-        body["token"] = state.token
-    if state.position is not None or state.wants_earliest:
-        epoch, offset = state.position or ("", 0)
-        body |= {"recover": True, "epoch": epoch, "offset": offset, "from_oldest": True}
-    return body
-
-
-def _delivered(state: ChannelState, pub: Pub) -> out.Delivered:
-    epoch = state.position.epoch if state.position is not None and pub.offset else ""
-    user, client = (pub.info.user, pub.info.client) if pub.info is not None else ("", "")
-    return out.Delivered(
-        state.channel, epoch, pub.offset, bytes(pub.data).decode(), pub.tags.get("encoding", ""), user, client
-    )
+                self._refused(state, ErrorBody(code, reason, temporary=True))

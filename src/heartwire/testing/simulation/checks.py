@@ -189,7 +189,7 @@ class Checks:
             return
         machine, options = client.machine, client.options
         for what, waiting in (
-            ("publishes", machine.traffic.publishing.outbox),
+            ("publishes", machine.traffic.publishes),
             ("requests", machine.traffic.requests),
         ):
             if len(waiting) > options.max_pending_items or waiting.size_bytes > options.max_pending_bytes:
@@ -205,7 +205,7 @@ class Checks:
         current = machine.current
         if current is None:
             return
-        flying = machine.traffic.publishing.outbox._in_flight
+        flying = machine.traffic.publishes._in_flight
         if flying > options.max_in_flight or len(current.queue) > options.max_in_flight + 200:
             self.fail(
                 client.name,
@@ -269,7 +269,7 @@ class Checks:
         for client in self._world.clients:
             if client.is_closed:
                 continue
-            if client.machine.state.value != "online" or len(client.machine.traffic.publishing.outbox):
+            if client.machine.state.value != "online" or len(client.machine.traffic.publishes):
                 return False
             for following in client.followed.values():
                 if following.position != server.head(following.channel):
@@ -290,7 +290,7 @@ class Checks:
                             client.name,
                             f"{following.channel} is at {following.position}, and the stream at {head}",
                         )
-                if waiting := len(client.machine.traffic.publishing.outbox):
+                if waiting := len(client.machine.traffic.publishes):
                     self.fail(client.name, f"{waiting} publishes still wait")
             self._outcomes(client)
 

@@ -1,0 +1,104 @@
+"""The polls of a client on ``longpoll`` and ``poll``: what each asks, how long the server may hold it, and
+when the next one follows. Pure."""
+
+from collections.abc import Callable
+from typing import Final
+
+from heartwire.client import outputs as out
+from heartwire.client.connection import Connection
+from heartwire.client.options import Options
+from heartwire.client.states import Deadlines
+from heartwire.client.traffic import Traffic
+
+__all__ = ["Polling"]
+
+_CUT_AFTER_S: Final = 2
+"""A long poll that fails without an answer, but not at once, was cut by something in between."""
+
+_SHORTEST_WAIT_S: Final = 1.0
+_QUICK_S: Final = 0.5
+
+
+class Polling:
+    """The polls of one client.
+
+    Args:
+        options: how long and how often.
+        outputs, deadlines: the machine's.
+        traffic: the channels to ask for.
+        connect: makes the `connect` command of a connection.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        outputs: list[out.Output],
+        deadlines: Deadlines,
+        traffic: Traffic,
+        connect: Callable[[Connection], str],
+    ) -> None:
+        self._options = options
+        self._outputs = outputs
+        self._deadlines = deadlines
+        self._traffic = traffic
+        self._connect = connect
+        self._wait_s = options.poll_wait_s
+
+    def reset(self) -> None:
+        """Allow long waits again: what cut them may be on another network."""
+        self._wait_s = self._options.poll_wait_s
+
+    def poll(self, connection: Connection, now: float, *, wait_s: float | None = None) -> None:
+        """Ask for news of all channels. The server holds its answer only once each of them is placed."""
+        is_online = connection.online_at is not None
+        if is_online:
+            self._deadlines.pop("poll", None)
+        if wait_s is None:
+            may_wait = connection.transport == "longpoll" and self._traffic.is_settled
+            wait_s = self._wait_s if may_wait else 0
+        connection.polled_at = now
+        connection.wait_s = wait_s
+        connection.had_news = connection.had_full_page = False
+        connection.forget_poll()
+        commands = self._traffic.subscribe_commands(connection, anew=True)
+        if not is_online or self._traffic.has_server_side:
+            commands.insert(0, self._connect(connection))
+        if not commands:
+            commands = [connection.command(self._traffic.next_id(), "ping", {})]
+        if is_online:
+            self._deadlines["silence"] = now + wait_s + self._options.pong_timeout_s
+        self._outputs.append(out.Poll(connection.generation, "\n".join(commands), wait_s))
+
+    def answered(self, connection: Connection, now: float) -> None:
+        """Plan the next poll: at once, or after ``poll_interval_s``."""
+        if connection.cut_after_s:
+            self._wait_s = max(_SHORTEST_WAIT_S, connection.cut_after_s * 0.6)
+            connection.cut_after_s = 0
+            reason = f"asking for {self._wait_s:.1f} s from now on"
+            self._outputs.append(out.Note("polls_cut", connection.transport, reason))
+        self._deadlines.pop("silence", None)
+        connection.had_heartbeat = (
+            connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
+        )
+        if self._is_idle(connection, now):
+            self._deadlines.setdefault("poll", now + self._options.poll_interval_s)
+        elif "poll" not in self._deadlines:
+            self.poll(connection, now)
+
+    def cut(self, connection: Connection, now: float) -> bool:
+        """Where a failed poll was cut by something in between, send one that is answered at once. Return
+        whether it was: then the connection is not lost yet."""
+        took_s = now - connection.polled_at
+        if connection.online_at is None or connection.wait_s <= _SHORTEST_WAIT_S or took_s < _CUT_AFTER_S:
+            return False
+        connection.cut_after_s = took_s
+        self.poll(connection, now, wait_s=0)
+        return True
+
+    def _is_idle(self, connection: Connection, now: float) -> bool:
+        if connection.transport == "poll":
+            return not (connection.had_full_page and connection.had_news)
+        is_quick = now - connection.polled_at < _QUICK_S
+        return (
+            not connection.had_news and is_quick and (connection.wait_s > 0 or not self._traffic.is_settled)
+        )

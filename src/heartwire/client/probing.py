@@ -1,0 +1,63 @@
+"""Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a
+wake-up or a network change. Pure."""
+
+from typing import Literal
+
+from heartwire.client.connection import Connection
+from heartwire.client.options import Options
+from heartwire.client.polling import Polling
+from heartwire.client.states import Deadlines
+from heartwire.client.traffic import Traffic
+
+__all__ = ["Probing"]
+
+
+class Probing:
+    """The proof of life of one client's connections.
+
+    Args:
+        options: how long silence and probes may last.
+        deadlines: the machine's.
+        traffic, polling: what carries the probe.
+    """
+
+    def __init__(self, options: Options, deadlines: Deadlines, traffic: Traffic, polling: Polling) -> None:
+        self._options = options
+        self._deadlines = deadlines
+        self._traffic = traffic
+        self._polling = polling
+
+    def heard(self, connection: Connection, now: float) -> None:
+        """Note that something came in: the server is there."""
+        connection.is_excused = False
+        if connection.online_at is not None:
+            self._deadlines.pop("probe", None)
+            if not connection.is_pull:
+                silence_s = connection.ping_interval_s + self._options.pong_timeout_s
+                self._deadlines["silence"] = now + silence_s
+
+    def probe(self, connection: Connection, now: float) -> None:
+        """Have the connection in use prove itself within ``probe_timeout_s``."""
+        due = self._deadlines.get("probe")
+        if due is not None and (due > now or not self.excuse(connection, "probe", now)):
+            return
+        deadline = self._deadlines["probe"] = now + self._options.probe_timeout_s
+        if connection.is_pull:
+            self._polling.poll(connection, now, wait_s=0)
+        else:
+            connection.queue.append(connection.command(self._traffic.next_id(), "ping", {}))
+            self._traffic.flush()
+        # What came in while we slept may wait to be read: the answer to the probe decides, not the silence
+        # before it.
+        self._deadlines["silence"] = max(deadline, self._deadlines.get("silence", deadline))
+        if "sending" in self._deadlines:
+            self._deadlines["sending"] = max(deadline, self._deadlines["sending"])
+
+    def excuse(self, connection: Connection, deadline: Literal["open", "probe"], now: float) -> bool:
+        """Give a connection whose time ran out while we slept ``probe_timeout_s`` more: its answer may wait
+        to be read. False where it had that already since it was heard last: timers may always be late."""
+        if connection.is_excused:
+            return False
+        connection.is_excused = True
+        self._deadlines[deadline] = now + self._options.probe_timeout_s
+        return True
