@@ -191,7 +191,7 @@ def silence_never_ends(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def hints_are_not_heeded(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Probing, "probe", lambda self, connection, now: None)
+    patch.setattr(Probing, "probe", lambda self, connection: None)
 
 
 @planted
@@ -258,10 +258,10 @@ def outbox_has_no_bound(patch: pytest.MonkeyPatch) -> None:
 def what_was_given_up_counts_as_not_sent(patch: pytest.MonkeyPatch) -> None:
     original = PendingPublishes.expire
 
-    def expire(self: PendingPublishes, now: float) -> None:
+    def expire(self: PendingPublishes) -> None:
         for item in self._items.values():
-            item.is_sent = item.is_sent and item.expires_at > now
-        original(self, now)
+            item.is_sent = item.is_sent and item.expires_at > self._context.now
+        original(self)
 
     patch.setattr(PendingPublishes, "expire", expire)
 

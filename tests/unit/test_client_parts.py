@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from heartwire.client.channel_state import ChannelState
+from heartwire.client.context import Context
 from heartwire.client.ladder import Ladder
 from heartwire.client.machine import Machine
 from heartwire.client.options import Options, check_options
@@ -133,7 +134,7 @@ def pending(*keys: str, in_flight: int = 2) -> PendingPublishes:
     options = Options(
         max_pending_items=3, max_pending_bytes=100, max_in_flight=in_flight, max_pending_age_s=10
     )
-    box = PendingPublishes(options, [], {}, prefix="p", draw=lambda: 0.5)
+    box = PendingPublishes(Context(options, draw=lambda: 0.5, now=0), prefix="p")
     for number, key in enumerate(keys):
         assert add(box, key, f'"{key}"', now=number)
     return box
@@ -142,7 +143,8 @@ def pending(*keys: str, in_flight: int = 2) -> PendingPublishes:
 def add(box: PendingPublishes, key: str, data: str, *, now: float = 0) -> bool:
     """Whether it was taken."""
     count = len(box)
-    box.add("a", data, "", key, now, is_closed=False)
+    box._context.now = now
+    box.add("a", data, "", key)
     return len(box) > count
 
 
@@ -152,7 +154,7 @@ def sent(box: PendingPublishes) -> list[str]:
 
 def refuse_for_now(box: PendingPublishes, key: str) -> bool:
     """Whether that ends the round."""
-    box.answered(key, Reply(error=ErrorBody(temporary=True)), 0)
+    box.answered(key, Reply(error=ErrorBody(temporary=True)))
     return box.is_round_over
 
 
@@ -170,7 +172,7 @@ def rejected(box: PendingPublishes) -> list[str]:
 def test_bounds() -> None:
     box = pending("1", "2", "3")
     assert not add(box, "4", "")
-    box.answered("p-1", Reply(), 0)
+    box.answered("p-1", Reply())
     assert not add(box, "4", "x" * 95)
     assert add(box, "4", "x" * 94)
     assert (len(box), box.size_bytes) == (3, 100)
@@ -193,16 +195,18 @@ def test_go_back_n() -> None:
 def test_what_is_too_old_leaves_in_order() -> None:
     box = pending("1", "2", "3")
     assert box._deadlines["publish"] == 10
-    box.expire(11)
+    box._context.now = 11
+    box.expire()
     assert rejected(box) == ["p-1", "p-2"]
-    box.expire(100)
+    box._context.now = 100
+    box.expire()
     assert rejected(box) == ["p-3"]
     assert "publish" not in box._deadlines
 
 
 def test_removing_what_is_not_there() -> None:
     box = pending("1")
-    box.answered("p-9", Reply(), 0)
+    box.answered("p-9", Reply())
     assert box._outputs == []
     box.give_up("closed")
     assert rejected(box) == ["p-1"]

@@ -4,16 +4,15 @@ There are at most two: the one in use (`current`) and the one being tried (`atte
 transport is tried while the lesser goes on.
 """
 
-from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from heartwire.client import outputs as out
 from heartwire.client.attempts import Attempts
 from heartwire.client.connection import Connection
-from heartwire.client.options import Options
+from heartwire.client.context import Context, Deadline
 from heartwire.client.polling import Polling
 from heartwire.client.probing import Probing
-from heartwire.client.states import LOCAL, TRANSITIONS, Deadline, Deadlines, Event, State, Verdict, verdict
+from heartwire.client.states import LOCAL, TRANSITIONS, Event, State, Verdict, verdict
 from heartwire.client.tokens import Tokens
 from heartwire.client.traffic import Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, retry_after_s
@@ -35,44 +34,28 @@ class Lifecycle:
     """The connections of one client.
 
     Args:
-        options, outputs, deadlines: the machine's.
-        traffic: what is said over the connection in use.
-        draw: chance, from 0 to 1.
-        now: monotonic seconds.
+        traffic: what is sent over the connection in use.
         has_tokens, token, data: see `Machine`.
 
     Attributes:
-        now: set by the machine before it calls.
         state: see `heartwire.client.states`.
         current, attempt: the connection in use, and the one being tried.
         client_id: the server's name for this client.
     """
 
     def __init__(
-        self,
-        options: Options,
-        outputs: list[out.Output],
-        deadlines: Deadlines,
-        traffic: Traffic,
-        *,
-        draw: Callable[[], float],
-        now: float,
-        has_tokens: bool,
-        token: str,
-        data: Any,
+        self, context: Context, traffic: Traffic, *, has_tokens: bool, token: str, data: Any
     ) -> None:
-        self.now = now
         self.state = State.WAITING
         self.current: Connection | None = None
         self.attempt: Connection | None = None
         self.client_id = ""
-        self.tokens = Tokens(options, outputs, deadlines, draw=draw, can_ask=has_tokens, token=token)
-        self.polling = Polling(options, outputs, deadlines, traffic, self._connect)
-        self.probing = Probing(options, deadlines, traffic, self.polling)
-        self._attempts = Attempts(options, outputs, deadlines, draw=draw, now=now)
-        self._options = options
-        self._outputs = outputs
-        self._deadlines = deadlines
+        self.tokens = Tokens(context, can_ask=has_tokens, token=token)
+        self.polling = Polling(context, traffic, self._connect)
+        self.probing = Probing(context, traffic, self.polling)
+        self._attempts = Attempts(context)
+        self._context = context
+        self._options, self._outputs, self._deadlines = context.options, context.outputs, context.deadlines
         self._traffic = traffic
         self._data = data
         self._generation = 0
@@ -93,10 +76,10 @@ class Lifecycle:
         is_under_way = self.attempt is not None or self.current is not None
         if is_under_way or self.state in (State.CONNECTING, State.CLOSED):
             return
-        if self._attempts.take(self.now, "attempt"):
+        if self._attempts.take("attempt"):
             self._on("attempt", f"trying {self._attempts.ladder.transport}")
             if self.tokens.is_missing:
-                self.tokens.ask(self.now)
+                self.tokens.ask()
             else:
                 self._open(self._attempts.ladder.rung)
 
@@ -105,9 +88,9 @@ class Lifecycle:
         if self.current is None or self.attempt is not None or self._attempts.ladder.rung == 0:
             return
         if self.tokens.is_missing:
-            self.tokens.ask(self.now)
-            self._attempts.plan_upgrade(self.now)
-        elif self._attempts.take(self.now, "upgrade"):
+            self.tokens.ask()
+            self._attempts.plan_upgrade()
+        elif self._attempts.take("upgrade"):
             rung = self._attempts.ladder.better()
             assert rung is not None
             self._open(rung)
@@ -119,7 +102,7 @@ class Lifecycle:
             if self.attempt is None and self.state is State.CONNECTING:
                 self._open(self._attempts.ladder.rung)
         elif self.current.is_pull:  # each poll shows its own
-            self.tokens.plan_refresh(self.now)
+            self.tokens.plan_refresh()
         else:
             id = self._traffic.next_id()
             self.current.queue.append(self.current.command(id, "refresh", {"token": token}))
@@ -129,20 +112,20 @@ class Lifecycle:
         """The application has no token for now: ask again later."""
         self.tokens.answered(None)
         if self.current is not None:
-            self.tokens.refresh_later(self.now)
+            self.tokens.refresh_later()
         elif self.attempt is None and self.state is State.CONNECTING:
-            delay_s = self._attempts.delay_s(self.now)
+            delay_s = self._attempts.delay_s()
             self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=delay_s)
 
     def _open(self, rung: int) -> None:
         self._generation += 1
         transport = self._attempts.ladder.transports[rung]
-        connection = Connection(self._generation, transport, rung, self.now, self._options.ping_interval_s)
-        self.attempt = connection
-        self._deadlines["open"] = self.now + self._attempts.open_timeout_s()
+        now, ping_interval_s = self._context.now, self._options.ping_interval_s
+        connection = self.attempt = Connection(self._generation, transport, rung, now, ping_interval_s)
+        self._deadlines["open"] = now + self._attempts.open_timeout_s()
         if connection.is_pull:
             self._outputs.append(out.Open(connection.generation, transport, ""))
-            self.polling.poll(connection, self.now, wait_s=0)
+            self.polling.poll(connection, wait_s=0)
         else:
             commands = [self._connect(connection), *self._traffic.subscribe_commands(connection, anew=True)]
             self._outputs.append(out.Open(connection.generation, transport, "\n".join(commands)))
@@ -166,7 +149,7 @@ class Lifecycle:
             if reply.push.disconnect is not None:
                 self.lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
             elif connection is self.current and reply.push.refresh is not None:
-                self.tokens.expires(reply.push.refresh, self.now)
+                self.tokens.expires(reply.push.refresh)
             elif connection is self.current:
                 self._traffic.push(reply.push)
         elif not reply.id and not connection.is_pull:
@@ -193,11 +176,11 @@ class Lifecycle:
 
     def _refreshed(self, connection: Connection, reply: Reply) -> None:
         if reply.error is not None and reply.error.temporary:
-            self.tokens.refresh_later(self.now, retry_after_s(reply.error.message))
+            self.tokens.refresh_later(retry_after_s(reply.error.message))
         elif reply.error is not None:
             self._refused(connection, reply.error)
         elif reply.refresh is not None:
-            self.tokens.expires(reply.refresh, self.now)
+            self.tokens.expires(reply.refresh)
 
     def _refused(self, connection: Connection, error: ErrorBody) -> None:
         asks: Verdict = "token" if error.code in _TOKEN_ERRORS else "later" if error.temporary else "never"
@@ -207,7 +190,7 @@ class Lifecycle:
         before = self.current
         self.attempt = None
         self._is_hinted = False
-        self._forget("open", "attempt", *_OF_CURRENT)
+        self._context.forget("open", "attempt", *_OF_CURRENT)
         if before is not None:
             self._outputs.append(out.Close(before.generation))
             self._traffic.lost()
@@ -215,16 +198,16 @@ class Lifecycle:
         else:
             self.polling.reset()
         self.current = connection
-        connection.online_at = self.now
+        connection.online_at = self._context.now
         connection.ping_interval_s = result.ping or connection.ping_interval_s
         self.client_id = result.client
-        self._attempts.established(connection, self.now, is_upgrade=before is not None)
-        self.tokens.expires(result, self.now)
+        self._attempts.established(connection, is_upgrade=before is not None)
+        self.tokens.expires(result)
         if connection.transport == "sse":
             self._outputs.append(out.Session(connection.generation, result.session, result.node))
         self._on("established", connection.transport)
         self._traffic.online(connection, result.subs)
-        self.probing.heard(connection, self.now)
+        self.probing.heard(connection)
 
     # -- reports of the system -------------------------------------------------------------------------------
 
@@ -233,7 +216,7 @@ class Lifecycle:
         if kind == "network_down":
             self._is_network_down = True
             if self.current is not None:
-                self.probing.probe(self.current, self.now)
+                self.probing.probe(self.current)
             elif self.state is State.WAITING:
                 self._on("network_down", "the system says that there is no network")
             return
@@ -249,14 +232,14 @@ class Lifecycle:
         if self.attempt is not None:
             self._is_hinted = self.current is None
             due = self._deadlines["open"]
-            if due <= self.now:
-                self.probing.excuse(self.attempt, "open", self.now)
+            if due <= self._context.now:
+                self.probing.excuse(self.attempt, "open")
             else:  # on a network that is gone it is not worth more time than a new attempt
-                self._deadlines["open"] = min(due, self.now + self._options.open_timeout_s)
+                self._deadlines["open"] = min(due, self._context.now + self._options.open_timeout_s)
         if self.current is not None:
-            self.probing.probe(self.current, self.now)
-        elif self.now >= self._attempts.not_before:
-            self._forget("attempt")
+            self.probing.probe(self.current)
+        elif self._context.now >= self._attempts.not_before:
+            self._context.forget("attempt")
             self.try_now()
         elif self.attempt is None and "attempt" in self._deadlines:
             self._deadlines["attempt"] = self._attempts.not_before
@@ -280,33 +263,31 @@ class Lifecycle:
         if asks == "token":
             asks = "now" if self.tokens.drop() else "never"
         least_s = max(after_s, retry_after_s(reason), self._options.later_s if asks == "later" else 0.0)
-        self._attempts.hold_off(self.now + least_s)
+        self._attempts.hold_off(least_s)
         was_open = connection is self.current
         if was_open:
             self._forget_current(code, reason)
         else:
             self.attempt = None
-            self._forget("open")
+            self._context.forget("open")
             if self.current is not None:
                 self._outputs.append(out.Note("not_yet", connection.transport, reason))
-                self._attempts.plan_upgrade(self.now)
+                self._attempts.plan_upgrade()
                 return
         if asks == "never":
             self.finish(code, reason, was_open=was_open)
             return
         at_once = self._is_hinted
         self._is_hinted = False
-        if self._attempts.blame(
-            connection, code, reason, self.now, is_reachable=is_reachable, is_timeout=is_timeout
-        ):
+        if self._attempts.blame(connection, code, reason, is_reachable=is_reachable, is_timeout=is_timeout):
             at_once = True
-        self._wait(code, reason, was_open=was_open, delay_s=self._attempts.delay_s(self.now, at_once=at_once))
+        self._wait(code, reason, was_open=was_open, delay_s=self._attempts.delay_s(at_once=at_once))
 
     def finish(self, code: int, reason: str, *, was_open: bool) -> None:
         """Close for good. Idempotent."""
         if self.state is State.CLOSED:
             return
-        self._traffic.is_closed = True
+        self._context.is_closed = True
         for connection in (self.current, self.attempt):
             if connection is not None:
                 self._outputs.append(out.Close(connection.generation))
@@ -318,7 +299,7 @@ class Lifecycle:
 
     def _forget_current(self, code: int, reason: str) -> None:
         self.current = None
-        self._forget(*_OF_CURRENT)
+        self._context.forget(*_OF_CURRENT)
         if code == _TOO_LARGE:
             self._traffic.publishes.reject_largest(reason)
         self._traffic.lost()
@@ -332,7 +313,7 @@ class Lifecycle:
             return
         if self._is_network_down:
             self._on("network_down", "the system says that there is no network")
-        self._deadlines["attempt"] = self.now + delay_s
+        self._deadlines["attempt"] = self._context.now + delay_s
         if not delay_s:
             self.try_now()
 
@@ -341,7 +322,3 @@ class Lifecycle:
         if state is not self.state or event == "established":
             self.state = state
             self._outputs.append(out.StateChanged(state.value, reason))
-
-    def _forget(self, *names: Deadline) -> None:
-        for name in names:
-            self._deadlines.pop(name, None)

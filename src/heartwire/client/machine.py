@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from heartwire.client.connection import Connection
+from heartwire.client.context import Context, Deadline
 from heartwire.client.lifecycle import Hint, Lifecycle
 from heartwire.client.options import Options
-from heartwire.client.outputs import Output
-from heartwire.client.states import ABNORMAL, Deadline, Deadlines, State
+from heartwire.client.states import ABNORMAL, State
 from heartwire.client.traffic import Traffic
 from heartwire.client.wire import replies
 from heartwire.types import Position
@@ -61,24 +61,13 @@ class Machine:
         token: str = "",
         data: Any = None,
     ) -> None:
-        deadlines: Deadlines = {}
-        self.outputs: list[Output] = []
-        self.traffic = Traffic(options, self.outputs, deadlines, prefix=prefix, draw=draw, now=now)
-        self._options = options
-        self._now = now
+        context = Context(options, draw=draw, now=now)
+        self.outputs = context.outputs
+        self.traffic = Traffic(context, prefix=prefix)
+        self._context = context
+        self._deadlines = context.deadlines
         self._looked_at = now, wall
-        self._deadlines = deadlines
-        self._life = Lifecycle(
-            options,
-            self.outputs,
-            deadlines,
-            self.traffic,
-            draw=draw,
-            now=now,
-            has_tokens=has_tokens,
-            token=token,
-            data=data,
-        )
+        self._life = Lifecycle(context, self.traffic, has_tokens=has_tokens, token=token, data=data)
 
     @property
     def state(self) -> State:
@@ -111,7 +100,7 @@ class Machine:
         """Connect, and stay connected."""
         self._at(now)
         if self.state is not State.CLOSED:
-            self._deadlines["tick"] = now + self._options.tick_s
+            self._deadlines["tick"] = now + self._context.options.tick_s
             self._life.try_now()
 
     def close(self, now: float) -> None:
@@ -176,7 +165,7 @@ class Machine:
         connection = self._life.known(generation)
         if connection is None:
             return
-        self._life.probing.heard(connection, now)
+        self._life.probing.heard(connection)
         try:
             for reply in replies(data):
                 self._life.reply(connection, reply)
@@ -209,7 +198,7 @@ class Machine:
         if connection is self.attempt:
             self._life.lost(connection, ABNORMAL, "an answer without a word of `connect`")
         else:
-            self._life.polling.answered(connection, now)
+            self._life.polling.answered(connection)
 
     def lost(
         self,
@@ -234,7 +223,7 @@ class Machine:
         connection = self._life.known(generation)
         if connection is None:
             return
-        if not (was_poll and code == ABNORMAL and self._life.polling.cut(connection, now)):
+        if not (was_poll and code == ABNORMAL and self._life.polling.cut(connection)):
             self._life.lost(connection, code, reason, is_reachable=is_reachable, after_s=after_s)
 
     # -- time ------------------------------------------------------------------------------------------------
@@ -264,30 +253,33 @@ class Machine:
         if self.attempt is not None:
             self._life.lost(self.attempt, ABNORMAL, "no answer in time", is_timeout=True)
 
+    def _due_probe(self) -> None:
+        self._dead(f"no answer to a probe within {self._context.options.probe_timeout_s:g} s")
+
     def _due_poll(self) -> None:
         if self.current is not None and self.current.is_pull:
-            self._life.polling.poll(self.current, self._now)
+            self._life.polling.poll(self.current)
 
     def _due_tick(self) -> None:
-        self._deadlines["tick"] = self._now + self._options.tick_s
+        self._deadlines["tick"] = self._context.now + self._context.options.tick_s
 
     def _at(self, now: float) -> None:
-        self._now = self._life.now = self.traffic.now = now
+        self._context.now = now
 
 
 _DEADLINES: Final[tuple[tuple[Deadline, Callable[[Machine], None]], ...]] = (
-    ("token", lambda self: self.no_token("the application gave none in time", self._now)),
+    ("token", lambda self: self.no_token("the application gave none in time", self._context.now)),
     ("open", Machine._due_open),
-    ("probe", lambda self: self._dead(f"no answer to a probe within {self._options.probe_timeout_s:g} s")),
+    ("probe", Machine._due_probe),
     ("silence", lambda self: self._dead("nothing was heard in time")),
     ("sending", lambda self: self._dead("a request was not answered in time")),
     ("attempt", lambda self: self._life.try_now()),
-    ("refresh", lambda self: self._life.tokens.ask(self._now)),
+    ("refresh", lambda self: self._life.tokens.ask()),
     ("poll", Machine._due_poll),
     ("resend", lambda self: self.traffic.resend()),
     ("resubscribe", lambda self: self.traffic.resubscribe()),
-    ("publish", lambda self: self.traffic.publishes.expire(self._now)),
-    ("request", lambda self: self.traffic.requests.expire(self._now)),
+    ("publish", lambda self: self.traffic.publishes.expire()),
+    ("request", lambda self: self.traffic.requests.expire()),
     ("upgrade", lambda self: self._life.upgrade()),
     ("tick", Machine._due_tick),
 )

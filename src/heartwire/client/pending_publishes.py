@@ -10,15 +10,15 @@ again in the next round.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, Final
 
 from msgspec import Raw
 
 from heartwire.client import outputs as out
-from heartwire.client.options import Options
-from heartwire.client.states import LIMIT_EXCEEDED, LOCAL, Deadlines
+from heartwire.client.context import Context
+from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
 from heartwire.client.wire import Reply, retry_after_s
 
 __all__ = ["Item", "PendingPublishes"]
@@ -76,31 +76,18 @@ class PendingPublishes:
     """The pending publishes of one client.
 
     Args:
-        options: the bounds.
-        outputs, deadlines: the machine's.
         prefix: of idempotency keys.
-        draw: chance, from 0 to 1.
 
     Attributes:
         round: the number of the current round.
         size_bytes: characters of data held.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        outputs: list[out.Output],
-        deadlines: Deadlines,
-        *,
-        prefix: str,
-        draw: Callable[[], float],
-    ) -> None:
+    def __init__(self, context: Context, *, prefix: str) -> None:
         self.round = self.size_bytes = 0
-        self._options = options
-        self._outputs = outputs
-        self._deadlines = deadlines
+        self._context = context
+        self._options, self._outputs, self._deadlines = context.options, context.outputs, context.deadlines
         self._prefix = prefix
-        self._draw = draw
         self._items: dict[str, Item] = {}
         self._in_flight = self._serial = self._resends = 0
         self._must_go_back = False
@@ -109,15 +96,14 @@ class PendingPublishes:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(
-        self, channel: str, data: str, encoding: str, idempotency_key: str, now: float, *, is_closed: bool
-    ) -> str:
+    def add(self, channel: str, data: str, encoding: str, idempotency_key: str) -> str:
         """Add a publish, or reject it at once where a bound is exceeded. Return its key."""
         options = self._options
         self._serial += 1
         key = f"{self._prefix}-{self._serial}"
-        item = Item(key, idempotency_key or key, channel, data, encoding, now + options.max_pending_age_s)
-        if is_closed:
+        expires_at = self._context.now + options.max_pending_age_s
+        item = Item(key, idempotency_key or key, channel, data, encoding, expires_at)
+        if self._context.is_closed:
             self._reject(item, LOCAL, "the client is closed")
         elif len(data) > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
@@ -133,9 +119,9 @@ class PendingPublishes:
 
     # -- sending ---------------------------------------------------------------------------------------------
 
-    def online(self, now: float) -> None:
+    def online(self) -> None:
         """Note a new connection. What the server refused for now waits its time on this one, too."""
-        if self._not_before > now:
+        if self._not_before > self._context.now:
             self._deadlines["resend"] = self._not_before
 
     def lost(self) -> None:
@@ -178,17 +164,17 @@ class PendingPublishes:
 
     # -- the end of a publish --------------------------------------------------------------------------------
 
-    def answered(self, key: str, reply: Reply, now: float) -> None:
+    def answered(self, key: str, reply: Reply) -> None:
         """Take the server's answer."""
         if reply.error is not None and reply.error.temporary:
             self._refused_for_now(key)
             # The first refusal of a round says when to retry; the last, at which the next round is planned,
             # only says that it came after the first.
-            self._not_before = max(self._not_before, now + retry_after_s(reply.error.message))
-            self._plan_round(now)
+            self._not_before = max(self._not_before, self._context.now + retry_after_s(reply.error.message))
+            self._plan_round()
             return
         item = self._remove(key)
-        self._plan_round(now)
+        self._plan_round()
         self._watch()
         if item is not None and reply.error is not None:
             item.is_sent = False
@@ -206,14 +192,14 @@ class PendingPublishes:
             self._remove(item.key)
             self._reject(item, LIMIT_EXCEEDED, reason)
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """Reject those that are too old."""
         limit = f"{self._options.max_pending_age_s:g} s (max_pending_age_s)"
-        for item in list(takewhile(lambda item: item.expires_at <= now, self._items.values())):
+        for item in list(takewhile(lambda item: item.expires_at <= self._context.now, self._items.values())):
             self._remove(item.key)
             self._reject(item, LOCAL, f"not answered within {limit}")
         self._watch()
-        self._plan_round(now)
+        self._plan_round()
 
     def give_up(self, reason: str) -> None:
         """Reject all: there will be no other connection."""
@@ -245,11 +231,13 @@ class PendingPublishes:
             item.is_in_flight = False
             self._in_flight -= 1
 
-    def _plan_round(self, now: float) -> None:
+    def _plan_round(self) -> None:
         if self.is_round_over and "resend" not in self._deadlines:
             limit_s = min(_RESEND_CAP_S, _RESEND_S * 2.0 ** min(self._resends, 60))
             self._resends += 1
-            self._deadlines["resend"] = max(now + limit_s * (0.5 + self._draw() / 2), self._not_before)
+            self._deadlines["resend"] = max(
+                self._context.now + limit_s * (0.5 + self._context.draw() / 2), self._not_before
+            )
 
     def _watch(self) -> None:
         oldest = next(iter(self._items.values()), None)

@@ -6,8 +6,7 @@ from typing import Final
 
 from heartwire.client import outputs as out
 from heartwire.client.connection import Connection
-from heartwire.client.options import Options
-from heartwire.client.states import Deadlines
+from heartwire.client.context import Context
 from heartwire.client.traffic import Traffic
 
 __all__ = ["Polling"]
@@ -23,32 +22,22 @@ class Polling:
     """The polls of one client.
 
     Args:
-        options: how long and how often.
-        outputs, deadlines: the machine's.
         traffic: the channels to ask for.
         connect: makes the `connect` command of a connection.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        outputs: list[out.Output],
-        deadlines: Deadlines,
-        traffic: Traffic,
-        connect: Callable[[Connection], str],
-    ) -> None:
-        self._options = options
-        self._outputs = outputs
-        self._deadlines = deadlines
+    def __init__(self, context: Context, traffic: Traffic, connect: Callable[[Connection], str]) -> None:
+        self._context = context
+        self._options, self._outputs, self._deadlines = context.options, context.outputs, context.deadlines
         self._traffic = traffic
         self._connect = connect
-        self._wait_s = options.poll_wait_s
+        self._wait_s = context.options.poll_wait_s
 
     def reset(self) -> None:
         """Allow long waits again: what cut them may be on another network."""
         self._wait_s = self._options.poll_wait_s
 
-    def poll(self, connection: Connection, now: float, *, wait_s: float | None = None) -> None:
+    def poll(self, connection: Connection, *, wait_s: float | None = None) -> None:
         """Ask for news of all channels. The server holds its answer only once each of them is placed."""
         is_online = connection.online_at is not None
         if is_online:
@@ -56,7 +45,7 @@ class Polling:
         if wait_s is None:
             may_wait = connection.transport == "longpoll" and self._traffic.is_settled
             wait_s = self._wait_s if may_wait else 0
-        connection.polled_at = now
+        connection.polled_at = self._context.now
         connection.wait_s = wait_s
         connection.had_news = connection.had_full_page = False
         connection.forget_poll()
@@ -66,10 +55,10 @@ class Polling:
         if not commands:
             commands = [connection.command(self._traffic.next_id(), "ping", {})]
         if is_online:
-            self._deadlines["silence"] = now + wait_s + self._options.pong_timeout_s
+            self._deadlines["silence"] = self._context.now + wait_s + self._options.pong_timeout_s
         self._outputs.append(out.Poll(connection.generation, "\n".join(commands), wait_s))
 
-    def answered(self, connection: Connection, now: float) -> None:
+    def answered(self, connection: Connection) -> None:
         """Plan the next poll: at once, or after ``poll_interval_s``."""
         if connection.cut_after_s:
             self._wait_s = max(_SHORTEST_WAIT_S, connection.cut_after_s * 0.6)
@@ -80,25 +69,25 @@ class Polling:
         connection.had_heartbeat = (
             connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
         )
-        if self._is_idle(connection, now):
-            self._deadlines.setdefault("poll", now + self._options.poll_interval_s)
+        if self._is_idle(connection):
+            self._deadlines.setdefault("poll", self._context.now + self._options.poll_interval_s)
         elif "poll" not in self._deadlines:
-            self.poll(connection, now)
+            self.poll(connection)
 
-    def cut(self, connection: Connection, now: float) -> bool:
+    def cut(self, connection: Connection) -> bool:
         """Where a failed poll was cut by something in between, send one that is answered at once. Return
         whether it was: then the connection is not lost yet."""
-        took_s = now - connection.polled_at
+        took_s = self._context.now - connection.polled_at
         if connection.online_at is None or connection.wait_s <= _SHORTEST_WAIT_S or took_s < _CUT_AFTER_S:
             return False
         connection.cut_after_s = took_s
-        self.poll(connection, now, wait_s=0)
+        self.poll(connection, wait_s=0)
         return True
 
-    def _is_idle(self, connection: Connection, now: float) -> bool:
+    def _is_idle(self, connection: Connection) -> bool:
         if connection.transport == "poll":
             return not (connection.had_full_page and connection.had_news)
-        is_quick = now - connection.polled_at < _QUICK_S
+        is_quick = self._context.now - connection.polled_at < _QUICK_S
         return (
             not connection.had_news and is_quick and (connection.wait_s > 0 or not self._traffic.is_settled)
         )

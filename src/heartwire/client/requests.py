@@ -4,8 +4,8 @@ from collections.abc import ItemsView
 from typing import Any
 
 from heartwire.client import outputs as out
-from heartwire.client.options import Options
-from heartwire.client.states import LIMIT_EXCEEDED, LOCAL, Deadlines
+from heartwire.client.context import Context
+from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
 from heartwire.client.wire import Reply, text
 
 __all__ = ["Request", "Requests"]
@@ -28,29 +28,23 @@ class Request:
 class Requests:
     """The pending requests of one client.
 
-    Args:
-        options, outputs, deadlines: the machine's.
-
     Attributes:
         size_bytes: characters of bodies held.
     """
 
-    def __init__(self, options: Options, outputs: list[out.Output], deadlines: Deadlines) -> None:
-        self._options = options
-        self._outputs = outputs
-        self._deadlines = deadlines
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._options, self._outputs, self._deadlines = context.options, context.outputs, context.deadlines
         self._waiting: dict[int, Request] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(
-        self, id: int, method: str, body: dict[str, Any], now: float, *, is_closed: bool
-    ) -> Request | None:
+    def add(self, id: int, method: str, body: dict[str, Any]) -> Request | None:
         """Add a request, or fail it at once and return ``None``. Raises ``TypeError`` where ``body`` cannot
         be JSON."""
-        if is_closed:
+        if self._context.is_closed:
             self._failed(id, LOCAL, "the client is closed")
             return None
         options, size = self._options, len(text(body))
@@ -64,9 +58,10 @@ class Requests:
             limit = "(max_pending_items, max_pending_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"{len(self._waiting)} requests wait already {limit}")
         else:
-            request = self._waiting[id] = Request(method, body, size, now + options.request_timeout_s)
+            expires_at = self._context.now + options.request_timeout_s
+            request = self._waiting[id] = Request(method, body, size, expires_at)
             self.size_bytes += size
-            self._deadlines.setdefault("request", request.expires_at)
+            self._deadlines.setdefault("request", expires_at)
             return request
         return None
 
@@ -97,11 +92,11 @@ class Requests:
         else:
             self._outputs.append(out.Answered(id, bytes(getattr(reply, method)).decode() or "{}"))
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """Give up those that were not answered in time."""
         limit = f"{self._options.request_timeout_s:g} s (request_timeout_s)"
         for id, request in list(self._waiting.items()):
-            if request.expires_at <= now:
+            if request.expires_at <= self._context.now:
                 self._give_up(id, f"not answered within {limit}", is_unknown=request.is_sent)
         if self._waiting:
             self._deadlines["request"] = min(request.expires_at for request in self._waiting.values())

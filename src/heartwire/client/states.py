@@ -1,5 +1,5 @@
-"""The states of a client, what moves it from one to another, what a close code asks of it, and the names of
-its deadlines. Only the machine assigns the state, and only by this table.
+"""The states of a client, what moves it from one to another, and what a close code asks of it.
+Only the machine assigns the state, and only by this table.
 
                  established                 lost
   CONNECTING ───────────────▶ ONLINE ─────────────────┐
@@ -18,18 +18,7 @@ CLOSED      for good: by the application, or by a server that said *never*
 from enum import Enum
 from typing import Final, Literal
 
-__all__ = [
-    "ABNORMAL",
-    "LIMIT_EXCEEDED",
-    "LOCAL",
-    "TRANSITIONS",
-    "Deadline",
-    "Deadlines",
-    "Event",
-    "State",
-    "Verdict",
-    "verdict",
-]
+__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "TRANSITIONS", "Event", "State", "Verdict", "verdict"]
 
 ABNORMAL: Final = 1006
 """The code of a connection that ended without a close code (RFC 6455 7.1.5)."""
@@ -65,27 +54,6 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.OFFLINE, "network_up"): State.WAITING,
     **{(state, "closed"): State.CLOSED for state in State},
 }
-
-Deadline = Literal[
-    "token",
-    "open",
-    "probe",
-    "silence",
-    "sending",
-    "attempt",
-    "refresh",
-    "poll",
-    "resend",
-    "resubscribe",
-    "publish",
-    "request",
-    "upgrade",
-    "tick",
-]
-"""What may be due. `heartwire.client.machine` has the table of what each does."""
-
-Deadlines = dict[Deadline, float]
-"""When, in monotonic seconds. One dictionary, shared by the parts of a machine."""
 
 Verdict = Literal["now", "later", "token", "never"]
 """What a client does after the server ended its connection: reconnect after the usual wait, after a longer

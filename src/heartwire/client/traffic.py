@@ -6,16 +6,16 @@ sent again on the next.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from heartwire.client import outputs as out
 from heartwire.client.channel_state import ChannelState
 from heartwire.client.connection import Asked, Connection
-from heartwire.client.options import Options
+from heartwire.client.context import Context
 from heartwire.client.pending_publishes import PendingPublishes
 from heartwire.client.requests import Request, Requests
-from heartwire.client.states import LOCAL, Deadlines
+from heartwire.client.states import LOCAL
 from heartwire.client.wire import MAX_FRAME, ErrorBody, Pub, Push, Reply, SubscribeResult, retry_after_s
 from heartwire.types import Position
 
@@ -29,40 +29,23 @@ class Traffic:
     """The traffic of one client.
 
     Args:
-        options, outputs, deadlines: the machine's.
         prefix: of idempotency keys.
-        draw: chance, from 0 to 1.
-        now: monotonic seconds.
 
     Attributes:
-        now: set by the machine before it calls.
         connection: the one in use.
         channels: the followed channels, by name.
         publishes, requests: those that are not answered yet.
         is_broken: the connection left out something that only a new one can bring.
-        is_closed: there will be no other connection.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        outputs: list[out.Output],
-        deadlines: Deadlines,
-        *,
-        prefix: str,
-        draw: Callable[[], float],
-        now: float,
-    ) -> None:
-        self.now = now
+    def __init__(self, context: Context, *, prefix: str) -> None:
         self.connection: Connection | None = None
-        self.is_broken = self.is_closed = False
+        self.is_broken = False
         self.channels: dict[str, ChannelState] = {}
-        self.publishes = PendingPublishes(options, outputs, deadlines, prefix=prefix, draw=draw)
-        self.requests = Requests(options, outputs, deadlines)
-        self._options = options
-        self._outputs = outputs
-        self._deadlines = deadlines
-        self._draw = draw
+        self.publishes = PendingPublishes(context, prefix=prefix)
+        self.requests = Requests(context)
+        self._context = context
+        self._options, self._outputs, self._deadlines = context.options, context.outputs, context.deadlines
         self._ids = 0
 
     def next_id(self) -> int:
@@ -89,7 +72,7 @@ class Traffic:
         self._resubscribe()
         for id, request in self.requests.items():
             self._put(id, request)
-        self.publishes.online(self.now)
+        self.publishes.online()
         self.pump()
 
     def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
@@ -119,7 +102,7 @@ class Traffic:
             self._outputs.append(out.Send(connection.generation, frame))
             if connection.is_posting:
                 connection.is_sending = True
-                self._deadlines["sending"] = self.now + self._options.pong_timeout_s
+                self._deadlines["sending"] = self._context.now + self._options.pong_timeout_s
 
     def _ask(self, method: str, body: object, of: Any = None) -> None:
         assert self.connection is not None
@@ -161,7 +144,7 @@ class Traffic:
         if state is not None and state.is_paused:
             state.is_paused = False
             if self.connection is not None and self.connection.is_pull:
-                self._deadlines["poll"] = self.now
+                self._deadlines["poll"] = self._context.now
             elif self.connection is not None:
                 state.is_server_side = False  # the server's was ended by the pause: from now on it is ours
             self.resubscribe()
@@ -182,7 +165,7 @@ class Traffic:
         return [
             state
             for state in self.channels.values()
-            if not (state.is_paused or state.is_server_side or state.not_before > self.now)
+            if not (state.is_paused or state.is_server_side or state.not_before > self._context.now)
             and (anew or not (state.is_live or state.channel in connection.asked))
         ]
 
@@ -210,18 +193,18 @@ class Traffic:
         if connection is None:
             return
         for state in self.channels.values():
-            if state.not_before > self.now:
+            if state.not_before > self._context.now:
                 self._resubscribe_at(state.not_before)
         if not connection.is_pull:
             connection.queue += self.subscribe_commands(connection, anew=False)
         elif self._unasked(connection, anew=False):
-            self._deadlines["poll"] = self.now
+            self._deadlines["poll"] = self._context.now
 
     @property
     def is_settled(self) -> bool:
         """Whether the server has answered for every channel, with its position or with a refusal for now."""
         return all(
-            state.is_live or state.is_paused or state.is_server_side or state.not_before > self.now
+            state.is_live or state.is_paused or state.is_server_side or state.not_before > self._context.now
             for state in self.channels.values()
         )
 
@@ -276,7 +259,8 @@ class Traffic:
             self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(state.refusals, 60)
         )
         state.refusals += 1
-        state.not_before = self.now + max(self._draw() * limit_s, retry_after_s(error.message))
+        delay_s = max(self._context.draw() * limit_s, retry_after_s(error.message))
+        state.not_before = self._context.now + delay_s
         self._resubscribe_at(state.not_before)
 
     def _resubscribe_at(self, when: float) -> None:
@@ -322,7 +306,7 @@ class Traffic:
 
     def publish(self, channel: str, data: str, encoding: str, idempotency_key: str = "") -> str:
         """Add a publish, or reject it at once. Return its key."""
-        key = self.publishes.add(channel, data, encoding, idempotency_key, self.now, is_closed=self.is_closed)
+        key = self.publishes.add(channel, data, encoding, idempotency_key)
         self.pump()
         return key
 
@@ -355,7 +339,7 @@ class Traffic:
         """Send a request, now or once there is a connection. Return its id. Raises ``TypeError`` where
         ``body`` cannot be JSON."""
         id = self.next_id()
-        request = self.requests.add(id, method, body, self.now, is_closed=self.is_closed)
+        request = self.requests.add(id, method, body)
         if request is not None and self.connection is not None:
             self._put(id, request)
             self.flush()
@@ -372,7 +356,7 @@ class Traffic:
         if method == "subscribe":
             self._subscribed(connection, id, of, reply)
         elif method == "publish":
-            self.publishes.answered(of, reply, self.now)
+            self.publishes.answered(of, reply)
         elif method in ("rpc", "presence", "presence_stats", "history"):
             self.requests.answered(of, method, reply)
 
