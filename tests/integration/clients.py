@@ -56,7 +56,7 @@ class Story:
         client.on("state", self._state)
         client.on("open", self.opened.append)
         client.on("close", self.closed.append)
-        client.on("note", self.notes.append)
+        client.on("note", lambda note: self.notes.append(str(note)))
         client.on("gap", self.gaps.append)
         client.on("error", self.errors.append)
 

@@ -231,8 +231,9 @@ async def test_arguments_that_cannot_be_leave_no_trace() -> None:
                 await client.publish("a", value)
             with pytest.raises(TypeError):
                 await client.rpc("a", value)
-        with pytest.raises(ValueError, match="idempotency_key"):
-            await client.publish("a", "x", idempotency_key="\ud800")
+        for key in ("\ud800", "a key", "é", "x" * 256):
+            with pytest.raises(Refused, match="1 to 255 visible ASCII"):
+                await client.publish("a", "x", idempotency_key=key)
         subscription = await client.subscribe("a").ready()
         with pytest.raises(Refused, match="already subscribed"):
             client.subscribe("a")

@@ -17,7 +17,7 @@ from msgspec import inspect
 from heartwire import Hub
 from heartwire.cli.main import app
 from heartwire.client import states as client_states
-from heartwire.client.client import EVENTS
+from heartwire.client.emitter import EVENTS
 from heartwire.client.options import Options
 from heartwire.client.states import State
 from heartwire.codes import CODES

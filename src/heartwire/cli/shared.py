@@ -45,7 +45,7 @@ def narrate(client: Client) -> None:
 
     client.on("open", opened)
     client.on("close", closed)
-    client.on("note", note)
+    client.on("note", lambda step: note(str(step)))
     client.on("error", lambda error: None)  # it is raised to whoever waits
 
 

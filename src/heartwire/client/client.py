@@ -1,5 +1,5 @@
-"""`connect`: the client for asyncio, as applications see it. `heartwire.client.machine` decides; `driver`
-does what it wants."""
+"""`connect` and `Client`: the client for asyncio, as applications see it. `machine` decides, `driver` carries
+out."""
 
 import asyncio
 import logging
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgspec
 
-from heartwire.channels import to_channel
+from heartwire.channels import check_idempotency_key, to_channel
 from heartwire.client import outputs as out
 from heartwire.client.arguments import address, check_str, checked_url, start_of
+from heartwire.client.emitter import Emitter, Event
 from heartwire.client.machine import Hint
 from heartwire.client.options import Options, Transport, check_options
 from heartwire.client.received import (
@@ -28,17 +29,14 @@ from heartwire.client.received import (
     value_of,
 )
 from heartwire.client.states import State
-from heartwire.client.subscription import Subscription, call, check_function, mark_retrieved
+from heartwire.client.subscription import Subscription, mark_retrieved
 from heartwire.errors import ConnectionClosed, HeartwireError, Refused
 from heartwire.types import Position, Start
 
 if TYPE_CHECKING:
     from heartwire.client.driver import Driver, TokenSource
 
-__all__ = ["Client", "Event", "connect"]
-
-Event = Literal["open", "message", "close", "error", "state", "gap", "note"]
-EVENTS: Final = ("open", "message", "close", "error", "state", "gap", "note")
+__all__ = ["Client", "connect"]
 
 _log: Final = logging.getLogger("heartwire.client")
 
@@ -58,21 +56,22 @@ def connect(
     headers: Mapping[str, str] | None = None,
     ssl: Any = True,
 ) -> "Client":
-    """A client of one server; ``async with`` it.
+    """Return a client of one server, for ``async with``.
 
     Args:
         url: ``http://HOST:PORT`` or ``https://…``, with the path where the hub is mounted, if any.
         scheme, host, port: instead of ``url``.
-        debug_url: goes before that; so does the environment's ``HEARTWIRE_DEBUG_URL``.
-        token: who we are; or ``get_token``, a function (plain or async) that is asked for one, and again when
-            it runs out. It has ``open_timeout_cap_s``; then it is cancelled, and asked again after a wait.
+        debug_url: used instead of either; so is the environment variable ``HEARTWIRE_DEBUG_URL``.
+        token: proves who we are.
+        get_token: instead, a function (plain or async) that returns a token, called again before it expires.
+            After ``open_timeout_cap_s`` it is cancelled, and called again after a wait.
         data: for the server's ``on_connect``; any JSON.
-        transports: the ladder, best first; one name fixes the transport. Goes before that of ``options``.
+        transports: the ladder, best first; one name fixes the transport. Overrides ``options``.
         options: everything else; see `Options`.
         headers: sent with every request.
         ssl: an ``ssl.SSLContext``; ``False`` checks no certificate.
     Raises:
-        ConfigError: an argument that cannot be; it names it.
+        ConfigError: an argument is invalid; the error names it.
     """
     chosen = (
         debug_url
@@ -93,11 +92,11 @@ def connect(
 
 
 class Client:
-    """One logical connection to a server, kept alive over whatever the network lets through. Made by
+    """One logical connection to a server, over whatever transport the network lets through. Made by
     `connect`.
 
-    Belongs to the event loop it was started on: elsewhere its methods raise ``RuntimeError``
-    (`heartwire.connect_sync` is for threads).
+    Belongs to the event loop it was started on: elsewhere its methods raise ``RuntimeError``. For threads
+    there is `heartwire.connect_sync`.
 
     Attributes:
         url: the server's address.
@@ -125,7 +124,7 @@ class Client:
         self._data = None if data is None else msgspec.Raw(json_of(data).encode())
         self._headers = headers
         self._ssl = ssl
-        self._listeners: dict[str, list[Callable[[Any], object]]] = {name: [] for name in EVENTS}
+        self._events = Emitter()
         self._subscriptions: dict[str, Subscription] = {}
         self._publishes: dict[str, asyncio.Future[Position]] = {}
         self._requests: dict[int, asyncio.Future[str]] = {}
@@ -146,19 +145,16 @@ class Client:
         await self._close(0 if is_hurried else self.options.close_timeout_s)
 
     def start(self) -> None:
-        """Begin to connect, on the running event loop. Returns at once: what is published and followed
-        meanwhile waits.
-
-        Raises ``RuntimeError`` where it was started before.
-        """
+        """Begin to connect, on the running event loop. Returns at once; publishes and subscriptions wait
+        meanwhile. Raises ``RuntimeError`` where it was started before."""
         if self._driver is not None:
             raise RuntimeError("this client was started before: make another with heartwire.connect()")
-        from heartwire.client.driver import Driver  # not above: brings aiohttp, which servers do without
+        from heartwire.client.driver import Driver  # not above: imports aiohttp, which servers do without
 
         self._driver = Driver(
             self.url,
             self.options,
-            self._tell,
+            self._handle,
             token=self._token,
             get_token=self._get_token,
             data=self._data,
@@ -169,10 +165,10 @@ class Client:
         self._driver.start()
 
     async def close(self) -> None:
-        """Leave: wait up to ``close_timeout_s`` for pending publishes, then close; what is pending still
-        fails. Idempotent.
+        """Wait up to ``close_timeout_s`` for pending publishes, then close; those still pending fail.
+        Idempotent.
 
-        ``async with`` does it; where that is cancelled, without the wait.
+        ``async with`` calls it; without the wait where that is cancelled.
         """
         await self._close(self.options.close_timeout_s)
 
@@ -187,7 +183,7 @@ class Client:
             await driver.aclose()
 
     async def wait_online(self) -> None:
-        """Wait until there is a connection. Raises what ended the client, if that comes first."""
+        """Wait until there is a connection. Raises the error that ends the client, if that comes first."""
         driver = self._running()
         while driver.machine.state is not State.ONLINE:
             if self._changed is None:
@@ -202,41 +198,31 @@ class Client:
 
     @property
     def transport(self) -> str:
-        """What carries it now; "": nothing does."""
+        """The transport in use; "" where there is none."""
         return self._driver.machine.transport if self._driver is not None else ""
 
     @property
     def client_id(self) -> str:
-        """What the server calls us; "" before it has."""
+        """The server's name for this client; "" before the first connection."""
         return self._driver.machine.client_id if self._driver is not None else ""
 
     @property
     def pending(self) -> int:
-        """Publishes that are not answered yet."""
+        """How many publishes are not answered yet."""
         return len(self._publishes)
 
     def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
-        """Call a function (plain) whenever something happens; returns what takes it back.
+        """Call a plain function on each event. Return a function that undoes this.
 
         ``open`` (the transport), ``message`` (each `Received`, of any channel), ``close`` (`Closed`),
-        ``error`` (what ended the client), ``state`` (`StateChanged`), ``gap`` (`Gap`), ``note`` (what the
-        ladder does, in words).
+        ``error`` (the error that ended the client), ``state`` (`StateChanged`), ``gap`` (`Gap`), ``note``
+        (`Note`, a step on the ladder of transports).
         Raises ``ValueError`` for another name, ``TypeError`` for an ``async`` function.
         """
-        if event not in self._listeners:
-            raise ValueError(f"event {event!r}: there are {', '.join(EVENTS)}")
-        check_function(function)
-        listeners = self._listeners[event]
-        listeners.append(function)
-
-        def off() -> None:
-            if function in listeners:
-                listeners.remove(function)
-
-        return off
+        return self._events.on(event, function)
 
     def hint(self, kind: Hint) -> None:
-        """Pass on what your system knows: ``network_down``, ``network_up``, ``wake``. The connection has to
+        """Report what the system knows: ``network_down``, ``network_up``, ``wake``. The connection has to
         prove itself then."""
         driver = self._started()
         driver.machine.hint(kind, driver.now)
@@ -255,15 +241,15 @@ class Client:
         """Follow a channel, through whatever happens to the connection.
 
         Args:
-            callback: called with each publication (plain); without it, iterate over what is returned.
-            since: after which position to begin (or its token); `EARLIEST`: the oldest kept; without it: from
-                now on.
+            callback: a plain function, called with each publication; without it, iterate over the result.
+            since: the position to begin after (or its text), or `EARLIEST` for the oldest kept; without it,
+                from now on.
             token: of the subscription, where the server asks for one.
         Raises:
             Refused: ``already_subscribed``, ``bad_channel``.
             ConnectionClosed: the client is closed.
-            ValueError: ``since`` is no position.
-        Promises: publications come in order, each once; what can't be had any more is told as a ``gap``.
+            ValueError: ``since`` is not a position.
+        Promises: publications come in order, each once; those no longer available are reported as a ``gap``.
         """
         driver = self._running()
         start = start_of(since)
@@ -280,26 +266,26 @@ class Client:
         return subscription
 
     async def publish(self, channel: str, data: object, *, idempotency_key: str = "") -> Position:
-        """Publish (str: text; bytes: bytes; anything else: JSON), and return the position once the server has
-        it.
+        """Publish (str: text; bytes: bytes; anything else: JSON). Return the position once the server has it.
 
-        With an ``idempotency_key`` of yours it is applied once, whoever publishes it again with that key.
-
+        Args:
+            idempotency_key: whoever publishes again with the same key, it is applied once; 1 to 255 visible
+                ASCII characters.
         Raises:
-            Refused: the server said no; or ``limit_exceeded``, too much waits already or the message is too
-            large. GivenUp: not answered within ``max_pending_age_s``, or the client was closed meanwhile;
-            ``is_unknown`` tells whether the
-                server may have it all the same.
+            Refused: the server refused it; or ``limit_exceeded``, the message is too large or too many wait
+                already; ``bad_channel``, ``bad_idempotency_key``.
+            GivenUp: not answered within ``max_pending_age_s``, or the client was closed meanwhile;
+                ``is_unknown`` says whether the server may have it all the same.
             ConnectionClosed: the client was closed before.
-            TypeError: it cannot be written as JSON.
-        Promises: applied once, in the order of the calls, across reconnections. A call that is cancelled may
-        still be applied.
+            TypeError: ``data`` cannot be written as JSON.
+        Promises: applied once, in the order of the calls, across reconnections. A cancelled call may still be
+        applied.
         """
         driver = self._running()
         text, encoding = encoded(data)
-        key = driver.machine.publish(
-            to_channel(channel), text, encoding, driver.now, check_str("idempotency_key", idempotency_key)
-        )
+        if idempotency_key != "":
+            check_idempotency_key(idempotency_key)
+        key = driver.machine.publish(to_channel(channel), text, encoding, driver.now, idempotency_key)
         answer: asyncio.Future[Position] = driver.loop.create_future()
         answer.add_done_callback(mark_retrieved)
         self._publishes[key] = answer
@@ -307,20 +293,21 @@ class Client:
         return await answer
 
     async def presence(self, channel: str) -> dict[str, Any]:
-        """Who is in a channel, by client id. Raises `Refused`, or `GivenUp` after ``request_timeout_s``."""
+        """Return who is in a channel, by client id. Raises `Refused`, or `GivenUp` after
+        ``request_timeout_s``."""
         return presence_of(await self._request("presence", {"channel": to_channel(channel)}))
 
     async def history(
         self, channel: str, *, limit: int = 100, since: Position | None = None, reverse: bool = False
     ) -> list[Received]:
-        """A page of what is kept. Raises as `presence` does."""
+        """Return a page of the publications kept. Raises as `presence` does."""
         body: dict[str, Any] = {"channel": to_channel(channel), "limit": limit, "reverse": reverse}
         if since is not None:
             body["since"] = {"epoch": since.epoch, "offset": since.offset}
         return history_of(channel, await self._request("history", body))
 
     async def rpc(self, method: str, data: Any = None) -> Any:
-        """Call a function of the application (``@hub.rpc``); its answer. Raises as `presence` does.
+        """Call a function of the server (``@hub.rpc``) and return its answer. Raises as `presence` does.
 
         Promises: never called twice. Where the connection broke meanwhile, `GivenUp.is_unknown` is true.
         """
@@ -358,7 +345,7 @@ class Client:
             raise self._end.with_traceback(None)
         return driver
 
-    # -- for a subscription ----------------------------------------------------------------------------------
+    # -- calls of a subscription -----------------------------------------------------------------------------
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """See `Subscription.unsubscribe`."""
@@ -366,7 +353,7 @@ class Client:
         if self._subscriptions.get(channel) is subscription:
             driver = self._started()
             del self._subscriptions[channel]
-            driver.forget(channel)
+            driver.drop_outputs_of(channel)
             driver.machine.unsubscribe(channel, driver.now)
             driver.carry_out()
 
@@ -378,34 +365,34 @@ class Client:
             change(subscription.channel, driver.now)
             driver.carry_out()
 
-    # -- what the machine tells ------------------------------------------------------------------------------
+    # -- outputs of the machine ------------------------------------------------------------------------------
 
-    def _tell(self, output: out.Output) -> None:
+    def _handle(self, output: out.Output) -> None:
         match output:
             case out.Delivered():
                 self._deliver(output)
             case out.Published(key, epoch, offset):
-                self._settle(self._publishes.pop(key, None), Position(epoch, offset))
+                _settle(self._publishes.pop(key, None), Position(epoch, offset))
             case out.Rejected(key):
-                self._fail(self._publishes.pop(key, None), error_of(output))
+                _settle(self._publishes.pop(key, None), error_of(output))
             case out.Answered(id, result):
-                self._settle(self._requests.pop(id, None), result)
+                _settle(self._requests.pop(id, None), result)
             case out.Failed(id):
-                self._fail(self._requests.pop(id, None), error_of(output))
+                _settle(self._requests.pop(id, None), error_of(output))
             case out.Message(data):
-                self._emit("message", value_of(data))
+                self._events.emit("message", value_of(data))
             case out.Note():
-                self._emit("note", output)
+                self._events.emit("note", output)
             case out.Subscribed() | out.Unsubscribed() | out.Gap():
-                self._tell_of_channel(output)
+                self._handle_of_channel(output)
             case out.StateChanged(state):
                 self._state_changed(output, state)
             case out.Closed(code, reason, _, next_attempt_s):
-                self._emit("close", output)
+                self._events.emit("close", output)
                 if next_attempt_s < 0:
                     self._ended(code, reason)
 
-    def _tell_of_channel(self, output: out.Subscribed | out.Unsubscribed | out.Gap) -> None:
+    def _handle_of_channel(self, output: out.Subscribed | out.Unsubscribed | out.Gap) -> None:
         subscription = self._subscriptions.get(output.channel)  # None: the server has made it
         match output:
             case out.Subscribed(_, epoch, offset):
@@ -417,7 +404,7 @@ class Client:
                     subscription.end(refused(code, reason))
             case out.Gap():
                 is_heard = subscription is not None and subscription.gap(output)
-                if not self._emit("gap", output) and not is_heard:
+                if not self._events.emit("gap", output) and not is_heard:
                     _log.warning("channel %r: %s", output.channel, output)
 
     def _deliver(self, output: out.Delivered) -> None:
@@ -425,36 +412,30 @@ class Client:
         subscription = self._subscriptions.get(output.channel)
         if subscription is not None:
             subscription.take(received)
-        self._emit("message", received)
+        self._events.emit("message", received)
 
     def _state_changed(self, output: out.StateChanged, state: str) -> None:
         if self._changed is not None:
             self._changed.set_result(None)
             self._changed = None
-        self._emit("state", output)
+        self._events.emit("state", output)
         if state == "online":
-            self._emit("open", self.transport)
+            self._events.emit("open", self.transport)
 
     def _ended(self, code: int, reason: str) -> None:
         self._end = ConnectionClosed(code, reason)
-        if code != 1000 and not self._emit("error", self._end):
+        if code != 1000 and not self._events.emit("error", self._end):
             _log.error("%s: %s", self.url, self._end)
         subscriptions, self._subscriptions = self._subscriptions, {}
         for subscription in subscriptions.values():
             subscription.end(None if code == 1000 else self._end)
 
-    def _emit(self, event: Event, value: Any) -> bool:
-        """Tell those who listen; whether there are any. What they raise is logged: it is not the connection's
-        fault."""
-        listeners = self._listeners[event]
-        for function in list(listeners):
-            call(function, value)
-        return bool(listeners)
 
-    def _settle(self, answer: "asyncio.Future[Any] | None", value: Any) -> None:
-        if answer is not None and not answer.done():
-            answer.set_result(value)
-
-    def _fail(self, answer: "asyncio.Future[Any] | None", error: HeartwireError) -> None:
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+def _settle(answer: "asyncio.Future[Any] | None", value: object) -> None:
+    """Give a call its result or its error, if it still waits."""
+    if answer is None or answer.done():
+        return
+    if isinstance(value, HeartwireError):
+        answer.set_exception(value)
+    else:
+        answer.set_result(value)

@@ -1,5 +1,5 @@
-"""A client's machine on an asyncio event loop: its clocks, its timer, its sockets and its tokens. What the
-machine has to tell is handed on."""
+"""A client's machine on an asyncio event loop: it gives it clocks, a timer, sockets and tokens, and carries
+out its outputs."""
 
 import asyncio
 import inspect
@@ -22,23 +22,20 @@ TokenSource = Callable[[], str | Awaitable[str]]
 
 _log: Final = logging.getLogger("heartwire.client")
 
-_TOLD_OF_A_CHANNEL: Final = (out.Delivered, out.Gap, out.Subscribed, out.Unsubscribed)
+_OF_A_CHANNEL: Final = (out.Delivered, out.Gap, out.Subscribed, out.Unsubscribed)
 
 
 class Driver:
-    """Carries out what the machine wants, in order, and calls it in time. Made on the event loop that it is
-    to run on.
+    """Carries out the outputs of a machine in order, and calls it in time. Made on the event loop it runs on.
 
-    A call of the machine is to be followed by `carry_out`, which may be called at any time, also by what it
-    calls itself.
+    Call `carry_out` after each call of the machine. It may be called at any time, also from within itself.
 
     Args:
         url: the server's address.
-        tell: called with whatever is for the application; it may call the machine.
-        get_token: see `heartwire.connect`. It has ``open_timeout_cap_s``; who is slower is cancelled when the
-            next is asked.
+        handle: called with the outputs for the application; it may call the machine.
+        token, get_token: see `heartwire.connect`.
         data: JSON for the server's ``on_connect``.
-        wall: the clock on the wall.
+        wall: the wall clock.
         headers, ssl: see `heartwire.connect`.
     """
 
@@ -46,7 +43,7 @@ class Driver:
         self,
         url: str,
         options: Options,
-        tell: Callable[[out.Output], None],
+        handle: Callable[[out.Output], None],
         *,
         token: str,
         get_token: TokenSource | None,
@@ -57,7 +54,7 @@ class Driver:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.token = token
-        self._tell = tell
+        self._handle = handle
         self._get_token = get_token
         self._wall = wall
         self._links = Links(
@@ -89,8 +86,8 @@ class Driver:
         self.carry_out()
 
     async def aclose(self) -> None:
-        """End it, and wait until all sockets and tasks are gone. Idempotent; what is cancelled here goes on
-        by itself."""
+        """Close, and wait until all sockets and tasks have ended. Idempotent. Where this is cancelled, they
+        end by themselves."""
         self.machine.close(self.now)
         self.carry_out()
         asking = self._asking
@@ -99,28 +96,25 @@ class Driver:
             await asyncio.wait([asking])
         await self._links.aclose()
 
-    # -- what the machine wants ------------------------------------------------------------------------------
+    # -- outputs of the machine ------------------------------------------------------------------------------
 
     def carry_out(self) -> None:
-        """Do what the machine wants, and what that leads to, in order; then see when it wants to be called
-        again."""
+        """Carry out the machine's outputs, and those that come of it, in order; then set the timer."""
         if self._is_carrying:
             return
         self._is_carrying = True
         try:
             while self._take():
                 self._do(self._waiting.popleft())
-        finally:  # what is left, where something was raised, is done the next time
+        finally:  # where something was raised, the rest is carried out the next time
             self._is_carrying = False
             self._set_timer(self.machine.next_deadline())
 
-    def forget(self, channel: str) -> None:
-        """Drop what the machine has told of a channel, and the application was not told yet."""
+    def drop_outputs_of(self, channel: str) -> None:
+        """Drop the outputs of a channel that the application has not had yet."""
         self._take()
         kept = [
-            one
-            for one in self._waiting
-            if not (isinstance(one, _TOLD_OF_A_CHANNEL) and one.channel == channel)
+            one for one in self._waiting if not (isinstance(one, _OF_A_CHANNEL) and one.channel == channel)
         ]
         self._waiting = deque(kept)
 
@@ -144,7 +138,7 @@ class Driver:
             case out.AskToken():
                 self._ask_token()
             case _:
-                self._tell(output)
+                self._handle(output)
 
     def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:
@@ -162,7 +156,7 @@ class Driver:
 
     def _ask_token(self) -> None:
         if self._asking is not None:
-            self._asking.cancel()  # too slow: the machine asks again only when it has given that one up
+            self._asking.cancel()  # the machine has given it up: it asks one at a time
         self._asking = self.loop.create_task(self._fetch_token())
 
     async def _fetch_token(self) -> None:

@@ -1,39 +1,45 @@
-"""One followed channel of the asyncio client: a queue to iterate over, or a function to call."""
+"""One subscription of the asyncio client: a queue to iterate over, or a function to call."""
 
 import asyncio
-import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
+from heartwire.client.emitter import call, check_function
+from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
 from heartwire.errors import ConnectionClosed, HeartwireError
 from heartwire.types import Position
 
-if TYPE_CHECKING:
-    from heartwire.client.client import Client
-
-__all__ = ["Subscription", "call", "check_function", "mark_retrieved"]
+__all__ = ["Subscription", "mark_retrieved"]
 
 _log: Final = logging.getLogger("heartwire.client")
 
 
-class Subscription:
-    """One channel, followed. Iterate over it, or give `Client.subscribe` a function.
+class Owner(Protocol):
+    """The client of a subscription."""
 
-    An iterator that is slow holds up nobody: over ``max_queue_items`` the server is asked to wait, and the
-    rest is fetched from the stream as the iterator comes along.
+    options: Options
+
+    def unsubscribe(self, subscription: "Subscription") -> None: ...
+    def pause(self, subscription: "Subscription", *, is_paused: bool) -> None: ...
+
+
+class Subscription:
+    """One subscription. Iterate over it, or give `Client.subscribe` a function.
+
+    A slow iterator holds up nobody: over ``max_queue_items`` the server pauses, and the rest is fetched from
+    the stream as the iterator goes on.
 
     Attributes:
         channel: its name.
-        position: after what the application has got last; ``None`` before the server has said where it
-            stands.
+        position: of the last publication the application has got; ``None`` before the server has sent one.
     """
 
-    def __init__(self, client: "Client", channel: str, callback: Callable[[Received], object] | None) -> None:
+    def __init__(self, client: Owner, channel: str, callback: Callable[[Received], object] | None) -> None:
         if callback is not None:
             check_function(callback)
         self.channel = channel
@@ -49,22 +55,19 @@ class Subscription:
         self._on_gap: list[Callable[[Gap], object]] = []
 
     async def ready(self) -> Self:
-        """Wait until the server follows the channel for us: what is published from now on will come. Raises
+        """Wait until the server has accepted the subscription: publications from now on will come. Raises
         `Refused`."""
         await asyncio.shield(self._ready)
         return self
 
     def on_gap(self, function: Callable[[Gap], object]) -> None:
-        """Call a function (plain) when something can't be had any more: for an iterator, once it has come to
-        that place.
-
-        The client's ``gap`` is told at once.
-        """
+        """Call a plain function on each gap; for an iterator, once it gets there. The client's ``gap`` event
+        comes at once."""
         check_function(function)
         self._on_gap.append(function)
 
     def unsubscribe(self) -> None:
-        """Follow the channel no more; what was not read yet is dropped. Idempotent."""
+        """End the subscription; publications not read yet are dropped. Idempotent."""
         self._client.unsubscribe(self)
         self._queue.clear()
         self.end(None)
@@ -72,7 +75,7 @@ class Subscription:
     async def __aenter__(self) -> Self:
         try:
             return await self.ready()
-        except BaseException:  # it will not be left, since it was not entered
+        except BaseException:  # `__aexit__` is not called then
             self.unsubscribe()
             raise
 
@@ -94,10 +97,10 @@ class Subscription:
             await self._wake.wait()
         return received
 
-    # -- for the client --------------------------------------------------------------------------------------
+    # -- calls of the client ---------------------------------------------------------------------------------
 
     def take_next(self) -> Received | None:
-        """What waits to be read; ``None`` if it has yet to come. Raises what `__anext__` raises when none
+        """Return the next publication; ``None`` where none has come yet. Raises as `__anext__` where none
         will."""
         while self._queue:
             received = self._queue.popleft()
@@ -106,20 +109,20 @@ class Subscription:
             if isinstance(received, Received):
                 self.position = received.position
                 return received
-            self._tell(received)
+            self._report(received)
         if self._has_ended:
             raise self._end.with_traceback(None) if self._end is not None else StopAsyncIteration
         return None
 
     def subscribed(self, position: Position | None) -> None:
-        """See `Subscribed`."""
+        """Take `Subscribed`."""
         if self.position is None:
             self.position = position
         if not self._ready.done():
             self._ready.set_result(None)
 
     def take(self, received: Received) -> None:
-        """A publication, in order."""
+        """Take the next publication."""
         if self._callback is not None:
             self.position = received.position
             call(self._callback, received)
@@ -130,16 +133,16 @@ class Subscription:
             self._pause(is_paused=True)
 
     def gap(self, gap: Gap) -> bool:
-        """See `Gap`; whether anybody listens."""
+        """Take `Gap`. Return whether a function was called, or will be."""
         if self._callback is not None:
-            self._tell(gap)
+            self._report(gap)
         elif self._on_gap:
             self._queue.append(gap)
             self._wake.set()
         return bool(self._on_gap)
 
     def end(self, error: HeartwireError | None) -> None:
-        """No more will come. What waits can still be read."""
+        """Take no more publications. Those that wait can still be read."""
         if not self._has_ended:
             self._has_ended = True
             self._end = error
@@ -147,11 +150,10 @@ class Subscription:
             if not self._ready.done():
                 self._ready.set_exception(error or ConnectionClosed(1000, "unsubscribed"))
             if error is not None and self._callback is not None:
-                _log.error(
-                    "channel %r is not followed any more: %s", self.channel, error
-                )  # nobody iterates, to be told
+                # No iterator raises it.
+                _log.error("channel %r is not followed any more: %s", self.channel, error)
 
-    def _tell(self, gap: Gap) -> None:
+    def _report(self, gap: Gap) -> None:
         for function in list(self._on_gap):
             call(function, gap)
 
@@ -160,24 +162,7 @@ class Subscription:
         self._client.pause(self, is_paused=is_paused)
 
 
-def check_function(function: Callable[..., object]) -> None:
-    """Raise ``TypeError`` for what cannot just be called."""
-    if inspect.iscoroutinefunction(function) or not callable(function):
-        raise TypeError(
-            f"{function!r}: a plain function; from an async one, start a task, or iterate over the"
-            " subscription"
-        )
-
-
-def call(function: Callable[[Any], object], value: Any) -> None:
-    """Call a function of the application. What it raises is logged: it is not the connection's fault."""
-    try:
-        function(value)
-    except Exception:
-        _log.exception("a function that was given to the client failed")
-
-
 def mark_retrieved(answer: "asyncio.Future[Any]") -> None:
-    """Nobody may be left to be told; that is no reason to complain."""
+    """Retrieve a future's exception, so that asyncio does not log it where nobody waits."""
     if not answer.cancelled():
         answer.exception()

@@ -1,5 +1,4 @@
-"""`connect_sync`: the client for scripts, without an event loop of theirs. It has one, on a thread of its
-own."""
+"""`connect_sync`: the client for scripts without an event loop. It runs one on a thread of its own."""
 
 import asyncio
 import contextlib
@@ -8,7 +7,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from heartwire.client.client import Client, Event, connect
+from heartwire.client.client import Client, connect
+from heartwire.client.emitter import Event
 from heartwire.client.received import Received
 from heartwire.client.subscription import Subscription
 from heartwire.types import Position, Start
@@ -19,24 +19,23 @@ T = TypeVar("T")
 
 
 def connect_sync(url: str | None = None, **arguments: Any) -> "SyncClient":
-    """A client for code without an event loop; ``with`` it. Its arguments and errors are those of
+    """Return a client for code without an event loop, for ``with``. Arguments and errors are those of
     `heartwire.connect`."""
     return SyncClient(connect(url, **arguments))
 
 
 class SyncClient:
-    """`Client` for threads: its methods wait for what those await. May be used by several threads at once.
+    """`Client` for threads: the same methods, which block. Several threads may use it at once.
 
-    Not by its own: a function given to `on` runs there, and waiting there raises ``RuntimeError``.
+    Its own thread may not: a function given to `on` runs there, and blocking calls in it raise
+    ``RuntimeError``.
     """
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._handing_over = (
-            threading.Lock()
-        )  # what is handed to the loop is done, since none is once `_stop` has begun
+        self._handing_over = threading.Lock()  # nothing is handed to the loop once `_stop` has begun
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -57,7 +56,7 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """See `Client.close`. Idempotent. Other threads' iterators give what has come already, and end."""
+        """See `Client.close`. Idempotent. Iterators in other threads yield what has come already, and end."""
         self._not_in_its_own()
         try:
             with contextlib.suppress(_NotRunning):
@@ -66,7 +65,7 @@ class SyncClient:
             self._stop()
 
     def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
-        """See `Client.on`. The function is called in the client's thread, and holds up everything until it
+        """See `Client.on`. The function runs in the client's thread, and holds up everything until it
         returns."""
         return self.client.on(event, function)
 
@@ -105,22 +104,22 @@ class SyncClient:
     def subscribe(
         self, channel: str, *, since: Start | str | None = None, token: str = ""
     ) -> "SyncSubscription":
-        """Follow a channel: an iterator that waits for the next publication. It is followed when this
-        returns.
+        """Follow a channel. Return a blocking iterator once the server has accepted the subscription.
 
         See `Client.subscribe`.
         """
         return SyncSubscription(self, self._wait(_follow(self.client, channel, since, token)))
 
     def _later(self, function: Callable[[], None]) -> None:
-        """Have the loop do it, without waiting: it may be the garbage collector that asks, in any thread."""
+        """Call a function on the loop, without waiting: the garbage collector may ask for it, in any
+        thread."""
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(function)
 
     def _wait(self, work: "Coroutine[Any, Any, T]") -> T:
-        """Have the loop do it. Ctrl-C in the meantime takes it back."""
+        """Run a coroutine on the loop and return its result. Ctrl-C cancels it."""
         try:
             self._not_in_its_own()
             with self._handing_over:
@@ -156,20 +155,19 @@ class SyncClient:
 
 
 class SyncSubscription(Iterator[Received]):
-    """One channel, followed, as `Subscription` is. Leaving a ``with`` unsubscribes, and so does dropping
-    it."""
+    """`Subscription` for threads. Leaving a ``with`` unsubscribes, and so does dropping it."""
 
     def __init__(self, client: SyncClient, subscription: Subscription) -> None:
         self._client = client
         self._subscription = subscription
 
     def __next__(self) -> Received:
-        """Wait for the next publication. Ends when the channel was left or the client closed; what had come
-        is given first."""
+        """Wait for the next publication. Ends after `unsubscribe` or the client's close, once it has yielded
+        those that had come."""
         try:
             try:
                 received: Received | None = self._client._wait(self._subscription.__anext__())
-            except _NotRunning:  # nothing more comes, but what waits is still to be had
+            except _NotRunning:  # no more will come, but those that wait can be read
                 received = self._subscription.take_next()
         except StopAsyncIteration:
             received = None
@@ -207,7 +205,7 @@ async def _do(function: Callable[[], T]) -> T:
 
 
 async def _finish() -> None:
-    """Let those in other threads who still wait have what ended it."""
+    """Let calls of other threads that still wait raise the error that ended the client."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         _, stuck = await asyncio.wait(others, timeout=1)
