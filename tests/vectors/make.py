@@ -1,5 +1,4 @@
-"""Write the vectors: ``python -m tests.vectors.make``. What has changed in them is a change of the client's
-behaviour."""
+"""Write the vectors: ``python -m tests.vectors.make``. A change in them is a change of the client's behaviour."""
 
 from tests.vectors.telling import FOLDER, SUBJECTS, text
 

@@ -1,19 +1,19 @@
-"""A client's machine whose every input and output is written down, so that another implementation can be held
-to the same.
+"""Vectors of the client's machine: each input and output written down, so that another implementation can be
+held to the same behaviour.
 
-A file of vectors is a list of scenarios; a scenario is told to a new machine, made with ``options`` (what
-differs from the defaults) and ``machine`` (its other arguments), whose chance is ``draws``, again and again.
-A step calls a method of the machine:
+A file is a list of scenarios. A scenario is played to a new machine, made with ``options`` (those that differ
+from the defaults) and ``machine`` (its other arguments); its chance is ``draws``, over and over. A step calls
+a method of the machine:
 
-    at              when: the argument ``now``, which comes last in Python
-    wall            only of `handle_deadline`: the clock on the wall
-    call, args      the method and its arguments, in Python's order; ``since`` is null, "earliest" or [epoch,
-    offset] kwargs          those of `lost` that have names
-    result          what it returned, where that is something
-    outputs         what was to be done: the name of its class, then its fields. A frame is a list of
-    commands, and data is not
-                    the text but the JSON value that it says
-    next_deadline   what the machine says then
+    at              the argument ``now``, which comes last in Python
+    wall            only of `handle_deadline`: the wall clock
+    call, args      the method and its arguments, in Python's order; ``since`` is null, "earliest" or a list
+                    of epoch and offset
+    kwargs          the keyword arguments of `lost`
+    result          the return value, where there is one
+    outputs         the outputs: the name of the class, then its fields. A frame is a list of commands, data
+                    is the JSON value and not its text, and a note is its text
+    next_deadline   the machine's, after the step
 """
 
 import json
@@ -39,22 +39,22 @@ _MACHINE: Final = {
     "data": None,
 }
 _CALM: Final = {"tick_s": 3600}
-"""So that a step is an event. Those who want to see the ticks say so."""
+"""No ticks, so that each step is an event. A scenario about ticks overrides it."""
 
 
 class Scenario(NamedTuple):
-    """What is told, in words and in calls."""
+    """A name, a machine, and the function that plays the scenario to it."""
 
     name: str
     options: dict[str, Json]
     machine: dict[str, Json]
     draws: tuple[float, ...]
-    tell: "Callable[[Recorder], None]"
+    play: "Callable[[Recorder], None]"
 
     def record(self) -> dict[str, Json]:
-        """Have it told to a machine, and write down what happens."""
+        """Play it to a machine. Return what is written down."""
         recorder = Recorder(self.options, self.machine, self.draws)
-        self.tell(recorder)
+        self.play(recorder)
         machine = {name: recorder.arguments[name] for name in _MACHINE}
         options = plain(recorder.options)
         return {
@@ -67,7 +67,7 @@ class Scenario(NamedTuple):
 
 
 def plain(value: Json) -> Json:
-    """As it is after it has been JSON."""
+    """Return a value as it is after a trip through JSON."""
     return json.loads(json.dumps(value))
 
 
@@ -81,7 +81,7 @@ def _machine(options: dict[str, Json], arguments: dict[str, Json], draws: tuple[
 
 
 def encode(output: Any) -> list[Json]:
-    """An output as the vectors have it. A note is its text."""
+    """Return an output as the vectors have it."""
     fields: list[Json] = [type(output).__name__]
     if isinstance(output, Note):
         return [*fields, str(output)]
@@ -114,7 +114,7 @@ def _step(
 
 
 class Recorder:
-    """Speaks to a machine. ``now`` is the time; ``last`` what was to be done after the last step."""
+    """Plays to a machine. ``now`` is the time, ``last`` the outputs of the last step."""
 
     def __init__(self, options: dict[str, Json], machine: dict[str, Json], draws: tuple[float, ...]) -> None:
         self.options = {**_CALM, **options}
@@ -166,7 +166,7 @@ class Recorder:
         self._call("hint", kind)
 
     def received(self, generation: int, *messages: Json) -> None:
-        """What the server says; a text is said as it is."""
+        """Input of the server; a text goes as it is."""
         lines = [one if isinstance(one, str) else json.dumps(one, separators=(",", ":")) for one in messages]
         self._call("received", generation, "\n".join(lines))
 
@@ -174,7 +174,7 @@ class Recorder:
         self._call("sent", generation)
 
     def polled(self, generation: int, *messages: Json) -> None:
-        """The answer of a poll, where there is one, and that it was one."""
+        """The answer of a poll, where there is one, and that the poll has ended."""
         if messages:
             self.received(generation, *messages)
         self._call("polled", generation)
@@ -185,7 +185,7 @@ class Recorder:
     # -- time ------------------------------------------------------------------------------------------------
 
     def after(self, seconds: float) -> None:
-        """Let time pass; the machine is called at its deadlines, as it asked."""
+        """Let time pass, and call the machine at its deadlines."""
         until = self.now + seconds
         while (due := self.machine.next_deadline()) is not None and due <= until:
             self.now = max(due, self.now)
@@ -193,21 +193,20 @@ class Recorder:
         self.now = until
 
     def to_deadline(self) -> None:
-        """Let time pass to the next one."""
+        """Let time pass to the next deadline."""
         due = self.machine.next_deadline()
         assert due is not None
         self.after(max(0.0, due - self.now))
 
     def sleep(self, seconds: float) -> None:
-        """Time passes, but the machine is not called, nor does the monotonic clock know of it: as in a laptop
-        that is shut."""
+        """Let time pass only on the wall clock, without calling the machine: as in a laptop that is shut."""
         self._slept += seconds
 
     def look(self) -> None:
-        """Call it, deadline or not."""
+        """Call `handle_deadline`, due or not."""
         self._call("handle_deadline", wall=self.arguments["wall"] + self.now + self._slept)
 
-    # -- what came of it -------------------------------------------------------------------------------------
+    # -- outputs ---------------------------------------------------------------------------------------------
 
     @property
     def last(self) -> list[list[Json]]:
@@ -215,19 +214,19 @@ class Recorder:
         return outputs
 
     def fields(self, kind: str, *, last: int = 0) -> list[list[Json]]:
-        """All outputs of a kind so far, or of the last steps; without its name."""
+        """Return the fields of all outputs of a kind, or of those in the last steps."""
         return [output[1:] for step in self.steps[-last:] for output in step["outputs"] if output[0] == kind]
 
     def state(self) -> str:
         return self.machine.state.value
 
     def kinds(self) -> list[str]:
-        """What was to be done after the last step, by name."""
+        """Return the names of the outputs of the last step."""
         return [output[0] for output in self.last]
 
 
 def replay(scenario: dict[str, Json]) -> Iterator[tuple[dict[str, Json], dict[str, Json]]]:
-    """Tell a written scenario to a new machine: each step as it was written, and as it is now."""
+    """Play a written scenario to a new machine. Yield each step as written, and as it is now."""
     machine = _machine(scenario["options"], scenario["machine"], tuple(scenario["draws"]))
     for step in scenario["steps"]:
         extra = {name: step[name] for name in ("wall", "kwargs") if name in step}
@@ -235,7 +234,7 @@ def replay(scenario: dict[str, Json]) -> Iterator[tuple[dict[str, Json], dict[st
 
 
 def dump(scenarios: list[dict[str, Json]]) -> str:
-    """As a file that can be read: a step a line."""
+    """Return the text of a file, with a step a line."""
 
     def line(value: Json) -> str:
         return json.dumps(value, ensure_ascii=False)

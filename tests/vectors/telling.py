@@ -1,4 +1,4 @@
-"""How scenarios are told: the decorator that makes one of a function, and what servers say in them."""
+"""What scenarios are written with: the decorator that makes one of a function, and the words of servers."""
 
 import importlib
 from collections.abc import Callable
@@ -32,30 +32,30 @@ _all: dict[str, list[Scenario]] = {}
 def scenario(
     *, draws: tuple[float, ...] = (0.5,), **settings: Any
 ) -> Callable[[Callable[[Recorder], None]], Scenario]:
-    """The function tells it; its name says what a client does."""
+    """Make a scenario of a function, whose name says what a client does."""
 
-    def made(tell: Callable[[Recorder], None]) -> Scenario:
+    def made(play: Callable[[Recorder], None]) -> Scenario:
         options = {name: value for name, value in settings.items() if name not in _ARGUMENTS}
         machine = {name: value for name, value in settings.items() if name in _ARGUMENTS}
-        one = Scenario(tell.__name__.replace("_", " "), options, machine, draws, tell)
-        _all.setdefault(tell.__module__.rpartition(".")[2], []).append(one)
+        one = Scenario(play.__name__.replace("_", " "), options, machine, draws, play)
+        _all.setdefault(play.__module__.rpartition(".")[2], []).append(one)
         return one
 
     return made
 
 
 def scenarios(subject: str) -> list[Scenario]:
-    """Those of one subject."""
+    """Return the scenarios of one subject."""
     importlib.import_module(f"tests.vectors.scenarios.{subject}")
     return _all[subject]
 
 
 def text(subject: str) -> str:
-    """What its file should say."""
+    """Return the text of the file of one subject."""
     return dump([one.record() for one in scenarios(subject)])
 
 
-# -- what servers say ----------------------------------------------------------------------------------------
+# -- words of servers ----------------------------------------------------------------------------------------
 
 
 def welcome(id: int = 1, **extra: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def placed(
     pubs: Any = (),
     lost: bool = False,
 ) -> Any:
-    """The answer to `subscribe`. ``after``: it continues there, with ``pubs``; ``lost``: it does not."""
+    """The answer to `subscribe`. ``after``: recovered from there, with ``pubs``; ``lost``: not recovered."""
     result: dict[str, Any] = {"epoch": epoch, "offset": offset if after is None else after}
     if after is not None or lost:
         result |= {"was_recovering": True, "recovered": not lost}
@@ -95,14 +95,14 @@ def pub(offset: int, channel: str = "a") -> dict[str, Any]:
 
 
 def connect(client: Recorder, *extra: Any, **result: Any) -> None:
-    """Start, and be welcome on the first connection."""
+    """Start, and answer `connect` on the first connection."""
     client.start()
     client.received(1, welcome(**result), *extra)
     assert client.machine.current is not None
 
 
 def poll_online(client: Recorder, *extra: Any, **result: Any) -> None:
-    """Start on a transport that polls, following channel a, whose subscribe has the id 1."""
+    """Start on a transport that polls, with channel a, whose subscribe has the id 1."""
     client.subscribe("a")
     client.start()
     client.polled(1, welcome(2, ping=0, **result), *extra)
@@ -110,8 +110,7 @@ def poll_online(client: Recorder, *extra: Any, **result: Any) -> None:
 
 
 def id_of(client: Recorder, method: str, of: Any = None, *, on: int = 0) -> int:
-    """The id of the last command of a kind that went out; ``of`` this channel or with this key, ``on`` this
-    connection."""
+    """Return the id of the last command of a kind; ``of`` a channel or an idempotency key, ``on`` a connection."""
     for step in reversed(client.steps):
         for kind, generation, *rest in reversed(
             [output for output in step["outputs"] if output[0] in ("Open", "Send", "Poll")]

@@ -1,4 +1,4 @@
-"""The other end: `connect` for asyncio, `connect_sync` for scripts, and the classes to annotate with."""
+"""The Python client: `connect` for asyncio, `connect_sync` for scripts, and classes for annotations."""
 
 from heartwire.client.client import Client, connect
 from heartwire.client.options import Options

@@ -1,4 +1,4 @@
-"""What callers give a client, checked before it can do harm. Pure."""
+"""Checks of arguments that callers give a client. Pure."""
 
 import ipaddress
 from typing import Literal
@@ -11,7 +11,7 @@ __all__ = ["address", "check_str", "checked_url", "start_of"]
 
 
 def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None:
-    """Where to begin, for the machine; ``None``: now. Raises ``ValueError``."""
+    """Return where to begin, for the machine; ``None``: now. Raises ``ValueError``."""
     if since is None or since is NOW:
         return None
     if since is EARLIEST or since == "earliest":
@@ -24,8 +24,8 @@ def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None
 
 
 def check_str(name: str, text: str) -> str:
-    """Text that can be sent. Raises ``TypeError`` or ``ValueError``: else each new connection would find
-    out."""
+    """Return text that can be sent. Raises ``TypeError`` or ``ValueError``: else it would break each new
+    connection."""
     if not isinstance(text, str):
         raise TypeError(f"{name}={text!r:.64}: a str")
     try:
@@ -36,7 +36,7 @@ def check_str(name: str, text: str) -> str:
 
 
 def address(scheme: str, host: str, port: int) -> str:
-    """A URL."""
+    """Return a URL."""
     try:
         host = f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
     except ValueError:
@@ -45,7 +45,7 @@ def address(scheme: str, host: str, port: int) -> str:
 
 
 def checked_url(url: str) -> str:
-    """A server's URL, with ``ws`` for ``http``. Raises `ConfigError`."""
+    """Return the URL of a server, with ``http`` for ``ws``. Raises `ConfigError`."""
     for name in ("ws", "wss"):
         if url.startswith(f"{name}://"):
             url = "http" + url.removeprefix("ws")

@@ -1,9 +1,10 @@
-"""Which transport to try: a ladder, best rung first. Pure.
+"""The ladder of transports, best rung first, and which rung to try. Pure.
 
-A rung is left downwards when it does not open, or when its connections die before their first heartbeat, as
-they do behind proxies that cut or hold back what they don't understand. A rung that has worked is given one
-more chance. Where not even a TCP connection comes about the rung is not to blame. Below the last rung is the
-first again, after a longer wait: the server is down.
+The client steps down when a rung does not open, or when its connections die before their first heartbeat, as
+they do behind proxies that cut or buffer what they do not understand. A rung that has worked gets one more
+chance. Where not even a TCP connection comes about, the rung is not to blame. Below the last rung the first
+is
+next, after a longer wait: the server is down.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,18 @@ from typing import Final
 __all__ = ["Ladder"]
 
 _FORGIVEN: Final = 2
-"""Strikes that a rung which has worked may have, and early deaths that any may have, before it is left."""
+"""Failures at which a rung that has worked is left, and early deaths at which any rung is."""
 
 
 class Ladder:
-    """Args: the names of the rungs, and the one to begin with.
+    """The ladder of one client.
+
+    Args:
+        transports: the names of the rungs.
+        first: the one to begin with; ``None``: the top.
 
     Attributes:
-        rung: the one to try next, or that is in use.
+        rung: the one to try next, or in use.
         rounds: how often all rungs have failed since one worked.
     """
 
@@ -34,26 +39,26 @@ class Ladder:
 
     @property
     def transport(self) -> str:
-        """The name of the rung."""
+        """The name of the current rung."""
         return self.transports[self.rung]
 
     def failed(self, *, is_reachable: bool, is_timeout: bool) -> bool:
-        """The rung did not open. True: another is to be tried at once. A rung that just hangs has no second
-        chance."""
+        """Count a rung that did not open; one that hangs has no second chance. Return whether another is to
+        be tried at once."""
         if not is_reachable:
-            self._early_deaths = 0  # it is the server that died, not what carried it
+            self._early_deaths = 0  # the server died, not the transport
             return False
         self._strikes += 2 if is_timeout else 1
         return self._strikes >= (_FORGIVEN if self.rung in self._worked else 1) and self._step_down()
 
     def died(self, *, had_heartbeat: bool, is_abnormal: bool) -> None:
-        """An open connection ended; ``is_abnormal`` without a word of the server's."""
+        """Count an open connection that ended; ``is_abnormal``: without a close code of the server."""
         self._early_deaths = 0 if had_heartbeat or not is_abnormal else self._early_deaths + 1
         if self._early_deaths >= _FORGIVEN:
             self._step_down()
 
     def opened(self, rung: int) -> None:
-        """A rung works."""
+        """Note that a rung works."""
         if rung != self.rung:
             self._early_deaths = 0
             self._last_better = -1
@@ -63,7 +68,7 @@ class Ladder:
         self._worked.add(rung)
 
     def better(self) -> int | None:
-        """A rung above to try meanwhile, each in turn from the top; ``None`` at the top."""
+        """Return a rung above to try meanwhile, each in turn from the top; ``None`` at the top."""
         if self.rung == 0:
             return None
         self._last_better = (self._last_better + 1) % self.rung

@@ -1,9 +1,8 @@
-"""The transports of the asyncio client: what a machine's `Open`, `Send`, `Poll` and `Close` do to real
-sockets.
+"""The transports of the asyncio client: they carry out `Open`, `Send`, `Poll` and `Close` on real sockets.
 
-A link says nothing any more once it was closed: whatever is still on its way is dropped, half-read or not.
-Its sockets are its own and end with it, so that no later one finds a dead one in a pool. Time limits are the
-machine's. This is the one module that knows aiohttp.
+A closed link reports nothing any more: whatever is still in flight is dropped, half-read or not. Its sockets
+are its own and end with it, so that no later link finds a dead one in a pool. Timeouts are the machine's.
+This is the only module that imports aiohttp.
 """
 
 import asyncio
@@ -27,18 +26,18 @@ from heartwire.client.wire import closed_by_http, text
 __all__ = ["LinkListener", "Links", "proxy_for"]
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
-"""A frame, an answer or a line of an event stream that is longer is not of our server."""
+"""A longer frame, answer or line of an event stream is not of our server."""
 
 _MAX_RETRY_AFTER_S: Final = 3600
 
 _GOODBYE_S: Final = 1.0
-"""How long a WebSocket that we close may take to say goodbye."""
+"""How long the closing handshake of a WebSocket may take."""
 
 _log: Final = logging.getLogger("heartwire.client")
 
 
 class LinkListener(Protocol):
-    """Who is told what came of it; see the methods of `Machine` of the same names."""
+    """Takes the reports of links; see the methods of `Machine` of the same names."""
 
     def received(self, generation: int, data: str) -> None: ...
     def sent(self, generation: int) -> None: ...
@@ -63,11 +62,11 @@ class Links:
 
     Args:
         base: the server's address, ``http`` or ``https``.
-        listener: who is told.
-        headers: sent with every request, such as a proxy may want.
+        listener: takes their reports.
+        headers: sent with every request.
         ssl: an ``ssl.SSLContext``, or ``True`` for the usual checks.
-        dead_after_s: when the kernel gives up a connection whose other side acknowledges nothing. It would
-            take 15 minutes.
+        dead_after_s: when the kernel gives up a connection whose peer acknowledges nothing; without it that
+            takes 15 minutes.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class Links:
         self._closing: set[asyncio.Task[None]] = set()
 
     def session_for_one(self) -> aiohttp.ClientSession:
-        """A pool of sockets for one link."""
+        """Return a pool of sockets for one link."""
         return aiohttp.ClientSession(
             headers=self._headers,
             cookie_jar=self._cookies,
@@ -129,7 +128,7 @@ class Links:
             task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Close all there is, and wait until it is."""
+        """Close all links, and wait until their sockets are closed."""
         for generation in list(self._links):
             self.close(Close(generation))
         if self._closing:
@@ -144,8 +143,8 @@ class Links:
 
 
 def proxy_for(url: URL) -> URL | None:
-    """The HTTP proxy that the environment wants for a URL (``HTTP_PROXY``, ``NO_PROXY``...). For this machine
-    itself: none."""
+    """Return the HTTP proxy of the environment for a URL (``HTTP_PROXY``, ``NO_PROXY``...); ``None`` for this
+    machine itself."""
     host = url.host or ""
     if host == "localhost" or host.endswith(".localhost"):
         return None
@@ -157,7 +156,7 @@ def proxy_for(url: URL) -> URL | None:
 
 
 class _Link(ABC):
-    """One connection: sockets and tasks that end with it, and a voice that is lost with it."""
+    """One connection. Its sockets and tasks end with it, and it reports nothing once it is closed."""
 
     def __init__(self, links: Links, generation: int) -> None:
         self.links = links
@@ -186,7 +185,7 @@ class _Link(ABC):
     def run(
         self, work: Callable[[], Coroutine[Any, Any, None]], *, was_poll: bool = False
     ) -> "asyncio.Task[None]":
-        """Do some I/O. Whatever goes wrong with it ends the connection."""
+        """Run some I/O in a task. Any exception ends the connection."""
         task = asyncio.get_running_loop().create_task(self._guarded(work, was_poll=was_poll))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -202,7 +201,7 @@ class _Link(ABC):
         except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
             self.lost(ABNORMAL, f"{type(error).__name__}: {error}", was_poll=was_poll)
         except Exception as error:
-            _log.exception("a fault of the client's: its connection is given up for another")
+            _log.exception("a fault in the client: it closes this connection and opens another")
             self.lost(ABNORMAL, f"{type(error).__name__}: {error}")
 
     def received(self, data: str) -> None:
@@ -218,8 +217,8 @@ class _Link(ABC):
             )
 
     async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
-        """Ask, and give the answer to `received`. False where it was none of the protocol; then the
-        connection is lost."""
+        """Send a request, and give the answer to `received`. Return False where the server refused it: the
+        connection is lost then."""
         links = self.links
         headers = {"Content-Type": "application/json"}
         if links.listener.token:
@@ -234,13 +233,13 @@ class _Link(ABC):
             return False
 
     def failed(self, answer: aiohttp.ClientResponse, body: bytes, *, was_poll: bool = False) -> None:
-        """An answer that says no."""
+        """Report the refusal of a request."""
         code, reason = closed_by_http(answer.status, body.decode(errors="replace"))
         self.lost(code, reason, was_poll=was_poll, after_s=_retry_after_s(answer.headers))
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """A body. Raises ``ClientPayloadError`` for one that is too long."""
+    """Return a body. Raises ``ClientPayloadError`` where it is too long."""
     parts, size = [], 0
     async for part in answer.content.iter_any():
         parts.append(part)
@@ -262,9 +261,8 @@ class _Socket(_Link):
 
     def __init__(self, links: Links, generation: int) -> None:
         super().__init__(links, generation)
-        self._frames: asyncio.Queue[str] = (
-            asyncio.Queue()
-        )  # bounded by the outbox, and by silence ending the connection
+        # Bounded by `PendingPublishes` and `Requests`, and by `silence`, which ends a dead connection.
+        self._frames: asyncio.Queue[str] = asyncio.Queue()
 
     def open(self, frame: str) -> None:
         self._frames.put_nowait(frame)
@@ -307,7 +305,7 @@ class _Socket(_Link):
 
 
 class _Stream(_Link):
-    """An event stream for what comes in; what goes out is posted beside it."""
+    """An event stream for replies and pushes; commands are posted beside it."""
 
     session = ("", "")
 
@@ -353,7 +351,7 @@ class _Stream(_Link):
 
 
 class _Pull(_Link):
-    """Requests, each with an answer: some held by the server until there is news, some not."""
+    """Requests; the server holds those of a long poll until there is news."""
 
     def __init__(self, links: Links, generation: int) -> None:
         super().__init__(links, generation)
@@ -361,7 +359,7 @@ class _Pull(_Link):
         self._polls = 0
 
     def open(self, frame: str) -> None:
-        """Nothing is opened: each request stands for itself."""
+        """Do nothing: each request stands for itself."""
 
     def send(self, frame: str) -> None:
         self.run(partial(self._send, frame))
@@ -379,7 +377,7 @@ class _Pull(_Link):
     async def _ask(self, number: int, frame: str, wait_s: float) -> None:
         is_answered = await self.post("connection/commands", frame, wait_s=wait_s, was_poll=True)
         if is_answered and not self.is_closed and number == self._polls:
-            self._poll = None  # not to be cancelled: its socket is the next one's
+            self._poll = None  # not to be cancelled by the next poll, which may use its socket
             self.links.listener.polled(self.generation)
 
 

@@ -1,5 +1,4 @@
-"""What a client can be told, with the defaults. `web/heartwire.js` has the same names and defaults; a test
-compares them."""
+"""The options of a client, with defaults. `web/heartwire.js` has the same ones; a test compares them."""
 
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -13,37 +12,37 @@ TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
 
 
 class Options(NamedTuple):
-    """How a client behaves. Seconds and bytes, as the names say; every number is over 0.
+    """The options of a client, in seconds and bytes as the names say. Every number is over 0.
 
     Attributes:
         transports: the ladder, best first; one name fixes the transport.
-        first_transport: where to begin, such as what worked the last time; ``None``: at the top.
-        ping_interval_s: how often the server is expected to speak up, until it says so itself.
-        pong_timeout_s: silence of the interval and this means dead.
+        first_transport: the rung to begin with, such as the one that worked last time; ``None``: the top.
+        ping_interval_s: how often the server is expected to send something, until it names its own interval.
+        pong_timeout_s: a connection silent for the interval and this much more is dead.
         probe_timeout_s: after a wake-up or a network change the server has this long to answer.
-        tick_s: how often clocks are looked at; a jump between two looks is a wake-up.
+        tick_s: how often the clocks are compared; a jump between two looks is a wake-up.
         open_timeout_s: from the first packet to the answer of `connect`; doubled each time the whole ladder
             has failed.
         open_timeout_cap_s: at most this.
         backoff_base_s, backoff_cap_s: the n-th wait in a row is drawn from 0 to base doubled n times, at most
             the cap.
         later_s: the least wait after a server said *later*.
-        stable_after_s: a connection that lived this long starts the counting of failures afresh.
+        stable_after_s: a connection that lived this long resets the count of failures.
         attempt_burst, attempt_rate_per_s: one token bucket for all attempts, whatever triggers them.
         upgrade_after_s, upgrade_cap_s: on a lower rung a better one is tried after this long, then after
             twice as long, to the cap.
-        poll_interval_s: between two polls of the transport that only polls.
-        poll_wait_s: how long a long poll may be held; at most 55.
-        max_pending_items, max_pending_bytes: publishes that wait for an answer, and as much again of
-            requests; over that one more is refused at once.
-        max_pending_age_s: a publish that is not answered within this is given up. Less than the server's
+        poll_interval_s: between two polls on ``poll``.
+        poll_wait_s: how long the server may hold a long poll; at most 55.
+        max_pending_items, max_pending_bytes: bounds of pending publishes, and of pending requests; over them
+            one more is refused at once.
+        max_pending_age_s: a publish not answered within this is given up. Less than the server's
             `idempotency_window_s`.
-        max_in_flight: publishes on the way at a time.
+        max_in_flight: publishes in flight at a time.
         max_message_bytes: a larger message is refused at once.
-        max_queue_items: publications that wait for a subscription's iterator; over that it is caught up
+        max_queue_items: publications that wait for a subscription's iterator; over that the rest is fetched
             later, from the server.
         request_timeout_s: for `presence`, `history` and `rpc`.
-        close_timeout_s: how long leaving waits for pending publishes.
+        close_timeout_s: how long closing waits for pending publishes.
     """
 
     transports: tuple[Transport, ...] = TRANSPORTS
@@ -75,8 +74,7 @@ class Options(NamedTuple):
 
 
 def check_options(options: Options) -> None:
-    """Raise `ConfigError` for the first value that cannot be: it names the option, the value and what may
-    stand there."""
+    """Raise `ConfigError` for the first invalid value, with the option, the value and what is allowed."""
     known = f"some of {', '.join(TRANSPORTS)}"
     if not options.transports or any(name not in TRANSPORTS for name in options.transports):
         raise ConfigError("transports", options.transports, known)

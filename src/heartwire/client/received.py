@@ -1,5 +1,4 @@
-"""What an application gives and gets: messages and publications, answers, and the errors of what it asked
-for."""
+"""Values that cross from the application to the wire and back: messages, publications, answers and errors."""
 
 import base64
 from typing import Any, Final, TypeVar
@@ -32,13 +31,13 @@ class Received(msgspec.Struct, frozen=True):
     """A publication, as a subscriber gets it.
 
     Attributes:
-        channel: where it was published.
-        data: what was published: text as ``str``, bytes as ``bytes``, and JSON parsed. JSON that Python
-            cannot read, such as a number of 5,000 digits, is the ``str`` that it came as.
-        position: right after it; ``None`` in a channel without positions.
-        user, client: who published it; "" where that is not known.
-        raw: ``data`` as the JSON it came as.
-        encoding: "text" or "base64" where that JSON is a string that stands for something else.
+        channel: its name.
+        data: text as ``str``, bytes as ``bytes``, JSON parsed. JSON that Python cannot read, such as a number
+            of 5,000 digits, stays a ``str``.
+        position: its position; ``None`` in a channel without positions.
+        user, client: the publisher; "" where unknown.
+        raw: ``data`` as JSON, as received.
+        encoding: "text" or "base64" where that JSON is a string that stands for text or bytes.
     """
 
     channel: str
@@ -51,15 +50,14 @@ class Received(msgspec.Struct, frozen=True):
 
     @property
     def payload(self) -> bytes:
-        """The bytes that were published: of text its UTF-8, of JSON its text."""
+        """The exact bytes that were published."""
         if self.encoding == "base64":
             return bytes(self.data)
         return (self.data if self.encoding == "text" else self.raw).encode()
 
     @classmethod
     def of(cls, output: Delivered) -> "Received":
-        """Read what came. It raises nothing: whatever somebody has published, those after it are wanted
-        too."""
+        """Read a publication. Raises nothing: whatever somebody published, the next ones are wanted, too."""
         data, encoding = value_of(output.data), output.encoding
         if encoding == "base64":
             try:
@@ -73,7 +71,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 def value_of(text: str) -> Any:
-    """JSON, read; or the text itself, where it is none that Python can read."""
+    """Return the value of JSON, or the text itself where Python cannot read it."""
     try:
         return msgspec.json.decode(text)
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
@@ -81,10 +79,9 @@ def value_of(text: str) -> Any:
 
 
 def encoded(data: object) -> tuple[str, str]:
-    """A message as JSON, and the encoding that says what it is: str is text, bytes are base64, anything else
-    is itself.
+    """Return a message as JSON, and its encoding: str is "text", bytes are "base64", anything else "".
 
-    Raises ``TypeError`` for what cannot be written as JSON.
+    Raises ``TypeError`` where it cannot be written as JSON.
     """
     if isinstance(data, bytes | bytearray | memoryview):
         return f'"{base64.b64encode(data).decode()}"', "base64"
@@ -92,14 +89,11 @@ def encoded(data: object) -> tuple[str, str]:
 
 
 def json_of(data: object) -> str:
-    """A value as JSON. Raises ``TypeError`` for what cannot be written so."""
+    """Return a value as JSON. Raises ``TypeError`` where it cannot be written so."""
     try:
         return msgspec.json.encode(data).decode()
-    except (
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # a lone surrogate, an integer of over 64 bits, a circle
+    except (ValueError, OverflowError, RecursionError) as error:
+        # A lone surrogate, an integer of over 64 bits, a circle.
         raise TypeError(f"{data!r:.100} cannot be written as JSON: {error}") from None
 
 
@@ -117,18 +111,18 @@ class _Rpc(msgspec.Struct, frozen=True):
 
 
 def presence_of(answer: str) -> dict[str, Any]:
-    """Who is there, by client id. This and the next two raise `ProtocolError` for what is no answer."""
+    """Read an answer to ``presence``. This and the next two raise `ProtocolError` where it is malformed."""
     return _answer(answer, _Presence).presence
 
 
 def history_of(channel: str, answer: str) -> list[Received]:
-    """A page of a channel."""
+    """Read an answer to ``history``."""
     page = _answer(answer, _History)
     return [Received.of(Delivered.of(channel, page.epoch, pub)) for pub in page.publications]
 
 
 def rpc_of(answer: str) -> Any:
-    """What a function of the application has answered."""
+    """Read an answer to ``rpc``."""
     return value_of(bytes(_answer(answer, _Rpc).data).decode())
 
 
@@ -155,7 +149,7 @@ _NAMES: Final = {
 
 
 def refused(number: int, message: str) -> HeartwireError:
-    """The error of a refusal, by its number in the Centrifugal protocol."""
+    """Return the error of a refusal, by its number in the Centrifugal protocol."""
     if number == 101:
         return Unauthorized(message)
     if number == 103:
@@ -164,7 +158,7 @@ def refused(number: int, message: str) -> HeartwireError:
 
 
 def error_of(output: Rejected | Failed) -> HeartwireError:
-    """Why a publish or a request came to nothing."""
+    """Return the error of a publish or a request that failed."""
     return (
         refused(output.code, output.message)
         if output.code

@@ -1,5 +1,5 @@
-"""When to try again: full-jitter exponential backoff, and one bucket for all attempts. Pure; time and
-randomness are arguments."""
+"""Full-jitter exponential backoff, and the token bucket of all attempts. Pure; time and chance are
+arguments."""
 
 import random
 from collections.abc import Callable
@@ -8,11 +8,8 @@ __all__ = ["Backoff", "Bucket"]
 
 
 class Backoff:
-    """The wait before the n-th try in a row is drawn evenly from 0 to ``base_s`` doubled n times, at most
-    ``cap_s``.
-
-    Full jitter, because a crowd that lost its server at one moment must not come back at one moment.
-    """
+    """Waits before attempts: the n-th in a row is drawn evenly from 0 to ``base_s`` doubled n times, at most
+    ``cap_s``. Full jitter, because clients that lost their server together must not return together."""
 
     def __init__(
         self, *, base_s: float = 0.5, cap_s: float = 20, draw: Callable[[], float] = random.random
@@ -23,19 +20,19 @@ class Backoff:
         self._draw = draw
 
     def next_s(self) -> float:
-        """Count a failure; the seconds to wait before the next try."""
+        """Count a failure. Return the seconds to wait before the next attempt."""
         limit_s = min(self._cap_s, self._base_s * 2.0 ** min(self.failures, 60))
         self.failures += 1
         return self._draw() * limit_s
 
     def reset(self) -> None:
-        """It works again."""
+        """Start counting afresh."""
         self.failures = 0
 
 
 class Bucket:
-    """Holds up to ``burst`` tokens and gains ``rate_per_s``; an attempt takes one. So no mix of triggers
-    makes a storm."""
+    """A token bucket: holds up to ``burst`` and gains ``rate_per_s``. An attempt takes one, whatever
+    triggered it, so no mix of triggers makes a storm."""
 
     def __init__(self, rate_per_s: float, burst: float, now: float) -> None:
         self._rate_per_s = rate_per_s
@@ -44,12 +41,11 @@ class Bucket:
         self._at = now
 
     def take(self, now: float) -> float:
-        """0 where a token was there, and is taken; else the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate_per_s)
         self._at = now
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0
-        # A little more than the exact time, so that rounding does not make it a moment too early, again and
-        # again.
+        # A little more than the exact time: rounded down it would be a moment too early, again and again.
         return (1 - self._tokens) / self._rate_per_s + 0.001

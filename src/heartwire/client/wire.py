@@ -1,8 +1,7 @@
-"""What goes over the wire, for a client: commands of the Centrifugal dialect as JSON lines, and its replies
-and pushes.
+"""The wire of a client: commands of the Centrifugal dialect as JSON lines, its replies and pushes.
 
-A payload stays the JSON text it is. Fields that are ours, and that other servers ignore, are ``encoding``,
-``round``, ``idempotency_key`` and ``from_oldest``; ``docs/centrifugal.md`` has them.
+A payload stays the JSON text it is. The fields ``encoding``, ``round``, ``idempotency_key`` and
+``from_oldest`` are ours, and other servers ignore them; ``docs/centrifugal.md`` has them.
 """
 
 from collections.abc import Iterator
@@ -30,11 +29,11 @@ __all__ = [
 PONG: Final = "{}"
 
 MAX_FRAME: Final = 64 * 1024
-"""Characters in a frame of many commands: the server takes 1 MiB, proxies and phones like less."""
+"""Most characters in a frame of many commands: the server takes 1 MiB, but proxies and phones prefer less."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """Why a command was refused."""
+    """The error of a command."""
 
     code: int = 0
     message: str = ""
@@ -42,7 +41,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True):
-    """Who published."""
+    """The publisher."""
 
     user: str = ""
     client: str = ""
@@ -50,8 +49,7 @@ class Info(msgspec.Struct, frozen=True):
 
 
 class Pub(msgspec.Struct, frozen=True):
-    """A publication. ``tags["encoding"]`` says what ``data`` is, where it is not JSON of the publisher's:
-    "text" or "base64"."""
+    """A publication. ``tags["encoding"]`` is "text" or "base64" where ``data`` stands for text or bytes."""
 
     data: Raw = Raw(b"null")
     offset: int = 0
@@ -98,20 +96,20 @@ class RefreshResult(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A subscription, or the connection, is ended by the server."""
+    """The server ends a subscription, or the connection."""
 
     code: int = 0
     reason: str = ""
 
 
 class MessageBody(msgspec.Struct, frozen=True):
-    """A message that belongs to no channel."""
+    """A message outside of channels."""
 
     data: Raw = Raw(b"null")
 
 
 class Push(msgspec.Struct, frozen=True):
-    """What the server says unasked."""
+    """A push of the server."""
 
     channel: str = ""
     pub: Pub | None = None
@@ -123,7 +121,7 @@ class Push(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One line of the server's: a reply where there is an id, else a push, else a ping."""
+    """One line of the server: a reply where there is an id, else a push, else a ping."""
 
     id: int = 0
     error: ErrorBody | None = None
@@ -138,23 +136,22 @@ class Reply(msgspec.Struct, frozen=True):
     history: Raw = Raw()
 
 
-# A field that may be missing is an empty `Raw`: `Raw | None` would take nothing but null.
+# A missing field is an empty `Raw`: `Raw | None` accepts nothing but null.
 _decoder: Final = msgspec.json.Decoder(Reply)
 
 
 def text(value: object) -> str:
-    """A value as JSON, on one line. Raises ``TypeError`` for what cannot be written so."""
+    """Return a value as JSON, on one line. Raises ``TypeError`` where it cannot be written so."""
     return msgspec.json.encode(value).decode()
 
 
 def command(id: int, method: str, request: object) -> str:
-    """One command."""
+    """Return one command."""
     return f'{{"id":{id},"{method}":{text(request)}}}'
 
 
 def take_frame(commands: list[str]) -> str:
-    """The first commands as a frame of a bearable size, taken out of the list. One that is larger goes
-    alone."""
+    """Take the first commands out of the list, as a frame of at most `MAX_FRAME`. A larger one goes alone."""
     size = taken = 0
     for one in commands:
         size += len(one) + 1
@@ -167,7 +164,7 @@ def take_frame(commands: list[str]) -> str:
 
 
 def replies(data: str) -> Iterator[Reply]:
-    """What a frame says. Raises ``ValueError`` for what is not of the protocol."""
+    """Yield the replies of a frame. Raises ``ValueError`` where it breaks the protocol."""
     try:
         for line in data.split("\n"):
             if line:
@@ -177,18 +174,17 @@ def replies(data: str) -> Iterator[Reply]:
 
 
 def retry_after_s(reason: str) -> float:
-    """When the server wants to see its client again, where the reason of a close says so: ``…;
-    retry_after_ms=1500``. Else 0."""
+    """Return when the server wants its client back, from the reason of a close: ``…; retry_after_ms=1500``. 0
+    where it does not say."""
     digits = reason.rpartition("retry_after_ms=")[2] if "retry_after_ms=" in reason else ""
     return int(digits) / 1000 if digits.isascii() and digits.isdigit() and len(digits) < 8 else 0.0
 
 
 def closed_by_http(status: int, body: str) -> tuple[int, str]:
-    """The close code and the reason that an HTTP answer stands for. What is not our server's own says
-    nothing: 1006.
+    """Return the close code and the reason that an HTTP answer stands for; 1006 where it is not of our
+    server.
 
-    But 413 says the same whoever says it; a message that is too large for a proxy must not be sent again and
-    again.
+    413 means the same from a proxy: a message too large for one must not be sent again and again.
     """
     try:
         error = msgspec.json.decode(body, type=_HttpError).error
