@@ -390,7 +390,7 @@ def shown(default: object) -> str:
 
 
 def test_tables_of_client_states_and_events() -> None:
-    found = section(text_of("docs/python.md"), "## What it tells")
+    found = section(text_of("docs/python.md"), "## States and events")
     states, events = (re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE) for part in found.split("| event |"))
     assert states == [state.value for state in State]
     assert events == list(EVENTS)

@@ -1,5 +1,5 @@
-"""The client's machine in a simulation: a shell that carries out what it wants over simulated wires, and
-notes what it tells."""
+"""The client's machine in a simulation: a shell that carries out its outputs over simulated wires, and has
+the checks look at what the application gets."""
 
 import json
 import math
@@ -24,11 +24,11 @@ __all__ = ["Following", "Publish", "SimulatedClient", "body_of"]
 
 
 class Publish:
-    """Something that was published.
+    """One publish.
 
     Attributes:
-        body: as the stream has it.
-        outcome: `Published` or `Rejected`; ``None``: not known yet.
+        body: the bytes in the stream.
+        outcome: `Published` or `Rejected`; ``None`` before either.
     """
 
     __slots__ = ("body", "channel", "client", "outcome", "serial")
@@ -42,13 +42,13 @@ class Publish:
 
 
 class Following:
-    """A channel that is followed, as the application sees it.
+    """A followed channel, as the application sees it.
 
     Attributes:
-        position: after what was told last; ``None``: nothing was told yet.
-        head: where the stream stood when it began.
-        bodies: what was delivered, with its offset and epoch.
-        gaps: what was told as missing.
+        position: of the last output; ``None`` before the first.
+        head: of the stream when it began.
+        bodies: the publications delivered, with their positions.
+        gaps: the gaps reported.
     """
 
     __slots__ = ("bodies", "channel", "gaps", "head", "is_placed", "position", "since")
@@ -64,7 +64,7 @@ class Following:
 
 
 class _Connection:
-    """What belongs to one generation."""
+    """The wires of one generation."""
 
     __slots__ = ("frame", "node", "poll", "send", "session", "text", "transport", "wire")
 
@@ -84,10 +84,10 @@ class SimulatedClient:
     Attributes:
         followed: by channel.
         published: by key.
-        attempts: when each was made, by its own clock.
-        heard_at: when the connection in use was heard last, by its own clock.
-        hinted_at: when the system last said something; infinity: never.
-        leak_s: how long the shell still hands on what a connection says that the machine has closed.
+        attempts: when each was made, by the client's clock.
+        heard_at: when something last came in on the connection in use, by the client's clock.
+        hinted_at: when the system last gave a hint; infinity: never.
+        leak_s: how long the shell still hands on input of a connection that the machine has closed.
     """
 
     def __init__(self, world: "Simulation", name: str, options: Options, path: Path, chance: Random) -> None:
@@ -115,20 +115,20 @@ class SimulatedClient:
         self.machine = Machine(options, prefix=name, draw=chance.random, now=self.now(), wall=self._wall())
 
     def now(self) -> float:
-        """Its monotonic clock."""
+        """Return the time of its monotonic clock."""
         return self._loop.now_s - self._slept_s
 
     def _wall(self) -> float:
         return self.world.wall() + self._ahead_s
 
-    # -- what its application does ---------------------------------------------------------------------------
+    # -- calls of the application ----------------------------------------------------------------------------
 
     def start(self) -> None:
         """Connect."""
         self._do(Machine.start)
 
     def close(self) -> None:
-        """Leave for good."""
+        """Close for good."""
         self.is_closed = True
         self._do(Machine.close)
 
@@ -142,14 +142,14 @@ class SimulatedClient:
         self._carry_out()
 
     def unfollow(self, channel: str) -> Position | None:
-        """Follow it no more; the position to go on from another time."""
+        """Stop following a channel. Return the position to go on from another time."""
         following = self.followed.pop(channel, None)
         self.machine.unsubscribe(channel, self.now())
         self._carry_out()
         return following.position if following is not None else None
 
     def pause(self, channel: str) -> None:
-        """Take nothing of it for now."""
+        """Pause a channel."""
         if self.is_asleep:
             self._missed.append(partial(self.pause, channel))
             return
@@ -157,7 +157,7 @@ class SimulatedClient:
         self._carry_out()
 
     def resume(self, channel: str) -> None:
-        """Take it again."""
+        """Resume a channel."""
         if self.is_asleep:
             self._missed.append(partial(self.resume, channel))
             return
@@ -165,7 +165,7 @@ class SimulatedClient:
         self._carry_out()
 
     def publish(self, channel: str, text: str = "", encoding: str = "") -> str:
-        """Publish something that nothing else is like; ``text`` is put behind it. The key."""
+        """Publish a unique message that ends in ``text``. Return its key."""
         self._serial += 1
         body = f"{self.name}-{self._serial}{text}"
         kept = body.encode() if encoding else json.dumps(body).encode()
@@ -178,15 +178,14 @@ class SimulatedClient:
         return key
 
     def hint(self, kind: Hint) -> None:
-        """What the system says."""
+        """Give a hint of the system."""
         self.world.note(self.name, kind)
-        # A clock that has jumped is noticed at the next look, and then the connection may begin anew to prove
-        # itself.
+        # A clock that has jumped is noticed at the next tick, and then the time for a proof starts afresh.
         self.hinted_at = self.now() if self.now() > self._jumped_at + self.options.tick_s else math.inf
         self.machine.hint(kind, self.now())
         self._carry_out()
 
-    # -- what happens to it ----------------------------------------------------------------------------------
+    # -- the computer ----------------------------------------------------------------------------------------
 
     def sleep(self, *, stops_clock: bool) -> None:
         """Stop in the middle of everything, like a laptop that is shut."""
@@ -195,7 +194,7 @@ class SimulatedClient:
             self._slept_from = self._loop.now_s if stops_clock else None
 
     def wake(self, *, reads_first: bool) -> None:
-        """Go on; what came meanwhile is read before or after timers are looked at."""
+        """Go on. Input that came meanwhile is read before or after the timers are handled."""
         if not self.is_asleep:
             return
         self.is_asleep = False
@@ -211,7 +210,7 @@ class SimulatedClient:
         self._due()
 
     def jump(self, seconds: float) -> None:
-        """Somebody changes the clock on the wall."""
+        """Change the wall clock."""
         self._ahead_s += seconds
         self.hinted_at = math.inf
         self._jumped_at = self.now()
@@ -394,7 +393,7 @@ class SimulatedClient:
                 if wire is not None:
                     wire.abandon()
 
-    # -- what it tells ---------------------------------------------------------------------------------------
+    # -- outputs for the application -------------------------------------------------------------------------
 
     def _delivered(self, output: out.Delivered) -> None:
         self.world.checks.delivered(self, output, body_of(output))
@@ -412,11 +411,11 @@ class SimulatedClient:
         self.world.checks.published(self, output)
 
     def _nothing(self, output: Any) -> None:
-        """It stands in the trace."""
+        """Do nothing: the trace has it."""
 
 
 def body_of(output: out.Delivered) -> bytes:
-    """What was delivered, as the stream has it."""
+    """Return the bytes in the stream of a publication that was delivered."""
     if output.encoding == "base64":
         return b64decode(json.loads(output.data))
     return json.loads(output.data).encode() if output.encoding == "text" else output.data.encode()
