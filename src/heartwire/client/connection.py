@@ -20,7 +20,7 @@ class Asked(NamedTuple):
     position: Position | None
 
     def is_outdated(self, now: ChannelState) -> bool:
-        """Whether the channel was followed anew, paused, or placed by another connection since."""
+        """Whether the channel was subscribed again, paused, or placed by another connection since."""
         is_placed = self.position is None and now.position is not None
         return now is not self.state or now.is_paused or is_placed
 

@@ -1,4 +1,4 @@
-"""What the parts of one machine share: its options, time, chance, deadlines and outputs."""
+"""The state that the parts of one machine share: options, time, chance, deadlines and outputs."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -24,7 +24,7 @@ Deadline = Literal[
     "upgrade",
     "tick",
 ]
-"""What may be due. `heartwire.client.machine` has the table of what each does."""
+"""The names of deadlines. `heartwire.client.machine` has the table of their handlers."""
 
 
 class Context:
@@ -35,7 +35,7 @@ class Context:
         draw: chance, from 0 to 1.
         now: monotonic seconds, set by the machine at each call.
         deadlines: when each is due.
-        outputs: what is to be done.
+        outputs: those the shell has not taken yet.
         is_closed: there will be no other connection.
     """
 

@@ -1,5 +1,5 @@
-"""A client's machine on an asyncio event loop: it gives it clocks, a timer, sockets and tokens, and carries
-out its outputs."""
+"""The driver of a client's machine on asyncio: it has the clocks, a timer, sockets and tokens, and carries
+out the outputs."""
 
 import asyncio
 import inspect

@@ -72,7 +72,7 @@ class Lifecycle:
     # -- attempts --------------------------------------------------------------------------------------------
 
     def try_now(self) -> None:
-        """Make an attempt where none is needed yet, as soon as the bucket allows it."""
+        """Make an attempt as soon as the bucket allows it, unless there is a connection or an attempt."""
         is_under_way = self.attempt is not None or self.current is not None
         if is_under_way or self.state in (State.CONNECTING, State.CLOSED):
             return
@@ -96,7 +96,8 @@ class Lifecycle:
             self._open(rung)
 
     def token(self, token: str) -> None:
-        """Take a token of the application, and use it where one is waited for."""
+        """Take a token of the application: open the connection that waits for it, or renew the current
+        one."""
         self.tokens.answered(token)
         if self.current is None:
             if self.attempt is None and self.state is State.CONNECTING:
@@ -144,7 +145,7 @@ class Lifecycle:
     # -- what the server says --------------------------------------------------------------------------------
 
     def reply(self, connection: Connection, reply: Reply) -> None:
-        """Take one line of the server's."""
+        """Take one line of the server."""
         if reply.push is not None:
             if reply.push.disconnect is not None:
                 self.lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason)
@@ -227,8 +228,7 @@ class Lifecycle:
         self.woke()
 
     def woke(self) -> None:
-        """Have the connection prove itself, or try at once: time has passed unseen, or the network is
-        another."""
+        """Take a wake-up or a change of network: have the connection prove itself, or try at once."""
         if self.attempt is not None:
             self._is_hinted = self.current is None
             due = self._deadlines["open"]

@@ -1,11 +1,11 @@
 """The client without its sockets: one machine that takes what happened and returns what to do.
 
-Time (``now``: monotonic seconds, ``wall``: the wall clock), chance and what came in are arguments. What is to
-be done is in `Machine.outputs`, for a shell to take and carry out, in order. `web/heartwire.js` is the same
+Time (``now``: monotonic seconds, ``wall``: the wall clock), chance and input are arguments. `Machine.outputs`
+is the work for a shell, which takes it and carries it out, in order. `web/heartwire.js` is the same
 machine, and the vectors of `tests/vectors` hold both to the same behaviour.
 
-This module has the inputs and the deadlines; `lifecycle` opens and loses connections, and `traffic` is what
-is said over them. A connection is known by its generation; what an old one still reports is ignored.
+This module has the inputs and the deadlines; `lifecycle` opens and loses connections, and `traffic` uses
+them. A connection is known by its generation; what an old one still reports is ignored.
 
 Promises: publications of a channel are delivered in order, each once, or a `Gap` says what is missing;
 publishes are sent in order and applied once, however often they are sent; there are never more attempts than

@@ -120,7 +120,7 @@ class PendingPublishes:
     # -- sending ---------------------------------------------------------------------------------------------
 
     def online(self) -> None:
-        """Note a new connection. What the server refused for now waits its time on this one, too."""
+        """Note a new connection. A refusal for now holds on this one, too."""
         if self._not_before > self._context.now:
             self._deadlines["resend"] = self._not_before
 

@@ -1,4 +1,4 @@
-"""How long a client waits before it tries again."""
+"""Waits between attempts."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, scenario, welcome

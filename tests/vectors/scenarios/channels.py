@@ -1,4 +1,4 @@
-"""Channels come, are paused, and go, at any moment."""
+"""Channels are subscribed, paused and unsubscribed at any moment."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, placed, pub, scenario, welcome

@@ -1,4 +1,4 @@
-"""The end."""
+"""Closing a client."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, scenario

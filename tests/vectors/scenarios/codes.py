@@ -1,4 +1,4 @@
-"""What a client makes of what it is told at the end of a connection."""
+"""Close codes, and what a client does after each."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, refused, scenario

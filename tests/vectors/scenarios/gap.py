@@ -1,4 +1,4 @@
-"""What is missing is told, and nothing is told twice."""
+"""Gaps are reported, and nothing is delivered twice."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, placed, poll_online, pub, scenario, welcome

@@ -1,4 +1,4 @@
-"""Which transport is tried."""
+"""The ladder of transports: which one is tried."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, scenario, welcome

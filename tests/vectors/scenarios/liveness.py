@@ -1,4 +1,4 @@
-"""Dead is noticed: by silence, by a probe, by waking up."""
+"""Dead connections are noticed: by silence, by a probe, after a wake-up."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, placed, poll_online, scenario, welcome

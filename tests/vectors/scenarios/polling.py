@@ -1,4 +1,4 @@
-"""Transports that ask for news."""
+"""Transports that poll."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import id_of, placed, poll_online, pub, refused, scenario, welcome

@@ -1,4 +1,4 @@
-"""What is published is kept until it is answered: in order, each once, within bounds."""
+"""Publishes are kept until they are answered: in order, each once, within bounds."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, refused, scenario, welcome

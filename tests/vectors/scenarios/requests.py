@@ -1,4 +1,4 @@
-"""Questions, and their answers."""
+"""Requests and their answers."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, refused, scenario, welcome

@@ -1,4 +1,4 @@
-"""Channels that the server makes us follow."""
+"""Server-side subscriptions."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, placed, poll_online, pub, scenario, welcome

@@ -1,4 +1,4 @@
-"""Tokens: one from the beginning, or asked for."""
+"""Tokens: given at the start, or asked for."""
 
 from tests.vectors.recorder import Recorder
 from tests.vectors.telling import connect, id_of, placed, poll_online, refused, scenario, welcome
