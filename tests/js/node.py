@@ -1,14 +1,15 @@
 """Runs programs for Node that are beside this file."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-__all__ = ["HERE", "MODULE", "need_node", "node"]
+__all__ = ["HERE", "MODULE", "in_js", "need_node", "node"]
 
 HERE: Final = Path(__file__).parent
 MODULE: Final = HERE.parents[1] / "src" / "heartwire" / "web" / "heartwire.js"
@@ -27,3 +28,8 @@ def node(program: str | Path, *arguments: str | Path) -> subprocess.CompletedPro
     need_node()
     command = ["node", str(HERE / program), str(MODULE), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def in_js(options: dict[str, Any]) -> dict[str, Any]:
+    """Options under the names that they have in JavaScript."""
+    return {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in options.items()}

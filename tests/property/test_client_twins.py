@@ -12,7 +12,7 @@ import pytest
 from heartwire.client.machine import Machine
 from heartwire.client.options import TRANSPORTS, Options
 from heartwire.types import Position
-from tests.js.node import node
+from tests.js.node import in_js, node
 from tests.vectors.recorder import encode
 
 HERE: Final = Path(__file__).parent
@@ -343,7 +343,7 @@ def test_both_have_the_same_options(tmp_path: Path) -> None:
     program.write_text(
         "const { DEFAULTS } = await import(process.argv[2]); console.log(JSON.stringify(DEFAULTS));"
     )
-    assert json.loads(node(program).stdout) == json.loads(json.dumps(Options()._asdict()))
+    assert json.loads(node(program).stdout) == json.loads(json.dumps(in_js(Options()._asdict())))
 
 
 def test_both_say_the_same(tmp_path: Path) -> None:

@@ -1,75 +1,126 @@
 /*
- * Heartwire for browsers, Web Workers and Node: channels over the best transport that the network lets through, resumed without
- * loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it is used.
+ * Heartwire for browsers, Web Workers and Node: channels over the best transport that the network lets through, resumed
+ * without loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it is used.
  *
- *   options and words of the protocol    what can be set, what goes over the wire
- *   Machine                              what is decided. Pure: time, chance and what came in are arguments, what is to be done
- *                                        comes out as `outputs`. It is the twin of heartwire/client in Python, method by method;
- *                                        tests/vectors and tests/property/test_client_twins.py hold both to the same behaviour
- *   SocketLink, StreamLink, PollLink     how bytes travel
- *   Client, Subscription                 carry out what the machine says, and tell the application
+ * Made from the modules in client/ by tools/join.py: change them, then run `make format`.
  */
 
-// -- options --------------------------------------------------------------------------------------------------------------
+// -- arguments -----------------------------------------------------------------------------------------------
 
-/** The ladder, best first. */
-export const TRANSPORTS = Object.freeze(["websocket", "sse", "longpoll", "poll"]);
+// Arguments of applications, checked before they can do harm.
 
-/** What the machine can be told, with defaults: those of heartwire/client/options.py, which says what each means. */
-export const DEFAULTS = Object.freeze({
-  transports: TRANSPORTS,
-  first_transport: null,
-  ping_interval_s: 25,
-  pong_timeout_s: 10,
-  probe_timeout_s: 3,
-  tick_s: 1,
-  open_timeout_s: 4,
-  open_timeout_cap_s: 20,
-  backoff_base_s: 0.5,
-  backoff_cap_s: 20,
-  later_s: 5,
-  stable_after_s: 10,
-  attempt_burst: 5,
-  attempt_rate_per_s: 0.5,
-  upgrade_after_s: 10,
-  upgrade_cap_s: 600,
-  poll_interval_s: 1,
-  poll_wait_s: 25,
-  max_pending_items: 1000,
-  max_pending_bytes: 4 * 1024 * 1024,
-  max_pending_age_s: 120,
-  max_in_flight: 64,
-  max_message_bytes: 1024 * 1024,
-  max_queue_items: 1000,
-  request_timeout_s: 10,
-  close_timeout_s: 5,
-});
-
-function checkOptions(options) {
-  const wrong = (name, known) => {
-    throw new TypeError(`${name}: ${JSON.stringify(options[name])} cannot be; it is ${known}`);
-  };
-  const { transports, first_transport } = options;
-  if (!Array.isArray(transports) || !transports.length || transports.some(name => !TRANSPORTS.includes(name)))
-    wrong("transports", `some of ${TRANSPORTS.join(", ")}`);
-  if (first_transport !== null && !transports.includes(first_transport)) wrong("first_transport", "one of `transports`");
-  for (const [name, value] of Object.entries(options)) {
-    if (!(name in DEFAULTS)) throw new TypeError(`there is no option ${name}`);
-    if (name !== "transports" && name !== "first_transport" && !(typeof value === "number" && value > 0))
-      wrong(name, "a number over 0");
+/** How many letters have to change for one name to become the other (Levenshtein). */
+function distance(one, other) {
+  let row = Array.from({ length: other.length + 1 }, (_, at) => at);
+  for (const [n, letter] of [...one].entries()) {
+    const next = [n + 1];
+    for (let at = 1; at < row.length; at++)
+      next.push(Math.min(row[at] + 1, next[at - 1] + 1, row[at - 1] + (letter === other[at - 1] ? 0 : 1)));
+    row = next;
   }
-  if (options.poll_wait_s > 55) wrong("poll_wait_s", "at most 55: the server answers by then");
+  return row[other.length];
 }
 
-// -- words of the protocol --------------------------------------------------------------------------------------------------
+const plainName = name => name.toLowerCase().replaceAll("_", ""); // `ping_interval_s`, as Python has it, is near
 
-const ABNORMAL = 1006; // the code of a connection that ended without a word (RFC 6455 7.1.5)
-const LOCAL = 0; // the code of what the client itself gives up
-const LIMIT_EXCEEDED = 106;
+/**
+ * Throws a `TypeError` for an option that does not exist, with the name that was probably meant.
+ * @param {object} given
+ * @param {string[]} known
+ */
+function checkNames(given, known) {
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    const distances = known.map(one => distance(plainName(one), plainName(name)));
+    const least = Math.min(...distances);
+    const hint =
+      least <= 2
+        ? `did you mean "${known[distances.indexOf(least)]}"?`
+        : `the options are ${known.join(", ")}`;
+    throw new TypeError(`unknown option "${name}": ${hint}`);
+  }
+}
+
+/**
+ * The address of a server for fetch. Without an argument: the origin of the page.
+ * @param {any} given "https://host", "ws://host/below", a URL, or {scheme, host, port, path}
+ */
+function baseOf(given) {
+  const { scheme = "http", host, port, path = "" } = given;
+  const parts = `${scheme}://${host}${port ? `:${port}` : ""}/${path}`.replace(/([^:]\/)\/+/g, "$1");
+  const url = new URL(host && !(given instanceof URL) ? parts : given, globalThis.location?.href);
+  const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
+  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
+  return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
+}
+
+// -- errors --------------------------------------------------------------------------------------------------
+
+// The error of the library.
+
+/** A refusal of the server, or a failure. */
+class HeartwireError extends Error {
+  /**
+   * @param {number} code docs/codes.md; 0: the client itself gave up
+   * @param {string} message
+   * @param {boolean} isUnknown whether it may have been done all the same
+   */
+  constructor(code, message, isUnknown = false) {
+    super(message || `code ${code}`);
+    this.name = "HeartwireError";
+    this.code = code;
+    this.isUnknown = isUnknown;
+  }
+}
+
+// -- states --------------------------------------------------------------------------------------------------
+
+// The states of a client, and what a close code asks of it: heartwire/client/states.py, which has a drawing.
+
+const ABNORMAL = 1006; // a connection that ended without a close frame (RFC 6455 7.1.5)
+const LOCAL = 0; // what the client itself gives up
+const LIMIT_EXCEEDED = 106; // over a limit, the client's own too (Centrifugal protocol, error codes)
 const INSUFFICIENT_STATE = 3010;
 const TOO_LARGE = 1009;
+
+/** Nothing else assigns the state. A pair that is not listed throws. */
+const TRANSITIONS = {
+  connecting: { established: "online", lost: "waiting", closed: "closed" },
+  online: { established: "online", attempt: "online", lost: "waiting", closed: "closed" },
+  waiting: { attempt: "connecting", networkDown: "offline", closed: "closed" },
+  offline: { attempt: "connecting", networkUp: "waiting", closed: "closed" },
+  closed: { closed: "closed" },
+};
+
+const LATER = new Set([1013, 3013]);
+const NEW_TOKEN = new Set([3005, 3500]);
+const NEVER = new Set([1002, 1003, 1007, 1008, 1010]);
+const STALE = 3502; // no `connect` came in time; ours is sent at once, so the network has swallowed it
+
+/** What a close code asks for: "now" (after the usual wait), "later", a new "token" first, or "never". */
+function verdict(code) {
+  if (NEW_TOKEN.has(code)) return "token";
+  if (LATER.has(code)) return "later";
+  if (code === STALE) return "now";
+  const isForGood = NEVER.has(code) || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
+  return isForGood ? "never" : "now";
+}
+
+/**
+ * The times at which the machine is to be called.
+ * @typedef {"token" | "open" | "probe" | "silence" | "sending" | "attempt" | "refresh" | "poll" | "resend"
+ *   | "resubscribe" | "publish" | "request" | "upgrade" | "tick"} Deadline
+ */
+
+// -- wire ----------------------------------------------------------------------------------------------------
+
+// Commands and replies of the Centrifugal protocol as JSON lines: heartwire/client/wire.py. Only names of the protocol
+// are snake_case.
+
 const PONG = "{}";
-const MAX_FRAME = 64 * 1024; // characters in a frame of many commands: the server takes 1 MiB, proxies and phones like less
+
+/** Characters in a frame of many commands: the server takes 1 MiB, proxies and phones take less. */
+const MAX_FRAME = 64 * 1024;
 
 function fail(expected) {
   throw new SyntaxError(`expected ${expected}`);
@@ -86,13 +137,18 @@ const isObject = value => typeof value === "object" && value !== null && !Array.
 const table = of => value =>
   isObject(value) ? new Map(Object.entries(value).map(([name, one]) => [name, of(one)])) : fail("an object");
 
-/** What is known of an object, checked, with defaults for what is not there. Whatever else it has belongs to other versions. */
+/**
+ * Reads the known fields of an object, checked, with defaults for those that are missing. Other fields belong to other
+ * versions of the protocol.
+ * @returns {(value: any) => any}
+ */
 function struct(fields) {
   const known = Object.entries(fields);
   return value => {
     if (!isObject(value)) fail("an object");
     const made = {};
-    for (const [name, [check, missing]] of known) made[name] = value[name] === undefined ? missing : check(value[name]);
+    for (const [name, [check, missing]] of known)
+      made[name] = value[name] === undefined ? missing : check(value[name]);
     return made;
   };
 }
@@ -144,7 +200,7 @@ const aReply = struct({
   history: [any, {}],
 });
 
-/** One line of the server's: a reply where there is an id, else a push, else a ping. Throws `SyntaxError`. */
+/** One line of the server: a reply where it has an id, else a push, else a ping. Throws `SyntaxError`. */
 function parseReply(line) {
   try {
     return aReply(JSON.parse(line));
@@ -159,7 +215,11 @@ function characters(string) {
   return string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0);
 }
 
-/** The first commands as a frame of a bearable size, taken out of the list. One that is larger goes alone. */
+/** One command. A body that is a string is JSON already. */
+const command = (id, method, body) =>
+  `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
+
+/** Takes the first commands out of the list, as a frame of at most `MAX_FRAME`. A command that is larger goes alone. */
 function takeFrame(commands) {
   let size = 0;
   let taken = 0;
@@ -171,8 +231,8 @@ function takeFrame(commands) {
   return commands.splice(0, taken).join("\n");
 }
 
-/** When the server wants to see its client again, where the reason of a close says so: `…; retry_after_ms=1500`. Else 0. */
-function retryAfter(reason) {
+/** The seconds to wait that the reason of a close or an error names: `…; retry_after_ms=1500`. Else 0. */
+function retryAfterS(reason) {
   const digits = /.*retry_after_ms=(\d{1,7})$/s.exec(reason);
   return digits ? Number(digits[1]) / 1000 : 0;
 }
@@ -180,8 +240,9 @@ function retryAfter(reason) {
 const HTTP_CODES = { 401: 3500, 403: 3507, 413: TOO_LARGE, 429: 1013, 503: 1013 };
 
 /**
- * The close code and the reason that an HTTP answer stands for. What is not our server's own says nothing: 1006. But 413 says the
- * same whoever says it; a message that is too large for a proxy must not be sent again and again.
+ * The close code and the reason that an HTTP answer stands for. An answer of something else than a Heartwire server says
+ * nothing: 1006. But 413 means the same whoever sends it: a message that is too large for a proxy must not be sent again
+ * and again.
  */
 function closedByHttp(status, body) {
   try {
@@ -189,1462 +250,73 @@ function closedByHttp(status, body) {
     if (error?.code !== undefined && error.message !== undefined)
       return [HTTP_CODES[status] ?? ABNORMAL, `${error.code}: ${error.message}`];
   } catch {
-    // a proxy's page, or nothing
+    // the page of a proxy, or nothing
   }
   return [status === 413 ? TOO_LARGE : ABNORMAL, `HTTP ${status}`];
 }
 
-const LATER = new Set([1013, 3013]);
-const NEW_TOKEN = new Set([3005, 3500]);
-const NEVER = new Set([1002, 1003, 1007, 1008, 1010]);
-const STALE = 3502; // no `connect` came in time; ours is sent at once, so that the network has swallowed it
+// -- links ---------------------------------------------------------------------------------------------------
 
-/** What a close code asks for: "now" (after the usual wait), "later", a new "token" first, or "never". */
-function verdict(code) {
-  if (NEW_TOKEN.has(code)) return "token";
-  if (LATER.has(code)) return "later";
-  if (code === STALE) return "now";
-  const isForGood = NEVER.has(code) || (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
-  return isForGood ? "never" : "now";
-}
+// How bytes travel: a WebSocket, server-sent events, polls. heartwire/client/links.py.
 
-/** As Python's `:g` has a number that is neither huge nor tiny. */
-const general = value => String(Number(value.toPrecision(6)));
-
-/** As Python's `:.1f`: an exact half goes to the even digit. */
-const oneDecimal = value => (value % 1 === 0.25 ? value - 0.01 : value).toFixed(1);
-
-// -- the machine's parts ------------------------------------------------------------------------------------------------------
-
-/** Full-jitter exponential backoff: heartwire/client/retry.py. */
-class Backoff {
-  failures = 0;
-
-  constructor(base_s, cap_s, draw) {
-    Object.assign(this, { base_s, cap_s, draw });
-  }
-
-  next_s() {
-    const limit_s = Math.min(this.cap_s, this.base_s * 2 ** Math.min(this.failures, 60));
-    this.failures++;
-    return this.draw() * limit_s;
-  }
-
-  reset() {
-    this.failures = 0;
-  }
-}
-
-/** One bucket for all attempts, whatever triggers them: no mix of triggers makes a storm. */
-class Bucket {
-  constructor(rate_per_s, burst, at) {
-    Object.assign(this, { rate_per_s, burst, at, tokens: burst });
-  }
-
-  /** 0 where a token was there, and is taken; else the seconds until there is one. */
-  take(now) {
-    this.tokens = Math.min(this.burst, this.tokens + Math.max(0, now - this.at) * this.rate_per_s);
-    this.at = now;
-    if (this.tokens >= 1) {
-      this.tokens -= 1;
-      return 0;
-    }
-    // A little more than the exact time, so that rounding does not make it a moment too early, again and again.
-    return (1 - this.tokens) / this.rate_per_s + 0.001;
-  }
-}
-
-const FORGIVEN = 2; // strikes that a rung which has worked may have, and early deaths that any may have, before it is left
-
-/** Which transport to try: heartwire/client/ladder.py. */
-class Ladder {
-  rounds = 0;
-  #worked = new Set();
-  #strikes = 0;
-  #earlyDeaths = 0;
-  #lastBetter = -1;
-
-  constructor(transports, first) {
-    this.transports = transports;
-    this.rung = first === null ? 0 : transports.indexOf(first);
-  }
-
-  get transport() {
-    return this.transports[this.rung];
-  }
-
-  /** The rung did not open. True: another is to be tried at once. */
-  failed(isReachable, isTimeout) {
-    if (!isReachable) {
-      this.#earlyDeaths = 0; // it is the server that died, not what carried it
-      return false;
-    }
-    this.#strikes += isTimeout ? 2 : 1;
-    return this.#strikes >= (this.#worked.has(this.rung) ? FORGIVEN : 1) && this.#stepDown();
-  }
-
-  /** An open connection ended; abnormal: without a word of the server's. */
-  died(hadHeartbeat, isAbnormal) {
-    this.#earlyDeaths = hadHeartbeat || !isAbnormal ? 0 : this.#earlyDeaths + 1;
-    if (this.#earlyDeaths >= FORGIVEN) this.#stepDown();
-  }
-
-  opened(rung) {
-    if (rung !== this.rung) {
-      this.#earlyDeaths = 0;
-      this.#lastBetter = -1;
-    }
-    this.rung = rung;
-    this.rounds = 0;
-    this.#strikes = 0;
-    this.#worked.add(rung);
-  }
-
-  /** A rung above to try meanwhile, each in turn from the top; null at the top. */
-  better() {
-    if (this.rung === 0) return null;
-    this.#lastBetter = (this.#lastBetter + 1) % this.rung;
-    return this.#lastBetter;
-  }
-
-  #stepDown() {
-    this.#strikes = this.#earlyDeaths = 0;
-    this.#lastBetter = -1;
-    this.rung++;
-    if (this.rung < this.transports.length) return true;
-    this.rung = 0;
-    this.rounds++;
-    return false;
-  }
-}
-
-const POLLED = ["connect", "subscribe", "ping"];
-
-/** One connection as the machine knows it: heartwire/client/connection.py. */
-class Connection {
-  waiting = new Map(); // what was asked, by the command's id: [method, of what]
-  asked = new Map(); // the subscribes that are on the way, by channel: { id, following, position }
-  queue = [];
-  isExcused = false; // a time limit was over while we slept, and it was given another since it was heard last
-  isSending = false;
-  online_at = null;
-  hadHeartbeat = false;
-  wait_s = 0;
-  hadNews = false;
-  hadFullPage = false;
-  cut_after_s = 0;
-
-  constructor(generation, transport, rung, now, ping_interval_s) {
-    Object.assign(this, { generation, transport, rung, ping_interval_s, polled_at: now });
-    this.isPull = transport === "longpoll" || transport === "poll";
-    this.isPosting = transport !== "websocket";
-  }
-
-  /** A command, whose answer is awaited from now on. A body that is a string is JSON already. */
-  command(id, method, body, of = null) {
-    this.waiting.set(id, [method, of]);
-    return `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
-  }
-
-  /** Another poll takes the place of the last: what that asked and is not answered will not be. */
-  forgetPoll() {
-    for (const [id, [method]] of this.waiting) if (POLLED.includes(method)) this.waiting.delete(id);
-  }
-
-  takeFrame() {
-    return this.isSending ? "" : takeFrame(this.queue);
-  }
-}
-
-const samePosition = (a, b) => a.epoch === b.epoch && a.offset === b.offset;
-
-/** One followed channel: where it stands, and what of the things that come in is news. heartwire/client/following.py. */
-class Following {
-  isLive = false;
-  isPaused = false;
-  isServerSide = false;
-  isPositioned = true;
-  isWanted = true;
-  refusals = 0;
-  not_before = 0;
-
-  constructor(channel, since, token = "") {
-    Object.assign(this, { channel, since, token });
-    this.position = isObject(since) ? since : null;
-  }
-
-  get wantsEarliest() {
-    return this.position === null && this.since === "earliest";
-  }
-
-  /**
-   * The server follows it for us. Both ends of the gap, where there is one. `asked` is the position when it was asked: another
-   * connection may have gone on from there meanwhile.
-   */
-  subscribed({ epoch, offset, was_recovering, recovered, publications }, asked) {
-    this.isLive = true;
-    this.isPositioned = epoch !== "";
-    if (!this.isPositioned) return null;
-    const before = this.position;
-    const wantedEarliest = this.wantsEarliest;
-    if (before !== null && was_recovering && recovered) {
-      // A channel in cache mode begins with its newest, and calls that recovered. The epoch is the same, or was not known.
-      this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
-      return this.position.offset === before.offset ? null : [before, this.position];
-    }
-    const isOther = before !== null && (asked === null || !samePosition(before, asked));
-    if (isOther && epoch === before.epoch && offset <= before.offset) return null;
-    this.position = { epoch, offset };
-    return before === null || wantedEarliest || samePosition(before, this.position) ? null : [before, this.position];
-  }
-
-  /** Those that were not told yet. It stops before a hole: then the channel is not live, and has to be asked for anew. */
-  *news(pubs) {
-    for (const pub of pubs) {
-      const position = this.position;
-      if (position === null || !this.isPositioned || !pub.offset) {
-        yield pub; // a channel without a history has no positions
-      } else if (pub.offset === position.offset + 1) {
-        this.position = { epoch: position.epoch, offset: pub.offset };
-        yield pub;
-      } else if (pub.offset > position.offset) {
-        this.isLive = false;
-        return;
-      }
-    }
-  }
-
-  lost() {
-    this.isLive = false;
-  }
-
-  subscribeBody() {
-    const body = { channel: this.channel };
-    if (this.token) body.token = this.token;
-    if (this.position !== null || this.wantsEarliest) {
-      const { epoch, offset } = this.position ?? { epoch: "", offset: 0 };
-      Object.assign(body, { recover: true, epoch, offset, from_oldest: true });
-    }
-    return body;
-  }
-
-  delivered(pub) {
-    const epoch = this.position !== null && pub.offset ? this.position.epoch : "";
-    const { user, client } = pub.info ?? { user: "", client: "" };
-    return ["Delivered", this.channel, epoch, pub.offset, pub.data, pub.tags.get("encoding") ?? "", user, client];
-  }
-}
-
-/** One publish. `data` is JSON text; `isSent`: the server may have it. */
-class Item {
-  isInFlight = false;
-  isSent = false;
-
-  constructor(key, idempotency_key, channel, data, encoding, expires_at) {
-    Object.assign(this, { key, idempotency_key, channel, data, encoding, expires_at, size: characters(data) });
-  }
-
-  body(round) {
-    const encoding = this.encoding ? `,"encoding":${JSON.stringify(this.encoding)}` : "";
-    const [channel, key] = [this.channel, this.idempotency_key].map(one => JSON.stringify(one));
-    return `{"channel":${channel},"data":${this.data},"idempotency_key":${key},"round":${round}${encoding}}`;
-  }
-}
-
-/** Whether a channel was begun anew, paused or placed, by another connection, since it was asked for. */
-const isOutdated = (asked, now) =>
-  now !== asked.following || now.isPaused || (asked.position === null && now.position !== null);
-
-/** What was published and is not answered yet, and how its order is kept (go-back-N): heartwire/client/outbox.py. */
-class Outbox {
-  #items = new Map();
-  #inFlight = 0;
-  #mustGoBack = false;
-  round = 0;
-  size_bytes = 0;
-
-  constructor({ max_pending_items, max_pending_bytes, max_in_flight }) {
-    Object.assign(this, { max_pending_items, max_pending_bytes, max_in_flight });
-  }
-
-  get size() {
-    return this.#items.size;
-  }
-
-  add(item) {
-    if (this.#items.size >= this.max_pending_items || this.size_bytes + item.size > this.max_pending_bytes) return false;
-    this.#items.set(item.key, item);
-    this.size_bytes += item.size;
-    return true;
-  }
-
-  remove(key) {
-    const item = this.#items.get(key);
-    if (item === undefined) return null;
-    this.#items.delete(key);
-    this.size_bytes -= item.size;
-    this.#landed(item);
-    return item;
-  }
-
-  refuseForNow(key) {
-    const item = this.#items.get(key);
-    if (item === undefined) return;
-    this.#mustGoBack = true;
-    this.#landed(item);
-  }
-
-  get isRoundOver() {
-    return this.#mustGoBack && this.#inFlight === 0;
-  }
-
-  nextRound() {
-    if (!this.#mustGoBack) return;
-    this.#mustGoBack = false;
-    this.round++;
-  }
-
-  /** As commands they are together at most so large; the first may be larger. */
-  *toSend(maxBytes) {
-    if (this.#mustGoBack) return;
-    let size = 0;
-    for (const item of [...this.#items.values()]) {
-      if (this.#inFlight >= this.max_in_flight) return;
-      if (item.isInFlight) continue;
-      const own = item.size + COMMAND;
-      size += own;
-      if (size > maxBytes && size > own) return;
-      item.isInFlight = item.isSent = true;
-      this.#inFlight++;
-      yield item;
-    }
-  }
-
-  /** The connection is gone: nothing is on the way any more, and a new connection begins with round 0. */
-  recall() {
-    for (const item of this.#items.values()) item.isInFlight = false;
-    this.#inFlight = 0;
-    this.#mustGoBack = false;
-    this.round = 0;
-  }
-
-  nextDeadline() {
-    for (const item of this.#items.values()) return item.expires_at;
-    return null;
-  }
-
-  takeExpired(now) {
-    const expired = [];
-    for (const item of this.#items.values()) {
-      if (item.expires_at > now) break;
-      expired.push(item);
-    }
-    for (const item of expired) this.remove(item.key);
-    return expired;
-  }
-
-  takeAll() {
-    const items = [...this.#items.values()];
-    this.#items.clear();
-    this.size_bytes = this.#inFlight = 0;
-    return items;
-  }
-
-  takeLargestInFlight() {
-    let largest = null;
-    for (const item of this.#items.values()) if (item.isInFlight && item.size > (largest?.size ?? -1)) largest = item;
-    return largest && this.remove(largest.key);
-  }
-
-  #landed(item) {
-    if (!item.isInFlight) return;
-    item.isInFlight = false;
-    this.#inFlight--;
-  }
-}
-
-const COMMAND = 1024; // characters of a publish beside its data, at most: a channel's name has 255, and each may be escaped
-const FULL_PAGE = 300; // publications in one answer of the server's; as many mean that there may be more
-const RESEND_S = 0.25;
-const RESEND_CAP_S = 5;
-
-/** What is said over whatever connection there is; it outlives connections. heartwire/client/traffic.py. */
-class Traffic {
-  connection = null;
-  isBroken = false;
-  isClosed = false;
-  followed = new Map();
-  #ids = 0;
-  #serial = 0;
-  #resends = 0;
-  #publish_at;
-  #requests = new Map();
-  #requestSize = 0;
-
-  constructor(options, outputs, deadlines, prefix, draw, now) {
-    Object.assign(this, { options, outputs, deadlines, prefix, draw, now });
-    this.#publish_at = now;
-    this.outbox = new Outbox(options);
-  }
-
-  nextId() {
-    return ++this.#ids;
-  }
-
-  // The connection comes and goes.
-
-  online(connection, serverSide) {
-    this.connection = connection;
-    this.isBroken = false;
-    this.placeServerSide(serverSide);
-    for (const following of [...this.followed.values()])
-      if (following.isServerSide && !serverSide.has(following.channel)) {
-        following.isServerSide = false;
-        if (!following.isWanted) this.#end(following, LOCAL, "the server does not subscribe us any more");
-      }
-    for (const [channel, asked] of [...connection.asked]) {
-      const now = this.followed.get(channel);
-      if (now === undefined || (!now.isServerSide && isOutdated(asked, now))) this.#unsubscribe(channel);
-    }
-    this.resubscribe();
-    for (const [id, request] of this.#requests) this.#sendRequest(id, request);
-    if (this.#publish_at > this.now) this.deadlines.set("resend", this.#publish_at);
-    this.pump();
-  }
-
-  placeServerSide(subs) {
-    for (const [channel, result] of subs) this.#madeByServer(channel, result);
-  }
-
-  lost() {
-    this.connection = null;
-    this.outbox.recall();
-    this.deadlines.delete("resend");
-    this.deadlines.delete("resubscribe");
-    for (const following of this.followed.values()) following.lost();
-    for (const [id, request] of [...this.#requests]) {
-      if (request.isSent && request.method === "rpc") this.#fail(id, "the connection was lost", true);
-      request.isSent = false;
-    }
-  }
-
-  close(reason) {
-    this.lost();
-    for (const item of this.outbox.takeAll()) this.#reject(item, LOCAL, reason);
-    for (const id of [...this.#requests.keys()]) this.#fail(id, reason, false);
-  }
-
-  /** Send what waits. On a socket all of it; else in a request, one at a time. */
-  flush() {
-    const connection = this.connection;
-    for (let frame; connection !== null && (frame = connection.takeFrame()); ) {
-      this.outputs.push(["Send", connection.generation, frame]);
-      if (connection.isPosting) {
-        connection.isSending = true;
-        this.deadlines.set("sending", this.now + this.options.pong_timeout_s);
-      }
-    }
-  }
-
-  #ask(method, body, of = null, id = this.nextId()) {
-    this.connection.queue.push(this.connection.command(id, method, body, of));
-  }
-
-  // Channels.
-
-  /** Where the server has made us follow it already, it goes on as it is. */
-  follow(channel, since, token) {
-    const known = this.followed.get(channel);
-    if (known?.isServerSide) {
-      known.isWanted = true;
-      if (known.isLive) this.#tellSubscribed(known, false);
-      this.resume(channel);
-      return;
-    }
-    this.unfollow(channel);
-    this.followed.set(channel, new Following(channel, since, token));
-    this.resubscribe();
-    this.flush();
-  }
-
-  unfollow(channel) {
-    if (!this.followed.delete(channel)) return;
-    this.#unsubscribe(channel);
-    this.flush();
-  }
-
-  pause(channel) {
-    const following = this.followed.get(channel);
-    if (following === undefined || following.isPaused) return;
-    following.isPaused = true;
-    following.lost();
-    this.#unsubscribe(channel);
-    this.flush();
-  }
-
-  resume(channel) {
-    const following = this.followed.get(channel);
-    if (following === undefined || !following.isPaused) return;
-    following.isPaused = false;
-    if (this.connection?.isPull) this.deadlines.set("poll", this.now);
-    else if (this.connection !== null) following.isServerSide = false; // that was ended when it was paused: it is ours now
-    this.resubscribe();
-    this.flush();
-  }
-
-  subscribeCommands(connection, isAnew) {
-    if (isAnew) connection.asked = new Map();
-    return this.#unasked(connection, isAnew).map(following => {
-      const { channel, position } = following;
-      const id = this.nextId();
-      connection.asked.set(channel, { id, following, position });
-      return connection.command(id, "subscribe", following.subscribeBody(), channel);
-    });
-  }
-
-  #unasked(connection, isAnew) {
-    return [...this.followed.values()]
-      .filter(({ isPaused, isServerSide, not_before }) => !(isPaused || isServerSide || not_before > this.now))
-      .filter(({ isLive, channel }) => isAnew || !(isLive || connection.asked.has(channel)));
-  }
-
-  /** For `connect`: where the channels stand that the server made us follow. */
-  serverSidePositions() {
-    const placed = [...this.followed.values()].filter(following => following.isServerSide && following.position);
-    return placed.length ? Object.fromEntries(placed.map(following => [following.channel, following.subscribeBody()])) : null;
-  }
-
-  get hasServerSide() {
-    return [...this.followed.values()].some(following => following.isServerSide);
-  }
-
-  /** Ask for what is wanted and not followed yet; for what was refused for now, not before its time. */
-  resubscribe() {
-    this.deadlines.delete("resubscribe");
-    const connection = this.connection;
-    if (connection === null) return;
-    for (const { not_before } of this.followed.values()) if (not_before > this.now) this.#resubscribeAt(not_before);
-    if (!connection.isPull) connection.queue.push(...this.subscribeCommands(connection, false));
-    else if (this.#unasked(connection, false).length) this.deadlines.set("poll", this.now);
-  }
-
-  /** Whether the server has said of every channel where it stands, or that it will not for now. */
-  get isSettled() {
-    return [...this.followed.values()].every(
-      ({ isLive, isPaused, isServerSide, not_before }) => isLive || isPaused || isServerSide || not_before > this.now,
-    );
-  }
-
-  #unsubscribe(channel) {
-    const connection = this.connection;
-    if (connection === null) return;
-    connection.asked.delete(channel);
-    if (!connection.isPull) this.#ask("unsubscribe", { channel }, channel);
-  }
-
-  #subscribed(connection, id, channel, reply) {
-    const asked = connection.asked.get(channel);
-    if (asked?.id !== id) return;
-    connection.asked.delete(channel);
-    const following = this.followed.get(channel);
-    if (following !== asked.following || following.isPaused || following.isServerSide) return;
-    if (reply.error !== null) this.#refused(following, reply.error);
-    else if (reply.subscribe !== null) this.#placed(following, reply.subscribe, asked.position);
-  }
-
-  #placed(following, result, asked) {
-    const wasLive = following.isLive;
-    const gap = following.subscribed(result, asked);
-    if (gap !== null) this.outputs.push(["Gap", following.channel, ...gap.flatMap(({ epoch, offset }) => [epoch, offset])]);
-    if (gap !== null || !wasLive) this.#tellSubscribed(following, result.recovered);
-    this.#deliver(following, result.publications);
-    if (following.isLive) following.refusals = 0;
-  }
-
-  #tellSubscribed(following, wasRecovered) {
-    const { epoch, offset } = following.position ?? { epoch: "", offset: 0 };
-    this.outputs.push(["Subscribed", following.channel, epoch, offset, wasRecovered]);
-  }
-
-  #refused(following, error) {
-    following.lost();
-    if (!error.temporary) {
-      this.#end(following, error.code, error.message);
-      return;
-    }
-    const { backoff_base_s, backoff_cap_s } = this.options;
-    const limit_s = Math.min(backoff_cap_s, backoff_base_s * 2 ** Math.min(following.refusals, 60));
-    following.refusals++;
-    following.not_before = this.now + Math.max(this.draw() * limit_s, retryAfter(error.message));
-    this.#resubscribeAt(following.not_before);
-  }
-
-  #resubscribeAt(when) {
-    this.deadlines.set("resubscribe", Math.min(when, this.deadlines.get("resubscribe") ?? when));
-  }
-
-  #end(following, code, reason) {
-    this.followed.delete(following.channel);
-    this.outputs.push(["Unsubscribed", following.channel, code, reason]);
-    this.#hasNews();
-  }
-
-  #deliver(following, pubs) {
-    const connection = this.connection;
-    for (const pub of following.news(pubs)) {
-      this.#hasNews();
-      this.outputs.push(following.delivered(pub));
-    }
-    if (connection === null) return;
-    connection.hadFullPage ||= pubs.length >= FULL_PAGE;
-    if (following.isLive || connection.isPull) return;
-    if (following.isServerSide) {
-      this.isBroken = true;
-    } else {
-      // Should the server have nothing better to say, this must not go round and round.
-      this.#unsubscribe(following.channel);
-      this.#refused(following, { code: 0, message: "", temporary: true });
-      this.flush();
-    }
-  }
-
-  #hasNews() {
-    if (this.connection !== null) this.connection.hadNews = true;
-  }
-
-  #madeByServer(channel, result) {
-    let following = this.followed.get(channel);
-    if (following === undefined) {
-      following = new Following(channel, null);
-      following.isWanted = false;
-      this.followed.set(channel, following);
-    }
-    following.isServerSide = true;
-    if (following.isPaused) this.#unsubscribe(channel);
-    else this.#placed(following, result, following.position);
-  }
-
-  // Publishing.
-
-  publish(channel, data, encoding, idempotency_key) {
-    const { max_message_bytes, max_pending_age_s } = this.options;
-    const key = `${this.prefix}-${++this.#serial}`;
-    const item = new Item(key, idempotency_key || key, channel, data, encoding, this.now + max_pending_age_s);
-    if (this.isClosed) {
-      this.#reject(item, LOCAL, "the client is closed");
-    } else if (item.size > max_message_bytes) {
-      const limit = `over the limit of ${max_message_bytes} (max_message_bytes)`;
-      this.#reject(item, LIMIT_EXCEEDED, `a message of ${item.size} characters is ${limit}`);
-    } else if (!this.outbox.add(item)) {
-      this.#reject(item, LIMIT_EXCEEDED, `${this.outbox.size} publishes wait already (max_pending_items, max_pending_bytes)`);
-    } else {
-      this.#watchOutbox();
-      this.pump();
-    }
-    return item.key;
-  }
-
-  /** Requests of a client that polls know nothing of one another: its publishes go out in one at a time. */
-  pump() {
-    const connection = this.connection;
-    if (connection === null) return;
-    if (connection.isPull) this.flush();
-    if (!this.deadlines.has("resend") && !(connection.isPull && connection.isSending)) {
-      const items = this.outbox.toSend(connection.isPull ? MAX_FRAME : Infinity);
-      for (const item of items) this.#ask("publish", item.body(this.outbox.round), item.key);
-    }
-    this.flush();
-  }
-
-  resend() {
-    this.outbox.nextRound();
-    this.pump();
-  }
-
-  rejectLargest(reason) {
-    const item = this.outbox.takeLargestInFlight();
-    if (item !== null) this.#reject(item, LIMIT_EXCEEDED, reason);
-  }
-
-  expirePublishes() {
-    const limit = `${general(this.options.max_pending_age_s)} s (max_pending_age_s)`;
-    for (const item of this.outbox.takeExpired(this.now)) this.#reject(item, LOCAL, `not answered within ${limit}`);
-    this.#watchOutbox();
-    this.#planRound();
-  }
-
-  #published(key, reply) {
-    if (reply.error?.temporary) {
-      this.outbox.refuseForNow(key);
-      // The first of a round says when; the last, at which the next is planned, only that it came after the first.
-      this.#publish_at = Math.max(this.#publish_at, this.now + retryAfter(reply.error.message));
-      this.#planRound();
-      return;
-    }
-    const item = this.outbox.remove(key);
-    this.#planRound();
-    this.#watchOutbox();
-    if (item === null) return;
-    if (reply.error !== null) {
-      item.isSent = false;
-      this.#reject(item, reply.error.code, reply.error.message);
-    } else {
-      this.#resends = 0;
-      this.outputs.push(["Published", key, reply.publish?.epoch ?? "", reply.publish?.offset ?? 0]);
-    }
-  }
-
-  #planRound() {
-    if (!this.outbox.isRoundOver || this.deadlines.has("resend")) return;
-    const limit_s = Math.min(RESEND_CAP_S, RESEND_S * 2 ** Math.min(this.#resends, 60));
-    this.#resends++;
-    this.deadlines.set("resend", Math.max(this.now + limit_s * (0.5 + this.draw() / 2), this.#publish_at));
-  }
-
-  #watchOutbox() {
-    const deadline = this.outbox.nextDeadline();
-    if (deadline === null) this.deadlines.delete("outbox");
-    else this.deadlines.set("outbox", deadline);
-  }
-
-  #reject(item, code, message) {
-    this.outputs.push(["Rejected", item.key, code, message, item.isSent]);
-  }
-
-  // Questions.
-
-  request(method, body) {
-    const id = this.nextId();
-    if (this.isClosed) {
-      this.outputs.push(["Failed", id, LOCAL, "the client is closed", false]);
-      return id;
-    }
-    const json = JSON.stringify(body);
-    const size = characters(json);
-    const { max_message_bytes: limit, max_pending_items, max_pending_bytes, request_timeout_s } = this.options;
-    let message = "";
-    if (size > limit) message = `a request of ${size} characters is over the limit of ${limit} (max_message_bytes)`;
-    else if (this.#requests.size >= max_pending_items || this.#requestSize + size > max_pending_bytes)
-      message = `${this.#requests.size} requests wait already (max_pending_items, max_pending_bytes)`;
-    if (message) {
-      this.outputs.push(["Failed", id, LIMIT_EXCEEDED, message, false]);
-      return id;
-    }
-    const request = { method, json, size, expires_at: this.now + request_timeout_s, isSent: false };
-    this.#requests.set(id, request);
-    this.#requestSize += size;
-    if (!this.deadlines.has("request")) this.deadlines.set("request", request.expires_at);
-    if (this.connection !== null) {
-      this.#sendRequest(id, request);
-      this.flush();
-    }
-    return id;
-  }
-
-  expireRequests() {
-    const limit = `${general(this.options.request_timeout_s)} s (request_timeout_s)`;
-    for (const [id, request] of [...this.#requests])
-      if (request.expires_at <= this.now) this.#fail(id, `not answered within ${limit}`, request.isSent);
-    if (this.#requests.size)
-      this.deadlines.set("request", Math.min(...[...this.#requests.values()].map(request => request.expires_at)));
-  }
-
-  #sendRequest(id, request) {
-    request.isSent = true;
-    this.#ask(request.method, request.json, id);
-  }
-
-  #answered(id, method, reply) {
-    if (!this.#forget(id)) return;
-    if (reply.error !== null) this.outputs.push(["Failed", id, reply.error.code, reply.error.message, false]);
-    else this.outputs.push(["Answered", id, reply[method]]);
-  }
-
-  #forget(id) {
-    this.#requestSize -= this.#requests.get(id)?.size ?? 0;
-    return this.#requests.delete(id);
-  }
-
-  #fail(id, reason, isUnknown) {
-    this.#forget(id);
-    this.outputs.push(["Failed", id, LOCAL, reason, isUnknown]);
-  }
-
-  // What the server says.
-
-  reply(connection, id, method, of, reply) {
-    if (method === "subscribe") this.#subscribed(connection, id, of, reply);
-    else if (method === "publish") this.#published(of, reply);
-    else if (["rpc", "presence", "presence_stats", "history"].includes(method)) this.#answered(of, method, reply);
-  }
-
-  push({ channel, pub, subscribe, message, unsubscribe }) {
-    const following = this.followed.get(channel);
-    if (pub !== null) {
-      if (following?.isLive) this.#deliver(following, [pub]);
-    } else if (subscribe !== null) {
-      this.#madeByServer(channel, subscribe);
-    } else if (message !== null) {
-      this.outputs.push(["Message", message.data]);
-    } else if (unsubscribe !== null && following !== undefined) {
-      const { code, reason } = unsubscribe;
-      following.lost();
-      const isForGood = code < 2500 || following.isServerSide; // Centrifugal protocol, unsubscribe codes
-      if (isForGood) this.#end(following, code, reason);
-      else this.#refused(following, { code, message: reason, temporary: true });
-    }
-  }
-}
-
-// -- the machine ----------------------------------------------------------------------------------------------------------
-
-/** heartwire/client/states.py draws it. A pair that is not listed throws. */
-const TRANSITIONS = {
-  connecting: { established: "online", lost: "waiting", closed: "closed" },
-  online: { established: "online", attempt: "online", lost: "waiting", closed: "closed" },
-  waiting: { attempt: "connecting", network_down: "offline", closed: "closed" },
-  offline: { attempt: "connecting", network_up: "waiting", closed: "closed" },
-  closed: { closed: "closed" },
-};
-
-const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one, means that we slept
-const CUT_AFTER_S = 2; // a long poll that ends without an answer, but not at once, was cut by something in between
-const SHORTEST_WAIT_S = 1;
-const SHORTEST_TTL_S = 1; // however short the life of a token, the application is not asked for a new one more often
-const QUICK_S = 0.5;
-
-/**
- * The client without its sockets: heartwire/client/machine.py. Each input is a method whose first argument is the time; what is
- * to be done is in `outputs`, as [name, ...fields] (heartwire/client/outputs.py), for the shell to take and carry out in order.
- */
-class Machine {
-  outputs = [];
-  state = "waiting";
-  current = null;
-  attempt = null;
-  client_id = "";
-  #deadlines = new Map();
-  #generation = 0;
-  #isAskingToken = false;
-  #isNetworkDown = false;
-  #isHinted = false; // while an attempt is under way; what that began on may be gone
-  #options;
-  #now;
-  #lookedAt;
-  #ladder;
-  #bucket;
-  #backoff;
-  #draw;
-  #hasTokens;
-  #token;
-  #token_ttl_s = null;
-  #data;
-  #notBefore;
-  #upgrade_s;
-  #poll_wait_s;
-
-  constructor(given, { prefix, draw, now, wall, has_tokens = false, token = "", data = null }) {
-    const options = { ...DEFAULTS, ...given };
-    checkOptions(options);
-    this.#options = options;
-    this.#now = this.#notBefore = now;
-    this.#lookedAt = [now, wall];
-    this.#ladder = new Ladder(options.transports, options.first_transport);
-    this.#bucket = new Bucket(options.attempt_rate_per_s, options.attempt_burst, now);
-    this.#backoff = new Backoff(options.backoff_base_s, options.backoff_cap_s, draw);
-    this.#draw = draw;
-    this.#hasTokens = has_tokens;
-    this.#token = token;
-    this.#data = data;
-    this.#upgrade_s = options.upgrade_after_s;
-    this.#poll_wait_s = options.poll_wait_s;
-    this.traffic = new Traffic(options, this.outputs, this.#deadlines, prefix, draw, now);
-  }
-
-  get transport() {
-    return this.current?.transport ?? "";
-  }
-
-  // What the application does.
-
-  start(now) {
-    this.#at(now);
-    if (this.state === "closed") return;
-    this.#deadlines.set("tick", now + this.#options.tick_s);
-    this.#try();
-  }
-
-  close(now) {
-    this.#at(now);
-    this.#finish(1000, "closed by the application", this.current !== null);
-  }
-
-  /** `since`: null (from now on), "earliest" or {epoch, offset}. */
-  subscribe(now, channel, since, token = "") {
-    this.#at(now);
-    this.traffic.follow(channel, since, token);
-  }
-
-  unsubscribe(now, channel) {
-    this.#at(now);
-    this.traffic.unfollow(channel);
-  }
-
-  pause(now, channel) {
-    this.#at(now);
-    this.traffic.pause(channel);
-  }
-
-  resume(now, channel) {
-    this.#at(now);
-    this.traffic.resume(channel);
-  }
-
-  /**
-   * `data` is JSON text. The key by which Published or Rejected will come, perhaps at once. The same key is the one for idempotency,
-   * unless there is another.
-   */
-  publish(now, channel, data, encoding, idempotency_key = "") {
-    this.#at(now);
-    return this.traffic.publish(channel, data, encoding, idempotency_key);
-  }
-
-  /** The id by which Answered or Failed will come. */
-  request(now, method, body) {
-    this.#at(now);
-    return this.traffic.request(method, body);
-  }
-
-  token(now, token) {
-    this.#at(now);
-    this.#isAskingToken = false;
-    this.#deadlines.delete("token");
-    this.#token = token;
-    if (this.current !== null) {
-      if (this.current.isPull) {
-        this.#planRefresh(); // each poll shows its own
-        return;
-      }
-      this.current.queue.push(this.current.command(this.traffic.nextId(), "refresh", { token }));
-      this.traffic.flush();
-    } else if (this.attempt === null && this.state === "connecting") {
-      this.#open(this.#ladder.rung);
-    }
-  }
-
-  noToken(now, reason) {
-    this.#at(now);
-    this.#isAskingToken = false;
-    this.#deadlines.delete("token");
-    if (this.current !== null) this.#deadlines.set("refresh", now + this.#options.later_s);
-    else if (this.attempt === null && this.state === "connecting")
-      this.#wait(LOCAL, `no token: ${reason}`, false, Math.max(this.#notBefore - now, this.#backoff.next_s()));
-  }
-
-  /** "network_down", "network_up" or "wake". */
-  hint(now, kind) {
-    this.#at(now);
-    if (kind === "network_down") {
-      this.#isNetworkDown = true;
-      if (this.current !== null) this.#probe();
-      else if (this.state === "waiting") this.#on("network_down", "the system says that there is no network");
-      return;
-    }
-    if (kind === "network_up") {
-      this.#isNetworkDown = false;
-      if (this.state === "offline") this.#on("network_up", "the system says that there is a network");
-    }
-    this.#woke();
-  }
-
-  // What the transports say.
-
-  received(now, generation, data) {
-    this.#at(now);
-    const connection = this.#known(generation);
-    if (connection === null) return;
-    this.#heard(connection);
-    for (const line of data.split("\n")) {
-      if (!line) continue;
-      let reply;
-      try {
-        reply = parseReply(line);
-      } catch (error) {
-        this.#lost(connection, ABNORMAL, `not of the protocol: ${error.message}`);
-        return;
-      }
-      this.#reply(connection, reply);
-      if (this.#known(generation) === null) return;
-    }
-    if (connection !== this.current) return;
-    this.traffic.pump();
-    if (this.traffic.isBroken) this.#lost(connection, INSUFFICIENT_STATE, "something was left out");
-  }
-
-  sent(now, generation) {
-    this.#at(now);
-    const connection = this.#known(generation);
-    if (connection === null) return;
-    connection.isSending = false;
-    this.#deadlines.delete("sending");
-    if (connection === this.current) this.traffic.pump();
-  }
-
-  polled(now, generation) {
-    this.#at(now);
-    const connection = this.#known(generation);
-    if (connection === null) return;
-    if (connection === this.attempt) {
-      this.#lost(connection, ABNORMAL, "an answer without a word of `connect`");
-      return;
-    }
-    if (connection.cut_after_s) {
-      this.#poll_wait_s = Math.max(SHORTEST_WAIT_S, connection.cut_after_s * 0.6);
-      connection.cut_after_s = 0;
-      this.#note(`long polls are cut in between: asking for ${oneDecimal(this.#poll_wait_s)} s from now on`);
-    }
-    this.#deadlines.delete("silence");
-    connection.hadHeartbeat ||= connection.wait_s > 0 || connection.transport === "poll";
-    if (!this.#isIdle(connection)) {
-      if (!this.#deadlines.has("poll")) this.#poll(connection);
-    } else if (!this.#deadlines.has("poll")) {
-      this.#deadlines.set("poll", now + this.#options.poll_interval_s);
-    }
-  }
-
-  #isIdle(connection) {
-    if (connection.transport === "poll") return !(connection.hadFullPage && connection.hadNews);
-    const took_s = this.#now - connection.polled_at;
-    return !connection.hadNews && took_s < QUICK_S && (connection.wait_s > 0 || !this.traffic.isSettled);
-  }
-
-  lost(now, generation, code, reason, { is_reachable = true, was_poll = false, after_s = 0 } = {}) {
-    this.#at(now);
-    const connection = this.#known(generation);
-    if (connection === null) return;
-    const took_s = now - connection.polled_at;
-    const wasHeld = connection === this.current && connection.wait_s > SHORTEST_WAIT_S && took_s >= CUT_AFTER_S;
-    if (was_poll && code === ABNORMAL && wasHeld) {
-      connection.cut_after_s = took_s;
-      this.#poll(connection, 0);
-    } else {
-      this.#lost(connection, code, reason, { isReachable: is_reachable, after_s });
-    }
-  }
-
-  // Time.
-
-  nextDeadline() {
-    return this.#deadlines.size ? Math.min(...this.#deadlines.values()) : null;
-  }
-
-  handleDeadline(now, wall) {
-    this.#at(now);
-    const due = this.nextDeadline();
-    const [before, wallBefore] = this.#lookedAt;
-    this.#lookedAt = [now, wall];
-    if (due !== null && Math.max(now - due, wall - wallBefore - (now - before)) > JUMP_S) this.#woke();
-    for (const [name, handle] of Machine.#DEADLINES) {
-      if ((this.#deadlines.get(name) ?? now + 1) <= now) {
-        this.#deadlines.delete(name);
-        handle(this);
-      }
-    }
-  }
-
-  /** In the order in which those that have come are dealt with. */
-  static #DEADLINES = Object.entries({
-    token: machine => machine.noToken(machine.#now, "the application gave none in time"),
-    open: machine => machine.attempt && machine.#lost(machine.attempt, ABNORMAL, "no answer in time", { isTimeout: true }),
-    probe: machine => machine.#dead(`no answer to a probe within ${general(machine.#options.probe_timeout_s)} s`),
-    silence: machine => machine.#dead("nothing was heard in time"),
-    sending: machine => machine.#dead("a request was not answered in time"),
-    attempt: machine => machine.#try(),
-    refresh: machine => machine.#askToken(),
-    poll: machine => machine.current?.isPull && machine.#poll(machine.current),
-    resend: machine => machine.traffic.resend(),
-    resubscribe: machine => {
-      machine.traffic.resubscribe();
-      machine.traffic.flush();
-    },
-    outbox: machine => machine.traffic.expirePublishes(),
-    request: machine => machine.traffic.expireRequests(),
-    upgrade: machine => machine.#upgrade(),
-    tick: machine => machine.#deadlines.set("tick", machine.#now + machine.#options.tick_s),
-  });
-
-  #dead(reason) {
-    if (this.current !== null) this.#lost(this.current, ABNORMAL, reason);
-  }
-
-  #upgrade() {
-    if (this.current === null || this.attempt !== null || this.#ladder.rung === 0) return;
-    if (this.#hasTokens && !this.#token) {
-      this.#askToken();
-      this.#planUpgrade();
-      return;
-    }
-    const wait_s = this.#bucket.take(this.#now);
-    if (wait_s) this.#deadlines.set("upgrade", this.#now + wait_s);
-    else this.#open(this.#ladder.better());
-  }
-
-  // Attempts.
-
-  #try() {
-    if (this.attempt !== null || this.current !== null || this.state === "connecting" || this.state === "closed") return;
-    const wait_s = this.#bucket.take(this.#now);
-    if (wait_s) {
-      this.#deadlines.set("attempt", this.#now + wait_s);
-      return;
-    }
-    this.#deadlines.delete("attempt");
-    this.#on("attempt", `trying ${this.#ladder.transport}`);
-    if (this.#hasTokens && !this.#token) this.#askToken();
-    else this.#open(this.#ladder.rung);
-  }
-
-  #askToken() {
-    if (this.#isAskingToken) return;
-    this.#isAskingToken = true;
-    this.#deadlines.set("token", this.#now + this.#options.open_timeout_cap_s);
-    this.outputs.push(["AskToken"]);
-  }
-
-  #open(rung) {
-    const { open_timeout_s, open_timeout_cap_s, ping_interval_s } = this.#options;
-    const transport = this.#ladder.transports[rung];
-    const connection = new Connection(++this.#generation, transport, rung, this.#now, ping_interval_s);
-    this.attempt = connection;
-    const timeout_s = Math.min(open_timeout_cap_s, open_timeout_s * 2 ** Math.min(this.#ladder.rounds, 60));
-    this.#deadlines.set("open", this.#now + timeout_s);
-    if (connection.isPull) {
-      this.outputs.push(["Open", connection.generation, transport, ""]);
-      this.#poll(connection, 0);
-    } else {
-      const commands = [this.#connect(connection), ...this.traffic.subscribeCommands(connection, true)];
-      this.outputs.push(["Open", connection.generation, transport, commands.join("\n")]);
-    }
-  }
-
-  #connect(connection) {
-    const body = { name: "heartwire" };
-    if (this.#token) body.token = this.#token;
-    if (this.#data !== null) body.data = this.#data;
-    const subs = this.traffic.serverSidePositions();
-    if (subs !== null) body.subs = subs;
-    return connection.command(this.traffic.nextId(), "connect", body);
-  }
-
-  #connected(connection, reply) {
-    if (reply.error !== null) this.#refused(connection, reply.error);
-    else if (reply.connect !== null && connection === this.attempt) this.#established(connection, reply.connect);
-    else if (reply.connect !== null) this.traffic.placeServerSide(reply.connect.subs);
-  }
-
-  #refused(connection, { code, message, temporary }) {
-    const asks = code === 101 || code === 109 ? "token" : temporary ? "later" : "never";
-    this.#lost(connection, code, message, { asks });
-  }
-
-  #established(connection, result) {
-    this.attempt = null;
-    this.#isHinted = false;
-    this.#forget("open", "attempt", "probe", "silence", "sending", "poll", "upgrade", "refresh");
-    if (this.current !== null) {
-      this.outputs.push(["Close", this.current.generation]);
-      this.traffic.lost();
-      this.#note(`moved up from ${this.current.transport} to ${connection.transport}`);
-    } else {
-      this.#upgrade_s = this.#options.upgrade_after_s;
-      this.#poll_wait_s = this.#options.poll_wait_s; // what cut them may be on another network
-    }
-    this.current = connection;
-    connection.online_at = this.#now;
-    connection.ping_interval_s = result.ping || connection.ping_interval_s;
-    this.client_id = result.client;
-    this.#ladder.opened(connection.rung);
-    if (connection.rung) this.#planUpgrade();
-    this.#mayStay(result);
-    if (connection.transport === "sse") this.outputs.push(["Session", connection.generation, result.session, result.node]);
-    this.#on("established", connection.transport);
-    this.traffic.online(connection, result.subs);
-    this.#heard(connection);
-  }
-
-  #planUpgrade() {
-    this.#deadlines.set("upgrade", Math.max(this.#now + this.#upgrade_s, this.#notBefore));
-    this.#upgrade_s = Math.min(this.#options.upgrade_cap_s, this.#upgrade_s * 2);
-  }
-
-  // The life of a connection.
-
-  #reply(connection, reply) {
-    if (reply.push !== null) {
-      if (reply.push.disconnect !== null) this.#lost(connection, reply.push.disconnect.code, reply.push.disconnect.reason);
-      else if (connection === this.current && reply.push.refresh !== null) this.#mayStay(reply.push.refresh);
-      else if (connection === this.current) this.traffic.push(reply.push);
-    } else if (!reply.id && !connection.isPull) {
-      connection.hadHeartbeat = true;
-      connection.queue.push(PONG);
-      if (connection === this.current) this.traffic.flush();
-    } else if (connection.waiting.has(reply.id)) {
-      const [method, of] = connection.waiting.get(reply.id);
-      connection.waiting.delete(reply.id);
-      if (method === "connect") this.#connected(connection, reply);
-      else if (method === "refresh") this.#refreshed(connection, reply);
-      else if (connection === this.current) this.traffic.reply(connection, reply.id, method, of, reply);
-    }
-  }
-
-  #refreshed(connection, reply) {
-    if (reply.error?.temporary)
-      this.#deadlines.set("refresh", this.#now + Math.max(this.#options.later_s, retryAfter(reply.error.message)));
-    else if (reply.error !== null) this.#refused(connection, reply.error);
-    else if (reply.refresh !== null) this.#mayStay(reply.refresh);
-  }
-
-  /** The server has said for how long. */
-  #mayStay({ expires, ttl }) {
-    this.#token_ttl_s = expires ? ttl : null;
-    this.#planRefresh();
-  }
-
-  /** Ask for a new token before this one is too old; those of a crowd that came together at different times. */
-  #planRefresh() {
-    const ttl_s = this.#token_ttl_s;
-    this.#deadlines.delete("refresh");
-    if (this.#hasTokens && ttl_s !== null)
-      this.#deadlines.set("refresh", this.#now + Math.max(SHORTEST_TTL_S, (ttl_s * (7 + 2 * this.#draw())) / 10));
-  }
-
-  #heard(connection) {
-    connection.isExcused = false;
-    if (connection !== this.current) return;
-    this.#deadlines.delete("probe");
-    if (!connection.isPull)
-      this.#deadlines.set("silence", this.#now + connection.ping_interval_s + this.#options.pong_timeout_s);
-  }
-
-  #woke() {
-    if (this.attempt !== null) {
-      this.#isHinted = this.current === null;
-      const due = this.#deadlines.get("open");
-      // On a network that is gone it is not worth more time than a new attempt.
-      if (due <= this.#now) this.#excuse(this.attempt, "open");
-      else this.#deadlines.set("open", Math.min(due, this.#now + this.#options.open_timeout_s));
-    }
-    if (this.current !== null) {
-      this.#probe();
-    } else if (this.#now >= this.#notBefore) {
-      this.#deadlines.delete("attempt");
-      this.#try();
-    } else if (this.attempt === null && this.#deadlines.has("attempt")) {
-      this.#deadlines.set("attempt", this.#notBefore);
-    }
-  }
-
-  #probe() {
-    const connection = this.current;
-    if (connection === null) return;
-    const due = this.#deadlines.get("probe");
-    if (due !== undefined && (due > this.#now || !this.#excuse(connection, "probe"))) return;
-    const deadline = this.#now + this.#options.probe_timeout_s;
-    this.#deadlines.set("probe", deadline);
-    if (connection.isPull) {
-      this.#poll(connection, 0);
-    } else {
-      connection.queue.push(connection.command(this.traffic.nextId(), "ping", {}));
-      this.traffic.flush();
-    }
-    // What came in while we slept may wait to be read: the answer to the probe decides, not the silence before it.
-    this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
-    const sending = this.#deadlines.get("sending");
-    if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
-  }
-
-  /** Its time was over while we slept, and the answer may wait to be read. That counts once: timers may always be late. */
-  #excuse(connection, name) {
-    if (connection.isExcused) return false;
-    connection.isExcused = true;
-    this.#deadlines.set(name, this.#now + this.#options.probe_timeout_s);
-    return true;
-  }
-
-  /** Ask for news of all channels. The answer is only held where each of them has been placed already. */
-  #poll(connection, asked_wait_s = null) {
-    if (connection === this.current) this.#deadlines.delete("poll");
-    const mayWait = connection.transport === "longpoll" && this.traffic.isSettled;
-    const wait_s = asked_wait_s ?? (mayWait ? this.#poll_wait_s : 0);
-    Object.assign(connection, { polled_at: this.#now, wait_s, hadNews: false, hadFullPage: false });
-    connection.forgetPoll();
-    let commands = this.traffic.subscribeCommands(connection, true);
-    if (connection === this.attempt || this.traffic.hasServerSide) commands.unshift(this.#connect(connection));
-    if (!commands.length) commands = [connection.command(this.traffic.nextId(), "ping", {})];
-    if (connection === this.current) this.#deadlines.set("silence", this.#now + wait_s + this.#options.pong_timeout_s);
-    this.outputs.push(["Poll", connection.generation, commands.join("\n"), wait_s]);
-  }
-
-  /** A connection is over; decide what is next. */
-  #lost(connection, code, reason, { asks = verdict(code), isReachable = true, isTimeout = false, after_s = 0 } = {}) {
-    this.outputs.push(["Close", connection.generation]);
-    if (asks === "token") {
-      asks = this.#hasTokens ? "now" : "never";
-      if (this.#hasTokens) this.#token = "";
-    }
-    const least_s = Math.max(after_s, retryAfter(reason), asks === "later" ? this.#options.later_s : 0);
-    this.#notBefore = Math.max(this.#notBefore, this.#now + least_s);
-    const wasOpen = connection === this.current;
-    if (wasOpen) {
-      this.#forgetCurrent(code, reason);
-    } else {
-      this.attempt = null;
-      this.#deadlines.delete("open");
-      if (this.current !== null) {
-        this.#note(`${connection.transport} does not work yet: ${reason}`);
-        this.#planUpgrade();
-        return;
-      }
-    }
-    if (asks === "never") {
-      this.#finish(code, reason, wasOpen);
-      return;
-    }
-    const atOnce = this.#blame(connection, code, reason, { wasOpen, isReachable, isTimeout }) || this.#isHinted;
-    this.#isHinted = false;
-    this.#wait(code, reason, wasOpen, Math.max(this.#notBefore - this.#now, atOnce ? 0 : this.#backoff.next_s()));
-  }
-
-  /** What the loss says about the rung of the ladder. True: another is to be tried at once. */
-  #blame(connection, code, reason, { wasOpen, isReachable, isTimeout }) {
-    const isAbnormal = code === ABNORMAL;
-    const before = this.#ladder.transport;
-    let stepsDown = false;
-    if (wasOpen) {
-      this.#ladder.died(connection.hadHeartbeat, isAbnormal);
-      if (connection.online_at !== null && this.#now - connection.online_at >= this.#options.stable_after_s)
-        this.#backoff.reset();
-    } else if (isAbnormal && connection.rung === this.#ladder.rung) {
-      // Else it was to be a better one than that which is lost by now.
-      stepsDown = this.#ladder.failed(isReachable, isTimeout);
-    }
-    if (this.#ladder.transport !== before) this.#note(`${before}: ${reason}; trying ${this.#ladder.transport}`);
-    return stepsDown;
-  }
-
-  #forgetCurrent(code, reason) {
-    this.current = null;
-    this.#forget("probe", "silence", "sending", "poll", "upgrade", "refresh");
-    if (code === TOO_LARGE) this.traffic.rejectLargest(reason);
-    this.traffic.lost();
-  }
-
-  /** Nothing is in use; the next attempt is then. */
-  #wait(code, reason, wasOpen, delay_s) {
-    this.#on("lost", reason);
-    this.outputs.push(["Closed", code, reason, wasOpen, this.attempt === null ? delay_s : 0]);
-    if (this.attempt !== null) {
-      this.#on("attempt", `trying ${this.attempt.transport}`); // a better transport is on its way already
-      return;
-    }
-    if (this.#isNetworkDown) this.#on("network_down", "the system says that there is no network");
-    this.#deadlines.set("attempt", this.#now + delay_s);
-    if (!delay_s) this.#try();
-  }
-
-  #finish(code, reason, wasOpen) {
-    if (this.state === "closed") return;
-    this.traffic.isClosed = true;
-    for (const connection of [this.current, this.attempt])
-      if (connection !== null) this.outputs.push(["Close", connection.generation]);
-    this.current = this.attempt = null;
-    this.traffic.close(reason);
-    this.#on("closed", reason);
-    this.outputs.push(["Closed", code, reason, wasOpen, -1]);
-    this.#deadlines.clear();
-  }
-
-  // Small things.
-
-  #at(now) {
-    this.#now = this.traffic.now = now;
-  }
-
-  #known(generation) {
-    return [this.current, this.attempt].find(connection => connection?.generation === generation) ?? null;
-  }
-
-  #on(event, reason) {
-    const state = TRANSITIONS[this.state][event];
-    if (state === undefined) throw new Error(`${event} in ${this.state}`);
-    if (state === this.state && event !== "established") return;
-    this.state = state;
-    this.outputs.push(["StateChanged", state, reason]);
-  }
-
-  #note(words) {
-    this.outputs.push(["Note", words]);
-  }
-
-  #forget(...names) {
-    for (const name of names) this.#deadlines.delete(name);
-  }
-}
-
-// -- transports -----------------------------------------------------------------------------------------------------------
-
-/** Something that the other side refused, or that broke. `code`: docs/codes.md; 0: the client itself gave up. */
-export class HeartwireError extends Error {
-  constructor(code, message, is_unknown = false) {
-    super(message || `code ${code}`);
-    this.name = "HeartwireError";
-    this.code = code;
-    /** Whether it may have been done all the same. */
-    this.is_unknown = is_unknown;
-  }
-}
-
-/** An HTTP answer that is none, as an error for `Link.failed`. */
+/** An HTTP answer that is not 2xx, as an error for `Link.failed`. */
 async function refusal(response) {
   const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
-  return Object.assign(new HeartwireError(code, reason), { after_s: Number(response.headers.get("retry-after")) || 0 });
+  const afterS = Number(response.headers.get("retry-after")) || 0;
+  return Object.assign(new HeartwireError(code, reason), { afterS });
 }
 
-/** One connection. `shell` has its surroundings: `base`, `headers()`, `WebSocket`, `fetch`, and `tell` for what comes in. */
+/**
+ * What a link needs of its client.
+ * @typedef {object} Surroundings
+ * @property {string} base
+ * @property {() => Record<string, string>} headers
+ * @property {any} WebSocket
+ * @property {typeof globalThis.fetch} fetch
+ * @property {(input: string, ...fields: any[]) => void} report Passes an input to the machine.
+ */
+
+/** One connection. */
 class Link {
   #isClosed = false;
+  /** @type {Set<AbortController>} */
   #requests = new Set();
 
-  constructor(shell, generation) {
-    this.shell = shell;
+  /** @param {Surroundings} surroundings */
+  constructor(surroundings, generation) {
+    this.surroundings = surroundings;
     this.generation = generation;
   }
 
-  /** Nothing of it is heard from now on; then whatever is open is closed. */
+  /** Reports nothing from now on, then closes whatever is open. */
   close() {
     this.#isClosed = true;
     for (const request of this.#requests) request.abort();
   }
 
-  tell(input, ...what) {
-    if (!this.#isClosed) this.shell.tell(input, this.generation, ...what);
+  report(input, ...fields) {
+    if (!this.#isClosed) this.surroundings.report(input, this.generation, ...fields);
   }
 
   failed(error, more = {}) {
     const reason = error.cause?.message ? `${error.message}: ${error.cause.message}` : error.message;
-    this.tell("lost", error.code ?? ABNORMAL, reason, { after_s: error.after_s ?? 0, ...more });
+    this.report("lost", error.code ?? ABNORMAL, reason, { afterS: error.afterS ?? 0, ...more });
   }
 
   /**
-   * Ask, and read the answer. The body is a string, which goes as text/plain: a page of another origin may send that without
-   * asking first (Fetch standard, CORS-safelisted request-header).
+   * Sends a request and reads its answer. The body is a string, which goes as text/plain: a page of another origin may send
+   * that without a preflight (Fetch standard, CORS-safelisted request-header).
+   * @param {string} path
+   * @param {string} body
+   * @param {{request?: AbortController, read?: (response: Response) => Promise<any>}} options
    */
   async ask(path, body, { request = new AbortController(), read = response => response.text() } = {}) {
     this.#requests.add(request);
     try {
-      const { base, headers, fetch } = this.shell;
+      const { base, headers, fetch } = this.surroundings;
       const { signal } = request;
-      const response = await fetch(base + path, { method: "POST", body, headers: headers(), cache: "no-store", signal });
+      const options = { method: "POST", body, headers: headers(), signal };
+      const response = await fetch(base + path, { ...options, cache: "no-store" });
       if (!response.ok) throw await refusal(response);
       return await read(response);
     } finally {
@@ -1654,16 +326,17 @@ class Link {
 }
 
 class SocketLink extends Link {
-  #socket = null;
+  #socket = /** @type {any} */ (null);
 
   open(frame) {
-    const socket = new this.shell.WebSocket(`${this.shell.base.replace(/^http/, "ws")}/connection/websocket`);
+    const { WebSocket, base } = this.surroundings;
+    const socket = new WebSocket(`${base.replace(/^http/, "ws")}/connection/websocket`);
     this.#socket = socket;
     socket.onopen = () => socket.send(frame);
-    socket.onmessage = ({ data }) => this.tell("received", String(data));
-    // 1005 is the browser's own word for a close without a code: the server said nothing.
+    socket.onmessage = ({ data }) => this.report("received", String(data));
+    // 1005 is how the browser reports a close without a code: the server said nothing.
     socket.onclose = ({ code, reason }) =>
-      this.tell("lost", code === 1005 ? ABNORMAL : code, reason || "the connection was closed", {});
+      this.report("lost", code === 1005 ? ABNORMAL : code, reason || "the connection was closed", {});
     socket.onerror = () => {}; // says nothing, and the close comes after it
   }
 
@@ -1675,13 +348,13 @@ class SocketLink extends Link {
     super.close();
     const socket = this.#socket;
     if (socket === null) return;
-    // First the ears: a dead socket's close can take minutes to come, or come never (iOS).
+    // First the listeners: the close of a dead socket can take minutes, or never come (iOS).
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
   }
 }
 
-/** The lines of a body that have come completely, a chunk at a time. A character may be cut in two by its chunk's end. */
+/** The complete lines of a body, a chunk at a time. The end of a chunk may cut a character in two. */
 async function* lineGroups(body) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -1708,11 +381,11 @@ class StreamLink extends Link {
     const read = async ({ body }) => {
       for await (const lines of lineGroups(body)) {
         const data = lines.filter(line => line.startsWith("data:")).map(line => line.slice(5).trim());
-        if (data.length) this.tell("received", data.join("\n"));
+        if (data.length) this.report("received", data.join("\n"));
       }
     };
     this.ask("/connection/sse", frame, { read }).then(
-      () => this.tell("lost", ABNORMAL, "the stream ended", {}),
+      () => this.report("lost", ABNORMAL, "the stream ended", {}),
       error => this.failed(error),
     );
   }
@@ -1723,24 +396,26 @@ class StreamLink extends Link {
 
   send(frame) {
     this.ask("/emulation", JSON.stringify({ ...this.#session, data: frame })).then(
-      () => this.tell("sent"),
+      () => this.report("sent"),
       error => this.failed(error),
     );
   }
 }
 
 class PollLink extends Link {
+  /** @type {AbortController | null} */
   #request = null;
 
   open() {}
 
-  poll(frame, wait_s) {
+  poll(frame, waitS) {
     this.#request?.abort();
-    const request = (this.#request = new AbortController());
+    const request = new AbortController();
+    this.#request = request;
     const isDropped = () => this.#request !== request;
-    this.ask(`/connection/commands${wait_s ? `?wait=${wait_s}` : ""}`, frame, { request }).then(
+    this.ask(`/connection/commands${waitS ? `?wait=${waitS}` : ""}`, frame, { request }).then(
       answer => isDropped() || this.#answered(answer, "polled"),
-      error => isDropped() || this.failed(error, { was_poll: true }),
+      error => isDropped() || this.failed(error, { wasPoll: true }),
     );
   }
 
@@ -1752,57 +427,2037 @@ class PollLink extends Link {
   }
 
   #answered(answer, as) {
-    this.tell("received", answer);
-    this.tell(as);
+    this.report("received", answer);
+    this.report(as);
   }
 }
 
+/** The class of each transport. @type {Record<string, any>} */
 const LINKS = { websocket: SocketLink, sse: StreamLink, longpoll: PollLink, poll: PollLink };
 
-// -- what applications see --------------------------------------------------------------------------------------------------
+// -- ladder --------------------------------------------------------------------------------------------------
 
-const toBase64 = bytes => {
-  let binary = "";
-  for (let at = 0; at < bytes.length; at += 0x8000) binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  return btoa(binary);
+// The choice of a transport, best rung first: heartwire/client/ladder.py.
+
+const FORGIVEN = 2; // strikes of a rung that has worked, and early deaths of any, before the rung is left
+
+class Ladder {
+  /** How often all rungs have failed since one worked. */
+  rounds = 0;
+  #worked = new Set();
+  #strikes = 0;
+  #earlyDeaths = 0;
+  #lastBetter = -1;
+
+  constructor(transports, first) {
+    this.transports = transports;
+    this.rung = first === null ? 0 : transports.indexOf(first);
+  }
+
+  get transport() {
+    return this.transports[this.rung];
+  }
+
+  /** The rung did not open. Returns true where another is to be tried at once. */
+  failed(isReachable, isTimeout) {
+    if (!isReachable) {
+      this.#earlyDeaths = 0; // the server died, not the transport
+      return false;
+    }
+    this.#strikes += isTimeout ? 2 : 1;
+    return this.#strikes >= (this.#worked.has(this.rung) ? FORGIVEN : 1) && this.#stepDown();
+  }
+
+  /** An open connection ended. Abnormal: without a close code of the server. */
+  died(hadHeartbeat, isAbnormal) {
+    this.#earlyDeaths = hadHeartbeat || !isAbnormal ? 0 : this.#earlyDeaths + 1;
+    if (this.#earlyDeaths >= FORGIVEN) this.#stepDown();
+  }
+
+  opened(rung) {
+    if (rung !== this.rung) {
+      this.#earlyDeaths = 0;
+      this.#lastBetter = -1;
+    }
+    this.rung = rung;
+    this.rounds = 0;
+    this.#strikes = 0;
+    this.#worked.add(rung);
+  }
+
+  /** The next better rung to try, each in turn from the top; null at the top. */
+  better() {
+    if (this.rung === 0) return null;
+    this.#lastBetter = (this.#lastBetter + 1) % this.rung;
+    return this.#lastBetter;
+  }
+
+  #stepDown() {
+    this.#strikes = this.#earlyDeaths = 0;
+    this.#lastBetter = -1;
+    this.rung++;
+    if (this.rung < this.transports.length) return true;
+    this.rung = 0;
+    this.rounds++;
+    return false;
+  }
+}
+
+// -- retry ---------------------------------------------------------------------------------------------------
+
+// When to try again: full-jitter exponential backoff, and one bucket for all attempts.
+
+/** The wait before the n-th try in a row is drawn evenly from 0 to `baseS` doubled n times, at most `capS`. */
+class Backoff {
+  #failures = 0;
+  #baseS;
+  #capS;
+  #draw;
+
+  constructor(baseS, capS, draw) {
+    this.#baseS = baseS;
+    this.#capS = capS;
+    this.#draw = draw;
+  }
+
+  nextS() {
+    const limitS = Math.min(this.#capS, this.#baseS * 2 ** Math.min(this.#failures, 60));
+    this.#failures++;
+    return this.#draw() * limitS;
+  }
+
+  reset() {
+    this.#failures = 0;
+  }
+}
+
+/** Holds up to `burst` tokens, and gains `ratePerS`. An attempt takes one, so no mix of triggers makes a storm. */
+class Bucket {
+  #ratePerS;
+  #burst;
+  #tokens;
+  #at;
+
+  constructor(ratePerS, burst, now) {
+    this.#ratePerS = ratePerS;
+    this.#burst = this.#tokens = burst;
+    this.#at = now;
+  }
+
+  /** Takes a token and returns 0, or returns the seconds until there is one. */
+  take(now) {
+    this.#tokens = Math.min(this.#burst, this.#tokens + Math.max(0, now - this.#at) * this.#ratePerS);
+    this.#at = now;
+    if (this.#tokens >= 1) {
+      this.#tokens -= 1;
+      return 0;
+    }
+    // A little more than the exact time, so that rounding does not make it too early again and again.
+    return (1 - this.#tokens) / this.#ratePerS + 0.001;
+  }
+}
+
+// -- attempts ------------------------------------------------------------------------------------------------
+
+// When a client makes its next attempt, and over which transport: heartwire/client/attempts.py.
+
+class Attempts {
+  #options;
+  #outputs;
+  #deadlines;
+  #bucket;
+  #backoff;
+  #upgradeS;
+
+  constructor(options, outputs, deadlines, { draw, now }) {
+    this.ladder = new Ladder(options.transports, options.firstTransport);
+    /** The server wants no attempt before. */
+    this.notBefore = now;
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+    this.#bucket = new Bucket(options.attemptRatePerS, options.attemptBurst, now);
+    this.#backoff = new Backoff(options.backoffBaseS, options.backoffCapS, draw);
+    this.#upgradeS = options.upgradeAfterS;
+  }
+
+  /** Takes an attempt ("attempt" or "upgrade") out of the bucket. False: there is none yet; the deadline says when. */
+  take(now, deadline) {
+    const waitS = this.#bucket.take(now);
+    if (waitS) this.#deadlines.set(deadline, now + waitS);
+    else this.#deadlines.delete(deadline);
+    return !waitS;
+  }
+
+  /** How long the next attempt may take: longer each time the whole ladder has failed. */
+  openTimeoutS() {
+    const { openTimeoutS, openTimeoutCapS } = this.#options;
+    return Math.min(openTimeoutCapS, openTimeoutS * 2 ** Math.min(this.ladder.rounds, 60));
+  }
+
+  /** The seconds to the next attempt; counts a failure unless it may be made at once. */
+  delayS(now, atOnce = false) {
+    return Math.max(this.notBefore - now, atOnce ? 0 : this.#backoff.nextS());
+  }
+
+  /** Makes no attempt before: the server wants its client back later. */
+  holdOff(until) {
+    this.notBefore = Math.max(this.notBefore, until);
+  }
+
+  established(connection, now, isUpgrade) {
+    if (!isUpgrade) this.#upgradeS = this.#options.upgradeAfterS;
+    this.ladder.opened(connection.rung);
+    if (connection.rung) this.planUpgrade(now);
+  }
+
+  /** Plans to try a better transport, after twice as long each time. */
+  planUpgrade(now) {
+    this.#deadlines.set("upgrade", Math.max(now + this.#upgradeS, this.notBefore));
+    this.#upgradeS = Math.min(this.#options.upgradeCapS, this.#upgradeS * 2);
+  }
+
+  /** Counts a loss against the transport. Returns whether another one is to be tried at once. */
+  blame(connection, code, reason, now, { isReachable, isTimeout }) {
+    const { ladder } = this;
+    const isAbnormal = code === ABNORMAL;
+    const before = ladder.transport;
+    let stepsDown = false;
+    if (connection.onlineAt !== null) {
+      ladder.died(connection.hadHeartbeat, isAbnormal);
+      if (now - connection.onlineAt >= this.#options.stableAfterS) this.#backoff.reset();
+    } else if (isAbnormal && connection.rung === ladder.rung) {
+      // On another rung it was an upgrade from a connection that is lost by now.
+      stepsDown = ladder.failed(isReachable, isTimeout);
+    }
+    if (ladder.transport !== before)
+      this.#outputs.push(["Note", "steppedDown", before, reason, ladder.transport]);
+    return stepsDown;
+  }
+}
+
+// -- connection ----------------------------------------------------------------------------------------------
+
+// One connection as the machine knows it: heartwire/client/connection.py.
+
+const POLLED = ["connect", "subscribe", "ping"];
+
+class Connection {
+  /** Commands without a reply, by id: [method, subject]. @type {Map<number, [string, any]>} */
+  waiting = new Map();
+  /** Subscribes without a reply, by channel: {id, state, position}. */
+  asked = new Map();
+  /** Commands to send. @type {string[]} */
+  queue = [];
+  /** A time limit had passed during sleep, and was extended once since the server was heard last. */
+  isExcused = false;
+  isSending = false;
+  onlineAt = /** @type {number | null} */ (null);
+  hadHeartbeat = false;
+  /** How long the server may hold the poll under way. */
+  waitS = 0;
+  hadNews = false;
+  hadFullPage = false;
+  cutAfterS = 0;
+
+  constructor(generation, transport, rung, now, pingIntervalS) {
+    this.generation = generation;
+    this.transport = transport;
+    this.rung = rung;
+    this.pingIntervalS = pingIntervalS;
+    this.polledAt = now;
+    this.isPull = transport === "longpoll" || transport === "poll";
+    this.isPosting = transport !== "websocket";
+  }
+
+  /** A command whose reply is awaited from now on; `subject` is the channel or the key that it is about. */
+  command(id, method, body, subject = null) {
+    this.waiting.set(id, [method, subject]);
+    return command(id, method, body);
+  }
+
+  /** A poll begins. It replaces the last, whose commands without a reply will get none. */
+  beginPoll(now, waitS) {
+    this.polledAt = now;
+    this.waitS = waitS;
+    this.hadNews = this.hadFullPage = false;
+    for (const [id, [method]] of this.waiting) if (POLLED.includes(method)) this.waiting.delete(id);
+  }
+
+  /** The next frame to send; "" where there is nothing, or a request is still under way. */
+  takeFrame() {
+    return this.isSending ? "" : takeFrame(this.queue);
+  }
+}
+
+// -- outputs -------------------------------------------------------------------------------------------------
+
+// Outputs of the machine: [name, ...fields], as the classes of heartwire/client/outputs.py.
+
+/** @typedef {[name: string, ...fields: any[]]} Output */
+
+/**
+ * The fields of a note: a change of transport that people may want to see.
+ *   movedUp      `transport` is left for the better `next`
+ *   steppedDown  `transport` does not work (`reason`): `next` is tried
+ *   notYet       a better `transport` still does not work (`reason`)
+ *   pollsCut     something between client and server cuts long polls; `reason` says what the client does
+ *   unavailable  this runtime does not have `transport` (`reason`)
+ * @typedef {"movedUp" | "steppedDown" | "notYet" | "pollsCut" | "unavailable"} NoteKind
+ */
+
+const NOTES = {
+  movedUp: (transport, _, next) => `moved up from ${transport} to ${next}`,
+  steppedDown: (transport, reason, next) => `${transport}: ${reason}; trying ${next}`,
+  notYet: (transport, reason) => `${transport} does not work yet: ${reason}`,
+  pollsCut: (_, reason) => `long polls are cut in between: ${reason}`,
+  unavailable: (_, reason) => reason,
 };
-const fromBase64 = encoded => Uint8Array.from(atob(encoded), character => character.charCodeAt(0));
 
-/** What `publish` was given, as JSON text and what that is of. */
-function encode(data) {
-  if (typeof data === "string") return [JSON.stringify(data), "text"];
-  if (data instanceof ArrayBuffer) return encode(new Uint8Array(data));
-  if (ArrayBuffer.isView(data)) return [`"${toBase64(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}"`, "base64"];
-  const json = JSON.stringify(data);
-  if (json === undefined) throw new TypeError(`${typeof data} cannot be published: it is not JSON`);
-  return [json, ""];
+/** A note in words. */
+const noteText = (kind, transport, reason, next) => NOTES[kind](transport, reason, next);
+
+/** A number as Python's `:g` formats it, where it is neither huge nor tiny. */
+const general = value => String(Number(value.toPrecision(6)));
+
+/** A number as Python's `:.1f` formats it: an exact half goes to the even digit. */
+const oneDecimal = value => (value % 1 === 0.25 ? value - 0.01 : value).toFixed(1);
+
+// -- polling -------------------------------------------------------------------------------------------------
+
+// Polls of "longpoll" and "poll": what each asks, how long the server may hold it, and when the next one follows.
+// heartwire/client/polling.py.
+
+const CUT_AFTER_S = 2; // a long poll that fails without an answer, but not at once, was cut by something in between
+const SHORTEST_WAIT_S = 1;
+const QUICK_S = 0.5;
+
+class Polling {
+  #options;
+  #outputs;
+  #deadlines;
+  #traffic;
+  #connect;
+  #waitS;
+
+  /** `connect` makes the `connect` command of a connection. */
+  constructor(options, outputs, deadlines, traffic, connect) {
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+    this.#traffic = traffic;
+    this.#connect = connect;
+    this.#waitS = options.pollWaitS;
+  }
+
+  /** Allows long waits again: what cut them may be on another network. */
+  reset() {
+    this.#waitS = this.#options.pollWaitS;
+  }
+
+  /** Asks for news of all channels. The server holds its answer only once each of them has a position. */
+  poll(connection, now, askedWaitS = /** @type {number | null} */ (null)) {
+    const isOnline = connection.onlineAt !== null;
+    if (isOnline) this.#deadlines.delete("poll");
+    const mayWait = connection.transport === "longpoll" && this.#traffic.isSettled;
+    const waitS = askedWaitS ?? (mayWait ? this.#waitS : 0);
+    connection.beginPoll(now, waitS);
+    let commands = this.#traffic.subscribeCommands(connection, true);
+    if (!isOnline || this.#traffic.hasServerSide) commands.unshift(this.#connect(connection));
+    if (!commands.length) commands = [connection.command(this.#traffic.nextId(), "ping", {})];
+    if (isOnline) this.#deadlines.set("silence", now + waitS + this.#options.pongTimeoutS);
+    this.#outputs.push(["Poll", connection.generation, commands.join("\n"), waitS]);
+  }
+
+  /** Plans the next poll: at once, or after `pollIntervalS`. */
+  answered(connection, now) {
+    if (connection.cutAfterS) {
+      this.#waitS = Math.max(SHORTEST_WAIT_S, connection.cutAfterS * 0.6);
+      connection.cutAfterS = 0;
+      const reason = `asking for ${oneDecimal(this.#waitS)} s from now on`;
+      this.#outputs.push(["Note", "pollsCut", connection.transport, reason, ""]);
+    }
+    this.#deadlines.delete("silence");
+    connection.hadHeartbeat ||= connection.waitS > 0 || connection.transport === "poll";
+    if (this.#deadlines.has("poll")) return;
+    if (this.#isIdle(connection, now)) this.#deadlines.set("poll", now + this.#options.pollIntervalS);
+    else this.poll(connection, now);
+  }
+
+  /**
+   * Where a failed poll was cut by something in between, sends one that is answered at once. Returns whether it was: then
+   * the connection is not lost yet.
+   */
+  cut(connection, now) {
+    const tookS = now - connection.polledAt;
+    if (connection.onlineAt === null || connection.waitS <= SHORTEST_WAIT_S || tookS < CUT_AFTER_S)
+      return false;
+    connection.cutAfterS = tookS;
+    this.poll(connection, now, 0);
+    return true;
+  }
+
+  #isIdle(connection, now) {
+    if (connection.transport === "poll") return !(connection.hadFullPage && connection.hadNews);
+    const isQuick = now - connection.polledAt < QUICK_S;
+    return !connection.hadNews && isQuick && (connection.waitS > 0 || !this.#traffic.isSettled);
+  }
 }
 
-const token = (epoch, offset) => (epoch ? `${epoch}.${offset}` : "");
+// -- probing -------------------------------------------------------------------------------------------------
 
-function position(given) {
-  const [, epoch, offset] = /^([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,15})$/.exec(given) ?? [];
-  if (epoch === undefined) throw new TypeError(`${JSON.stringify(given)} is not a position`);
-  return { epoch, offset: Number(offset) };
+// Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a wake-up or a
+// change of network. heartwire/client/probing.py.
+
+class Probing {
+  #options;
+  #deadlines;
+  #traffic;
+  #polling;
+
+  constructor(options, deadlines, traffic, polling) {
+    this.#options = options;
+    this.#deadlines = deadlines;
+    this.#traffic = traffic;
+    this.#polling = polling;
+  }
+
+  /** Something came in: the server is there. */
+  heard(connection, now) {
+    connection.isExcused = false;
+    if (connection.onlineAt === null) return;
+    this.#deadlines.delete("probe");
+    if (!connection.isPull)
+      this.#deadlines.set("silence", now + connection.pingIntervalS + this.#options.pongTimeoutS);
+  }
+
+  /** Has the connection in use prove itself within `probeTimeoutS`. */
+  probe(connection, now) {
+    const due = this.#deadlines.get("probe");
+    if (due !== undefined && (due > now || !this.excuse(connection, "probe", now))) return;
+    const deadline = now + this.#options.probeTimeoutS;
+    this.#deadlines.set("probe", deadline);
+    if (connection.isPull) {
+      this.#polling.poll(connection, now, 0);
+    } else {
+      connection.queue.push(connection.command(this.#traffic.nextId(), "ping", {}));
+      this.#traffic.flush();
+    }
+    // What came in during sleep may wait to be read: the answer to the probe decides, not the silence before it.
+    this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
+    const sending = this.#deadlines.get("sending");
+    if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
+  }
+
+  /**
+   * Gives a connection whose time ran out during sleep `probeTimeoutS` more: its answer may wait to be read. Once, until it
+   * is heard again, because timers may always be late; then false.
+   */
+  excuse(connection, deadline, now) {
+    if (connection.isExcused) return false;
+    connection.isExcused = true;
+    this.#deadlines.set(deadline, now + this.#options.probeTimeoutS);
+    return true;
+  }
 }
 
-function publication(channel, epoch, offset, data, encoding, user, client) {
-  const is_bytes = encoding === "base64";
-  return { channel, data: is_bytes ? fromBase64(data) : data, position: token(epoch, offset), offset, user, client, is_bytes };
+// -- tokens --------------------------------------------------------------------------------------------------
+
+// The token of a client: when the application is asked for one, and how long it lasts. heartwire/client/tokens.py.
+
+const SHORTEST_TTL_S = 1; // however soon a token expires, the application is not asked more often
+
+class Tokens {
+  #ttlS = /** @type {number | null} */ (null);
+  #isAsking = false;
+  #options;
+  #outputs;
+  #deadlines;
+  #draw;
+  #canAsk;
+
+  /** `canAsk`: the application gives a token when it is asked; `token`: the first one, "" for none. */
+  constructor(options, outputs, deadlines, { draw, canAsk, token }) {
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+    this.#draw = draw;
+    this.#canAsk = canAsk;
+    this.token = token;
+  }
+
+  /** Whether the application has to be asked before a connection can be opened. */
+  get isMissing() {
+    return this.#canAsk && !this.token;
+  }
+
+  /** Asks the application, unless it is being asked already. */
+  ask(now) {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    this.#deadlines.set("token", now + this.#options.openTimeoutCapS);
+    this.#outputs.push(["AskToken"]);
+  }
+
+  /** Takes the answer of the application; null: it has no token for now. */
+  answered(token) {
+    this.#isAsking = false;
+    this.#deadlines.delete("token");
+    if (token !== null) this.token = token;
+  }
+
+  /** Forgets a token that the server refused. Returns whether the application can give another. */
+  drop() {
+    if (this.#canAsk) this.token = "";
+    return this.#canAsk;
+  }
+
+  /** Takes from the server how long the connection may last. */
+  expires({ expires, ttl }, now) {
+    this.#ttlS = expires ? ttl : null;
+    this.planRefresh(now);
+  }
+
+  /** Plans to ask after 70 to 90 % of the lifetime, by chance: a crowd does not ask at one moment. */
+  planRefresh(now) {
+    const ttlS = this.#ttlS;
+    this.#deadlines.delete("refresh");
+    if (this.#canAsk && ttlS !== null)
+      this.#deadlines.set("refresh", now + Math.max(SHORTEST_TTL_S, (ttlS * (7 + 2 * this.#draw())) / 10));
+  }
+
+  /** Asks again after `laterS`, or after `afterS` where that is longer. */
+  refreshLater(now, afterS = 0) {
+    this.#deadlines.set("refresh", now + Math.max(this.#options.laterS, afterS));
+  }
 }
 
-/** EventTarget, and `on` and `once`, whose listeners get what happened itself. */
+// -- lifecycle -----------------------------------------------------------------------------------------------
+
+// The connections of one client: tried, established, probed, lost, and tried again. heartwire/client/lifecycle.py.
+//
+// There are at most two, the one in use (`current`) and the one being tried (`attempt`), because a better transport is
+// tried while the lesser goes on.
+
+const NEEDS_TOKEN = [101, 109]; // unauthorized, token expired (Centrifugal protocol, error codes)
+const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of the one in use
+
+class Lifecycle {
+  state = "waiting";
+  current = /** @type {Connection | null} */ (null);
+  attempt = /** @type {Connection | null} */ (null);
+  clientId = "";
+  #generation = 0;
+  #isNetworkDown = false;
+  #isHinted = false; // while an attempt is under way: the network on which it began may be gone
+  #options;
+  #outputs;
+  #deadlines;
+  #traffic;
+  #data;
+  #attempts;
+
+  constructor(options, outputs, deadlines, traffic, { draw, now, hasTokens, token, data }) {
+    /** Set by the machine before it calls. */
+    this.now = now;
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+    this.#traffic = traffic;
+    this.#data = data;
+    this.#attempts = new Attempts(options, outputs, deadlines, { draw, now });
+    this.tokens = new Tokens(options, outputs, deadlines, { draw, canAsk: hasTokens, token });
+    const connect = connection => this.#connect(connection);
+    this.polling = new Polling(options, outputs, deadlines, traffic, connect);
+    this.probing = new Probing(options, deadlines, traffic, this.polling);
+  }
+
+  /** The connection of a generation; null where it is over. */
+  known(generation) {
+    return [this.current, this.attempt].find(connection => connection?.generation === generation) ?? null;
+  }
+
+  /** The transport that is tried while none is in use; "": none is. */
+  get tried() {
+    return this.state === "connecting" ? (this.attempt?.transport ?? this.#attempts.ladder.transport) : "";
+  }
+
+  // Attempts.
+
+  /** Makes an attempt where none is under way, as soon as the bucket allows it. */
+  tryNow() {
+    if (this.attempt !== null || this.current !== null) return;
+    if (this.state === "connecting" || this.state === "closed") return;
+    if (!this.#attempts.take(this.now, "attempt")) return;
+    const { ladder } = this.#attempts;
+    this.#on("attempt", `trying ${ladder.transport}`);
+    if (this.tokens.isMissing) this.tokens.ask(this.now);
+    else this.#open(ladder.rung);
+  }
+
+  /** Tries a better transport, as soon as the bucket allows it. */
+  upgrade() {
+    const { ladder } = this.#attempts;
+    if (this.current === null || this.attempt !== null || ladder.rung === 0) return;
+    if (this.tokens.isMissing) {
+      this.tokens.ask(this.now);
+      this.#attempts.planUpgrade(this.now);
+    } else if (this.#attempts.take(this.now, "upgrade")) {
+      this.#open(ladder.better());
+    }
+  }
+
+  /** Takes a token of the application, and uses it where one is waited for. */
+  token(token) {
+    const { current } = this;
+    this.tokens.answered(token);
+    if (current === null) {
+      if (this.attempt === null && this.state === "connecting") this.#open(this.#attempts.ladder.rung);
+    } else if (current.isPull) {
+      this.tokens.planRefresh(this.now); // each poll carries it
+    } else {
+      current.queue.push(current.command(this.#traffic.nextId(), "refresh", { token }));
+      this.#traffic.flush();
+    }
+  }
+
+  /** The application has no token for now: ask again later. */
+  noToken(reason) {
+    this.tokens.answered(null);
+    if (this.current !== null) this.tokens.refreshLater(this.now);
+    else if (this.attempt === null && this.state === "connecting")
+      this.#wait(LOCAL, `no token: ${reason}`, false, this.#attempts.delayS(this.now));
+  }
+
+  #open(rung) {
+    const transport = this.#attempts.ladder.transports[rung];
+    const generation = ++this.#generation;
+    const connection = new Connection(generation, transport, rung, this.now, this.#options.pingIntervalS);
+    this.attempt = connection;
+    this.#deadlines.set("open", this.now + this.#attempts.openTimeoutS());
+    if (connection.isPull) {
+      this.#outputs.push(["Open", generation, transport, ""]);
+      this.polling.poll(connection, this.now, 0);
+    } else {
+      const commands = [this.#connect(connection), ...this.#traffic.subscribeCommands(connection, true)];
+      this.#outputs.push(["Open", generation, transport, commands.join("\n")]);
+    }
+  }
+
+  #connect(connection) {
+    const { token } = this.tokens;
+    const data = this.#data;
+    const subs = this.#traffic.serverSidePositions();
+    const body = {
+      name: "heartwire",
+      ...(token && { token }),
+      ...(data !== null && { data }),
+      ...(subs !== null && { subs }),
+    };
+    return connection.command(this.#traffic.nextId(), "connect", body);
+  }
+
+  // Replies and pushes of the server.
+
+  reply(connection, reply) {
+    const { id, push } = reply;
+    if (push !== null) {
+      this.#pushed(connection, push);
+    } else if (!id && !connection.isPull) {
+      connection.hadHeartbeat = true;
+      connection.queue.push(PONG);
+      if (connection === this.current) this.#traffic.flush();
+    } else if (connection.waiting.has(id)) {
+      const [method, subject] = connection.waiting.get(id);
+      connection.waiting.delete(id);
+      if (method === "connect") this.#connected(connection, reply);
+      else if (method === "refresh") this.#refreshed(connection, reply);
+      else if (connection === this.current) this.#traffic.reply(connection, id, method, subject, reply);
+    }
+  }
+
+  #pushed(connection, push) {
+    if (push.disconnect !== null) this.lost(connection, push.disconnect.code, push.disconnect.reason);
+    else if (connection !== this.current) return;
+    else if (push.refresh !== null) this.tokens.expires(push.refresh, this.now);
+    else this.#traffic.push(push);
+  }
+
+  #connected(connection, { error, connect }) {
+    if (error !== null) this.#refused(connection, error);
+    else if (connect !== null && connection === this.attempt) this.#established(connection, connect);
+    else if (connect !== null) this.#traffic.placeServerSide(connect.subs);
+  }
+
+  #refreshed(connection, { error, refresh }) {
+    if (error?.temporary) this.tokens.refreshLater(this.now, retryAfterS(error.message));
+    else if (error !== null) this.#refused(connection, error);
+    else if (refresh !== null) this.tokens.expires(refresh, this.now);
+  }
+
+  #refused(connection, { code, message, temporary }) {
+    const asks = NEEDS_TOKEN.includes(code) ? "token" : temporary ? "later" : "never";
+    this.lost(connection, code, message, { asks });
+  }
+
+  #established(connection, result) {
+    const before = this.current;
+    this.attempt = null;
+    this.#isHinted = false;
+    this.#forget("open", "attempt", ...OF_CURRENT);
+    if (before !== null) {
+      this.#outputs.push(["Close", before.generation]);
+      this.#traffic.lost();
+      this.#outputs.push(["Note", "movedUp", before.transport, "", connection.transport]);
+    } else {
+      this.polling.reset();
+    }
+    this.current = connection;
+    connection.onlineAt = this.now;
+    connection.pingIntervalS = result.ping || connection.pingIntervalS;
+    this.clientId = result.client;
+    this.#attempts.established(connection, this.now, before !== null);
+    this.tokens.expires(result, this.now);
+    if (connection.transport === "sse")
+      this.#outputs.push(["Session", connection.generation, result.session, result.node]);
+    this.#on("established", connection.transport);
+    this.#traffic.online(connection, result.subs);
+    this.probing.heard(connection, this.now);
+  }
+
+  // Reports of the system.
+
+  /** See `Machine.hint`. */
+  hint(kind) {
+    if (kind === "networkDown") {
+      this.#isNetworkDown = true;
+      if (this.current !== null) this.probing.probe(this.current, this.now);
+      else if (this.state === "waiting") this.#on("networkDown", "the system says that there is no network");
+      return;
+    }
+    if (kind === "networkUp") {
+      this.#isNetworkDown = false;
+      if (this.state === "offline") this.#on("networkUp", "the system says that there is a network");
+    }
+    this.woke();
+  }
+
+  /** Has the connection prove itself, or tries at once: time has passed unseen, or the network is another. */
+  woke() {
+    if (this.attempt !== null) {
+      this.#isHinted = this.current === null;
+      const due = this.#deadlines.get("open");
+      // On a network that is gone the attempt is not worth more time than a new one.
+      if (due <= this.now) this.probing.excuse(this.attempt, "open", this.now);
+      else this.#deadlines.set("open", Math.min(due, this.now + this.#options.openTimeoutS));
+    }
+    if (this.current !== null) {
+      this.probing.probe(this.current, this.now);
+    } else if (this.now >= this.#attempts.notBefore) {
+      this.#deadlines.delete("attempt");
+      this.tryNow();
+    } else if (this.attempt === null && this.#deadlines.has("attempt")) {
+      this.#deadlines.set("attempt", this.#attempts.notBefore);
+    }
+  }
+
+  // The end of a connection.
+
+  /** Ends a connection, and decides what is next. */
+  lost(
+    connection,
+    code,
+    reason,
+    { asks = verdict(code), isReachable = true, isTimeout = false, afterS = 0 } = {},
+  ) {
+    this.#outputs.push(["Close", connection.generation]);
+    if (asks === "token") asks = this.tokens.drop() ? "now" : "never";
+    const leastS = Math.max(afterS, retryAfterS(reason), asks === "later" ? this.#options.laterS : 0);
+    this.#attempts.holdOff(this.now + leastS);
+    const wasOpen = connection === this.current;
+    if (wasOpen) {
+      this.#forgetCurrent(code, reason);
+    } else {
+      this.attempt = null;
+      this.#deadlines.delete("open");
+      if (this.current !== null) {
+        this.#outputs.push(["Note", "notYet", connection.transport, reason, ""]);
+        this.#attempts.planUpgrade(this.now);
+        return;
+      }
+    }
+    if (asks === "never") {
+      this.finish(code, reason, wasOpen);
+      return;
+    }
+    const stepsDown = this.#attempts.blame(connection, code, reason, this.now, { isReachable, isTimeout });
+    const atOnce = stepsDown || this.#isHinted;
+    this.#isHinted = false;
+    this.#wait(code, reason, wasOpen, this.#attempts.delayS(this.now, atOnce));
+  }
+
+  /** Closes for good. Idempotent. */
+  finish(code, reason, wasOpen) {
+    if (this.state === "closed") return;
+    this.#traffic.isClosed = true;
+    for (const connection of [this.current, this.attempt])
+      if (connection !== null) this.#outputs.push(["Close", connection.generation]);
+    this.current = this.attempt = null;
+    this.#traffic.close(reason);
+    this.#on("closed", reason);
+    this.#outputs.push(["Closed", code, reason, wasOpen, -1]);
+    this.#deadlines.clear();
+  }
+
+  #forgetCurrent(code, reason) {
+    this.current = null;
+    this.#forget(...OF_CURRENT);
+    if (code === TOO_LARGE) this.#traffic.publishes.rejectLargest(reason);
+    this.#traffic.lost();
+  }
+
+  /** No connection is in use; makes the next attempt in `delayS`. */
+  #wait(code, reason, wasOpen, delayS) {
+    this.#on("lost", reason);
+    this.#outputs.push(["Closed", code, reason, wasOpen, this.attempt === null ? delayS : 0]);
+    if (this.attempt !== null) {
+      this.#on("attempt", `trying ${this.attempt.transport}`); // a better transport is being tried already
+      return;
+    }
+    if (this.#isNetworkDown) this.#on("networkDown", "the system says that there is no network");
+    this.#deadlines.set("attempt", this.now + delayS);
+    if (!delayS) this.tryNow();
+  }
+
+  #on(event, reason) {
+    const state = TRANSITIONS[this.state][event];
+    if (state === undefined) throw new Error(`${event} in ${this.state}`);
+    if (state === this.state && event !== "established") return;
+    this.state = state;
+    this.#outputs.push(["StateChanged", state, reason]);
+  }
+
+  #forget(...names) {
+    for (const name of names) this.#deadlines.delete(name);
+  }
+}
+
+// -- options -------------------------------------------------------------------------------------------------
+
+// The options of a client, with the defaults of heartwire/client/options.py, which says what each means.
+
+/** The ladder, best first. */
+const TRANSPORTS = Object.freeze(["websocket", "sse", "longpoll", "poll"]);
+
+/** What the machine decides by; docs/javascript.md has a table. */
+const DEFAULTS = Object.freeze({
+  transports: TRANSPORTS,
+  firstTransport: /** @type {string | null} */ (null),
+  pingIntervalS: 25,
+  pongTimeoutS: 10,
+  probeTimeoutS: 3,
+  tickS: 1,
+  openTimeoutS: 4,
+  openTimeoutCapS: 20,
+  backoffBaseS: 0.5,
+  backoffCapS: 20,
+  laterS: 5,
+  stableAfterS: 10,
+  attemptBurst: 5,
+  attemptRatePerS: 0.5,
+  upgradeAfterS: 10,
+  upgradeCapS: 600,
+  pollIntervalS: 1,
+  pollWaitS: 25,
+  maxPendingItems: 1000,
+  maxPendingBytes: 4 * 1024 * 1024,
+  maxPendingAgeS: 120,
+  maxInFlight: 64,
+  maxMessageBytes: 1024 * 1024,
+  maxQueueItems: 1000,
+  requestTimeoutS: 10,
+  closeTimeoutS: 5,
+});
+
+/** @typedef {typeof DEFAULTS} Options */
+
+const LONGEST_POLL_S = 55; // the server answers by then
+
+/** Throws a `TypeError` for the first value that cannot be used. @param {Options} options */
+function checkOptions(options) {
+  const refuse = (name, known) => {
+    throw new TypeError(`${name}: ${JSON.stringify(options[name])} is not ${known}`);
+  };
+  const { transports, firstTransport } = options;
+  if (!Array.isArray(transports) || !transports.length || transports.some(name => !TRANSPORTS.includes(name)))
+    refuse("transports", `a list of some of ${TRANSPORTS.join(", ")}`);
+  if (firstTransport !== null && !transports.includes(firstTransport))
+    refuse("firstTransport", "one of `transports`");
+  for (const [name, value] of Object.entries(options))
+    if (name !== "transports" && name !== "firstTransport" && !(typeof value === "number" && value > 0))
+      refuse(name, "a number over 0");
+  if (options.pollWaitS > LONGEST_POLL_S) refuse("pollWaitS", `at most ${LONGEST_POLL_S}`);
+}
+
+// -- channel_state -------------------------------------------------------------------------------------------
+
+// One followed channel: its position, and which publications are new. heartwire/client/channel_state.py.
+
+/** @typedef {{epoch: string, offset: number}} Position */
+
+const samePosition = (a, b) => a.epoch === b.epoch && a.offset === b.offset;
+
+class ChannelState {
+  isLive = false;
+  isPaused = false;
+  isServerSide = false;
+  isPositioned = true;
+  isWanted = true;
+  refusals = 0;
+  notBefore = 0;
+
+  /** @param {Position | "earliest" | null} since */
+  constructor(channel, since, token = "") {
+    this.channel = channel;
+    this.since = since;
+    this.token = token;
+    /** @type {Position | null} */
+    this.position = typeof since === "object" ? since : null;
+  }
+
+  get wantsEarliest() {
+    return this.position === null && this.since === "earliest";
+  }
+
+  /**
+   * The server follows the channel for us. Returns both ends of the gap, or null. `asked` is the position at the time of
+   * the request: another connection may have moved on since.
+   * @returns {[Position, Position] | null}
+   */
+  subscribed({ epoch, offset, was_recovering: wasRecovering, recovered, publications }, asked) {
+    this.isLive = true;
+    this.isPositioned = epoch !== "";
+    if (!this.isPositioned) return null;
+    const before = this.position;
+    const wantedEarliest = this.wantsEarliest;
+    if (before !== null && wasRecovering && recovered) {
+      // A channel in cache mode sends its newest and calls that recovered. The epoch is the same, or was not known.
+      this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
+      return this.position.offset === before.offset ? null : [before, this.position];
+    }
+    if (before === null) {
+      this.position = { epoch, offset };
+      return null;
+    }
+    const isOther = asked === null || !samePosition(before, asked);
+    if (isOther && epoch === before.epoch && offset <= before.offset) return null;
+    this.position = { epoch, offset };
+    return wantedEarliest || samePosition(before, this.position) ? null : [before, this.position];
+  }
+
+  /** The publications that are new. It stops before a hole: then the channel is not live, and has to be asked for anew. */
+  *news(pubs) {
+    for (const pub of pubs) {
+      const position = this.position;
+      if (position === null || !this.isPositioned || !pub.offset) {
+        yield pub; // a channel without history has no positions
+      } else if (pub.offset === position.offset + 1) {
+        this.position = { epoch: position.epoch, offset: pub.offset };
+        yield pub;
+      } else if (pub.offset > position.offset) {
+        this.isLive = false;
+        return;
+      }
+    }
+  }
+
+  lost() {
+    this.isLive = false;
+  }
+
+  subscribeBody() {
+    const { epoch, offset } = this.position ?? { epoch: "", offset: 0 };
+    const from = { recover: true, epoch, offset, from_oldest: true };
+    return {
+      channel: this.channel,
+      ...(this.token && { token: this.token }),
+      ...(this.position !== null || this.wantsEarliest ? from : {}),
+    };
+  }
+
+  /** The output for one publication. */
+  delivered(pub) {
+    const epoch = this.position !== null && pub.offset ? this.position.epoch : "";
+    const { user, client } = pub.info ?? { user: "", client: "" };
+    return [
+      "Delivered",
+      this.channel,
+      epoch,
+      pub.offset,
+      pub.data,
+      pub.tags.get("encoding") ?? "",
+      user,
+      client,
+    ];
+  }
+}
+
+// -- pending_publishes ---------------------------------------------------------------------------------------
+
+// Publishes without an answer, bounded in count, bytes and age, and kept in order (go-back-N):
+// heartwire/client/pending_publishes.py.
+
+const COMMAND = 1024; // characters of a publish beside its data, at most: a channel has 255, each may be escaped
+const RESEND_S = 0.25;
+const RESEND_CAP_S = 5;
+
+/** One publish. `data` is JSON text; `isSent`: the server may have it. */
+class Item {
+  isInFlight = false;
+  isSent = false;
+
+  constructor(key, idempotencyKey, channel, data, encoding, expiresAt) {
+    this.key = key;
+    this.idempotencyKey = idempotencyKey;
+    this.channel = channel;
+    this.data = data;
+    this.encoding = encoding;
+    this.expiresAt = expiresAt;
+    this.size = characters(data);
+  }
+
+  body(round) {
+    const encoding = this.encoding ? `,"encoding":${JSON.stringify(this.encoding)}` : "";
+    const [channel, key] = [this.channel, this.idempotencyKey].map(one => JSON.stringify(one));
+    return `{"channel":${channel},"data":${this.data},"idempotency_key":${key},"round":${round}${encoding}}`;
+  }
+}
+
+class PendingPublishes {
+  sizeBytes = 0;
+  /** @type {Map<string, Item>} */
+  #items = new Map();
+  #round = 0;
+  #inFlight = 0;
+  #mustGoBack = false;
+  #serial = 0;
+  #resends = 0;
+  #notBefore = -Infinity;
+  #options;
+  #outputs;
+  #deadlines;
+  #prefix;
+  #draw;
+
+  constructor(options, outputs, deadlines, { prefix, draw }) {
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+    this.#prefix = prefix;
+    this.#draw = draw;
+  }
+
+  /** Takes a publish, or refuses it at once; returns its key. */
+  add(channel, data, encoding, idempotencyKey, now, isClosed) {
+    const { maxMessageBytes, maxPendingAgeS, maxPendingItems, maxPendingBytes } = this.#options;
+    const key = `${this.#prefix}-${++this.#serial}`;
+    const item = new Item(key, idempotencyKey || key, channel, data, encoding, now + maxPendingAgeS);
+    if (isClosed) {
+      this.#reject(item, LOCAL, "the client is closed");
+    } else if (item.size > maxMessageBytes) {
+      const limit = `over the limit of ${maxMessageBytes} (maxMessageBytes)`;
+      this.#reject(item, LIMIT_EXCEEDED, `a message of ${item.size} characters is ${limit}`);
+    } else if (this.#items.size >= maxPendingItems || this.sizeBytes + item.size > maxPendingBytes) {
+      const waiting = `${this.#items.size} publishes wait already (maxPendingItems, maxPendingBytes)`;
+      this.#reject(item, LIMIT_EXCEEDED, waiting);
+    } else {
+      this.#items.set(key, item);
+      this.sizeBytes += item.size;
+      this.#watch();
+    }
+    return key;
+  }
+
+  /** A new connection: a wait that the server asked for holds on this one too. */
+  online(now) {
+    if (this.#notBefore > now) this.#deadlines.set("resend", this.#notBefore);
+  }
+
+  /** The connection is gone: nothing is on the way any more, and the next one begins with round 0. */
+  lost() {
+    for (const item of this.#items.values()) item.isInFlight = false;
+    this.#inFlight = this.#round = 0;
+    this.#mustGoBack = false;
+    this.#deadlines.delete("resend");
+  }
+
+  /** Keys and bodies that may go out now, oldest first; together at most `maxBytes`, but for the first. */
+  *toSend(maxBytes) {
+    if (this.#mustGoBack || this.#deadlines.has("resend")) return;
+    let size = 0;
+    for (const item of [...this.#items.values()]) {
+      if (this.#inFlight >= this.#options.maxInFlight) return;
+      if (item.isInFlight) continue;
+      const own = item.size + COMMAND;
+      size += own;
+      if (size > maxBytes && size > own) return;
+      item.isInFlight = item.isSent = true;
+      this.#inFlight++;
+      yield [item.key, item.body(this.#round)];
+    }
+  }
+
+  answered(key, reply, now) {
+    if (reply.error?.temporary) {
+      const refused = this.#items.get(key);
+      if (refused !== undefined) {
+        this.#mustGoBack = true;
+        this.#landed(refused);
+      }
+      // The first refusal of a round says when; the last, which plans the next round, says only that it came later.
+      this.#notBefore = Math.max(this.#notBefore, now + retryAfterS(reply.error.message));
+      this.#planRound(now);
+      return;
+    }
+    const item = this.#remove(key);
+    this.#planRound(now);
+    this.#watch();
+    if (item === null) return;
+    if (reply.error !== null) {
+      item.isSent = false;
+      this.#reject(item, reply.error.code, reply.error.message);
+    } else {
+      this.#resends = 0;
+      this.#outputs.push(["Published", key, reply.publish?.epoch ?? "", reply.publish?.offset ?? 0]);
+    }
+  }
+
+  /** What the server refused for now may be sent again. */
+  nextRound() {
+    if (!this.#mustGoBack) return;
+    this.#mustGoBack = false;
+    this.#round++;
+  }
+
+  /** The server ended the connection because a message was too large. */
+  rejectLargest(reason) {
+    /** @type {Item | null} */
+    let largest = null;
+    for (const item of this.#items.values())
+      if (item.isInFlight && item.size > (largest?.size ?? -1)) largest = item;
+    if (largest === null) return;
+    this.#remove(largest.key);
+    this.#reject(largest, LIMIT_EXCEEDED, reason);
+  }
+
+  /** Gives up what is too old. */
+  expire(now) {
+    const limit = `${general(this.#options.maxPendingAgeS)} s (maxPendingAgeS)`;
+    for (const item of [...this.#items.values()]) {
+      if (item.expiresAt > now) break;
+      this.#remove(item.key);
+      this.#reject(item, LOCAL, `not answered within ${limit}`);
+    }
+    this.#watch();
+    this.#planRound(now);
+  }
+
+  /** There will be no connection any more. */
+  giveUp(reason) {
+    for (const item of this.#items.values()) this.#reject(item, LOCAL, reason);
+    this.#items.clear();
+    this.sizeBytes = this.#inFlight = 0;
+  }
+
+  #remove(key) {
+    const item = this.#items.get(key);
+    if (item === undefined) return null;
+    this.#items.delete(key);
+    this.sizeBytes -= item.size;
+    this.#landed(item);
+    return item;
+  }
+
+  #landed(item) {
+    if (!item.isInFlight) return;
+    item.isInFlight = false;
+    this.#inFlight--;
+  }
+
+  /** Once one was refused for now, and all that went with it are answered: plan the next round. */
+  #planRound(now) {
+    if (!this.#mustGoBack || this.#inFlight || this.#deadlines.has("resend")) return;
+    const limitS = Math.min(RESEND_CAP_S, RESEND_S * 2 ** Math.min(this.#resends, 60));
+    this.#resends++;
+    this.#deadlines.set("resend", Math.max(now + limitS * (0.5 + this.#draw() / 2), this.#notBefore));
+  }
+
+  #watch() {
+    const [oldest] = this.#items.values();
+    if (oldest === undefined) this.#deadlines.delete("publish");
+    else this.#deadlines.set("publish", oldest.expiresAt);
+  }
+
+  #reject(item, code, message) {
+    this.#outputs.push(["Rejected", item.key, code, message, item.isSent]);
+  }
+}
+
+// -- requests ------------------------------------------------------------------------------------------------
+
+// Requests (presence, history, rpc) without an answer, bounded in count, bytes and age: heartwire/client/requests.py.
+
+/** @typedef {{method: string, json: string, size: number, expiresAt: number, isSent: boolean}} Request */
+
+class Requests {
+  #sizeBytes = 0;
+  /** @type {Map<number, Request>} */
+  #waiting = new Map();
+  #options;
+  #outputs;
+  #deadlines;
+
+  constructor(options, outputs, deadlines) {
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+  }
+
+  /** Takes a request and returns it, or fails it at once and returns null. */
+  add(id, method, body, now, isClosed) {
+    if (isClosed) return this.#failed(id, LOCAL, "the client is closed");
+    const json = JSON.stringify(body);
+    const size = characters(json);
+    const { maxMessageBytes: limit, maxPendingItems, maxPendingBytes, requestTimeoutS } = this.#options;
+    if (size > limit) {
+      const over = `over the limit of ${limit} (maxMessageBytes)`;
+      return this.#failed(id, LIMIT_EXCEEDED, `a request of ${size} characters is ${over}`);
+    }
+    if (this.#waiting.size >= maxPendingItems || this.#sizeBytes + size > maxPendingBytes) {
+      const waiting = `${this.#waiting.size} requests wait already (maxPendingItems, maxPendingBytes)`;
+      return this.#failed(id, LIMIT_EXCEEDED, waiting);
+    }
+    const request = { method, json, size, expiresAt: now + requestTimeoutS, isSent: false };
+    this.#waiting.set(id, request);
+    this.#sizeBytes += size;
+    if (!this.#deadlines.has("request")) this.#deadlines.set("request", request.expiresAt);
+    return request;
+  }
+
+  entries() {
+    return this.#waiting.entries();
+  }
+
+  /** The connection is gone. Reads are sent again on the next; an `rpc` is not, because it may have been carried out. */
+  lost() {
+    for (const [id, request] of [...this.#waiting]) {
+      if (request.isSent && request.method === "rpc") this.#giveUp(id, "the connection was lost", true);
+      request.isSent = false;
+    }
+  }
+
+  answered(id, method, reply) {
+    if (!this.#forget(id)) return;
+    if (reply.error !== null) this.#failed(id, reply.error.code, reply.error.message);
+    else this.#outputs.push(["Answered", id, reply[method]]);
+  }
+
+  /** Gives up what was not answered in time. */
+  expire(now) {
+    const limit = `${general(this.#options.requestTimeoutS)} s (requestTimeoutS)`;
+    for (const [id, request] of [...this.#waiting])
+      if (request.expiresAt <= now) this.#giveUp(id, `not answered within ${limit}`, request.isSent);
+    if (this.#waiting.size)
+      this.#deadlines.set(
+        "request",
+        Math.min(...[...this.#waiting.values()].map(({ expiresAt }) => expiresAt)),
+      );
+  }
+
+  /** There will be no connection any more. */
+  giveUp(reason) {
+    for (const id of [...this.#waiting.keys()]) this.#giveUp(id, reason, false);
+  }
+
+  #forget(id) {
+    this.#sizeBytes -= this.#waiting.get(id)?.size ?? 0;
+    return this.#waiting.delete(id);
+  }
+
+  #giveUp(id, reason, isUnknown) {
+    this.#forget(id);
+    this.#outputs.push(["Failed", id, LOCAL, reason, isUnknown]);
+  }
+
+  #failed(id, code, reason) {
+    this.#outputs.push(["Failed", id, code, reason, false]);
+    return null;
+  }
+}
+
+// -- traffic -------------------------------------------------------------------------------------------------
+
+// Channels, publishes and requests, over whatever connection there is: heartwire/client/traffic.py. They outlive
+// connections: `online` announces a new one, on which everything that is still wanted is sent again.
+
+const FULL_PAGE = 300; // publications in one answer of the server; as many mean that there may be more
+
+/** Whether another connection has begun, paused or placed a channel anew since it was asked for. */
+const isOutdated = (asked, state) =>
+  state !== asked.state || state.isPaused || (asked.position === null && state.position !== null);
+
+class Traffic {
+  /** In use. @type {import("./connection.js").Connection | null} */
+  connection = null;
+  /** Something was left out that only a new connection can bring. */
+  isBroken = false;
+  isClosed = false;
+  /** @type {Map<string, ChannelState>} */
+  followed = new Map();
+  #ids = 0;
+  #options;
+  #outputs;
+  #deadlines;
+  #draw;
+
+  constructor(options, outputs, deadlines, { prefix, draw, now }) {
+    this.#options = options;
+    this.#outputs = outputs;
+    this.#deadlines = deadlines;
+    this.#draw = draw;
+    /** Set by the machine before it calls. */
+    this.now = now;
+    this.publishes = new PendingPublishes(options, outputs, deadlines, { prefix, draw });
+    this.requests = new Requests(options, outputs, deadlines);
+  }
+
+  nextId() {
+    return ++this.#ids;
+  }
+
+  // The connection comes and goes.
+
+  online(connection, serverSide) {
+    this.connection = connection;
+    this.isBroken = false;
+    this.placeServerSide(serverSide);
+    for (const state of [...this.followed.values()])
+      if (state.isServerSide && !serverSide.has(state.channel)) {
+        state.isServerSide = false;
+        if (!state.isWanted) this.#end(state, LOCAL, "the server does not subscribe us any more");
+      }
+    for (const [channel, asked] of [...connection.asked]) {
+      const state = this.followed.get(channel);
+      if (state === undefined || (!state.isServerSide && isOutdated(asked, state)))
+        this.#unsubscribe(channel);
+    }
+    this.resubscribe();
+    for (const [id, request] of this.requests.entries()) this.#sendRequest(connection, id, request);
+    this.publishes.online(this.now);
+    this.pump();
+  }
+
+  placeServerSide(subs) {
+    for (const [channel, result] of subs) this.#subscribedByServer(channel, result);
+  }
+
+  lost() {
+    this.connection = null;
+    this.publishes.lost();
+    this.#deadlines.delete("resubscribe");
+    for (const state of this.followed.values()) state.lost();
+    this.requests.lost();
+  }
+
+  /** There will be no connection any more. */
+  close(reason) {
+    this.lost();
+    this.publishes.giveUp(reason);
+    this.requests.giveUp(reason);
+  }
+
+  /** Sends what waits: all of it on a socket, else in one request at a time. */
+  flush() {
+    const connection = this.connection;
+    if (connection === null) return;
+    for (let frame = connection.takeFrame(); frame; frame = connection.takeFrame()) {
+      this.#outputs.push(["Send", connection.generation, frame]);
+      if (!connection.isPosting) continue;
+      connection.isSending = true;
+      this.#deadlines.set("sending", this.now + this.#options.pongTimeoutS);
+    }
+  }
+
+  #ask(connection, method, body, subject) {
+    connection.queue.push(connection.command(this.nextId(), method, body, subject));
+  }
+
+  // Channels.
+
+  /** A channel to which the server has subscribed us already goes on as it is. */
+  follow(channel, since, token) {
+    const known = this.followed.get(channel);
+    if (known?.isServerSide) {
+      known.isWanted = true;
+      if (known.isLive) this.#reportSubscribed(known, false);
+      this.resume(channel);
+      return;
+    }
+    this.unfollow(channel);
+    this.followed.set(channel, new ChannelState(channel, since, token));
+    this.resubscribe();
+    this.flush();
+  }
+
+  unfollow(channel) {
+    if (!this.followed.delete(channel)) return;
+    this.#unsubscribe(channel);
+    this.flush();
+  }
+
+  /** The reader is too slow: the server keeps what comes, until `resume`. */
+  pause(channel) {
+    const state = this.followed.get(channel);
+    if (state === undefined || state.isPaused) return;
+    state.isPaused = true;
+    state.lost();
+    this.#unsubscribe(channel);
+    this.flush();
+  }
+
+  resume(channel) {
+    const state = this.followed.get(channel);
+    if (state === undefined || !state.isPaused) return;
+    state.isPaused = false;
+    if (this.connection?.isPull) this.#deadlines.set("poll", this.now);
+    else if (this.connection !== null) state.isServerSide = false; // the pause ended that: now it is ours
+    this.resubscribe();
+    this.flush();
+  }
+
+  /** Commands that follow the channels, each from its position. Not `isAnew`: only those not asked for yet. */
+  subscribeCommands(connection, isAnew) {
+    if (isAnew) connection.asked = new Map();
+    return this.#unasked(connection, isAnew).map(state => {
+      const { channel, position } = state;
+      const id = this.nextId();
+      connection.asked.set(channel, { id, state, position });
+      return connection.command(id, "subscribe", state.subscribeBody(), channel);
+    });
+  }
+
+  #unasked(connection, isAnew) {
+    return [...this.followed.values()]
+      .filter(({ isPaused, isServerSide, notBefore }) => !(isPaused || isServerSide || notBefore > this.now))
+      .filter(({ isLive, channel }) => isAnew || !(isLive || connection.asked.has(channel)));
+  }
+
+  /** For `connect`: the positions of the channels to which the server has subscribed us. */
+  serverSidePositions() {
+    const placed = [...this.followed.values()].filter(state => state.isServerSide && state.position);
+    return placed.length
+      ? Object.fromEntries(placed.map(state => [state.channel, state.subscribeBody()]))
+      : null;
+  }
+
+  get hasServerSide() {
+    return [...this.followed.values()].some(state => state.isServerSide);
+  }
+
+  /** Asks for what is wanted and not followed yet; for what was refused for now, not before its time. */
+  resubscribe() {
+    this.#deadlines.delete("resubscribe");
+    const connection = this.connection;
+    if (connection === null) return;
+    for (const { notBefore } of this.followed.values())
+      if (notBefore > this.now) this.#resubscribeAt(notBefore);
+    if (!connection.isPull) connection.queue.push(...this.subscribeCommands(connection, false));
+    else if (this.#unasked(connection, false).length) this.#deadlines.set("poll", this.now);
+  }
+
+  resubscribeDue() {
+    this.resubscribe();
+    this.flush();
+  }
+
+  /** Whether the server has given the position of every channel, or has refused it for now. */
+  get isSettled() {
+    return [...this.followed.values()].every(
+      ({ isLive, isPaused, isServerSide, notBefore }) =>
+        isLive || isPaused || isServerSide || notBefore > this.now,
+    );
+  }
+
+  #unsubscribe(channel) {
+    const connection = this.connection;
+    if (connection === null) return;
+    connection.asked.delete(channel);
+    if (!connection.isPull) this.#ask(connection, "unsubscribe", { channel }, channel);
+  }
+
+  #subscribed(connection, id, channel, reply) {
+    const asked = connection.asked.get(channel);
+    if (asked?.id !== id) return;
+    connection.asked.delete(channel);
+    const state = this.followed.get(channel);
+    if (state === undefined || state !== asked.state || state.isPaused || state.isServerSide) return;
+    if (reply.error !== null) this.#refused(state, reply.error);
+    else if (reply.subscribe !== null) this.#placed(state, reply.subscribe, asked.position);
+  }
+
+  #placed(state, result, asked) {
+    const wasLive = state.isLive;
+    const gap = state.subscribed(result, asked);
+    if (gap !== null) {
+      const [before, after] = gap;
+      this.#outputs.push(["Gap", state.channel, before.epoch, before.offset, after.epoch, after.offset]);
+    }
+    if (gap !== null || !wasLive) this.#reportSubscribed(state, result.recovered);
+    this.#deliver(state, result.publications);
+    if (state.isLive) state.refusals = 0;
+  }
+
+  #reportSubscribed(state, wasRecovered) {
+    const { epoch, offset } = state.position ?? { epoch: "", offset: 0 };
+    this.#outputs.push(["Subscribed", state.channel, epoch, offset, wasRecovered]);
+  }
+
+  #refused(state, error) {
+    state.lost();
+    if (!error.temporary) {
+      this.#end(state, error.code, error.message);
+      return;
+    }
+    const { backoffBaseS, backoffCapS } = this.#options;
+    const limitS = Math.min(backoffCapS, backoffBaseS * 2 ** Math.min(state.refusals, 60));
+    state.refusals++;
+    state.notBefore = this.now + Math.max(this.#draw() * limitS, retryAfterS(error.message));
+    this.#resubscribeAt(state.notBefore);
+  }
+
+  #resubscribeAt(when) {
+    this.#deadlines.set("resubscribe", Math.min(when, this.#deadlines.get("resubscribe") ?? when));
+  }
+
+  #end(state, code, reason) {
+    this.followed.delete(state.channel);
+    this.#outputs.push(["Unsubscribed", state.channel, code, reason]);
+    this.#hasNews();
+  }
+
+  #deliver(state, pubs) {
+    for (const pub of state.news(pubs)) {
+      this.#hasNews();
+      this.#outputs.push(state.delivered(pub));
+    }
+    const connection = this.connection;
+    if (connection === null) return;
+    connection.hadFullPage ||= pubs.length >= FULL_PAGE;
+    if (state.isLive || connection.isPull) return;
+    if (state.isServerSide) {
+      this.isBroken = true;
+    } else {
+      // If the server has nothing better to send, this must not go round and round.
+      this.#unsubscribe(state.channel);
+      this.#refused(state, { code: 0, message: "", temporary: true });
+      this.flush();
+    }
+  }
+
+  #hasNews() {
+    if (this.connection !== null) this.connection.hadNews = true;
+  }
+
+  #subscribedByServer(channel, result) {
+    let state = this.followed.get(channel);
+    if (state === undefined) {
+      state = new ChannelState(channel, null);
+      state.isWanted = false;
+      this.followed.set(channel, state);
+    }
+    state.isServerSide = true;
+    if (state.isPaused) this.#unsubscribe(channel);
+    else this.#placed(state, result, state.position);
+  }
+
+  // Publishes and requests.
+
+  publish(channel, data, encoding, idempotencyKey) {
+    const key = this.publishes.add(channel, data, encoding, idempotencyKey, this.now, this.isClosed);
+    this.pump();
+    return key;
+  }
+
+  /** Sends the publishes that may go. Polling requests are independent of each other, so one carries all of them. */
+  pump() {
+    const connection = this.connection;
+    if (connection === null) return;
+    if (connection.isPull) this.flush();
+    if (!(connection.isPull && connection.isSending))
+      for (const [key, body] of this.publishes.toSend(connection.isPull ? MAX_FRAME : Infinity))
+        this.#ask(connection, "publish", body, key);
+    this.flush();
+  }
+
+  resend() {
+    this.publishes.nextRound();
+    this.pump();
+  }
+
+  request(method, body) {
+    const id = this.nextId();
+    const request = this.requests.add(id, method, body, this.now, this.isClosed);
+    if (request !== null && this.connection !== null) {
+      this.#sendRequest(this.connection, id, request);
+      this.flush();
+    }
+    return id;
+  }
+
+  #sendRequest(connection, id, request) {
+    request.isSent = true;
+    this.#ask(connection, request.method, request.json, id);
+  }
+
+  // Replies and pushes.
+
+  reply(connection, id, method, subject, reply) {
+    if (method === "subscribe") this.#subscribed(connection, id, subject, reply);
+    else if (method === "publish") this.publishes.answered(subject, reply, this.now);
+    else if (["rpc", "presence", "presence_stats", "history"].includes(method))
+      this.requests.answered(subject, method, reply);
+  }
+
+  push({ channel, pub, subscribe, message, unsubscribe }) {
+    const state = this.followed.get(channel);
+    if (pub !== null) {
+      if (state?.isLive) this.#deliver(state, [pub]);
+    } else if (subscribe !== null) {
+      this.#subscribedByServer(channel, subscribe);
+    } else if (message !== null) {
+      this.#outputs.push(["Message", message.data]);
+    } else if (unsubscribe !== null && state !== undefined) {
+      const { code, reason } = unsubscribe;
+      state.lost();
+      const isForGood = code < 2500 || state.isServerSide; // Centrifugal protocol, unsubscribe codes
+      if (isForGood) this.#end(state, code, reason);
+      else this.#refused(state, { code, message: reason, temporary: true });
+    }
+  }
+}
+
+// -- machine -------------------------------------------------------------------------------------------------
+
+// The client without its sockets: one machine that takes what happened and returns what to do. heartwire/client/machine.py
+// is the same machine, and tests/vectors and tests/property/test_client_twins.py hold both to the same behaviour.
+//
+// Each input is a method whose first argument is the time. What is to be done comes out as `outputs`, for the driver to
+// carry out in order. A connection is known by its generation; what an old one still reports is ignored.
+
+const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one, means that we slept
+
+class Machine {
+  /** The driver empties it after each input. @type {import("./outputs.js").Output[]} */
+  outputs = [];
+  /** @type {Map<import("./states.js").Deadline, number>} */
+  #deadlines = new Map();
+  #options;
+  #now;
+  #lookedAt;
+  #life;
+
+  /**
+   * @param {Partial<import("./options.js").Options>} given
+   * @param {object} surroundings
+   * @param {string} surroundings.prefix Of idempotency keys; unique among clients.
+   * @param {() => number} surroundings.draw Chance, from 0 to 1.
+   * @param {number} surroundings.now Monotonic seconds.
+   * @param {number} surroundings.wall The wall clock.
+   * @param {boolean} [surroundings.hasTokens] The application gives a token when it is asked (AskToken).
+   * @param {string} [surroundings.token] The first one; "" for none.
+   * @param {any} [surroundings.data] For the server's `on_connect`; null for none.
+   */
+  constructor(given, { prefix, draw, now, wall, hasTokens = false, token = "", data = null }) {
+    const options = { ...DEFAULTS, ...given };
+    checkOptions(options);
+    this.#options = options;
+    this.#now = now;
+    this.#lookedAt = [now, wall];
+    this.traffic = new Traffic(options, this.outputs, this.#deadlines, { prefix, draw, now });
+    const surroundings = { draw, now, hasTokens, token, data };
+    this.#life = new Lifecycle(options, this.outputs, this.#deadlines, this.traffic, surroundings);
+  }
+
+  get state() {
+    return this.#life.state;
+  }
+
+  /** In use; "": none is. */
+  get transport() {
+    return this.#life.current?.transport ?? "";
+  }
+
+  /** Being tried while none is in use; "": none is. */
+  get tried() {
+    return this.#life.tried;
+  }
+
+  /** The server's name for this client; "" before the first connection. */
+  get clientId() {
+    return this.#life.clientId;
+  }
+
+  // Calls of the application.
+
+  start(now) {
+    this.#at(now);
+    if (this.state === "closed") return;
+    this.#deadlines.set("tick", now + this.#options.tickS);
+    this.#life.tryNow();
+  }
+
+  close(now) {
+    this.#at(now);
+    this.#life.finish(1000, "closed by the application", this.#life.current !== null);
+  }
+
+  /** `since`: null (from now on), "earliest" or {epoch, offset}. */
+  subscribe(now, channel, since, token = "") {
+    this.#at(now);
+    this.traffic.follow(channel, since, token);
+  }
+
+  unsubscribe(now, channel) {
+    this.#at(now);
+    this.traffic.unfollow(channel);
+  }
+
+  /** Delivers nothing of a channel until `resume`; nothing is lost meanwhile that the server keeps. */
+  pause(now, channel) {
+    this.#at(now);
+    this.traffic.pause(channel);
+  }
+
+  resume(now, channel) {
+    this.#at(now);
+    this.traffic.resume(channel);
+  }
+
+  /**
+   * Publishes JSON (or what `encoding` says). Returns the key of the Published or Rejected to come, perhaps at once. It is
+   * the idempotency key, too, unless one is given.
+   */
+  publish(now, channel, data, encoding, idempotencyKey = "") {
+    this.#at(now);
+    return this.traffic.publish(channel, data, encoding, idempotencyKey);
+  }
+
+  /** Returns the id of the Answered or Failed to come. */
+  request(now, method, body) {
+    this.#at(now);
+    return this.traffic.request(method, body);
+  }
+
+  /** Answers AskToken. */
+  token(now, token) {
+    this.#at(now);
+    this.#life.token(token);
+  }
+
+  /** Answers AskToken: there is none for now. */
+  noToken(now, reason) {
+    this.#at(now);
+    this.#life.noToken(reason);
+  }
+
+  /** Takes "networkDown", "networkUp" or "wake". It may be wrong, so it never ends a connection. */
+  hint(now, kind) {
+    this.#at(now);
+    this.#life.hint(kind);
+  }
+
+  // Reports of the transports.
+
+  /** A frame, or the body of an answer, came in. */
+  received(now, generation, data) {
+    this.#at(now);
+    const connection = this.#life.known(generation);
+    if (connection === null) return;
+    this.#life.probing.heard(connection, now);
+    for (const line of data.split("\n")) {
+      if (!line) continue;
+      let reply;
+      try {
+        reply = parseReply(line);
+      } catch (error) {
+        this.#life.lost(connection, ABNORMAL, `not of the protocol: ${error.message}`);
+        return;
+      }
+      this.#life.reply(connection, reply);
+      if (this.#life.known(generation) === null) return;
+    }
+    if (connection !== this.#life.current) return;
+    this.traffic.pump();
+    if (this.traffic.isBroken) this.#life.lost(connection, INSUFFICIENT_STATE, "something was left out");
+  }
+
+  /** The request of a Send was answered, and the answer was given to `received`. */
+  sent(now, generation) {
+    this.#at(now);
+    const connection = this.#life.known(generation);
+    if (connection === null) return;
+    connection.isSending = false;
+    this.#deadlines.delete("sending");
+    if (connection === this.#life.current) this.traffic.pump();
+  }
+
+  /** The request of the last Poll was answered, and the answer was given to `received`. */
+  polled(now, generation) {
+    this.#at(now);
+    const connection = this.#life.known(generation);
+    if (connection === null) return;
+    if (connection === this.#life.current) this.#life.polling.answered(connection, now);
+    else this.#life.lost(connection, ABNORMAL, "an answer without a word of `connect`");
+  }
+
+  /**
+   * A connection ended or could not be opened, or one of its requests failed. `isReachable`: a TCP connection came about;
+   * `wasPoll`: the request of a Poll failed; `afterS`: when the server wants its client back.
+   */
+  lost(now, generation, code, reason, { isReachable = true, wasPoll = false, afterS = 0 } = {}) {
+    this.#at(now);
+    const connection = this.#life.known(generation);
+    if (connection === null) return;
+    if (wasPoll && code === ABNORMAL && this.#life.polling.cut(connection, now)) return;
+    this.#life.lost(connection, code, reason, { isReachable, afterS });
+  }
+
+  // Time.
+
+  /** When `handleDeadline` is to be called at the latest; null: never. */
+  nextDeadline() {
+    return this.#deadlines.size ? Math.min(...this.#deadlines.values()) : null;
+  }
+
+  /** Time has passed. May be called at any time, with both clocks. */
+  handleDeadline(now, wall) {
+    this.#at(now);
+    const due = this.nextDeadline();
+    const [before, wallBefore] = this.#lookedAt;
+    this.#lookedAt = [now, wall];
+    if (due !== null && Math.max(now - due, wall - wallBefore - (now - before)) > JUMP_S) this.#life.woke();
+    for (const [name, handle] of Machine.#DEADLINES) {
+      if ((this.#deadlines.get(name) ?? now + 1) <= now) {
+        this.#deadlines.delete(name);
+        handle(this);
+      }
+    }
+  }
+
+  /** In the order in which those that are due are handled. @type {[import("./states.js").Deadline, (machine: Machine) => void][]} */
+  static #DEADLINES = [
+    ["token", machine => machine.#life.noToken("the application gave none in time")],
+    ["open", machine => machine.#dueOpen()],
+    [
+      "probe",
+      machine => machine.#dead(`no answer to a probe within ${general(machine.#options.probeTimeoutS)} s`),
+    ],
+    ["silence", machine => machine.#dead("nothing was heard in time")],
+    ["sending", machine => machine.#dead("a request was not answered in time")],
+    ["attempt", machine => machine.#life.tryNow()],
+    ["refresh", machine => machine.#life.tokens.ask(machine.#now)],
+    ["poll", machine => machine.#duePoll()],
+    ["resend", machine => machine.traffic.resend()],
+    ["resubscribe", machine => machine.traffic.resubscribeDue()],
+    ["publish", machine => machine.traffic.publishes.expire(machine.#now)],
+    ["request", machine => machine.traffic.requests.expire(machine.#now)],
+    ["upgrade", machine => machine.#life.upgrade()],
+    ["tick", machine => machine.#deadlines.set("tick", machine.#now + machine.#options.tickS)],
+  ];
+
+  #dead(reason) {
+    const { current } = this.#life;
+    if (current !== null) this.#life.lost(current, ABNORMAL, reason);
+  }
+
+  #dueOpen() {
+    const { attempt } = this.#life;
+    if (attempt !== null) this.#life.lost(attempt, ABNORMAL, "no answer in time", { isTimeout: true });
+  }
+
+  #duePoll() {
+    const { current } = this.#life;
+    if (current?.isPull) this.#life.polling.poll(current, this.#now);
+  }
+
+  #at(now) {
+    this.#now = this.#life.now = this.traffic.now = now;
+  }
+}
+
+// -- driver --------------------------------------------------------------------------------------------------
+
+// A machine among real clocks, timers, sockets and tokens: heartwire/client/driver.py. Outputs for the application are
+// handed on.
+
+const now = () => performance.now() / 1000;
+const randomPrefix = () =>
+  crypto.getRandomValues(new Uint32Array(3)).reduce((all, one) => all + one.toString(36), "");
+
+class Driver {
+  #links = new Map(); // by generation
+  #timer = /** @type {any} */ (undefined);
+  #due = /** @type {number | null} */ (null);
+  #isCarrying = false;
+  #asks = 0;
+  #token;
+  #getToken;
+  #application;
+  #surroundings;
+
+  /**
+   * @param {Partial<import("./options.js").Options>} options
+   * @param {object} shell
+   * @param {string} shell.base The address of the server.
+   * @param {any} shell.WebSocket
+   * @param {typeof globalThis.fetch} shell.fetch
+   * @param {Record<string, string>} shell.headers
+   * @param {string} shell.token
+   * @param {(() => any) | null} shell.getToken
+   * @param {any} shell.data
+   * @param {{take(output: import("./outputs.js").Output): void, problem(error: Error): void}} application
+   */
+  constructor(options, { base, WebSocket, fetch, headers, token, getToken, data }, application) {
+    this.#token = token;
+    this.#getToken = getToken;
+    this.#application = application;
+    this.machine = new Machine(options, {
+      prefix: randomPrefix(),
+      draw: Math.random,
+      now: now(),
+      wall: Date.now() / 1000,
+      hasTokens: getToken !== null,
+      token,
+      data,
+    });
+    this.#surroundings = {
+      base,
+      WebSocket,
+      fetch,
+      headers: () => ({ ...headers, ...(this.#token && { authorization: `Bearer ${this.#token}` }) }),
+      report: (input, ...fields) => this.input(input, ...fields),
+    };
+  }
+
+  /** Passes an input to the machine, and carries out what follows from it. Returns what the machine returned. */
+  input(name, ...fields) {
+    const result = this.machine[name](now(), ...fields);
+    this.carryOut();
+    return result;
+  }
+
+  /** The same, but the outputs wait for `carryOut`. */
+  prepare(name, ...fields) {
+    return this.machine[name](now(), ...fields);
+  }
+
+  /** Does what the machine wants, and what is due: a throttled timer does not matter while other things happen. */
+  carryOut() {
+    const at = now();
+    const due = this.machine.nextDeadline();
+    if (due !== null && due <= at) this.machine.handleDeadline(at, Date.now() / 1000);
+    if (this.#isCarrying) return; // called by a listener: the loop outside goes on with it
+    this.#isCarrying = true;
+    const { outputs } = this.machine;
+    while (outputs.length) for (const output of outputs.splice(0)) this.#do(output);
+    this.#isCarrying = false;
+    this.#setTimer();
+  }
+
+  /** Ends all connections at once, so that the browser may keep the page. */
+  putAside() {
+    for (const generation of [...this.#links.keys()])
+      this.input("lost", generation, 1001, "the page was put aside");
+  }
+
+  #setTimer() {
+    const due = this.machine.nextDeadline();
+    if (due === this.#due) return;
+    clearTimeout(this.#timer);
+    this.#due = due;
+    if (due === null) return;
+    const wake = () => {
+      this.#due = null;
+      this.carryOut();
+    };
+    this.#timer = setTimeout(wake, Math.ceil(Math.max(0, due - now()) * 1000));
+  }
+
+  #do(output) {
+    const [name, generation, ...fields] = output;
+    const link = this.#links.get(generation);
+    try {
+      if (name === "Open") this.#open(generation, ...fields);
+      else if (name === "Send") link?.send(...fields);
+      else if (name === "Poll") link?.poll(...fields);
+      else if (name === "Session") link?.session(...fields);
+      else if (name === "Close") this.#close(generation);
+      else if (name === "AskToken") this.#askToken();
+      else this.#application.take(output);
+    } catch (error) {
+      this.#application.problem(error);
+    }
+  }
+
+  #open(generation, transport, frame) {
+    const link = new LINKS[transport](this.#surroundings, generation);
+    this.#links.set(generation, link);
+    try {
+      link.open(frame);
+    } catch (error) {
+      link.failed({ message: error.message }); // such as ws: from a page of https:
+    }
+  }
+
+  #close(generation) {
+    this.#links.get(generation)?.close();
+    this.#links.delete(generation);
+  }
+
+  /** The machine gives up on a slow answer by itself, and asks anew: only the last call counts. */
+  async #askToken() {
+    const asked = ++this.#asks;
+    let answer;
+    try {
+      answer = await this.#getToken?.();
+      if (typeof answer !== "string") throw new TypeError(`getToken returned ${typeof answer}, not a string`);
+    } catch (error) {
+      if (asked !== this.#asks) return;
+      this.#application.problem(error);
+      this.input("noToken", error.message ?? String(error));
+      return;
+    }
+    if (asked !== this.#asks) return;
+    this.#token = answer;
+    this.input("token", answer);
+  }
+}
+
+// -- emitter -------------------------------------------------------------------------------------------------
+
+// Events: an EventTarget with `on` and `once`, whose listeners get the detail itself.
+
 class Emitter extends EventTarget {
   #heard = new Set();
 
-  addEventListener(name, ...more) {
+  addEventListener(name, hear, options) {
     this.#heard.add(name);
-    super.addEventListener(name, ...more);
+    super.addEventListener(name, hear, options);
   }
 
-  /** Have `hear` called with what happens. Returns how to end it. */
+  /** Calls `hear` with the detail of each such event. Returns how to end it. */
   on(name, hear, options) {
-    const listener = ({ detail }) => hear(detail);
+    const listener = (/** @type {any} */ { detail }) => hear(detail);
     this.addEventListener(name, listener, options);
     return () => this.removeEventListener(name, listener);
   }
@@ -1811,40 +2466,108 @@ class Emitter extends EventTarget {
     return this.on(name, hear, { once: true });
   }
 
-  /** Tell it. False: nobody has ever listened for such things. */
+  /** Returns whether anybody has ever listened for such events. */
   emit(name, detail) {
-    return this.#heard.has(name) && (this.dispatchEvent(new CustomEvent(name, { detail })), true);
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+    return this.#heard.has(name);
   }
 }
 
-/** One followed channel: see docs/javascript.md. */
-export class Subscription extends Emitter {
+// -- received ------------------------------------------------------------------------------------------------
+
+// Values between applications and the wire: heartwire/client/received.py.
+
+const toBase64 = bytes => {
+  let binary = "";
+  for (let at = 0; at < bytes.length; at += 0x8000)
+    binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(binary);
+};
+const fromBase64 = encoded => Uint8Array.from(atob(encoded), character => character.charCodeAt(0));
+
+/** The argument of `publish` as JSON text and its encoding: "text", "base64", or "" for JSON. */
+function encode(data) {
+  if (typeof data === "string") return [JSON.stringify(data), "text"];
+  if (data instanceof ArrayBuffer) return encode(new Uint8Array(data));
+  if (ArrayBuffer.isView(data)) {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return [`"${toBase64(bytes)}"`, "base64"];
+  }
+  const json = JSON.stringify(data);
+  if (json === undefined) throw new TypeError(`${typeof data} cannot be published: it is not JSON`);
+  return [json, ""];
+}
+
+/** A position as applications see it. */
+const tokenOf = (epoch, offset) => (epoch ? `${epoch}.${offset}` : "");
+
+/** The position that a token stands for. Throws a `TypeError`. */
+function parsePosition(given) {
+  const [, epoch, offset] = /^([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,15})$/.exec(given) ?? [];
+  if (epoch === undefined) throw new TypeError(`${JSON.stringify(given)} is not a position`);
+  return { epoch, offset: Number(offset) };
+}
+
+function publication(channel, epoch, offset, data, encoding, user, client) {
+  const isBytes = encoding === "base64";
+  const value = isBytes ? fromBase64(data) : data;
+  return { channel, data: value, position: tokenOf(epoch, offset), offset, user, client, isBytes };
+}
+
+/** The result of a `history` request. */
+function historyOf(channel, { publications = [], epoch = "", offset = 0 }) {
+  const made = publications.map(({ data, offset, tags, info }) =>
+    publication(channel, epoch, offset, data, tags?.encoding, info?.user ?? "", info?.client ?? ""),
+  );
+  return { publications: made, position: tokenOf(epoch, offset) };
+}
+
+/** The result of a `presence` request, by client id. */
+function presenceOf({ presence = {} }) {
+  const member = ({ client = "", user = "", conn_info: connInfo, chan_info: chanInfo }) => ({
+    client,
+    user,
+    ...(connInfo !== undefined && { connInfo }),
+    ...(chanInfo !== undefined && { chanInfo }),
+  });
+  return Object.fromEntries(Object.entries(presence).map(([id, one]) => [id, member(one)]));
+}
+
+// -- subscription --------------------------------------------------------------------------------------------
+
+// One followed channel, as applications see it: heartwire/client/subscription.py.
+
+class Subscription extends Emitter {
   /** After the last publication that was handed out; "" before the server has said where it begins. */
   position = "";
-  #end;
-  #queue = null;
-  #ending = null; // [error or null], once it is over
+  #queue = /** @type {any[] | null} */ (null);
+  #ending = /** @type {[HeartwireError | null] | null} */ (null); // once it is over
   #wake = () => {};
+  #begun = _ => {};
+  #refused = _ => {};
   #flow;
 
-  constructor(channel, flow, end) {
+  /** @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it */
+  constructor(channel, flow) {
     super();
     this.channel = channel;
     this.#flow = flow;
-    this.#end = end;
-    this.ready = new Promise((resolve, reject) => Object.assign(this.#flow, { begun: () => resolve(this), refused: reject }));
-    this.ready.catch(() => {}); // who does not wait for it hears of it as an event
+    this.ready = new Promise((resolve, reject) => {
+      this.#begun = resolve;
+      this.#refused = reject;
+    });
+    this.ready.catch(() => {}); // a refusal is an event too
   }
 
   unsubscribe() {
-    this.#end();
+    this.#flow.end();
   }
 
   /** From the client: a publication. */
   deliver(item) {
     if (this.#queue !== null) {
       this.#queue.push(item);
-      if (this.#queue.length === this.#flow.max_items) this.#flow.pause();
+      if (this.#queue.length === this.#flow.maxItems) this.#flow.pause();
       this.#wake();
     } else {
       this.position = item.position || this.position;
@@ -1852,34 +2575,35 @@ export class Subscription extends Emitter {
     this.emit("publication", item);
   }
 
-  /** From the client: where it stands. What waits in the queue comes before. */
+  /** From the client: the position of the channel. What waits in the queue comes before it. */
   place(at) {
     if (!this.#queue?.length) this.position = at || this.position;
   }
 
-  /** From the client: the server follows it for us. */
-  subscribed(position, was_recovered) {
+  /** From the client: the server follows the channel for us. */
+  subscribed(position, wasRecovered) {
     this.place(position);
-    this.#flow.begun();
-    this.emit("subscribed", { position, was_recovered });
+    this.#begun(this);
+    this.emit("subscribed", { position, wasRecovered });
   }
 
-  /** From the client: it is over; why, where that is not what the application wanted. False: nobody hears of it. */
+  /** From the client: it is over; null: because the application wants so. Returns whether anybody hears of it. */
   ended(error) {
     if (this.#ending !== null) return true;
     this.#ending = [error];
     this.#wake();
-    const { code, message: reason } = error ?? new HeartwireError(LOCAL, "closed by the application");
-    this.#flow.refused(error ?? new HeartwireError(code, reason));
-    return this.emit("unsubscribed", { code, reason }) || this.#queue !== null;
+    const end = error ?? new HeartwireError(LOCAL, "closed by the application");
+    this.#refused(end);
+    return this.emit("unsubscribed", { code: end.code, reason: end.message }) || this.#queue !== null;
   }
 
   /** `for await (const publication of subscription)`; leaving the loop ends the subscription. */
   [Symbol.asyncIterator]() {
     if (this.#queue !== null) throw new Error(`${this.channel} is iterated already`);
-    this.#queue = [];
+    const queue = [];
+    this.#queue = queue;
     return {
-      next: () => this.#next(),
+      next: () => this.#next(queue),
       return: async () => {
         this.unsubscribe();
         return { value: undefined, done: true };
@@ -1887,171 +2611,200 @@ export class Subscription extends Emitter {
     };
   }
 
-  async #next() {
-    while (!this.#queue.length) {
+  async #next(queue) {
+    while (!queue.length) {
       if (this.#ending?.[0]) throw this.#ending[0];
       if (this.#ending) return { value: undefined, done: true };
-      await new Promise(resolve => (this.#wake = resolve));
+      await new Promise(resolve => {
+        this.#wake = () => resolve(null);
+      });
     }
-    const value = this.#queue.shift();
+    const value = queue.shift();
     this.position = value.position || this.position;
-    if (this.#queue.length === this.#flow.max_items >> 1) this.#flow.resume();
+    if (queue.length === this.#flow.maxItems >> 1) this.#flow.resume();
     return { value, done: false };
   }
 }
 
-/** Where the server is: "https://host", "ws://host/below", a URL, or {scheme, host, port, path}. As the address for fetch. */
-function baseOf(given) {
-  const { scheme = "http", host, port, path = "" } = given;
-  const parts = `${scheme}://${host}${port ? `:${port}` : ""}/${path}`.replace(/([^:]\/)\/+/g, "$1");
-  const url = new URL(host && !(given instanceof URL) ? parts : given, globalThis.location?.href);
-  const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
-  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
-  return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
+// -- system --------------------------------------------------------------------------------------------------
+
+// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to remember
+// which transport worked.
+
+/**
+ * Passes on what window, document and navigator report, as far as they exist here, until the signal is aborted.
+ * @param {AbortSignal} signal
+ * @param {(kind: "networkUp" | "networkDown" | "wake") => void} hint
+ * @param {() => void} putAside The page is put aside for the way back: browsers do so only where no connection is open.
+ */
+function listenToSystem(signal, hint, putAside) {
+  const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
+  const { document, navigator } = globalThis;
+  const connection = /** @type {any} */ (navigator)?.connection;
+  listen(globalThis, "online", () => hint("networkUp"));
+  listen(globalThis, "offline", () => hint("networkDown"));
+  listen(globalThis, "pageshow", ({ persisted }) => persisted && hint("wake"));
+  listen(globalThis, "pagehide", ({ persisted }) => persisted && putAside());
+  listen(document, "visibilitychange", () => document.visibilityState === "visible" && hint("wake"));
+  listen(document, "resume", () => hint("wake"));
+  listen(connection, "change", () => hint("wake"));
 }
 
-function sessionStorage() {
+/** The storage of this tab; null where there is none. */
+function pageStorage() {
   try {
     return globalThis.sessionStorage ?? null;
   } catch {
-    return null; // a page without an origin, or a browser that lets nothing be kept
+    return null; // a page without an origin, or a browser that allows no storage
   }
 }
 
-/** What `connect` takes beside `DEFAULTS`. */
+/** The transport that worked the last time. */
+const recallTransport = (storage, base) => storage?.getItem(`heartwire ${base}`);
+
+function rememberTransport(storage, base, transport) {
+  try {
+    storage?.setItem(`heartwire ${base}`, transport);
+  } catch {
+    // it is full or closed to us: the next page begins at the top of the ladder
+  }
+}
+
+// -- client --------------------------------------------------------------------------------------------------
+
+// The client as applications see it: heartwire/client/client.py. docs/javascript.md says how it is used.
+
+/** The options of `connect` beside `DEFAULTS`, which are the machine's. @type {any} */
 const SHELL_DEFAULTS = {
   token: "",
-  get_token: null,
+  getToken: null,
   data: null,
   headers: {},
   signal: null,
   storage: undefined,
-  debug_url: null,
+  debugUrl: null,
   WebSocket: undefined,
   fetch: undefined,
 };
+const NO_WEBSOCKET =
+  "there is no WebSocket here (Node has one from 22 on; or pass a class as the option WebSocket)";
 
-/** One client: see docs/javascript.md. Made by `connect`. */
-export class Client extends Emitter {
-  #machine;
-  #options;
+function take(map, key) {
+  const value = map.get(key);
+  map.delete(key);
+  return value;
+}
+
+/** One client. Made by `connect`. */
+class Client extends Emitter {
+  #driver;
   #base;
-  #links = new Map(); // by generation
+  #storage;
+  #maxQueueItems;
+  #closeTimeoutS;
   #publishes = new Map(); // how to settle them, by key
   #requests = new Map(); // the same, by id
   #subscriptions = new Map(); // by channel
-  #timer = 0;
-  #due = null;
-  #isCarrying = false;
   #isLeaving = false;
-  #left = null;
+  #left = /** @type {Promise<void> | null} */ (null);
   #idle = () => {};
-  #token;
-  #asks = 0;
-  #hints = new AbortController();
-  #shell;
+  #end = new AbortController();
 
   constructor(url, given = {}) {
     super();
-    const known = { ...SHELL_DEFAULTS, ...given };
-    const debug_url = known.debug_url ?? globalThis.process?.env?.HEARTWIRE_DEBUG_URL;
-    this.#base = baseOf(debug_url || (url ?? globalThis.location?.origin));
-    this.#token = known.token;
-    this.#options = { ...known, storage: known.storage === undefined ? sessionStorage() : known.storage };
-    this.#options.WebSocket ??= globalThis.WebSocket;
-    this.#options.fetch ??= globalThis.fetch;
-    const { options, note } = this.#machineOptions(given);
-    this.#machine = new Machine(options, {
-      prefix: crypto.getRandomValues(new Uint32Array(3)).reduce((all, one) => all + one.toString(36), ""),
-      draw: Math.random,
-      now: performance.now() / 1000,
-      wall: Date.now() / 1000,
-      has_tokens: known.get_token !== null,
-      token: known.token,
-      data: known.data,
+    checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
+    const shell = { ...SHELL_DEFAULTS, ...given };
+    const { signal, debugUrl, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch } = shell;
+    const environment = /** @type {any} */ (globalThis).process?.env;
+    const address = debugUrl ?? environment?.HEARTWIRE_DEBUG_URL;
+    this.#base = baseOf(address || (url ?? globalThis.location?.origin));
+    this.#storage = shell.storage === undefined ? pageStorage() : shell.storage;
+    const isLacking = WebSocket === undefined && (given.transports ?? TRANSPORTS).includes("websocket");
+    const options = machineOptions(given, isLacking, recallTransport(this.#storage, this.#base));
+    this.#maxQueueItems = options.maxQueueItems;
+    this.#closeTimeoutS = options.closeTimeoutS;
+    const surroundings = { ...shell, base: this.#base, WebSocket, fetch };
+    this.#driver = new Driver(options, surroundings, {
+      take: ([name, ...fields]) => Client.#TAKE[name](this, ...fields),
+      problem: error => this.#problem(error),
     });
-    Object.assign(this.#options, options);
-    this.#shell = {
-      base: this.#base,
-      WebSocket: this.#options.WebSocket,
-      fetch: this.#options.fetch,
-      headers: () => ({ ...known.headers, ...(this.#token && { authorization: `Bearer ${this.#token}` }) }),
-      tell: (input, ...what) => this.#tell(input, ...what),
-    };
-    known.signal?.addEventListener("abort", () => this.close(), { signal: this.#hints.signal });
-    queueMicrotask(() => this.#start(note)); // so that who made it can listen, and follow channels with the first request
-    if (known.signal?.aborted) this.close();
+    signal?.addEventListener("abort", () => this.close(), { signal: this.#end.signal });
+    // Later, so that the application can listen, and follow channels with the first request.
+    queueMicrotask(() => this.#start(isLacking));
+    if (signal?.aborted) this.close();
   }
 
   /** "connecting", "online", "waiting", "offline" or "closed". */
   get state() {
-    return this.#machine.state;
+    return this.#driver.machine.state;
   }
 
   /** In use; "" where there is none. */
   get transport() {
-    return this.#machine.transport;
+    return this.#driver.machine.transport;
   }
 
-  /** How many publishes are not answered yet. */
+  /** The number of publishes without an answer. */
   get pending() {
     return this.#publishes.size;
   }
 
-  /** What the server calls us. */
-  get client_id() {
-    return this.#machine.client_id;
+  /** The server's name for this client. */
+  get clientId() {
+    return this.#driver.machine.clientId;
   }
 
-  /** Follow a channel. `callback` gets each publication. */
-  subscribe(channel, callback = null, { since = null, token = "", signal = null, on_gap = null } = {}) {
+  /** Follows a channel. `callback` gets each publication. */
+  subscribe(channel, callback = null, options = {}) {
+    checkNames(options, ["since", "token", "signal", "onGap"]);
+    const { since = null, token = "", signal = null, onGap = null } = options;
     this.#checkOpen();
     if (this.#subscriptions.has(channel))
-      throw new Error(`${channel} is followed already: a channel is subscribed to once, and listened to as often as you like`);
-    const flow = {
-      max_items: this.#options.max_queue_items,
-      pause: () => this.#tell("pause", channel),
-      resume: () => this.#tell("resume", channel),
-    };
-    const subscription = new Subscription(channel, flow, () => this.#unsubscribe(subscription));
-    const after = since === null || since === "earliest" ? since : position(since);
+      throw new Error(`${channel} is followed already: listen to the subscription that there is`);
+    const after = since === null || since === "earliest" ? since : parsePosition(since);
+    const subscription = new Subscription(channel, {
+      maxItems: this.#maxQueueItems,
+      pause: () => this.#driver.input("pause", channel),
+      resume: () => this.#driver.input("resume", channel),
+      end: () => this.#unsubscribe(subscription),
+    });
     this.#subscriptions.set(channel, subscription);
     if (callback !== null) subscription.on("publication", callback);
-    if (on_gap !== null) subscription.on("gap", on_gap);
+    if (onGap !== null) subscription.on("gap", onGap);
     signal?.addEventListener("abort", () => subscription.unsubscribe(), { once: true });
-    this.#tell("subscribe", channel, after, token);
+    this.#driver.input("subscribe", channel, after, token);
     if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
 
-  /** Publish. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
-  async publish(channel, data, { signal = null, idempotency_key = "" } = {}) {
+  /** Publishes. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
+  async publish(channel, data, options = {}) {
+    checkNames(options, ["signal", "idempotencyKey"]);
+    const { signal = null, idempotencyKey = "" } = options;
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
-    return this.#ask(this.#publishes, signal, () => this.#machine.publish(now(), channel, json, encoding, idempotency_key));
+    return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
   }
 
-  /** Who is in a channel, by their client ids. */
+  /** The members of a channel, by client id. */
   async presence(channel) {
-    return (await this.#request("presence", { channel })).presence ?? {};
+    return presenceOf(await this.#request("presence", { channel }));
   }
 
-  /** What a channel has kept: `limit` publications after `since`, or the other way round. */
-  async history(channel, { limit = 100, since = null, reverse = false } = {}) {
-    const after = since === null ? {} : { since: position(since) };
-    const { publications = [], epoch = "", offset = 0 } = await this.#request("history", { channel, limit, reverse, ...after });
-    const made = publications.map(({ data, offset, tags, info }) =>
-      publication(channel, epoch, offset, data, tags?.encoding, info?.user ?? "", info?.client ?? ""),
-    );
-    return { publications: made, position: token(epoch, offset) };
+  /** What a channel has kept: `limit` publications after `since`, or in reverse. */
+  async history(channel, options = {}) {
+    checkNames(options, ["limit", "since", "reverse"]);
+    const { limit = 100, since = null, reverse = false } = options;
+    const after = since === null ? {} : { since: parsePosition(since) };
+    return historyOf(channel, await this.#request("history", { channel, limit, reverse, ...after }));
   }
 
-  /** Call a function of the application on the server. */
+  /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
     return (await this.#request("rpc", { method, data })).data;
   }
 
-  /** Leave for good. What was published has `close_timeout_s` to be answered. */
+  /** Leaves for good. Pending publishes have `closeTimeoutS` to be answered. */
   close() {
     this.#left ??= this.#leave();
     return this.#left;
@@ -2060,114 +2813,64 @@ export class Client extends Emitter {
   async #leave() {
     this.#isLeaving = true;
     if (this.#publishes.size) {
+      let timer;
       await new Promise(resolve => {
-        this.#idle = resolve;
-        const timer = setTimeout(resolve, this.#options.close_timeout_s * 1000);
-        this.#hints.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()));
+        this.#idle = () => resolve(null);
+        timer = setTimeout(resolve, this.#closeTimeoutS * 1000);
+        this.#end.signal.addEventListener("abort", resolve);
       });
+      clearTimeout(timer);
     }
-    this.#tell("close");
+    this.#driver.input("close");
   }
 
-  // The machine is told things, and what it says is done.
-
-  #start(note) {
+  #start(isLacking) {
     if (this.state === "closed") return;
-    this.#listenToTheSystem();
-    if (note) this.emit("note", { text: note });
-    this.#tell("start");
+    const hint = kind => this.#driver.input("hint", kind);
+    listenToSystem(this.#end.signal, hint, () => this.#driver.putAside());
+    if (isLacking) this.#note("unavailable", "websocket", NO_WEBSOCKET, "");
+    this.#driver.input("start");
   }
 
-  #tell(input, ...what) {
-    this.#machine[input](now(), ...what);
-    this.#settle();
-  }
-
-  /** After anything has happened: what is due is done too, so that a throttled timer does not matter while things happen. */
-  #settle() {
-    const at = now();
-    const due = this.#machine.nextDeadline();
-    if (due !== null && due <= at) this.#machine.handleDeadline(at, Date.now() / 1000);
-    if (this.#isCarrying) return; // by a listener: the loop outside goes on with it
-    this.#isCarrying = true;
-    for (let outputs; (outputs = this.#machine.outputs.splice(0)).length; ) outputs.forEach(output => this.#carryOut(output));
-    this.#isCarrying = false;
-    if (!this.#publishes.size) this.#idle();
-    this.#setTimer();
-  }
-
-  #setTimer() {
-    const due = this.#machine.nextDeadline();
-    if (due === this.#due) return;
-    clearTimeout(this.#timer);
-    this.#due = due;
-    if (due === null) return;
-    const wake = () => {
-      this.#due = null;
-      this.#settle();
-    };
-    this.#timer = setTimeout(wake, Math.ceil(Math.max(0, due - now()) * 1000));
-  }
-
-  #carryOut([name, ...fields]) {
-    try {
-      Client.#DO[name](this, ...fields);
-    } catch (error) {
-      this.#problem(error);
-    }
-  }
-
-  static #DO = {
-    Open(client, generation, transport, frame) {
-      const link = new LINKS[transport](client.#shell, generation);
-      client.#links.set(generation, link);
-      try {
-        link.open(frame);
-      } catch (error) {
-        link.failed({ message: error.message }); // such as ws: from a page of https:
-      }
-    },
-    Session: (client, generation, session, node) => client.#links.get(generation)?.session(session, node),
-    Send: (client, generation, frame) => client.#links.get(generation)?.send(frame),
-    Poll: (client, generation, frame, wait_s) => client.#links.get(generation)?.poll(frame, wait_s),
-    Close(client, generation) {
-      client.#links.get(generation)?.close();
-      client.#links.delete(generation);
-    },
-    AskToken: client => void client.#askToken(),
+  /** What is done with the outputs of the machine that the driver hands on, by name. */
+  static #TAKE = {
     StateChanged(client, state, reason) {
-      client.emit("state", { state, reason });
-      if (state === "online") client.#opened();
+      const { tried, transport } = client.#driver.machine;
+      client.emit("state", { state, reason, transport: tried || transport });
+      if (state !== "online") return;
+      rememberTransport(client.#storage, client.#base, client.transport);
+      client.emit("open", { transport: client.transport });
     },
     Delivered(client, channel, ...more) {
       const made = publication(channel, ...more);
       client.#subscriptions.get(channel)?.deliver(made);
       client.emit("message", made);
     },
-    Message: (client, data) => void client.emit("message", publication("", "", 0, data, "", "", "")),
-    Gap: (client, channel, ...ends) => client.#gap(channel, token(ends[0], ends[1]), token(ends[2], ends[3])),
-    Subscribed(client, channel, epoch, offset, was_recovered) {
-      client.#subscriptions.get(channel)?.subscribed(token(epoch, offset), was_recovered);
+    Message: (client, data) => client.emit("message", publication("", "", 0, data, "", "", "")),
+    Gap(client, channel, beforeEpoch, beforeOffset, afterEpoch, afterOffset) {
+      client.#gap(channel, tokenOf(beforeEpoch, beforeOffset), tokenOf(afterEpoch, afterOffset));
+    },
+    Subscribed(client, channel, epoch, offset, wasRecovered) {
+      client.#subscriptions.get(channel)?.subscribed(tokenOf(epoch, offset), wasRecovered);
     },
     Unsubscribed(client, channel, code, reason) {
       const error = new HeartwireError(code, `${channel}: ${reason}`);
       if (take(client.#subscriptions, channel)?.ended(error) === false) client.#problem(error);
     },
-    Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(token(epoch, offset)),
-    Rejected: (client, key, ...why) => take(client.#publishes, key)?.reject(new HeartwireError(...why)),
+    Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(tokenOf(epoch, offset)),
+    Rejected(client, key, code, message, isUnknown) {
+      take(client.#publishes, key)?.reject(new HeartwireError(code, message, isUnknown));
+    },
     Answered: (client, id, result) => take(client.#requests, id)?.resolve(result),
-    Failed: (client, id, ...why) => take(client.#requests, id)?.reject(new HeartwireError(...why)),
+    Failed(client, id, code, message, isUnknown) {
+      take(client.#requests, id)?.reject(new HeartwireError(code, message, isUnknown));
+    },
     Closed: (client, ...how) => client.#closed(...how),
-    Note: (client, text) => void client.emit("note", { text }),
+    Note: (client, ...fields) => client.#note(...fields),
   };
 
-  #opened() {
-    try {
-      this.#options.storage?.setItem(`heartwire ${this.#base}`, this.transport);
-    } catch {
-      // it is full, or closed to us: the next page begins at the top of the ladder
-    }
-    this.emit("open", { transport: this.transport });
+  #note(kind, transport, reason, next) {
+    this.emit("note", { kind, transport, reason, next, text: noteText(kind, transport, reason, next) });
   }
 
   #gap(channel, before, after) {
@@ -2178,11 +2881,11 @@ export class Client extends Emitter {
     if (!isHeard) console.warn(`heartwire: ${channel}: what came after ${before} and up to ${after} is lost`);
   }
 
-  #closed(code, reason, was_open, next_attempt_s) {
-    this.emit("close", { code, reason, was_open, next_attempt_s });
-    if (next_attempt_s >= 0) return;
+  #closed(code, reason, wasOpen, nextAttemptS) {
+    this.emit("close", { code, reason, wasOpen, nextAttemptS });
+    if (nextAttemptS >= 0) return;
     const error = this.#isLeaving ? null : new HeartwireError(code, reason);
-    this.#hints.abort();
+    this.#end.abort();
     for (const subscription of [...this.#subscriptions.values()]) subscription.ended(error);
     this.#subscriptions.clear();
     if (error !== null) this.#problem(error);
@@ -2199,91 +2902,63 @@ export class Client extends Emitter {
   #unsubscribe(subscription) {
     if (this.#subscriptions.get(subscription.channel) !== subscription) return;
     this.#subscriptions.delete(subscription.channel);
-    this.#tell("unsubscribe", subscription.channel);
+    this.#driver.input("unsubscribe", subscription.channel);
     subscription.ended(null);
   }
 
-  /** A promise for the answer to what `say` has the machine take; it returns the name by which the answer will come. */
-  #ask(waiting, signal, say) {
+  #request(method, body) {
+    return this.#ask(this.#requests, null, "request", method, body);
+  }
+
+  /** A promise for the answer to an input of the machine, which returns the name by which the answer will come. */
+  #ask(waiting, signal, input, ...fields) {
     return new Promise((resolve, reject) => {
-      const name = say();
+      const name = this.#driver.prepare(input, ...fields);
       const abort = () => take(waiting, name)?.reject(signal.reason);
-      const last = settle => value => (signal?.removeEventListener("abort", abort), settle(value));
+      const last = settle => value => {
+        signal?.removeEventListener("abort", abort);
+        settle(value);
+        if (!this.#publishes.size) this.#idle();
+      };
       waiting.set(name, { resolve: last(resolve), reject: last(reject) });
       signal?.addEventListener("abort", abort);
-      this.#settle(); // only now: the answer may be there already
+      this.#driver.carryOut(); // only now: the answer may be there already
     });
   }
-
-  #request(method, body) {
-    return this.#ask(this.#requests, null, () => this.#machine.request(now(), method, body));
-  }
-
-  /** One call of the application's function counts at a time; the machine gives up on it by itself, and asks anew. */
-  async #askToken() {
-    const asked = ++this.#asks;
-    let answer;
-    try {
-      answer = await this.#options.get_token();
-      if (typeof answer !== "string") throw new TypeError("get_token: no string was returned");
-    } catch (error) {
-      if (asked !== this.#asks) return;
-      this.#problem(error);
-      this.#tell("noToken", error.message ?? String(error));
-      return;
-    }
-    if (asked !== this.#asks) return;
-    this.#token = answer;
-    this.#tell("token", answer);
-  }
-
-  /** What is for the machine; with the transports that there are, and the one that worked the last time. */
-  #machineOptions(given) {
-    const options = { ...DEFAULTS };
-    for (const [name, value] of Object.entries(given)) if (!(name in SHELL_DEFAULTS)) options[name] = value;
-    let note = "";
-    if (this.#options.WebSocket === undefined && options.transports.includes("websocket")) {
-      note = "there is no WebSocket here (Node has one from 22 on; or pass a class as the option WebSocket)";
-      options.transports = options.transports.filter(name => name !== "websocket");
-      if (!options.transports.length) throw new TypeError(note);
-    }
-    const worked = this.#options.storage?.getItem(`heartwire ${this.#base}`);
-    if (options.first_transport === null && options.transports.includes(worked)) options.first_transport = worked;
-    return { options, note };
-  }
-
-  /** Whatever there is here of window, document and navigator says when the network or the page comes and goes. */
-  #listenToTheSystem() {
-    const { signal } = this.#hints;
-    const hint = kind => () => this.#tell("hint", kind);
-    const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
-    listen(globalThis, "online", hint("network_up"));
-    listen(globalThis, "offline", hint("network_down"));
-    listen(globalThis, "pageshow", ({ persisted }) => persisted && this.#tell("hint", "wake"));
-    listen(globalThis, "pagehide", ({ persisted }) => persisted && this.#putAside());
-    listen(globalThis.document, "visibilitychange", () => document.visibilityState === "visible" && this.#tell("hint", "wake"));
-    listen(globalThis.document, "resume", hint("wake"));
-    listen(globalThis.navigator?.connection, "change", hint("wake"));
-  }
-
-  /** Browsers keep a page for the way back only where it has no open connection. */
-  #putAside() {
-    for (const generation of [...this.#links.keys()]) this.#tell("lost", generation, 1001, "the page was put aside");
-  }
 }
 
-const now = () => performance.now() / 1000;
-
-function take(map, key) {
-  const value = map.get(key);
-  map.delete(key);
-  return value;
+/** The options of the machine, with the transports that exist here, and the one that worked the last time first. */
+function machineOptions(given, isLackingWebSocket, worked) {
+  const names = Object.keys(DEFAULTS).filter(name => name in given);
+  const options = { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };
+  if (isLackingWebSocket) {
+    options.transports = options.transports.filter(name => name !== "websocket");
+    if (!options.transports.length) throw new TypeError(NO_WEBSOCKET);
+  }
+  if (options.firstTransport === null && options.transports?.includes(worked))
+    options.firstTransport = worked;
+  return options;
 }
 
-/** A client that connects, and stays connected until it is closed. `url`: see `baseOf`; where there is none, the page's origin. */
-export function connect(url, options) {
+/** A client that connects, and stays connected until it is closed. `url`: see `baseOf`. */
+function connect(url, options) {
   return new Client(url, options);
 }
 
+// -- index ---------------------------------------------------------------------------------------------------
+
+// The module as applications import it.
+
 /** For tests. */
-export const internals = Object.freeze({ Machine, baseOf, closedByHttp, lineGroups, retryAfter, verdict });
+const internals = Object.freeze({
+  Machine,
+  baseOf,
+  checkNames,
+  closedByHttp,
+  lineGroups,
+  noteText,
+  retryAfterS,
+  verdict,
+});
+
+export { Client, connect, DEFAULTS, HeartwireError, internals, Subscription, TRANSPORTS };

@@ -1,0 +1,283 @@
+// The client as applications see it: heartwire/client/client.py. docs/javascript.md says how it is used.
+
+import { baseOf, checkNames } from "./arguments.js";
+import { Driver } from "./driver.js";
+import { Emitter } from "./emitter.js";
+import { HeartwireError } from "./errors.js";
+import { DEFAULTS, TRANSPORTS } from "./options.js";
+import { noteText } from "./outputs.js";
+import { encode, historyOf, parsePosition, presenceOf, publication, tokenOf } from "./received.js";
+import { LOCAL } from "./states.js";
+import { Subscription } from "./subscription.js";
+import { listenToSystem, pageStorage, recallTransport, rememberTransport } from "./system.js";
+
+/** The options of `connect` beside `DEFAULTS`, which are the machine's. @type {any} */
+const SHELL_DEFAULTS = {
+  token: "",
+  getToken: null,
+  data: null,
+  headers: {},
+  signal: null,
+  storage: undefined,
+  debugUrl: null,
+  WebSocket: undefined,
+  fetch: undefined,
+};
+const NO_WEBSOCKET =
+  "there is no WebSocket here (Node has one from 22 on; or pass a class as the option WebSocket)";
+
+function take(map, key) {
+  const value = map.get(key);
+  map.delete(key);
+  return value;
+}
+
+/** One client. Made by `connect`. */
+export class Client extends Emitter {
+  #driver;
+  #base;
+  #storage;
+  #maxQueueItems;
+  #closeTimeoutS;
+  #publishes = new Map(); // how to settle them, by key
+  #requests = new Map(); // the same, by id
+  #subscriptions = new Map(); // by channel
+  #isLeaving = false;
+  #left = /** @type {Promise<void> | null} */ (null);
+  #idle = () => {};
+  #end = new AbortController();
+
+  constructor(url, given = {}) {
+    super();
+    checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
+    const shell = { ...SHELL_DEFAULTS, ...given };
+    const { signal, debugUrl, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch } = shell;
+    const environment = /** @type {any} */ (globalThis).process?.env;
+    const address = debugUrl ?? environment?.HEARTWIRE_DEBUG_URL;
+    this.#base = baseOf(address || (url ?? globalThis.location?.origin));
+    this.#storage = shell.storage === undefined ? pageStorage() : shell.storage;
+    const isLacking = WebSocket === undefined && (given.transports ?? TRANSPORTS).includes("websocket");
+    const options = machineOptions(given, isLacking, recallTransport(this.#storage, this.#base));
+    this.#maxQueueItems = options.maxQueueItems;
+    this.#closeTimeoutS = options.closeTimeoutS;
+    const surroundings = { ...shell, base: this.#base, WebSocket, fetch };
+    this.#driver = new Driver(options, surroundings, {
+      take: ([name, ...fields]) => Client.#TAKE[name](this, ...fields),
+      problem: error => this.#problem(error),
+    });
+    signal?.addEventListener("abort", () => this.close(), { signal: this.#end.signal });
+    // Later, so that the application can listen, and follow channels with the first request.
+    queueMicrotask(() => this.#start(isLacking));
+    if (signal?.aborted) this.close();
+  }
+
+  /** "connecting", "online", "waiting", "offline" or "closed". */
+  get state() {
+    return this.#driver.machine.state;
+  }
+
+  /** In use; "" where there is none. */
+  get transport() {
+    return this.#driver.machine.transport;
+  }
+
+  /** The number of publishes without an answer. */
+  get pending() {
+    return this.#publishes.size;
+  }
+
+  /** The server's name for this client. */
+  get clientId() {
+    return this.#driver.machine.clientId;
+  }
+
+  /** Follows a channel. `callback` gets each publication. */
+  subscribe(channel, callback = null, options = {}) {
+    checkNames(options, ["since", "token", "signal", "onGap"]);
+    const { since = null, token = "", signal = null, onGap = null } = options;
+    this.#checkOpen();
+    if (this.#subscriptions.has(channel))
+      throw new Error(`${channel} is followed already: listen to the subscription that there is`);
+    const after = since === null || since === "earliest" ? since : parsePosition(since);
+    const subscription = new Subscription(channel, {
+      maxItems: this.#maxQueueItems,
+      pause: () => this.#driver.input("pause", channel),
+      resume: () => this.#driver.input("resume", channel),
+      end: () => this.#unsubscribe(subscription),
+    });
+    this.#subscriptions.set(channel, subscription);
+    if (callback !== null) subscription.on("publication", callback);
+    if (onGap !== null) subscription.on("gap", onGap);
+    signal?.addEventListener("abort", () => subscription.unsubscribe(), { once: true });
+    this.#driver.input("subscribe", channel, after, token);
+    if (signal?.aborted) subscription.unsubscribe();
+    return subscription;
+  }
+
+  /** Publishes. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
+  async publish(channel, data, options = {}) {
+    checkNames(options, ["signal", "idempotencyKey"]);
+    const { signal = null, idempotencyKey = "" } = options;
+    signal?.throwIfAborted();
+    const [json, encoding] = encode(data);
+    return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
+  }
+
+  /** The members of a channel, by client id. */
+  async presence(channel) {
+    return presenceOf(await this.#request("presence", { channel }));
+  }
+
+  /** What a channel has kept: `limit` publications after `since`, or in reverse. */
+  async history(channel, options = {}) {
+    checkNames(options, ["limit", "since", "reverse"]);
+    const { limit = 100, since = null, reverse = false } = options;
+    const after = since === null ? {} : { since: parsePosition(since) };
+    return historyOf(channel, await this.#request("history", { channel, limit, reverse, ...after }));
+  }
+
+  /** Calls a function of the application on the server. */
+  async rpc(method, data = null) {
+    return (await this.#request("rpc", { method, data })).data;
+  }
+
+  /** Leaves for good. Pending publishes have `closeTimeoutS` to be answered. */
+  close() {
+    this.#left ??= this.#leave();
+    return this.#left;
+  }
+
+  async #leave() {
+    this.#isLeaving = true;
+    if (this.#publishes.size) {
+      let timer;
+      await new Promise(resolve => {
+        this.#idle = () => resolve(null);
+        timer = setTimeout(resolve, this.#closeTimeoutS * 1000);
+        this.#end.signal.addEventListener("abort", resolve);
+      });
+      clearTimeout(timer);
+    }
+    this.#driver.input("close");
+  }
+
+  #start(isLacking) {
+    if (this.state === "closed") return;
+    const hint = kind => this.#driver.input("hint", kind);
+    listenToSystem(this.#end.signal, hint, () => this.#driver.putAside());
+    if (isLacking) this.#note("unavailable", "websocket", NO_WEBSOCKET, "");
+    this.#driver.input("start");
+  }
+
+  /** What is done with the outputs of the machine that the driver hands on, by name. */
+  static #TAKE = {
+    StateChanged(client, state, reason) {
+      const { tried, transport } = client.#driver.machine;
+      client.emit("state", { state, reason, transport: tried || transport });
+      if (state !== "online") return;
+      rememberTransport(client.#storage, client.#base, client.transport);
+      client.emit("open", { transport: client.transport });
+    },
+    Delivered(client, channel, ...more) {
+      const made = publication(channel, ...more);
+      client.#subscriptions.get(channel)?.deliver(made);
+      client.emit("message", made);
+    },
+    Message: (client, data) => client.emit("message", publication("", "", 0, data, "", "", "")),
+    Gap(client, channel, beforeEpoch, beforeOffset, afterEpoch, afterOffset) {
+      client.#gap(channel, tokenOf(beforeEpoch, beforeOffset), tokenOf(afterEpoch, afterOffset));
+    },
+    Subscribed(client, channel, epoch, offset, wasRecovered) {
+      client.#subscriptions.get(channel)?.subscribed(tokenOf(epoch, offset), wasRecovered);
+    },
+    Unsubscribed(client, channel, code, reason) {
+      const error = new HeartwireError(code, `${channel}: ${reason}`);
+      if (take(client.#subscriptions, channel)?.ended(error) === false) client.#problem(error);
+    },
+    Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(tokenOf(epoch, offset)),
+    Rejected(client, key, code, message, isUnknown) {
+      take(client.#publishes, key)?.reject(new HeartwireError(code, message, isUnknown));
+    },
+    Answered: (client, id, result) => take(client.#requests, id)?.resolve(result),
+    Failed(client, id, code, message, isUnknown) {
+      take(client.#requests, id)?.reject(new HeartwireError(code, message, isUnknown));
+    },
+    Closed: (client, ...how) => client.#closed(...how),
+    Note: (client, ...fields) => client.#note(...fields),
+  };
+
+  #note(kind, transport, reason, next) {
+    this.emit("note", { kind, transport, reason, next, text: noteText(kind, transport, reason, next) });
+  }
+
+  #gap(channel, before, after) {
+    const subscription = this.#subscriptions.get(channel);
+    subscription?.place(after);
+    const gap = { channel, before, after };
+    const isHeard = [subscription?.emit("gap", gap), this.emit("gap", gap)].includes(true);
+    if (!isHeard) console.warn(`heartwire: ${channel}: what came after ${before} and up to ${after} is lost`);
+  }
+
+  #closed(code, reason, wasOpen, nextAttemptS) {
+    this.emit("close", { code, reason, wasOpen, nextAttemptS });
+    if (nextAttemptS >= 0) return;
+    const error = this.#isLeaving ? null : new HeartwireError(code, reason);
+    this.#end.abort();
+    for (const subscription of [...this.#subscriptions.values()]) subscription.ended(error);
+    this.#subscriptions.clear();
+    if (error !== null) this.#problem(error);
+  }
+
+  #problem(error) {
+    if (!this.emit("error", { error })) console.error("heartwire:", error);
+  }
+
+  #checkOpen() {
+    if (this.state === "closed") throw new HeartwireError(LOCAL, "the client is closed");
+  }
+
+  #unsubscribe(subscription) {
+    if (this.#subscriptions.get(subscription.channel) !== subscription) return;
+    this.#subscriptions.delete(subscription.channel);
+    this.#driver.input("unsubscribe", subscription.channel);
+    subscription.ended(null);
+  }
+
+  #request(method, body) {
+    return this.#ask(this.#requests, null, "request", method, body);
+  }
+
+  /** A promise for the answer to an input of the machine, which returns the name by which the answer will come. */
+  #ask(waiting, signal, input, ...fields) {
+    return new Promise((resolve, reject) => {
+      const name = this.#driver.prepare(input, ...fields);
+      const abort = () => take(waiting, name)?.reject(signal.reason);
+      const last = settle => value => {
+        signal?.removeEventListener("abort", abort);
+        settle(value);
+        if (!this.#publishes.size) this.#idle();
+      };
+      waiting.set(name, { resolve: last(resolve), reject: last(reject) });
+      signal?.addEventListener("abort", abort);
+      this.#driver.carryOut(); // only now: the answer may be there already
+    });
+  }
+}
+
+/** The options of the machine, with the transports that exist here, and the one that worked the last time first. */
+function machineOptions(given, isLackingWebSocket, worked) {
+  const names = Object.keys(DEFAULTS).filter(name => name in given);
+  const options = { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };
+  if (isLackingWebSocket) {
+    options.transports = options.transports.filter(name => name !== "websocket");
+    if (!options.transports.length) throw new TypeError(NO_WEBSOCKET);
+  }
+  if (options.firstTransport === null && options.transports?.includes(worked))
+    options.firstTransport = worked;
+  return options;
+}
+
+/** A client that connects, and stays connected until it is closed. `url`: see `baseOf`. */
+export function connect(url, options) {
+  return new Client(url, options);
+}
