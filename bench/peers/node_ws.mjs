@@ -1,7 +1,8 @@
 // Peer: Node with `ws`, one send per client as in its README; --once builds the frame once and writes it to every socket.
 // Usage: node node_ws.mjs MODULES PORT [--once], where MODULES is the folder that holds node_modules.
-import { createRequire } from "node:module";
+
 import { createServer } from "node:http";
+import { createRequire } from "node:module";
 import path from "node:path";
 
 const require = createRequire(path.resolve(process.argv[2], "package.json"));
@@ -15,7 +16,13 @@ function broadcast(message) {
     for (const client of subscribers) client.send(data);
     return;
   }
-  const [head, body] = Sender.frame(Buffer.from(data), { fin: true, opcode: 1, mask: false, readOnly: false, rsv1: false });
+  const [head, body] = Sender.frame(Buffer.from(data), {
+    fin: true,
+    opcode: 1,
+    mask: false,
+    readOnly: false,
+    rsv1: false,
+  });
   const frame = Buffer.concat([head, body]);
   for (const client of subscribers) client._socket.write(frame);
 }
@@ -27,7 +34,7 @@ server.on("connection", (client, request) => {
     subscribers.add(client);
     client.on("close", () => subscribers.delete(client));
   } else if (request.url === "/echo") {
-    client.on("message", (message) => client.send(message.toString()));
+    client.on("message", message => client.send(message.toString()));
   } else {
     client.on("message", broadcast);
   }

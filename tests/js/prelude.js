@@ -5,7 +5,8 @@ globalThis.until = (condition, what = condition) => {
     const look = () => {
       const value = condition();
       if (value) done(value);
-      else if (performance.now() > end) failed(new Error(`not in time: ${what}; ${JSON.stringify(globalThis.told?.slice(-10))}`));
+      else if (performance.now() > end)
+        failed(new Error(`not in time: ${what}; ${JSON.stringify(globalThis.told?.slice(-10))}`));
       else setTimeout(look, 10);
     };
     look();
@@ -15,8 +16,14 @@ globalThis.until = (condition, what = condition) => {
 /** A client, and all that it tells in `told`, as [name, what]. */
 globalThis.begin = (url, options) => {
   globalThis.told = [];
-  globalThis.client = heartwire.connect(url, { backoff_cap_s: 0.2, attempt_burst: 100, storage: null, ...options });
-  for (const name of ["open", "close", "state", "gap", "note"]) client.on(name, what => told.push([name, what]));
+  globalThis.client = heartwire.connect(url, {
+    backoff_cap_s: 0.2,
+    attempt_burst: 100,
+    storage: null,
+    ...options,
+  });
+  for (const name of ["open", "close", "state", "gap", "note"])
+    client.on(name, what => told.push([name, what]));
   client.on("error", ({ error }) => told.push(["error", { code: error.code, message: error.message }]));
   return client;
 };

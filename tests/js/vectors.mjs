@@ -1,8 +1,8 @@
 // Feeds files of vectors (tests/vectors/recorder.py has their format) to the machine of heartwire.js, and compares its
 // outputs step by step: node vectors.mjs heartwire.js FILE... The files have the names of Python; they are translated here.
 import { readFileSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
 import { pathToFileURL } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 
 const [module, ...files] = process.argv.slice(2);
 const { DEFAULTS, internals } = await import(pathToFileURL(module).href);
@@ -15,7 +15,8 @@ const namesInJs = object =>
   Object.fromEntries(Object.entries(object).map(([name, value]) => [inJs(name), value]));
 
 /** The options that a text names, in JavaScript's names. */
-const wordsInJs = text => text.replace(/\b[a-z]+(_[a-z]+)+\b/g, name => (inJs(name) in DEFAULTS ? inJs(name) : name));
+const wordsInJs = text =>
+  text.replace(/\b[a-z]+(_[a-z]+)+\b/g, name => (inJs(name) in DEFAULTS ? inJs(name) : name));
 
 /** What does not depend on the language. Each JSON parser describes a frame that is not of the protocol in its own words. */
 function plain(value) {

@@ -1,47 +1,50 @@
-// Types of heartwire.js; docs/javascript.md says what everything means.
+// Types of heartwire.js, checked against it by `make check`; docs/javascript.md says what everything means.
 
 export type Transport = "websocket" | "sse" | "longpoll" | "poll";
 export type State = "connecting" | "online" | "waiting" | "offline" | "closed";
 
 /** "https://host/below", "wss://host", a URL, or its parts. */
-export type Address = string | URL | { scheme?: "http" | "https" | "ws" | "wss"; host: string; port?: number; path?: string };
+export type Address =
+  | string
+  | URL
+  | { scheme?: "http" | "https" | "ws" | "wss"; host: string; port?: number; path?: string };
 
-/** What the client decides by. Seconds and bytes, as the names say; every number is over 0. */
+/** How the client decides. Seconds and bytes, as the names say; every number is over 0. */
 export interface Tuning {
   transports: readonly Transport[];
-  first_transport: Transport | null;
-  ping_interval_s: number;
-  pong_timeout_s: number;
-  probe_timeout_s: number;
-  tick_s: number;
-  open_timeout_s: number;
-  open_timeout_cap_s: number;
-  backoff_base_s: number;
-  backoff_cap_s: number;
-  later_s: number;
-  stable_after_s: number;
-  attempt_burst: number;
-  attempt_rate_per_s: number;
-  upgrade_after_s: number;
-  upgrade_cap_s: number;
-  poll_interval_s: number;
-  poll_wait_s: number;
-  max_pending_items: number;
-  max_pending_bytes: number;
-  max_pending_age_s: number;
-  max_in_flight: number;
-  max_message_bytes: number;
-  max_queue_items: number;
-  request_timeout_s: number;
-  close_timeout_s: number;
+  firstTransport: Transport | null;
+  pingIntervalS: number;
+  pongTimeoutS: number;
+  probeTimeoutS: number;
+  tickS: number;
+  openTimeoutS: number;
+  openTimeoutCapS: number;
+  backoffBaseS: number;
+  backoffCapS: number;
+  laterS: number;
+  stableAfterS: number;
+  attemptBurst: number;
+  attemptRatePerS: number;
+  upgradeAfterS: number;
+  upgradeCapS: number;
+  pollIntervalS: number;
+  pollWaitS: number;
+  maxPendingItems: number;
+  maxPendingBytes: number;
+  maxPendingAgeS: number;
+  maxInFlight: number;
+  maxMessageBytes: number;
+  maxQueueItems: number;
+  requestTimeoutS: number;
+  closeTimeoutS: number;
 }
 
 export interface Options extends Partial<Tuning> {
   /** One that does not change. */
   token?: string;
-  /** Asked whenever a token is needed: at first, before one runs out, and when the server refuses one. */
-  get_token?: () => string | Promise<string>;
-  /** For the server's `on_connect`. */
+  /** Called whenever a token is needed: at first, before one expires, and when the server refuses one. */
+  getToken?: () => string | Promise<string>;
+  /** For the server's `onConnect`. */
   data?: unknown;
   /** Sent with each HTTP request. */
   headers?: Record<string, string>;
@@ -50,7 +53,7 @@ export interface Options extends Partial<Tuning> {
   /** Remembers which transport worked; null: nothing does. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
   /** Overrides the address, as the environment's HEARTWIRE_DEBUG_URL does in Node. */
-  debug_url?: Address | null;
+  debugUrl?: Address | null;
   /** The class to use where there is none of its own, such as that of the package ws. */
   WebSocket?: unknown;
   /** What to make HTTP requests with. */
@@ -68,7 +71,7 @@ export interface Publication<T = any> {
   /** Who published, where that is known. */
   user: string;
   client: string;
-  is_bytes: boolean;
+  isBytes: boolean;
 }
 
 export interface Gap {
@@ -82,24 +85,42 @@ export interface Gap {
 export interface Member {
   client: string;
   user: string;
-  conn_info?: unknown;
-  chan_info?: unknown;
+  connInfo?: unknown;
+  chanInfo?: unknown;
+}
+
+/** A change of transport. */
+export interface Note {
+  /**
+   * movedUp: `transport` is left for the better `next`. steppedDown: `transport` does not work, and `next` is tried.
+   * notYet: a better `transport` still does not work. pollsCut: something between client and server cuts long polls.
+   * unavailable: this runtime does not have `transport`.
+   */
+  kind: "movedUp" | "steppedDown" | "notYet" | "pollsCut" | "unavailable";
+  transport: Transport;
+  /** Why, or what the client does about it. */
+  reason: string;
+  /** Tried from now on; "" where that does not change. */
+  next: Transport | "";
+  /** All of it in words. */
+  text: string;
 }
 
 export interface ClientEvents {
   open: { transport: Transport };
   message: Publication;
-  close: { code: number; reason: string; was_open: boolean; /** -1: there is none */ next_attempt_s: number };
+  close: { code: number; reason: string; wasOpen: boolean /** -1: there is none */; nextAttemptS: number };
   error: { error: Error };
-  state: { state: State; reason: string };
+  /** `transport`: in use, or being tried. */
+  state: { state: State; transport: Transport | ""; reason: string };
   gap: Gap;
-  note: { text: string };
+  note: Note;
 }
 
 export interface SubscriptionEvents<T = any> {
   publication: Publication<T>;
   gap: Gap;
-  subscribed: { position: string; was_recovered: boolean };
+  subscribed: { position: string; wasRecovered: boolean };
   unsubscribed: { code: number; reason: string };
 }
 
@@ -112,20 +133,27 @@ interface Emitter<Events> extends EventTarget {
     hear: ((event: CustomEvent<Events[Name]>) => void) | null,
     options?: AddEventListenerOptions | boolean,
   ): void;
-  addEventListener(name: string, hear: EventListenerOrEventListenerObject | null, options?: AddEventListenerOptions | boolean): void;
+  addEventListener(
+    name: string,
+    hear: EventListenerOrEventListenerObject | null,
+    options?: AddEventListenerOptions | boolean,
+  ): void;
 }
 
 declare const Emitter: { new <Events>(): Emitter<Events> };
 
 export class HeartwireError extends Error {
-  constructor(code: number, message: string, is_unknown?: boolean);
+  constructor(code: number, message: string, isUnknown?: boolean);
   /** docs/codes.md; 0: the client itself gave up. */
   readonly code: number;
   /** Whether it may have been done all the same. */
-  readonly is_unknown: boolean;
+  readonly isUnknown: boolean;
 }
 
-export class Subscription<T = any> extends Emitter<SubscriptionEvents<any>> implements AsyncIterable<Publication<T>> {
+export class Subscription<T = any>
+  extends Emitter<SubscriptionEvents<any>>
+  implements AsyncIterable<Publication<T>>
+{
   private constructor();
   readonly channel: string;
   /** After the last publication that was handed out; "" before the server has said where it begins. */
@@ -142,7 +170,7 @@ export interface SubscribeOptions {
   since?: string | null;
   token?: string;
   signal?: AbortSignal;
-  on_gap?: (gap: Gap) => void;
+  onGap?: (gap: Gap) => void;
 }
 
 export class Client extends Emitter<ClientEvents> {
@@ -151,14 +179,18 @@ export class Client extends Emitter<ClientEvents> {
   readonly transport: Transport | "";
   /** How many publishes are not answered yet. */
   readonly pending: number;
-  readonly client_id: string;
+  readonly clientId: string;
   subscribe<T = any>(
     channel: string,
     callback?: ((publication: Publication<T>) => void) | null,
     options?: SubscribeOptions,
   ): Subscription<T>;
   /** Text, bytes, or anything that is JSON. Resolves to its position, "" where the server does not tell. */
-  publish(channel: string, data: unknown, options?: { signal?: AbortSignal; idempotency_key?: string }): Promise<string>;
+  publish(
+    channel: string,
+    data: unknown,
+    options?: { signal?: AbortSignal; idempotencyKey?: string },
+  ): Promise<string>;
   /** By client id. */
   presence(channel: string): Promise<Record<string, Member>>;
   history<T = any>(
@@ -166,7 +198,7 @@ export class Client extends Emitter<ClientEvents> {
     options?: { limit?: number; since?: string | null; reverse?: boolean },
   ): Promise<{ publications: Publication<T>[]; position: string }>;
   rpc<T = any>(method: string, data?: unknown): Promise<T>;
-  /** Leave for good, once what was published is answered, or after close_timeout_s. */
+  /** Leave for good, once what was published is answered, or after closeTimeoutS. */
   close(): Promise<void>;
 }
 

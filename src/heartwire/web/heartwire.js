@@ -83,6 +83,8 @@ const LIMIT_EXCEEDED = 106; // over a limit, the client's own too (Centrifugal p
 const INSUFFICIENT_STATE = 3010;
 const TOO_LARGE = 1009;
 
+/** @typedef {"connecting" | "online" | "waiting" | "offline" | "closed"} State */
+
 /** Nothing else assigns the state. A pair that is not listed throws. */
 const TRANSITIONS = {
   connecting: { established: "online", lost: "waiting", closed: "closed" },
@@ -943,7 +945,7 @@ const NEEDS_TOKEN = [101, 109]; // unauthorized, token expired (Centrifugal prot
 const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of the one in use
 
 class Lifecycle {
-  state = "waiting";
+  state = /** @type {import("./states.js").State} */ ("waiting");
   current = /** @type {Connection | null} */ (null);
   attempt = /** @type {Connection | null} */ (null);
   clientId = "";
@@ -2597,7 +2599,10 @@ class Subscription extends Emitter {
     return this.emit("unsubscribed", { code: end.code, reason: end.message }) || this.#queue !== null;
   }
 
-  /** `for await (const publication of subscription)`; leaving the loop ends the subscription. */
+  /**
+   * `for await (const publication of subscription)`; leaving the loop ends the subscription.
+   * @returns {AsyncIterator<any>}
+   */
   [Symbol.asyncIterator]() {
     if (this.#queue !== null) throw new Error(`${this.channel} is iterated already`);
     const queue = [];
@@ -2611,6 +2616,7 @@ class Subscription extends Emitter {
     };
   }
 
+  /** @returns {Promise<IteratorResult<any>>} */
   async #next(queue) {
     while (!queue.length) {
       if (this.#ending?.[0]) throw this.#ending[0];

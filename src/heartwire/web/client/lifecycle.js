@@ -15,7 +15,7 @@ const NEEDS_TOKEN = [101, 109]; // unauthorized, token expired (Centrifugal prot
 const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of the one in use
 
 export class Lifecycle {
-  state = "waiting";
+  state = /** @type {import("./states.js").State} */ ("waiting");
   current = /** @type {Connection | null} */ (null);
   attempt = /** @type {Connection | null} */ (null);
   clientId = "";

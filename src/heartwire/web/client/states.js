@@ -6,6 +6,8 @@ export const LIMIT_EXCEEDED = 106; // over a limit, the client's own too (Centri
 export const INSUFFICIENT_STATE = 3010;
 export const TOO_LARGE = 1009;
 
+/** @typedef {"connecting" | "online" | "waiting" | "offline" | "closed"} State */
+
 /** Nothing else assigns the state. A pair that is not listed throws. */
 export const TRANSITIONS = {
   connecting: { established: "online", lost: "waiting", closed: "closed" },

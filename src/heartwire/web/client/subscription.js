@@ -64,7 +64,10 @@ export class Subscription extends Emitter {
     return this.emit("unsubscribed", { code: end.code, reason: end.message }) || this.#queue !== null;
   }
 
-  /** `for await (const publication of subscription)`; leaving the loop ends the subscription. */
+  /**
+   * `for await (const publication of subscription)`; leaving the loop ends the subscription.
+   * @returns {AsyncIterator<any>}
+   */
   [Symbol.asyncIterator]() {
     if (this.#queue !== null) throw new Error(`${this.channel} is iterated already`);
     const queue = [];
@@ -78,6 +81,7 @@ export class Subscription extends Emitter {
     };
   }
 
+  /** @returns {Promise<IteratorResult<any>>} */
   async #next(queue) {
     while (!queue.length) {
       if (this.#ending?.[0]) throw this.#ending[0];

@@ -1,11 +1,11 @@
 /*
- * Heartwire demo, 2 of 6: the room.
+ * Heartwire demo, 2 of 7: the room.
  *
  * What the page wants of heartwire.js: one client, which follows the channel of the chat and that of the tally, and keeps what was
  * written until it was seen. Another transport is another client, which goes on from the same positions with the same keys.
  */
 
-import { connect } from "./heartwire.js";
+import { connect } from "../heartwire.js";
 
 const OUTBOX_LIMIT = 100;
 const SETTLE_MS = 150; // caught up: nothing more comes for so long
@@ -14,10 +14,18 @@ const TALLY_EVERY_MS = 100;
 /** The ladder's names for people. */
 export const LABELS = { websocket: "WebSocket", sse: "SSE", longpoll: "Long poll", poll: "Poll" };
 
-/** A text of the client's in their words. */
-export const named = (text) => text.replace(/\b(websocket|sse|longpoll|poll)\b/g, (name) => LABELS[name]);
+const NOTES = {
+  movedUp: ({ transport, next }) => `moved up from ${LABELS[transport]} to ${LABELS[next]}`,
+  steppedDown: ({ transport, reason, next }) => `${LABELS[transport]}: ${reason}; trying ${LABELS[next]}`,
+  notYet: ({ transport, reason }) => `${LABELS[transport]} does not work yet: ${reason}`,
+  pollsCut: ({ reason }) => `long polls are cut in between: ${reason}`,
+  unavailable: ({ reason }) => reason,
+};
 
-const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
+/** A note of the client with these names. */
+export const inWords = note => NOTES[note.kind](note);
+
+const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join("");
 
 /** Numbers that are published one after the other, and what becomes of them. */
 export class Tally {
@@ -64,7 +72,7 @@ export class Tally {
 export class Room {
   channel = "lobby";
   transport = "auto";
-  client = null;
+  client = /** @type {any} */ (null);
   position = "";
   onlineAt = 0;
   counts = { received: 0, caughtUp: 0, gaps: 0, connects: 0 };
@@ -78,15 +86,15 @@ export class Room {
   #subscriptions = [];
   #tallyChannel = "";
   #tallyPosition = "";
-  #catchUp = null;
+  #catchUp = /** @type {any} */ (null);
   #lostAt = 0;
 
   /**
    * @param {object} options
-   * @param {string} options.base  Where Heartwire is mounted, as an URL.
-   * @param {import("./demo-weather.js").Weather} options.weather
+   * @param {URL} options.base  Where Heartwire is mounted, as an URL.
+   * @param {import("./weather.js").Weather} options.weather
    * @param {(kind: string, detail: object) => void} options.emit  Told of: the client's `state`, `open`, `close`, `note` and `error`;
-   *   `publication`, `gap`, `caughtup`, `outbox`, `answered` {took_ms}, `seen` {took_ms}, `tally`.
+   *   `publication`, `gap`, `caughtup`, `outbox`, `answered` {tookMs}, `seen` {tookMs}, `tally`.
    */
   constructor({ base, weather, emit }) {
     this.#base = base;
@@ -111,10 +119,11 @@ export class Room {
     const leave = this.#leaving();
     const { WebSocket, fetch } = this.#weather;
     const fixed = transport === "auto" ? {} : { transports: [transport], storage: null };
-    const client = (this.client = connect(this.#base, { WebSocket, fetch, ...fixed }));
+    const client = connect(this.#base, { WebSocket, fetch, ...fixed });
+    this.client = client;
     leave();
     this.#listen(client);
-    this.#emit("state", { state: client.state, reason: "" });
+    this.#emit("state", { state: client.state, transport: "", reason: "" });
     for (const entry of this.outbox.values()) if (!entry.refused) this.#publish(entry);
     for (const n of this.tally.unanswered.keys()) this.#publishNumber(n);
   }
@@ -143,21 +152,37 @@ export class Room {
   }
 
   #listen(client) {
-    const now = (hear) => (what) => client === this.client && hear(what);
-    client.on("state", now((what) => this.#stateChanged(what)));
-    for (const name of ["open", "close", "note", "error"]) client.on(name, now((what) => this.#emit(name, what)));
-    const chat = client.subscribe(this.channel, now((one) => this.#came(one)), {
-      since: this.position || "earliest", on_gap: now((gap) => this.#gap(gap)),
-    });
-    chat.on("subscribed", now(({ position }) => {
-      this.#caughtUpSoon(this.#catchUp ?? { count: 0, first: this.position === "" });
-      this.position ||= position;
-    }));
-    const tally = client.subscribe(this.#tallyChannel, now((one) => {
-      this.#tallyPosition = one.position;
-      this.tally.came(one.data);
-      this.#emit("tally", { isIncoming: true });
-    }), { since: this.#tallyPosition || "earliest", on_gap: now((gap) => this.#gap(gap)) });
+    const now = hear => what => client === this.client && hear(what);
+    client.on(
+      "state",
+      now(what => this.#stateChanged(what)),
+    );
+    for (const name of ["open", "close", "note", "error"])
+      client.on(
+        name,
+        now(what => this.#emit(name, what)),
+      );
+    const chat = client.subscribe(
+      this.channel,
+      now(one => this.#came(one)),
+      { since: this.position || "earliest", onGap: now(gap => this.#gap(gap)) },
+    );
+    chat.on(
+      "subscribed",
+      now(({ position }) => {
+        this.#caughtUpSoon(this.#catchUp ?? { count: 0, first: this.position === "" });
+        this.position ||= position;
+      }),
+    );
+    const tally = client.subscribe(
+      this.#tallyChannel,
+      now(one => {
+        this.#tallyPosition = one.position;
+        this.tally.came(one.data);
+        this.#emit("tally", { isIncoming: true });
+      }),
+      { since: this.#tallyPosition || "earliest", onGap: now(gap => this.#gap(gap)) },
+    );
     this.#subscriptions = [chat, tally];
   }
 
@@ -185,7 +210,7 @@ export class Room {
     if (entry) {
       this.outbox.delete(entry.id);
       this.#emit("outbox", {});
-      this.#emit("seen", { took_ms: performance.now() - entry.sentAt });
+      this.#emit("seen", { tookMs: performance.now() - entry.sentAt });
     } else if (this.#catchUp) {
       this.#catchUp.count++;
       this.#caughtUpSoon(this.#catchUp);
@@ -200,7 +225,10 @@ export class Room {
     catchUp.timer = setTimeout(() => {
       this.#catchUp = null;
       if (!catchUp.first) this.counts.caughtUp += catchUp.count;
-      this.#emit("caughtup", { ...catchUp, away_ms: this.#lostAt ? Math.max(0, this.onlineAt - this.#lostAt) : 0 });
+      this.#emit("caughtup", {
+        ...catchUp,
+        awayMs: this.#lostAt ? Math.max(0, this.onlineAt - this.#lostAt) : 0,
+      });
     }, SETTLE_MS);
   }
 
@@ -208,7 +236,14 @@ export class Room {
   say(from, text) {
     if (this.outbox.size >= OUTBOX_LIMIT) return false;
     const id = newId();
-    const entry = { id, text, channel: this.channel, data: { from, text, id, at: Date.now() }, sentAt: performance.now(), refused: "" };
+    const entry = {
+      id,
+      text,
+      channel: this.channel,
+      data: { from, text, id, at: Date.now() },
+      sentAt: performance.now(),
+      refused: "",
+    };
     this.outbox.set(id, entry);
     this.#emit("outbox", {});
     this.#publish(entry);
@@ -223,10 +258,10 @@ export class Room {
   async #publish(entry) {
     const { client } = this;
     try {
-      await client.publish(entry.channel, entry.data, { idempotency_key: entry.id });
+      await client.publish(entry.channel, entry.data, { idempotencyKey: entry.id });
       entry.kept = true;
       if (entry.channel !== this.channel) this.outbox.delete(entry.id);
-      this.#emit("answered", { took_ms: performance.now() - entry.sentAt });
+      this.#emit("answered", { tookMs: performance.now() - entry.sentAt });
     } catch (error) {
       if (client !== this.client) return; // the next client has taken it over
       entry.refused = error.message;
@@ -242,16 +277,16 @@ export class Room {
   }
 
   get isOutboxFull() {
-    return this.client.pending >= 900; // of max_pending_items; the rest is for what people write
+    return this.client.pending >= 900; // of maxPendingItems; the rest is for what people write
   }
 
   async #publishNumber(n) {
     const { client, tally } = this;
     const { data, key, sentAt } = tally.unanswered.get(n);
     try {
-      await client.publish(this.#tallyChannel, data, { idempotency_key: key });
+      await client.publish(this.#tallyChannel, data, { idempotencyKey: key });
       tally.answered(n, true);
-      this.#emit("answered", { took_ms: performance.now() - sentAt });
+      this.#emit("answered", { tookMs: performance.now() - sentAt });
     } catch {
       if (client !== this.client && tally === this.tally) return;
       tally.answered(n, false);

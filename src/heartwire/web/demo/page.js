@@ -1,114 +1,26 @@
 /*
- * Heartwire demo, 6 of 6: the page.
+ * Heartwire demo, 7 of 7: the page.
  *
- * Shows what the room and its client do, and passes on what the person wants. Whatever comes out of a channel was written by somebody
- * else and is shown as text only.
+ * Shows what the room and its client do, and passes on what the person wants.
  */
 
-import { ClientPanel, WeatherPanel } from "./demo-panel.js";
-import { LABELS, Room, named } from "./demo-room.js";
-import { Timeline } from "./demo-timeline.js";
-import { STRIKES, WEATHER, Weather } from "./demo-weather.js";
-import { clock, drawSparkline, duration, hue, make, showTerminal } from "./demo-parts.js";
+import { MessageList } from "./messages.js";
+import { ClientPanel, WeatherPanel } from "./panel.js";
+import { $, clock, drawSparkline, duration, hue, make, showTerminal } from "./parts.js";
+import { inWords, LABELS, Room } from "./room.js";
+import { Timeline } from "./timeline.js";
+import { STRIKES, WEATHER, Weather } from "./weather.js";
 
-const MESSAGE_LIMIT = 400; // shown; older ones leave the page
 const LOG_LIMIT = 200;
 const SAMPLE_LIMIT = 40;
-const GROUP_MS = 3 * 60_000; // the same author within this time: no new header
 const PRESENCE_EVERY_MS = 5000;
 const FIGURES_EVERY_MS = 250;
 const CHOICES = { auto: "Auto", ...LABELS };
 
-const $ = (id) => document.getElementById(id);
 const base = new URL("./", document.baseURI);
+/** @type {{answered: number[], seen: number[]}} In milliseconds. */
 const samples = { answered: [], seen: [] };
-const names = new Map(); // client id → the nickname last used from it
-let divider = null; // the line of the catch-up under way
-let lastMessage = null;
-let unread = 0;
-let atEnd = true; // the reader is at the newest message
-let scrolling = 0;
-
-/* ---- messages ---- */
-
-/** What a publication is to a reader, whoever made it. */
-function readable({ data, is_bytes, user }) {
-  if (is_bytes) {
-    const hex = [...data.slice(0, 256)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    return { from: user || "bytes", kind: "raw", note: `${data.length} B`, text: data.length > 256 ? `${hex} …` : hex };
-  }
-  if (data && typeof data === "object" && typeof data.text === "string") {
-    const from = typeof data.from === "string" && data.from.trim() ? data.from.slice(0, 40) : "somebody";
-    return { from, kind: "chat", note: "", text: data.text, at: Number.isFinite(data.at) ? data.at : undefined };
-  }
-  if (typeof data === "string") return { from: user || "somebody", kind: "chat", note: "plain text", text: data };
-  return { from: user || "somebody", kind: "raw", note: "JSON", text: JSON.stringify(data, null, 2) };
-}
-
-function showMessage(publication) {
-  const { from, kind, note, text, at = Date.now() } = readable(publication);
-  if (publication.client) {
-    if (names.size > 1000) names.clear();
-    names.set(publication.client, from);
-  }
-  const own = publication.mine || (kind === "chat" && from === $("nick").value);
-  const follows = lastMessage?.from === from && lastMessage.own === own && Math.abs(at - lastMessage.at) < GROUP_MS;
-  const item = make("li", { className: `message${own ? " own" : ""}${follows ? " follows" : ""}` });
-  item.style.setProperty("--hue", hue(from));
-  item.append(
-    make("span", { className: "avatar", ariaHidden: "true" }, [...from][0].toUpperCase()),
-    make("p", { className: "author" }, from, make("time", { dateTime: new Date(at).toISOString() }, clock(at))),
-    make(kind === "raw" ? "pre" : "p", { className: "body" }, text),
-    make("p", { className: "trace" }, note ? make("span", {}, note) : "", make("span", {}, LABELS[publication.transport] ?? ""),
-      make("code", { title: "position" }, publication.position)),
-  );
-  lastMessage = { from, own, at };
-  append(item, own);
-}
-
-/** Add to the list, keep it bounded, and stay at the end if the reader is there. */
-function append(item, own = false) {
-  const list = $("list");
-  list.append(item);
-  while (list.childElementCount > MESSAGE_LIMIT) list.firstElementChild.remove();
-  $("empty").hidden = true;
-  if (own) atEnd = true;
-  if (atEnd) scrollSoon();
-  else $("jump").hidden = false;
-  if (document.hidden && item.classList.contains("message")) document.title = `(${++unread}) ${room.channel} · Heartwire`;
-}
-
-/** Once per frame: a replay of thousands of messages is laid out once, not once for each. */
-function scrollSoon() {
-  scrolling ||= requestAnimationFrame(() => {
-    scrolling = 0;
-    $("messages").scrollTop = $("messages").scrollHeight;
-  });
-}
-
-function showDivider(text, kind = "") {
-  const item = make("li", { className: `divider ${kind}` }, make("span", {}, text));
-  lastMessage = null;
-  append(item);
-  return item.firstElementChild;
-}
-
-function showOutbox() {
-  const items = [...room.outbox.values()].filter(({ channel }) => channel === room.channel);
-  $("pending").replaceChildren(...items.map(({ id, text, kept, refused }) => {
-    const status = refused ? `refused: ${refused}`
-      : kept ? "kept by the server"
-      : room.state === "online" ? "sent, not answered yet"
-      : "waits for the connection";
-    const trace = make("p", { className: "trace" }, make("span", {}, status));
-    if (refused) trace.append(make("button", { type: "button", className: "plain", onclick: () => room.discard(id) }, "Remove"));
-    return make("li", { className: `message own unconfirmed${refused ? " refused" : ""}` }, make("p", { className: "body" }, text), trace);
-  }));
-  if (items.length) {
-    $("empty").hidden = true;
-    scrollSoon();
-  }
-}
+let divider = /** @type {any} */ (null); // the line of the catch-up under way
 
 /* ---- the client's news ---- */
 
@@ -118,47 +30,56 @@ function log(kind, text) {
   const list = $("log");
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   const sign = make("span", { className: "sign", ariaHidden: "true" }, MARKS[kind]);
-  list.append(make("li", { className: kind }, make("time", {}, clock(Date.now())), sign, make("span", {}, text)));
+  list.append(
+    make("li", { className: kind }, make("time", {}, clock(Date.now())), sign, make("span", {}, text)),
+  );
   while (list.childElementCount > LOG_LIMIT) list.firstElementChild.remove();
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
-function showState({ state, reason }) {
+function showState({ state, transport, reason }) {
   document.body.dataset.state = state;
   $("state-text").textContent = state;
   $("state-transport").textContent = state === "online" ? `, ${LABELS[room.client.transport]}` : "";
-  panel.trying(/^trying (\w+)$/.exec(reason)?.[1] ?? "");
+  panel.trying(state === "connecting" ? transport : "");
   timeline.setState(state, state === "online" ? LABELS[room.client.transport] : state);
   if (state === "connecting") $("messages").ariaBusy = "true"; // what is caught up is not read out one by one
   if (state === "closed" && reason) log("error", `Closed for good: ${reason}`);
   if (state === "online") setTimeout(showPresence, 500);
   showBanner();
-  showOutbox();
+  messages.showOutbox();
 }
 
 function showBanner() {
   const { state } = room;
   const isCut = weather.name === "offline";
-  const next = panel.next_s ? ` Next attempt in ${panel.next_s.toFixed(1)} s.` : "";
-  const [text, action] =
-    isCut ? [`There is no network. What you write waits here; what others write waits on the server.${next}`, "Restore"]
-    : state === "waiting" || state === "offline" ? [`The connection is gone.${next}`, ""]
-    : state === "closed" ? ["The server has closed the connection for good.", "Connect again"]
-    : ["", ""];
+  const next = panel.nextS ? ` Next attempt in ${panel.nextS.toFixed(1)} s.` : "";
+  const [text, action] = isCut
+    ? [
+        `There is no network. What you write waits here; what others write waits on the server.${next}`,
+        "Restore",
+      ]
+    : state === "waiting" || state === "offline"
+      ? [`The connection is gone.${next}`, ""]
+      : state === "closed"
+        ? ["The server has closed the connection for good.", "Connect again"]
+        : ["", ""];
   $("banner").hidden = !text;
   if ($("banner-text").textContent !== text) $("banner-text").textContent = text;
   $("banner-action").textContent = action;
   $("banner-action").hidden = !action;
 }
 
-function showClose({ code, reason, was_open, next_attempt_s }) {
-  const next = next_attempt_s > 0 ? `; next attempt in ${next_attempt_s.toFixed(1)} s` : "";
-  if (next_attempt_s >= 0) log(was_open ? "down" : "retry", `${was_open ? "Lost" : "Failed"}: ${code} ${reason}${next}`);
-  if (was_open && weather.name !== "offline") divider ??= showDivider("the connection is gone", "back");
+function showClose({ code, reason, wasOpen, nextAttemptS }) {
+  const next = nextAttemptS > 0 ? `; next attempt in ${nextAttemptS.toFixed(1)} s` : "";
+  if (nextAttemptS >= 0)
+    log(wasOpen ? "down" : "retry", `${wasOpen ? "Lost" : "Failed"}: ${code} ${reason}${next}`);
+  if (wasOpen && weather.name !== "offline")
+    divider ??= messages.showDivider("the connection is gone", "back");
 }
 
-function sample(series, took_ms) {
-  series.push(took_ms);
+function sample(series, tookMs) {
+  series.push(tookMs);
   if (series.length > SAMPLE_LIMIT) series.shift();
   showTimes();
 }
@@ -166,15 +87,18 @@ function sample(series, took_ms) {
 function showTimes() {
   for (const [name, values] of Object.entries(samples)) {
     const median = [...values].sort((a, b) => a - b)[values.length >> 1];
-    $(`rtt-${name}`).textContent = values.length ? `${duration(values.at(-1))} · median ${duration(median)}` : "–";
+    $(`rtt-${name}`).textContent = values.length
+      ? `${duration(values.at(-1))} · median ${duration(median)}`
+      : "–";
   }
-  $("spark").ariaLabel = `Until acknowledged ${$("rtt-answered").textContent}; until back ${$("rtt-seen").textContent}`;
+  $("spark").ariaLabel =
+    `Until acknowledged ${$("rtt-answered").textContent}; until back ${$("rtt-seen").textContent}`;
   drawSparkline($("spark"), samples);
 }
 
 const ROOM_NEWS = {
   state: showState,
-  outbox: showOutbox,
+  outbox: () => messages.showOutbox(),
   open({ transport }) {
     panel.opened({ transport });
     log("up", `Online by ${LABELS[transport]}, from ${room.position || "the oldest kept"}`);
@@ -184,30 +108,30 @@ const ROOM_NEWS = {
     panel.closed(how);
     showClose(how);
   },
-  note({ text }) {
-    panel.noted(text);
-    log("note", named(text));
+  note(note) {
+    panel.noted(note);
+    log("note", inWords(note));
   },
   error: ({ error }) => log("error", error.message),
   publication(publication) {
     timeline.mark("in");
-    showMessage(publication);
+    messages.show(publication);
   },
   tally({ isIncoming = false }) {
     if (isIncoming) timeline.mark("in");
   },
-  answered: ({ took_ms }) => sample(samples.answered, took_ms),
-  seen: ({ took_ms }) => sample(samples.seen, took_ms),
+  answered: ({ tookMs }) => sample(samples.answered, tookMs),
+  seen: ({ tookMs }) => sample(samples.seen, tookMs),
   gap({ channel, before, after }) {
     log("gap", `Gap in ${channel}: from ${before} to ${after}`);
-    showDivider("here the server could not continue: what it still keeps follows", "gap");
+    messages.showDivider("here the server could not continue: what it still keeps follows", "gap");
   },
-  caughtup({ count, first, away_ms }) {
+  caughtup({ count, first, awayMs }) {
     const many = `${count} message${count === 1 ? "" : "s"}`;
-    if (first && count) showDivider(`${many} kept from before you came`);
-    const text = `back after ${duration(away_ms)}: ${count ? `${many} caught up` : "nothing was missed"}`;
+    if (first && count) messages.showDivider(`${many} kept from before you came`);
+    const text = `back after ${duration(awayMs)}: ${count ? `${many} caught up` : "nothing was missed"}`;
     if (divider) divider.textContent = text;
-    else if (!first && count) showDivider(text, "back");
+    else if (!first && count) messages.showDivider(text, "back");
     divider = null;
     $("messages").ariaBusy = "false";
   },
@@ -235,7 +159,7 @@ const WEATHER_NEWS = {
     weatherPanel.show(name);
     $("cut").textContent = isCut ? "Restore" : "Cut the link";
     $("cut").setAttribute("aria-pressed", String(isCut));
-    if (isCut) divider ??= showDivider("you cut the link", "back");
+    if (isCut) divider ??= messages.showDivider("you cut the link", "back");
     showBanner();
   },
   struck({ name }) {
@@ -252,6 +176,7 @@ const WEATHER_NEWS = {
 
 const weather = new Weather((kind, what) => WEATHER_NEWS[kind](what));
 const room = new Room({ base, weather, emit: (kind, what) => ROOM_NEWS[kind](what) });
+const messages = new MessageList(room);
 const timeline = new Timeline($("strip"));
 const panel = new ClientPanel(room);
 const weatherPanel = new WeatherPanel(weather);
@@ -273,15 +198,21 @@ async function showPresence() {
   if (client !== room.client) return;
   $("people-count").textContent = problem ? "" : people.length;
   const rows = people.slice(0, 50).map(({ client: id, user }) => {
-    const isYou = id === client.client_id;
-    const name = (isYou && $("nick").value) || names.get(id) || user || `${id.slice(0, 8)} …`;
-    const row = make("li", {}, make("span", { className: "avatar", ariaHidden: "true" }, [...name][0].toUpperCase()),
-      make("span", { className: "name" }, name), make("span", { className: "muted" }, isYou ? "you" : ""));
+    const isYou = id === client.clientId;
+    const name = (isYou && $("nick").value) || messages.names.get(id) || user || `${id.slice(0, 8)} …`;
+    const row = make(
+      "li",
+      {},
+      make("span", { className: "avatar", ariaHidden: "true" }, [...name][0].toUpperCase()),
+      make("span", { className: "name" }, name),
+      make("span", { className: "muted" }, isYou ? "you" : ""),
+    );
     row.style.setProperty("--hue", hue(name));
     return row;
   });
   if (people.length > 50) rows.push(make("li", { className: "muted" }, `and ${people.length - 50} more`));
-  if (isPolling && !problem) problem = "You poll now, so you are not listed: presence is of connections that stay open.";
+  if (isPolling && !problem)
+    problem = "You poll now, so you are not listed: presence is of connections that stay open.";
   if (problem) rows.push(make("li", { className: "muted" }, problem));
   $("people").replaceChildren(...rows);
 }
@@ -294,13 +225,18 @@ function remember() {
   history.replaceState(null, "", `#${place}`);
   try {
     localStorage.setItem("heartwire-nick", $("nick").value);
-  } catch { /* storage may be forbidden; then a nickname lasts as long as the page */ }
+  } catch {
+    /* storage may be forbidden; then a nickname lasts as long as the page */
+  }
 }
 
 function recall() {
   const place = new URLSearchParams(location.hash.slice(1));
-  const transport = place.get("transport");
-  return { channel: place.get("channel") || "lobby", transport: transport in CHOICES ? transport : room.transport };
+  const transport = place.get("transport") ?? "";
+  return {
+    channel: place.get("channel") || "lobby",
+    transport: transport in CHOICES ? transport : room.transport,
+  };
 }
 
 function follow(channel, transport) {
@@ -309,7 +245,8 @@ function follow(channel, transport) {
   panel.reset();
   try {
     room.follow(channel, transport);
-  } catch (error) { // a channel's name that cannot be
+  } catch (error) {
+    // a channel's name that cannot be
     log("error", error.message);
   }
   remember();
@@ -317,12 +254,9 @@ function follow(channel, transport) {
 }
 
 function clearChat(channel) {
-  divider = lastMessage = null;
-  $("list").replaceChildren();
-  $("empty").hidden = false;
-  $("jump").hidden = true;
+  divider = null;
+  messages.clear(channel);
   $("channel").value = channel;
-  document.title = `${channel} · Heartwire`;
 }
 
 /** Publications by another client, which the weather does not concern. */
@@ -347,7 +281,8 @@ function send() {
   const box = $("composer-text");
   const text = box.value.trim();
   if (!text || weather.isAsleep) return;
-  if (!room.say($("nick").value.trim() || "somebody", text)) return log("error", "Too much waits already: restore the network first");
+  if (!room.say($("nick").value.trim() || "somebody", text))
+    return log("error", "Too much waits already: restore the network first");
   box.value = "";
 }
 
@@ -357,12 +292,14 @@ for (const [value, label] of Object.entries(CHOICES)) {
   $("transports").append(make("label", {}, input, make("span", {}, label)));
 }
 
-$("where").onsubmit = (event) => {
+$("where").onsubmit = event => {
   event.preventDefault();
   const field = $("channel");
   const name = field.value.trim();
   const bytes = new TextEncoder().encode(name).length;
-  field.setCustomValidity(bytes > 255 || /[\p{Cc},]/u.test(name) ? "At most 255 bytes, without commas and control characters" : "");
+  field.setCustomValidity(
+    bytes > 255 || /[\p{Cc},]/u.test(name) ? "At most 255 bytes, without commas and control characters" : "",
+  );
   if (!event.target.reportValidity()) return;
   if (name !== room.channel) follow(name, room.transport);
   remember();
@@ -370,11 +307,11 @@ $("where").onsubmit = (event) => {
 $("channel").oninput = () => $("channel").setCustomValidity("");
 $("channel").onchange = () => $("where").requestSubmit();
 $("nick").onchange = remember;
-$("composer").onsubmit = (event) => {
+$("composer").onsubmit = event => {
   event.preventDefault();
   send();
 };
-$("composer-text").onkeydown = (event) => {
+$("composer-text").onkeydown = event => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   send();
@@ -384,14 +321,11 @@ $("banner-action").onclick = () => {
   if (weather.name === "offline") weather.set("clear");
   else follow(room.channel, room.transport);
 };
-$("tally").onchange = ({ target }) => { room.isTallying = target.checked; };
-$("others").onclick = letOthersTalk;
-$("jump").onclick = () => { $("messages").scrollTop = $("messages").scrollHeight; };
-$("messages").onscroll = ({ target }) => {
-  atEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
-  if (atEnd) $("jump").hidden = true;
+$("tally").onchange = ({ target }) => {
+  room.isTallying = target.checked;
 };
-new ResizeObserver(() => atEnd && scrollSoon()).observe($("messages")); // a phone's keyboard, a turned screen
+$("others").onclick = letOthersTalk;
+/** @type {NodeListOf<HTMLElement>} */
 const views = document.querySelectorAll(".views button");
 for (const button of views) {
   button.onclick = () => {
@@ -406,20 +340,29 @@ addEventListener("hashchange", () => {
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
-  unread = 0;
-  document.title = `${room.channel} · Heartwire`;
+  messages.seen();
   showPresence();
 });
 addEventListener("resize", showTimes);
 
-const NICKS = ["amber fox", "quiet heron", "early lark", "blue finch", "brisk otter", "tall crane", "swift hare"];
+const NICKS = [
+  "amber fox",
+  "quiet heron",
+  "early lark",
+  "blue finch",
+  "brisk otter",
+  "tall crane",
+  "swift hare",
+];
 try {
   $("nick").value = localStorage.getItem("heartwire-nick") || "";
-} catch { /* as in remember */ }
+} catch {
+  /* as in remember */
+}
 $("nick").value ||= NICKS[Math.floor(Math.random() * NICKS.length)];
 setInterval(() => {
   panel.show();
-  if (panel.next_s || !$("banner").hidden) showBanner();
+  if (panel.nextS || !$("banner").hidden) showBanner();
 }, FIGURES_EVERY_MS);
 setInterval(showPresence, PRESENCE_EVERY_MS);
 const { channel, transport } = recall();

@@ -1,11 +1,20 @@
 /*
- * Heartwire demo, 4 of 6: parts of the page that know nothing of the client.
+ * Heartwire demo, 4 of 7: parts of the page that know nothing of the client.
  *
  * Elements, times, canvases that take their colours from the style sheet, so that light and dark follow it; `drawSparkline` shows round
  * trips, and `showTerminal` gives lines to copy into a terminal.
  */
 
-/** An element with properties and children; strings become text nodes. */
+/** An element of the page by its id. @type {(id: string) => any} */
+export const $ = id => document.getElementById(id);
+
+/**
+ * An element with properties and children; strings become text nodes.
+ * @param {string} tag
+ * @param {Record<string, any>} given
+ * @param {(string | Node)[]} children
+ * @returns {any}
+ */
 export function make(tag, { className = "", ...properties } = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   if (className) element.className = className;
@@ -14,9 +23,13 @@ export function make(tag, { className = "", ...properties } = {}, ...children) {
 }
 
 /** @returns {string} a time of day, to the second. */
-export const clock = (at) => new Date(at).toLocaleTimeString([], {
-  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
-});
+export const clock = at =>
+  new Date(at).toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hourCycle: "h23",
+  });
 
 /** @returns {string} such as `4.2 ms`, `1.3 s`, `2 min 5 s`. */
 export function duration(ms) {
@@ -49,7 +62,7 @@ export function fit(canvas) {
 /** What the style sheet's variables say, by name. @returns {Record<string, string>} */
 export function colours(element, ...names) {
   const style = getComputedStyle(element);
-  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  return Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
 /**
@@ -64,7 +77,7 @@ export function drawSparkline(canvas, { answered, seen }) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const top = Math.max(1, ...answered, ...seen);
   // Square root: a wait of minutes and a socket's two milliseconds are both to be seen.
-  const y = (value) => height - 5 - Math.sqrt(value / top) * (height - 10);
+  const y = value => height - 5 - Math.sqrt(value / top) * (height - 10);
   const x = (index, count) => width - 5 - (count - 1 - index) * Math.max(5, (width - 10) / 40);
   pen.fillStyle = line;
   pen.fillRect(0, height - 1, width, 1);
@@ -72,20 +85,22 @@ export function drawSparkline(canvas, { answered, seen }) {
   pen.lineWidth = 1.5;
   pen.lineJoin = "round";
   pen.beginPath();
-  answered.forEach((value, index) => pen.lineTo(x(index, answered.length), y(value)));
+  for (const [index, value] of answered.entries()) pen.lineTo(x(index, answered.length), y(value));
   pen.stroke();
-  for (const [values, colour] of [[answered.slice(-1), accent], [seen, blue]]) {
+  const dots = (values, colour) => {
     pen.fillStyle = colour;
-    values.forEach((value, index) => {
+    for (const [index, value] of values.entries()) {
       pen.beginPath();
       pen.arc(x(index, values.length), y(value), 2.6, 0, 7);
       pen.fill();
-    });
-  }
+    }
+  };
+  dots(answered.slice(-1), accent);
+  dots(seen, blue);
 }
 
 /** Text safe inside double quotes in each of the languages below, in a shell's single quotes too. */
-const quotable = (url) => String(url).replace(/'/g, "%27");
+const quotable = url => String(url).replace(/'/g, "%27");
 
 /** @returns {Record<string, [string, string][]>} by language: what it is, and the lines. */
 function terminalLines({ url, base, channel }) {
@@ -102,23 +117,32 @@ function terminalLines({ url, base, channel }) {
       ["Stream", `curl -N -H 'Accept: text/event-stream' '${at}?since=earliest'`],
     ],
     Python: [
-      ["Publish and follow, through whatever breaks", [
-        "from heartwire import connect_sync",
-        "",
-        `with connect_sync("${server}") as client:`,
-        `    client.publish(${quoted}, "hello from Python")`,
-        `    for publication in client.subscribe(${quoted}, since="earliest"):`,
-        "        print(publication.position, publication.data)",
-      ].join("\n")],
-      ["Without a client", `from urllib.request import urlopen\nurlopen("${at}", data="hello from Python".encode())`],
+      [
+        "Publish and follow, through whatever breaks",
+        [
+          "from heartwire import connect_sync",
+          "",
+          `with connect_sync("${server}") as client:`,
+          `    client.publish(${quoted}, "hello from Python")`,
+          `    for publication in client.subscribe(${quoted}, since="earliest"):`,
+          "        print(publication.position, publication.data)",
+        ].join("\n"),
+      ],
+      [
+        "Without a client",
+        `from urllib.request import urlopen\nurlopen("${at}", data="hello from Python".encode())`,
+      ],
     ],
     JavaScript: [
-      ["Publish and follow, through whatever breaks", [
-        `const { connect } = await import("${server}/heartwire.js");`,
-        `const client = connect("${server}");`,
-        `client.subscribe(${quoted}, ({ data }) => console.log(data), { since: "earliest" });`,
-        `await client.publish(${quoted}, "hello from JavaScript");`,
-      ].join("\n")],
+      [
+        "Publish and follow, through whatever breaks",
+        [
+          `const { connect } = await import("${server}/heartwire.js");`,
+          `const client = connect("${server}");`,
+          `client.subscribe(${quoted}, ({ data }) => console.log(data), { since: "earliest" });`,
+          `await client.publish(${quoted}, "hello from JavaScript");`,
+        ].join("\n"),
+      ],
       ["Without a client", `new WebSocket("${socket}").onmessage = ({ data }) => console.log(data);`],
     ],
     heartwire: [
@@ -132,33 +156,45 @@ async function copy(text, button, code) {
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
-  } catch { // no clipboard without https or permission: select it, so that a key press copies
-    getSelection().selectAllChildren(code);
+  } catch {
+    // no clipboard without https or permission: select it, so that a key press copies
+    getSelection()?.selectAllChildren(code);
     button.textContent = "Selected";
   }
-  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  setTimeout(() => {
+    button.textContent = "Copy";
+  }, 1500);
 }
 
 /**
  * Fill the panel "Try it from a terminal".
- * @param {HTMLElement} choices  Gets one radio button for each language.
- * @param {HTMLElement} lines    Gets the lines.
+ * @param {any} choices Gets one radio button for each language.
+ * @param {any} lines Gets the lines.
  * @param {{url: URL, base: URL, channel: string}} place
  */
 export function showTerminal(choices, lines, place) {
   const byLanguage = terminalLines(place);
   const chosen = choices.querySelector(":checked")?.value ?? "curl";
-  const show = (language) => lines.replaceChildren(...byLanguage[language].map(([title, text]) => {
-    const button = make("button", { type: "button", className: "plain", ariaLabel: `Copy: ${title}, ${language}` }, "Copy");
-    const code = make("code", {}, text);
-    button.onclick = () => copy(text, button, code);
-    return make("figure", {}, make("figcaption", {}, title, button), make("pre", { tabIndex: 0 }, code));
-  }));
-  choices.replaceChildren(...Object.keys(byLanguage).map((language) => {
-    const onchange = () => show(language);
-    const checked = language === chosen;
-    const input = make("input", { type: "radio", name: "language", value: language, checked, onchange });
-    return make("label", {}, input, make("span", {}, language));
-  }));
+  const show = language =>
+    lines.replaceChildren(
+      ...byLanguage[language].map(([title, text]) => {
+        const button = make(
+          "button",
+          { type: "button", className: "plain", ariaLabel: `Copy: ${title}, ${language}` },
+          "Copy",
+        );
+        const code = make("code", {}, text);
+        button.onclick = () => copy(text, button, code);
+        return make("figure", {}, make("figcaption", {}, title, button), make("pre", { tabIndex: 0 }, code));
+      }),
+    );
+  choices.replaceChildren(
+    ...Object.keys(byLanguage).map(language => {
+      const onchange = () => show(language);
+      const checked = language === chosen;
+      const input = make("input", { type: "radio", name: "language", value: language, checked, onchange });
+      return make("label", {}, input, make("span", {}, language));
+    }),
+  );
   show(chosen);
 }

@@ -5,7 +5,7 @@
  * What each receives, asks for and pays is written down. The network is the one that there is, and so is the server.
  */
 
-import { connect } from "./heartwire.js";
+import { connect } from "../heartwire.js";
 
 const EVERY_MS = 200;
 const CONNECT_MS = 8000; // a transport that has not begun by then is left out
@@ -14,19 +14,27 @@ const LINGER_MS = 1200; // once all has come: a poll more, for what comes twice
 
 /** What is compared; the table has them in this order. */
 export const KINDS = [
-  { name: "poll", label: "Poll 1\u00a0s", options: { poll_interval_s: 1 } },
+  { name: "poll", label: "Poll 1\u00a0s", options: { pollIntervalS: 1 } },
   { name: "longpoll", label: "Long poll", options: {} },
   { name: "sse", label: "SSE", options: {} },
   { name: "websocket", label: "WebSocket", options: {} },
 ];
 
-const bytesOf = (text) => (typeof text === "string" ? new TextEncoder().encode(text).length : (text?.byteLength ?? text?.size ?? 0));
+const bytesOf = text =>
+  typeof text === "string" ? new TextEncoder().encode(text).length : (text?.byteLength ?? text?.size ?? 0);
 
 /** After `ms`; rejects as soon as the signal is aborted. */
 function pause(ms, signal) {
   return new Promise((done, failed) => {
-    const stopped = () => (clearTimeout(timer), failed(signal.reason));
-    const timer = setTimeout(() => (signal.removeEventListener("abort", stopped), done()), Math.max(0, ms));
+    const stopped = () => {
+      clearTimeout(timer);
+      failed(signal.reason);
+    };
+    const over = () => {
+      signal.removeEventListener("abort", stopped);
+      done(undefined);
+    };
+    const timer = setTimeout(over, Math.max(0, ms));
     if (signal.aborted) stopped();
     else signal.addEventListener("abort", stopped, { once: true });
   });
@@ -37,19 +45,23 @@ export class Lane {
   received = 0;
   doubled = 0;
   requests = 0;
-  up_bytes = 0; // bodies of requests, and what WebSocket frames carry
-  down_bytes = 0;
+  upBytes = 0; // bodies of requests, and what WebSocket frames carry
+  downBytes = 0;
   problem = ""; // why it is not in the comparison
-  #latencies_ms = []; // ascending
+  #latenciesMs = []; // ascending
   #seen = new Set();
   #missing = new Set();
   #highest = 0;
   #isCounting = true;
   #tell;
 
-  /** @param {(kind: "request" | "arrived", what: object) => void} tell */
+  /**
+   * @param {{name: string, label: string}} kind
+   * @param {(kind: "request" | "arrived", what: object) => void} tell
+   */
   constructor({ name, label }, tell) {
-    Object.assign(this, { name, label });
+    this.name = name;
+    this.label = label;
     this.#tell = tell;
   }
 
@@ -59,12 +71,12 @@ export class Lane {
   }
 
   /** @returns {number | null} the delivery latency that a share of the messages did not exceed. */
-  latency_ms(share) {
-    const { length } = this.#latencies_ms;
-    return length ? this.#latencies_ms[Math.max(0, Math.ceil(share * length) - 1)] : null;
+  latencyMs(share) {
+    const { length } = this.#latenciesMs;
+    return length ? this.#latenciesMs[Math.max(0, Math.ceil(share * length) - 1)] : null;
   }
 
-  came({ n, sent_ms }, now_ms) {
+  came({ n, sentMs }, nowMs) {
     if (!this.#isCounting) return;
     this.received++;
     if (this.#seen.has(n)) {
@@ -75,19 +87,19 @@ export class Lane {
     this.#missing.delete(n);
     for (let between = this.#highest + 1; between < n; between++) this.#missing.add(between);
     this.#highest = Math.max(this.#highest, n);
-    const took_ms = now_ms - sent_ms;
-    const at = this.#latencies_ms.findIndex((other) => other > took_ms);
-    this.#latencies_ms.splice(at < 0 ? this.#latencies_ms.length : at, 0, took_ms);
-    this.#tell("arrived", { lane: this, sent_ms, at_ms: now_ms });
+    const tookMs = nowMs - sentMs;
+    const at = this.#latenciesMs.findIndex(other => other > tookMs);
+    this.#latenciesMs.splice(at < 0 ? this.#latenciesMs.length : at, 0, tookMs);
+    this.#tell("arrived", { lane: this, sentMs, atMs: nowMs });
   }
 
   hasAll(numbers) {
-    return numbers.every((n) => this.#seen.has(n));
+    return numbers.every(n => this.#seen.has(n));
   }
 
   /** All has come that will come: what of these numbers has not is lost. */
   settle(numbers) {
-    this.#missing = new Set(numbers.filter((n) => !this.#seen.has(n)));
+    this.#missing = new Set(numbers.filter(n => !this.#seen.has(n)));
   }
 
   /** From here on nothing counts: leaving is no part of the comparison. */
@@ -103,8 +115,8 @@ export class Lane {
 
   #moved(up, down) {
     if (!this.#isCounting) return;
-    this.up_bytes += up;
-    this.down_bytes += down;
+    this.upBytes += up;
+    this.downBytes += down;
   }
 
   /**
@@ -150,7 +162,7 @@ export class Run {
   lanes;
   sent = 0;
   total;
-  begun = null; // by performance.now(): when the first message was published
+  begun = /** @type {number | null} */ (null); // by performance.now(): when the first message was published
   isSettled = false;
   refusal = ""; // why a message was not taken
   #base;
@@ -167,14 +179,16 @@ export class Run {
    * @param {string} options.channel  One that nobody else uses.
    * @param {number} options.seconds  How long messages are published.
    * @param {(kind: string, what: object) => void} options.tell  Told of: `phase` {name}, `sent`, `arrived` and `request`, the latter three
-   *   with `at_ms` since the first message.
+   *   with `atMs` since the first message.
    */
   constructor({ base, channel, seconds, tell }) {
     this.#base = base;
     this.#channel = channel;
     this.#tell = tell;
     this.total = Math.max(1, Math.round((seconds * 1000) / EVERY_MS));
-    this.lanes = KINDS.map((kind) => new Lane(kind, (what, more) => tell(what, { at_ms: this.#now(), ...more })));
+    this.lanes = KINDS.map(
+      kind => new Lane(kind, (what, more) => tell(what, { atMs: this.#now(), ...more })),
+    );
   }
 
   /** Do it. Rejects where it was stopped, or could not be done. Either way all connections are closed then. */
@@ -182,9 +196,9 @@ export class Run {
     try {
       this.#tell("phase", { name: "connecting" });
       const publisher = this.#connect({});
-      const isOpen = new Promise((done) => publisher.once("open", done));
+      const isOpen = new Promise(done => publisher.once("open", done));
       await Promise.all(this.lanes.map((lane, index) => this.#follow(lane, KINDS[index])));
-      if (this.lanes.every((lane) => lane.problem)) throw new Error(this.lanes[0].problem);
+      if (this.lanes.every(lane => lane.problem)) throw new Error(this.lanes[0].problem);
       await Promise.race([isOpen, this.#pause(CONNECT_MS)]); // its handshake is not the first message's latency
       this.#tell("phase", { name: "publishing" });
       await this.#publishAll(publisher);
@@ -193,7 +207,7 @@ export class Run {
     } finally {
       this.#over.abort();
       for (const lane of this.lanes) lane.stopCounting();
-      await Promise.all(this.#clients.map((client) => client.close()));
+      await Promise.all(this.#clients.map(client => client.close()));
     }
   }
 
@@ -215,7 +229,7 @@ export class Run {
   }
 
   #connect(options) {
-    const client = connect(this.#base, { storage: null, close_timeout_s: 1, ...options });
+    const client = connect(this.#base, { storage: null, closeTimeoutS: 1, ...options });
     this.#clients.push(client);
     client.on("error", () => {}); // whoever waits for it is told
     client.on("gap", () => {}); // then messages are lost, and counted as such
@@ -223,11 +237,20 @@ export class Run {
   }
 
   async #follow(lane, { name, options }) {
-    const client = this.#connect({ ...options, transports: [name], fetch: lane.fetch, WebSocket: lane.WebSocket });
+    const client = this.#connect({
+      ...options,
+      transports: [name],
+      fetch: lane.fetch,
+      WebSocket: lane.WebSocket,
+    });
     let why = `nothing was heard within ${CONNECT_MS / 1000} s`;
-    client.on("close", ({ reason }) => { why = reason || why; });
+    client.on("close", ({ reason }) => {
+      why = reason || why;
+    });
     const subscription = client.subscribe(this.#channel, ({ data }) => lane.came(data, this.#now()));
-    const tooLate = this.#pause(CONNECT_MS).then(() => { throw new Error(why); });
+    const tooLate = this.#pause(CONNECT_MS).then(() => {
+      throw new Error(why);
+    });
     tooLate.catch(() => {}); // nobody may be waiting for it any more
     try {
       await Promise.race([subscription.ready, tooLate]);
@@ -248,11 +271,11 @@ export class Run {
   }
 
   async #publish(publisher, n) {
-    const sent_ms = this.#now();
+    const sentMs = this.#now();
     this.sent++;
-    this.#tell("sent", { at_ms: sent_ms });
+    this.#tell("sent", { atMs: sentMs });
     try {
-      await publisher.publish(this.#channel, { n, sent_ms });
+      await publisher.publish(this.#channel, { n, sentMs });
       this.#kept.push(n);
     } catch (error) {
       this.#refused++;
@@ -263,7 +286,7 @@ export class Run {
   async #finish() {
     const until = performance.now() + FINISH_MS;
     const isAnswered = () => this.#kept.length + this.#refused === this.sent;
-    const isDone = () => isAnswered() && this.lanes.every((lane) => lane.problem || lane.hasAll(this.#kept));
+    const isDone = () => isAnswered() && this.lanes.every(lane => lane.problem || lane.hasAll(this.#kept));
     while (!isDone() && performance.now() < until) await this.#pause(50);
     await this.#pause(LINGER_MS);
     if (!this.#kept.length) throw new Error(this.refusal || "no message was taken by the server");

@@ -1,5 +1,5 @@
 /*
- * Heartwire demo, 1 of 6: the weather.
+ * Heartwire demo, 1 of 7: the weather.
  *
  * A bad network without a bad network: a `WebSocket` and a `fetch` to give to heartwire.js, through which what passes comes late, is held
  * back, or never comes. The server is the real one and so is the client; neither knows. Sleep alone needs more than these two: it stops
@@ -24,12 +24,14 @@ export const WEATHER = {
   slow: {
     label: "Slow",
     world: "A train, a crowded café: every packet takes 0.2 to 0.8 s, each way.",
-    client: "does nothing, because slow is not dead: no attempt is made, the order stays, publishes take their time.",
+    client:
+      "does nothing, because slow is not dead: no attempt is made, the order stays, publishes take their time.",
   },
   offline: {
     label: "No network",
     world: "A tunnel, a lift, a cable that was pulled: every attempt fails.",
-    client: "keeps what you publish, and waits longer and longer between attempts (at random, at most 20 s), never faster than its bucket fills.",
+    client:
+      "keeps what you publish, and waits longer and longer between attempts (at random, at most 20 s), never faster than its bucket fills.",
     option: "and the browser says so",
     blocks: ALL,
     cuts: ALL,
@@ -37,7 +39,8 @@ export const WEATHER = {
   websocket: {
     label: "No WebSocket",
     world: "A company proxy that has never heard of WebSocket refuses the handshake.",
-    client: "steps down to server-sent events, goes on from its position, and looks for a way up after 10 s, then 20, 40 …",
+    client:
+      "steps down to server-sent events, goes on from its position, and looks for a way up after 10 s, then 20, 40 …",
     blocks: ["websocket"],
     cuts: ["websocket"],
   },
@@ -51,7 +54,8 @@ export const WEATHER = {
   longpoll: {
     label: "+ polls cut",
     world: "Besides, whatever has not been answered after 10 s is cut with a 504.",
-    client: "sees that its long poll was cut and not refused, loses nothing, and asks for shorter ones from then on.",
+    client:
+      "sees that its long poll was cut and not refused, loses nothing, and asks for shorter ones from then on.",
     blocks: ["websocket"],
     cuts: ["websocket", "sse", "send"],
   },
@@ -62,34 +66,44 @@ export const STRIKES = {
   cut: {
     label: "Cut",
     world: "The server restarts, a proxy is reloaded: every connection ends, now.",
-    client: "is back within half a second or so, goes on from its position, and sends again what was not answered.",
+    client:
+      "is back within half a second or so, goes on from its position, and sends again what was not answered.",
   },
   halfopen: {
     label: "Half-open",
     world: "A router has forgotten the connection: nothing passes any more, and neither side is told.",
-    client: "cannot know before the ping that does not come: it gives up after 35 s of silence, or within 3 s of a hint.",
+    client:
+      "cannot know before the ping that does not come: it gives up after 35 s of silence, or within 3 s of a hint.",
     option: "and the system says that the network has changed",
   },
   asleep: {
     label: "Sleep 10 s",
     world: "The lid is shut: no timer runs, nothing is read. This page stands still for 10 s.",
-    client: "sees that the clock has jumped and asks the server; a connection that answers stays, one that does not is replaced.",
+    client:
+      "sees that the clock has jumped and asks the server; a connection that answers stays, one that does not is replaced.",
     option: "and the connection dies meanwhile",
   },
 };
 
-const native = { setTimeout: globalThis.setTimeout.bind(globalThis), clearTimeout: globalThis.clearTimeout.bind(globalThis) };
+const page = /** @type {any} */ (globalThis);
+const native = {
+  setTimeout: globalThis.setTimeout.bind(globalThis),
+  clearTimeout: globalThis.clearTimeout.bind(globalThis),
+};
 
 /** Timers that stand still while the page sleeps, and then run at once. In place from the start: those of before sleep too. */
 class Timers {
   #held = new Map();
 
   install(isAsleep) {
-    globalThis.setTimeout = (act, ms, ...more) => {
-      const id = native.setTimeout(() => (isAsleep() ? this.#held.set(id, () => act(...more)) : act(...more)), ms);
+    page.setTimeout = (act, ms, ...more) => {
+      const id = native.setTimeout(
+        () => (isAsleep() ? this.#held.set(id, () => act(...more)) : act(...more)),
+        ms,
+      );
       return id;
     };
-    globalThis.clearTimeout = (id) => {
+    page.clearTimeout = id => {
       this.#held.delete(id);
       native.clearTimeout(id);
     };
@@ -103,66 +117,73 @@ class Timers {
 /** One connection or request on its way through the weather. `cut` ends it as a network does. */
 class Way {
   isSilent = false;
-  #last = Promise.resolve();
+  #last = /** @type {Promise<any>} */ (Promise.resolve());
 
   constructor(weather, kind, cut) {
-    Object.assign(this, { weather, kind, cut });
+    this.weather = weather;
+    this.kind = kind;
+    this.cut = cut;
   }
 
   /** Resolves when what comes now may pass: in order, late, or never. */
   pass() {
     const due = performance.now() + this.weather.delay();
-    this.#last = this.#last.then(() => this.weather.until(due)).then(() => this.isSilent && new Promise(() => {}));
+    this.#last = this.#last
+      .then(() => this.weather.until(due))
+      .then(() => this.isSilent && new Promise(() => {}));
     return this.#last;
   }
 }
 
 /** What heartwire.js uses of a WebSocket, and all that passes goes through the weather. */
-const socketIn = (weather) => class {
-  onopen = null;
-  onmessage = null;
-  onclose = null;
-  onerror = null;
-  #real = null;
-  #way;
+const socketIn = weather =>
+  class {
+    onopen = /** @type {any} */ (null);
+    onmessage = /** @type {any} */ (null);
+    onclose = /** @type {any} */ (null);
+    onerror = null;
+    #real = /** @type {any} */ (null);
+    #way;
 
-  constructor(address) {
-    this.#way = weather.open("websocket", () => this.#cut());
-    weather.emit("attempt", { transport: "websocket" });
-    if (weather.blocks("websocket")) native.setTimeout(() => this.#cut(), REFUSED_AFTER_MS);
-    else this.#open(new WebSocket(address));
-  }
+    constructor(address) {
+      this.#way = weather.open("websocket", () => this.#cut());
+      weather.emit("attempt", { transport: "websocket" });
+      if (weather.blocks("websocket")) native.setTimeout(() => this.#cut(), REFUSED_AFTER_MS);
+      else this.#open(new WebSocket(address));
+    }
 
-  #open(real) {
-    this.#real = real;
-    real.onopen = (event) => this.#way.pass().then(() => this.onopen?.(event));
-    real.onmessage = (event) => this.#way.pass().then(() => {
-      weather.emit("heard", { text: event.data });
-      this.onmessage?.(event);
-    });
-    real.onclose = (event) => this.#way.pass().then(() => {
+    #open(real) {
+      this.#real = real;
+      real.onopen = event => this.#way.pass().then(() => this.onopen?.(event));
+      real.onmessage = event =>
+        this.#way.pass().then(() => {
+          weather.emit("heard", { text: event.data });
+          this.onmessage?.(event);
+        });
+      real.onclose = event =>
+        this.#way.pass().then(() => {
+          weather.ended(this.#way);
+          this.onclose?.(event);
+        });
+    }
+
+    send(text) {
+      weather.emit("said", { text });
+      this.#way.pass().then(() => this.#real.readyState === WebSocket.OPEN && this.#real.send(text));
+    }
+
+    close() {
       weather.ended(this.#way);
-      this.onclose?.(event);
-    });
-  }
+      if (this.#real) this.#real.onclose = null;
+      this.#real?.close();
+    }
 
-  send(text) {
-    weather.emit("said", { text });
-    this.#way.pass().then(() => this.#real.readyState === WebSocket.OPEN && this.#real.send(text));
-  }
-
-  close() {
-    weather.ended(this.#way);
-    if (this.#real) this.#real.onclose = null;
-    this.#real?.close();
-  }
-
-  #cut() {
-    this.close();
-    this.#way.isSilent = true; // what is under way does not arrive
-    this.onclose?.({ code: 1006, reason: "the network broke" });
-  }
-};
+    #cut() {
+      this.close();
+      this.#way.isSilent = true; // what is under way does not arrive
+      this.onclose?.({ code: 1006, reason: "the network broke" });
+    }
+  };
 
 const broken = () => new TypeError("the network broke"); // what a browser's fetch throws, in fewer words
 
@@ -178,12 +199,12 @@ export class Weather {
   isAsleep = false;
   #ways = new Set();
   #timers = new Timers();
-  #awake = null;
+  #awake = /** @type {Promise<void> | null} */ (null);
   #wake = () => {};
   #saidOffline = false;
 
   /**
-   * @param {(kind: string, what: object) => void} emit  Told of: `attempt` {transport}, `heard` and `said` {text}, `changed` {name},
+   * @param {(kind: string, what: any) => void} emit Gets: `attempt` {transport}, `heard` and `said` {text}, `changed` {name},
    *   `struck` {name}, `woke`.
    */
   constructor(emit) {
@@ -204,19 +225,22 @@ export class Weather {
   }
 
   /** Have one of `STRIKES` happen. */
-  strike(name, { option = false, sleep_s = SLEEP_S } = {}) {
+  strike(name, { option = false, sleepS = SLEEP_S } = {}) {
     this.emit("struck", { name });
     if (name === "cut") for (const way of [...this.#ways]) way.cut();
-    if (name === "halfopen" || (name === "asleep" && option)) for (const way of this.#ways) way.isSilent = true;
+    if (name === "halfopen" || (name === "asleep" && option))
+      for (const way of this.#ways) way.isSilent = true;
     if (name === "halfopen" && option) dispatchEvent(new Event("online"));
-    if (name === "asleep") this.#sleep(sleep_s);
+    if (name === "asleep") this.#sleep(sleepS);
   }
 
-  #sleep(for_s) {
+  #sleep(forS) {
     if (this.isAsleep) return;
     this.isAsleep = true;
-    this.#awake = new Promise((wake) => { this.#wake = wake; });
-    native.setTimeout(() => this.wake(), for_s * 1000);
+    this.#awake = new Promise(wake => {
+      this.#wake = () => wake();
+    });
+    native.setTimeout(() => this.wake(), forS * 1000);
   }
 
   wake() {
@@ -251,14 +275,16 @@ export class Weather {
 
   async until(due) {
     const left = due - performance.now();
-    if (left > 0) await new Promise((done) => native.setTimeout(done, left));
+    if (left > 0) await new Promise(done => native.setTimeout(done, left));
     await this.#awake;
   }
 
   async #fetch(address, { signal, ...options }) {
     const kind = kindOf(address);
     const stop = new AbortController();
-    const ended = new Promise((_, failed) => stop.signal.addEventListener("abort", () => failed(stop.signal.reason)));
+    const ended = new Promise((_, failed) =>
+      stop.signal.addEventListener("abort", () => failed(stop.signal.reason)),
+    );
     const way = this.open(kind, () => stop.abort(broken()));
     ended.catch(() => this.ended(way));
     signal.addEventListener("abort", () => stop.abort(signal.reason));
@@ -277,7 +303,7 @@ export class Weather {
 
   /** @returns {Promise<Response>} the proxy's own answer to a poll that was held for too long. */
   async #cutLongPoll() {
-    await new Promise((done) => native.setTimeout(done, LONG_POLL_CUT_S * 1000));
+    await new Promise(done => native.setTimeout(done, LONG_POLL_CUT_S * 1000));
     return this.name === "longpoll" ? new Response("", { status: 504 }) : new Promise(() => {});
   }
 
@@ -291,7 +317,9 @@ export class Weather {
       return response;
     }
     const isHeldBack = way.kind === "sse" && (this.name === "sse" || this.name === "longpoll");
-    const body = isHeldBack ? new Response(await Promise.race([response.arrayBuffer(), ended])).body : response.body;
+    const body = isHeldBack
+      ? new Response(await Promise.race([response.arrayBuffer(), ended])).body
+      : response.body;
     const decoder = new TextDecoder();
     const passed = new TransformStream({
       transform: async (chunk, out) => {

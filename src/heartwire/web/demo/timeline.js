@@ -1,11 +1,11 @@
 /*
- * Heartwire demo, 3 of 6: the last two minutes.
+ * Heartwire demo, 3 of 7: the last two minutes.
  *
  * Three lanes on one canvas: the weather (the cause), the client's state with its transport, pings and attempts (the effect), and
  * publications sent and received by the second (what it is all for). The colours are the style sheet's.
  */
 
-import { colours, fit } from "./demo-parts.js";
+import { colours, fit } from "./parts.js";
 
 const WINDOW_MS = 120_000;
 const FRAME_MS = 50;
@@ -19,12 +19,14 @@ class Spans {
 
   set(value, label) {
     const last = this.#spans.at(-1);
-    if (last?.value !== value || last.label !== label) this.#spans.push({ at: performance.now(), value, label });
+    if (last?.value !== value || last.label !== label)
+      this.#spans.push({ at: performance.now(), value, label });
   }
 
   *since(start, now) {
     while (this.#spans.length > 1 && this.#spans[1].at < start) this.#spans.shift();
-    for (const [index, span] of this.#spans.entries()) yield { ...span, until: this.#spans[index + 1]?.at ?? now, isLast: span === this.#spans.at(-1) };
+    for (const [index, span] of this.#spans.entries())
+      yield { ...span, until: this.#spans[index + 1]?.at ?? now, isLast: span === this.#spans.at(-1) };
   }
 }
 
@@ -39,7 +41,7 @@ export class Timeline {
   constructor(canvas) {
     this.#canvas = canvas;
     const calm = matchMedia("(prefers-reduced-motion: reduce)");
-    const frame = (at) => {
+    const frame = at => {
       if (at - this.#drawnAt >= (calm.matches ? CALM_FRAME_MS : FRAME_MS)) {
         this.#drawnAt = at;
         this.#draw(performance.now());
@@ -71,12 +73,19 @@ export class Timeline {
     const { clientWidth: width, clientHeight: height } = canvas;
     const start = now - WINDOW_MS;
     while (this.#marks.length && this.#marks[0].at < start) this.#marks.shift();
-    const x = (at) => LANE_WIDTH + Math.max(0, (at - start) / WINDOW_MS) * (width - LANE_WIDTH - 10);
+    const x = at => LANE_WIDTH + Math.max(0, (at - start) / WINDOW_MS) * (width - LANE_WIDTH - 10);
     const third = (height - 8) / 3;
-    const lane = (index) => ({ top: 4 + index * third + 2, size: third - 4 });
+    const lane = index => ({ top: 4 + index * third + 2, size: third - 4 });
     const view = { pen, ink, x, start, width };
-    ["Weather", "Client", "Messages"].forEach((name, index) => drawName(view, name, lane(index)));
-    drawSpans(view, this.#weather.since(start, now), lane(0), ({ value }) => (value === "clear" ? "" : ink.warn), true);
+    for (const [index, name] of ["Weather", "Client", "Messages"].entries())
+      drawName(view, name, lane(index));
+    drawSpans(
+      view,
+      this.#weather.since(start, now),
+      lane(0),
+      ({ value }) => (value === "clear" ? "" : ink.warn),
+      true,
+    );
     drawSpans(view, this.#states.since(start, now), lane(1), ({ value }) => ink[INK[value]]);
     drawMarks(view, this.#marks, lane(0), lane(1));
     drawBars(view, this.#marks, lane(2));
@@ -149,7 +158,7 @@ function drawBars({ pen, ink, x, start }, marks, { top, size }) {
     buckets.get(second)[kind]++;
   }
   const half = size / 2;
-  const long = (count) => Math.min(half, 1.5 + Math.sqrt(count / 40) * half); // 40 a second and more fill it
+  const long = count => Math.min(half, 1.5 + Math.sqrt(count / 40) * half); // 40 a second and more fill it
   for (const [second, counts] of buckets) {
     const from = x(Math.max(start, second * 1000));
     const wide = Math.max(1, x((second + 1) * 1000) - from - 1);

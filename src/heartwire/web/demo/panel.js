@@ -1,15 +1,14 @@
 /*
- * Heartwire demo, 5 of 6: the panels for the weather and for what the client does about it.
+ * Heartwire demo, 5 of 7: the panels for the weather and for what the client does about it.
  */
 
-import { DEFAULTS, TRANSPORTS } from "./heartwire.js";
-import { LABELS, named } from "./demo-room.js";
-import { STRIKES, WEATHER } from "./demo-weather.js";
-import { clock, duration, make } from "./demo-parts.js";
+import { DEFAULTS, TRANSPORTS } from "../heartwire.js";
+import { $, clock, duration, make } from "./parts.js";
+import { inWords, LABELS } from "./room.js";
+import { STRIKES, WEATHER } from "./weather.js";
 
-const $ = (id) => document.getElementById(id);
 const MINUTE_MS = 60_000;
-const SILENCE_LIMIT_S = DEFAULTS.ping_interval_s + DEFAULTS.pong_timeout_s; // what a server says of its pings is 25 s, too, by default
+const SILENCE_LIMIT_S = DEFAULTS.pingIntervalS + DEFAULTS.pongTimeoutS; // what a server says of its pings is 25 s, too, by default
 
 /** The choice of a fault, and one sentence on what it is out there and one on what the client does. */
 export class WeatherPanel {
@@ -18,17 +17,31 @@ export class WeatherPanel {
   constructor(weather) {
     this.#weather = weather;
     const option = $("weather-option");
-    const choose = () => weather.set($("weather").querySelector(":checked").value, { option: option.querySelector("input").checked });
+    const choose = () =>
+      weather.set($("weather").querySelector(":checked").value, {
+        option: option.querySelector("input").checked,
+      });
     for (const [value, { label }] of Object.entries(WEATHER)) {
-      const input = make("input", { type: "radio", name: "weather", value, checked: value === "clear", onchange: choose });
+      const input = make("input", {
+        type: "radio",
+        name: "weather",
+        value,
+        checked: value === "clear",
+        onchange: choose,
+      });
       $("weather").append(make("label", {}, input, make("span", {}, label)));
     }
-    option.append(make("input", { type: "checkbox", checked: true, onchange: choose }), WEATHER.offline.option);
+    option.append(
+      make("input", { type: "checkbox", checked: true, onchange: choose }),
+      WEATHER.offline.option,
+    );
     $("strikes").append(...Object.entries(STRIKES).map(([name, fault]) => this.#strikeRow(name, fault)));
     this.show("clear");
   }
 
-  #strikeRow(name, { label, option }) {
+  /** @param {string} name @param {import("./weather.js").Fault} fault */
+  #strikeRow(name, fault) {
+    const { label, option } = fault;
     const box = make("input", { type: "checkbox" });
     const onclick = () => this.#weather.strike(name, { option: box.checked });
     const button = make("button", { type: "button", className: "button", onclick, value: name }, label);
@@ -43,19 +56,20 @@ export class WeatherPanel {
       $("weather-option").hidden = !option;
     }
     $("weather-text").replaceChildren(
-      make("p", {}, make("b", {}, `${label}. `), world), make("p", {}, make("b", {}, "The client "), client),
+      make("p", {}, make("b", {}, `${label}. `), world),
+      make("p", {}, make("b", {}, "The client "), client),
     );
   }
 }
 
 /** As the client's own bucket, as far as its attempts can be seen from outside. */
 class Bucket {
-  #tokens = DEFAULTS.attempt_burst;
+  #tokens = DEFAULTS.attemptBurst;
   #at = Date.now();
 
   get tokens() {
-    const filled = this.#tokens + ((Date.now() - this.#at) / 1000) * DEFAULTS.attempt_rate_per_s;
-    return Math.min(DEFAULTS.attempt_burst, filled);
+    const filled = this.#tokens + ((Date.now() - this.#at) / 1000) * DEFAULTS.attemptRatePerS;
+    return Math.min(DEFAULTS.attemptBurst, filled);
   }
 
   take() {
@@ -116,28 +130,27 @@ export class ClientPanel {
     this.#failed.delete(transport);
   }
 
-  closed({ was_open, reason, next_attempt_s }) {
-    if (!was_open) this.#failed.set(this.#tried, reason);
+  closed({ wasOpen, reason, nextAttemptS }) {
+    if (!wasOpen) this.#failed.set(this.#tried, reason);
     this.#trying = "";
-    this.#nextAt = next_attempt_s > 0 ? Date.now() + next_attempt_s * 1000 : 0;
+    this.#nextAt = nextAttemptS > 0 ? Date.now() + nextAttemptS * 1000 : 0;
   }
 
-  noted(text) {
-    const [, transport, reason] = /^(\w+) does not work yet: (.*)/.exec(text) ?? [];
-    if (transport) {
-      this.#failed.set(transport, reason);
+  noted(note) {
+    if (note.kind === "notYet") {
+      this.#failed.set(note.transport, note.reason);
       this.#trying = "";
     }
-    this.#why(text);
+    this.#why(inWords(note));
   }
 
   #why(text) {
-    $("why").textContent = text && `${clock(Date.now())} ${named(text)}`;
+    $("why").textContent = text && `${clock(Date.now())} ${text}`;
     $("why").hidden = !text;
   }
 
   /** Seconds until the next attempt; 0 where none is waited for. */
-  get next_s() {
+  get nextS() {
     return Math.max(0, (this.#nextAt - Date.now()) / 1000);
   }
 
@@ -146,11 +159,14 @@ export class ClientPanel {
     this.#showLadder();
     this.#showAttempts();
     const { state, position, onlineAt, counts } = this.#room;
-    const silence_s = this.heardAt && state === "online" ? (Date.now() - this.heardAt) / 1000 : 0;
-    $("silence").style.setProperty("--part", Math.min(1, silence_s / SILENCE_LIMIT_S));
-    $("heard").textContent = this.heardAt ? `${duration(Date.now() - this.heardAt)} ago · ${this.#pings} pings` : "–";
+    const silenceS = this.heardAt && state === "online" ? (Date.now() - this.heardAt) / 1000 : 0;
+    $("silence").style.setProperty("--part", Math.min(1, silenceS / SILENCE_LIMIT_S));
+    $("heard").textContent = this.heardAt
+      ? `${duration(Date.now() - this.heardAt)} ago · ${this.#pings} pings`
+      : "–";
     $("position").textContent = position || "–";
-    $("uptime").textContent = state === "online" ? duration(Math.floor((Date.now() - onlineAt) / 1000) * 1000) : "–";
+    $("uptime").textContent =
+      state === "online" ? duration(Math.floor((Date.now() - onlineAt) / 1000) * 1000) : "–";
     $("caught-up").textContent = `${counts.caughtUp} · after ${counts.connects} connects`;
     this.#showTally();
   }
@@ -161,10 +177,15 @@ export class ClientPanel {
       const name = rung.dataset.transport;
       const isUsed = state === "online" && client.transport === name;
       const isTried = this.#trying === name && !isUsed;
-      const status = transport !== "auto" && transport !== name ? "not chosen"
-        : isUsed ? "in use"
-        : isTried ? "trying …"
-        : this.#failed.get(name) ?? (isAbove(client.transport, name) ? "to be tried again" : "in reserve");
+      const status =
+        transport !== "auto" && transport !== name
+          ? "not chosen"
+          : isUsed
+            ? "in use"
+            : isTried
+              ? "trying …"
+              : (this.#failed.get(name) ??
+                (isAbove(client.transport, name) ? "to be tried again" : "in reserve"));
       rung.className = isUsed ? "used" : isTried ? "tried" : this.#failed.has(name) ? "failed" : "";
       rung.setAttribute("aria-current", isUsed ? "true" : "false");
       if (rung.lastChild.textContent !== status) rung.lastChild.textContent = status;
@@ -174,16 +195,22 @@ export class ClientPanel {
   #showAttempts() {
     while (this.#attempts.length && this.#attempts[0] < Date.now() - MINUTE_MS) this.#attempts.shift();
     $("attempts").textContent = this.#attempts.length;
-    $("next").textContent = this.next_s ? `in ${this.next_s.toFixed(1)} s` : "–";
+    $("next").textContent = this.nextS ? `in ${this.nextS.toFixed(1)} s` : "–";
     const { tokens } = this.#bucket;
-    const { attempt_burst: size, attempt_rate_per_s: rate_per_s } = DEFAULTS;
-    $("bucket").textContent = `${Math.floor(tokens)} of ${size}, +1 every ${1 / rate_per_s} s`;
+    const { attemptBurst: size, attemptRatePerS: ratePerS } = DEFAULTS;
+    $("bucket").textContent = `${Math.floor(tokens)} of ${size}, +1 every ${1 / ratePerS} s`;
   }
 
   #showTally() {
     const { tally, client, counts } = this.#room;
     const bad = { doubled: tally.doubled, lost: tally.lost, swapped: tally.swapped, gaps: counts.gaps };
-    const figures = { sent: tally.sent, acknowledged: tally.acknowledged, pending: client.pending, received: tally.received, ...bad };
+    const figures = {
+      sent: tally.sent,
+      acknowledged: tally.acknowledged,
+      pending: client.pending,
+      received: tally.received,
+      ...bad,
+    };
     for (const [name, value] of Object.entries(figures)) {
       $(`n-${name}`).textContent = value;
       $(`n-${name}`).classList.toggle("bad", name in bad && value > 0);
@@ -196,9 +223,12 @@ export class ClientPanel {
     const waiting = tally.sent - tally.acknowledged - tally.givenUp;
     if (!tally.sent) return "Switch it on, then make the weather bad.";
     if (isBad) return "Something is wrong: please tell us what you did.";
-    if (isOutboxFull && isTallying) return "The outbox is full (it is bounded): publishing goes on when the server answers.";
-    if (tally.givenUp) return `${tally.givenUp} were given up after ${DEFAULTS.max_pending_age_s} s without an answer, and the page was told.`;
-    if (waiting > 20) return `${waiting} wait in the outbox for an answer; each has a key, so that it counts once.`;
+    if (isOutboxFull && isTallying)
+      return "The outbox is full (it is bounded): publishing goes on when the server answers.";
+    if (tally.givenUp)
+      return `${tally.givenUp} were given up after ${DEFAULTS.maxPendingAgeS} s without an answer, and the page was told.`;
+    if (waiting > 20)
+      return `${waiting} wait in the outbox for an answer; each has a key, so that it counts once.`;
     return "Each came once and in order.";
   }
 }

@@ -5,8 +5,8 @@
  * came, and a table of figures. `?compare-seconds=30` in the page's address makes a run longer or shorter.
  */
 
-import { KINDS, Run } from "./compare-run.js";
-import { make } from "./demo-parts.js";
+import { $, make } from "../demo/parts.js";
+import { KINDS, Run } from "./run.js";
 
 const SECONDS = 12;
 const MOST_SECONDS = 60;
@@ -14,19 +14,33 @@ const ROOM_S = 2.5; // on the time axis, after the last message: a poll has it a
 const FIGURES_EVERY_MS = 250;
 const LANE = { height: 68, name: 11, sent: 22, came: 46, asked: 50, tick: 7 };
 
-const whole = (value) => Math.round(value).toLocaleString("en");
-const brief = (value) => (value < 10 ? value.toFixed(1) : whole(value));
+const whole = value => Math.round(value).toLocaleString("en");
+const brief = value => (value < 10 ? value.toFixed(1) : whole(value));
 
 /** The table's rows. With a `scale`, bars: rows of the same scale have the same. */
 const ROWS = [
-  { figure: "received", title: "Received", unit: "messages", of: (lane) => lane.received },
-  { figure: "lost", title: "Lost", unit: "messages", of: (lane) => lane.lost, isNever: true },
-  { figure: "doubled", title: "Doubled", unit: "messages", of: (lane) => lane.doubled, isNever: true },
-  { figure: "p50", title: "Latency p50", unit: "ms", of: (lane) => lane.latency_ms(0.5), show: brief, scale: "latency" },
-  { figure: "max", title: "Latency max", unit: "ms", of: (lane) => lane.latency_ms(1), show: brief, scale: "latency" },
-  { figure: "requests", title: "Requests made", unit: "count", of: (lane) => lane.requests, scale: "requests" },
-  { figure: "down", title: "Payload received", unit: "B", of: (lane) => lane.down_bytes, scale: "bytes" },
-  { figure: "up", title: "Payload sent", unit: "B", of: (lane) => lane.up_bytes, scale: "bytes" },
+  { figure: "received", title: "Received", unit: "messages", of: lane => lane.received },
+  { figure: "lost", title: "Lost", unit: "messages", of: lane => lane.lost, isNever: true },
+  { figure: "doubled", title: "Doubled", unit: "messages", of: lane => lane.doubled, isNever: true },
+  {
+    figure: "p50",
+    title: "Latency p50",
+    unit: "ms",
+    of: lane => lane.latencyMs(0.5),
+    show: brief,
+    scale: "latency",
+  },
+  {
+    figure: "max",
+    title: "Latency max",
+    unit: "ms",
+    of: lane => lane.latencyMs(1),
+    show: brief,
+    scale: "latency",
+  },
+  { figure: "requests", title: "Requests made", unit: "count", of: lane => lane.requests, scale: "requests" },
+  { figure: "down", title: "Payload received", unit: "B", of: lane => lane.downBytes, scale: "bytes" },
+  { figure: "up", title: "Payload sent", unit: "B", of: lane => lane.upBytes, scale: "bytes" },
 ];
 
 const NOTES = [
@@ -38,7 +52,8 @@ const NOTES = [
   "At five messages a second a long poll is a request for each message. It is made for news that comes seldom.",
 ];
 
-const READING = "Each line is a message, from when it was published (above) to when it was received (below): the steeper, the sooner.";
+const READING =
+  "Each line is a message, from when it was published (above) to when it was received (below): the steeper, the sooner.";
 
 /** An SVG element. */
 function draw(tag, attributes, ...children) {
@@ -51,15 +66,23 @@ function draw(tag, attributes, ...children) {
 /** Four lanes over one axis of time. Places are in percent of the width, so that it fits whatever there is. */
 class Plot {
   element = draw("svg", { class: "lanes", role: "img", height: KINDS.length * LANE.height + 18 });
-  #axis_s;
+  #axisS;
   #tops;
   #captions;
 
   constructor(lanes, seconds) {
-    this.#axis_s = seconds + ROOM_S;
+    this.#axisS = seconds + ROOM_S;
     this.#tops = new Map(lanes.map((lane, index) => [lane, index * LANE.height]));
-    this.#captions = new Map(lanes.map((lane) => [lane, draw("text", { class: "q", x: "100%", "text-anchor": "end" })]));
-    this.element.append(draw("title", {}, "When messages were published and when they came, by transport; the table below has the figures"));
+    this.#captions = new Map(
+      lanes.map(lane => [lane, draw("text", { class: "q", x: "100%", "text-anchor": "end" })]),
+    );
+    this.element.append(
+      draw(
+        "title",
+        {},
+        "When messages were published and when they came, by transport; the table below has the figures",
+      ),
+    );
     this.#drawAxis(lanes.length * LANE.height);
     for (const [lane, top] of this.#tops) {
       const caption = this.#captions.get(lane);
@@ -74,46 +97,66 @@ class Plot {
   }
 
   #drawAxis(bottom) {
-    const step = [1, 2, 5, 10, 20].find((one) => this.#axis_s / one <= 8);
-    for (let at = 0; at <= this.#axis_s; at += step) {
+    const step = [1, 2, 5, 10, 20].find(one => this.#axisS / one <= 8) ?? 20;
+    for (let at = 0; at <= this.#axisS; at += step) {
       const x = this.#x(at * 1000);
-      this.element.append(draw("text", { class: "q", x, y: bottom + 12, "text-anchor": at ? "middle" : "start" }, `${at} s`));
+      this.element.append(
+        draw("text", { class: "q", x, y: bottom + 12, "text-anchor": at ? "middle" : "start" }, `${at} s`),
+      );
     }
   }
 
-  #x(at_ms) {
-    return `${Math.min(100, (Math.max(0, at_ms) / this.#axis_s) * 0.1).toFixed(2)}%`;
+  #x(atMs) {
+    return `${Math.min(100, (Math.max(0, atMs) / this.#axisS) * 0.1).toFixed(2)}%`;
   }
 
   /** So late that it has no place on the axis; the table has it all the same. */
-  #isBeyond(at_ms) {
-    return at_ms > this.#axis_s * 1000;
+  #isBeyond(atMs) {
+    return atMs > this.#axisS * 1000;
   }
 
-  sent({ at_ms }) {
+  sent({ atMs }) {
     for (const [lane, top] of this.#tops) {
-      if (!lane.problem) this.element.append(draw("circle", { class: "sent", cx: this.#x(at_ms), cy: top + LANE.sent, r: 1.6 }));
+      if (!lane.problem)
+        this.element.append(
+          draw("circle", { class: "sent", cx: this.#x(atMs), cy: top + LANE.sent, r: 1.6 }),
+        );
     }
   }
 
-  arrived({ lane, sent_ms, at_ms }) {
+  arrived({ lane, sentMs, atMs }) {
     const top = this.#tops.get(lane);
-    const [from, to] = [this.#x(sent_ms), this.#x(at_ms)];
-    this.element.append(draw("line", { class: `way t-${lane.name}`, x1: from, x2: to, y1: top + LANE.sent, y2: top + LANE.came }));
-    if (!this.#isBeyond(at_ms)) this.element.append(draw("circle", { class: `came t-${lane.name}`, cx: to, cy: top + LANE.came, r: 2.4 }));
+    const [from, to] = [this.#x(sentMs), this.#x(atMs)];
+    this.element.append(
+      draw("line", {
+        class: `way t-${lane.name}`,
+        x1: from,
+        x2: to,
+        y1: top + LANE.sent,
+        y2: top + LANE.came,
+      }),
+    );
+    if (!this.#isBeyond(atMs))
+      this.element.append(
+        draw("circle", { class: `came t-${lane.name}`, cx: to, cy: top + LANE.came, r: 2.4 }),
+      );
   }
 
-  request({ lane, at_ms }) {
-    if (this.#isBeyond(at_ms)) return;
-    const x = this.#x(at_ms);
+  request({ lane, atMs }) {
+    if (this.#isBeyond(atMs)) return;
+    const x = this.#x(atMs);
     const y = this.#tops.get(lane) + LANE.asked;
     this.element.append(draw("line", { class: "asked", x1: x, x2: x, y1: y, y2: y + LANE.tick }));
   }
 
   caption(lane) {
-    const p50 = lane.latency_ms(0.5);
+    const p50 = lane.latencyMs(0.5);
     const requests = `${whole(lane.requests)} request${lane.requests === 1 ? "" : "s"}`;
-    const text = lane.problem ? "not reached" : p50 === null ? requests : `p50 ${brief(p50)} ms · ${requests}`;
+    const text = lane.problem
+      ? "not reached"
+      : p50 === null
+        ? requests
+        : `p50 ${brief(p50)} ms · ${requests}`;
     this.#captions.get(lane).textContent = text;
   }
 }
@@ -124,23 +167,40 @@ class Table {
   #cells = [];
 
   constructor(lanes) {
-    const heads = lanes.map((lane) => make("th", { scope: "col", className: `t-${lane.name}` }, lane.label));
-    const rows = ROWS.map((row) => {
-      const cells = lanes.map((lane) => {
-        const cell = make("td", {}, make("span", {}, "–"), ...(row.scale ? [make("i", { className: `t-${lane.name}` })] : []));
+    const heads = lanes.map(lane => make("th", { scope: "col", className: `t-${lane.name}` }, lane.label));
+    const rows = ROWS.map(row => {
+      const cells = lanes.map(lane => {
+        const cell = make(
+          "td",
+          {},
+          make("span", {}, "–"),
+          ...(row.scale ? [make("i", { className: `t-${lane.name}` })] : []),
+        );
         Object.assign(cell.dataset, { kind: lane.name, figure: row.figure });
         this.#cells.push({ row, lane, cell });
         return cell;
       });
-      return make("tr", {}, make("th", { scope: "row" }, `${row.title} `, make("small", {}, row.unit)), ...cells);
+      return make(
+        "tr",
+        {},
+        make("th", { scope: "row" }, `${row.title} `, make("small", {}, row.unit)),
+        ...cells,
+      );
     });
     const head = make("thead", {}, make("tr", {}, make("td", {}), ...heads));
-    this.element = make("table", {}, make("caption", { className: "sr" }, "Figures by transport"), head, make("tbody", {}, ...rows));
+    this.element = make(
+      "table",
+      {},
+      make("caption", { className: "sr" }, "Figures by transport"),
+      head,
+      make("tbody", {}, ...rows),
+    );
   }
 
   show(isMeasured) {
     const most = {};
-    for (const { row, lane } of this.#cells) if (row.scale) most[row.scale] = Math.max(most[row.scale] ?? 0, row.of(lane) ?? 0);
+    for (const { row, lane } of this.#cells)
+      if (row.scale) most[row.scale] = Math.max(most[row.scale] ?? 0, row.of(lane) ?? 0);
     for (const { row, lane, cell } of this.#cells) {
       const value = lane.problem || !isMeasured ? null : row.of(lane);
       cell.firstChild.textContent = value === null ? "–" : (row.show ?? whole)(value);
@@ -152,26 +212,31 @@ class Table {
 
 /** What came of it, in a sentence or two. */
 function verdict(run, wasHidden) {
-  const lanes = run.lanes.filter((lane) => !lane.problem);
+  const lanes = run.lanes.filter(lane => !lane.problem);
   const parts = [];
-  const [lost, doubled] = ["lost", "doubled"].map((what) => lanes.reduce((sum, lane) => sum + lane[what], 0));
-  if (run.isSettled && !lost && !doubled) parts.push("Nothing was lost or doubled on any of these transports.");
+  const [lost, doubled] = ["lost", "doubled"].map(what => lanes.reduce((sum, lane) => sum + lane[what], 0));
+  if (run.isSettled && !lost && !doubled)
+    parts.push("Nothing was lost or doubled on any of these transports.");
   else if (lost || doubled) parts.push(`${lost} lost, ${doubled} doubled.`);
-  const timed = lanes.filter((lane) => lane.latency_ms(0.5) !== null).reverse();
-  const each = timed.map((lane) => `${brief(lane.latency_ms(0.5))} ms (${lane.label})`).join(", ");
+  const timed = lanes.filter(lane => lane.latencyMs(0.5) !== null).reverse();
+  const each = timed.map(lane => `${brief(lane.latencyMs(0.5))} ms (${lane.label})`).join(", ");
   if (each) parts.push(`Half of the messages came within ${each}.`);
-  for (const lane of run.lanes) if (lane.problem) parts.push(`${lane.label} could not be followed from here: ${lane.problem}.`);
+  for (const lane of run.lanes)
+    if (lane.problem) parts.push(`${lane.label} could not be followed from here: ${lane.problem}.`);
   if (run.refusal) parts.push(`Not every message was taken by the server: ${run.refusal}.`);
-  if (wasHidden) parts.push("The page was in the background for a while. Browsers slow it down there, so the latencies say little.");
+  if (wasHidden)
+    parts.push(
+      "The page was in the background for a while. Browsers slow it down there, so the latencies say little.",
+    );
   return parts.join(" ");
 }
 
 class LiveComparison {
   #seconds = secondsAsked();
-  #run = null; // the one under way: there is never another
+  #run = /** @type {Run | null} */ (null); // the one under way: there is never another
   #last = Promise.resolve();
-  #plot = null;
-  #table = null;
+  #plot = /** @type {any} */ (null);
+  #table = /** @type {any} */ (null);
   #wasHidden = false;
   #isStopping = false;
   #say = make("p", { className: "says" });
@@ -182,24 +247,50 @@ class LiveComparison {
   #dialog;
 
   constructor() {
-    const close = make("button", { type: "button", className: "button close", ariaLabel: "Close", onclick: () => this.#dialog.close() }, "×");
+    const close = make(
+      "button",
+      { type: "button", className: "button close", ariaLabel: "Close", onclick: () => this.#dialog.close() },
+      "×",
+    );
     const title = make("h2", { id: "h-compare-live" }, "The transports, compared live");
-    const lead = "Four clients in this page follow one channel, each over one transport. A fifth publishes 5 messages a second, " +
+    const lead =
+      "Four clients in this page follow one channel, each over one transport. A fifth publishes 5 messages a second, " +
       `for ${this.#seconds} s. It is the real network: the weather of the demo is not on their way.`;
-    const key = make("p", { className: "lanes-key", ariaHidden: "true" }, ...["published", "on its way", "received", "request"].map((text, index) =>
-      make("span", { className: ["sent", "way", "came", "asked"][index] }, text)));
-    const more = make("p", { className: "hint" }, "What a page can’t see, servers, and links that fail: ",
+    const key = make(
+      "p",
+      { className: "lanes-key", ariaHidden: "true" },
+      ...["published", "on its way", "received", "request"].map((text, index) =>
+        make("span", { className: ["sent", "way", "came", "asked"][index] }, text),
+      ),
+    );
+    const more = make(
+      "p",
+      { className: "hint" },
+      "What a page can’t see, servers, and links that fail: ",
       make("a", { href: "compare.html", target: "_blank", rel: "noopener" }, "the full comparison"),
-      ", and ", make("code", {}, "heartwire compare"), " measures it on your network.");
+      ", and ",
+      make("code", {}, "heartwire compare"),
+      " measures it on your network.",
+    );
     this.#verdict.setAttribute("role", "status");
     this.#button.onclick = () => (this.#run ? this.#stop() : this.#start());
-    this.#dialog = make("dialog", { id: "compare-live", onclose: () => this.#dialog.open || this.#stop() },
-      make("header", {}, title, close), make("p", { className: "hint" }, lead),
+    this.#dialog = make(
+      "dialog",
+      { id: "compare-live", onclose: () => this.#dialog.open || this.#stop() },
+      make("header", {}, title, close),
+      make("p", { className: "hint" }, lead),
       make("div", { className: "progress" }, this.#bar, this.#say, this.#button),
-      this.#verdict, key, this.#figures, make("ul", { className: "notes" }, ...NOTES.map((note) => make("li", {}, note))), more);
+      this.#verdict,
+      key,
+      this.#figures,
+      make("ul", { className: "notes" }, ...NOTES.map(note => make("li", {}, note))),
+      more,
+    );
     this.#dialog.setAttribute("aria-labelledby", title.id);
     document.body.append(this.#dialog);
-    document.addEventListener("visibilitychange", () => { this.#wasHidden ||= document.hidden; });
+    document.addEventListener("visibilitychange", () => {
+      this.#wasHidden ||= document.hidden;
+    });
   }
 
   /** Show it, and begin; where the last run is still being cleared away, after that. */
@@ -211,7 +302,12 @@ class LiveComparison {
   #start() {
     if (this.#run) return;
     const base = new URL("./", document.baseURI);
-    const run = new Run({ base, channel: freshChannel(), seconds: this.#seconds, tell: (kind, what) => this.#heard[kind](what) });
+    const run = new Run({
+      base,
+      channel: freshChannel(),
+      seconds: this.#seconds,
+      tell: (kind, what) => this.#heard[kind](what),
+    });
     this.#run = run;
     this.#wasHidden = document.hidden;
     this.#plot = new Plot(run.lanes, this.#seconds);
@@ -228,8 +324,13 @@ class LiveComparison {
     try {
       await run.go();
     } catch (error) {
-      const at = run.begun === null ? "before the first message" : `after ${whole(run.sent)} of ${whole(run.total)} messages`;
-      [phase, text] = this.#isStopping ? ["stopped", `Stopped ${at}.`] : ["failed", `It could not be done: ${error.message}`];
+      const at =
+        run.begun === null
+          ? "before the first message"
+          : `after ${whole(run.sent)} of ${whole(run.total)} messages`;
+      [phase, text] = this.#isStopping
+        ? ["stopped", `Stopped ${at}.`]
+        : ["failed", `It could not be done: ${error.message}`];
     }
     clearInterval(timer);
     this.#show(run);
@@ -248,10 +349,14 @@ class LiveComparison {
   }
 
   #heard = {
-    phase: ({ name }) => this.#enter(name, { connecting: "Connecting …", publishing: "", finishing: "Waiting for the last …" }[name]),
-    sent: (what) => this.#plot.sent(what),
-    arrived: (what) => this.#plot.arrived(what),
-    request: (what) => this.#plot.request(what),
+    phase: ({ name }) =>
+      this.#enter(
+        name,
+        { connecting: "Connecting …", publishing: "", finishing: "Waiting for the last …" }[name],
+      ),
+    sent: what => this.#plot.sent(what),
+    arrived: what => this.#plot.arrived(what),
+    request: what => this.#plot.request(what),
   };
 
   #enter(phase, text) {
@@ -263,8 +368,12 @@ class LiveComparison {
   #show(run) {
     this.#table.show(run.begun !== null);
     for (const lane of run.lanes) this.#plot.caption(lane);
-    if (this.#dialog.dataset.phase === "publishing") this.#say.textContent = `${whole(run.sent)} of ${whole(run.total)} messages`;
-    this.#bar.value = Math.min(0.97, run.begun === null ? 0 : (performance.now() - run.begun) / 1000 / (this.#seconds + ROOM_S));
+    if (this.#dialog.dataset.phase === "publishing")
+      this.#say.textContent = `${whole(run.sent)} of ${whole(run.total)} messages`;
+    this.#bar.value = Math.min(
+      0.97,
+      run.begun === null ? 0 : (performance.now() - run.begun) / 1000 / (this.#seconds + ROOM_S),
+    );
   }
 }
 
@@ -276,9 +385,13 @@ function secondsAsked() {
 /** In the namespace of the chat's channel: there this page may publish. */
 function freshChannel() {
   const [namespace, rest] = (new URLSearchParams(location.hash.slice(1)).get("channel") ?? "").split(":");
-  const id = [...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(36)).join("");
+  const id = [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join("");
   return `${rest === undefined ? "" : `${namespace}:`}compare-${id}`;
 }
 
+/** @type {LiveComparison | null} */
 let comparison = null;
-document.getElementById("compare").onclick = () => (comparison ??= new LiveComparison()).open();
+$("compare").onclick = () => {
+  comparison ??= new LiveComparison();
+  comparison.open();
+};

@@ -1,0 +1,83 @@
+// Uses all of heartwire.d.ts as an application does, and holds the modules to it. `make check` compiles it; nothing runs it.
+import * as made from "../../src/heartwire/web/client/index.js";
+import {
+  type Address,
+  Client,
+  type ClientEvents,
+  connect,
+  DEFAULTS,
+  type Gap,
+  HeartwireError,
+  type Member,
+  type Note,
+  type Options,
+  type Publication,
+  type State,
+  type Subscription,
+  TRANSPORTS,
+  type Transport,
+} from "../../src/heartwire/web/heartwire.js";
+
+type Chat = { text: string };
+
+// The modules have what is declared, and take what is declared.
+const makes: (url?: Address, options?: Options) => Pick<Client, Exclude<keyof Client, keyof EventTarget>> =
+  made.connect;
+const defaults: typeof DEFAULTS = { ...made.DEFAULTS, transports: TRANSPORTS, firstTransport: null };
+const names: keyof typeof made extends keyof typeof import("../../src/heartwire/web/heartwire.js")
+  ? true
+  : false = true;
+const error: HeartwireError = new made.HeartwireError(0, "given up", true);
+
+const options: Options = {
+  transports: ["websocket", "sse"],
+  firstTransport: "sse",
+  pingIntervalS: 20,
+  maxPendingBytes: DEFAULTS.maxPendingBytes,
+  getToken: async () => "token",
+  data: { name: "ann" },
+  headers: { "x-tenant": "a" },
+  signal: AbortSignal.timeout(1000),
+  storage: null,
+  debugUrl: { host: "127.0.0.1", port: 8000 },
+  WebSocket,
+  fetch,
+};
+// @ts-expect-error: names are camelCase
+const old: Options = { ping_interval_s: 20 };
+
+export async function everything(client: Client = connect("https://example.com", options)): Promise<void> {
+  const subscription: Subscription<Chat> = client.subscribe<Chat>(
+    "chat:1",
+    publication => publication.data.text.trim(),
+    {
+      since: "earliest",
+      token: "t",
+      signal: AbortSignal.abort(),
+      onGap: ({ before, after }: Gap) => before + after,
+    },
+  );
+  await subscription.ready;
+  for await (const { data, position, isBytes } of subscription) if (isBytes) console.log(data.text, position);
+  const position: string = await client.publish("chat:1", { text: "hi" }, { idempotencyKey: "k" });
+  const members: Record<string, Member> = await client.presence("chat:1");
+  const { publications } = await client.history<Chat>("chat:1", {
+    limit: 10,
+    since: position,
+    reverse: true,
+  });
+  const kept: Publication<Chat>[] = publications;
+  const sum = await client.rpc<number>("sum", [1, 2]);
+  const state: State = client.state;
+  const transport: Transport | "" = client.transport;
+  console.log(kept, sum, state, transport, client.pending, client.clientId, members.a?.connInfo);
+  client.on("close", ({ wasOpen, nextAttemptS }) => console.log(wasOpen, nextAttemptS.toFixed()));
+  client.on("note", ({ kind, transport, reason, next, text }: Note) => [kind, transport, reason, next, text]);
+  client.once("error", ({ error }) => error instanceof HeartwireError && error.isUnknown);
+  client.addEventListener("state", ({ detail }: CustomEvent<ClientEvents["state"]>) => detail.transport);
+  subscription.on("subscribed", ({ wasRecovered }) => wasRecovered)();
+  // @ts-expect-error: no such event
+  client.on("closed", () => {});
+  await new Client().close();
+  console.log(makes, defaults, names, error, old);
+}
