@@ -6,7 +6,7 @@ SERVE ?=
 SEEDS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench simulate clean
+.PHONY: help serve test check format bench simulate clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,21 +23,46 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
+# The tools that check JavaScript. At a desk without Node they are skipped; CI has Node.
+NODE := $(shell command -v npm)
+ifneq ($(NODE),)
+JS_TOOLS := node_modules/.package-lock.json
+else ifneq ($(CI),)
+JS_TOOLS := no-node
+endif
+
+node_modules/.package-lock.json: package-lock.json
+	@npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+no-node:
+	@echo 'CI has to check JavaScript, and there is no npm here' >&2; exit 1
+
 serve: $(VENV)/.run ## set up and run `heartwire serve` with the demo page (SERVE='--port 9000' for options)
 	@exec $(BIN)/heartwire serve $(SERVE)
 
 test: $(VENV)/.dev ## set up and run all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(VENV)/.dev ## format, lint, types, spelling
+check: $(VENV)/.dev $(JS_TOOLS) ## format, lint, types, spelling
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell $$(git ls-files)
+ifeq ($(NODE),)
+	@echo 'JavaScript is not checked: there is no npm here'
+else
+	@npx biome check --error-on-warnings
+	@npx tsc
+endif
 
-format: $(VENV)/.dev ## put the code in form
+format: $(VENV)/.dev $(JS_TOOLS) ## put the code in form, and join heartwire.js
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+ifneq ($(NODE),)
+	@npx biome check --write
+endif
+	@$(BIN)/python -m tools.join
 
 bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 	@$(BIN)/python -m bench.setup
@@ -46,5 +71,5 @@ bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
 	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2
 
-clean: ## remove the virtual environments
-	rm -rf $(VENV) .venv-bench .bench
+clean: ## remove the virtual environments and node_modules
+	rm -rf $(VENV) .venv-bench .bench node_modules

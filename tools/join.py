@@ -1,8 +1,9 @@
 """Joins the modules of ``src/heartwire/web/client`` into ``heartwire.js``, the one file that browsers import.
 
-Each module follows those that it imports. Imports and exports are taken out, and the last module, ``index.js``, ends
-with the one list of exports. So top-level names are unique among all modules, and imports rename nothing; anything
-else is an error here. ``python -m tools.join`` writes the file (``make format`` does), and a test compares it.
+Each module follows those that it imports. Imports and exports are taken out, and the last module,
+``index.js``, ends with the one list of exports. So top-level names are unique among all modules, and imports
+rename nothing; anything else is an error here. ``python -m tools.join`` writes the file, as ``make format``
+does, and a test compares it.
 """
 
 import re
@@ -17,8 +18,9 @@ LIBRARY: Final = WEB / "heartwire.js"
 
 _HEADER: Final = """\
 /*
- * Heartwire for browsers, Web Workers and Node: channels over the best transport that the network lets through, resumed
- * without loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it is used.
+ * Heartwire for browsers, Web Workers and Node: channels over the best transport that the network lets
+ * through, resumed without loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it
+ * is used.
  *
  * Made from the modules in client/ by tools/join.py: change them, then run `make format`.
  */
@@ -36,7 +38,9 @@ def join() -> str:
     unused = {path.stem for path in CLIENT.glob("*.js")} - parts.keys()
     if unused:
         raise ValueError(f"no module imports {', '.join(sorted(unused))}")
-    text = _HEADER + "".join(f"\n// -- {name} {'-' * (104 - len(name))}\n\n{part}" for name, part in parts.items())
+    text = _HEADER + "".join(
+        f"\n// -- {name} {'-' * (104 - len(name))}\n\n{part}" for name, part in parts.items()
+    )
     names = _NAME.findall(text)
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"in more than one module: {', '.join(sorted(twice))}")

@@ -14,6 +14,7 @@ from heartwire.client.options import Options
 from heartwire.testing import FaultyNetwork, faulty_network
 from heartwire.testing.server import run_server
 from tests.integration.wire import until
+from tests.js.node import in_js
 from tests.js.runtime import PageRuntime, in_page
 
 RESTARTS = 20
@@ -29,7 +30,7 @@ OPTIONS: Final = Options(
     backoff_cap_s=0.2,
     attempt_burst=100,
 )
-IN_JS: Final = OPTIONS._asdict()
+IN_JS: Final = in_js(OPTIONS._asdict())
 
 
 class Publisher:

@@ -16,7 +16,7 @@ CLOCK = (Path(__file__).parent / "clock.js").read_text()
 WITHIN_S = 5  # after a wake-up, a dead connection is noticed by then
 
 BEGIN = """
-  const { Weather } = await import("/demo-weather.js");
+  const { Weather } = await import("/demo/weather.js");
   globalThis.weather = new Weather(() => {});
   const { WebSocket, fetch } = weather;
   begin(undefined, { transports: [transport], WebSocket, fetch });
@@ -53,10 +53,10 @@ def test_a_tab_that_was_hidden_for_ten_minutes_has_kept_its_connection(
     closed = page.run(
         """clock.go();
            document.dispatchEvent(new Event("visibilitychange"));
-           await until(() => got.length === 11 && client.state === "online", within_s);
+           await until(() => got.length === 11 && client.state === "online", withinS);
            await client.close();
-           return heard("close").filter(({ next_attempt_s }) => next_attempt_s >= 0);""",
-        within_s=WITHIN_S,
+           return heard("close").filter(({ nextAttemptS }) => nextAttemptS >= 0);""",
+        withinS=WITHIN_S,
     )
     assert closed == []
     assert page.run("return got;") == [*range(10), "back"]
@@ -70,7 +70,7 @@ def test_a_laptop_that_slept_for_a_night_is_back_within_5_s(
     server: ServerProcess, page: PageRuntime, transport: str, dies: bool, monotonic: bool
 ) -> None:
     page.run(
-        BEGIN + 'clock.stop(); weather.strike("asleep", { sleep_s: 1e6, option: dies });',
+        BEGIN + 'clock.stop(); weather.strike("asleep", { sleepS: 1e6, option: dies });',
         transport=transport,
         dies=dies,
     )
@@ -80,13 +80,13 @@ def test_a_laptop_that_slept_for_a_night_is_back_within_5_s(
         """clock.jump(8 * 3600, { monotonic });
            weather.wake();
            clock.go();
-           await until(() => got.length === 3 && client.state === "online", within_s);
+           await until(() => got.length === 3 && client.state === "online", withinS);
            await client.publish("a", "awake");
            await until(() => got.length === 4);
            await client.close();
-           return heard("close").filter(({ next_attempt_s }) => next_attempt_s >= 0).map(({ was_open }) => was_open);""",
+           return heard("close").filter(({ nextAttemptS }) => nextAttemptS >= 0).map(({ wasOpen }) => wasOpen);""",
         monotonic=monotonic,
-        within_s=WITHIN_S,
+        withinS=WITHIN_S,
     )
     assert page.run("return got;") == [0, 1, 2, "awake"]
     is_replaced = dies and transport in (

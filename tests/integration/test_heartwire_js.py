@@ -41,7 +41,7 @@ def test_talks(node: Runtime, server: ServerProcess, transport: str) -> None:
 def test_a_server_that_dies_costs_nothing(node: Runtime, tmp_path: Path, transport: str) -> None:
     with run_server(engine="sqlite:///hw.db", folder=tmp_path) as server:
         node.run(
-            """begin(url, { transports: [transport], backoff_cap_s: 0.1 });
+            """begin(url, { transports: [transport], backoffCapS: 0.1 });
                globalThis.got = [];
                await client.subscribe("news", one => got.push(one.data)).ready;
                for (let n = 0; n < 20; n++) await client.publish("news", n);
@@ -104,7 +104,7 @@ def test_goes_on_from_a_position_and_tells_of_gaps(node: Runtime) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_reader_that_is_slow_gets_everything(node: Runtime, server: ServerProcess, transport: str) -> None:
     got = node.run(
-        """begin(url, { transports: [transport], max_queue_items: 10 });
+        """begin(url, { transports: [transport], maxQueueItems: 10 });
            const subscription = client.subscribe(channel);
            await subscription.ready;
            const items = subscription[Symbol.asyncIterator]();
@@ -131,7 +131,7 @@ def test_a_token_that_runs_out_is_renewed(node: Runtime, tmp_path: Path, transpo
         tokens = [stale, make_token({"sub": "42", "exp": soon}, SECRET), make_token({"sub": "42"}, SECRET)]
         user, states, errors = node.run(
             """globalThis.asked = 0;
-               begin(url, { transports: [transport], get_token: async () => tokens[Math.min(asked++, 2)] });
+               begin(url, { transports: [transport], getToken: async () => tokens[Math.min(asked++, 2)] });
                await until(() => asked === 3, "three tokens");
                const { user } = await client.rpc("echo", 1);
                await client.close();
@@ -147,7 +147,7 @@ def test_a_token_that_runs_out_is_renewed(node: Runtime, tmp_path: Path, transpo
 def test_a_token_that_cannot_be_had_is_an_error_that_is_told(node: Runtime, server: ServerProcess) -> None:
     first, state = node.run(
         """let has = false;
-           begin(url, { get_token: async () => { if (!has) throw new Error("nobody is logged in"); return "t"; } });
+           begin(url, { getToken: async () => { if (!has) throw new Error("nobody is logged in"); return "t"; } });
            await until(() => heard("error").length > 1);
            const first = heard("error")[0].message;
            has = true;
@@ -166,7 +166,7 @@ def test_refusals(node: Runtime, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         answers = node.run(
             """begin(url);
-               const failed = promise => promise.then(() => "?", error => [error.name, error.code, error.is_unknown]);
+               const failed = promise => promise.then(() => "?", error => [error.name, error.code, error.isUnknown]);
                const subscription = client.subscribe("private:x");
                const ended = new Promise(done => subscription.once("unsubscribed", done));
                const left = client.subscribe("room:1");
@@ -177,7 +177,7 @@ def test_refusals(node: Runtime, tmp_path: Path) -> None:
                  publish: await failed(client.publish("private:x", 1)),
                  nothing: await failed(client.publish("room:1", undefined)).then(([name]) => name),
                  rpc: await failed(client.rpc("none")),
-                 once: new Set(await Promise.all([1, 2].map(n => client.publish("news:1", n, { idempotency_key: "k" })))).size,
+                 once: new Set(await Promise.all([1, 2].map(n => client.publish("news:1", n, { idempotencyKey: "k" })))).size,
                  aborted: await failed(client.publish("room:1", 1, { signal: AbortSignal.abort() })).then(([name]) => name),
                  present: Object.keys(await client.presence("room:1")).length,
                  errors: heard("error"),
@@ -236,6 +236,7 @@ def test_without_a_websocket_it_takes_the_next_rung_and_says_so(server: ServerPr
                return [heard("note"), heard("open"), alone];""",
             url=server.url,
         )
+    assert (notes[0]["kind"], notes[0]["transport"]) == ("unavailable", "websocket")
     assert "no WebSocket here" in notes[0]["text"]
     assert opened == [{"transport": "sse"}]
     assert "no WebSocket here" in alone
@@ -273,7 +274,7 @@ def test_it_goes_down_the_ladder_and_up_again_without_loss(node: Runtime, server
              setTimeout(() => this.onclose?.({ code: 1006, reason: "" }));
              this.close = () => {};
            };
-           begin(url, { WebSocket: Picky, upgrade_after_s: 0.1 });
+           begin(url, { WebSocket: Picky, upgradeAfterS: 0.1 });
            const got = [];
            await client.subscribe(channel, one => got.push(one.data)).ready;
            const all = [];
@@ -281,7 +282,7 @@ def test_it_goes_down_the_ladder_and_up_again_without_loss(node: Runtime, server
              for (let n = 0; n < count; n++) all.push(client.publish(channel, all.length));
            };
            more(30);
-           await until(() => heard("note").some(({ text }) => text.includes("does not work yet")));
+           await until(() => heard("note").some(({ kind }) => kind === "notYet"));
            more(30);
            works = true;
            await until(() => { more(1); return client.transport === "websocket"; });
@@ -401,7 +402,7 @@ def test_the_address_of_the_environment_wins(node: Runtime, server: ServerProces
            delete process.env.HEARTWIRE_DEBUG_URL;
            await until(() => heard("open").length);
            await client.close();
-           begin("http://nowhere.invalid", { debug_url: url });
+           begin("http://nowhere.invalid", { debugUrl: url });
            await until(() => heard("open").length);
            await client.close();
            return heard("open").length;""",
@@ -412,11 +413,11 @@ def test_the_address_of_the_environment_wins(node: Runtime, server: ServerProces
 
 def test_options_that_cannot_be(node: Runtime) -> None:
     wrong = [
-        {"ping_interval": 3},
-        {"tick_s": 0},
+        {"pingInterval": 3},
+        {"tickS": 0},
         {"transports": []},
-        {"poll_wait_s": 56},
-        {"first_transport": "telepathy"},
+        {"pollWaitS": 56},
+        {"firstTransport": "telepathy"},
     ]
     messages = node.run(
         """return wrong.map(options => {
@@ -424,8 +425,30 @@ def test_options_that_cannot_be(node: Runtime) -> None:
            });""",
         wrong=wrong,
     )
-    names = ["ping_interval", "tick_s", "transports", "poll_wait_s", "first_transport"]
+    names = ["pingInterval", "tickS", "transports", "pollWaitS", "firstTransport"]
     assert [name in message for name, message in zip(names, messages, strict=True)] == [True] * 5, messages
+
+
+def test_options_that_do_not_exist_are_refused_by_name(node: Runtime) -> None:
+    messages = node.run(
+        """const fail = make => { try { make(); } catch (error) { return `${error.name}: ${error.message}`; } };
+           const client = heartwire.connect("http://host");
+           const late = await client.publish("a", 1, { idempotency_key: "k" }).catch(error => error.message);
+           return [
+             fail(() => heartwire.connect("http://host", { tokn: "t" })),
+             fail(() => heartwire.connect("http://host", { ping_interval_s: 3 })),
+             fail(() => client.subscribe("a", null, { colour: "red" })),
+             late,
+             await client.close(),
+           ];"""
+    )
+    assert messages == [
+        'TypeError: unknown option "tokn": did you mean "token"?',
+        'TypeError: unknown option "ping_interval_s": did you mean "pingIntervalS"?',
+        'TypeError: unknown option "colour": the options are since, token, signal, onGap',
+        'unknown option "idempotency_key": did you mean "idempotencyKey"?',
+        None,
+    ]
 
 
 def test_streams_are_read_wherever_they_are_cut(node: Runtime) -> None:

@@ -1,4 +1,5 @@
-// Uses all of heartwire.d.ts as an application does, and holds the modules to it. `make check` compiles it; nothing runs it.
+// Uses all of heartwire.d.ts as an application does, and holds the modules to it. `make check` compiles it;
+// nothing runs it.
 import * as made from "../../src/heartwire/web/client/index.js";
 import {
   type Address,

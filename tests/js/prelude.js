@@ -1,4 +1,4 @@
-// What the programs of the tests have in all places: Node, a page, a worker. `heartwire` is the module.
+// Helpers of the test programs, wherever they run: Node, a page, a worker. `heartwire` is the module.
 globalThis.until = (condition, what = condition) => {
   const end = performance.now() + 15000;
   return new Promise((done, failed) => {
@@ -13,12 +13,12 @@ globalThis.until = (condition, what = condition) => {
   });
 };
 
-/** A client, and all that it tells in `told`, as [name, what]. */
+/** A client, and its events in `told`, as [name, detail]. */
 globalThis.begin = (url, options) => {
   globalThis.told = [];
   globalThis.client = heartwire.connect(url, {
-    backoff_cap_s: 0.2,
-    attempt_burst: 100,
+    backoffCapS: 0.2,
+    attemptBurst: 100,
     storage: null,
     ...options,
   });

@@ -1,4 +1,5 @@
-// Runs programs that come in a line at a time, in this process: {"n", "code"} in, {"n", "result"} or {"n", "error"} out.
+// Runs programs that come in a line at a time, in this process: {"n", "code"} in, {"n", "result"} or {"n",
+// "error"} out.
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 

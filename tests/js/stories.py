@@ -40,7 +40,7 @@ def talks(runtime: Runtime, server: ServerProcess, transport: str) -> None:
         [0, 1, 255],
         "from outside: ö",
     ]
-    assert [one["is_bytes"] for one in got] == [False, False, True, False]
+    assert [one["isBytes"] for one in got] == [False, False, True, False]
     assert [one["offset"] for one in got] == [1, 2, 3, 4]
     assert [one["position"] for one in got[:3]] == positions
     assert {one["channel"] for one in got} == {channel}

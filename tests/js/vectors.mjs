@@ -1,5 +1,6 @@
-// Feeds files of vectors (tests/vectors/recorder.py has their format) to the machine of heartwire.js, and compares its
-// outputs step by step: node vectors.mjs heartwire.js FILE... The files have the names of Python; they are translated here.
+// Feeds files of vectors (tests/vectors/recorder.py has their format) to the machine of heartwire.js, and
+// compares its outputs step by step: node vectors.mjs heartwire.js FILE... The files have the names of
+// Python; they are translated here.
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { isDeepStrictEqual } from "node:util";
@@ -18,7 +19,10 @@ const namesInJs = object =>
 const wordsInJs = text =>
   text.replace(/\b[a-z]+(_[a-z]+)+\b/g, name => (inJs(name) in DEFAULTS ? inJs(name) : name));
 
-/** What does not depend on the language. Each JSON parser describes a frame that is not of the protocol in its own words. */
+/**
+ * What does not depend on the language. Each JSON parser describes a frame that is not of the protocol in its
+ * own words.
+ */
 function plain(value) {
   if (typeof value === "string") return wordsInJs(value).replace(/(not of the protocol: ).*/s, "$1");
   return Array.isArray(value) ? value.map(plain) : value;

@@ -103,10 +103,9 @@ class Application:
                 return _preflight(request, route.methods, cors)
             _check_method(request, route.methods)
             return await route.answer(Call(request, values, cors, send))
-        name = path[0] if len(path) == 1 else None
-        if name == "" and self._demo and not request.url.path.endswith("/"):
+        if path == [""] and self._demo and not request.url.path.endswith("/"):
             return RedirectResponse(request.url.path + "/")  # the page's own addresses are relative
-        if name is not None and (self._demo or name in LIBRARY) and (file := asset(name or "index.html")):
+        if (self._demo or path[0] in LIBRARY) and (file := asset(path)):
             _check_method(request, ("GET",))
             return file_response(request, file)
         if is_socket and path != [""]:

@@ -1,6 +1,7 @@
-"""The files that browsers get: the demo page's, and the client library, which pages of other origins import
-too."""
+"""Files for browsers: the demo page with its comparisons, and the client library, which pages of other
+origins import too."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -11,12 +12,13 @@ from starlette.responses import FileResponse, Response
 __all__ = ["LIBRARY", "asset", "file_response"]
 
 LIBRARY: Final = ("heartwire.js", "heartwire.d.ts")
-"""What is there with and without the demo page."""
+"""Served with and without the demo page."""
 
 _WEB = Path(str(files("heartwire") / "web"))
 
-# Not what the system's tables say: some have .js as text/plain, which browsers refuse as a module, and .ts as
-# a video.
+_PAGES: Final = {"": "demo/index.html", "compare.html": "compare/compare.html"}
+
+# The tables of some systems have .js as text/plain, which browsers refuse as a module, and .ts as a video.
 _TYPES: Final = {
     ".html": "text/html",
     ".css": "text/css",
@@ -26,10 +28,17 @@ _TYPES: Final = {
 }
 
 
-def asset(name: str) -> Path | None:
-    """A file of `heartwire/web` by its name; None where there is no such file."""
-    path = _WEB / name
-    return path if path.parent == _WEB and path.suffix in _TYPES and path.is_file() else None
+def asset(segments: Sequence[str]) -> Path | None:
+    """The file of `heartwire/web` at a path: the library, a page, or what the pages load from ``demo/`` and
+    ``compare/``. None where there is no such file."""
+    match segments:
+        case [name] if name in LIBRARY or name in _PAGES:
+            path = _WEB / _PAGES.get(name, name)
+        case ["demo" | "compare" as folder, name] if (_WEB / folder / name).parent == _WEB / folder:
+            path = _WEB / folder / name
+        case _:
+            return None
+    return path if path.suffix in _TYPES and path.is_file() else None
 
 
 def file_response(request: Request, path: Path) -> Response:

@@ -92,9 +92,9 @@ export interface Member {
 /** A change of transport. */
 export interface Note {
   /**
-   * movedUp: `transport` is left for the better `next`. steppedDown: `transport` does not work, and `next` is tried.
-   * notYet: a better `transport` still does not work. pollsCut: something between client and server cuts long polls.
-   * unavailable: this runtime does not have `transport`.
+   * movedUp: `transport` is left for the better `next`. steppedDown: `transport` does not work, and `next` is
+   * tried. notYet: a better `transport` still does not work. pollsCut: something between client and server
+   * cuts long polls. unavailable: this runtime does not have `transport`.
    */
   kind: "movedUp" | "steppedDown" | "notYet" | "pollsCut" | "unavailable";
   transport: Transport;

@@ -1,6 +1,7 @@
 /*
- * Heartwire for browsers, Web Workers and Node: channels over the best transport that the network lets through, resumed
- * without loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it is used.
+ * Heartwire for browsers, Web Workers and Node: channels over the best transport that the network lets
+ * through, resumed without loss wherever it breaks. One file, no dependencies; docs/javascript.md says how it
+ * is used.
  *
  * Made from the modules in client/ by tools/join.py: change them, then run `make format`.
  */
@@ -21,7 +22,8 @@ function distance(one, other) {
   return row[other.length];
 }
 
-const plainName = name => name.toLowerCase().replaceAll("_", ""); // `ping_interval_s`, as Python has it, is near
+/** So that Python's name of an option, such as `ping_interval_s`, is near. */
+const plainName = name => name.toLowerCase().replaceAll("_", "");
 
 /**
  * Throws a `TypeError` for an option that does not exist, with the name that was probably meant.
@@ -116,8 +118,8 @@ function verdict(code) {
 
 // -- wire ----------------------------------------------------------------------------------------------------
 
-// Commands and replies of the Centrifugal protocol as JSON lines: heartwire/client/wire.py. Only names of the protocol
-// are snake_case.
+// Commands and replies of the Centrifugal protocol as JSON lines: heartwire/client/wire.py. Only names of the
+// protocol are snake_case.
 
 const PONG = "{}";
 
@@ -140,8 +142,8 @@ const table = of => value =>
   isObject(value) ? new Map(Object.entries(value).map(([name, one]) => [name, of(one)])) : fail("an object");
 
 /**
- * Reads the known fields of an object, checked, with defaults for those that are missing. Other fields belong to other
- * versions of the protocol.
+ * Reads the known fields of an object, checked, with defaults for those that are missing. Other fields belong
+ * to other versions of the protocol.
  * @returns {(value: any) => any}
  */
 function struct(fields) {
@@ -221,7 +223,10 @@ function characters(string) {
 const command = (id, method, body) =>
   `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
 
-/** Takes the first commands out of the list, as a frame of at most `MAX_FRAME`. A command that is larger goes alone. */
+/**
+ * Takes the first commands out of the list, as a frame of at most `MAX_FRAME`. A command that is larger goes
+ * alone.
+ */
 function takeFrame(commands) {
   let size = 0;
   let taken = 0;
@@ -242,9 +247,9 @@ function retryAfterS(reason) {
 const HTTP_CODES = { 401: 3500, 403: 3507, 413: TOO_LARGE, 429: 1013, 503: 1013 };
 
 /**
- * The close code and the reason that an HTTP answer stands for. An answer of something else than a Heartwire server says
- * nothing: 1006. But 413 means the same whoever sends it: a message that is too large for a proxy must not be sent again
- * and again.
+ * The close code and the reason that an HTTP answer stands for. An answer of something else than a Heartwire
+ * server says nothing: 1006. But 413 means the same whoever sends it: a message that is too large for a proxy
+ * must not be sent again and again.
  */
 function closedByHttp(status, body) {
   try {
@@ -306,8 +311,8 @@ class Link {
   }
 
   /**
-   * Sends a request and reads its answer. The body is a string, which goes as text/plain: a page of another origin may send
-   * that without a preflight (Fetch standard, CORS-safelisted request-header).
+   * Sends a request and reads its answer. The body is a string, which goes as text/plain: a page of another
+   * origin may send that without a preflight (Fetch standard, CORS-safelisted request-header).
    * @param {string} path
    * @param {string} body
    * @param {{request?: AbortController, read?: (response: Response) => Promise<any>}} options
@@ -509,7 +514,9 @@ class Ladder {
 
 // When to try again: full-jitter exponential backoff, and one bucket for all attempts.
 
-/** The wait before the n-th try in a row is drawn evenly from 0 to `baseS` doubled n times, at most `capS`. */
+/**
+ * The wait before the n-th try in a row is drawn evenly from 0 to `baseS` doubled n times, at most `capS`.
+ */
 class Backoff {
   #failures = 0;
   #baseS;
@@ -533,7 +540,10 @@ class Backoff {
   }
 }
 
-/** Holds up to `burst` tokens, and gains `ratePerS`. An attempt takes one, so no mix of triggers makes a storm. */
+/**
+ * Holds up to `burst` tokens, and gains `ratePerS`. An attempt takes one, so no mix of triggers makes a
+ * storm.
+ */
 class Bucket {
   #ratePerS;
   #burst;
@@ -583,7 +593,10 @@ class Attempts {
     this.#upgradeS = options.upgradeAfterS;
   }
 
-  /** Takes an attempt ("attempt" or "upgrade") out of the bucket. False: there is none yet; the deadline says when. */
+  /**
+   * Takes an attempt ("attempt" or "upgrade") out of the bucket. False: there is none yet; the deadline says
+   * when.
+   */
   take(now, deadline) {
     const waitS = this.#bucket.take(now);
     if (waitS) this.#deadlines.set(deadline, now + waitS);
@@ -727,10 +740,11 @@ const oneDecimal = value => (value % 1 === 0.25 ? value - 0.01 : value).toFixed(
 
 // -- polling -------------------------------------------------------------------------------------------------
 
-// Polls of "longpoll" and "poll": what each asks, how long the server may hold it, and when the next one follows.
-// heartwire/client/polling.py.
+// Polls of "longpoll" and "poll": what each asks, how long the server may hold it, and when the next one
+// follows. heartwire/client/polling.py.
 
-const CUT_AFTER_S = 2; // a long poll that fails without an answer, but not at once, was cut by something in between
+/** A long poll that fails without an answer, but not at once, was cut by something in between. */
+const CUT_AFTER_S = 2;
 const SHORTEST_WAIT_S = 1;
 const QUICK_S = 0.5;
 
@@ -787,8 +801,8 @@ class Polling {
   }
 
   /**
-   * Where a failed poll was cut by something in between, sends one that is answered at once. Returns whether it was: then
-   * the connection is not lost yet.
+   * Where a failed poll was cut by something in between, sends one that is answered at once. Returns whether
+   * it was: then the connection is not lost yet.
    */
   cut(connection, now) {
     const tookS = now - connection.polledAt;
@@ -808,8 +822,8 @@ class Polling {
 
 // -- probing -------------------------------------------------------------------------------------------------
 
-// Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a wake-up or a
-// change of network. heartwire/client/probing.py.
+// Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a
+// wake-up or a change of network. heartwire/client/probing.py.
 
 class Probing {
   #options;
@@ -845,15 +859,16 @@ class Probing {
       connection.queue.push(connection.command(this.#traffic.nextId(), "ping", {}));
       this.#traffic.flush();
     }
-    // What came in during sleep may wait to be read: the answer to the probe decides, not the silence before it.
+    // What came in during sleep may wait to be read: the answer to the probe decides, not the silence before
+    // it.
     this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
     const sending = this.#deadlines.get("sending");
     if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
   }
 
   /**
-   * Gives a connection whose time ran out during sleep `probeTimeoutS` more: its answer may wait to be read. Once, until it
-   * is heard again, because timers may always be late; then false.
+   * Gives a connection whose time ran out during sleep `probeTimeoutS` more: its answer may wait to be read.
+   * Once, until it is heard again, because timers may always be late; then false.
    */
   excuse(connection, deadline, now) {
     if (connection.isExcused) return false;
@@ -865,7 +880,8 @@ class Probing {
 
 // -- tokens --------------------------------------------------------------------------------------------------
 
-// The token of a client: when the application is asked for one, and how long it lasts. heartwire/client/tokens.py.
+// The token of a client: when the application is asked for one, and how long it lasts.
+// heartwire/client/tokens.py.
 
 const SHORTEST_TTL_S = 1; // however soon a token expires, the application is not asked more often
 
@@ -936,13 +952,14 @@ class Tokens {
 
 // -- lifecycle -----------------------------------------------------------------------------------------------
 
-// The connections of one client: tried, established, probed, lost, and tried again. heartwire/client/lifecycle.py.
+// The connections of one client: tried, established, probed, lost, and tried again.
+// heartwire/client/lifecycle.py.
 //
-// There are at most two, the one in use (`current`) and the one being tried (`attempt`), because a better transport is
-// tried while the lesser goes on.
+// There are at most two, the one in use (`current`) and the one being tried (`attempt`), because a better
+// transport is tried while the lesser goes on.
 
 const NEEDS_TOKEN = [101, 109]; // unauthorized, token expired (Centrifugal protocol, error codes)
-const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of the one in use
+const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of `current`
 
 class Lifecycle {
   state = /** @type {import("./states.js").State} */ ("waiting");
@@ -1332,8 +1349,8 @@ class ChannelState {
   }
 
   /**
-   * The server follows the channel for us. Returns both ends of the gap, or null. `asked` is the position at the time of
-   * the request: another connection may have moved on since.
+   * The server follows the channel for us. Returns both ends of the gap, or null. `asked` is the position at
+   * the time of the request: another connection may have moved on since.
    * @returns {[Position, Position] | null}
    */
   subscribed({ epoch, offset, was_recovering: wasRecovering, recovered, publications }, asked) {
@@ -1343,7 +1360,8 @@ class ChannelState {
     const before = this.position;
     const wantedEarliest = this.wantsEarliest;
     if (before !== null && wasRecovering && recovered) {
-      // A channel in cache mode sends its newest and calls that recovered. The epoch is the same, or was not known.
+      // A channel in cache mode sends its newest and calls that recovered. The epoch is the same, or was not
+      // known.
       this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
       return this.position.offset === before.offset ? null : [before, this.position];
     }
@@ -1357,7 +1375,10 @@ class ChannelState {
     return wantedEarliest || samePosition(before, this.position) ? null : [before, this.position];
   }
 
-  /** The publications that are new. It stops before a hole: then the channel is not live, and has to be asked for anew. */
+  /**
+   * The publications that are new. It stops before a hole: then the channel is not live, and has to be asked
+   * for anew.
+   */
   *news(pubs) {
     for (const pub of pubs) {
       const position = this.position;
@@ -1409,7 +1430,7 @@ class ChannelState {
 // Publishes without an answer, bounded in count, bytes and age, and kept in order (go-back-N):
 // heartwire/client/pending_publishes.py.
 
-const COMMAND = 1024; // characters of a publish beside its data, at most: a channel has 255, each may be escaped
+const COMMAND = 1024; // characters of a publish beside its data, at most: a channel has 255, escaped each
 const RESEND_S = 0.25;
 const RESEND_CAP_S = 5;
 
@@ -1516,7 +1537,8 @@ class PendingPublishes {
         this.#mustGoBack = true;
         this.#landed(refused);
       }
-      // The first refusal of a round says when; the last, which plans the next round, says only that it came later.
+      // The first refusal of a round says when; the last, which plans the next round, says only that it came
+      // later.
       this.#notBefore = Math.max(this.#notBefore, now + retryAfterS(reply.error.message));
       this.#planRound(now);
       return;
@@ -1607,7 +1629,8 @@ class PendingPublishes {
 
 // -- requests ------------------------------------------------------------------------------------------------
 
-// Requests (presence, history, rpc) without an answer, bounded in count, bytes and age: heartwire/client/requests.py.
+// Requests (presence, history, rpc) without an answer, bounded in count, bytes and age:
+// heartwire/client/requests.py.
 
 /** @typedef {{method: string, json: string, size: number, expiresAt: number, isSent: boolean}} Request */
 
@@ -1650,7 +1673,10 @@ class Requests {
     return this.#waiting.entries();
   }
 
-  /** The connection is gone. Reads are sent again on the next; an `rpc` is not, because it may have been carried out. */
+  /**
+   * The connection is gone. Reads are sent again on the next; an `rpc` is not, because it may have been
+   * carried out.
+   */
   lost() {
     for (const [id, request] of [...this.#waiting]) {
       if (request.isSent && request.method === "rpc") this.#giveUp(id, "the connection was lost", true);
@@ -1699,8 +1725,8 @@ class Requests {
 
 // -- traffic -------------------------------------------------------------------------------------------------
 
-// Channels, publishes and requests, over whatever connection there is: heartwire/client/traffic.py. They outlive
-// connections: `online` announces a new one, on which everything that is still wanted is sent again.
+// Channels, publishes and requests, over whatever connection there is: heartwire/client/traffic.py. They
+// outlive connections: `online` announces a new one, on which everything that is still wanted is sent again.
 
 const FULL_PAGE = 300; // publications in one answer of the server; as many mean that there may be more
 
@@ -1837,7 +1863,9 @@ class Traffic {
     this.flush();
   }
 
-  /** Commands that follow the channels, each from its position. Not `isAnew`: only those not asked for yet. */
+  /**
+   * Commands that follow the channels, each from its position. Not `isAnew`: only those not asked for yet.
+   */
   subscribeCommands(connection, isAnew) {
     if (isAnew) connection.asked = new Map();
     return this.#unasked(connection, isAnew).map(state => {
@@ -1990,7 +2018,10 @@ class Traffic {
     return key;
   }
 
-  /** Sends the publishes that may go. Polling requests are independent of each other, so one carries all of them. */
+  /**
+   * Sends the publishes that may go. Polling requests are independent of each other, so one carries all of
+   * them.
+   */
   pump() {
     const connection = this.connection;
     if (connection === null) return;
@@ -2050,13 +2081,15 @@ class Traffic {
 
 // -- machine -------------------------------------------------------------------------------------------------
 
-// The client without its sockets: one machine that takes what happened and returns what to do. heartwire/client/machine.py
-// is the same machine, and tests/vectors and tests/property/test_client_twins.py hold both to the same behaviour.
+// The client without its sockets: one machine that takes what happened and returns what to do.
+// heartwire/client/machine.py is the same machine, and tests/vectors and tests/property/test_client_twins.py
+// hold both to the same behaviour.
 //
-// Each input is a method whose first argument is the time. What is to be done comes out as `outputs`, for the driver to
-// carry out in order. A connection is known by its generation; what an old one still reports is ignored.
+// Each input is a method whose first argument is the time. What is to be done comes out as `outputs`, for the
+// driver to carry out in order. A connection is known by its generation; what an old one still reports is
+// ignored.
 
-const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one, means that we slept
+const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one: we slept
 
 class Machine {
   /** The driver empties it after each input. @type {import("./outputs.js").Output[]} */
@@ -2146,8 +2179,8 @@ class Machine {
   }
 
   /**
-   * Publishes JSON (or what `encoding` says). Returns the key of the Published or Rejected to come, perhaps at once. It is
-   * the idempotency key, too, unless one is given.
+   * Publishes JSON (or what `encoding` says). Returns the key of the Published or Rejected to come, perhaps
+   * at once. It is the idempotency key, too, unless one is given.
    */
   publish(now, channel, data, encoding, idempotencyKey = "") {
     this.#at(now);
@@ -2223,8 +2256,8 @@ class Machine {
   }
 
   /**
-   * A connection ended or could not be opened, or one of its requests failed. `isReachable`: a TCP connection came about;
-   * `wasPoll`: the request of a Poll failed; `afterS`: when the server wants its client back.
+   * A connection ended or could not be opened, or one of its requests failed. `isReachable`: a TCP connection
+   * came about; `wasPoll`: the request of a Poll failed; `afterS`: when the server wants its client back.
    */
   lost(now, generation, code, reason, { isReachable = true, wasPoll = false, afterS = 0 } = {}) {
     this.#at(now);
@@ -2256,7 +2289,10 @@ class Machine {
     }
   }
 
-  /** In the order in which those that are due are handled. @type {[import("./states.js").Deadline, (machine: Machine) => void][]} */
+  /**
+   * In the order in which those that are due are handled. @type {[import("./states.js").Deadline, (machine:
+   * Machine) => void][]}
+   */
   static #DEADLINES = [
     ["token", machine => machine.#life.noToken("the application gave none in time")],
     ["open", machine => machine.#dueOpen()],
@@ -2299,8 +2335,8 @@ class Machine {
 
 // -- driver --------------------------------------------------------------------------------------------------
 
-// A machine among real clocks, timers, sockets and tokens: heartwire/client/driver.py. Outputs for the application are
-// handed on.
+// A machine among real clocks, timers, sockets and tokens: heartwire/client/driver.py. Outputs for the
+// application are handed on.
 
 const now = () => performance.now() / 1000;
 const randomPrefix = () =>
@@ -2351,7 +2387,9 @@ class Driver {
     };
   }
 
-  /** Passes an input to the machine, and carries out what follows from it. Returns what the machine returned. */
+  /**
+   * Passes an input to the machine, and carries out what follows from it. Returns what the machine returned.
+   */
   input(name, ...fields) {
     const result = this.machine[name](now(), ...fields);
     this.carryOut();
@@ -2363,7 +2401,10 @@ class Driver {
     return this.machine[name](now(), ...fields);
   }
 
-  /** Does what the machine wants, and what is due: a throttled timer does not matter while other things happen. */
+  /**
+   * Does what the machine wants, and what is due: a throttled timer does not matter while other things
+   * happen.
+   */
   carryOut() {
     const at = now();
     const due = this.machine.nextDeadline();
@@ -2549,7 +2590,9 @@ class Subscription extends Emitter {
   #refused = _ => {};
   #flow;
 
-  /** @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it */
+  /**
+   * @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it
+   */
   constructor(channel, flow) {
     super();
     this.channel = channel;
@@ -2589,7 +2632,9 @@ class Subscription extends Emitter {
     this.emit("subscribed", { position, wasRecovered });
   }
 
-  /** From the client: it is over; null: because the application wants so. Returns whether anybody hears of it. */
+  /**
+   * From the client: it is over; null: because the application wants so. Returns whether anybody hears of it.
+   */
   ended(error) {
     if (this.#ending !== null) return true;
     this.#ending = [error];
@@ -2634,14 +2679,15 @@ class Subscription extends Emitter {
 
 // -- system --------------------------------------------------------------------------------------------------
 
-// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to remember
-// which transport worked.
+// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to
+// remember which transport worked.
 
 /**
- * Passes on what window, document and navigator report, as far as they exist here, until the signal is aborted.
+ * Passes on what window, document and navigator report, as far as they exist here, until the signal is
+ * aborted.
  * @param {AbortSignal} signal
  * @param {(kind: "networkUp" | "networkDown" | "wake") => void} hint
- * @param {() => void} putAside The page is put aside for the way back: browsers do so only where no connection is open.
+ * @param {() => void} putAside The page is put aside for the way back: only where no connection is open.
  */
 function listenToSystem(signal, hint, putAside) {
   const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
@@ -2783,7 +2829,10 @@ class Client extends Emitter {
     return subscription;
   }
 
-  /** Publishes. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
+  /**
+   * Publishes. Resolves to the position once the server has kept it; sent again, and applied once, over
+   * whatever breaks.
+   */
   async publish(channel, data, options = {}) {
     checkNames(options, ["signal", "idempotencyKey"]);
     const { signal = null, idempotencyKey = "" } = options;
@@ -2916,7 +2965,10 @@ class Client extends Emitter {
     return this.#ask(this.#requests, null, "request", method, body);
   }
 
-  /** A promise for the answer to an input of the machine, which returns the name by which the answer will come. */
+  /**
+   * A promise for the answer to an input of the machine, which returns the name by which the answer will
+   * come.
+   */
   #ask(waiting, signal, input, ...fields) {
     return new Promise((resolve, reject) => {
       const name = this.#driver.prepare(input, ...fields);
@@ -2933,7 +2985,10 @@ class Client extends Emitter {
   }
 }
 
-/** The options of the machine, with the transports that exist here, and the one that worked the last time first. */
+/**
+ * The options of the machine, with the transports that exist here, and the one that worked the last time
+ * first.
+ */
 function machineOptions(given, isLackingWebSocket, worked) {
   const names = Object.keys(DEFAULTS).filter(name => name in given);
   const options = { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };

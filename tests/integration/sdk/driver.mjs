@@ -1,5 +1,6 @@
 // centrifuge-js, driven by lines of JSON: what to do comes on stdin, results and events go to stdout.
-// Arguments: "http_stream" or "sse" instead of WebSocket; "protobuf" instead of JSON (payloads are JSON all the same).
+// Arguments: "http_stream" or "sse" instead of WebSocket; "protobuf" instead of JSON (payloads are JSON all
+// the same).
 
 import readline from "node:readline";
 import EventSource from "eventsource";

@@ -12,7 +12,8 @@ function distance(one, other) {
   return row[other.length];
 }
 
-const plainName = name => name.toLowerCase().replaceAll("_", ""); // `ping_interval_s`, as Python has it, is near
+/** So that Python's name of an option, such as `ping_interval_s`, is near. */
+const plainName = name => name.toLowerCase().replaceAll("_", "");
 
 /**
  * Throws a `TypeError` for an option that does not exist, with the name that was probably meant.

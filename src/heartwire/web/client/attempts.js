@@ -24,7 +24,10 @@ export class Attempts {
     this.#upgradeS = options.upgradeAfterS;
   }
 
-  /** Takes an attempt ("attempt" or "upgrade") out of the bucket. False: there is none yet; the deadline says when. */
+  /**
+   * Takes an attempt ("attempt" or "upgrade") out of the bucket. False: there is none yet; the deadline says
+   * when.
+   */
   take(now, deadline) {
     const waitS = this.#bucket.take(now);
     if (waitS) this.#deadlines.set(deadline, now + waitS);

@@ -27,8 +27,8 @@ export class ChannelState {
   }
 
   /**
-   * The server follows the channel for us. Returns both ends of the gap, or null. `asked` is the position at the time of
-   * the request: another connection may have moved on since.
+   * The server follows the channel for us. Returns both ends of the gap, or null. `asked` is the position at
+   * the time of the request: another connection may have moved on since.
    * @returns {[Position, Position] | null}
    */
   subscribed({ epoch, offset, was_recovering: wasRecovering, recovered, publications }, asked) {
@@ -38,7 +38,8 @@ export class ChannelState {
     const before = this.position;
     const wantedEarliest = this.wantsEarliest;
     if (before !== null && wasRecovering && recovered) {
-      // A channel in cache mode sends its newest and calls that recovered. The epoch is the same, or was not known.
+      // A channel in cache mode sends its newest and calls that recovered. The epoch is the same, or was not
+      // known.
       this.position = { epoch, offset: Math.max(before.offset, (publications[0]?.offset ?? 0) - 1) };
       return this.position.offset === before.offset ? null : [before, this.position];
     }
@@ -52,7 +53,10 @@ export class ChannelState {
     return wantedEarliest || samePosition(before, this.position) ? null : [before, this.position];
   }
 
-  /** The publications that are new. It stops before a hole: then the channel is not live, and has to be asked for anew. */
+  /**
+   * The publications that are new. It stops before a hole: then the channel is not live, and has to be asked
+   * for anew.
+   */
   *news(pubs) {
     for (const pub of pubs) {
       const position = this.position;

@@ -114,7 +114,10 @@ export class Client extends Emitter {
     return subscription;
   }
 
-  /** Publishes. Resolves to the position once the server has kept it; sent again, and applied once, over whatever breaks. */
+  /**
+   * Publishes. Resolves to the position once the server has kept it; sent again, and applied once, over
+   * whatever breaks.
+   */
   async publish(channel, data, options = {}) {
     checkNames(options, ["signal", "idempotencyKey"]);
     const { signal = null, idempotencyKey = "" } = options;
@@ -247,7 +250,10 @@ export class Client extends Emitter {
     return this.#ask(this.#requests, null, "request", method, body);
   }
 
-  /** A promise for the answer to an input of the machine, which returns the name by which the answer will come. */
+  /**
+   * A promise for the answer to an input of the machine, which returns the name by which the answer will
+   * come.
+   */
   #ask(waiting, signal, input, ...fields) {
     return new Promise((resolve, reject) => {
       const name = this.#driver.prepare(input, ...fields);
@@ -264,7 +270,10 @@ export class Client extends Emitter {
   }
 }
 
-/** The options of the machine, with the transports that exist here, and the one that worked the last time first. */
+/**
+ * The options of the machine, with the transports that exist here, and the one that worked the last time
+ * first.
+ */
 function machineOptions(given, isLackingWebSocket, worked) {
   const names = Object.keys(DEFAULTS).filter(name => name in given);
   const options = { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };

@@ -1,5 +1,5 @@
-// A machine among real clocks, timers, sockets and tokens: heartwire/client/driver.py. Outputs for the application are
-// handed on.
+// A machine among real clocks, timers, sockets and tokens: heartwire/client/driver.py. Outputs for the
+// application are handed on.
 
 import { LINKS } from "./links.js";
 import { Machine } from "./machine.js";
@@ -53,7 +53,9 @@ export class Driver {
     };
   }
 
-  /** Passes an input to the machine, and carries out what follows from it. Returns what the machine returned. */
+  /**
+   * Passes an input to the machine, and carries out what follows from it. Returns what the machine returned.
+   */
   input(name, ...fields) {
     const result = this.machine[name](now(), ...fields);
     this.carryOut();
@@ -65,7 +67,10 @@ export class Driver {
     return this.machine[name](now(), ...fields);
   }
 
-  /** Does what the machine wants, and what is due: a throttled timer does not matter while other things happen. */
+  /**
+   * Does what the machine wants, and what is due: a throttled timer does not matter while other things
+   * happen.
+   */
   carryOut() {
     const at = now();
     const due = this.machine.nextDeadline();

@@ -1,7 +1,8 @@
-// The connections of one client: tried, established, probed, lost, and tried again. heartwire/client/lifecycle.py.
+// The connections of one client: tried, established, probed, lost, and tried again.
+// heartwire/client/lifecycle.py.
 //
-// There are at most two, the one in use (`current`) and the one being tried (`attempt`), because a better transport is
-// tried while the lesser goes on.
+// There are at most two, the one in use (`current`) and the one being tried (`attempt`), because a better
+// transport is tried while the lesser goes on.
 
 import { Attempts } from "./attempts.js";
 import { Connection } from "./connection.js";
@@ -12,7 +13,7 @@ import { Tokens } from "./tokens.js";
 import { PONG, retryAfterS } from "./wire.js";
 
 const NEEDS_TOKEN = [101, 109]; // unauthorized, token expired (Centrifugal protocol, error codes)
-const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of the one in use
+const OF_CURRENT = ["probe", "silence", "sending", "poll", "upgrade", "refresh"]; // deadlines of `current`
 
 export class Lifecycle {
   state = /** @type {import("./states.js").State} */ ("waiting");

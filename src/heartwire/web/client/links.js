@@ -49,8 +49,8 @@ class Link {
   }
 
   /**
-   * Sends a request and reads its answer. The body is a string, which goes as text/plain: a page of another origin may send
-   * that without a preflight (Fetch standard, CORS-safelisted request-header).
+   * Sends a request and reads its answer. The body is a string, which goes as text/plain: a page of another
+   * origin may send that without a preflight (Fetch standard, CORS-safelisted request-header).
    * @param {string} path
    * @param {string} body
    * @param {{request?: AbortController, read?: (response: Response) => Promise<any>}} options

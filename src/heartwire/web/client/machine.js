@@ -1,8 +1,10 @@
-// The client without its sockets: one machine that takes what happened and returns what to do. heartwire/client/machine.py
-// is the same machine, and tests/vectors and tests/property/test_client_twins.py hold both to the same behaviour.
+// The client without its sockets: one machine that takes what happened and returns what to do.
+// heartwire/client/machine.py is the same machine, and tests/vectors and tests/property/test_client_twins.py
+// hold both to the same behaviour.
 //
-// Each input is a method whose first argument is the time. What is to be done comes out as `outputs`, for the driver to
-// carry out in order. A connection is known by its generation; what an old one still reports is ignored.
+// Each input is a method whose first argument is the time. What is to be done comes out as `outputs`, for the
+// driver to carry out in order. A connection is known by its generation; what an old one still reports is
+// ignored.
 
 import { Lifecycle } from "./lifecycle.js";
 import { checkOptions, DEFAULTS } from "./options.js";
@@ -11,7 +13,7 @@ import { ABNORMAL, INSUFFICIENT_STATE } from "./states.js";
 import { Traffic } from "./traffic.js";
 import { parseReply } from "./wire.js";
 
-const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one, means that we slept
+const JUMP_S = 3; // a timer this late, or a wall clock this far ahead of the monotonic one: we slept
 
 export class Machine {
   /** The driver empties it after each input. @type {import("./outputs.js").Output[]} */
@@ -101,8 +103,8 @@ export class Machine {
   }
 
   /**
-   * Publishes JSON (or what `encoding` says). Returns the key of the Published or Rejected to come, perhaps at once. It is
-   * the idempotency key, too, unless one is given.
+   * Publishes JSON (or what `encoding` says). Returns the key of the Published or Rejected to come, perhaps
+   * at once. It is the idempotency key, too, unless one is given.
    */
   publish(now, channel, data, encoding, idempotencyKey = "") {
     this.#at(now);
@@ -178,8 +180,8 @@ export class Machine {
   }
 
   /**
-   * A connection ended or could not be opened, or one of its requests failed. `isReachable`: a TCP connection came about;
-   * `wasPoll`: the request of a Poll failed; `afterS`: when the server wants its client back.
+   * A connection ended or could not be opened, or one of its requests failed. `isReachable`: a TCP connection
+   * came about; `wasPoll`: the request of a Poll failed; `afterS`: when the server wants its client back.
    */
   lost(now, generation, code, reason, { isReachable = true, wasPoll = false, afterS = 0 } = {}) {
     this.#at(now);
@@ -211,7 +213,10 @@ export class Machine {
     }
   }
 
-  /** In the order in which those that are due are handled. @type {[import("./states.js").Deadline, (machine: Machine) => void][]} */
+  /**
+   * In the order in which those that are due are handled. @type {[import("./states.js").Deadline, (machine:
+   * Machine) => void][]}
+   */
   static #DEADLINES = [
     ["token", machine => machine.#life.noToken("the application gave none in time")],
     ["open", machine => machine.#dueOpen()],

@@ -5,7 +5,7 @@ import { general } from "./outputs.js";
 import { LIMIT_EXCEEDED, LOCAL } from "./states.js";
 import { characters, retryAfterS } from "./wire.js";
 
-const COMMAND = 1024; // characters of a publish beside its data, at most: a channel has 255, each may be escaped
+const COMMAND = 1024; // characters of a publish beside its data, at most: a channel has 255, escaped each
 const RESEND_S = 0.25;
 const RESEND_CAP_S = 5;
 
@@ -112,7 +112,8 @@ export class PendingPublishes {
         this.#mustGoBack = true;
         this.#landed(refused);
       }
-      // The first refusal of a round says when; the last, which plans the next round, says only that it came later.
+      // The first refusal of a round says when; the last, which plans the next round, says only that it came
+      // later.
       this.#notBefore = Math.max(this.#notBefore, now + retryAfterS(reply.error.message));
       this.#planRound(now);
       return;

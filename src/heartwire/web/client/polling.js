@@ -1,9 +1,10 @@
-// Polls of "longpoll" and "poll": what each asks, how long the server may hold it, and when the next one follows.
-// heartwire/client/polling.py.
+// Polls of "longpoll" and "poll": what each asks, how long the server may hold it, and when the next one
+// follows. heartwire/client/polling.py.
 
 import { oneDecimal } from "./outputs.js";
 
-const CUT_AFTER_S = 2; // a long poll that fails without an answer, but not at once, was cut by something in between
+/** A long poll that fails without an answer, but not at once, was cut by something in between. */
+const CUT_AFTER_S = 2;
 const SHORTEST_WAIT_S = 1;
 const QUICK_S = 0.5;
 
@@ -60,8 +61,8 @@ export class Polling {
   }
 
   /**
-   * Where a failed poll was cut by something in between, sends one that is answered at once. Returns whether it was: then
-   * the connection is not lost yet.
+   * Where a failed poll was cut by something in between, sends one that is answered at once. Returns whether
+   * it was: then the connection is not lost yet.
    */
   cut(connection, now) {
     const tookS = now - connection.polledAt;

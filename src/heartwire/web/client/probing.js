@@ -1,5 +1,5 @@
-// Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a wake-up or a
-// change of network. heartwire/client/probing.py.
+// Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a
+// wake-up or a change of network. heartwire/client/probing.py.
 
 export class Probing {
   #options;
@@ -35,15 +35,16 @@ export class Probing {
       connection.queue.push(connection.command(this.#traffic.nextId(), "ping", {}));
       this.#traffic.flush();
     }
-    // What came in during sleep may wait to be read: the answer to the probe decides, not the silence before it.
+    // What came in during sleep may wait to be read: the answer to the probe decides, not the silence before
+    // it.
     this.#deadlines.set("silence", Math.max(deadline, this.#deadlines.get("silence") ?? deadline));
     const sending = this.#deadlines.get("sending");
     if (sending !== undefined) this.#deadlines.set("sending", Math.max(deadline, sending));
   }
 
   /**
-   * Gives a connection whose time ran out during sleep `probeTimeoutS` more: its answer may wait to be read. Once, until it
-   * is heard again, because timers may always be late; then false.
+   * Gives a connection whose time ran out during sleep `probeTimeoutS` more: its answer may wait to be read.
+   * Once, until it is heard again, because timers may always be late; then false.
    */
   excuse(connection, deadline, now) {
     if (connection.isExcused) return false;

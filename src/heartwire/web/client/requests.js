@@ -1,4 +1,5 @@
-// Requests (presence, history, rpc) without an answer, bounded in count, bytes and age: heartwire/client/requests.py.
+// Requests (presence, history, rpc) without an answer, bounded in count, bytes and age:
+// heartwire/client/requests.py.
 
 import { general } from "./outputs.js";
 import { LIMIT_EXCEEDED, LOCAL } from "./states.js";
@@ -45,7 +46,10 @@ export class Requests {
     return this.#waiting.entries();
   }
 
-  /** The connection is gone. Reads are sent again on the next; an `rpc` is not, because it may have been carried out. */
+  /**
+   * The connection is gone. Reads are sent again on the next; an `rpc` is not, because it may have been
+   * carried out.
+   */
   lost() {
     for (const [id, request] of [...this.#waiting]) {
       if (request.isSent && request.method === "rpc") this.#giveUp(id, "the connection was lost", true);

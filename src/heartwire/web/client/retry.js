@@ -1,6 +1,8 @@
 // When to try again: full-jitter exponential backoff, and one bucket for all attempts.
 
-/** The wait before the n-th try in a row is drawn evenly from 0 to `baseS` doubled n times, at most `capS`. */
+/**
+ * The wait before the n-th try in a row is drawn evenly from 0 to `baseS` doubled n times, at most `capS`.
+ */
 export class Backoff {
   #failures = 0;
   #baseS;
@@ -24,7 +26,10 @@ export class Backoff {
   }
 }
 
-/** Holds up to `burst` tokens, and gains `ratePerS`. An attempt takes one, so no mix of triggers makes a storm. */
+/**
+ * Holds up to `burst` tokens, and gains `ratePerS`. An attempt takes one, so no mix of triggers makes a
+ * storm.
+ */
 export class Bucket {
   #ratePerS;
   #burst;

@@ -14,7 +14,9 @@ export class Subscription extends Emitter {
   #refused = _ => {};
   #flow;
 
-  /** @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it */
+  /**
+   * @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it
+   */
   constructor(channel, flow) {
     super();
     this.channel = channel;
@@ -54,7 +56,9 @@ export class Subscription extends Emitter {
     this.emit("subscribed", { position, wasRecovered });
   }
 
-  /** From the client: it is over; null: because the application wants so. Returns whether anybody hears of it. */
+  /**
+   * From the client: it is over; null: because the application wants so. Returns whether anybody hears of it.
+   */
   ended(error) {
     if (this.#ending !== null) return true;
     this.#ending = [error];

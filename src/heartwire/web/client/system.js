@@ -1,11 +1,12 @@
-// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to remember
-// which transport worked.
+// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to
+// remember which transport worked.
 
 /**
- * Passes on what window, document and navigator report, as far as they exist here, until the signal is aborted.
+ * Passes on what window, document and navigator report, as far as they exist here, until the signal is
+ * aborted.
  * @param {AbortSignal} signal
  * @param {(kind: "networkUp" | "networkDown" | "wake") => void} hint
- * @param {() => void} putAside The page is put aside for the way back: browsers do so only where no connection is open.
+ * @param {() => void} putAside The page is put aside for the way back: only where no connection is open.
  */
 export function listenToSystem(signal, hint, putAside) {
   const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });

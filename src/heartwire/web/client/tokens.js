@@ -1,4 +1,5 @@
-// The token of a client: when the application is asked for one, and how long it lasts. heartwire/client/tokens.py.
+// The token of a client: when the application is asked for one, and how long it lasts.
+// heartwire/client/tokens.py.
 
 const SHORTEST_TTL_S = 1; // however soon a token expires, the application is not asked more often
 

@@ -1,5 +1,5 @@
-// Channels, publishes and requests, over whatever connection there is: heartwire/client/traffic.py. They outlive
-// connections: `online` announces a new one, on which everything that is still wanted is sent again.
+// Channels, publishes and requests, over whatever connection there is: heartwire/client/traffic.py. They
+// outlive connections: `online` announces a new one, on which everything that is still wanted is sent again.
 
 import { ChannelState } from "./channel_state.js";
 import { PendingPublishes } from "./pending_publishes.js";
@@ -142,7 +142,9 @@ export class Traffic {
     this.flush();
   }
 
-  /** Commands that follow the channels, each from its position. Not `isAnew`: only those not asked for yet. */
+  /**
+   * Commands that follow the channels, each from its position. Not `isAnew`: only those not asked for yet.
+   */
   subscribeCommands(connection, isAnew) {
     if (isAnew) connection.asked = new Map();
     return this.#unasked(connection, isAnew).map(state => {
@@ -295,7 +297,10 @@ export class Traffic {
     return key;
   }
 
-  /** Sends the publishes that may go. Polling requests are independent of each other, so one carries all of them. */
+  /**
+   * Sends the publishes that may go. Polling requests are independent of each other, so one carries all of
+   * them.
+   */
   pump() {
     const connection = this.connection;
     if (connection === null) return;

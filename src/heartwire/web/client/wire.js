@@ -1,5 +1,5 @@
-// Commands and replies of the Centrifugal protocol as JSON lines: heartwire/client/wire.py. Only names of the protocol
-// are snake_case.
+// Commands and replies of the Centrifugal protocol as JSON lines: heartwire/client/wire.py. Only names of the
+// protocol are snake_case.
 
 import { ABNORMAL, TOO_LARGE } from "./states.js";
 
@@ -24,8 +24,8 @@ const table = of => value =>
   isObject(value) ? new Map(Object.entries(value).map(([name, one]) => [name, of(one)])) : fail("an object");
 
 /**
- * Reads the known fields of an object, checked, with defaults for those that are missing. Other fields belong to other
- * versions of the protocol.
+ * Reads the known fields of an object, checked, with defaults for those that are missing. Other fields belong
+ * to other versions of the protocol.
  * @returns {(value: any) => any}
  */
 function struct(fields) {
@@ -105,7 +105,10 @@ export function characters(string) {
 export const command = (id, method, body) =>
   `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
 
-/** Takes the first commands out of the list, as a frame of at most `MAX_FRAME`. A command that is larger goes alone. */
+/**
+ * Takes the first commands out of the list, as a frame of at most `MAX_FRAME`. A command that is larger goes
+ * alone.
+ */
 export function takeFrame(commands) {
   let size = 0;
   let taken = 0;
@@ -126,9 +129,9 @@ export function retryAfterS(reason) {
 const HTTP_CODES = { 401: 3500, 403: 3507, 413: TOO_LARGE, 429: 1013, 503: 1013 };
 
 /**
- * The close code and the reason that an HTTP answer stands for. An answer of something else than a Heartwire server says
- * nothing: 1006. But 413 means the same whoever sends it: a message that is too large for a proxy must not be sent again
- * and again.
+ * The close code and the reason that an HTTP answer stands for. An answer of something else than a Heartwire
+ * server says nothing: 1006. But 413 means the same whoever sends it: a message that is too large for a proxy
+ * must not be sent again and again.
  */
 export function closedByHttp(status, body) {
   try {

@@ -1,8 +1,9 @@
 /*
  * Heartwire live comparison, 2 of 2: what one sees of it.
  *
- * A dialog over the demo page: for each transport a lane, in which every message is a line from when it was published to when it
- * came, and a table of figures. `?compare-seconds=30` in the page's address makes a run longer or shorter.
+ * A dialog over the demo page: for each transport a lane, in which every message is a line from when it was
+ * published to when it came, and a table of figures. `?compare-seconds=30` in the page's address makes a run
+ * longer or shorter.
  */
 
 import { $, make } from "../demo/parts.js";
@@ -10,7 +11,7 @@ import { KINDS, Run } from "./run.js";
 
 const SECONDS = 12;
 const MOST_SECONDS = 60;
-const ROOM_S = 2.5; // on the time axis, after the last message: a poll has it a second later, and there is one poll more
+const ROOM_S = 2.5; // on the time axis, after the last message: for a poll a second later, and one more
 const FIGURES_EVERY_MS = 250;
 const LANE = { height: 68, name: 11, sent: 22, came: 46, asked: 50, tick: 7 };
 
@@ -44,16 +45,20 @@ const ROWS = [
 ];
 
 const NOTES = [
-  "Latency is from right before the publisher sends until the follower’s callback runs, by this page’s clock: the way up, the server, " +
+  "Latency is from right before the publisher sends until the follower’s callback runs, by this page’s " +
+    "clock: the way up, the server, " +
     "and the way down. p50: half of the messages took no longer.",
-  "Requests are calls of fetch and WebSocket handshakes, from the first on. Those with which a client connects and subscribes stand at 0 s.",
-  "Payload is the bodies of requests and answers, and what WebSocket frames carry. A page can’t see the rest: HTTP headers (each " +
-    "request and each answer has them), headers of frames, control frames, TLS, TCP. So whoever asks often pays more than is shown.",
-  "At five messages a second a long poll is a request for each message. It is made for news that comes seldom.",
+  "Requests are calls of fetch and WebSocket handshakes, from the first on. Those with which a client " +
+    "connects and subscribes stand at 0 s.",
+  "Payload is the bodies of requests and answers, and what WebSocket frames carry. A page can’t see the " +
+    "rest: HTTP headers (each request and each answer has them), headers of frames, control frames, TLS, " +
+    "TCP. So whoever asks often pays more than is shown.",
+  "At five messages a second a long poll is a request for each message. It is made for rare news.",
 ];
 
 const READING =
-  "Each line is a message, from when it was published (above) to when it was received (below): the steeper, the sooner.";
+  "Each line is a message, from when it was published (above) to when it was received (below): " +
+  "the steeper, the sooner.";
 
 /** An SVG element. */
 function draw(tag, attributes, ...children) {
@@ -63,7 +68,9 @@ function draw(tag, attributes, ...children) {
   return element;
 }
 
-/** Four lanes over one axis of time. Places are in percent of the width, so that it fits whatever there is. */
+/**
+ * Four lanes over one axis of time. Places are in percent of the width, so that it fits whatever there is.
+ */
 class Plot {
   element = draw("svg", { class: "lanes", role: "img", height: KINDS.length * LANE.height + 18 });
   #axisS;
@@ -254,7 +261,8 @@ class LiveComparison {
     );
     const title = make("h2", { id: "h-compare-live" }, "The transports, compared live");
     const lead =
-      "Four clients in this page follow one channel, each over one transport. A fifth publishes 5 messages a second, " +
+      "Four clients in this page follow one channel, each over one transport. A fifth publishes " +
+      "5 messages a second, " +
       `for ${this.#seconds} s. It is the real network: the weather of the demo is not on their way.`;
     const key = make(
       "p",
@@ -306,7 +314,7 @@ class LiveComparison {
       base,
       channel: freshChannel(),
       seconds: this.#seconds,
-      tell: (kind, what) => this.#heard[kind](what),
+      report: (kind, what) => this.#heard[kind](what),
     });
     this.#run = run;
     this.#wasHidden = document.hidden;

@@ -1,8 +1,9 @@
 /*
  * Heartwire live comparison, 1 of 2: the run.
  *
- * Four clients of heartwire.js follow one channel, each over one transport, while a fifth publishes numbered and time-stamped messages.
- * What each receives, asks for and pays is written down. The network is the one that there is, and so is the server.
+ * Four clients of heartwire.js follow one channel, each over one transport, while a fifth publishes numbered
+ * and time-stamped messages. What each receives, asks for and pays is written down. The network is the one
+ * that there is, and so is the server.
  */
 
 import { connect } from "../heartwire.js";
@@ -53,16 +54,16 @@ export class Lane {
   #missing = new Set();
   #highest = 0;
   #isCounting = true;
-  #tell;
+  #report;
 
   /**
    * @param {{name: string, label: string}} kind
    * @param {(kind: "request" | "arrived", what: object) => void} tell
    */
-  constructor({ name, label }, tell) {
+  constructor({ name, label }, report) {
     this.name = name;
     this.label = label;
-    this.#tell = tell;
+    this.#report = tell;
   }
 
   /** Numbers that did not come though a later one has; once it is settled, all that did not come. */
@@ -90,7 +91,7 @@ export class Lane {
     const tookMs = nowMs - sentMs;
     const at = this.#latenciesMs.findIndex(other => other > tookMs);
     this.#latenciesMs.splice(at < 0 ? this.#latenciesMs.length : at, 0, tookMs);
-    this.#tell("arrived", { lane: this, sentMs, atMs: nowMs });
+    this.#report("arrived", { lane: this, sentMs, atMs: nowMs });
   }
 
   hasAll(numbers) {
@@ -110,7 +111,7 @@ export class Lane {
   #asked() {
     if (!this.#isCounting) return;
     this.requests++;
-    this.#tell("request", { lane: this });
+    this.#report("request", { lane: this });
   }
 
   #moved(up, down) {
@@ -120,8 +121,8 @@ export class Lane {
   }
 
   /**
-   * A `fetch` that counts. Bodies as they pass, and not `transferSize`: browsers have that as the body and 300, whatever the headers
-   * were (Resource Timing, 4.3), and for a stream not before it has ended.
+   * A `fetch` that counts. Bodies as they pass, and not `transferSize`: browsers have that as the body and
+   * 300, whatever the headers were (Resource Timing, 4.3), and for a stream not before it has ended.
    */
   fetch = async (address, options) => {
     this.#asked();
@@ -167,7 +168,7 @@ export class Run {
   refusal = ""; // why a message was not taken
   #base;
   #channel;
-  #tell;
+  #report;
   #clients = [];
   #kept = []; // the numbers of messages that the server has
   #refused = 0;
@@ -178,31 +179,33 @@ export class Run {
    * @param {URL} options.base  Where Heartwire is mounted.
    * @param {string} options.channel  One that nobody else uses.
    * @param {number} options.seconds  How long messages are published.
-   * @param {(kind: string, what: object) => void} options.tell  Told of: `phase` {name}, `sent`, `arrived` and `request`, the latter three
-   *   with `atMs` since the first message.
+   * @param {(kind: string, what: object) => void} options.report Gets `phase` {name}, and `sent`,
+   *   `arrived` and `request` with `atMs` since the first message.
    */
-  constructor({ base, channel, seconds, tell }) {
+  constructor({ base, channel, seconds, report }) {
     this.#base = base;
     this.#channel = channel;
-    this.#tell = tell;
+    this.#report = tell;
     this.total = Math.max(1, Math.round((seconds * 1000) / EVERY_MS));
     this.lanes = KINDS.map(
-      kind => new Lane(kind, (what, more) => tell(what, { atMs: this.#now(), ...more })),
+      kind => new Lane(kind, (what, more) => report(what, { atMs: this.#now(), ...more })),
     );
   }
 
-  /** Do it. Rejects where it was stopped, or could not be done. Either way all connections are closed then. */
+  /**
+   * Do it. Rejects where it was stopped, or could not be done. Either way all connections are closed then.
+   */
   async go() {
     try {
-      this.#tell("phase", { name: "connecting" });
+      this.#report("phase", { name: "connecting" });
       const publisher = this.#connect({});
       const isOpen = new Promise(done => publisher.once("open", done));
       await Promise.all(this.lanes.map((lane, index) => this.#follow(lane, KINDS[index])));
       if (this.lanes.every(lane => lane.problem)) throw new Error(this.lanes[0].problem);
-      await Promise.race([isOpen, this.#pause(CONNECT_MS)]); // its handshake is not the first message's latency
-      this.#tell("phase", { name: "publishing" });
+      await Promise.race([isOpen, this.#pause(CONNECT_MS)]); // without its handshake
+      this.#report("phase", { name: "publishing" });
       await this.#publishAll(publisher);
-      this.#tell("phase", { name: "finishing" });
+      this.#report("phase", { name: "finishing" });
       await this.#finish();
     } finally {
       this.#over.abort();
@@ -273,7 +276,7 @@ export class Run {
   async #publish(publisher, n) {
     const sentMs = this.#now();
     this.sent++;
-    this.#tell("sent", { atMs: sentMs });
+    this.#report("sent", { atMs: sentMs });
     try {
       await publisher.publish(this.#channel, { n, sentMs });
       this.#kept.push(n);

@@ -183,7 +183,9 @@ const weatherPanel = new WeatherPanel(weather);
 
 /* ---- who is online ---- */
 
-/** Presence is of connections: who polls has none between two polls (docs/centrifugal.md), and is not in it. */
+/**
+ * Presence is of connections: who polls has none between two polls (docs/centrifugal.md), and is not in it.
+ */
 async function showPresence() {
   const { client, channel } = room;
   if (document.hidden || weather.isAsleep || room.state !== "online") return;

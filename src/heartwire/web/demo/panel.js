@@ -8,7 +8,7 @@ import { inWords, LABELS } from "./room.js";
 import { STRIKES, WEATHER } from "./weather.js";
 
 const MINUTE_MS = 60_000;
-const SILENCE_LIMIT_S = DEFAULTS.pingIntervalS + DEFAULTS.pongTimeoutS; // what a server says of its pings is 25 s, too, by default
+const SILENCE_LIMIT_S = DEFAULTS.pingIntervalS + DEFAULTS.pongTimeoutS; // a server's default is 25 s, too
 
 /** The choice of a fault, and one sentence on what it is out there and one on what the client does. */
 export class WeatherPanel {
@@ -112,7 +112,10 @@ export class ClientPanel {
     this.#tried = transport || this.#tried;
   }
 
-  /** From the weather, which sees all attempts, also those for a better transport. It can't tell a long poll from a poll: both begin as one. */
+  /**
+   * From the weather, which sees all attempts, also those for a better transport. It can't tell a long poll
+   * from a poll: both begin as one.
+   */
   attempt(kind) {
     if (this.#room.state === "online") this.trying(kind === "poll" ? "longpoll" : kind);
     this.#attempts.push(Date.now());
@@ -226,7 +229,7 @@ export class ClientPanel {
     if (isOutboxFull && isTallying)
       return "The outbox is full (it is bounded): publishing goes on when the server answers.";
     if (tally.givenUp)
-      return `${tally.givenUp} were given up after ${DEFAULTS.maxPendingAgeS} s without an answer, and the page was told.`;
+      return `${tally.givenUp} were given up after ${DEFAULTS.maxPendingAgeS} s without an answer, and reported.`;
     if (waiting > 20)
       return `${waiting} wait in the outbox for an answer; each has a key, so that it counts once.`;
     return "Each came once and in order.";

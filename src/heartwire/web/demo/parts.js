@@ -1,8 +1,8 @@
 /*
  * Heartwire demo, 4 of 7: parts of the page that know nothing of the client.
  *
- * Elements, times, canvases that take their colours from the style sheet, so that light and dark follow it; `drawSparkline` shows round
- * trips, and `showTerminal` gives lines to copy into a terminal.
+ * Elements, times, canvases that take their colours from the style sheet, so that light and dark follow it;
+ * `drawSparkline` shows round trips, and `showTerminal` gives lines to copy into a terminal.
  */
 
 /** An element of the page by its id. @type {(id: string) => any} */

@@ -1,8 +1,9 @@
 /*
  * Heartwire demo, 2 of 7: the room.
  *
- * What the page wants of heartwire.js: one client, which follows the channel of the chat and that of the tally, and keeps what was
- * written until it was seen. Another transport is another client, which goes on from the same positions with the same keys.
+ * What the page wants of heartwire.js: one client, which follows the channel of the chat and that of the
+ * tally, and keeps what was written until it was seen. Another transport is another client, which goes on
+ * from the same positions with the same keys.
  */
 
 import { connect } from "../heartwire.js";
@@ -40,7 +41,10 @@ export class Tally {
   #missing = new Set(); // numbers below the highest that have not come
   #run = newId();
 
-  /** Numbers that did not come though a later one has, but for those that the client has given up, and said so. */
+  /**
+   * Numbers that did not come though a later one has, but for those that the client has given up, and said
+   * so.
+   */
   get lost() {
     return this.#missing.size;
   }
@@ -93,8 +97,9 @@ export class Room {
    * @param {object} options
    * @param {URL} options.base  Where Heartwire is mounted, as an URL.
    * @param {import("./weather.js").Weather} options.weather
-   * @param {(kind: string, detail: object) => void} options.emit  Told of: the client's `state`, `open`, `close`, `note` and `error`;
-   *   `publication`, `gap`, `caughtup`, `outbox`, `answered` {tookMs}, `seen` {tookMs}, `tally`.
+   * @param {(kind: string, detail: object) => void} options.emit Gets `state`, `open`, `close`, `note` and
+   *   `error` of the client; `publication`, `gap`, `caughtup`, `outbox`, `answered` {tookMs}, `seen` {tookMs},
+   *   `tally`.
    */
   constructor({ base, weather, emit }) {
     this.#base = base;
@@ -112,7 +117,10 @@ export class Room {
     return new URL(`channels/${encodeURIComponent(this.channel)}`, this.#base);
   }
 
-  /** Follow a channel over a transport, or over what the ladder finds; another transport goes on where the last one was. */
+  /**
+   * Follow a channel over a transport, or over what the ladder finds; another transport goes on where the
+   * last one was.
+   */
   follow(channel, transport) {
     if (channel !== this.channel || this.client === null) this.#begin(channel);
     this.transport = transport;
@@ -139,7 +147,10 @@ export class Room {
     for (const [id, entry] of this.outbox) if (entry.refused) this.outbox.delete(id);
   }
 
-  /** How to let go of the client once there is another: nothing it says counts then. What it has not settled, the other publishes too. */
+  /**
+   * How to let go of the client once there is another: nothing it says counts then. What it has not settled,
+   * the other publishes too.
+   */
   #leaving() {
     const { client } = this;
     const subscriptions = this.#subscriptions;
@@ -269,7 +280,9 @@ export class Room {
     this.#emit("outbox", {});
   }
 
-  /** Ten times a second, where that is wanted: the next number. The outbox is bounded, so that it can be full. */
+  /**
+   * Ten times a second, where that is wanted: the next number. The outbox is bounded, so that it can be full.
+   */
   #count() {
     if (!this.isTallying || this.#weather.isAsleep || this.isOutboxFull || this.state === "closed") return;
     this.#publishNumber(this.tally.next());

@@ -1,8 +1,9 @@
 /*
  * Heartwire demo, 3 of 7: the last two minutes.
  *
- * Three lanes on one canvas: the weather (the cause), the client's state with its transport, pings and attempts (the effect), and
- * publications sent and received by the second (what it is all for). The colours are the style sheet's.
+ * Three lanes on one canvas: the weather (the cause), the client's state with its transport, pings and
+ * attempts (the effect), and publications sent and received by the second (what it is all for). The colours
+ * are the style sheet's.
  */
 
 import { colours, fit } from "./parts.js";
@@ -102,7 +103,9 @@ function drawName({ pen, ink, width }, name, { top, size }) {
   pen.fillRect(LANE_WIDTH, top + size + 1, width - LANE_WIDTH - 10, 1);
 }
 
-/** Coloured stretches of time, with their names in them where there is room: colour alone tells not everybody. */
+/**
+ * Coloured stretches of time, with their names in them where there is room: colour alone tells not everybody.
+ */
 function drawSpans({ pen, x, start }, spans, { top, size }, colourOf, isAlone = false) {
   pen.font = "600 11px system-ui, sans-serif";
   let isBeside = false; // another coloured one

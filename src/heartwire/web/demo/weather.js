@@ -1,12 +1,16 @@
 /*
  * Heartwire demo, 1 of 7: the weather.
  *
- * A bad network without a bad network: a `WebSocket` and a `fetch` to give to heartwire.js, through which what passes comes late, is held
- * back, or never comes. The server is the real one and so is the client; neither knows. Sleep alone needs more than these two: it stops
- * the page's timers, as a lid does that is shut.
+ * A bad network without a bad network: a `WebSocket` and a `fetch` to give to heartwire.js, through which
+ * what passes comes late, is held back, or never comes. The server is the real one and so is the client;
+ * neither knows. Sleep alone needs more than these two: it stops the page's timers, as a lid does that is
+ * shut.
  */
 
-/** @typedef {{label: string, world: string, client: string, option?: string, blocks?: string[], cuts?: string[]}} Fault */
+/**
+ * @typedef {{label: string, world: string, client: string, option?: string, blocks?: string[], cuts?:
+ * string[]}} Fault
+ */
 
 const SLOW_MS = [200, 800];
 const LONG_POLL_CUT_S = 10;
@@ -25,13 +29,14 @@ export const WEATHER = {
     label: "Slow",
     world: "A train, a crowded café: every packet takes 0.2 to 0.8 s, each way.",
     client:
-      "does nothing, because slow is not dead: no attempt is made, the order stays, publishes take their time.",
+      "does nothing, because slow is not dead: no attempt is made, the order stays, publishes take longer.",
   },
   offline: {
     label: "No network",
     world: "A tunnel, a lift, a cable that was pulled: every attempt fails.",
     client:
-      "keeps what you publish, and waits longer and longer between attempts (at random, at most 20 s), never faster than its bucket fills.",
+      "keeps what you publish, and waits longer and longer between attempts (at random, at most 20 s), " +
+      "never faster than its bucket fills.",
     option: "and the browser says so",
     blocks: ALL,
     cuts: ALL,
@@ -40,7 +45,8 @@ export const WEATHER = {
     label: "No WebSocket",
     world: "A company proxy that has never heard of WebSocket refuses the handshake.",
     client:
-      "steps down to server-sent events, goes on from its position, and looks for a way up after 10 s, then 20, 40 …",
+      "steps down to server-sent events, goes on from its position, and looks for a way up after 10 s, " +
+      "then 20, 40 …",
     blocks: ["websocket"],
     cuts: ["websocket"],
   },
@@ -54,8 +60,7 @@ export const WEATHER = {
   longpoll: {
     label: "+ polls cut",
     world: "Besides, whatever has not been answered after 10 s is cut with a 504.",
-    client:
-      "sees that its long poll was cut and not refused, loses nothing, and asks for shorter ones from then on.",
+    client: "sees that its long poll was cut and not refused, loses nothing, and asks for shorter ones.",
     blocks: ["websocket"],
     cuts: ["websocket", "sse", "send"],
   },
@@ -73,14 +78,16 @@ export const STRIKES = {
     label: "Half-open",
     world: "A router has forgotten the connection: nothing passes any more, and neither side is told.",
     client:
-      "cannot know before the ping that does not come: it gives up after 35 s of silence, or within 3 s of a hint.",
+      "cannot know before the ping that does not come: it gives up after 35 s of silence, " +
+      "or within 3 s of a hint.",
     option: "and the system says that the network has changed",
   },
   asleep: {
     label: "Sleep 10 s",
     world: "The lid is shut: no timer runs, nothing is read. This page stands still for 10 s.",
     client:
-      "sees that the clock has jumped and asks the server; a connection that answers stays, one that does not is replaced.",
+      "sees that the clock has jumped and asks the server; a connection that answers stays, " +
+      "one that does not is replaced.",
     option: "and the connection dies meanwhile",
   },
 };
@@ -91,7 +98,10 @@ const native = {
   clearTimeout: globalThis.clearTimeout.bind(globalThis),
 };
 
-/** Timers that stand still while the page sleeps, and then run at once. In place from the start: those of before sleep too. */
+/**
+ * Timers that stand still while the page sleeps, and then run at once. In place from the start: those of
+ * before sleep too.
+ */
 class Timers {
   #held = new Map();
 
@@ -204,8 +214,8 @@ export class Weather {
   #saidOffline = false;
 
   /**
-   * @param {(kind: string, what: any) => void} emit Gets: `attempt` {transport}, `heard` and `said` {text}, `changed` {name},
-   *   `struck` {name}, `woke`.
+   * @param {(kind: string, what: any) => void} emit Gets `attempt` {transport}, `heard` and `said`
+   *   {text}, `changed` {name}, `struck` {name}, `woke`.
    */
   constructor(emit) {
     this.emit = emit;

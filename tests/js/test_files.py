@@ -1,0 +1,29 @@
+"""The JavaScript files as they are committed."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tools.join import LIBRARY, join
+
+ROOT: Final = Path(__file__).parents[2]
+WIDTH: Final = 110
+
+
+def test_the_library_is_what_its_modules_make() -> None:
+    assert LIBRARY.read_text("utf-8") == join(), "make format joins them anew"
+
+
+def test_modules_are_short_and_lines_are_narrow() -> None:
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.js", "*.mjs", "*.ts"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for path in {ROOT / name for name in names} - {LIBRARY}:
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) <= 450, path
+        assert [line for line in lines if len(line) > WIDTH] == [], path
+
+
+def test_only_names_of_the_wire_are_snake_case() -> None:
+    types = LIBRARY.with_suffix(".d.ts").read_text("utf-8")
+    assert re.findall(r"\b[a-z]+_\w+", types) == []
