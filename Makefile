@@ -24,7 +24,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 # The tools that check JavaScript. At a desk without Node they are skipped; CI has Node.
-NODE := $(shell command -v npm)
+NODE := $(shell command -v npm 2>/dev/null)
 ifneq ($(NODE),)
 JS_TOOLS := node_modules/.package-lock.json
 else ifneq ($(CI),)
@@ -52,15 +52,15 @@ check: $(VENV)/.dev $(JS_TOOLS) ## format, lint, types, spelling
 ifeq ($(NODE),)
 	@echo 'JavaScript is not checked: there is no npm here'
 else
-	@npx biome check --error-on-warnings
-	@npx tsc
+	@node_modules/.bin/biome check --error-on-warnings
+	@node_modules/.bin/tsc
 endif
 
 format: $(VENV)/.dev $(JS_TOOLS) ## put the code in form, and join heartwire.js
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 ifneq ($(NODE),)
-	@npx biome check --write
+	@node_modules/.bin/biome check --write
 endif
 	@$(BIN)/python -m tools.join
 

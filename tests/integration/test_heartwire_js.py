@@ -439,6 +439,7 @@ def test_options_that_do_not_exist_are_refused_by_name(node: Runtime) -> None:
              fail(() => heartwire.connect("http://host", { ping_interval_s: 3 })),
              fail(() => client.subscribe("a", null, { colour: "red" })),
              late,
+             await client.publish("a", 1, { idempotencyKey: "ü" }).catch(error => error.message),
              await client.close(),
            ];"""
     )
@@ -447,6 +448,7 @@ def test_options_that_do_not_exist_are_refused_by_name(node: Runtime) -> None:
         'TypeError: unknown option "ping_interval_s": did you mean "pingIntervalS"?',
         'TypeError: unknown option "colour": the options are since, token, signal, onGap',
         'unknown option "idempotency_key": did you mean "idempotencyKey"?',
+        'idempotencyKey: "ü" is not 1 to 255 visible ASCII characters',
         None,
     ]
 

@@ -43,6 +43,12 @@ function checkNames(given, known) {
   }
 }
 
+/** Throws a `TypeError` for a key that the server would refuse; "" means that there is none. */
+function checkIdempotencyKey(key) {
+  if (typeof key !== "string" || !/^[!-~]{0,255}$/.test(key))
+    throw new TypeError(`idempotencyKey: ${JSON.stringify(key)} is not 1 to 255 visible ASCII characters`);
+}
+
 /**
  * The address of a server for fetch. Without an argument: the origin of the page.
  * @param {any} given "https://host", "ws://host/below", a URL, or {scheme, host, port, path}
@@ -2836,6 +2842,7 @@ class Client extends Emitter {
   async publish(channel, data, options = {}) {
     checkNames(options, ["signal", "idempotencyKey"]);
     const { signal = null, idempotencyKey = "" } = options;
+    checkIdempotencyKey(idempotencyKey);
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);

@@ -33,6 +33,12 @@ export function checkNames(given, known) {
   }
 }
 
+/** Throws a `TypeError` for a key that the server would refuse; "" means that there is none. */
+export function checkIdempotencyKey(key) {
+  if (typeof key !== "string" || !/^[!-~]{0,255}$/.test(key))
+    throw new TypeError(`idempotencyKey: ${JSON.stringify(key)} is not 1 to 255 visible ASCII characters`);
+}
+
 /**
  * The address of a server for fetch. Without an argument: the origin of the page.
  * @param {any} given "https://host", "ws://host/below", a URL, or {scheme, host, port, path}

@@ -1,6 +1,6 @@
 // The client as applications see it: heartwire/client/client.py. docs/javascript.md says how it is used.
 
-import { baseOf, checkNames } from "./arguments.js";
+import { baseOf, checkIdempotencyKey, checkNames } from "./arguments.js";
 import { Driver } from "./driver.js";
 import { Emitter } from "./emitter.js";
 import { HeartwireError } from "./errors.js";
@@ -121,6 +121,7 @@ export class Client extends Emitter {
   async publish(channel, data, options = {}) {
     checkNames(options, ["signal", "idempotencyKey"]);
     const { signal = null, idempotencyKey = "" } = options;
+    checkIdempotencyKey(idempotencyKey);
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);

@@ -58,12 +58,12 @@ export class Lane {
 
   /**
    * @param {{name: string, label: string}} kind
-   * @param {(kind: "request" | "arrived", what: object) => void} tell
+   * @param {(kind: "request" | "arrived", what: object) => void} report
    */
   constructor({ name, label }, report) {
     this.name = name;
     this.label = label;
-    this.#report = tell;
+    this.#report = report;
   }
 
   /** Numbers that did not come though a later one has; once it is settled, all that did not come. */
@@ -185,7 +185,7 @@ export class Run {
   constructor({ base, channel, seconds, report }) {
     this.#base = base;
     this.#channel = channel;
-    this.#report = tell;
+    this.#report = report;
     this.total = Math.max(1, Math.round((seconds * 1000) / EVERY_MS));
     this.lanes = KINDS.map(
       kind => new Lane(kind, (what, more) => report(what, { atMs: this.#now(), ...more })),

@@ -229,7 +229,7 @@ export class ClientPanel {
     if (isOutboxFull && isTallying)
       return "The outbox is full (it is bounded): publishing goes on when the server answers.";
     if (tally.givenUp)
-      return `${tally.givenUp} were given up after ${DEFAULTS.maxPendingAgeS} s without an answer, and reported.`;
+      return `${tally.givenUp} got no answer within ${DEFAULTS.maxPendingAgeS} s, and were given up.`;
     if (waiting > 20)
       return `${waiting} wait in the outbox for an answer; each has a key, so that it counts once.`;
     return "Each came once and in order.";

@@ -98,8 +98,8 @@ export class Room {
    * @param {URL} options.base  Where Heartwire is mounted, as an URL.
    * @param {import("./weather.js").Weather} options.weather
    * @param {(kind: string, detail: object) => void} options.emit Gets `state`, `open`, `close`, `note` and
-   *   `error` of the client; `publication`, `gap`, `caughtup`, `outbox`, `answered` {tookMs}, `seen` {tookMs},
-   *   `tally`.
+   *   `error` of the client; `publication`, `gap`, `caughtup`, `outbox`, `tally`, and `answered` and `seen`
+   *   with {tookMs}.
    */
   constructor({ base, weather, emit }) {
     this.#base = base;
