@@ -1,0 +1,1 @@
+"""Programs of the house: nothing here is part of the package."""
