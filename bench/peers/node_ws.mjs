@@ -1,5 +1,6 @@
-// Peer: Node with `ws`, one send per client as in its README; --once builds the frame once and writes it to every socket.
-// Usage: node node_ws.mjs MODULES PORT [--once], where MODULES is the folder that holds node_modules.
+// Peer: Node with `ws`, one send per client as in its README; --once builds the frame once and writes it to
+// every socket. Usage: node node_ws.mjs MODULES PORT [--once], where MODULES is the folder that holds
+// node_modules.
 
 import { createServer } from "node:http";
 import { createRequire } from "node:module";

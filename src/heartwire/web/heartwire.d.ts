@@ -76,9 +76,9 @@ export interface Publication<T = any> {
 
 export interface Gap {
   channel: string;
-  /** What came after this position ... */
+  /** The publications after this position ... */
   before: string;
-  /** ... and up to this one can't be had any more. */
+  /** ... and up to this one are lost. */
   after: string;
 }
 
@@ -185,7 +185,7 @@ export class Client extends Emitter<ClientEvents> {
     callback?: ((publication: Publication<T>) => void) | null,
     options?: SubscribeOptions,
   ): Subscription<T>;
-  /** Text, bytes, or anything that is JSON. Resolves to its position, "" where the server does not tell. */
+  /** Text, bytes, or anything that is JSON. Resolves to its position, "" where it has none. */
   publish(
     channel: string,
     data: unknown,
@@ -198,7 +198,7 @@ export class Client extends Emitter<ClientEvents> {
     options?: { limit?: number; since?: string | null; reverse?: boolean },
   ): Promise<{ publications: Publication<T>[]; position: string }>;
   rpc<T = any>(method: string, data?: unknown): Promise<T>;
-  /** Leave for good, once what was published is answered, or after closeTimeoutS. */
+  /** Leaves for good, once all publishes are answered, or after closeTimeoutS. */
   close(): Promise<void>;
 }
 

@@ -1,8 +1,8 @@
 /*
- * Heartwire live comparison, 2 of 2: what one sees of it.
+ * Heartwire live comparison, 2 of 2: the dialog.
  *
- * A dialog over the demo page: for each transport a lane, in which every message is a line from when it was
- * published to when it came, and a table of figures. `?compare-seconds=30` in the page's address makes a run
+ * For each transport a lane, in which every message is a line from its publication to its arrival, and a
+ * table of figures. `?compare-seconds=30` in the page's address makes a run
  * longer or shorter.
  */
 
@@ -68,9 +68,7 @@ function draw(tag, attributes, ...children) {
   return element;
 }
 
-/**
- * Four lanes over one axis of time. Places are in percent of the width, so that it fits whatever there is.
- */
+/** Four lanes over one axis of time. Places are in percent of the width, so that it fits any page. */
 class Plot {
   element = draw("svg", { class: "lanes", role: "img", height: KINDS.length * LANE.height + 18 });
   #axisS;
@@ -117,7 +115,7 @@ class Plot {
     return `${Math.min(100, (Math.max(0, atMs) / this.#axisS) * 0.1).toFixed(2)}%`;
   }
 
-  /** So late that it has no place on the axis; the table has it all the same. */
+  /** Too late for the axis; the table has it all the same. */
   #isBeyond(atMs) {
     return atMs > this.#axisS * 1000;
   }
@@ -217,7 +215,7 @@ class Table {
   }
 }
 
-/** What came of it, in a sentence or two. */
+/** The result, in a sentence or two. */
 function verdict(run, wasHidden) {
   const lanes = run.lanes.filter(lane => !lane.problem);
   const parts = [];
@@ -240,7 +238,7 @@ function verdict(run, wasHidden) {
 
 class LiveComparison {
   #seconds = secondsAsked();
-  #run = /** @type {Run | null} */ (null); // the one under way: there is never another
+  #run = /** @type {Run | null} */ (null); // under way: one at most
   #last = Promise.resolve();
   #plot = /** @type {any} */ (null);
   #table = /** @type {any} */ (null);
@@ -301,7 +299,7 @@ class LiveComparison {
     });
   }
 
-  /** Show it, and begin; where the last run is still being cleared away, after that. */
+  /** Shows the dialog and begins, once the last run has ended. */
   open() {
     if (!this.#dialog.open) this.#dialog.showModal();
     if (!this.#run || this.#isStopping) this.#last.then(() => this.#dialog.open && this.#start());
@@ -352,7 +350,7 @@ class LiveComparison {
   #stop() {
     if (!this.#run || this.#isStopping) return;
     this.#isStopping = true;
-    this.#button.textContent = "Stopping …"; // until all is closed
+    this.#button.textContent = "Stopping …"; // until all connections are closed
     this.#run.stop();
   }
 
@@ -390,7 +388,7 @@ function secondsAsked() {
   return asked > 0 ? Math.min(MOST_SECONDS, asked) : SECONDS;
 }
 
-/** In the namespace of the chat's channel: there this page may publish. */
+/** In the namespace of the chat's channel: where this page may publish. */
 function freshChannel() {
   const [namespace, rest] = (new URLSearchParams(location.hash.slice(1)).get("channel") ?? "").split(":");
   const id = [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join("");

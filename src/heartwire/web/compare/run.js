@@ -2,18 +2,17 @@
  * Heartwire live comparison, 1 of 2: the run.
  *
  * Four clients of heartwire.js follow one channel, each over one transport, while a fifth publishes numbered
- * and time-stamped messages. What each receives, asks for and pays is written down. The network is the one
- * that there is, and so is the server.
+ * and time-stamped messages. It records what each receives, requests and pays. Network and server are real.
  */
 
 import { connect } from "../heartwire.js";
 
 const EVERY_MS = 200;
 const CONNECT_MS = 8000; // a transport that has not begun by then is left out
-const FINISH_MS = 5000; // what has not come so long after the last message was published is lost
-const LINGER_MS = 1200; // once all has come: a poll more, for what comes twice
+const FINISH_MS = 5000; // a message that is later than the last publish and this is lost
+const LINGER_MS = 1200; // once all have arrived: one poll more, for duplicates
 
-/** What is compared; the table has them in this order. */
+/** The transports to compare, in the order of the table. */
 export const KINDS = [
   { name: "poll", label: "Poll 1\u00a0s", options: { pollIntervalS: 1 } },
   { name: "longpoll", label: "Long poll", options: {} },
@@ -41,12 +40,12 @@ function pause(ms, signal) {
   });
 }
 
-/** One transport: what came over it, and what it cost as far as a page can see. */
+/** One transport: its messages, and its cost as far as a page can see. */
 export class Lane {
   received = 0;
   doubled = 0;
   requests = 0;
-  upBytes = 0; // bodies of requests, and what WebSocket frames carry
+  upBytes = 0; // bodies of requests, payloads of WebSocket frames
   downBytes = 0;
   problem = ""; // why it is not in the comparison
   #latenciesMs = []; // ascending
@@ -66,12 +65,12 @@ export class Lane {
     this.#report = report;
   }
 
-  /** Numbers that did not come though a later one has; once it is settled, all that did not come. */
+  /** Numbers that did not arrive though a later one has; once it is settled, all that did not arrive. */
   get lost() {
     return this.#missing.size;
   }
 
-  /** @returns {number | null} the delivery latency that a share of the messages did not exceed. */
+  /** @returns {number | null} The delivery latency that a share of the messages did not exceed. */
   latencyMs(share) {
     const { length } = this.#latenciesMs;
     return length ? this.#latenciesMs[Math.max(0, Math.ceil(share * length) - 1)] : null;
@@ -98,12 +97,12 @@ export class Lane {
     return numbers.every(n => this.#seen.has(n));
   }
 
-  /** All has come that will come: what of these numbers has not is lost. */
+  /** No more will arrive: those of these numbers that have not are lost. */
   settle(numbers) {
     this.#missing = new Set(numbers.filter(n => !this.#seen.has(n)));
   }
 
-  /** From here on nothing counts: leaving is no part of the comparison. */
+  /** Nothing counts any more: leaving is not a part of the comparison. */
   stopCounting() {
     this.#isCounting = false;
   }
@@ -121,8 +120,8 @@ export class Lane {
   }
 
   /**
-   * A `fetch` that counts. Bodies as they pass, and not `transferSize`: browsers have that as the body and
-   * 300, whatever the headers were (Resource Timing, 4.3), and for a stream not before it has ended.
+   * A `fetch` that counts bodies as they pass. `transferSize` would be the body and 300, whatever the headers
+   * (Resource Timing, 4.3), and for a stream nothing before its end.
    */
   fetch = async (address, options) => {
     this.#asked();
@@ -139,7 +138,7 @@ export class Lane {
     return new Response(response.body.pipeThrough(counted), { status, statusText, headers });
   };
 
-  /** A `WebSocket` that counts: the handshake is a request, and what frames carry are bytes. */
+  /** A `WebSocket` that counts: the handshake is a request, the payloads of frames are bytes. */
   get WebSocket() {
     const asked = () => this.#asked();
     const moved = (up, down) => this.#moved(up, down);
@@ -192,9 +191,7 @@ export class Run {
     );
   }
 
-  /**
-   * Do it. Rejects where it was stopped, or could not be done. Either way all connections are closed then.
-   */
+  /** Runs. Rejects where it was stopped or is impossible. Either way all connections are closed then. */
   async go() {
     try {
       this.#report("phase", { name: "connecting" });
@@ -214,7 +211,7 @@ export class Run {
     }
   }
 
-  /** End it as soon as can be. */
+  /** Ends it as soon as possible. */
   stop() {
     this.#over.abort();
   }
@@ -234,7 +231,7 @@ export class Run {
   #connect(options) {
     const client = connect(this.#base, { storage: null, closeTimeoutS: 1, ...options });
     this.#clients.push(client);
-    client.on("error", () => {}); // whoever waits for it is told
+    client.on("error", () => {}); // it rejects a promise, too
     client.on("gap", () => {}); // then messages are lost, and counted as such
     return client;
   }
@@ -254,7 +251,7 @@ export class Run {
     const tooLate = this.#pause(CONNECT_MS).then(() => {
       throw new Error(why);
     });
-    tooLate.catch(() => {}); // nobody may be waiting for it any more
+    tooLate.catch(() => {}); // perhaps nobody waits for it any more
     try {
       await Promise.race([subscription.ready, tooLate]);
     } catch (error) {

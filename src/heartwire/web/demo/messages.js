@@ -1,7 +1,7 @@
 /*
  * Heartwire demo, 6 of 7: the list of messages.
  *
- * Whatever comes out of a channel was written by somebody else, and is shown as text only.
+ * The content of a channel was written by somebody else, and is shown as text only.
  */
 
 import { $, clock, hue, make } from "./parts.js";
@@ -10,7 +10,7 @@ import { LABELS } from "./room.js";
 const MESSAGE_LIMIT = 400; // shown; older ones leave the page
 const GROUP_MS = 3 * 60_000; // the same author within this time: no new header
 
-/** What a publication is to a reader, whoever made it. */
+/** The fields of a message to show, from a publication of any client. */
 function readable({ data, isBytes, user }) {
   if (isBytes) {
     const hex = [...data.slice(0, 256)].map(byte => byte.toString(16).padStart(2, "0")).join(" ");
@@ -106,7 +106,7 @@ export class MessageList {
     this.#append(item, own);
   }
 
-  /** Add to the list, keep it bounded, and stay at the end if the reader is there. */
+  /** Adds to the list, keeps it bounded, and stays at the end if the reader is there. */
   #append(item, own = false) {
     const list = $("list");
     list.append(item);
@@ -119,7 +119,7 @@ export class MessageList {
       document.title = `(${++this.#unread}) ${this.#room.channel} · Heartwire`;
   }
 
-  /** Once per frame: a replay of thousands of messages is laid out once, not once for each. */
+  /** Once per frame: a replay of thousands of messages is laid out once. */
   #scrollSoon() {
     this.#scrolling ||= requestAnimationFrame(() => {
       this.#scrolling = 0;

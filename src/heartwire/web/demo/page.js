@@ -1,7 +1,7 @@
 /*
  * Heartwire demo, 7 of 7: the page.
  *
- * Shows what the room and its client do, and passes on what the person wants.
+ * Shows what the room and its client do, and passes on the wishes of the person.
  */
 
 import { MessageList } from "./messages.js";
@@ -22,7 +22,7 @@ const base = new URL("./", document.baseURI);
 const samples = { answered: [], seen: [] };
 let divider = /** @type {any} */ (null); // the line of the catch-up under way
 
-/* ---- the client's news ---- */
+/* ---- events of the client ---- */
 
 const MARKS = { up: "●", down: "○", retry: "↻", gap: "▲", error: "✕", note: "·", weather: "☁" };
 
@@ -43,7 +43,7 @@ function showState({ state, transport, reason }) {
   $("state-transport").textContent = state === "online" ? `, ${LABELS[room.client.transport]}` : "";
   panel.trying(state === "connecting" ? transport : "");
   timeline.setState(state, state === "online" ? LABELS[room.client.transport] : state);
-  if (state === "connecting") $("messages").ariaBusy = "true"; // what is caught up is not read out one by one
+  if (state === "connecting") $("messages").ariaBusy = "true"; // screen readers skip the catch-up
   if (state === "closed" && reason) log("error", `Closed for good: ${reason}`);
   if (state === "online") setTimeout(showPresence, 500);
   showBanner();
@@ -55,10 +55,7 @@ function showBanner() {
   const isCut = weather.name === "offline";
   const next = panel.nextS ? ` Next attempt in ${panel.nextS.toFixed(1)} s.` : "";
   const [text, action] = isCut
-    ? [
-        `There is no network. What you write waits here; what others write waits on the server.${next}`,
-        "Restore",
-      ]
+    ? [`There is no network. Your messages wait here, those of others wait on the server.${next}`, "Restore"]
     : state === "waiting" || state === "offline"
       ? [`The connection is gone.${next}`, ""]
       : state === "closed"
@@ -181,11 +178,9 @@ const timeline = new Timeline($("strip"));
 const panel = new ClientPanel(room);
 const weatherPanel = new WeatherPanel(weather);
 
-/* ---- who is online ---- */
+/* ---- members ---- */
 
-/**
- * Presence is of connections: who polls has none between two polls (docs/centrifugal.md), and is not in it.
- */
+/** Presence lists connections. A client that polls has none between two polls (docs/centrifugal.md). */
 async function showPresence() {
   const { client, channel } = room;
   if (document.hidden || weather.isAsleep || room.state !== "online") return;
@@ -248,7 +243,7 @@ function follow(channel, transport) {
   try {
     room.follow(channel, transport);
   } catch (error) {
-    // a channel's name that cannot be
+    // a name that no channel can have
     log("error", error.message);
   }
   remember();

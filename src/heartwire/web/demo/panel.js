@@ -1,5 +1,5 @@
 /*
- * Heartwire demo, 5 of 7: the panels for the weather and for what the client does about it.
+ * Heartwire demo, 5 of 7: the panels of the weather and of the client.
  */
 
 import { DEFAULTS, TRANSPORTS } from "../heartwire.js";
@@ -10,7 +10,7 @@ import { STRIKES, WEATHER } from "./weather.js";
 const MINUTE_MS = 60_000;
 const SILENCE_LIMIT_S = DEFAULTS.pingIntervalS + DEFAULTS.pongTimeoutS; // a server's default is 25 s, too
 
-/** The choice of a fault, and one sentence on what it is out there and one on what the client does. */
+/** The choice of a fault, with one sentence on its cause and one on what the client does. */
 export class WeatherPanel {
   #weather;
 
@@ -48,7 +48,7 @@ export class WeatherPanel {
     return make("li", {}, button, option ? make("label", { className: "check" }, box, option) : "");
   }
 
-  /** Another weather, whoever chose it, or something that happened. */
+  /** Shows a weather or a strike, whoever chose it. */
   show(name) {
     const { label, world, client, option } = WEATHER[name] ?? STRIKES[name];
     if (name in WEATHER) {
@@ -62,7 +62,7 @@ export class WeatherPanel {
   }
 }
 
-/** As the client's own bucket, as far as its attempts can be seen from outside. */
+/** The bucket of the client, as far as its attempts are visible from outside. */
 class Bucket {
   #tokens = DEFAULTS.attemptBurst;
   #at = Date.now();
@@ -98,7 +98,7 @@ export class ClientPanel {
     }
   }
 
-  /** A new client: it knows nothing of what the last one tried. */
+  /** A new client has no memory of the attempts of the last. */
   reset() {
     this.#bucket = new Bucket();
     this.#failed.clear();
@@ -106,15 +106,15 @@ export class ClientPanel {
     this.#why("");
   }
 
-  /** The state changed: which rung of the ladder is tried, "" if none is. */
+  /** The rung of the ladder that is tried; "" if none is. */
   trying(transport) {
     this.#trying = transport;
     this.#tried = transport || this.#tried;
   }
 
   /**
-   * From the weather, which sees all attempts, also those for a better transport. It can't tell a long poll
-   * from a poll: both begin as one.
+   * From the weather, which sees all attempts, also those for a better transport. A long poll
+   * begins as a poll, and looks the same.
    */
   attempt(kind) {
     if (this.#room.state === "online") this.trying(kind === "poll" ? "longpoll" : kind);
@@ -152,12 +152,12 @@ export class ClientPanel {
     $("why").hidden = !text;
   }
 
-  /** Seconds until the next attempt; 0 where none is waited for. */
+  /** Seconds until the next attempt; 0 where none is planned. */
   get nextS() {
     return Math.max(0, (this.#nextAt - Date.now()) / 1000);
   }
 
-  /** Everything that changes with time alone, too. */
+  /** Shows all figures, those that change with time alone too. */
   show() {
     this.#showLadder();
     this.#showAttempts();
@@ -225,7 +225,7 @@ export class ClientPanel {
     const { tally, isOutboxFull, isTallying } = this.#room;
     const waiting = tally.sent - tally.acknowledged - tally.givenUp;
     if (!tally.sent) return "Switch it on, then make the weather bad.";
-    if (isBad) return "Something is wrong: please tell us what you did.";
+    if (isBad) return "Something is wrong: please report what you did.";
     if (isOutboxFull && isTallying)
       return "The outbox is full (it is bounded): publishing goes on when the server answers.";
     if (tally.givenUp)

@@ -1,5 +1,5 @@
 /*
- * Heartwire demo, 4 of 7: parts of the page that know nothing of the client.
+ * Heartwire demo, 4 of 7: parts of the page that do not depend on the client.
  *
  * Elements, times, canvases that take their colours from the style sheet, so that light and dark follow it;
  * `drawSparkline` shows round trips, and `showTerminal` gives lines to copy into a terminal.
@@ -59,7 +59,7 @@ export function fit(canvas) {
   return pen;
 }
 
-/** What the style sheet's variables say, by name. @returns {Record<string, string>} */
+/** Variables of the style sheet, by name. @returns {Record<string, string>} */
 export function colours(element, ...names) {
   const style = getComputedStyle(element);
   return Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--${name}`).trim()]));
@@ -76,7 +76,7 @@ export function drawSparkline(canvas, { answered, seen }) {
   const { accent, blue, line } = colours(canvas, "accent", "blue", "line");
   const { clientWidth: width, clientHeight: height } = canvas;
   const top = Math.max(1, ...answered, ...seen);
-  // Square root: a wait of minutes and a socket's two milliseconds are both to be seen.
+  // Square root: a wait of minutes and a socket's two milliseconds are both visible.
   const y = value => height - 5 - Math.sqrt(value / top) * (height - 10);
   const x = (index, count) => width - 5 - (count - 1 - index) * Math.max(5, (width - 10) / 40);
   pen.fillStyle = line;
@@ -102,7 +102,7 @@ export function drawSparkline(canvas, { answered, seen }) {
 /** Text safe inside double quotes in each of the languages below, in a shell's single quotes too. */
 const quotable = url => String(url).replace(/'/g, "%27");
 
-/** @returns {Record<string, [string, string][]>} by language: what it is, and the lines. */
+/** @returns {Record<string, [string, string][]>} by language: titles and lines. */
 function terminalLines({ url, base, channel }) {
   const at = quotable(url);
   const socket = at.replace(/^http/, "ws");

@@ -1,9 +1,9 @@
 /*
  * Heartwire demo, 2 of 7: the room.
  *
- * What the page wants of heartwire.js: one client, which follows the channel of the chat and that of the
- * tally, and keeps what was written until it was seen. Another transport is another client, which goes on
- * from the same positions with the same keys.
+ * One client of heartwire.js, which follows the channel of the chat and that of the tally, and the messages
+ * that were written and not seen yet. Another transport is another client, which resumes from the same
+ * positions with the same keys.
  */
 
 import { connect } from "../heartwire.js";
@@ -12,7 +12,7 @@ const OUTBOX_LIMIT = 100;
 const SETTLE_MS = 150; // caught up: nothing more comes for so long
 const TALLY_EVERY_MS = 100;
 
-/** The ladder's names for people. */
+/** Names of the transports for people. */
 export const LABELS = { websocket: "WebSocket", sse: "SSE", longpoll: "Long poll", poll: "Poll" };
 
 const NOTES = {
@@ -23,12 +23,12 @@ const NOTES = {
   unavailable: ({ reason }) => reason,
 };
 
-/** A note of the client with these names. */
+/** A note of the client, with these names. */
 export const inWords = note => NOTES[note.kind](note);
 
 const newId = () => [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join("");
 
-/** Numbers that are published one after the other, and what becomes of them. */
+/** Numbers that are published one after the other, and their fate. */
 export class Tally {
   sent = 0;
   acknowledged = 0;
@@ -36,15 +36,12 @@ export class Tally {
   doubled = 0;
   swapped = 0;
   givenUp = 0;
-  unanswered = new Map(); // what is published with which key, by number
+  unanswered = new Map(); // data and key of each publish, by number
   #highest = 0;
-  #missing = new Set(); // numbers below the highest that have not come
+  #missing = new Set(); // numbers below the highest that have not arrived
   #run = newId();
 
-  /**
-   * Numbers that did not come though a later one has, but for those that the client has given up, and said
-   * so.
-   */
+  /** Numbers that did not arrive though a later one has, without those that the client has given up. */
   get lost() {
     return this.#missing.size;
   }
@@ -95,7 +92,7 @@ export class Room {
 
   /**
    * @param {object} options
-   * @param {URL} options.base  Where Heartwire is mounted, as an URL.
+   * @param {URL} options.base  Where Heartwire is mounted, as a URL.
    * @param {import("./weather.js").Weather} options.weather
    * @param {(kind: string, detail: object) => void} options.emit Gets `state`, `open`, `close`, `note` and
    *   `error` of the client; `publication`, `gap`, `caughtup`, `outbox`, `tally`, and `answered` and `seen`
@@ -118,7 +115,7 @@ export class Room {
   }
 
   /**
-   * Follow a channel over a transport, or over what the ladder finds; another transport goes on where the
+   * Follows a channel over one transport, or down the ladder ("auto"). Another transport resumes where the
    * last one was.
    */
   follow(channel, transport) {
@@ -148,8 +145,8 @@ export class Room {
   }
 
   /**
-   * How to let go of the client once there is another: nothing it says counts then. What it has not settled,
-   * the other publishes too.
+   * Returns how to leave the client once there is another, which ignores its events and publishes what it has
+   * not settled.
    */
   #leaving() {
     const { client } = this;
@@ -229,7 +226,7 @@ export class Room {
     this.#emit("publication", { ...publication, mine: Boolean(entry), transport: this.client.transport });
   }
 
-  /** Wait for the flow of what was missed to end, then tell how much it was. */
+  /** Waits until nothing more arrives, then reports how much was caught up. */
   #caughtUpSoon(catchUp) {
     clearTimeout(catchUp.timer);
     this.#catchUp = catchUp;
@@ -243,7 +240,7 @@ export class Room {
     }, SETTLE_MS);
   }
 
-  /** @returns {boolean} false when too much waits already. */
+  /** @returns {boolean} False when too much waits already. */
   say(from, text) {
     if (this.outbox.size >= OUTBOX_LIMIT) return false;
     const id = newId();
@@ -261,7 +258,7 @@ export class Room {
     return true;
   }
 
-  /** Forget a message that was refused. */
+  /** Forgets a message that was refused. */
   discard(id) {
     if (this.outbox.delete(id)) this.#emit("outbox", {});
   }
@@ -281,7 +278,8 @@ export class Room {
   }
 
   /**
-   * Ten times a second, where that is wanted: the next number. The outbox is bounded, so that it can be full.
+   * Publishes the next number, ten times a second where that is wanted. The outbox is bounded and can be
+   * full.
    */
   #count() {
     if (!this.isTallying || this.#weather.isAsleep || this.isOutboxFull || this.state === "closed") return;
@@ -290,7 +288,7 @@ export class Room {
   }
 
   get isOutboxFull() {
-    return this.client.pending >= 900; // of maxPendingItems; the rest is for what people write
+    return this.client.pending >= 900; // of maxPendingItems; the rest is for people
   }
 
   async #publishNumber(n) {

@@ -2,8 +2,8 @@
  * Heartwire demo, 3 of 7: the last two minutes.
  *
  * Three lanes on one canvas: the weather (the cause), the client's state with its transport, pings and
- * attempts (the effect), and publications sent and received by the second (what it is all for). The colours
- * are the style sheet's.
+ * attempts (the effect), and publications sent and received by the second (the purpose). The colours come
+ * from the style sheet.
  */
 
 import { colours, fit } from "./parts.js";
@@ -14,7 +14,7 @@ const CALM_FRAME_MS = 1000; // for those who asked for less motion
 const LANE_WIDTH = 66; // the lanes' names
 const INK = { online: "good", connecting: "warn", waiting: "warn", offline: "bad", closed: "faint" };
 
-/** What was so from when on; the past that is not shown any more is forgotten. */
+/** Values over time; those that are not shown any more are forgotten. */
 class Spans {
   #spans = [];
 
@@ -103,9 +103,7 @@ function drawName({ pen, ink, width }, name, { top, size }) {
   pen.fillRect(LANE_WIDTH, top + size + 1, width - LANE_WIDTH - 10, 1);
 }
 
-/**
- * Coloured stretches of time, with their names in them where there is room: colour alone tells not everybody.
- */
+/** Coloured stretches of time, with their names where there is room: not everybody sees colours. */
 function drawSpans({ pen, x, start }, spans, { top, size }, colourOf, isAlone = false) {
   pen.font = "600 11px system-ui, sans-serif";
   let isBeside = false; // another coloured one

@@ -1,10 +1,9 @@
 /*
  * Heartwire demo, 1 of 7: the weather.
  *
- * A bad network without a bad network: a `WebSocket` and a `fetch` to give to heartwire.js, through which
- * what passes comes late, is held back, or never comes. The server is the real one and so is the client;
- * neither knows. Sleep alone needs more than these two: it stops the page's timers, as a lid does that is
- * shut.
+ * Simulates a bad network: a `WebSocket` and a `fetch` for heartwire.js that delay, hold back or drop the
+ * traffic. Server and client are real, and neither knows. Sleep stops the timers of the page, too, as a
+ * shut lid does.
  */
 
 /**
@@ -45,7 +44,7 @@ export const WEATHER = {
     label: "No WebSocket",
     world: "A company proxy that has never heard of WebSocket refuses the handshake.",
     client:
-      "steps down to server-sent events, goes on from its position, and looks for a way up after 10 s, " +
+      "steps down to server-sent events, resumes from its position, and looks for a way up after 10 s, " +
       "then 20, 40 …",
     blocks: ["websocket"],
     cuts: ["websocket"],
@@ -72,11 +71,11 @@ export const STRIKES = {
     label: "Cut",
     world: "The server restarts, a proxy is reloaded: every connection ends, now.",
     client:
-      "is back within half a second or so, goes on from its position, and sends again what was not answered.",
+      "is back within half a second, resumes from its position, and repeats publishes without an answer.",
   },
   halfopen: {
     label: "Half-open",
-    world: "A router has forgotten the connection: nothing passes any more, and neither side is told.",
+    world: "A router has forgotten the connection: nothing passes any more, and neither side is informed.",
     client:
       "cannot know before the ping that does not come: it gives up after 35 s of silence, " +
       "or within 3 s of a hint.",
@@ -98,10 +97,7 @@ const native = {
   clearTimeout: globalThis.clearTimeout.bind(globalThis),
 };
 
-/**
- * Timers that stand still while the page sleeps, and then run at once. In place from the start: those of
- * before sleep too.
- */
+/** Timers that stand still while the page sleeps, and then run at once. */
 class Timers {
   #held = new Map();
 
@@ -124,7 +120,7 @@ class Timers {
   }
 }
 
-/** One connection or request on its way through the weather. `cut` ends it as a network does. */
+/** One connection or request in the weather. `cut` ends it as a network does. */
 class Way {
   isSilent = false;
   #last = /** @type {Promise<any>} */ (Promise.resolve());
@@ -135,7 +131,7 @@ class Way {
     this.cut = cut;
   }
 
-  /** Resolves when what comes now may pass: in order, late, or never. */
+  /** Resolves when the traffic of this moment may pass: in order, late, or never. */
   pass() {
     const due = performance.now() + this.weather.delay();
     this.#last = this.#last
@@ -145,7 +141,7 @@ class Way {
   }
 }
 
-/** What heartwire.js uses of a WebSocket, and all that passes goes through the weather. */
+/** The part of WebSocket that heartwire.js uses, with all traffic in the weather. */
 const socketIn = weather =>
   class {
     onopen = /** @type {any} */ (null);
@@ -190,12 +186,12 @@ const socketIn = weather =>
 
     #cut() {
       this.close();
-      this.#way.isSilent = true; // what is under way does not arrive
+      this.#way.isSilent = true; // traffic under way does not arrive
       this.onclose?.({ code: 1006, reason: "the network broke" });
     }
   };
 
-const broken = () => new TypeError("the network broke"); // what a browser's fetch throws, in fewer words
+const broken = () => new TypeError("the network broke"); // as a browser's fetch, in fewer words
 
 function kindOf(address) {
   const { pathname, searchParams } = new URL(address);
@@ -224,7 +220,7 @@ export class Weather {
     this.#timers.install(() => this.isAsleep);
   }
 
-  /** Have a weather of `WEATHER` from now on. With its option, the browser tells the page. */
+  /** Switches to a weather of `WEATHER`. With its option, the browser reports it to the page. */
   set(name, { option = false } = {}) {
     this.name = name;
     this.emit("changed", { name });
@@ -234,7 +230,7 @@ export class Weather {
     this.#saidOffline = saysOffline;
   }
 
-  /** Have one of `STRIKES` happen. */
+  /** Makes one of `STRIKES` happen. */
   strike(name, { option = false, sleepS = SLEEP_S } = {}) {
     this.emit("struck", { name });
     if (name === "cut") for (const way of [...this.#ways]) way.cut();
@@ -262,7 +258,7 @@ export class Weather {
     this.#wake();
   }
 
-  // For what travels.
+  // For connections and requests.
 
   open(kind, cut) {
     const way = new Way(this, kind, cut);
@@ -311,7 +307,7 @@ export class Weather {
     return this.#arrive(way, response, stop, ended);
   }
 
-  /** @returns {Promise<Response>} the proxy's own answer to a poll that was held for too long. */
+  /** @returns {Promise<Response>} The proxy's own answer to a poll that was held for too long. */
   async #cutLongPoll() {
     await new Promise(done => native.setTimeout(done, LONG_POLL_CUT_S * 1000));
     return this.name === "longpoll" ? new Response("", { status: 504 }) : new Promise(() => {});
@@ -321,7 +317,7 @@ export class Weather {
   async #arrive(way, response, stop, ended) {
     await Promise.race([way.pass(), ended]);
     const { status, headers } = response;
-    if (status === 504) stop.abort(); // the server's own answer is not waited for any more
+    if (status === 504) stop.abort(); // nobody waits for the answer of the server any more
     if (!response.body || status !== 200) {
       this.ended(way);
       return response;
