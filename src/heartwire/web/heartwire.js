@@ -2515,10 +2515,11 @@ class Emitter extends EventTarget {
     return this.on(name, hear, { once: true });
   }
 
-  /** Returns whether anybody has ever listened for such events. */
+  /** Returns false where nobody has ever listened for such events. */
   emit(name, detail) {
+    if (!this.#heard.has(name)) return false;
     this.dispatchEvent(new CustomEvent(name, { detail }));
-    return this.#heard.has(name);
+    return true;
   }
 }
 
@@ -2772,7 +2773,9 @@ class Client extends Emitter {
     super();
     checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
     const shell = { ...SHELL_DEFAULTS, ...given };
-    const { signal, debugUrl, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch } = shell;
+    const { signal, debugUrl } = shell;
+    const WebSocket = shell.WebSocket ?? globalThis.WebSocket;
+    const fetch = shell.fetch ?? globalThis.fetch;
     const environment = /** @type {any} */ (globalThis).process?.env;
     const address = debugUrl ?? environment?.HEARTWIRE_DEBUG_URL;
     this.#base = baseOf(address || (url ?? globalThis.location?.origin));
@@ -2898,7 +2901,8 @@ class Client extends Emitter {
   static #TAKE = {
     StateChanged(client, state, reason) {
       const { tried, transport } = client.#driver.machine;
-      client.emit("state", { state, reason, transport: tried || transport });
+      const used = { connecting: tried, online: transport }[state] ?? "";
+      client.emit("state", { state, transport: used, reason });
       if (state !== "online") return;
       rememberTransport(client.#storage, client.#base, client.transport);
       client.emit("open", { transport: client.transport });
@@ -3021,7 +3025,6 @@ function connect(url, options) {
 const internals = Object.freeze({
   Machine,
   baseOf,
-  checkNames,
   closedByHttp,
   lineGroups,
   noteText,

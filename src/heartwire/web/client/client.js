@@ -51,7 +51,9 @@ export class Client extends Emitter {
     super();
     checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
     const shell = { ...SHELL_DEFAULTS, ...given };
-    const { signal, debugUrl, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch } = shell;
+    const { signal, debugUrl } = shell;
+    const WebSocket = shell.WebSocket ?? globalThis.WebSocket;
+    const fetch = shell.fetch ?? globalThis.fetch;
     const environment = /** @type {any} */ (globalThis).process?.env;
     const address = debugUrl ?? environment?.HEARTWIRE_DEBUG_URL;
     this.#base = baseOf(address || (url ?? globalThis.location?.origin));
@@ -177,7 +179,8 @@ export class Client extends Emitter {
   static #TAKE = {
     StateChanged(client, state, reason) {
       const { tried, transport } = client.#driver.machine;
-      client.emit("state", { state, reason, transport: tried || transport });
+      const used = { connecting: tried, online: transport }[state] ?? "";
+      client.emit("state", { state, transport: used, reason });
       if (state !== "online") return;
       rememberTransport(client.#storage, client.#base, client.transport);
       client.emit("open", { transport: client.transport });

@@ -19,9 +19,10 @@ export class Emitter extends EventTarget {
     return this.on(name, hear, { once: true });
   }
 
-  /** Returns whether anybody has ever listened for such events. */
+  /** Returns false where nobody has ever listened for such events. */
   emit(name, detail) {
+    if (!this.#heard.has(name)) return false;
     this.dispatchEvent(new CustomEvent(name, { detail }));
-    return this.#heard.has(name);
+    return true;
   }
 }

@@ -1,6 +1,6 @@
 // The module as applications import it.
 
-import { baseOf, checkNames } from "./arguments.js";
+import { baseOf } from "./arguments.js";
 import { Client, connect } from "./client.js";
 import { HeartwireError } from "./errors.js";
 import { lineGroups } from "./links.js";
@@ -15,7 +15,6 @@ import { closedByHttp, retryAfterS } from "./wire.js";
 const internals = Object.freeze({
   Machine,
   baseOf,
-  checkNames,
   closedByHttp,
   lineGroups,
   noteText,
