@@ -32,7 +32,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
 }
 
 DRIVERS: Final[dict[str, set[str]]] = {
-    "sqlite3": {"engines/sqlite.py"},
+    "sqlite3": {"engines/sqlite_store.py"},
     "redis": {"engines/redis.py"},
     # uvicorn is the server, and the protocols are plugged into it; its processes are what `run_server`
     # starts.

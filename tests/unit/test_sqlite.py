@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from heartwire.engines import sqlite
+from heartwire.engines import sqlite, sqlite_store
 from heartwire.engines.contract import Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
@@ -209,7 +209,7 @@ async def test_store_of_a_killed_process_is_read_from_its_wal(tmp_path: Path) ->
 async def test_store_with_a_broken_note_is_refused_and_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
     path = await make_clean(tmp_path)
     change(path, "UPDATE meta SET value = 'soon' WHERE name = 'life_ms'")
     for _ in range(2):
@@ -246,7 +246,7 @@ asyncio.run(main())
 async def test_file_in_use_by_another_process_is_told_and_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
     path = await make_clean(tmp_path)
     with python(HOLDER, str(path)) as holder:
         assert holder.stdout is not None
@@ -265,7 +265,7 @@ async def test_file_in_use_by_another_process_is_told_and_left(
 async def test_file_in_use_by_an_engine_of_this_process_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
     path = tmp_path / "store.db"
     async with opened(path) as engine:
         with pytest.raises(EngineUnavailable, match="is in use by another process"):
@@ -551,7 +551,7 @@ async def test_program_that_ends_without_stop_does_not_hang(tmp_path: Path) -> N
 
 
 async def test_more_streams_than_the_cache_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_CACHED_STREAMS", 3)
+    monkeypatch.setattr(sqlite_store, "_CACHED_STREAMS", 3)
     channels = [Channel(f"room:{number}") for number in range(10)]
     async with opened(tmp_path / "store.db") as engine:
         for turn in range(1, 4):
@@ -570,7 +570,7 @@ async def test_more_streams_than_the_cache_holds(tmp_path: Path, monkeypatch: py
 async def test_sweep_goes_through_all_streams_by_and_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_SWEPT_AT_ONCE", 2)
+    monkeypatch.setattr(sqlite_store, "_SWEPT_AT_ONCE", 2)
     clock = FakeClock()
     channels = [Channel(f"room:{number}") for number in range(5)]
     asked: list[Channel] = []

@@ -1,0 +1,323 @@
+"""The file of `SqliteEngine`: its schema, and what one transaction reads and writes.
+
+Only the engine's thread uses it.
+"""
+
+import contextlib
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from heartwire.engines.contract import Clock, ReadResult, Retention, epoch_of, plan_read
+from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
+from heartwire.types import NOW, Channel, Message, Position, Publication, Publisher, Start
+
+__all__ = ["Store", "explain"]
+
+_APPLICATION_ID: Final = 0x48575254  # "HWRT"; https://sqlite.org/fileformat.html 1.3.14
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE streams (id INTEGER PRIMARY KEY, channel TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
+    head INTEGER NOT NULL, used_ms INTEGER NOT NULL);
+CREATE TABLE publications (stream INTEGER NOT NULL, offset INTEGER NOT NULL, time_ms INTEGER NOT NULL,
+    is_text INTEGER NOT NULL, user TEXT, client TEXT, info BLOB, data BLOB NOT NULL,
+    PRIMARY KEY (stream, offset));
+CREATE TABLE keys (stream INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL, PRIMARY KEY (stream, key)) WITHOUT ROWID;
+"""
+_BUSY_S: Final = 2
+_CHECK_UP_TO_BYTES: Final = 256 * 1024 * 1024
+_LEFT: Final = "it was left as it is"
+_CACHED_STREAMS: Final = 10_000
+_SWEPT_AT_ONCE: Final = 1000
+_FORGET_AFTER_MS: Final = 30 * 86400 * 1000
+_FOR_EVER_S: Final = 1e12
+_FIRST_SINCE: Final = """
+SELECT offset, time_ms FROM publications WHERE stream = ? AND time_ms >= ? ORDER BY offset LIMIT 1"""
+_DROP_UP_TO: Final = "DELETE FROM publications WHERE stream = ? AND offset <= ?"
+
+
+class _Stream:
+    """A stream's row, and the retention of its last append: ``None`` until there is one."""
+
+    __slots__ = ("epoch", "head", "id", "keep")
+
+    def __init__(self, id: int, epoch: str, head: int) -> None:
+        self.id, self.epoch, self.head = id, epoch, head
+        self.keep: Retention | None = None
+
+
+class Store:
+    """The open file. Call every method inside `transaction`, except `close`.
+
+    Attributes:
+        failures: how many transactions have failed.
+    """
+
+    def __init__(self, path: Path, synchronous: str, clock: Clock) -> None:
+        self._clock = clock
+        self._streams: dict[Channel, _Stream] = {}
+        self._changed: dict[Channel, _Stream] = {}
+        self._swept = 0
+        self.failures = 0
+        self._db = _open(path, synchronous)
+        try:
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))
+            meta = dict(self._db.execute("SELECT name, value FROM meta"))
+            self._life, self._life_ms = meta["life"], int(meta["life_ms"])
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file and release its lock."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit the block's work, or roll back all of it and raise."""
+        life = self._life, self._life_ms
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._write_heads()
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._life, self._life_ms = life
+            self._streams.clear()
+            self._changed.clear()
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def append(
+        self, channel: Channel, message: Message, keep: Retention, key: str | None, key_ttl_s: float
+    ) -> tuple[Position, Publication | None]:
+        """See `Engine.append`; the publication to notify of, ``None`` where the key is known."""
+        now_ms = int(self._clock() * 1000)
+        stream = self._stream(channel) or self._create(channel, now_ms)
+        if key is not None:
+            known = self._db.execute(
+                "SELECT offset FROM keys WHERE stream = ? AND key = ? AND until_ms > ?",
+                (stream.id, key, now_ms),
+            ).fetchone()
+            if known is not None:
+                return Position(stream.epoch, known[0]), None
+        stream.head += 1
+        stream.keep = keep
+        self._changed[channel] = stream
+        publisher = message.publisher
+        who = (publisher.user, publisher.client, publisher.info) if publisher else (None, None, None)
+        self._db.execute(
+            "INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (stream.id, stream.head, now_ms, message.is_text, *who, message.data),
+        )
+        if key is not None:
+            until_ms = now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000)
+            self._db.execute(
+                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (stream.id, key, stream.head, until_ms)
+            )
+        fields = (message.data, message.is_text, publisher, now_ms, message.origin)
+        publication = Publication(channel, stream.epoch, stream.head, *fields)
+        return publication.position, publication
+
+    def read(self, channel: Channel, start: Start, keep: Retention, limit: int, max_bytes: int) -> ReadResult:
+        """See `Engine.read`."""
+        stream = self._stream(channel)
+        if stream is None:
+            head = Position(epoch_of(self._life, channel), 0)
+            after, recovered = plan_read(start, head, 1)
+            return ReadResult(head, [], head, recovered)
+        head = Position(stream.epoch, stream.head)
+        after, recovered = plan_read(start, head, self._trimmed(stream, keep))
+        publications = [] if start is NOW else self._read(channel, stream, after, limit, max_bytes)
+        return ReadResult(Position(stream.epoch, after), publications, head, recovered)
+
+    def remove(self, channel: Channel) -> Position:
+        """See `Engine.remove`."""
+        stream = self._stream(channel)
+        if stream is None:
+            return Position(epoch_of(self._life, channel), 0)
+        self._db.execute("DELETE FROM publications WHERE stream = ?", (stream.id,))
+        return Position(stream.epoch, stream.head)
+
+    def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[None, None]:
+        """See `Engine.sweep`."""
+        now_ms = int(self._clock() * 1000)
+        self._renew_life(now_ms)
+        self._db.execute("DELETE FROM keys WHERE until_ms <= ?", (now_ms,))
+        rows = self._db.execute(
+            "SELECT id, channel, epoch, head, used_ms FROM streams WHERE id > ? ORDER BY id LIMIT ?",
+            (self._swept, _SWEPT_AT_ONCE),
+        ).fetchall()
+        self._swept = rows[-1][0] if len(rows) == _SWEPT_AT_ONCE else 0
+        for id, channel, epoch, head, used_ms in rows:
+            stream = self._streams.get(channel) or _Stream(id, epoch, head)
+            oldest = self._trimmed(stream, retention(channel))
+            is_old = used_ms < now_ms - _FORGET_AFTER_MS
+            unused = oldest > stream.head and is_old and channel not in self._changed
+            # A stream that comes back must not count again in an epoch it had: it stays while its life lasts.
+            if unused and epoch != epoch_of(self._life, channel) and not self._has_keys(id):
+                self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
+                self._streams.pop(channel, None)
+        return None, None
+
+    def _has_keys(self, id: int) -> bool:
+        return self._db.execute("SELECT 1 FROM keys WHERE stream = ? LIMIT 1", (id,)).fetchone() is not None
+
+    def _renew_life(self, now_ms: int) -> None:
+        """Begin a new life, rarely: it changes the epochs of the streams that have no publications yet."""
+        if self._life_ms < now_ms - _FORGET_AFTER_MS:
+            self._life, self._life_ms = secrets.token_hex(8), now_ms
+            meta = [("life", self._life), ("life_ms", str(now_ms))]
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
+
+    def _read(
+        self, channel: Channel, stream: _Stream, after: int, limit: int, max_bytes: int
+    ) -> list[Publication]:
+        publications: list[Publication] = []
+        size = 0
+        cursor = self._db.execute(
+            "SELECT offset, data, is_text, user, client, info, time_ms FROM publications"
+            " WHERE stream = ? AND offset > ? ORDER BY offset LIMIT ?",
+            (stream.id, after, limit),
+        )
+        for offset, data, is_text, user, client, info, time_ms in cursor:
+            publisher = None if user is None else Publisher(user, client, info)
+            publications.append(
+                Publication(channel, stream.epoch, offset, data, bool(is_text), publisher, time_ms)
+            )
+            size += len(data)
+            if size >= max_bytes:
+                break
+        cursor.close()
+        return publications
+
+    def _trimmed(self, stream: _Stream, keep: Retention) -> int:
+        """Delete what is past its retention. Returns the oldest offset left, head + 1 where nothing is."""
+        last_gone = max(0, stream.head - keep.history_size)
+        self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
+        since_ms = int(max(0, self._clock() - keep.history_ttl_s) * 1000)
+        oldest = self._db.execute(_FIRST_SINCE, (stream.id, 0)).fetchone()
+        if oldest is None or oldest[1] >= since_ms:
+            return oldest[0] if oldest else stream.head + 1
+        young = self._db.execute(_FIRST_SINCE, (stream.id, since_ms)).fetchone()
+        first: int = young[0] if young else stream.head + 1
+        self._db.execute("DELETE FROM publications WHERE stream = ? AND offset < ?", (stream.id, first))
+        return first
+
+    def _stream(self, channel: Channel) -> _Stream | None:
+        stream = self._streams.get(channel)
+        if stream is None:
+            query = "SELECT id, epoch, head FROM streams WHERE channel = ?"
+            row = self._db.execute(query, (channel,)).fetchone()
+            stream = row and self._cached(channel, _Stream(*row))
+        return stream
+
+    def _cached(self, channel: Channel, stream: _Stream) -> _Stream:
+        if len(self._streams) >= _CACHED_STREAMS:
+            self._write_heads()
+            self._streams.clear()
+        self._streams[channel] = stream
+        return stream
+
+    def _create(self, channel: Channel, now_ms: int) -> _Stream:
+        epoch = epoch_of(self._life, channel)
+        query = "INSERT INTO streams (channel, epoch, head, used_ms) VALUES (?, ?, 0, ?)"
+        cursor = self._db.execute(query, (channel, epoch, now_ms))
+        assert cursor.lastrowid is not None
+        return self._cached(channel, _Stream(cursor.lastrowid, epoch, 0))
+
+    def _write_heads(self) -> None:
+        """Write the heads of the streams that the group changed, and trim these by size."""
+        used_ms = int(self._clock() * 1000)
+        for stream in self._changed.values():
+            assert stream.keep is not None
+            values = (stream.head, used_ms, stream.id)
+            self._db.execute("UPDATE streams SET head = ?, used_ms = ? WHERE id = ?", values)
+            last_gone = stream.head - stream.keep.history_size
+            if last_gone > 0:
+                self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
+        self._changed.clear()
+
+
+def _open(path: Path, synchronous: str) -> sqlite3.Connection:
+    """Open or make the file. Writes nothing before it knows that the file is ours or empty."""
+    size = path.stat().st_size if path.exists() else 0
+    if size:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise EngineCorrupt(f"{path} is not a SQLite database; {_LEFT}: name another file")
+    wal = path.with_name(f"{path.name}-wal")
+    check = size <= _CHECK_UP_TO_BYTES
+    if size and wal.exists() and wal.stat().st_size:
+        # A connection that may write moves what a killed process left in the WAL into the file on close.
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_S, uri=True)) as reader:
+            _is_ours(reader, path, check=check)
+        check = False
+    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        ours = _is_ours(db, path, check=check)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute("BEGIN IMMEDIATE")  # takes the lock now, so that a second process fails here
+        if not ours:
+            _create_schema(db)
+        db.execute("COMMIT")
+        path.with_name(f"{path.name}-shm").unlink(
+            missing_ok=True
+        )  # the reader's; the lock's holder needs none
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _is_ours(db: sqlite3.Connection, path: Path, *, check: bool) -> bool:
+    """True for a sound store of ours, False for an empty file. Raises for anything else."""
+    id = db.execute("PRAGMA application_id").fetchone()[0]
+    if id != _APPLICATION_ID:
+        if id or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise EngineCorrupt(f"{path} is another program's database; {_LEFT}: name another file")
+        return False
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != _SCHEMA_VERSION:
+        why = f"{path} has schema {version}, this Heartwire knows {_SCHEMA_VERSION}; {_LEFT}"
+        raise EngineCorrupt(f"{why}: use the Heartwire that wrote it, or name another file")
+    if check and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check failed")
+    if db.execute("SELECT value FROM meta WHERE name = 'life'").fetchone() is None:
+        raise sqlite3.DatabaseError("its table meta is incomplete")
+    return True
+
+
+def _create_schema(db: sqlite3.Connection) -> None:
+    for statement in _SCHEMA.split(";"):
+        db.execute(statement)
+    db.execute("INSERT INTO meta VALUES ('life', ?)", (secrets.token_hex(8),))
+    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def explain(error: Exception, path: Path) -> EngineError:
+    """The driver's error as one of ours, which names the file and the fix."""
+    if isinstance(error, EngineError):
+        return error
+    text = str(error)
+    damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    explained: EngineError
+    if "locked" in text:
+        explained = EngineUnavailable(f"{path} is in use by another process: stop it, or name another file")
+    elif damaged or "no such table" in text:
+        advice = "restore a copy, or name another file"
+        explained = EngineCorrupt(f"{path} is damaged ({text}); {_LEFT}: {advice}")
+    else:
+        advice = "check the disk and the folder's permissions, or name another file"
+        explained = EngineUnavailable(f"{path}: {text}; nothing was stored: {advice}")
+    explained.__cause__ = error
+    return explained
