@@ -1,10 +1,11 @@
-"""Tools for testing, ours and yours: a clock moved by hand, real servers, bad networks, whole systems in
-virtual time, and the suites that engines and transports have to pass."""
+"""Test tools: a clock moved by hand, real servers, bad networks, whole systems in virtual time, and suites for
+engines and transports. `docs/testing.md` shows each."""
 
 from heartwire.testing.clock import FakeClock
-from heartwire.testing.engines import CHECKS, Bench, Check, PromiseBroken, check_engine
+from heartwire.testing.engines import CHECKS, Bench, Check, check_engine
 from heartwire.testing.faulty import ConnectionRecord, FaultyNetwork, faulty_network
 from heartwire.testing.network import black_hole
+from heartwire.testing.promises import PromiseBroken
 from heartwire.testing.server import ServerProcess, run_server, serving
 from heartwire.testing.simulation.client import SimulatedClient
 from heartwire.testing.simulation.events import run_seed

@@ -1,11 +1,10 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that a test moves by hand."""
 
 __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """Seconds, as ``time.time`` and ``time.monotonic`` give them: call it to read it, `advance` it to let
-    time pass."""
+    """Call it to read the seconds, as ``time.time`` and ``time.monotonic``; `advance` it to let time pass."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self.now_s = now_s
@@ -14,7 +13,7 @@ class FakeClock:
         return self.now_s
 
     def advance(self, seconds: float) -> float:
-        """Let time pass; the new time. Raises ``ValueError`` for time that runs backwards."""
+        """Let ``seconds`` pass. Returns the new time. Raises ``ValueError`` below 0."""
         if seconds < 0:
             raise ValueError(f"a clock cannot go back by {-seconds} s")
         self.now_s += seconds

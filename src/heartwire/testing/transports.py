@@ -1,7 +1,6 @@
-"""The plain dialect over WebSocket (docs/plain.md) as a suite that any server can be put through: ours, or
-your mounting of it.
+"""The plain dialect over WebSocket (docs/plain.md) as a suite for any server: ours, or your mounting of it.
 
-Each check is something the page promises, told when it is broken. Every check uses channels of its own.
+Each check is one promise of that page and uses channels of its own.
 """
 
 import asyncio
@@ -17,12 +16,12 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from heartwire.testing.engines.bench import PromiseBroken, promise
+from heartwire.testing.promises import PromiseBroken, expect, promise
 
 __all__ = ["TRANSPORT_CHECKS", "TransportCheck", "Wire", "check_transport", "text_that_is_not_utf8_closes"]
 
 ANSWER_S: Final = 10
-"""How long any answer may take; a server that does not answer at all is told so instead of waited for."""
+"""How long any answer may take: a server that does not answer fails instead of hanging the suite."""
 
 
 class Wire:
@@ -47,18 +46,14 @@ class Wire:
             yield Talk(socket)
 
     def opened(self, path: str, query: dict[str, str], **options: Any) -> connect:
-        """A WebSocket as `websockets` has it."""
+        """A connection of `websockets`, not awaited yet."""
         url = f"{self._url}{path}{'&' if '?' in path else '?'}{urlencode(query)}"
         # No bound on the client's queue: with messages left unread in a full one, `websockets` takes 10 s to
         # close.
-        plain = {
-            "proxy": None,
-            "compression": None,
-            "max_size": None,
-            "max_queue": None,
-            "ping_interval": None,
-        }
-        return connect(url, **plain | options)
+        off: dict[str, Any] = dict.fromkeys(
+            ("proxy", "compression", "max_size", "max_queue", "ping_interval")
+        )
+        return connect(url, **off | options)
 
 
 class Talk:
@@ -68,18 +63,17 @@ class Talk:
         self.socket = socket
 
     async def say(self, *messages: str | bytes) -> None:
-        """Send messages."""
+        """Send ``messages``."""
         for message in messages:
             await self.socket.send(message)
 
     async def hear(self, what: str, *expected: str | bytes) -> None:
-        """Get exactly these messages next. Raises `PromiseBroken`."""
+        """Expect exactly these messages next."""
         for message in expected:
-            got = await self.next(what)
-            promise(got == message, f"{what}: got {got!r:.200}, expected {message!r:.200}")
+            expect(what, await self.next(what), message)
 
     async def next(self, what: str) -> str | bytes:
-        """The next message."""
+        """The next message. Raises `PromiseBroken` where none comes."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await self.socket.recv()
@@ -88,49 +82,47 @@ class Talk:
         except ConnectionClosed as error:
             raise PromiseBroken(f"{what}: the connection ended ({error})") from None
 
-    async def told(self, what: str) -> Any:
-        """The next message, which is JSON in a text frame."""
+    async def next_json(self, what: str) -> Any:
+        """The next message, from JSON in a text frame."""
         got = await self.next(what)
         promise(isinstance(got, str), f"{what}: JSON comes in text frames, got {got!r:.200}")
         return json.loads(got)
 
     async def closes(self, what: str, code: int, reason: str) -> None:
-        """Be closed next, for this reason. What still comes before is left aside."""
+        """Expect a close with this code and reason; messages before it are ignored."""
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.timeout(ANSWER_S):
                 while True:
                     await self.socket.recv()
-        got = (self.socket.close_code, self.socket.close_reason)
         cut = reason.encode()[:123].decode(errors="ignore")
-        promise(got == (code, cut), f"{what}: closed with {got!r}, expected {(code, cut)!r}")
+        expect(what, (self.socket.close_code, self.socket.close_reason), (code, cut))
 
 
 TransportCheck = Callable[[Wire], Awaitable[None]]
-"""Raises `PromiseBroken`. Its name says what is promised."""
+"""Raises `PromiseBroken`. Its name is the promise."""
 
 
 async def check_transport(
     url: str, *, max_message_bytes: int = 1024 * 1024, checks: Sequence[TransportCheck] | None = None
 ) -> None:
-    """Put a running server's WebSocket through the plain dialect.
+    """Run the checks against a running server.
 
     Args:
         url: where the hub is, with its prefix where it is mounted: ``http://127.0.0.1:8000/realtime``.
-        max_message_bytes: what the hub was told.
-        checks: which checks; default: `TRANSPORT_CHECKS`.
+        max_message_bytes: the hub's option.
+        checks: default: `TRANSPORT_CHECKS`.
     Raises:
         PromiseBroken: at the first promise that is not kept.
     """
     for check in TRANSPORT_CHECKS if checks is None else checks:
+        name = getattr(check, "__name__", check)
         try:
             async with asyncio.timeout(3 * ANSWER_S):
                 await check(Wire(url, max_message_bytes))
         except TimeoutError:
-            raise PromiseBroken(
-                f"{getattr(check, '__name__', check)}: no end within {3 * ANSWER_S} s"
-            ) from None
+            raise PromiseBroken(f"{name}: no end within {3 * ANSWER_S} s") from None
         except PromiseBroken as error:
-            error.add_note(f"in {getattr(check, '__name__', check)}")
+            error.add_note(f"in {name}")
             raise
 
 
@@ -138,17 +130,8 @@ async def check_transport(
 
 
 async def text_stays_text_and_bytes_stay_bytes(wire: Wire) -> None:
-    messages: list[str | bytes] = [
-        "hello",
-        b"hello",
-        "",
-        b"",
-        "grüß 💬",
-        b"\x00\xff",
-        "x" * 125,
-        "x" * 126,
-        b"y" * 40_000,
-    ]
+    messages: list[str | bytes] = ["hello", b"hello", "", b"", "grüß 💬", b"\x00\xff"]
+    messages += ["x" * 125, "x" * 126, b"y" * 40_000]
     async with wire.connected() as talk:
         for message in messages:
             await talk.say(message)
@@ -158,28 +141,19 @@ async def text_stays_text_and_bytes_stay_bytes(wire: Wire) -> None:
 async def everybody_gets_everything_in_the_same_order(wire: Wire) -> None:
     async with wire.connected() as one, wire.connected() as two, wire.connected() as three:
         # A connection follows from the moment it was accepted; the first round makes sure of all three.
-        for number, talk in enumerate((one, two, three)):
+        talks = (one, two, three)
+        for number, talk in enumerate(talks):
             await talk.say(f"ready {number}")
-        ready = [
-            {await talk.next("everybody gets what anybody sends") for _ in range(3)}
-            for talk in (one, two, three)
-        ]
-        promise(all(len(heard) == 3 for heard in ready), "everybody gets what anybody sends, once")
-        await asyncio.gather(
-            *(
-                talk.say(*(f"{name}{number}" for number in range(50)))
-                for name, talk in (("a", one), ("b", two))
-            )
-        )
-        heard = [
-            [await talk.next("everybody gets everything") for _ in range(100)] for talk in (one, two, three)
-        ]
+        what = "everybody gets what anybody sends, once"
+        ready = [{await talk.next(what) for _ in range(3)} for talk in talks]
+        promise(all(len(heard) == 3 for heard in ready), what)
+        sent = {name: [f"{name}{number}" for number in range(50)] for name in "ab"}
+        await asyncio.gather(one.say(*sent["a"]), two.say(*sent["b"]))
+        heard = [[await talk.next("everybody gets everything") for _ in range(100)] for talk in talks]
         promise(heard[0] == heard[1] == heard[2], "everybody gets the messages in the same order")
         for name in "ab":
             mine = [message for message in heard[0] if str(message).startswith(name)]
-            promise(
-                mine == [f"{name}{number}" for number in range(50)], "one sender's messages keep their order"
-            )
+            expect("one sender's messages keep their order", mine, sent[name])
 
 
 async def messages_sent_without_waiting_keep_their_order(wire: Wire) -> None:
@@ -228,11 +202,8 @@ async def pings_are_answered(wire: Wire) -> None:
 
 async def json_wraps_each_message_with_its_position(wire: Wire) -> None:
     async with wire.connected(format="json") as talk:
-        first = await talk.told("the first frame tells the position")
-        promise(
-            first == {"position": first.get("position"), "recovered": True},
-            f"the first frame, got {first!r:.200}",
-        )
+        first = await talk.next_json("the first frame has the position")
+        expect("the first frame", first, {"position": first.get("position"), "recovered": True})
         epoch, _, offset = first["position"].partition(".")
         sent: list[tuple[str | bytes, dict[str, Any]]] = [
             ("text", {"data": "text"}),
@@ -243,21 +214,17 @@ async def json_wraps_each_message_with_its_position(wire: Wire) -> None:
         ]
         for number, (message, wrapped) in enumerate(sent, int(offset) + 1):
             await talk.say(message)
-            got = await talk.told("format=json wraps each message")
-            expected = {"position": f"{epoch}.{number}", **wrapped}
-            promise(
-                got == expected,
-                f"format=json wraps each message: got {got!r:.200}, expected {expected!r:.200}",
-            )
+            what = "format=json wraps each message"
+            expect(what, await talk.next_json(what), {"position": f"{epoch}.{number}", **wrapped})
 
 
 async def since_replays_first(wire: Wire) -> None:
     positions = []
     async with wire.connected(format="json") as talk:
-        await talk.told("the first frame tells the position")
+        await talk.next_json("the first frame has the position")
         for number in range(5):
             await talk.say(f"m{number}")
-            positions.append((await talk.told("a message has its position"))["position"])
+            positions.append((await talk.next_json("a message has its position"))["position"])
     async with wire.connected(since="earliest") as talk:
         await talk.hear("since=earliest replays what is kept", "m0", "m1", "m2", "m3", "m4")
         await talk.say("live")
@@ -265,28 +232,24 @@ async def since_replays_first(wire: Wire) -> None:
     async with wire.connected(since=positions[2]) as talk:
         await talk.hear("since=POSITION replays what came after it", "m3", "m4", "live")
     async with wire.connected(since=positions[2], format="json") as talk:
-        first = await talk.told("the first frame tells where a replay begins")
-        promise(
-            first == {"position": positions[2], "recovered": True},
-            f"the first frame of a replay, got {first!r:.200}",
-        )
-        got = [(await talk.told("a replayed message has its position"))["position"] for _ in range(2)]
-        promise(got == positions[3:], f"a replay has the same positions: got {got}, expected {positions[3:]}")
+        first = await talk.next_json("the first frame has the position where a replay begins")
+        expect("the first frame of a replay", first, {"position": positions[2], "recovered": True})
+        what = "a replay has the same positions"
+        expect(what, [(await talk.next_json(what))["position"] for _ in range(2)], positions[3:])
 
 
-async def a_position_that_cannot_be_continued_is_told(wire: Wire) -> None:
+async def a_position_that_cannot_be_continued_is_reported(wire: Wire) -> None:
     async with wire.connected() as talk:
         await talk.say("kept")
         await talk.hear("a message comes back", "kept")
     async with wire.connected(since="AAAAAAAA.7", format="json") as talk:
-        gap = await talk.told("a gap is told")
-        promise(gap.get("recovered") is False, f"a gap is told with recovered: false, got {gap!r:.200}")
-        message = await talk.told("after a gap comes what is kept")
-        promise(message.get("data") == "kept", f"after a gap comes what is kept, got {message!r:.200}")
+        gap = await talk.next_json("a gap is reported")
+        promise(gap.get("recovered") is False, f"a gap is reported with recovered: false, got {gap!r:.200}")
+        what = "the kept messages come after a gap"
+        expect(what, (await talk.next_json(what)).get("data"), "kept")
     async with wire.connected(since="AAAAAAAA.7") as talk:
-        await talk.closes(
-            "without JSON a gap closes", 3010, f"insufficient state: position is now {gap['position']}"
-        )
+        reason = f"insufficient state: position is now {gap['position']}"
+        await talk.closes("without JSON a gap closes", 3010, reason)
 
 
 async def publishing_across_a_reconnection_leaves_no_hole(wire: Wire) -> None:
@@ -297,22 +260,20 @@ async def publishing_across_a_reconnection_leaves_no_hole(wire: Wire) -> None:
             sending = asyncio.ensure_future(sender.say(*(f"{round_}.{number}x" for number in range(40))))
             async with wire.connected(since=since, format="json") as reader:
                 for _ in range(30):
-                    told = await reader.told("a reader that resumes")
-                    since = told["position"]
-                    if "data" in told:
+                    message = await reader.next_json("a reader that resumes")
+                    since = message["position"]
+                    if "data" in message:
                         offsets.append(int(since.rpartition(".")[2]))
             await sending
     expected = list(range(1, len(offsets) + 1))
-    promise(offsets == expected, f"a reader that resumes sees every offset once: got {offsets!r:.300}")
+    expect("a reader that resumes sees every offset once", offsets, expected)
 
 
 async def a_reader_that_stops_gets_everything_when_it_goes_on(wire: Wire) -> None:
     size = min(20_000, wire.limit)
     messages = [f"{number:06d}".ljust(size, ".") for number in range(200)]
-    async with (
-        wire.connected(echo="0") as sender,
-        wire.opened(f"/channels/{wire.channel}", {}, max_queue=1) as socket,
-    ):
+    path = f"/channels/{wire.channel}"
+    async with wire.connected(echo="0") as sender, wire.opened(path, {}, max_queue=1) as socket:
         reader = Talk(socket)
         await sender.say(*messages)
         async with wire.connected(since="earliest") as witness:
@@ -327,11 +288,8 @@ async def several_channels_share_a_connection(wire: Wire) -> None:
     a, b = f"{wire.channel}-a", f"{wire.channel}-b"
     path = f"/channels?channel={b}&channel={a}"
     async with wire.connected(path) as talk:
-        first = await talk.told("the first frame tells the position of all")
-        promise(
-            first == {"since": first.get("since"), "recovered": True},
-            f"the first frame of several, got {first!r:.200}",
-        )
+        first = await talk.next_json("the first frame has the position of all")
+        expect("the first frame of several", first, {"since": first.get("since"), "recovered": True})
         promise(len(first["since"].split("~")) == 2, "the position of two channels has two parts")
         sinces = [first["since"]]
         commands: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -341,34 +299,21 @@ async def several_channels_share_a_connection(wire: Wire) -> None:
         ]
         for channel, command, wrapped in commands:
             await talk.say(json.dumps({"channel": channel, **command}))
-            got = await talk.told("what is sent with a channel is published there")
-            expected = {
-                "channel": channel,
-                **wrapped,
-                "position": got.get("position"),
-                "since": got.get("since"),
-            }
-            promise(
-                got == expected, f"a message names its channel: got {got!r:.200}, expected {expected!r:.200}"
-            )
+            got = await talk.next_json("a command with a channel publishes there")
+            places = {name: got.get(name) for name in ("position", "since")}
+            expect("a message names its channel", got, {"channel": channel, **wrapped, **places})
             sinces.append(got["since"])
-        for bad, code in (
-            ("nonsense", "bad_request"),
-            (json.dumps({"channel": f"{a}-other", "data": 1}), "forbidden"),
-        ):
+        foreign = json.dumps({"channel": f"{a}-other", "data": 1})
+        for bad, code in (("nonsense", "bad_request"), (foreign, "forbidden")):
             await talk.say(bad)
-            error = (await talk.told("a bad command is answered")).get("error", {})
-            promise(error.get("code") == code, f"a bad command is answered with {code}, got {error!r:.200}")
+            what = "a bad command is answered with its error"
+            expect(what, (await talk.next_json(what)).get("error", {}).get("code"), code)
     for since, left in zip(sinces, (3, 2, 1, 0), strict=True):
         async with wire.connected(path, since=since) as talk:
-            got_all = [await talk.told("a position of several channels resumes all") for _ in range(left + 1)]
-            count = sum("data" in item for item in got_all)
-            promise(
-                count == left,
-                f"a position of several channels resumes all: got {count} messages, expected {left}",
-            )
+            what = "a position of several channels resumes all"
+            expect(what, sum(["data" in await talk.next_json(what) for _ in range(left + 1)]), left)
     async with wire.connected(f"/channels/{a}", since="earliest") as talk:
-        await talk.hear("what was sent beside others is in its channel", "text", b"\x00\xff")
+        await talk.hear("a message to one of several channels is in it", "text", b"\x00\xff")
 
 
 # -- refusals ------------------------------------------------------------------------------------------------
@@ -393,48 +338,35 @@ async def text_that_is_not_utf8_closes(wire: Wire) -> None:
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.timeout(ANSWER_S):
                 await talk.socket.recv()
-        promise(
-            talk.socket.close_code == 1007,
-            f"text that is not UTF-8 closes with 1007, got {talk.socket.close_code}",
-        )
+        expect("the code that closes text that is not UTF-8", talk.socket.close_code, 1007)
 
 
 async def a_bad_request_is_closed_where_a_browser_can_read_it(wire: Wire) -> None:
     long = "x" * 256
-    refusals: tuple[tuple[str, dict[str, str], int, str], ...] = (
-        ("/channels/a,b", {}, 3501, "channel 'a,b' holds ',': no commas and no control characters"),
+    too_long = f"channel '{'x' * 32}'… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"
+    refusals: tuple[tuple[str, int, str], ...] = (
+        ("/channels/a,b", 3501, "channel 'a,b' holds ',': no commas and no control characters"),
+        (f"/channels/{long}", 3501, too_long),
+        ("/channels", 3501, "no channel named: /channels/NAME, or /channels?channel=A&channel=B"),
         (
-            f"/channels/{long}",
-            {},
-            3501,
-            f"channel '{'x' * 32}'… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8",
-        ),
-        ("/channels", {}, 3501, "no channel named: /channels/NAME, or /channels?channel=A&channel=B"),
-        (
-            "/channels/a",
-            {"since": "yesterday"},
+            "/channels/a?since=yesterday",
             3501,
             "since='yesterday': `earliest`, or a position as an answer gave it",
         ),
-        ("/channels/a", {"format": "xml"}, 3501, "format='xml': one of raw, json"),
-        ("/channels/a/b/c", {}, 3508, "no WebSocket here: channels are at /channels/NAME"),
+        ("/channels/a?format=xml", 3501, "format='xml': one of raw, json"),
+        ("/channels/a/b/c", 3508, "no WebSocket here: channels are at /channels/NAME"),
     )
-    for path, query, code, reason in refusals:
-        async with wire.opened(path, query) as socket:
+    for path, code, reason in refusals:
+        async with wire.opened(path, {}) as socket:
             await Talk(socket).closes("a bad request is closed after the handshake", code, reason)
 
 
 async def the_first_subprotocol_is_chosen(wire: Wire) -> None:
-    async with wire.opened(f"/channels/{wire.channel}", {}, subprotocols=["chat", "superchat"]) as socket:
-        promise(
-            socket.subprotocol == "chat",
-            f"the first subprotocol offered is chosen, got {socket.subprotocol!r}",
-        )
-    async with wire.opened(f"/channels/{wire.channel}", {}) as socket:
-        promise(
-            socket.subprotocol is None,
-            f"no subprotocol is chosen where none is offered, got {socket.subprotocol!r}",
-        )
+    path = f"/channels/{wire.channel}"
+    async with wire.opened(path, {}, subprotocols=["chat", "superchat"]) as socket:
+        expect("the first subprotocol offered is chosen", socket.subprotocol, "chat")
+    async with wire.opened(path, {}) as socket:
+        expect("no subprotocol is chosen where none is offered", socket.subprotocol, None)
 
 
 async def a_close_is_answered(wire: Wire) -> None:
@@ -443,9 +375,7 @@ async def a_close_is_answered(wire: Wire) -> None:
         await talk.hear("a message comes back", "last")
         async with asyncio.timeout(ANSWER_S):
             await talk.socket.close(4321, "bye")
-        promise(
-            talk.socket.close_code == 4321, f"a close is answered with its code, got {talk.socket.close_code}"
-        )
+        expect("a close is answered with its code", talk.socket.close_code, 4321)
 
 
 TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
@@ -458,7 +388,7 @@ TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
     pings_are_answered,
     json_wraps_each_message_with_its_position,
     since_replays_first,
-    a_position_that_cannot_be_continued_is_told,
+    a_position_that_cannot_be_continued_is_reported,
     publishing_across_a_reconnection_leaves_no_hole,
     a_reader_that_stops_gets_everything_when_it_goes_on,
     several_channels_share_a_connection,
@@ -468,4 +398,4 @@ TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
     the_first_subprotocol_is_chosen,
     a_close_is_answered,
 )
-"""What the plain dialect promises over WebSocket, whatever server it is on."""
+"""The promises of the plain dialect over WebSocket, on any server."""

@@ -7,17 +7,8 @@ from typing import Final
 
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Retention
-from heartwire.testing.engines.bench import (
-    KEEP,
-    A,
-    B,
-    Bench,
-    Check,
-    PromiseBroken,
-    contrast,
-    offsets_of,
-    promise,
-)
+from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check, offsets_of
+from heartwire.testing.promises import PromiseBroken, expect, promise
 from heartwire.types import Channel, Message, Position, Publisher
 
 __all__ = ["APPENDING"]
@@ -29,25 +20,21 @@ __all__ = ["APPENDING"]
 async def offsets_count_from_one_without_holes(bench: Bench) -> None:
     positions = await bench.fill(A, 20)
     offsets = [position.offset for position in positions]
-    promise(
-        offsets == list(range(1, 21)), contrast("offsets count 1, 2, 3 ... without holes", offsets, "1 to 20")
-    )
+    expect("offsets count 1, 2, 3 ... without holes", offsets, list(range(1, 21)))
     epochs = {position.epoch for position in positions}
-    promise(len(epochs) == 1, contrast("a stream that was not lost keeps its epoch", epochs, "one epoch"))
+    promise(len(epochs) == 1, f"a stream that was not lost keeps its epoch, but has {epochs}")
     token = str(positions[-1])
     try:
         parsed = Position.parse(token)
     except ValueError:
-        raise PromiseBroken(
-            f"an epoch is 1-32 of A-Z a-z 0-9 _ -, so that {token!r} can be a token"
-        ) from None
-    promise(parsed == positions[-1], contrast("a position survives its token", parsed, positions[-1]))
+        raise PromiseBroken(f"an epoch is 1-32 of A-Z a-z 0-9 _ -, but {token!r} is not a token") from None
+    expect("a position survives its token", parsed, positions[-1])
 
 
 async def channels_count_by_themselves(bench: Bench) -> None:
     await bench.fill(A, 3)
     position = await bench.append(B)
-    promise(position.offset == 1, contrast("each channel counts by itself", position.offset, 1))
+    expect("each channel counts by itself", position.offset, 1)
     other = (await bench.read(A)).head.epoch
     promise(position.epoch != other, f"each channel has an epoch of its own, both have {other!r}")
     promise(len((await bench.read(B)).publications) == 1, "a read shows its own channel's publications only")
@@ -59,19 +46,11 @@ async def concurrent_appends_share_no_offset(bench: Bench) -> None:
 
     answers = await asyncio.gather(*(caller(number) for number in range(8)))
     offsets = sorted(position.offset for positions in answers for position in positions)
-    promise(
-        offsets == list(range(1, 201)),
-        contrast("concurrent appends get offsets 1 to n, each once", offsets, "1 to 200"),
-    )
-    kept = {
-        publication.position: publication.data.decode() for publication in (await bench.read(A)).publications
-    }
+    expect("concurrent appends get offsets 1 to n, each once", offsets, list(range(1, 201)))
+    kept = {one.position: one.data.decode() for one in (await bench.read(A)).publications}
     for number, positions in enumerate(answers):
         for turn, position in enumerate(positions):
-            promise(
-                kept.get(position) == f"{number} {turn}",
-                f"what is kept at {position} is not what was answered with it",
-            )
+            expect(f"the publication answered with {position}", kept.get(position), f"{number} {turn}")
 
 
 async def appends_are_applied_in_the_order_of_calls(bench: Bench) -> None:
@@ -79,28 +58,18 @@ async def appends_are_applied_in_the_order_of_calls(bench: Bench) -> None:
     answers = [bench.engine.append(channel, Message(text.encode()), KEEP) for channel, text in calls]
     for (_channel, text), answer in zip(calls, answers, strict=True):
         offset = (await settled(answer)).offset
-        promise(
-            offset == int(text) + 1,
-            contrast("appends of one caller are applied in the order of calls", offset, int(text) + 1),
-        )
+        expect("appends of one caller are applied in the order of calls", offset, int(text) + 1)
     for channel in (A, B):
         texts = [publication.data.decode() for publication in (await bench.read(channel)).publications]
-        promise(
-            texts == [f"{turn}" for turn in range(150)],
-            f"what is kept in {channel!r} is not in the order of calls",
-        )
+        expect(f"{channel!r} is kept in the order of calls", texts, [f"{turn}" for turn in range(150)])
 
 
 async def an_answered_append_can_be_read(bench: Bench) -> None:
     for number in range(1, 30):
         position = await bench.append(A, f"{number}")
         result = await bench.read(A, Position(position.epoch, position.offset - 1))
-        promise(
-            offsets_of(result.publications) == [number], f"a read after the answer does not show {position}"
-        )
-        promise(
-            result.head == position, contrast("head is the last answered position", result.head, position)
-        )
+        expect("a read after the answer shows the append", offsets_of(result.publications), [number])
+        expect("head is the last answered position", result.head, position)
 
 
 async def cancelling_does_not_undo_an_append(bench: Bench) -> None:
@@ -108,42 +77,29 @@ async def cancelling_does_not_undo_an_append(bench: Bench) -> None:
     if isinstance(answer, asyncio.Future):
         answer.cancel()
     position = await bench.append(A, "2")
-    promise(position.offset == 2, contrast("a cancelled append is applied all the same", position.offset, 2))
-    promise(
-        offsets_of(bench.notified) == [1, 2],
-        contrast("a cancelled append is notified", offsets_of(bench.notified), [1, 2]),
-    )
+    expect("a cancelled append is applied all the same", position.offset, 2)
+    expect("a cancelled append is notified", offsets_of(bench.notified), [1, 2])
 
 
 async def every_publication_is_notified_once_in_order_before_its_answer(bench: Bench) -> None:
     async def caller(channel: Channel) -> None:
         for _ in range(25):
             position = await bench.append(channel)
-            promise(
-                position in {told.position for told in bench.notified},
-                f"{position} was answered before it was notified",
-            )
+            is_notified = position in {one.position for one in bench.notified}
+            promise(is_notified, f"{position} was answered before it was notified")
 
     await asyncio.gather(*(caller(channel) for channel in (A, B) for _ in range(4)))
     for channel in (A, B):
-        told = [publication for publication in bench.notified if publication.channel == channel]
-        promise(
-            offsets_of(told) == list(range(1, 101)),
-            contrast("notified once, in order", offsets_of(told), "1 to 100"),
-        )
-        promise(
-            told == (await bench.read(channel)).publications,
-            f"what was notified of {channel!r} is not what is kept",
-        )
+        notified = [publication for publication in bench.notified if publication.channel == channel]
+        expect("notified once, in order", offsets_of(notified), list(range(1, 101)))
+        kept = (await bench.read(channel)).publications
+        promise(notified == kept, f"the notifications of {channel!r} differ from its publications")
     promise(bench.threads == {threading.get_ident()}, "notify is called on the event loop's thread")
 
 
 async def a_notification_carries_where_it_came_in(bench: Bench) -> None:
     await settled(bench.engine.append(A, Message(b"x", origin=7), KEEP))
-    promise(
-        bench.notified[0].origin == 7,
-        contrast("a notification carries the message's origin", bench.notified[0].origin, 7),
-    )
+    expect("a notification carries the message's origin", bench.notified[0].origin, 7)
 
 
 async def publications_come_back_as_they_were(bench: Bench) -> None:
@@ -165,45 +121,21 @@ async def publications_come_back_as_they_were(bench: Bench) -> None:
     for message, kept in zip(messages, result.publications, strict=True):
         what = f"message {kept.offset}"
         promise(kept.data == message.data, f"{what}: its {len(message.data)} bytes came back as others")
-        promise(kept.is_text is message.is_text, contrast(f"{what}: is_text", kept.is_text, message.is_text))
-        promise(
-            kept.publisher == message.publisher,
-            contrast(f"{what}: publisher", kept.publisher, message.publisher),
-        )
-        promise(kept.channel == A, contrast(f"{what}: channel", kept.channel, A))
-        promise(kept.epoch == result.head.epoch, contrast(f"{what}: epoch", kept.epoch, result.head.epoch))
+        promise(kept.is_text is message.is_text, f"{what}: is_text came back as {kept.is_text!r}")
+        expect(f"{what}: publisher", kept.publisher, message.publisher)
+        expect(f"{what}: channel", kept.channel, A)
+        expect(f"{what}: epoch", kept.epoch, result.head.epoch)
         now_ms = int(bench.clock() * 1000)
-        promise(
-            kept.time_ms == now_ms,
-            contrast(f"{what}: time_ms is the clock's when it was appended", kept.time_ms, now_ms),
-        )
+        expect(f"{what}: time_ms is the clock's when it was appended", kept.time_ms, now_ms)
 
 
 async def any_channel_name_is_a_channel(bench: Bench) -> None:
-    names = [
-        "%",
-        "_",
-        "a'b",
-        'a"b',
-        "A",
-        " ",
-        "a:b:c",
-        "\\",
-        "ü",
-        "u\u0308",
-        "💬",
-        "~",
-        "-",
-        "é" * 127,
-        "x" * 255,
-    ]
+    names = [*"%_A \\ü💬~-", "a'b", 'a"b', "a:b:c", "u\u0308", "é" * 127, "x" * 255]
     for number, name in enumerate(names):
         await bench.append(Channel(name), f"{number}")
     for number, name in enumerate(names):
         texts = [publication.data for publication in (await bench.read(Channel(name))).publications]
-        promise(
-            texts == [b"%d" % number], contrast(f"channel {name!r} is kept apart from others", texts, number)
-        )
+        expect(f"channel {name!r} is kept apart from others", texts, [b"%d" % number])
 
 
 # -- idempotency keys ----------------------------------------------------------------------------------------
@@ -213,36 +145,30 @@ async def a_key_appends_once(bench: Bench) -> None:
     first = await bench.append(A, "one", key="k")
     await bench.append(A, "two")
     again = await bench.append(A, "three", key="k")
-    promise(again == first, contrast("the same key answers the first position", again, first))
+    expect("the same key answers the first position", again, first)
     kept = [publication.data for publication in (await bench.read(A)).publications]
-    promise(kept == [b"one", b"two"], contrast("the same key appends nothing", kept, [b"one", b"two"]))
+    expect("the same key appends nothing", kept, [b"one", b"two"])
     promise(offsets_of(bench.notified) == [1, 2], "the same key notifies of nothing")
 
 
 async def a_key_holds_in_its_channel_only(bench: Bench) -> None:
     await bench.append(A, key="k")
     position = await bench.append(B, key="k")
-    promise(
-        [told.channel for told in bench.notified] == [A, B], "a key of one channel says nothing in another"
-    )
+    expect("a key of one channel means nothing in another", [one.channel for one in bench.notified], [A, B])
     promise(position == (await bench.read(B)).head, "a key answers a position of its own channel")
 
 
 async def a_key_is_forgotten_after_its_time(bench: Bench) -> None:
     first = await bench.append(A, key="k", key_ttl_s=60)
     bench.clock.advance(59)
-    promise(
-        await bench.append(A, key="k", key_ttl_s=60) == first, "a key holds for key_ttl_s after its first use"
-    )
+    again = await bench.append(A, key="k", key_ttl_s=60)
+    expect("a key holds for key_ttl_s after its first use", again, first)
     bench.clock.advance(2)  # 61 s after its first use: a second use did not renew it
     second = await bench.append(A, key="k", key_ttl_s=60)
-    promise(
-        second.offset == 2, contrast("a key is forgotten key_ttl_s after its first use", second.offset, 2)
-    )
+    expect("a key is forgotten key_ttl_s after its first use", second.offset, 2)
     bench.clock.advance(59)
-    promise(
-        await bench.append(A, key="k", key_ttl_s=60) == second, "a key that was forgotten can be used anew"
-    )
+    again = await bench.append(A, key="k", key_ttl_s=60)
+    expect("a key that was forgotten can be used again", again, second)
 
 
 async def keys_of_different_lives_do_not_hide_each_other(bench: Bench) -> None:
@@ -251,33 +177,26 @@ async def keys_of_different_lives_do_not_hide_each_other(bench: Bench) -> None:
     bench.clock.advance(11)
     promise(await bench.append(A, key="long", key_ttl_s=300) == long, "a key holds for its own key_ttl_s")
     third = await bench.append(A, key="short", key_ttl_s=10)
-    promise(third.offset == 3, contrast("a key is forgotten after its own key_ttl_s", third.offset, 3))
+    expect("a key is forgotten after its own key_ttl_s", third.offset, 3)
     bench.clock.advance(9)
-    promise(
-        await bench.append(A, key="short", key_ttl_s=10) == third,
-        "a key that was used anew holds from then on",
-    )
+    again = await bench.append(A, key="short", key_ttl_s=10)
+    expect("a key that is used again holds from then on", again, third)
     bench.clock.advance(1_000)
     fresh = [(await bench.append(A, key=key)).offset for key in ("long", "short")]
-    promise(fresh == [4, 5], contrast("every key is forgotten in the end", fresh, [4, 5]))
+    expect("every key is forgotten in the end", fresh, [4, 5])
 
 
 async def a_key_outlives_its_publication(bench: Bench) -> None:
     keep = Retention(2, 86_400)
     first = await bench.append(A, "one", keep, key="k")
     await bench.fill(A, 5, keep)
-    promise(
-        await bench.append(A, "one", keep, key="k") == first,
-        "a key answers though its publication is trimmed",
-    )
+    again = await bench.append(A, "one", keep, key="k")
+    expect("a key answers though its publication is trimmed", again, first)
 
 
 async def one_key_at_one_time_appends_once(bench: Bench) -> None:
     answers = await asyncio.gather(*(bench.append(A, f"{number}", key="k") for number in range(20)))
-    promise(
-        len(set(answers)) == 1,
-        contrast("concurrent appends with one key get one position", set(answers), "one"),
-    )
+    promise(len(set(answers)) == 1, f"concurrent appends with one key get one position, not {set(answers)}")
     promise(offsets_of(bench.notified) == [1], "concurrent appends with one key append once")
 
 

@@ -1,4 +1,4 @@
-"""What a check of an engine has at hand: a `Bench`, and words for a promise that was broken."""
+"""The `Bench` that a check of an engine works with."""
 
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,22 +9,11 @@ from heartwire.engines.contract import Engine, ReadResult, Retention
 from heartwire.testing.clock import FakeClock
 from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
 
-__all__ = ["KEEP", "A", "B", "Bench", "Check", "PromiseBroken", "contrast", "offsets_of", "promise"]
+__all__ = ["KEEP", "A", "B", "Bench", "Check", "offsets_of"]
 
 KEEP: Final = Retention(history_size=10_000, history_ttl_s=86_400)
 A: Final = Channel("a")
 B: Final = Channel("b")
-
-
-class PromiseBroken(AssertionError):
-    """An engine that does not do what `Engine` promises. The message says which promise, and what came
-    instead."""
-
-
-def promise(kept: bool, told: str) -> None:
-    """Raise `PromiseBroken` unless a promise was kept."""
-    if not kept:
-        raise PromiseBroken(told)
 
 
 def offsets_of(publications: Sequence[Publication]) -> list[int]:
@@ -32,13 +21,13 @@ def offsets_of(publications: Sequence[Publication]) -> list[int]:
     return [publication.offset for publication in publications]
 
 
-def contrast(what: str, got: object, expected: object) -> str:
-    """The text of a broken promise."""
-    return f"{what}: got {got!r:.300}, expected {expected!r:.300}"
-
-
 class Bench:
-    """A fresh engine that has been started, the clock it reads, and what it has notified of."""
+    """A fresh engine that has been started.
+
+    Attributes:
+        clock: the clock that the engine reads.
+        notified: the publications it has notified of, in order; from threads ``threads``.
+    """
 
     def __init__(self, engine: Engine, clock: FakeClock, reopen: Callable[[], Engine] | None) -> None:
         self.engine = engine
@@ -48,7 +37,7 @@ class Bench:
         self._reopen = reopen
 
     def notify(self, publication: Publication) -> None:
-        """What the engine is started with."""
+        """The function the engine is started with."""
         self.notified.append(publication)
         self.threads.add(threading.get_ident())
 
@@ -82,11 +71,11 @@ class Bench:
         return await settled(self.engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes))
 
     async def present(self, channel: Channel) -> dict[str, Member]:
-        """Who is present, by client."""
+        """The members present, by client."""
         return {member.client: member for member in await self.engine.members(channel)}
 
     async def reopen(self) -> None:
-        """Stop the engine, and go on with another one on the same store."""
+        """Stop the engine and go on with another one on the same store."""
         assert self._reopen is not None
         await self.engine.stop()
         self.engine = self._reopen()
@@ -94,4 +83,4 @@ class Bench:
 
 
 Check = Callable[[Bench], Awaitable[None]]
-"""Raises `PromiseBroken`. Its name says what is promised."""
+"""Raises `PromiseBroken`. Its name is the promise."""

@@ -1,12 +1,12 @@
-"""Checks of what ends: streams that are removed, leases of presence, and the engine itself, on whose store
-another may go on."""
+"""Checks of `Engine.remove`, presence leases, `Engine.stop`, and stores that are opened again."""
 
 import asyncio
 from typing import Final
 
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Retention
-from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check, contrast, offsets_of, promise
+from heartwire.engines.contract import ReadResult, Retention
+from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check, offsets_of
+from heartwire.testing.promises import expect, promise
 from heartwire.types import EARLIEST, NOW, Member, Message, Position, Publisher
 
 __all__ = ["DURABLE_CHECKS", "ENDING"]
@@ -18,45 +18,25 @@ __all__ = ["DURABLE_CHECKS", "ENDING"]
 async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
     positions = await bench.fill(A, 3)
     head = await settled(bench.engine.remove(A))
-    promise(
-        head == positions[-1],
-        contrast("remove answers the position after what it forgot", head, positions[-1]),
-    )
+    expect("remove answers the position after what it forgot", head, positions[-1])
     result = await bench.read(A, positions[0])
-    promise(
-        (result.publications, result.recovered, result.start, result.head) == ([], False, head, head),
-        contrast(
-            "who had not seen all of a removed stream is told",
-            result,
-            f"nothing, recovered=False, start and head {head}",
-        ),
-    )
+    lost = ReadResult(head, [], head, recovered=False)
+    expect("a reader that had not seen all of a removed stream learns of the gap", result, lost)
     result = await bench.read(A, head)
-    promise(
-        result.recovered, contrast("who had seen all of a removed stream goes on", result, "recovered=True")
-    )
+    promise(result.recovered, "a reader that had seen all of a removed stream goes on")
     position = await bench.append(A, "new")
-    promise(
-        position == Position(head.epoch, 4),
-        contrast("offsets go on after a remove", position, f"{head.epoch}.4"),
-    )
+    expect("offsets go on after a remove", position, Position(head.epoch, 4))
     result = await bench.read(A)
-    promise(
-        offsets_of(result.publications) == [4],
-        contrast("what was removed stays away", offsets_of(result.publications), [4]),
-    )
+    expect("what was removed stays away", offsets_of(result.publications), [4])
 
 
 async def a_key_holds_after_a_remove(bench: Bench) -> None:
     first = await bench.append(A, "x", key="k")
     await settled(bench.engine.remove(A))
     again = await bench.append(A, "x", key="k")
-    promise(again == first, contrast("a key holds after a remove", again, first))
+    expect("a key holds after a remove", again, first)
     result = await bench.read(A)
-    promise(
-        result.publications == [],
-        contrast("a removed publication is not brought back by its key", result, "nothing"),
-    )
+    expect("a key does not bring a removed publication back", result.publications, [])
 
 
 async def a_remove_keeps_leases_and_other_channels(bench: Bench) -> None:
@@ -70,12 +50,9 @@ async def a_remove_keeps_leases_and_other_channels(bench: Bench) -> None:
 
 async def an_unborn_stream_can_be_removed(bench: Bench) -> None:
     head = await settled(bench.engine.remove(A))
-    promise(head.offset == 0, contrast("a remove before the first append", head, "offset 0"))
+    expect("the offset after a remove before the first append", head.offset, 0)
     position = await bench.append(A)
-    promise(
-        position == Position(head.epoch, 1),
-        contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"),
-    )
+    expect("the first append keeps the epoch told", position, Position(head.epoch, 1))
 
 
 async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
@@ -85,12 +62,9 @@ async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
         bench.engine.append(A, Message(b"2"), KEEP),
     ]
     offsets = [(await settled(answer)).offset for answer in answers]
-    promise(offsets == [1, 1, 2], contrast("a remove between two appends", offsets, [1, 1, 2]))
+    expect("a remove between two appends", offsets, [1, 1, 2])
     result = await bench.read(A)
-    promise(
-        offsets_of(result.publications) == [2],
-        contrast("a remove takes what came before it", offsets_of(result.publications), [2]),
-    )
+    expect("a remove takes what came before it", offsets_of(result.publications), [2])
 
 
 # -- presence ------------------------------------------------------------------------------------------------
@@ -101,9 +75,7 @@ async def a_lease_is_seen_until_it_is_released(bench: Bench) -> None:
     promise(await bench.present(A) == {}, "nobody is present at first")
     bench.engine.lease(A, ann, 35)
     bench.engine.lease(A, bob, 35)
-    promise(
-        await bench.present(A) == {"c-1": ann, "c-2": bob}, "who holds a lease is present, as they were given"
-    )
+    expect("the holders of leases are present, as given", await bench.present(A), {"c-1": ann, "c-2": bob})
     promise(await bench.present(B) == {}, "a lease holds in its channel only")
     bench.engine.release(B, "c-1")
     bench.engine.release(A, "c-2")
@@ -129,10 +101,8 @@ async def a_lease_expires_unless_it_is_renewed(bench: Bench) -> None:
     bench.engine.lease(A, Member("c-2", "bob"), 35)
     promise(set(await bench.present(A)) == {"c-1", "c-2"}, "a lease holds for ttl_s")
     bench.clock.advance(6)
-    promise(
-        await bench.present(A) == {"c-2": Member("c-2", "bob")},
-        "a lease that is not renewed ends after ttl_s",
-    )
+    left = {"c-2": Member("c-2", "bob")}
+    expect("a lease that is not renewed ends after ttl_s", await bench.present(A), left)
     await bench.engine.sweep(lambda channel: KEEP)
     promise(set(await bench.present(A)) == {"c-2"}, "a sweep forgets no lease that holds")
     bench.clock.advance(30)
@@ -149,7 +119,7 @@ async def stop_finishes_what_was_begun_and_is_idempotent(bench: Bench) -> None:
     for answer in answers:
         promise(not isinstance(answer, asyncio.Future) or answer.done(), "stop answers what was accepted")
     offsets = [(await settled(answer)).offset for answer in answers]
-    promise(offsets == list(range(1, 51)), contrast("stop finishes what was begun", offsets, "1 to 50"))
+    expect("stop finishes what was begun", offsets, list(range(1, 51)))
 
 
 async def streams_outlive_the_engine(bench: Bench) -> None:
@@ -160,16 +130,11 @@ async def streams_outlive_the_engine(bench: Bench) -> None:
     before = await bench.read(A, EARLIEST, keep)
     await bench.reopen()
     after = await bench.read(A, EARLIEST, keep)
-    promise(after == before, contrast("a reopened store reads as before", after, before))
-    promise(
-        await settled(bench.engine.append(A, message, keep, key="k")) == last,
-        "a key holds in a reopened store",
-    )
+    expect("a reopened store reads as before", after, before)
+    again = await settled(bench.engine.append(A, message, keep, key="k"))
+    expect("a key holds in a reopened store", again, last)
     position = await bench.append(A, "x", keep)
-    promise(
-        position == Position(last.epoch, 8),
-        contrast("offsets go on in a reopened store", position, f"{last.epoch}.8"),
-    )
+    expect("offsets go on in a reopened store", position, Position(last.epoch, 8))
 
 
 async def a_trimmed_stream_keeps_its_head_in_a_reopened_store(bench: Bench) -> None:
@@ -179,22 +144,16 @@ async def a_trimmed_stream_keeps_its_head_in_a_reopened_store(bench: Bench) -> N
     await bench.engine.sweep(lambda channel: keep)
     await bench.reopen()
     result = await bench.read(A, NOW, keep)
-    promise(result.head == head, contrast("the head of a trimmed stream", result.head, head))
+    expect("the head of a trimmed stream", result.head, head)
     position = await bench.append(A, "x", keep)
-    promise(
-        position == Position(head.epoch, 4),
-        contrast("offsets go on in a reopened store", position, f"{head.epoch}.4"),
-    )
+    expect("offsets go on in a reopened store", position, Position(head.epoch, 4))
 
 
 async def an_unborn_stream_keeps_its_epoch_in_a_reopened_store(bench: Bench) -> None:
     head = (await bench.read(A, NOW)).head
     await bench.reopen()
     position = await bench.append(A)
-    promise(
-        position == Position(head.epoch, 1),
-        contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"),
-    )
+    expect("the first append keeps the epoch told", position, Position(head.epoch, 1))
 
 
 async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> None:
@@ -202,15 +161,9 @@ async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> No
     await settled(bench.engine.remove(A))
     await bench.reopen()
     result = await bench.read(A)
-    promise(
-        (result.publications, result.head) == ([], head),
-        contrast("a removed stream in a reopened store", result, f"nothing, and the head {head}"),
-    )
+    expect("a removed stream in a reopened store", (result.publications, result.head), ([], head))
     position = await bench.append(A, "x")
-    promise(
-        position == Position(head.epoch, 4),
-        contrast("offsets go on in a reopened store", position, f"{head.epoch}.4"),
-    )
+    expect("offsets go on in a reopened store", position, Position(head.epoch, 4))
 
 
 ENDING: Final[tuple[Check, ...]] = (
@@ -231,4 +184,4 @@ DURABLE_CHECKS: Final[tuple[Check, ...]] = (
     an_unborn_stream_keeps_its_epoch_in_a_reopened_store,
     a_removed_stream_stays_removed_in_a_reopened_store,
 )
-"""What an engine promises whose streams outlive it."""
+"""The promises of an engine whose streams outlive it."""

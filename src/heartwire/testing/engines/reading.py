@@ -1,10 +1,11 @@
-"""Checks of `Engine.read`, and of what a stream keeps: its retention and `Engine.sweep`."""
+"""Checks of `Engine.read`, retention and `Engine.sweep`."""
 
 import math
 from typing import Final
 
 from heartwire.engines.contract import Retention
-from heartwire.testing.engines.bench import A, B, Bench, Check, contrast, offsets_of, promise
+from heartwire.testing.engines.bench import A, B, Bench, Check, offsets_of
+from heartwire.testing.promises import expect, promise
 from heartwire.types import EARLIEST, NOW, Channel, Position
 
 __all__ = ["READING"]
@@ -18,36 +19,26 @@ async def a_read_goes_on_after_a_position(bench: Bench) -> None:
     for start in (Position(positions[0].epoch, 0), *positions):
         result = await bench.read(A, start)
         expected = list(range(start.offset + 1, 11))
-        promise(
-            offsets_of(result.publications) == expected,
-            contrast(f"a read after {start}", offsets_of(result.publications), expected),
-        )
+        expect(f"a read after {start}", offsets_of(result.publications), expected)
         promise(result.recovered, f"{start} can be continued, so recovered is true")
-        promise(result.start == start, contrast(f"a read after {start} starts there", result.start, start))
-        promise(result.head == positions[-1], contrast("head", result.head, positions[-1]))
+        expect(f"a read after {start} starts there", result.start, start)
+        expect("head", result.head, positions[-1])
 
 
 async def a_read_from_the_earliest_has_everything(bench: Bench) -> None:
     positions = await bench.fill(A, 5)
     result = await bench.read(A, EARLIEST)
-    promise(
-        offsets_of(result.publications) == [1, 2, 3, 4, 5],
-        contrast("EARLIEST", offsets_of(result.publications), "1 to 5"),
-    )
+    expect("EARLIEST", offsets_of(result.publications), [1, 2, 3, 4, 5])
     start = Position(positions[0].epoch, 0)
-    promise(
-        result.start == start, contrast("EARLIEST starts before the oldest that is kept", result.start, start)
-    )
+    expect("EARLIEST starts before the oldest that is kept", result.start, start)
     promise(result.recovered, "EARLIEST can always be continued")
 
 
-async def a_read_from_now_tells_the_head(bench: Bench) -> None:
+async def a_read_from_now_gives_the_head(bench: Bench) -> None:
     head = (await bench.fill(A, 5))[-1]
     result = await bench.read(A, NOW)
     promise(result.publications == [], "NOW reads nothing")
-    promise(
-        (result.start, result.head) == (head, head), contrast("NOW starts at the head", result.start, head)
-    )
+    expect("NOW starts at the head", (result.start, result.head), (head, head))
     promise(result.recovered, "NOW can always be continued")
 
 
@@ -56,15 +47,9 @@ async def a_read_obeys_its_limit(bench: Bench) -> None:
     for limit in (0, 1, 4, 10, 11):
         result = await bench.read(A, EARLIEST, limit=limit)
         expected = list(range(1, min(limit, 10) + 1))
-        promise(
-            offsets_of(result.publications) == expected,
-            contrast(f"limit={limit}", offsets_of(result.publications), expected),
-        )
-        promise(result.head == head, contrast("head is the stream's, not the last read", result.head, head))
-        promise(
-            (result.start.offset, result.recovered) == (0, True),
-            "a limit changes nothing but the number of items",
-        )
+        expect(f"limit={limit}", offsets_of(result.publications), expected)
+        expect("head is the stream's, not the last read", result.head, head)
+        expect("a limit changes only the number of items", (result.start.offset, result.recovered), (0, True))
 
 
 async def a_read_obeys_its_bytes(bench: Bench) -> None:
@@ -72,7 +57,7 @@ async def a_read_obeys_its_bytes(bench: Bench) -> None:
         await bench.append(A, "x" * 100)
     for max_bytes, count in ((1, 1), (100, 1), (101, 2), (250, 3), (499, 5), (10_000, 5)):
         got = len((await bench.read(A, EARLIEST, max_bytes=max_bytes)).publications)
-        promise(got == count, contrast(f"items read until max_bytes={max_bytes} are reached", got, count))
+        expect(f"items read until max_bytes={max_bytes} are reached", got, count)
 
 
 async def pages_make_a_whole(bench: Bench) -> None:
@@ -82,7 +67,7 @@ async def pages_make_a_whole(bench: Bench) -> None:
     while result.publications:
         seen += offsets_of(result.publications)
         result = await bench.read(A, result.publications[-1].position, limit=7)
-    promise(seen == list(range(1, 51)), contrast("reading on after the last of each page", seen, "1 to 50"))
+    expect("reading on after the last of each page", seen, list(range(1, 51)))
 
 
 # -- retention -----------------------------------------------------------------------------------------------
@@ -92,14 +77,8 @@ async def a_stream_is_trimmed_by_size(bench: Bench) -> None:
     keep = Retention(3, 86_400)
     await bench.fill(A, 10, keep)
     result = await bench.read(A, EARLIEST, keep)
-    promise(
-        offsets_of(result.publications) == [8, 9, 10],
-        contrast("history_size=3", offsets_of(result.publications), [8, 9, 10]),
-    )
-    promise(
-        result.start.offset == 7,
-        contrast("EARLIEST starts before the oldest that is kept", result.start.offset, 7),
-    )
+    expect("history_size=3", offsets_of(result.publications), [8, 9, 10])
+    expect("EARLIEST starts before the oldest that is kept", result.start.offset, 7)
 
 
 async def a_stream_is_trimmed_by_age(bench: Bench) -> None:
@@ -111,14 +90,8 @@ async def a_stream_is_trimmed_by_age(bench: Bench) -> None:
     promise(offsets_of(result.publications)[-2:] == [3, 4], "what is younger than history_ttl_s is kept")
     bench.clock.advance(1)
     result = await bench.read(A, EARLIEST, keep)
-    promise(
-        offsets_of(result.publications) == [3, 4],
-        contrast("older than history_ttl_s", offsets_of(result.publications), [3, 4]),
-    )
-    promise(
-        result.start.offset == 2,
-        contrast("EARLIEST starts before the oldest that is kept", result.start.offset, 2),
-    )
+    expect("older than history_ttl_s", offsets_of(result.publications), [3, 4])
+    expect("EARLIEST starts before the oldest that is kept", result.start.offset, 2)
 
 
 async def a_stream_can_be_kept_for_ever(bench: Bench) -> None:
@@ -137,15 +110,12 @@ async def offsets_go_on_after_everything_was_trimmed(bench: Bench) -> None:
         result = await bench.read(A, start, keep)
         promise(result.publications == [], "what is older than history_ttl_s is gone")
         promise(result.recovered, f"{start} of a stream that kept nothing misses nothing")
-        promise(
-            result.start == result.head == head,
-            contrast("a trimmed stream keeps its head", result.head, head),
-        )
+        expect("a trimmed stream keeps its head", (result.start, result.head), (head, head))
     missed = await bench.read(A, Position(head.epoch, 2), keep)
     promise(not missed.recovered, "a position before what was trimmed cannot be continued")
-    promise(missed.start == head, contrast("it starts at the head", missed.start, head))
+    expect("it starts at the head", missed.start, head)
     position = await bench.append(A, "x", keep)
-    promise(position == Position(head.epoch, 4), contrast("offsets go on", position, Position(head.epoch, 4)))
+    expect("offsets go on", position, Position(head.epoch, 4))
 
 
 async def a_position_that_is_gone_is_told(bench: Bench) -> None:
@@ -158,10 +128,7 @@ async def a_position_that_is_gone_is_told(bench: Bench) -> None:
     for start in unknown:
         result = await bench.read(A, start, keep)
         promise(not result.recovered, f"{start} cannot be continued, so recovered is false")
-        promise(
-            result.start == Position(epoch, 7),
-            contrast(f"{start} starts before the oldest that is kept", result.start, "7"),
-        )
+        expect(f"{start} starts before the oldest that is kept", result.start, Position(epoch, 7))
         promise(offsets_of(result.publications) == [8, 9, 10], f"{start} gets everything that is kept")
 
 
@@ -170,24 +137,14 @@ async def an_unborn_stream_has_its_first_epoch(bench: Bench) -> None:
         result = await bench.read(A, start)
         promise(result.publications == [], "a stream without publications has none")
         promise(result.recovered, f"{start} of a stream without publications misses nothing")
-        promise(
-            result.start == result.head and result.head.offset == 0,
-            contrast("its head", result.head, "offset 0"),
-        )
+        expect("its head", (result.start, result.head.offset), (result.head, 0))
     head = result.head
     gone = await bench.read(A, Position("other", 3))
-    promise(
-        not gone.recovered and gone.start == head,
-        "a foreign position cannot be continued in a stream without publications",
-    )
-    promise(
-        (await bench.read(A, head)).recovered, "the head of a stream without publications can be continued"
-    )
+    what = "a foreign position cannot be continued in a stream without publications"
+    expect(what, (gone.recovered, gone.start), (False, head))
+    promise((await bench.read(A, head)).recovered, "the head before any publication can be continued")
     position = await bench.append(A)
-    promise(
-        position == Position(head.epoch, 1),
-        contrast("the first append keeps the epoch told", position, f"{head.epoch}.1"),
-    )
+    expect("the first append keeps the epoch told", position, Position(head.epoch, 1))
     promise((await bench.read(A, head)).recovered, "the head from before the first append can be continued")
 
 
@@ -201,10 +158,7 @@ async def a_sweep_trims_what_nobody_publishes_to(bench: Bench) -> None:
     kept = {
         channel: offsets_of((await bench.read(channel, EARLIEST, forever)).publications) for channel in (A, B)
     }
-    promise(
-        kept == {A: [4], B: [1, 2, 3]},
-        contrast("a sweep trims each channel to its retention", kept, {A: [4], B: [1, 2, 3]}),
-    )
+    expect("a sweep trims each channel to its retention", kept, {A: [4], B: [1, 2, 3]})
 
 
 async def a_sweep_keeps_keys_that_hold(bench: Bench) -> None:
@@ -223,15 +177,11 @@ async def a_sweep_never_brings_an_old_position_back(bench: Bench) -> None:
     new = [await bench.append(A, "x", keep) for _ in range(3)]
     went_on = new[0] == Position(old.epoch, 4)
     began = new[0].epoch != old.epoch and new[0].offset == 1
-    promise(
-        went_on or began,
-        f"a stream unused for long goes on after {old}, or begins another epoch; it went on at {new[0]}",
-    )
+    what = f"a stream unused for long goes on after {old} or begins another epoch"
+    promise(went_on or began, f"{what}; it went on at {new[0]}")
     if began:
-        promise(
-            not (await bench.read(A, old, keep)).recovered,
-            "a position of a stream's former life cannot be continued",
-        )
+        is_recovered = (await bench.read(A, old, keep)).recovered
+        promise(not is_recovered, "a position of a stream's former life cannot be continued")
 
 
 async def a_sweep_of_others_leaves_an_unborn_stream_its_epoch(bench: Bench) -> None:
@@ -247,16 +197,13 @@ async def a_sweep_of_others_leaves_an_unborn_stream_its_epoch(bench: Bench) -> N
         await bench.engine.sweep(lambda channel: keep)
     position = await bench.append(A, "x", keep)
     expected = Position(head.epoch, 1)
-    promise(
-        position == expected,
-        contrast("a stream without publications keeps its epoch while others are swept", position, expected),
-    )
+    expect("a stream without publications keeps its epoch while others are swept", position, expected)
 
 
 READING: Final[tuple[Check, ...]] = (
     a_read_goes_on_after_a_position,
     a_read_from_the_earliest_has_everything,
-    a_read_from_now_tells_the_head,
+    a_read_from_now_gives_the_head,
     a_read_obeys_its_limit,
     a_read_obeys_its_bytes,
     pages_make_a_whole,
