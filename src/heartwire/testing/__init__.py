@@ -1,5 +1,5 @@
-"""Test tools: a clock moved by hand, real servers, bad networks, whole systems in virtual time, and suites for
-engines and transports. `docs/testing.md` shows each."""
+"""Test tools: a clock moved by hand, real servers, bad networks, whole systems in virtual time, and suites
+for engines and transports. `docs/testing.md` shows each."""
 
 from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines import CHECKS, Bench, Check, check_engine

@@ -1,4 +1,4 @@
-"""Bad networks for tests, on real sockets."""
+"""The kernel's part of `FaultyNetwork`, on Linux: lose what arrives on a socket, and count what passed."""
 
 import ctypes
 import socket
@@ -15,30 +15,25 @@ _RETURN_NOTHING: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def black_hole(sock: socket.socket) -> None:
-    """Make a connected TCP socket lose every packet that comes in, before its kernel sees it. Linux only;
-    needs no rights.
+    """Make a connected TCP socket lose all incoming packets. Linux only; needs no rights.
 
-    Nothing is acknowledged any more and no FIN or RST goes out: to the peer it looks as if the cable was
-    pulled. What is sent by this socket still arrives.
+    It acknowledges nothing and sends no FIN or RST: to the peer the cable is pulled. Its own data still arrives.
     """
     program = ctypes.create_string_buffer(_RETURN_NOTHING, len(_RETURN_NOTHING))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 def end_black_hole(sock: socket.socket) -> None:
-    """Let packets in again. What the peer sent meanwhile comes with its next retransmission, after up to a
-    minute or two."""
+    """Let packets in again. The peer retransmits what it sent meanwhile, after up to two minutes."""
     sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 _BYTES_ACKED_AT: Final = 120
-"""In ``struct tcp_info`` (linux/tcp.h): two u64, the bytes that the peer has acknowledged and those it has
-sent (RFC 4898)."""
+"""In ``struct tcp_info`` (linux/tcp.h): two u64, bytes acknowledged and bytes received."""
 
 
 def counted_bytes(sock: socket.socket) -> tuple[int, int] | None:
-    """What the kernel has counted on a TCP socket: payload received, and payload sent that was acknowledged.
-    Linux only."""
+    """The kernel's count of a TCP socket: bytes received, bytes acknowledged. None but on Linux."""
     if sys.platform != "linux":
         return None
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)

@@ -1,5 +1,4 @@
-"""Real servers for tests: `heartwire serve` as a process that can be killed, and uvicorn on the running event
-loop."""
+"""Real servers for tests: `heartwire serve` as a process to kill, and uvicorn on the running event loop."""
 
 import asyncio
 import contextlib
@@ -26,17 +25,17 @@ from heartwire.server.run import uvicorn_config
 __all__ = ["COMMAND", "ServerProcess", "run_server", "serving"]
 
 COMMAND: Final = (sys.executable, "-m", "heartwire")
-"""The `heartwire` command of this interpreter, wherever its script is."""
+"""The `heartwire` command of this interpreter."""
 
 _BANNER: Final = re.compile(r"Heartwire is up at (\S+)")
 _READY_S: Final = 20
 
 
 class ServerProcess:
-    """One `heartwire serve`, which keeps its port when it is started again. See `run_server`.
+    """One `heartwire serve`, which keeps its port over restarts. Made by `run_server`.
 
     Attributes:
-        url: as the banner says it; "unix:PATH" on a Unix socket.
+        url: as in its banner; "unix:PATH" on a Unix socket.
     """
 
     def __init__(self, arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path) -> None:
@@ -58,7 +57,7 @@ class ServerProcess:
 
     @property
     def port(self) -> int:
-        """The port that was taken."""
+        """The port it listens on."""
         return urlsplit(self.url).port or 0
 
     @property
@@ -69,7 +68,7 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What the server wrote to stderr so far, over all its lives."""
+        """Everything the server has written to stderr, over all its lives."""
         return "".join(self._lines)
 
     @property
@@ -81,8 +80,8 @@ class ServerProcess:
         return int(match[1]) * 1024
 
     def start(self) -> None:
-        """Start it, and return once it takes connections. Raises ``RuntimeError`` with its log where it does
-        not."""
+        """Start it, and return once it accepts connections. Raises ``RuntimeError`` with its log
+        otherwise."""
         port = () if "--uds" in self._arguments else ("--port", str(self.port))
         ready = threading.Event()
         self._is_up = False
@@ -97,19 +96,19 @@ class ServerProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
         self._reader.start()
-        if (
-            not ready.wait(_READY_S) or not self._is_up
-        ):  # a process that fails may have ended its log, and not itself yet
-            self.kill()
+        if not ready.wait(_READY_S) or not self._is_up:
+            self.kill()  # a process that fails may have ended its log, and not itself yet
             raise RuntimeError(f"the server did not start:\n{self.log}")
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye, no flush. Idempotent."""
+        """Send SIGKILL and wait for the end. Idempotent."""
         self.stop(signal.SIGKILL)
 
     def stop(self, number: int = signal.SIGTERM, *, within_s: float = 10) -> int:
-        """Send a signal and wait for the end; the exit code. Killed where it does not end within
-        ``within_s``."""
+        """Send a signal and wait for the end. Returns the exit code.
+
+        Raises ``subprocess.TimeoutExpired`` after ``within_s`` seconds, and kills it.
+        """
         assert self._process is not None
         self._process.send_signal(number)
         try:
@@ -123,7 +122,7 @@ class ServerProcess:
         return code
 
     def restart(self) -> None:
-        """Kill it and start it again, on the same port, with the same options."""
+        """Kill it, and start it on the same port with the same options."""
         self.kill()
         self.start()
 
@@ -152,10 +151,10 @@ def run_server(
 
     Args:
         arguments: more flags of `heartwire serve`, or ``MODULE:HUB``.
-        engine: None where the arguments or the hub say it.
+        engine: None where ``arguments`` or the hub name it.
         config: the text of a configuration file.
-        environment: more variables; ``HEARTWIRE_*`` of this process are not handed on.
-        folder: where it runs; else a temporary one.
+        environment: more variables; it does not inherit ``HEARTWIRE_*`` of this process.
+        folder: its working directory; default: a temporary one.
     """
     with contextlib.ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heartwire-")))
@@ -175,12 +174,12 @@ def run_server(
 async def serving(
     app: Any, *, hub: Hub | None = None, settings: Settings | None = None
 ) -> AsyncIterator[str]:
-    """Serve a `Hub`, or any ASGI application, with uvicorn on the running event loop; gives the URL.
+    """Serve a `Hub` or any ASGI application with uvicorn on the running event loop. Yields the URL.
 
     Args:
-        app: a hub is served as `heartwire serve` does it, an application as plain uvicorn does it.
-        hub: the hub in the application: it is drained before the server stops.
-        settings: what `heartwire serve` would be told; from the hub's options where it is not given.
+        app: a hub is served as by `heartwire serve`, an application as by plain uvicorn.
+        hub: the hub in the application, to drain before the server stops.
+        settings: those of `heartwire serve`; default: the hub's options.
     """
     if isinstance(app, Hub):
         hub = app
@@ -208,7 +207,7 @@ async def serving(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it is up, and leaves the program's signals alone."""
+    """uvicorn that reports when it is up and leaves the program's signals alone."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -228,7 +227,7 @@ def _settings(hub: Hub) -> Settings:
 
 
 def _restore_logging() -> None:
-    """Undo the handlers that a server process wants: a test's own capture must see the lines."""
+    """Remove the handlers of a server process, so that a test's own capture sees the lines."""
     for name in ("heartwire", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

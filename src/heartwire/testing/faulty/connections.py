@@ -1,5 +1,4 @@
-"""One connection through a `FaultyNetwork`: a client's socket, a server's, a pipe each way, and the HTTP in
-them."""
+"""One connection through a `FaultyNetwork`: two sockets, a pipe each way, and the HTTP in them."""
 
 import asyncio
 import errno
@@ -24,13 +23,12 @@ _UNDER_WAY: Final = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 
 
 class Connection:
-    """What was accepted from a client, and the connection to the server that stands for it. Made by
-    `FaultyNetwork`.
+    """A connection accepted from a client, and the one to the server behind it. Made by `FaultyNetwork`.
 
     Attributes:
-        closed: both sockets are closed; nothing passes and nothing is counted any more.
-        lost: nothing passes any more, whatever the network does, and nobody is told.
-        record: what its users see of it.
+        closed: both sockets are closed; nothing passes or counts any more.
+        lost: `FaultyNetwork.lose` took it: nothing passes, after `FaultyNetwork.heal` neither.
+        record: its public record.
     """
 
     def __init__(
@@ -50,37 +48,33 @@ class Connection:
         self._active_at = loop.time()
         self._idle_timer: asyncio.TimerHandle | None = None
 
-    # -- what is bad -----------------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------------------
 
     @property
     def faults(self) -> Faults:
-        """What this connection meets now."""
+        """The faults that apply to this connection now."""
         faults = self._network.faults
         return LOST if self.lost else faults if faults.meet(self.record.path) else WELL
 
     @property
     def judge_heads(self) -> bool:
-        """Whether no head may pass before it is complete."""
+        """See `Faults.judge_heads`."""
         return self._network.faults.judge_heads
 
     def due(self) -> float:
-        """When what comes in now is to go out."""
+        """When to pass on what comes in now."""
         faults = self.faults
         jitter_s = self._network.rng.uniform(0, faults.jitter_s) if faults.jitter_s else 0.0
         return self.loop.time() + faults.delay_s + jitter_s
 
     def limit(self, direction: Direction) -> int | None:
-        """After how many bytes of this direction it is reset."""
-        if (
-            self._limit is None
-            or self._limit[1] != direction
-            or not self._network.faults.meet(self.record.path)
-        ):
+        """After how many bytes of this direction to reset it; None: no limit."""
+        if self._limit is None or self._limit[1] != direction:
             return None
-        return self._limit[0]
+        return self._limit[0] if self._network.faults.meet(self.record.path) else None
 
     def refresh(self) -> None:
-        """Act upon faults that have changed."""
+        """Apply faults that have changed."""
         if self.closed:
             return
         if self._idle_timer is None:
@@ -93,7 +87,7 @@ class Connection:
         self.watch()
 
     def heal(self) -> None:
-        """Let what is held back, late or counted pass; `refresh` comes after it."""
+        """Make everything held back or late due. Call `refresh` after it."""
         self._limit = None
         self._exchanges.heal()
         self._up.hurry()
@@ -112,17 +106,16 @@ class Connection:
     # -- the server's side -----------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        """Begin to connect to the server, once; what comes meanwhile waits."""
+        """Begin to connect to the server, once; bytes wait meanwhile."""
         if self._server is not None or self.closed or self.faults.holding:
             return
         if not self._untried:
-            self.close(reset=True)  # a server that is down looks like one that went down now
+            self.close(reset=True)  # a server that is down looks like one that just went down
             return
         family, address = self._untried.pop(0)
-        self._server = Side(
-            self.loop, socket.socket(family, socket.SOCK_STREAM), self._server_readable, self._server_writable
-        )
-        if self._server.sock.connect_ex(address) in _UNDER_WAY:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        self._server = Side(self.loop, sock, self._server_readable, self._server_writable)
+        if sock.connect_ex(address) in _UNDER_WAY:
             self._server.write(True)
         else:
             self._connect_elsewhere()
@@ -177,7 +170,7 @@ class Connection:
         else:
             self._exchanges.release_head()
             if self._server is None and not self._up.pending:
-                self.finish(b"")  # the server has not heard of it, and need not
+                self.finish(b"")  # the server has not seen this connection, and need not
                 return
         pipe.end(how)
 
@@ -189,7 +182,7 @@ class Connection:
             (self._up if direction == "up" else self._down).put(data)
 
     def ready(self, direction: Direction) -> bool:
-        """Whether the receiving side is connected. It is connected now, if it was not to be before it was
+        """Whether the receiving side is connected. Connects the server, which is not done before it is
         needed."""
         if direction == "up" and not self._connected:
             self._connect()
@@ -197,7 +190,7 @@ class Connection:
         return True
 
     def transmit(self, direction: Direction, data: memoryview) -> int:
-        """Hand bytes to the receiving side's socket; how many it took."""
+        """Hand bytes to the receiving side's socket. Returns how many it took."""
         side = self._server if direction == "up" else self._client
         assert side is not None
         try:
@@ -209,12 +202,12 @@ class Connection:
         return 0
 
     def passed(self, direction: Direction, data: memoryview) -> None:
-        """Count what was handed over."""
-        self._active_at = self.loop.time()  # not only when it came: what is throttled is not idle
+        """Count bytes that were handed over."""
+        self._active_at = self.loop.time()  # also when it goes out: a throttled connection is not idle
         self._network.count(self.record, direction, data)
 
     def end(self, direction: Direction, how: Ending) -> None:
-        """Hand on the end of one direction."""
+        """Pass on the end of one direction."""
         if how is not Ending.EOF:
             self.close(reset=how is Ending.RESET)
         elif self._ended_both():
@@ -229,7 +222,7 @@ class Connection:
         return all(pipe.ended and not pipe.pending for pipe in pipes)
 
     def watch(self) -> None:
-        """Read where there is room for what comes, and watch the time."""
+        """Read where there is room, and watch the idle limit."""
         if self.closed:
             return
         self._silence()
@@ -249,7 +242,7 @@ class Connection:
             self._idle_timer = self.loop.call_at(self._active_at + limit_s, self._idle)
 
     def _idle(self) -> None:
-        """The timer is not moved with each byte: when it fires it looks whether there was one."""
+        """Look for bytes since the timer was set: it is not moved with each byte."""
         self._stop_idle()
         limit_s = self.faults.idle_limit_s
         if limit_s is None or self.loop.time() < self._active_at + limit_s:
@@ -267,7 +260,7 @@ class Connection:
     # -- the end ---------------------------------------------------------------------------------------------
 
     def finish(self, last: bytes) -> None:
-        """Say something last to the client, and close."""
+        """Send the client some last bytes, and close."""
         if self._down.ended:
             self.close(reset=False)
             return

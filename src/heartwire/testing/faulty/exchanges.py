@@ -1,4 +1,4 @@
-"""The HTTP of one connection: which request is under way, and the faults that need to know."""
+"""The HTTP of one connection: the requests without an answer, and the faults that act on requests."""
 
 from collections import deque
 from enum import Enum, auto
@@ -10,13 +10,13 @@ from heartwire.testing.faulty.messages import Head, Messages, NotHttp
 __all__ = ["Exchanges", "Way", "answer"]
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
-"""What goes on for longer without a blank line is taken for no HTTP. uvicorn's own limit is the same."""
+"""More than this without a blank line is not HTTP. uvicorn has the same limit."""
 _MAX_PIPELINED: Final = 1000
 _REASONS: Final = {502: "Bad Gateway", 504: "Gateway Timeout"}
 
 
 def answer(status: int, *headers: str) -> bytes:
-    """A proxy's own answer, as short as it can be."""
+    """The proxy's own answer, as short as possible."""
     body = f"{status} {_REASONS[status]}\n"
     lines = (f"HTTP/1.1 {body[:-1]}", "Content-Type: text/plain", f"Content-Length: {len(body)}", *headers)
     return ("\r\n".join(lines) + f"\r\n\r\n{body}").encode()
@@ -29,31 +29,31 @@ class Way(Protocol):
 
     @property
     def faults(self) -> Faults:
-        """What is bad for the request that is under way."""
+        """The faults that apply to the current request."""
 
     @property
     def judge_heads(self) -> bool:
-        """Whether no head may pass before it is complete."""
+        """See `Faults.judge_heads`."""
 
     def send(self, direction: Direction, data: bytes) -> None:
-        """Hand bytes on."""
+        """Pass bytes on."""
 
     def close(self, *, reset: bool) -> None:
-        """End it now."""
+        """Close it now."""
 
 
 class Mode(Enum):
-    """What the bytes of a connection are taken for."""
+    """How to read the bytes of a connection."""
 
     HTTP = auto()
     UPGRADED = auto()
     """The server has answered 101."""
     OPAQUE = auto()
-    """TLS, or whatever it is: it passes as it is, for good."""
+    """TLS or another protocol: bytes pass as they are, for good."""
 
 
 class Exchanges:
-    """Passes on what comes from either side, in order, and whole but for what a fault takes."""
+    """Passes on what comes from either side, in order, without what the faults take."""
 
     def __init__(self, way: Way) -> None:
         self._answering = False
@@ -61,21 +61,21 @@ class Exchanges:
         self._mode = Mode.HTTP
         self._requests = Messages.of_requests()
         self._responses = Messages.of_responses()
-        self._methods: deque[bytes] = deque()  # of the requests that have no whole answer yet
-        self._head = b""  # the part of a request's head that waits for its rest
-        self._head_passed = False  # a part of it has passed: too late to judge it
-        self._swallowing = False  # the rest of a request that the proxy has answered itself
+        self._methods: deque[bytes] = deque()  # of the requests without a complete answer
+        self._head = b""  # the part of a request's head that waits for the rest
+        self._head_passed = False  # a part of the head has passed: too late for faults
+        self._swallowing = False  # drops the rest of a request that the proxy has answered
         self._buffering = False
-        self._body = bytearray()  # of a response that is held back
+        self._body = bytearray()  # of a response held back
 
     @property
     def open(self) -> bool:
-        """Whether a request waits for the end of its answer, or the connection is a WebSocket."""
+        """Whether a request has no complete answer, or the connection is a WebSocket."""
         return bool(self._methods) or self._mode is Mode.UPGRADED
 
     @property
     def unanswered(self) -> bool:
-        """Whether a request waits for the first byte of its answer."""
+        """Whether a request has no byte of an answer."""
         return bool(self._methods) and not self._answering
 
     # -- from the client -------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Exchanges:
             self._swallowing = False
 
     def _take_head_part(self, piece: bytes, *, opaque: bool) -> None:
-        """Let it pass as it comes, unless a fault depends on what the whole head says."""
+        """Pass it on as it comes, unless a fault depends on the whole head."""
         self._head += piece
         if opaque:
             self._give_up_http()
@@ -119,7 +119,7 @@ class Exchanges:
         self.release_head()
 
     def release_head(self) -> None:
-        """Pass on what waits for the rest of its head."""
+        """Pass on the part of a head that waits for the rest."""
         head, self._head = self._head, b""
         if head:
             self._way.send("up", head)
@@ -169,15 +169,12 @@ class Exchanges:
         else:
             self._follow_response()
         self._body += piece
-        if (
-            not self._buffering
-            or not self._answering
-            or len(self._body) >= (self._way.faults.buffer_bytes or 0)
-        ):
+        is_full = len(self._body) >= (self._way.faults.buffer_bytes or 0)
+        if is_full or not self._buffering or not self._answering:
             self.release()
 
     def _follow_response(self) -> None:
-        """Note what the piece that was fed has changed."""
+        """Update the state after a piece that was fed."""
         responses = self._responses
         status = responses.head.status if responses.head is not None else 0
         if responses.headed and status == 101:
@@ -192,13 +189,13 @@ class Exchanges:
                 self._methods.popleft()
 
     def release(self) -> None:
-        """Pass on what was held back of a response."""
+        """Pass on the part of a response that was held back."""
         body, self._body = bytes(self._body), bytearray()
         if body:
             self._way.send("down", body)
 
     def heal(self) -> None:
-        """Hold back no more of what is under way."""
+        """Stop holding the current response back."""
         self._buffering = False
         self.release()
 

@@ -1,4 +1,4 @@
-"""What a `FaultyNetwork` is told, and what it tells."""
+"""The settings of a `FaultyNetwork`, and its records."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Direction = Literal["up", "down"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Faults:
-    """All that is bad at one time. `FaultyNetwork` has a method for each field, which says what it does."""
+    """All faults that are on. `FaultyNetwork` has a method for each field, with its description."""
 
     refusing: bool = False
     holding: bool = False
@@ -29,33 +29,31 @@ class Faults:
 
     @property
     def judge_heads(self) -> bool:
-        """Whether something depends on what a request's head says, so that none may pass before it is
-        complete."""
+        """Whether a fault depends on request heads, so that none may pass before it is complete."""
         return self.answering_502 or self.stripping_upgrade or self.paths is not None
 
     def meet(self, path: str | None) -> bool:
-        """Whether a connection meets them whose latest request was for ``path``; None where it has made
+        """Whether they apply to a connection whose latest request was for ``path``; None: it has made
         none."""
         return self.paths is None or (path is not None and path.startswith(self.paths))
 
 
 WELL: Final = Faults()
-"""Nothing is bad."""
+"""No faults."""
 
 LOST: Final = Faults(holding=True)
-"""Of a connection that was lost: nothing passes."""
+"""The faults of a connection that `FaultyNetwork.lose` took: nothing passes."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class ConnectionRecord:
-    """What one connection was. It is kept up to date while the connection is open.
+    """One connection, kept up to date while it is open.
 
     Attributes:
         number: 1 for the first that was accepted.
         opened_at: when it was accepted, by the event loop's clock.
         closed_at: when it was closed in both directions; None while it is open.
-        request_line: the first request's, as ``GET /news HTTP/1.1``; empty while there is none, and where it
-            is not HTTP.
+        request_line: the first request's, as ``GET /news HTTP/1.1``; empty without one, and without HTTP.
         path: the latest request's target, with its query; None as above.
         bytes_up: payload handed to the server's socket.
         bytes_down: payload handed to the client's socket.
@@ -71,5 +69,4 @@ class ConnectionRecord:
 
 
 Tap = Callable[[ConnectionRecord, Direction, bytes, float], None]
-"""Called with what was handed to the receiving side's socket, and when, by the event loop's clock. It must
-not block."""
+"""Called with each chunk handed to the receiver's socket, and the event loop's time. It must not block."""

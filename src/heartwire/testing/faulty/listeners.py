@@ -13,8 +13,8 @@ _BACKLOG: Final = 1024
 
 
 class Listener:
-    """A port of 127.0.0.1. While it is shut, the port is bound and nobody listens: the kernel answers with
-    RST, which a client knows as *connection refused*, and no other program can take it."""
+    """A port of 127.0.0.1. While it is shut, the port stays bound but does not listen: the kernel answers
+    with RST (*connection refused*), and no other program can take the port."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, accepted: Callable[[socket.socket], None]) -> None:
         self._loop = loop
@@ -24,23 +24,22 @@ class Listener:
         self.port: Final[int] = self._sock.getsockname()[1]
 
     def open(self) -> None:
-        """Take connections. Idempotent."""
+        """Accept connections. Idempotent."""
         if not self._listening:
             self._listening = True
             self._sock.listen(_BACKLOG)
             self._loop.add_reader(self._sock, self._accept)
 
     def shut(self) -> None:
-        """Refuse connections. Those whose clients are connected already are accepted first. Idempotent."""
+        """Refuse connections, after accepting those that wait. Idempotent."""
         if self._listening:
             self._accept()
             self.close()
-            self._sock = _bound(
-                self.port
-            )  # nobody gets between: a program that asks for any port is not given one just used
+            # Nobody gets between: a program that asks for any port is not given one just used.
+            self._sock = _bound(self.port)
 
     def close(self) -> None:
-        """Give the port back."""
+        """Release the port."""
         if self._listening:
             self._listening = False
             self._loop.remove_reader(self._sock)
@@ -55,9 +54,8 @@ class Listener:
 def _bound(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
-    if (
-        os.name == "posix"
-    ):  # connections of its past life still hold the port; on Windows the option would let others steal it
+    if os.name == "posix":
+        # Connections of its past life still hold the port. On Windows the option would let others steal it.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(("127.0.0.1", port))

@@ -1,8 +1,7 @@
-"""Where the HTTP/1 messages of one direction begin and end.
+"""Finds where the HTTP/1 messages of one direction begin and end.
 
-The parser is httptools', which does not tell positions. So it is fed in pieces that end wherever a message
-can end: after a blank line, or after as many bytes as `Content-Length` said. Bytes are only cut, never
-changed.
+The parser is httptools', which reports no positions. So it is fed pieces that end wherever a message can end:
+after a blank line, or after `Content-Length` bytes. Bytes are cut, never changed.
 """
 
 from typing import Any, Final, NamedTuple, Self
@@ -15,11 +14,11 @@ _BLANK_LINE: Final = b"\r\n\r\n"
 
 
 class NotHttp(Exception):
-    """These bytes are no HTTP/1: another protocol, or TLS."""
+    """These bytes are not HTTP/1 but another protocol, or TLS."""
 
 
 class Head(NamedTuple):
-    """The head of a request or a response; what the other one has is empty."""
+    """The head of a request or a response; fields of the other one are empty."""
 
     method: bytes
     target: bytes
@@ -39,10 +38,10 @@ class Head(NamedTuple):
 
 
 class Messages:
-    """Reads one direction. Cut data with `cut`, and feed the pieces one by one; then ask what a piece was.
+    """Reads one direction: cut data with `cut`, `feed` the pieces one by one, then look at the attributes.
 
     Attributes:
-        head: of the message that is under way; None until it is complete.
+        head: of the current message; None until it is complete.
         headed: the last piece completed a head.
         ended: the last piece completed a message.
     """
@@ -56,24 +55,23 @@ class Messages:
 
     @classmethod
     def of_requests(cls) -> Self:
-        """For what a client sends."""
+        """A reader of what a client sends."""
         return cls(httptools.HttpRequestParser)
 
     @classmethod
     def of_responses(cls) -> Self:
-        """For what a server sends."""
+        """A reader of what a server sends."""
         return cls(httptools.HttpResponseParser)
 
     def restart(self) -> None:
-        """Expect a new message now, whatever the last one's head announced: a response to HEAD has no
-        body."""
+        """Expect a new message, whatever the last head announced: a response to HEAD has no body."""
         self._parser = self._kind(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._left = 0
 
     def cut(self, data: bytes) -> int:
-        """How many of these bytes belong together: no message ends before the last of them."""
+        """How many of these bytes to feed at once: no message ends before the last of them."""
         if self._left:
             self._tail = b""
             return min(self._left, len(data))
@@ -94,8 +92,7 @@ class Messages:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # What follows is HTTP still, unless the server agrees; the next message needs a parser that knows
-            # of none.
+            # HTTP still follows, unless the server agrees; the next message needs a fresh parser.
             self.ended = True
             self.restart()
         except httptools.HttpParserError as error:

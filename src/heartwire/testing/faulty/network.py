@@ -1,4 +1,4 @@
-"""A network that is as bad as a test wants it: a TCP proxy on loopback, in front of a real server."""
+"""A network with faults: a TCP proxy on loopback, in front of a real server."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ __all__ = ["FaultyNetwork", "faulty_network"]
 
 _MAX_RECORDS: Final = 10_000
 _ANSWER_S: Final = 10.0
-"""How long another thread waits for the network's; it does nothing that takes time."""
+"""How long another thread waits for the network's, which never blocks."""
 
 P = ParamSpec("P")
 
@@ -29,7 +29,7 @@ P = ParamSpec("P")
 def _on_its_loop(
     method: Callable[Concatenate["FaultyNetwork", P], None],
 ) -> Callable[Concatenate["FaultyNetwork", P], None]:
-    """Run a method in the network's own thread; a caller in another one waits until it is done."""
+    """Run a method in the network's thread; a caller in another thread waits for it."""
 
     @functools.wraps(method)
     def call(self: "FaultyNetwork", /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -46,37 +46,36 @@ def _on_its_loop(
 
 
 class FaultyNetwork:
-    """Stands between clients and one server, passes everything on, and fails in the ways it is told to.
+    """Stands between clients and one server, and passes everything on, except what the faults take.
 
-    Clients connect to `url`. Each fault stays on until `heal` or another setting of the same fault; different
-    ones add up, and each can be changed at any time, also before the start. `reset`, `cut` and `lose` are
-    events: they happen once.
+    Clients connect to `url`. Each fault stays on until `heal` or another setting of the same fault; faults
+    add up, and each can change at any time, also before the start. `reset`, `cut` and `lose` happen once.
 
-    The faults that speak of requests read HTTP/1 in the clear. TLS, or whatever else is no HTTP, passes as
-    bytes: these faults do not apply to it, nor does any fault once `only` has said which paths. Of pipelined
-    requests, one that the proxy answers itself is answered at once, before the ones it has overtaken.
+    Faults of requests read HTTP/1 without TLS. TLS and other protocols pass as bytes: these faults do not
+    apply to them, and no fault does after `only`. The proxy answers a pipelined request itself at once,
+    before the earlier ones are answered.
 
-    What is counted is payload, when it is handed to the receiving side's socket: `bytes_up` to the server's,
-    `bytes_down` to the client's. What a fault takes is not counted; what the proxy answers itself is.
+    Counted is payload, when it is handed to the receiver's socket: `bytes_up` to the server's, `bytes_down`
+    to the client's. Bytes that a fault takes do not count; the proxy's own answers do.
 
-    It lives on a running event loop with ``add_reader``: asyncio's and uvloop's on Linux and macOS,
-    ``SelectorEventLoop`` on Windows. All waiting is by that loop's clock. Its settings may be called from any
-    thread. Buffers are bounded: 1 MiB each way of a connection, and what `buffer_responses` holds back. A
-    receiver that does not read holds up its sender.
+    It needs a running event loop with ``add_reader``: asyncio's and uvloop's on Linux and macOS,
+    ``SelectorEventLoop`` on Windows, and all waiting is by that loop's clock. Settings may be called from any
+    thread. Buffers are bounded: 1 MiB each way of a connection, and `buffer_responses`. A receiver that
+    does not read holds up its sender.
 
-    Promises: when ``async with`` is left, every socket is closed, and no task, timer or thread is left.
+    Promises: after ``async with`` every socket is closed, and no task, timer or thread is left.
     """
 
     def __init__(
         self, host: str, port: int, *, rng: random.Random | None = None, tap: Tap | None = None
     ) -> None:
-        """Make one for the server at ``host`` and ``port``; it starts with ``async with``.
+        """Make one for a server; it starts with ``async with``.
 
         Args:
-            host: a name or an address; of a name, each address is tried in turn.
-            port: 1 to 65535. Nobody needs to listen there yet: while nobody does, what connects is reset.
+            host: a name or an address; each address of a name is tried in turn.
+            port: 1 to 65535. While nothing listens there, connections are reset.
             rng: draws the jitter; default: the same numbers in each run.
-            tap: is shown everything that passes.
+            tap: called with everything that passes.
         """
         self.accepted = 0
         self.bytes_up = 0
@@ -96,8 +95,10 @@ class FaultyNetwork:
 
     @classmethod
     def to(cls, url: str, *, rng: random.Random | None = None, tap: Tap | None = None) -> Self:
-        """Make one for the server at a URL, whose path `url` keeps. Raises ``ValueError`` for one without
-        host or port."""
+        """Make one for the server at ``url``; the network's `url` keeps its path.
+
+        Raises ``ValueError`` for a URL without host or port.
+        """
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme)
         if not parts.hostname or not port:
@@ -107,10 +108,9 @@ class FaultyNetwork:
         return network
 
     def __repr__(self) -> str:
-        return (
-            f"<FaultyNetwork to {self._server[0]}:{self._server[1]}: {self.accepted} accepted,"
-            f" {self.connections} open, {self.bytes_up} bytes up, {self.bytes_down} bytes down>"
-        )
+        counts = f"{self.accepted} accepted, {self.connections} open"
+        sizes = f"{self.bytes_up} bytes up, {self.bytes_down} bytes down"
+        return f"<FaultyNetwork to {self._server[0]}:{self._server[1]}: {counts}, {sizes}>"
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -127,21 +127,20 @@ class FaultyNetwork:
             connection.close(reset=False)
         self._changed()
 
-    # -- what it tells ---------------------------------------------------------------------------------------
+    # -- observation -----------------------------------------------------------------------------------------
 
     @property
     def port(self) -> int:
-        """Where it listens; the same for as long as it lives. Raises ``RuntimeError`` before it has
-        started."""
+        """The port it listens on, always the same. Raises ``RuntimeError`` before the start."""
         if self._listener is None:
             raise RuntimeError(
-                "this network has no port before it starts: async with FaultyNetwork(...) as network"
+                "a network has no port before the start: async with FaultyNetwork(...) as network"
             )
         return self._listener.port
 
     @property
     def url(self) -> str:
-        """What clients connect to instead of the server's URL."""
+        """The URL for clients, instead of the server's."""
         return f"{self._scheme}://127.0.0.1:{self.port}{self._prefix}"
 
     @property
@@ -151,7 +150,7 @@ class FaultyNetwork:
 
     @property
     def connections(self) -> int:
-        """How many are open now."""
+        """How many connections are open."""
         return len(self._open)
 
     @property
@@ -160,9 +159,9 @@ class FaultyNetwork:
         return list(self._records)
 
     def counted_by_kernel(self) -> tuple[int, int] | None:
-        """What this machine's kernel has counted on the clients' sockets that are open: payload from them,
-        and payload to them that they have acknowledged. None where it does not tell; Linux does. To be called
-        in the network's thread.
+        """The kernel's count of the open client sockets: bytes received, and bytes sent and acknowledged.
+
+        None where the kernel does not report it; Linux does. Call it in the network's thread.
         """
         counts = [connection.counted_by_kernel() for connection in self._open.values()]
         known = [count for count in counts if count is not None]
@@ -171,10 +170,10 @@ class FaultyNetwork:
         return sum(up for up, _ in known), sum(down for _, down in known)
 
     async def until(self, condition: Callable[[], bool], *, within_s: float = 10) -> None:
-        """Wait for a condition on what the network tells, as ``lambda: network.connections == 2``.
+        """Wait for a condition on the network, as ``lambda: network.connections == 2``.
 
-        It is looked at whenever a connection was accepted, has passed something on or was closed, and
-        whenever a fault was set. In another thread than the network's: `wait_until`. Raises ``TimeoutError``.
+        It is checked whenever a connection is accepted, passes bytes or closes, and when a fault is set.
+        In another thread call `wait_until`. Raises ``TimeoutError``.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -190,33 +189,30 @@ class FaultyNetwork:
             raise TimeoutError(f"not so within {within_s} s: {self!r}") from None
 
     def wait_until(self, condition: Callable[[], bool], *, within_s: float = 10) -> None:
-        """`until`, for a thread that may block; the condition is looked at in the network's."""
+        """`until` for another thread, which it blocks; the condition runs in the network's thread."""
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self.until(condition, within_s=within_s), self._loop).result(
-            within_s + _ANSWER_S
-        )
+        waiting = self.until(condition, within_s=within_s)
+        asyncio.run_coroutine_threadsafe(waiting, self._loop).result(within_s + _ANSWER_S)
 
     # -- faults of connections -------------------------------------------------------------------------------
 
     def refuse(self) -> None:
-        """Refuse new connections (``ECONNREFUSED``). Those that exist go on, as behind a server that is
-        shutting down.
+        """Refuse new connections (``ECONNREFUSED``); existing ones go on.
 
-        With `only`, connections are taken, and reset by a request for one of its paths.
+        After `only`, connections are accepted, and reset at a request for one of its paths.
         """
         self._set(refusing=True)
 
     def black_hole(self, *, acknowledged: bool = True) -> None:
-        """Pass nothing either way: no byte, no FIN, no RST, as if a cable was pulled. Connections old and new
-        stay open.
+        """Pass nothing either way: no byte, no FIN, no RST, as if a cable was pulled. No connection closes.
 
-        New ones are accepted and the server does not hear of them. After `heal` all go on, and what was sent
-        meanwhile arrives, as TCP does it.
+        New ones are accepted and do not reach the server. After `heal` all go on, and what was sent meanwhile
+        arrives.
 
         Args:
-            acknowledged: whether this machine's kernel goes on to acknowledge what is sent, until its buffers
-                are full. False is for what finds dead peers through TCP; Linux only, and after `heal` it
-                takes TCP's own time until more comes.
+            acknowledged: whether this machine's kernel still acknowledges what is sent, until its buffers are
+                full. False, on Linux only, is for code that detects dead peers through TCP; after `heal` the
+                next bytes come with TCP's retransmissions.
         """
         if not acknowledged and sys.platform != "linux":
             raise NotImplementedError(
@@ -226,21 +222,19 @@ class FaultyNetwork:
 
     @_on_its_loop
     def reset(self) -> None:
-        """Reset all connections now: RST to both sides. What is under way is lost."""
+        """Reset all connections now: RST to both sides. Bytes on the way are lost."""
         self._close_all(reset=True)
 
     @_on_its_loop
     def cut(self) -> None:
-        """Close all connections now, in good order: FIN to both sides. What is still in the network is
-        lost."""
+        """Close all connections now: FIN to both sides. Bytes on the way are lost."""
         self._close_all(reset=False)
 
     @_on_its_loop
     def lose(self) -> None:
-        """Lose all connections there are, for good: nothing passes on them any more, after `heal` neither,
-        and nobody is told.
+        """Lose all existing connections for good and silently: nothing passes on them, after `heal` neither.
 
-        New ones work. It is what a NAT does that forgets its table, or a phone that has changed its network.
+        New ones work. A NAT that forgets its table does this, and a phone that changes its network.
         """
         for record, connection in tuple(self._open.items()):
             if self.faults.meet(record.path):
@@ -248,28 +242,25 @@ class FaultyNetwork:
         self._refresh()
 
     def delay(self, delay_s: float, *, jitter_s: float = 0) -> None:
-        """Let each chunk arrive ``delay_s`` later, and up to ``jitter_s`` more, in order; FIN too. A round
-        trip takes it twice.
+        """Delay each chunk, and FIN, by ``delay_s`` and up to ``jitter_s`` more, in order, each way.
 
-        Existing connections too; what is under way keeps its time.
+        On existing connections too; chunks on the way keep their time.
         """
         _positive("delay_s", delay_s, zero=True)
         _positive("jitter_s", jitter_s, zero=True)
         self._set(delay_s=delay_s, jitter_s=jitter_s)
 
     def throttle(self, bytes_per_s: float | None) -> None:
-        """Pass no more than that, for each direction of each connection, existing ones too. None: as fast as
-        it goes."""
+        """Limit each direction of each connection, existing ones too. None: no limit."""
         if bytes_per_s is not None:
             _positive("bytes_per_s", bytes_per_s)
         self._set(bytes_per_s=bytes_per_s)
 
     def cut_after(self, n_bytes: int, direction: Direction = "down") -> None:
-        """Reset each new connection once ``n_bytes`` of that direction have passed; 0: instead of the first.
-        Existing ones go on.
+        """Reset each new connection after ``n_bytes`` of one direction; 0: before the first byte.
 
-        The receiver's kernel has been handed all of them; a receiver that does not read may lose some of the
-        last.
+        Existing ones go on. The receiver's kernel has all ``n_bytes``; a receiver that does not read may lose
+        some of the last.
         """
         _positive("n_bytes", n_bytes, zero=True)
         if direction not in ("up", "down"):
@@ -279,35 +270,34 @@ class FaultyNetwork:
     # -- faults of requests ----------------------------------------------------------------------------------
 
     def buffer_responses(self, *, until_bytes: int = 1024 * 1024) -> None:
-        """Hold responses back, heads too, until they end or ``until_bytes`` are together, as proxies do that
-        buffer.
+        """Hold responses and their heads back until they end or reach ``until_bytes``, as buffering proxies
+        do.
 
-        An event stream never arrives. WebSockets (101) pass. Responses that have begun are let through.
+        An event stream never arrives. WebSockets (101) and responses that have begun pass.
         """
         _positive("until_bytes", until_bytes)
         self._set(buffer_bytes=until_bytes)
 
     def answer_502(self) -> None:
-        """Answer every new request with 502, WebSocket handshakes too. The server does not hear of them.
+        """Answer every new request with 502, WebSocket handshakes too. They do not reach the server.
 
-        On connections that exist as well; what was asked before, and open WebSockets, go on.
+        On existing connections too; earlier requests and open WebSockets go on.
         """
         self._set(answering_502=True)
 
     def strip_upgrade(self) -> None:
-        """Take the headers ``Upgrade`` and ``Connection`` out of new requests: a WebSocket handshake becomes
-        a plain GET.
+        """Remove ``Upgrade`` and ``Connection`` from new requests: a WebSocket handshake becomes a plain GET.
 
-        On connections that exist as well; open WebSockets go on.
+        On existing connections too; open WebSockets go on.
         """
         self._set(stripping_upgrade=True)
 
     def cut_requests_after(self, idle_s: float) -> None:
-        """End requests for which nothing has passed for ``idle_s``, as load balancers do.
+        """End requests for which nothing passes for ``idle_s``, as load balancers do.
 
-        One without a byte of an answer is answered 504; one whose answer has begun, or a WebSocket, is
-        closed. The server sees its connection closed. Requests under way too, counted from now. A connection
-        that is kept for a next request is not idle.
+        A request without a byte of an answer gets 504; one whose answer has begun, or a WebSocket, is closed.
+        The server sees its connection close. For current requests the time counts from now. A connection kept
+        for a next request is not idle.
         """
         _positive("idle_s", idle_s)
         self._set(idle_limit_s=idle_s)
@@ -315,10 +305,10 @@ class FaultyNetwork:
     # -- both ------------------------------------------------------------------------------------------------
 
     def only(self, paths: Iterable[str] | None) -> None:
-        """Let all faults, events too, meet only connections whose latest request's path starts with one of
-        these. None: all again.
+        """Apply all faults only to connections whose latest request's path starts with one of ``paths``.
 
-        So WebSocket can fail while polling works: ``network.only(["/connection/websocket"])``.
+        None: to all again. So WebSocket can fail while polling works:
+        ``network.only(["/connection/websocket"])``.
         """
         if isinstance(paths, str):
             raise TypeError(f"paths={paths!r}: a list of paths, as [{paths!r}]")
@@ -326,8 +316,7 @@ class FaultyNetwork:
 
     @_on_its_loop
     def heal(self) -> None:
-        """End all faults, and `only`. Connections that are still open go on, and what was held back or late
-        for them passes now."""
+        """End all faults, and `only`. Open connections go on, and what was held back or late passes now."""
         self.faults = WELL
         for connection in tuple(self._open.values()):
             connection.heal()
@@ -339,7 +328,7 @@ class FaultyNetwork:
         self._refresh()
 
     def _refresh(self) -> None:
-        """Bring what exists in line with the faults."""
+        """Apply the faults to what exists."""
         if self._listener is None:
             return
         if self.faults.refusing and self.faults.paths is None:
@@ -358,7 +347,7 @@ class FaultyNetwork:
     # -- called by its connections ---------------------------------------------------------------------------
 
     def count(self, record: ConnectionRecord, direction: Direction, data: memoryview) -> None:
-        """Count what has passed, and show it to the tap."""
+        """Count what has passed, and call the tap."""
         if direction == "up":
             self.bytes_up += len(data)
             record.bytes_up += len(data)
@@ -402,7 +391,7 @@ class FaultyNetwork:
 async def _resolved(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:  # a name: to ask for it blocks, so the loop has a thread do it
+    except socket.gaierror:  # a name: looking it up blocks, so the loop does it in a thread
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(family, address) for family, _, _, _, address in found]
 
@@ -416,10 +405,10 @@ def _positive(name: str, value: float, *, zero: bool = False) -> None:
 def faulty_network(
     url: str, *, rng: random.Random | None = None, tap: Tap | None = None
 ) -> Iterator[FaultyNetwork]:
-    """A `FaultyNetwork` for tests that do not run in an event loop: it has a thread of its own.
+    """A `FaultyNetwork` in a thread of its own, for tests without an event loop.
 
-    Its settings return when they are done; `FaultyNetwork.wait_until` waits. The tap is called in the
-    network's thread.
+    Its settings return when they are done; `FaultyNetwork.wait_until` waits. The tap runs in the network's
+    thread.
     """
     loop = asyncio.SelectorEventLoop()  # which knows add_reader also on Windows
     thread = threading.Thread(target=loop.run_forever, name="faulty-network", daemon=True)

@@ -1,5 +1,4 @@
-"""One direction of a proxied connection: what was read waits here until it is due and the other side has
-room."""
+"""One direction of a proxied connection: bytes wait here until they are due and the other side has room."""
 
 import asyncio
 from collections import deque
@@ -14,14 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["Ending", "Pipe"]
 
 _MAX_QUEUED_BYTES: Final = 1024 * 1024
-"""Above it no more is read. It bounds what can be under way with `delay`: at 1 s, 1 MiB/s."""
+"""Above it no more is read. It bounds the rate under `delay`: at 1 s, 1 MiB/s."""
 _SLICE_S: Final = 0.02
-"""How long one slice of a throttled stream takes: short enough to look like a slow line and not like a
-stuttering one."""
+"""The duration of one slice of a throttled stream: short enough not to stutter."""
 
 
 class Ending(Enum):
-    """How a direction ends; it comes in order, after the data."""
+    """How a direction ends, after its data."""
 
     EOF = auto()
     """FIN to the other side; the other direction goes on."""
@@ -35,8 +33,8 @@ class Pipe:
     """Bytes in, bytes out, in order.
 
     Attributes:
-        ended: nothing more will be put in.
-        queued_bytes: how much waits.
+        ended: its source has ended.
+        queued_bytes: bytes that wait.
     """
 
     def __init__(self, connection: "Connection", direction: Direction) -> None:
@@ -52,16 +50,16 @@ class Pipe:
 
     @property
     def full(self) -> bool:
-        """Whether its source is not to be read."""
+        """Whether its source should not be read now."""
         return self.queued_bytes >= _MAX_QUEUED_BYTES
 
     @property
     def pending(self) -> bool:
-        """Whether something waits, the end included."""
+        """Whether bytes or the end wait."""
         return bool(self._queue)
 
     def put(self, data: bytes) -> None:
-        """Take bytes, and pass on what can be passed on."""
+        """Take bytes, and pass on what is due."""
         if data:
             self.queued_bytes += len(data)
             self._append(memoryview(data))
@@ -79,7 +77,7 @@ class Pipe:
             pass
 
     def hurry(self) -> None:
-        """Let what waits for its time wait no longer."""
+        """Make everything that waits due now."""
         self._queue = deque((0.0, item) for _, item in self._queue)
         self._due_last = 0.0
 
@@ -95,7 +93,7 @@ class Pipe:
         self.flush()
 
     def _step(self) -> bool:
-        """Pass on one slice; False where there is something to wait for."""
+        """Pass on one slice. Returns False where it has to wait."""
         connection = self._connection
         due, item = self._queue[0]
         faults = connection.faults
@@ -129,7 +127,7 @@ class Pipe:
         return True
 
     def _room(self, size: int) -> int:
-        """How many of ``size`` bytes may pass now; 0 where the connection has had all it gets."""
+        """How many of ``size`` bytes may pass now; 0: `FaultyNetwork.cut_after` is reached."""
         rate = self._connection.faults.bytes_per_s
         if rate is not None:
             size = min(size, max(1, int(rate * _SLICE_S)))
@@ -138,10 +136,8 @@ class Pipe:
 
     def _count(self, data: memoryview) -> None:
         self._passed += len(data)
-        rate = self._connection.faults.bytes_per_s
-        self._free_at = (
-            0.0 if rate is None else max(self._free_at, self._connection.loop.time()) + len(data) / rate
-        )
+        rate, now_s = self._connection.faults.bytes_per_s, self._connection.loop.time()
+        self._free_at = 0.0 if rate is None else max(self._free_at, now_s) + len(data) / rate
         self._connection.passed(self.direction, data)
         limit = self._connection.limit(self.direction)
         if limit is not None and self._passed >= limit:

@@ -1,7 +1,6 @@
-"""One socket of a proxied connection, watched by the event loop without a transport of its own.
+"""One socket of a proxied connection, watched by the event loop without an asyncio transport.
 
-A transport reads ahead, writes behind and closes when it likes; a network that is bad on purpose has to say
-when.
+A transport decides itself when it reads, writes and closes; here the faults decide.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ _LAST_READS: Final = 64
 
 
 class Side:
-    """A non-blocking socket, and what to call when something can be done with it. Owns the socket."""
+    """A non-blocking socket, and the functions to call when it is readable or writable. Owns the socket."""
 
     def __init__(
         self,
@@ -32,9 +31,7 @@ class Side:
     ) -> None:
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # macOS: EINVAL where the peer has reset it
-            sock.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # or the kernel would add delays that nobody asked for
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # only the faults delay
         self.sock = sock
         self._loop = loop
         self._readable = readable
@@ -42,8 +39,7 @@ class Side:
         self._reading = self._writing = self._silent = False
 
     def read(self, wanted: bool) -> None:
-        """Whether to be called when something has come. A socket that is not read does not tell of FIN or RST
-        either."""
+        """Watch for data, FIN and RST, or stop watching."""
         if wanted and not self._reading:
             self._loop.add_reader(self.sock, self._readable)
         elif self._reading and not wanted:
@@ -51,7 +47,7 @@ class Side:
         self._reading = wanted
 
     def write(self, wanted: bool) -> None:
-        """Whether to be called when there is room, or the connection is made."""
+        """Watch for room to write or the end of connecting, or stop watching."""
         if wanted and not self._writing:
             self._loop.add_writer(self.sock, self._writable)
         elif self._writing and not wanted:
@@ -59,14 +55,14 @@ class Side:
         self._writing = wanted
 
     def silence(self, wanted: bool) -> None:
-        """Whether its kernel loses what comes in, unacknowledged. Linux only."""
+        """Have the kernel lose what comes in, unacknowledged, or stop that. Linux only."""
         if wanted != self._silent:
             (black_hole if wanted else end_black_hole)(self.sock)
             self._silent = wanted
 
     def end(self) -> None:
         """Send FIN after what was sent."""
-        with contextlib.suppress(OSError):  # the peer has reset it meanwhile; the next read tells
+        with contextlib.suppress(OSError):  # the peer has reset it; the next read raises
             self.sock.shutdown(socket.SHUT_WR)
 
     def close(self, *, reset: bool) -> None:
@@ -83,7 +79,7 @@ class Side:
         self.sock.close()
 
     def _discard(self) -> None:
-        """Read what has come: a socket that is closed with something unread sends RST instead of FIN."""
+        """Read what has come: a socket closed with unread data sends RST instead of FIN."""
         with contextlib.suppress(OSError):
             for _ in range(_LAST_READS):
                 if not self.sock.recv(READ_BYTES):

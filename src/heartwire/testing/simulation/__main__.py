@@ -1,5 +1,5 @@
-"""Run many simulations: ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``, or one again:
-``--seed 42``."""
+"""Run many simulations, as ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``, or repeat one
+with ``--seed 42``."""
 
 import argparse
 import sys
@@ -9,17 +9,17 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Final, NamedTuple
 
 from heartwire.testing.simulation.events import run_seed
-from heartwire.testing.simulation.world import Broken
+from heartwire.testing.simulation.world import Broken, again
 
 __all__ = ["Failure", "main", "run_seeds"]
 
 _CHUNK: Final = 50
-_TOLD: Final = 3
-"""Stories that are told in full; of the others the first line."""
+_STORIES: Final = 3
+"""So many failures are printed with their story, the others in a line."""
 
 
 class Failure(NamedTuple):
-    """A seed that was not survived, why, and the whole story."""
+    """A seed that broke a promise: which one, and the story."""
 
     seed: int
     problem: str
@@ -27,7 +27,7 @@ class Failure(NamedTuple):
 
 
 def run_seeds(seeds: Sequence[int]) -> list[Failure]:
-    """Run them one after the other. Whatever goes wrong is a failure of its seed."""
+    """Run them one after the other. Any exception is a failure of its seed."""
     failures = []
     for seed in seeds:
         try:
@@ -35,21 +35,16 @@ def run_seeds(seeds: Sequence[int]) -> list[Failure]:
         except Broken as broken:
             failures.append(Failure(seed, broken.problems[0], str(broken)))
         except Exception as error:
-            failures.append(
-                Failure(
-                    seed,
-                    repr(error),
-                    f"{error!r}\n\nAgain: python -m heartwire.testing.simulation --seed {seed}",
-                )
-            )
+            story = f"{error!r}\n\n{again(seed)}"
+            failures.append(Failure(seed, repr(error), story))
     return failures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command. Returns its exit code."""
     options = _options().parse_args(arguments)
     if options.seed is not None:
-        return _again(options.seed)
+        return _repeat(options.seed)
     begin = time.monotonic()
     failures: list[Failure] = []
     done = 0
@@ -57,25 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done += count
         failures += failed
         for failure in failed:
-            _say(failure.story if len(failures) <= _TOLD else f"seed {failure.seed}: {failure.problem}")
-        if sys.stderr.isatty():
-            sys.stderr.write(
-                f"\r{done} of {options.seeds} seeds, {len(failures)} failed, {done / _since(begin):.0f} a"
-                " second "
-            )
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
-    last = options.first + options.seeds - 1
-    _say(
-        f"{done} seeds ({options.first}-{last}) in {_since(begin):.0f} s, {1000 * _since(begin) / done:.1f}"
-        " ms each: ",
-        end="",
-    )
-    _say(
-        f"{len(failures)} failed: {', '.join(str(failure.seed) for failure in failures)}"
-        if failures
-        else "all promises kept"
-    )
+            _say(failure.story if len(failures) <= _STORIES else f"seed {failure.seed}: {failure.problem}")
+        rate = done / _since(begin)
+        _progress(f"\r{done} of {options.seeds} seeds, {len(failures)} failed, {rate:.0f} a second ")
+    _progress("\n")
+    last, took_s = options.first + options.seeds - 1, _since(begin)
+    seeds = f"{done} seeds ({options.first}-{last}) in {took_s:.0f} s, {1000 * took_s / done:.1f} ms each"
+    failed_seeds = ", ".join(str(failure.seed) for failure in failures)
+    _say(f"{seeds}: {f'{len(failures)} failed: {failed_seeds}' if failures else 'all promises kept'}")
     return 1 if failures else 0
 
 
@@ -83,9 +67,9 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m heartwire.testing.simulation", description=__doc__)
     parser.add_argument("--seeds", type=_count, default=2000, metavar="N", help="how many (2000)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first one (0)")
-    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes that share them (1)")
+    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="this one only, and what happens in it, from the beginning"
+        "--seed", type=int, metavar="N", help="only this one, and print everything that happens"
     )
     return parser
 
@@ -108,7 +92,7 @@ def _results(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, list[Fail
             yield len(chunk), failed
 
 
-def _again(seed: int) -> int:
+def _repeat(seed: int) -> int:
     try:
         world = run_seed(seed)
     except Broken as broken:
@@ -123,9 +107,14 @@ def _since(begin: float) -> float:
     return max(1e-3, time.monotonic() - begin)
 
 
-def _say(text: str, end: str = "\n") -> None:
-    sys.stdout.write(text + end)
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(text)
 
 
 if __name__ == "__main__":

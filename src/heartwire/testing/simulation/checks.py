@@ -1,10 +1,11 @@
-"""What has to be true in a simulation, whatever happens: `docs/promises.md`, as code."""
+"""The promises that hold in every simulation: `docs/promises.md`, as code."""
 
 import asyncio
 import math
 from typing import TYPE_CHECKING, Final
 
 from heartwire.client import outputs as out
+from heartwire.client.connection import Connection
 from heartwire.dialects.centrifugal import SessionSettings
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.testing.simulation.client import Following, SimulatedClient
@@ -17,19 +18,18 @@ __all__ = ["Checks"]
 
 _SLACK_S: Final = 0.01
 _LONG_S: Final = 90
-"""Time enough for the worst: to notice that a link is dead, to wait, to try each transport, and to say
-everything again."""
+"""Enough to notice a dead link, wait, try each transport, and publish everything again."""
 
 _CONNECT_WITHIN_S: Final = SessionSettings("").connect_within_s
 _MAX_BACKLOG_BYTES: Final = 96 * 1024
-"""What a server may hold for one connection, with messages as small as a simulation's."""
+"""The most a server may hold for one connection, with messages as small as a simulation's."""
 
 
 class Checks:
-    """Looks at everything that clients are told, as it comes.
+    """Checks everything that clients receive, as it comes.
 
     Attributes:
-        problems: promises that were broken, in words.
+        problems: the broken promises, in words.
     """
 
     def __init__(self, world: "Simulation") -> None:
@@ -40,18 +40,18 @@ class Checks:
         self._asked: dict[str, tuple[int, float, float]] = {}  # attempts seen, tokens of the bucket, when
 
     def fail(self, who: str, what: str) -> None:
-        """A promise was broken."""
+        """Note a broken promise."""
         self.problems.append(f"{who}: {what}")
         self._world.note(who, f"BROKEN: {what}")
 
     def healed(self) -> None:
-        """From now on all is well."""
+        """Note that all faults have ended."""
         self._healed_at = self._world.loop.now_s
 
-    # -- what subscribers are told ---------------------------------------------------------------------------
+    # -- what subscribers receive ----------------------------------------------------------------------------
 
     def delivered(self, client: SimulatedClient, output: out.Delivered, body: bytes) -> None:
-        """The next publication, and no other."""
+        """Check that it is the next publication, and no other."""
         following = client.followed.get(output.channel)
         told = Position(output.epoch, output.offset)
         if following is None:
@@ -69,12 +69,10 @@ class Checks:
         following.bodies.append((told, body))
 
     def gap(self, client: SimulatedClient, output: out.Gap) -> None:
-        """It begins where delivery stopped, and nothing that it leaves out was to be had."""
+        """Check that it begins where delivery stopped, and leaves out nothing that is kept."""
         following = client.followed.get(output.channel)
-        before, after = (
-            Position(output.before_epoch, output.before_offset),
-            Position(output.after_epoch, output.after_offset),
-        )
+        before = Position(output.before_epoch, output.before_offset)
+        after = Position(output.after_epoch, output.after_offset)
         told = f"{output.channel}: a gap from {before} to {after}"
         if following is None or following.position != before:
             self.fail(client.name, f"{told} was told at {following and following.position}")
@@ -90,74 +88,63 @@ class Checks:
         following.gaps.append(output)
 
     def _is_gone(self, client: SimulatedClient, channel: str, up_to: Position, told: str) -> None:
-        """Whether nothing that is kept is at or before this position."""
+        """Check that nothing at or before this position is kept."""
         oldest = self._world.server.before_oldest(channel)
         if up_to.epoch == oldest.epoch and up_to.offset > oldest.offset:
             self.fail(client.name, f"{told}, and what is after {oldest} is kept")
 
     def subscribed(self, client: SimulatedClient, output: out.Subscribed) -> None:
-        """A channel is placed: where it was, or where it was to begin."""
+        """Check that a channel is placed where it was, or where it was to begin."""
         following = client.followed.get(output.channel)
         told = Position(output.epoch, output.offset)
         if following is None:
             self.fail(client.name, f"{output.channel} was placed at {told}, and is not followed")
         elif following.position is not None:
             if following.position != told:
-                self.fail(
-                    client.name, f"{output.channel} is at {following.position}, and was placed at {told}"
-                )
+                what = f"{output.channel} is at {following.position}, and was placed at {told}"
+                self.fail(client.name, what)
         elif following.since == "earliest":
-            self._is_gone(
-                client,
-                output.channel,
-                told,
-                f"{output.channel} is to begin with the oldest, and was placed at {told}",
-            )
+            what = f"{output.channel} is to begin with the oldest, and was placed at {told}"
+            self._is_gone(client, output.channel, told, what)
         elif not self._was_head(following, told):
-            self.fail(
-                client.name,
-                f"{output.channel} was placed at {told}; it was at {following.head} when it was followed",
-            )
+            what = f"{output.channel} was placed at {told}; it was at {following.head} when it was followed"
+            self.fail(client.name, what)
         if following is not None:
             following.position = told
             following.is_placed = True
 
     def _was_head(self, following: Following, told: Position) -> bool:
-        """Whether the stream was there at some time after it was asked for."""
+        """Whether this was the head at some time after the client asked for the channel."""
         head = self._world.server.head(following.channel)
         lowest = following.head.offset if following.head.epoch == told.epoch else 0
         stream = self._world.server.truth.streams.get(following.channel, {}).get(told.epoch, [])
         return lowest <= told.offset <= max(len(stream), head.offset if head.epoch == told.epoch else 0)
 
     def unsubscribed(self, client: SimulatedClient, output: out.Unsubscribed) -> None:
-        """Nobody does that here."""
+        """Fail: no server ends a subscription here."""
         self.fail(client.name, f"{output.channel} was ended: {output.code} {output.reason}")
 
-    # -- what publishers are told ----------------------------------------------------------------------------
+    # -- what publishers receive -----------------------------------------------------------------------------
 
     def published(self, client: SimulatedClient, output: out.Published | out.Rejected) -> None:
-        """An outcome: the only one, and what it says of the stream is so."""
+        """Check that an outcome is the only one, and agrees with the stream."""
         publish = client.published[output.key]
         if publish.outcome is not None:
             self.fail(client.name, f"{output.key} has a second outcome: {output}, after {publish.outcome}")
         publish.outcome = output
+        now_s = self._world.loop.now_s
+        well_since = max(self._healed_at, self._progress.get(client.name, 0))
         if isinstance(output, out.Published):
-            self._progress[client.name] = self._world.loop.now_s
-        elif (
-            output.is_unknown
-            and self._world.loop.now_s > max(self._healed_at, self._progress.get(client.name, 0)) + _LONG_S
-        ):
-            self.fail(
-                client.name, f"{output.key} was given up, though all is well for long: {output.message}"
-            )
-        if isinstance(output, out.Published):
+            self._progress[client.name] = now_s
             told = Position(output.epoch, output.offset)
             true = self._world.server.truth.at(publish.channel, told)
             if true != publish.body:
-                self.fail(
-                    client.name,
-                    f"{output.key} was acknowledged at {publish.channel} {told}, where {true!r} is",
-                )
+                what = f"{output.key} was acknowledged at {publish.channel} {told}, where {true!r} is"
+                self.fail(client.name, what)
+        elif output.is_unknown and now_s > well_since + _LONG_S:
+            self.fail(
+                client.name, f"{output.key} was given up, though all is well for long: {output.message}"
+            )
 
     def _outcomes(self, client: SimulatedClient) -> None:
         truth = self._world.server.truth
@@ -165,9 +152,8 @@ class Checks:
         for key, publish in client.published.items():
             places = truth.places.get((publish.channel, publish.body), [])
             if len({place.epoch for place in places}) < len(places):
-                self.fail(
-                    client.name, f"{key} was published {len(places)} times: {', '.join(map(str, places))}"
-                )
+                what = f"{key} was published {len(places)} times: {', '.join(map(str, places))}"
+                self.fail(client.name, what)
             match publish.outcome:
                 case None:
                     self.fail(client.name, f"{key} has no outcome")
@@ -176,17 +162,21 @@ class Checks:
                 case out.Published(epoch=epoch, offset=offset):
                     before, of = last.get((publish.channel, epoch), (0, ""))
                     if offset <= before:
-                        self.fail(
-                            client.name, f"{publish.channel}: {key} is at {offset}, before {of} at {before}"
-                        )
+                        what = f"{publish.channel}: {key} is at {offset}, before {of} at {before}"
+                        self.fail(client.name, what)
                     last[publish.channel, epoch] = offset, key
 
     # -- bounds, attempts, liveness --------------------------------------------------------------------------
 
     def look_at(self, client: SimulatedClient) -> None:
-        """After each thing that a client did."""
-        if client.is_asleep:
-            return
+        """Check bounds, attempts and liveness after each thing that a client did."""
+        if not client.is_asleep:
+            self._bounds(client)
+            self._attempts(client)
+            if client.machine.current is not None:
+                self._liveness(client, client.machine.current)
+
+    def _bounds(self, client: SimulatedClient) -> None:
         machine, options = client.machine, client.options
         for what, waiting in (
             ("publishes", machine.traffic.publishes),
@@ -194,6 +184,17 @@ class Checks:
         ):
             if len(waiting) > options.max_pending_items or waiting.size_bytes > options.max_pending_bytes:
                 self.fail(client.name, f"{len(waiting)} {what} wait, {waiting.size_bytes} bytes")
+        current = machine.current
+        if current is None:
+            return
+        flying, queued = machine.traffic.publishes._in_flight, len(current.queue)
+        if flying > options.max_in_flight or queued > options.max_in_flight + 200:
+            self.fail(client.name, f"{flying} publishes are on the way, {queued} commands wait to be sent")
+        if len(current.waiting) > options.max_in_flight + 200:
+            self.fail(client.name, f"{len(current.waiting)} answers are waited for")
+
+    def _attempts(self, client: SimulatedClient) -> None:
+        options = client.options
         seen, tokens, when = self._asked.get(client.name, (0, options.attempt_burst, 0.0))
         if len(client.attempts) > seen:
             for at in client.attempts[seen:]:
@@ -202,41 +203,24 @@ class Checks:
                 if tokens < -_SLACK_S:
                     self.fail(client.name, f"attempt {len(client.attempts)} at {at:.3f} is one too many")
             self._asked[client.name] = len(client.attempts), tokens, when
-        current = machine.current
-        if current is None:
-            return
-        flying = machine.traffic.publishes._in_flight
-        if flying > options.max_in_flight or len(current.queue) > options.max_in_flight + 200:
-            self.fail(
-                client.name,
-                f"{flying} publishes are on the way, {len(current.queue)} commands wait to be sent",
-            )
-        if len(current.waiting) > options.max_in_flight + 200:
-            self.fail(client.name, f"{len(current.waiting)} answers are waited for")
-        allowed_s = (
-            current.ping_interval_s + options.pong_timeout_s + 2 * options.probe_timeout_s
-        )  # one is given after a sleep
+
+    def _liveness(self, client: SimulatedClient, current: Connection) -> None:
+        options, now_s = client.options, client.now()
+        # The probe twice: one is given after a sleep.
+        allowed_s = current.ping_interval_s + options.pong_timeout_s + 2 * options.probe_timeout_s
         if current.is_pull:
-            # One that is cut is asked for again at once, because only a middlebox may have been impatient.
-            allowed_s = (
-                options.poll_wait_s
-                + options.poll_interval_s
-                + 2 * options.pong_timeout_s
-                + options.probe_timeout_s
-            )
-        if client.now() - client.heard_at > allowed_s + _SLACK_S:
-            self.fail(
-                client.name, f"has heard nothing for {client.now() - client.heard_at:.1f} s, and goes on"
-            )
+            # A poll that is cut is repeated at once, because only a middlebox may have been impatient.
+            allowed_s = options.poll_wait_s + options.poll_interval_s + options.probe_timeout_s
+            allowed_s += 2 * options.pong_timeout_s
+        if now_s - client.heard_at > allowed_s + _SLACK_S:
+            self.fail(client.name, f"has heard nothing for {now_s - client.heard_at:.1f} s, and goes on")
         was_proved = max(client.heard_at, current.online_at or 0) >= client.hinted_at
-        if not was_proved and client.now() > client.hinted_at + options.probe_timeout_s + _SLACK_S:
-            self.fail(
-                client.name,
-                f"was told of the network at {client.hinted_at:.1f}, has heard nothing since, and goes on",
-            )
+        if not was_proved and now_s > client.hinted_at + options.probe_timeout_s + _SLACK_S:
+            what = f"was told of the network at {client.hinted_at:.1f}, has heard nothing since, and goes on"
+            self.fail(client.name, what)
 
     def look_at_server(self) -> None:
-        """Now and then."""
+        """Check that the server gives dead connections up, and bounds what it holds for each."""
         world = self._world
         hub = world.server.hub
         allowed_s = max(hub.options.ping_interval_s + hub.options.pong_timeout_s, _CONNECT_WITHIN_S)
@@ -246,9 +230,8 @@ class Checks:
                 dead_at = wire.up.dead_at
                 if wire.kind == "sse" and dead_at is not None:
                     # Its pongs come in other requests, for as long as the client takes it to be alive.
-                    dead_at = (
-                        None if wire.down.dead_at is None else max(dead_at, wire.down.dead_at) + allowed_s
-                    )
+                    down_dead_at = wire.down.dead_at
+                    dead_at = None if down_dead_at is None else max(dead_at, down_dead_at) + allowed_s
                 is_served = wire.task is not None and not wire.task.done()
                 lasts = wire.kind in ("websocket", "sse")
                 if dead_at is not None and is_served and lasts and world.loop.now_s - dead_at > allowed_s:
@@ -264,7 +247,7 @@ class Checks:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether everybody has what there is."""
+        """Whether every client is online and has everything."""
         server = self._world.server
         for client in self._world.clients:
             if client.is_closed:
@@ -277,7 +260,7 @@ class Checks:
         return True
 
     def at_the_end(self) -> None:
-        """All was healed, and time was given."""
+        """Check that every client has everything, and every publish its outcome."""
         server = self._world.server
         for client in self._world.clients:
             if not client.is_closed:
@@ -286,16 +269,14 @@ class Checks:
                 for following in client.followed.values():
                     head = server.head(following.channel)
                     if following.position != head:
-                        self.fail(
-                            client.name,
-                            f"{following.channel} is at {following.position}, and the stream at {head}",
-                        )
+                        what = f"{following.channel} is at {following.position}, and the stream at {head}"
+                        self.fail(client.name, what)
                 if waiting := len(client.machine.traffic.publishes):
                     self.fail(client.name, f"{waiting} publishes still wait")
             self._outcomes(client)
 
     def after_the_end(self) -> None:
-        """Everybody has left, and the server has stopped."""
+        """Check that nothing is left of the clients and the server."""
         loop = self._world.loop
         for task in sorted(asyncio.all_tasks(loop), key=repr):
             self.fail("loop", f"a task is left: {task.get_coro()}")

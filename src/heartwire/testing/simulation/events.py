@@ -1,4 +1,4 @@
-"""What happens in a simulation that is run from its seed alone: who is there, and what goes wrong when."""
+"""Simulations from a seed alone: it draws the clients, their options, and what goes wrong when."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,15 +16,16 @@ from heartwire.testing.simulation.world import Simulation
 __all__ = ["Events", "run_seed"]
 
 _CHANNELS: Final = ("a", "b", "c")
+_SINGLE_TRANSPORTS: Final = (*("websocket",) * 3, *("sse",) * 2, *("longpoll",) * 2, "poll")
 
 
 def run_seed(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...] = _CHANNELS) -> Simulation:
-    """Run one seed from the beginning to the end. Raises `Broken`, with the story and the seed.
+    """Run one seed to its end. Returns its world. Raises `Broken`, with the story and the seed.
 
     Args:
-        seed: of everything that happens.
-        hub: as for `Simulation`; default: hubs with all kinds of options.
-        channels: some of these are used.
+        seed: decides everything that happens.
+        hub: as for `Simulation`; default: hubs with options drawn from the seed.
+        channels: the seed uses some of them.
     """
     chance = Random(seed)
     world = Simulation(seed, hub=hub or _any_hub(chance))
@@ -56,7 +57,7 @@ def _any_hub(chance: Random) -> MakeHub:
 
 
 def _any_options(chance: Random) -> dict[str, Any]:
-    """A client's."""
+    """Options of a client."""
     options: dict[str, Any] = {
         "transports": _any_transports(chance),
         "pong_timeout_s": chance.choice((10, 4, 4)),
@@ -82,19 +83,15 @@ def _any_transports(chance: Random) -> tuple[str, ...]:
     if kind < 0.4:
         return TRANSPORTS
     if kind < 0.85:
-        return (
-            chance.choice(
-                ("websocket", "websocket", "websocket", "sse", "sse", "longpoll", "longpoll", "poll")
-            ),
-        )
+        return (chance.choice(_SINGLE_TRANSPORTS),)
     return tuple(name for name in TRANSPORTS if chance.random() < 0.5) or TRANSPORTS[1:]
 
 
 class Events:
-    """Chance, as it acts on a world.
+    """Makes things happen in a world: each private method without arguments from `_CHANCES` is one event.
 
     Args:
-        chance: draws what happens; what the network does by itself has its own.
+        chance: draws what happens. Latencies are drawn by each client's own.
     """
 
     def __init__(self, world: Simulation, chance: Random, channels: tuple[str, ...]) -> None:
@@ -112,15 +109,14 @@ class Events:
             self._come(follows=False, publishes=True)
 
     def run(self) -> None:
-        """From the beginning to the end. Raises `Broken`."""
+        """Draw and run 20 to 60 events, then heal and check. Raises `Broken`."""
         chance, world = self._chance, self._world
         for _ in range(chance.randint(20, 60)):
             event = chance.choices(_EVENTS, cum_weights=_WEIGHTS)[0]
             event(self)
             kind = chance.random()
-            world.run_for(
-                chance.random() * (0.2 if kind < 0.5 else 2 if kind < 0.85 else 8 if kind < 0.975 else 30)
-            )
+            longest_s = 0.2 if kind < 0.5 else 2 if kind < 0.85 else 8 if kind < 0.975 else 30
+            world.run_for(chance.random() * longest_s)
         while self._undone:
             self._undo(next(iter(self._undone)))
         world.heal()
@@ -149,9 +145,8 @@ class Events:
         return client
 
     def _awake(self, among: list[SimulatedClient] | None = None) -> SimulatedClient | None:
-        able = [
-            client for client in among or self._world.clients if not client.is_closed and not client.is_asleep
-        ]
+        clients = among or self._world.clients
+        able = [client for client in clients if not client.is_closed and not client.is_asleep]
         return self._chance.choice(able) if able else None
 
     def _publish(self) -> None:
@@ -162,11 +157,8 @@ class Events:
         channel = chance.choice(self._channels)
         for _ in range(chance.choice((1, 1, 1, 2, 3, 6, 12, 12, 30))):
             text = "é" * chance.choice((0, 0, 0, 1, 40, 400))
-            client.publish(
-                chance.choice(self._channels) if chance.random() < 0.2 else channel,
-                text,
-                chance.choice(_ENCODINGS),
-            )
+            where = chance.choice(self._channels) if chance.random() < 0.2 else channel
+            client.publish(where, text, chance.choice(_ENCODINGS))
 
     def _speak(self) -> None:
         channel = self._chance.choice(self._channels)
@@ -174,7 +166,7 @@ class Events:
             self._say(channel)
 
     def _say(self, channel: str) -> None:
-        """The server's own application publishes."""
+        """Publish, as the application that holds the hub."""
         if self._world.server.state == "up":
             self._said += 1
             self._world.server.publish(channel, f"s-{self._said}")
@@ -202,7 +194,7 @@ class Events:
             self._later(self._long_s(), partial(client.resume, channel))
 
     def _replace(self) -> None:
-        """A client leaves, and another one goes on where it was."""
+        """Close a client, and have another one go on from its positions."""
         client = self._awake()
         if client is None or len(self._world.clients) > 8:
             return
@@ -232,9 +224,8 @@ class Events:
     # -- the network -----------------------------------------------------------------------------------------
 
     def _one(self) -> SimulatedClient:
-        return self._chance.choice(
-            [client for client in self._world.clients if not client.is_closed] or self._world.clients
-        )
+        clients = self._world.clients
+        return self._chance.choice([client for client in clients if not client.is_closed] or clients)
 
     def _wires(self, client: SimulatedClient) -> list[Wire]:
         return [wire for wire in client.path.wires if not wire.is_over_for_client]
@@ -254,9 +245,8 @@ class Events:
         client, how = self._one(), self._chance.choice(_BLOCKED)
         self._world.note(client.name, f"has no network: {how}")
         client.path.is_dark = how
-        self._hold(
-            client, [lane for wire in self._wires(client) for lane in (wire.up, wire.down)], self._long_s()
-        )
+        lanes = [lane for wire in self._wires(client) for lane in (wire.up, wire.down)]
+        self._hold(client, lanes, self._long_s())
 
     def _slow(self) -> None:
         client = self._one()
@@ -303,7 +293,7 @@ class Events:
         client.path.lost_answers.append(self._chance.random() < 0.5)
 
     def _move(self) -> None:
-        """Another network, with another latency."""
+        """Move a client to another network, with another latency."""
         self._one().path.latency_s = self._chance.choice((0.001, 0.02, 0.1, 0.4))
 
     # -- the server ------------------------------------------------------------------------------------------
@@ -316,7 +306,7 @@ class Events:
         if how < 0.4:
             world.server.stop()
         else:
-            world.server.kill(is_told=how < 0.8)
+            world.server.kill(closes=how < 0.8)
         if chance.random() < 0.2:
             world.server.lose_store()
         self._later(self._short_s(), lambda: world.server.start() if world.server.state != "up" else None)
@@ -339,7 +329,7 @@ class Events:
         return 0.2 + self._chance.random() ** 2 * 45
 
     def _later(self, seconds: float, work: Callable[[], Any]) -> None:
-        """Do it then, or at the end of all troubles."""
+        """Do it after so long, or when all faults end."""
         self._undone[work] = self._world.loop.call_later(seconds, self._undo, work)
 
     def _undo(self, work: Callable[[], None]) -> None:

@@ -1,5 +1,4 @@
-"""An asyncio event loop whose time is virtual: where nothing is ready, it is at once as late as the next
-timer says."""
+"""An asyncio event loop in virtual time: when nothing is ready, time jumps to the next timer."""
 
 import asyncio
 from typing import Any, Final, NoReturn
@@ -11,16 +10,15 @@ _BUSY_TURNS: Final = 100_000
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs tasks and timers, and has no sockets, threads or signals: so the same program does the same in
-    each run.
+    """Runs tasks and timers, without sockets, threads or signals: the same program does the same in each run.
 
         loop = VirtualLoop()
         loop.create_task(something())
         loop.run_for(3600)  # an hour, in no time
 
     Attributes:
-        now_s: what `time` says.
-        faults: what would have been logged: exceptions of callbacks, and of tasks that nobody awaits.
+        now_s: the time, as `time` returns it.
+        faults: exceptions of callbacks, and of tasks that nobody awaits; asyncio's own loop logs them.
     """
 
     def __init__(self) -> None:
@@ -31,16 +29,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(self._fault)
 
     def time(self) -> float:
-        """Seconds."""
+        """Virtual seconds."""
         return self.now_s
 
     def run_for(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let ``seconds`` pass."""
         self.call_at(self.now_s + seconds, self.stop)
         self.run_forever()
 
     def run_until_idle(self, *, within_s: float) -> None:
-        """Let time pass until nothing is ready and no timer is set, or until so much has passed."""
+        """Let time pass until nothing is ready and no timer is set, ``within_s`` at most."""
         end = self.call_at(self.now_s + within_s, self.stop)
         self._selector.stops_when_idle = end
         self.run_forever()
@@ -48,7 +46,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         end.cancel()
 
     def discard(self) -> None:
-        """Cancel what is left, and close."""
+        """Cancel all tasks and timers, and close."""
         for task in asyncio.all_tasks(self):
             task.cancel()
         for timer in self.timers:
@@ -60,26 +58,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     @property
     def timers(self) -> list[asyncio.TimerHandle]:
-        """Those that are set."""
+        """The timers that are set."""
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         return [handle for handle in scheduled if not handle.cancelled()]
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]
-        """Threads do not know of virtual time."""
+        """Refuse: a thread would run in real time."""
         raise RuntimeError("there are no threads in virtual time")
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        """Do nothing: there are no sockets."""
 
     def _write_to_self(self) -> None:
-        """Nobody has to be woken: there is only this thread."""
+        """Do nothing: there is only this thread."""
 
     def _fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.faults.append(context.get("exception") or context["message"])
 
 
 class _Jump:
-    """What the loop takes for its selector: instead of waiting, it changes the time."""
+    """The loop's selector: instead of waiting, it moves the time on."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -87,21 +85,17 @@ class _Jump:
         self.stops_when_idle: asyncio.TimerHandle | None = None
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Called in each turn: ``timeout`` is 0 where something is ready, ``None`` where nothing ever will
-        be."""
+        """Called each turn: ``timeout`` is 0 when something is ready, ``None`` when nothing ever will be."""
         if timeout == 0:
             self._turns += 1
             if self._turns > _BUSY_TURNS:
-                raise RuntimeError(
-                    f"{_BUSY_TURNS} turns, and time stands still: something goes round in circles"
-                )
+                raise RuntimeError(f"{_BUSY_TURNS} turns, and time stands still: a loop that never waits")
             return []
         if timeout is None:
             raise RuntimeError("nothing is ready and no timer is set: this loop would wait for ever")
         scheduled = self._loop._scheduled  # type: ignore[attr-defined]
-        if self.stops_when_idle is not None and all(
-            one.cancelled() or one is self.stops_when_idle for one in scheduled
-        ):
+        last = self.stops_when_idle
+        if last is not None and all(timer.cancelled() or timer is last for timer in scheduled):
             self._loop.stop()
             return []
         self._turns = 0

@@ -1,8 +1,8 @@
-"""A network that exists in virtual time only, between simulated clients and an ASGI application.
+"""A network in virtual time, between simulated clients and an ASGI application.
 
-Each client has a `Path` to the server, with its latency and its troubles; each connection on it is a `Wire`,
-which runs the application in a task of its own. What goes in at one end of a wire comes out at the other in
-the same order, later or not at all.
+Each client has a `Path` to the server, with a latency and faults. Each connection on it is a `Wire`, which
+runs the application in a task of its own. What enters one end of a wire leaves the other in the same order,
+later or not at all.
 """
 
 import asyncio
@@ -20,35 +20,22 @@ Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 Kind = Literal["websocket", "sse", "commands", "emulation"]
 Blocked = Literal["refused", "silent"]
-"""What a middlebox does with a transport that it does not like: says no, or nothing."""
+"""How a middlebox blocks a transport: it refuses at once, or never answers."""
 
 _GONE: Final = ("gone", "")
 _CONNECT_TIMEOUT_S: Final = 75
 _GIVE_UP_S: Final = 60
-"""When a system gives up a connection that does not acknowledge what it sends. Most take longer."""
+"""After so long the server's system gives up a connection that acknowledges nothing. Most take longer."""
 
 
 class Lane:
     """One direction of a wire.
 
     Attributes:
-        backlog_bytes: what was sent and has not been read.
-        is_acknowledged: the sender hears that it was read.
-        dead_at: since when nothing passes any more; ``None``: it does.
+        backlog_bytes: sent, and not known to be read.
+        is_acknowledged: the sender learns what was read.
+        dead_at: when it stopped passing anything; ``None`` while it works.
     """
-
-    __slots__ = (
-        "_deliver",
-        "_holds",
-        "_in_transit",
-        "_last",
-        "_loop",
-        "_path",
-        "_waiting",
-        "backlog_bytes",
-        "dead_at",
-        "is_acknowledged",
-    )
 
     def __init__(self, loop: VirtualLoop, path: "Path", deliver: Callable[[Any], None]) -> None:
         self.backlog_bytes = 0
@@ -63,7 +50,7 @@ class Lane:
         self._waiting: deque[tuple[Any, int]] = deque()
 
     def send(self, thing: Any, size: int = 0) -> None:
-        """Something goes in."""
+        """Put ``thing`` in."""
         self.backlog_bytes += size
         if self.dead_at is None:
             self._in_transit.append((thing, size))
@@ -71,14 +58,14 @@ class Lane:
             self._loop.call_at(self._last, self._arrive)
 
     def kill(self) -> None:
-        """Nothing passes any more, and what is on its way is lost. Nobody is told."""
+        """Pass nothing from now on, lose what is on its way, and notify nobody."""
         if self.dead_at is None:
             self.dead_at = self._loop.now_s
             self._in_transit.clear()
             self._waiting.clear()
 
     def hold(self) -> None:
-        """What arrives is not read, until there have been as many calls of `release`."""
+        """Read nothing until `release` was called as often as `hold`."""
         self._holds += 1
 
     def release(self) -> None:
@@ -89,7 +76,7 @@ class Lane:
 
     def _arrive(self) -> None:
         if not self._in_transit:
-            return  # they were lost
+            return  # `kill` lost it
         one = self._in_transit.popleft()
         if self._holds:
             self._waiting.append(one)
@@ -104,22 +91,22 @@ class Lane:
 
 
 class Path:
-    """One client's way to the server, and what is wrong with it.
+    """One client's way to the server, and its faults.
 
     Args:
         address: the client's, as the server sees it.
-        chance: for latencies.
+        chance: draws the jitter.
 
     Attributes:
-        latency_s, jitter_s: one way, and what is added at random.
-        window_bytes: over that in one direction, unread, the sender has to wait.
-        is_dark: new connections come to nothing, "refused" at once (the system knows that there is no
-            network) or "silent".
-        blocked: transports that a middlebox does not let through.
-        buffers: it keeps the body of an answer until it is complete.
-        longest_s: it cuts requests that are not answered within this; 0: it does not.
-        late_s: the next requests are on the way for so long.
-        lost_answers: the answers to so many of the next requests do not arrive.
+        latency_s, jitter_s: one way, and the most that is added at random.
+        window_bytes: the sender waits while more than this is unread in one direction.
+        is_dark: new connections fail, "refused" at once (the system knows that it has no network) or
+            "silent".
+        blocked: transports that a middlebox blocks, and how.
+        buffers: a middlebox holds the body of an answer back until it is complete.
+        longest_s: a middlebox cuts requests that are not answered within this; 0: never.
+        late_s: how much later each of the next requests arrives.
+        lost_answers: for each of the next requests: its answer is lost, and ``True``: without any notice.
     """
 
     def __init__(
@@ -139,11 +126,11 @@ class Path:
         self._chance = chance.random
 
     def delay_s(self) -> float:
-        """How long something takes one way."""
+        """The time one way, drawn anew."""
         return self.latency_s + self._chance() * self.jitter_s
 
     def heal(self) -> None:
-        """All is well, for what is sent from now on."""
+        """End all faults, for what is sent from now on."""
         self.is_dark = None
         self.blocked = {}
         self.buffers = False
@@ -156,34 +143,10 @@ class Wire:
     """One connection, and the application's task at its other end.
 
     Args:
-        find: gives the application when the connection gets there; where there is no server it says how that
-            shows.
-        hear: told what reaches the client: an event of ASGI's, or a pair of a word and a text: "unreachable",
-            "refused" (by something in between), "gone" (without a word).
+        find: returns the application when the connection arrives, or how it fails where there is no server.
+        hear: called with what reaches the client: an ASGI event, or a pair of a word and a text. The words:
+            "unreachable", "refused" (by a middlebox), "gone" (without a word).
     """
-
-    __slots__ = (
-        "_blocker",
-        "_body",
-        "_find",
-        "_hear",
-        "_held_back",
-        "_inbox",
-        "_is_served",
-        "_loop",
-        "_scope",
-        "_started",
-        "_waiter",
-        "_writer",
-        "answer_is_lost",
-        "down",
-        "is_over_for_client",
-        "is_over_for_server",
-        "kind",
-        "path",
-        "task",
-        "up",
-    )
 
     def __init__(
         self,
@@ -204,7 +167,7 @@ class Wire:
         self.down = Lane(loop, path, self._reach_client)
         self.is_over_for_client = self.is_over_for_server = False
         self._is_served = False
-        self.answer_is_lost: bool | None = None  # True: and nobody is told
+        self.answer_is_lost: bool | None = None  # True: without any notice
         self._loop = loop
         self._find = find
         self._hear = hear
@@ -222,11 +185,11 @@ class Wire:
     # -- the client's end ------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """A message of a WebSocket."""
+        """Send a WebSocket message."""
         self.up.send({"type": "websocket.receive", "text": text}, len(text))
 
     def abandon(self) -> None:
-        """The client takes its ears off, and closes."""
+        """Stop listening, and close from the client's end."""
         if not self.is_over_for_client:
             self.is_over_for_client = True
             self.up.send(_GONE)
@@ -235,8 +198,7 @@ class Wire:
     # -- troubles --------------------------------------------------------------------------------------------
 
     def break_silently(self, *, up: bool = True, down: bool = True) -> None:
-        """Nothing passes any more in one direction or in both, and nobody is told, but the server's system in
-        the end."""
+        """Pass nothing in one direction or both. Only the server's system notices, in the end."""
         if up:
             self.up.kill()
             self.down.is_acknowledged = False
@@ -245,17 +207,16 @@ class Wire:
         self._loop.call_later(_GIVE_UP_S, self._server_loses)
 
     def cut(self, client_after_s: float | None = 0, server_after_s: float | None = 0) -> None:
-        """Nothing passes any more; either end notices after so long, ``None``: not at all."""
+        """Pass nothing; each end notices after so long, ``None``: not at all."""
         self.break_silently()
         if client_after_s is not None:
             self._loop.call_later(client_after_s, self._client_loses)
         if server_after_s is not None:
             self._loop.call_later(server_after_s, self._server_loses)
 
-    def end(self, *, is_told: bool) -> None:
-        """The server's process is gone, and with it the task; ``is_told``: its system closes the
-        connection."""
-        if is_told:
+    def end(self, *, closes: bool) -> None:
+        """End the server's process, and with it the task; ``closes``: its system closes the connection."""
+        if closes:
             self.down.send(_GONE)
         else:
             self.up.kill()
@@ -270,7 +231,7 @@ class Wire:
     def _begin(self) -> None:
         path, loop = self.path, self._loop
         takes_s = path.delay_s() + path.delay_s()
-        is_sent = False  # it is on its way, whatever its sender does meanwhile
+        is_sent = False  # True: it arrives, whatever its sender does meanwhile
         if path.is_dark is not None:
             self._fail(path.is_dark, takes_s)
             return
@@ -310,7 +271,7 @@ class Wire:
             if self.path.longest_s and self.kind == "commands":
                 self._loop.call_later(self.path.longest_s, self._too_long)
         self._is_served = True
-        self.path.wires[self] = None  # a request that comes late was given up by its client
+        self.path.wires[self] = None  # again: the client has given up a request that is late
         self.task = self._loop.create_task(self._run(application))
 
     async def _run(self, application: Application) -> None:
@@ -340,11 +301,9 @@ class Wire:
         return self._inbox.popleft()
 
     def _farewell(self) -> dict[str, Any]:
-        return (
-            {"type": "websocket.disconnect", "code": 1006}
-            if self.kind == "websocket"
-            else {"type": "http.disconnect"}
-        )
+        if self.kind == "websocket":
+            return {"type": "websocket.disconnect", "code": 1006}
+        return {"type": "http.disconnect"}
 
     async def _send(self, event: dict[str, Any]) -> None:
         if self.is_over_for_server:
@@ -362,7 +321,7 @@ class Wire:
                 raise ConnectionResetError("the client is gone")
 
     def _gather(self, event: dict[str, Any]) -> None:
-        """The parts of an answer that is read as a whole."""
+        """Join the parts of an answer, which the client reads as a whole."""
         if self._started is None:
             self._started = {**event, "body": b""}
         else:
@@ -418,7 +377,7 @@ class Wire:
         self._forget()
 
     def _forget(self) -> None:
-        """Once it is over at both ends, and nothing works on it any more that would die with the server."""
+        """Leave the path once both ends are done, and no task is left that would die with the server."""
         if self.is_over_for_client and not self._is_served:
             self.path.wires.pop(self, None)
 
@@ -432,16 +391,8 @@ def _size(event: dict[str, Any]) -> int:
     return len(event.get("text") or event.get("bytes") or event.get("body") or b"")
 
 
-_PATHS: Final[dict[str, str]] = {
-    "websocket": "/connection/websocket",
-    "sse": "/connection/sse",
-    "commands": "/connection/commands",
-    "emulation": "/emulation",
-}
-
-
 def _scope(kind: Kind, address: str, query: bytes, length: int) -> dict[str, Any]:
-    path = _PATHS[kind]
+    path = "/emulation" if kind == "emulation" else f"/connection/{kind}"
     scope: dict[str, Any] = {
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
@@ -453,16 +404,8 @@ def _scope(kind: Kind, address: str, query: bytes, length: int) -> dict[str, Any
         "server": ("server", 80),
         "extensions": {},
     }
+    headers = [(b"host", b"server")]
     if kind == "websocket":
-        return scope | {
-            "type": "websocket",
-            "scheme": "ws",
-            "headers": [(b"host", b"server")],
-            "subprotocols": [],
-        }
-    headers = [
-        (b"host", b"server"),
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % length),
-    ]
+        return scope | {"type": "websocket", "scheme": "ws", "headers": headers, "subprotocols": []}
+    headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     return scope | {"type": "http", "scheme": "http", "method": "POST", "headers": headers}

@@ -1,5 +1,4 @@
-"""The server of a simulation: a real hub and its real ASGI application, over a store that can be slow, fail,
-or be lost."""
+"""The server of a simulation: a real hub and its ASGI application, over a store that fails or is lost."""
 
 import asyncio
 import contextlib
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
 
 MakeHub = Callable[["SimulatedEngine"], Hub]
-"""Makes the hub of one life of the server; it must use this engine."""
+"""Makes the hub of one life of the server. It must use the engine it is given."""
 
 T = TypeVar("T")
 
@@ -31,11 +30,11 @@ _ALL: Final = Retention(10**9, 10**9)
 
 
 class Truth:
-    """What was ever kept, also what has been trimmed or lost since.
+    """Every publication that was ever kept, also those that were trimmed or lost since.
 
     Attributes:
         streams: bodies by channel and epoch, in order.
-        places: where each body is.
+        places: the positions of each body.
     """
 
     def __init__(self) -> None:
@@ -43,20 +42,20 @@ class Truth:
         self.places: dict[tuple[str, bytes], list[Position]] = {}
 
     def record(self, publication: Publication) -> None:
-        """The store has kept one more."""
+        """Note one more that the store has kept."""
         stream = self.streams.setdefault(publication.channel, {}).setdefault(publication.epoch, [])
         stream.append(publication.data)
         assert len(stream) == publication.offset
         self.places.setdefault((publication.channel, publication.data), []).append(publication.position)
 
     def at(self, channel: str, position: Position) -> bytes | None:
-        """What is there; ``None``: nothing ever was."""
+        """The body at a position; ``None``: there never was one."""
         stream = self.streams.get(channel, {}).get(position.epoch, [])
         return stream[position.offset - 1] if 0 < position.offset <= len(stream) else None
 
 
 class _Store(MemoryEngine):
-    """What is left when the server dies."""
+    """The store itself, which outlives the server."""
 
     def __init__(self, life: str, clock: Callable[[], float]) -> None:
         super().__init__(clock=clock)
@@ -64,10 +63,9 @@ class _Store(MemoryEngine):
 
 
 class SimulatedEngine:
-    """`Engine` over a store that outlives it: answers after ``delay_s``, and not at all until
-    ``fails_until``.
+    """`Engine` over a store that outlives it: answers after ``delay_s``, and fails until ``fails_until``.
 
-    What waits when it is killed, or when the store begins to fail, was never stored.
+    What waits when the engine is killed, or when the store begins to fail, is never stored.
     """
 
     def __init__(self, world: "Simulation", store: MemoryEngine, truth: Truth) -> None:
@@ -80,16 +78,16 @@ class SimulatedEngine:
         self._is_dead = False
 
     def fail(self, seconds: float) -> None:
-        """Take nothing for so long."""
+        """Fail all requests for so long, those that wait too."""
         self.fails_until = self._world.loop.now_s + seconds
         queue, self._queue = self._queue, deque()
         for future, _ in queue:
             if not future.done():
                 future.set_exception(EngineUnavailable("the store has failed"))
-                future.exception()  # whoever asked may be gone
+                future.exception()  # the caller may be gone
 
     def kill(self) -> None:
-        """Forget what waits."""
+        """Drop all requests that wait."""
         self._is_dead = True
         self._queue.clear()
 
@@ -164,10 +162,10 @@ class SimulatedEngine:
 
 
 class SimulatedServer:
-    """One address, behind which a hub lives, dies, and lives again.
+    """One address, behind which hubs live one after the other.
 
     Attributes:
-        hub, engine: of this life; the last one's while it is down.
+        hub, engine: of this life; while it is down, of the last one.
         state: "up", or how a connection fails.
         truth: see `Truth`.
     """
@@ -190,7 +188,7 @@ class SimulatedServer:
     # -- life and death --------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """A new life."""
+        """Begin a new life."""
         world = self._world
         self._lives += 1
         self.engine = SimulatedEngine(world, self._store, self.truth)
@@ -208,11 +206,11 @@ class SimulatedServer:
         world.note("server", f"is up, life {self._lives}")
 
     def publish(self, channel: str, data: object) -> None:
-        """The application beside the hub publishes."""
+        """Publish, as the application that holds the hub."""
         self._call(self.hub.publish(channel, data))
 
     def forget(self, channel: str) -> None:
-        """It removes what is kept of a channel."""
+        """Remove the history of a channel."""
         self._world.note("server", f"forgets what is kept of {channel}")
         self._call(self.hub.remove_history(channel))
 
@@ -222,11 +220,11 @@ class SimulatedServer:
         task.add_done_callback(self._calls.discard)
 
     def find(self) -> Application | Blocked:
-        """What is at its address now."""
+        """The application at this address, or how a connection to it fails."""
         return self._application if self.state == "up" else self.state  # type: ignore[return-value]
 
     def stop(self) -> None:
-        """The polite end: everybody is told, and the process does not wait for those who do not listen."""
+        """Stop as SIGTERM does: close every connection, and end after a grace time."""
         self.state = "refused"
         self._world.note("server", "stops")
         self._world.loop.create_task(self.hub.stop())
@@ -235,23 +233,23 @@ class SimulatedServer:
     def _exit(self, wires: list[Wire]) -> None:
         for wire in wires:
             if wire.task is not None and not wire.task.done():
-                wire.end(is_told=True)
+                wire.end(closes=True)
 
     def _wires(self) -> list[Wire]:
         return [wire for client in self._world.clients for wire in client.path.wires if wire.task is not None]
 
-    def kill(self, *, is_told: bool = True) -> None:
-        """``kill -9``; or, where not even its system says goodbye, a power cut."""
-        self.state = "refused" if is_told else "silent"
-        self._world.note("server", "is killed" if is_told else "loses power")
+    def kill(self, *, closes: bool = True) -> None:
+        """End as ``kill -9`` does, where the system ``closes`` the connections, or else as a power cut."""
+        self.state = "refused" if closes else "silent"
+        self._world.note("server", "is killed" if closes else "loses power")
         self.engine.kill()
         for wire in self._wires():
-            wire.end(is_told=is_told)
+            wire.end(closes=closes)
         for task in (*self.hub.node.background.tasks, *self._calls):
             task.cancel()
 
     def lose_store(self) -> None:
-        """What was kept is gone; for a server that is down."""
+        """Lose everything that was kept. Only while the server is down."""
         self._world.note("server", "has lost its store")
         self._store = self._new_store()
 
@@ -259,14 +257,14 @@ class SimulatedServer:
         self._stores += 1
         return _Store(f"store {self._stores} of {self._world.seed}", self._world.wall)
 
-    # -- what is true ----------------------------------------------------------------------------------------
+    # -- the state of streams --------------------------------------------------------------------------------
 
     def head(self, channel: str) -> Position:
-        """Where a stream stands."""
+        """The head of a stream."""
         return self._store.read(Channel(channel), NOW, _ALL, limit=0, max_bytes=1).head
 
     def before_oldest(self, channel: str) -> Position:
-        """The position before the oldest that is kept."""
+        """The position before the oldest publication kept."""
         keep = self.hub.node.namespaces.retention(Channel(channel))
         return self._store.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
 

@@ -1,5 +1,4 @@
-"""A whole system in virtual time: a real hub, real client machines, and a network that does its worst. From a
-seed, or by hand.
+"""A whole system in virtual time: a real hub, real client machines and a network with faults, driven by hand.
 
     with Simulation(seed=7) as world:
         alice = world.client(transports=("websocket",))
@@ -9,7 +8,7 @@ seed, or by hand.
         world.run_for(30)
 
 Leaving the block heals everything, lets time pass until all is quiet, and checks every promise: `Broken`
-tells which was not kept.
+names those that were not kept. `events` drives one from a seed alone.
 """
 
 import hashlib
@@ -22,7 +21,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from heartwire.client.options import Options
-from heartwire.engines.contract import Engine
 from heartwire.errors import HeartwireError
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.checks import Checks
@@ -31,47 +29,50 @@ from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.network import Path
 from heartwire.testing.simulation.server import MakeHub, SimulatedServer
 
-__all__ = ["Broken", "Simulation"]
+__all__ = ["Broken", "Simulation", "again"]
 
 _QUIET_WITHIN_S: Final = 240
 _WALL_S: Final = 1_700_000_000.0
 
 
 class Broken(AssertionError):
-    """A promise was not kept. The message has what happened before, and the seed.
+    """A promise was not kept. The message has the story and the command that repeats it.
 
     Attributes:
-        problems: what is wrong, in words.
+        problems: the broken promises, in words.
     """
 
     def __init__(self, world: "Simulation") -> None:
         self.problems = world.checks.problems
         self._world = world
-        super().__init__(self._told(world.story()))
+        super().__init__(self._message(world.story()))
 
     def whole_story(self) -> str:
-        """The message, with everything from the beginning."""
-        return self._told(self._world.story(sys.maxsize))
+        """The message, with the story from its beginning."""
+        return self._message(self._world.story(sys.maxsize))
 
-    def _told(self, story: str) -> str:
+    def _message(self, story: str) -> str:
         problems = "\n".join(self.problems[:10])
-        return (
-            f"{story}\n\n{problems}\n\nAgain: python -m heartwire.testing.simulation --seed"
-            f" {self._world.seed}"
-        )
+        return f"{story}\n\n{problems}\n\n{again(self._world.seed)}"
+
+
+def again(seed: int) -> str:
+    """The command that repeats a seed."""
+    return f"Again: python -m heartwire.testing.simulation --seed {seed}"
 
 
 class Simulation:
-    """See the module.
+    """One server, its clients and their network. See the module for its use.
 
     Args:
-        seed: of all chance there is.
-        hub: makes the hub of each life of the server, given the engine; default: a plain one.
+        seed: decides everything that is drawn at random.
+        hub: makes the hub of each life of the server, given the engine; default: `Hub`.
 
     Attributes:
         loop: the virtual event loop.
         server, clients, checks: see their classes.
-        trace: what happened: when, to whom, what.
+        trace: each event: when, to whom, what.
+        faults: exceptions that the hub logged and that are not refusals.
     """
 
     def __init__(self, seed: int = 0, *, hub: MakeHub | None = None) -> None:
@@ -85,21 +86,20 @@ class Simulation:
         random.seed(seed)  # the hub's own jitter
         self._log = _watched_log(self.faults)
         self._log.__enter__()
-        self.server = SimulatedServer(self, hub or _plain)
+        self.server = SimulatedServer(self, hub or Hub)
 
     def wall(self) -> float:
-        """The clock on everybody's wall, unless a client's is wrong."""
+        """Wall-clock time, in seconds, for all but clients whose clock jumped."""
         return _WALL_S + self.loop.now_s
 
     def note(self, who: str, what: object) -> None:
-        """Put something into the trace."""
+        """Add an event to the trace."""
         self.trace.append((self.loop.now_s, who, what))
 
-    # -- what happens ----------------------------------------------------------------------------------------
+    # -- clients, faults, time -------------------------------------------------------------------------------
 
     def client(self, name: str = "", *, starts: bool = True, **options: Any) -> SimulatedClient:
-        """A client; ``options`` are those of `heartwire.client.options`. It connects at once, unless it is
-        told to wait."""
+        """Add a client with ``options`` of `heartwire.client.options`; connect it now if it ``starts``."""
         number = len(self.clients) + 1
         name = name or f"client{number}"
         chance = random.Random(f"{self.seed} {name}")
@@ -113,10 +113,9 @@ class Simulation:
     def cut(
         self, client: SimulatedClient, *, client_after_s: float | None = 0, server_after_s: float | None = 0
     ) -> None:
-        """Cut all connections that a client has; either side notices after so long, ``None``: not at all."""
-        self.note(
-            client.name, f"is cut; it notices after {client_after_s} s, the server after {server_after_s} s"
-        )
+        """Cut all connections of a client; each side notices after so long, ``None``: not at all."""
+        when = f"it notices after {client_after_s} s, the server after {server_after_s} s"
+        self.note(client.name, f"is cut; {when}")
         for wire in list(client.path.wires):
             wire.cut(client_after_s, server_after_s)
 
@@ -127,7 +126,7 @@ class Simulation:
         self._raise()
 
     def heal(self) -> None:
-        """The network is well, the server is up, and everybody is awake."""
+        """End all faults: of the network, the server, the store and sleeping clients."""
         self.note("world", "is healed")
         for client in self.clients:
             client.path.heal()
@@ -138,7 +137,7 @@ class Simulation:
         self.checks.healed()
 
     def run_until_quiet(self) -> None:
-        """Let time pass until everybody has everything. Raises `Broken` where that does not come about."""
+        """Let time pass until every client has everything. Raises `Broken` where that does not happen."""
         for _ in range(_QUIET_WITHIN_S * 4):
             self.run_for(0.25)
             if self.checks.is_quiet:
@@ -147,7 +146,7 @@ class Simulation:
         self._raise()
 
     def end(self) -> None:
-        """Everybody leaves, the server stops. Raises `Broken` where something is left."""
+        """Close all clients and stop the server. Raises `Broken` where something is left."""
         for client in self.clients:
             if not client.is_closed:
                 client.close()
@@ -158,7 +157,7 @@ class Simulation:
         self.checks.after_the_end()
         self._raise()
 
-    # -- from the beginning to the end -----------------------------------------------------------------------
+    # -- begin and end ---------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +174,7 @@ class Simulation:
             self.discard()
 
     def discard(self) -> None:
-        """Give everything back, however it ended. Idempotent."""
+        """Close the loop and restore what was patched, however it ended. Idempotent."""
         if self.loop.is_closed():
             return
         self.loop.discard()
@@ -184,14 +183,14 @@ class Simulation:
 
     @property
     def digest(self) -> str:
-        """Of the trace: the same seed and the same program give the same."""
+        """A hash of the trace: the same for the same seed and the same program."""
         digest = hashlib.blake2b(digest_size=8)
         for when, who, what in self.trace:
             digest.update(f"{when!r} {who} {what!r}\n".encode())
         return digest.hexdigest()
 
     def story(self, last: int = 150) -> str:
-        """The end of the trace, for people."""
+        """The last lines of the trace."""
         begin = self.trace[0][0] if self.trace else 0.0
         lines = [f"{when - begin:9.3f}  {who:<8} {_short(what)}" for when, who, what in self.trace[-last:]]
         if len(self.trace) > last:
@@ -203,10 +202,6 @@ class Simulation:
             raise Broken(self)
 
 
-def _plain(engine: Engine) -> Hub:
-    return Hub(engine)
-
-
 def _short(what: object) -> str:
     text = what if isinstance(what, str) else repr(what)
     text = text.replace("\n", " ")
@@ -215,7 +210,7 @@ def _short(what: object) -> str:
 
 @contextmanager
 def _watched_log(faults: list[BaseException]) -> Iterator[None]:
-    """The hub's log, of which only faults count: exceptions that are no refusals."""
+    """Collect the faults that the hub logs: exceptions that are not refusals."""
     logger = logging.getLogger("heartwire")
     handler = _Faults(faults)
     before = logger.propagate
