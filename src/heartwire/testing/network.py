@@ -17,7 +17,7 @@ _RETURN_NOTHING: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 def black_hole(sock: socket.socket) -> None:
     """Make a connected TCP socket lose all incoming packets. Linux only; needs no rights.
 
-    It acknowledges nothing and sends no FIN or RST: to the peer the cable is pulled. Its own data still arrives.
+    It acknowledges nothing and sends no FIN or RST: to the peer the cable is pulled. Its own data arrives.
     """
     program = ctypes.create_string_buffer(_RETURN_NOTHING, len(_RETURN_NOTHING))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))

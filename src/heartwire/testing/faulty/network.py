@@ -133,9 +133,7 @@ class FaultyNetwork:
     def port(self) -> int:
         """The port it listens on, always the same. Raises ``RuntimeError`` before the start."""
         if self._listener is None:
-            raise RuntimeError(
-                "a network has no port before the start: async with FaultyNetwork(...) as network"
-            )
+            raise RuntimeError("no port before it starts: async with FaultyNetwork(...) as network")
         return self._listener.port
 
     @property
