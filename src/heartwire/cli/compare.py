@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.shared import Token
+from heartwire.cli.shared import Token, option
 from heartwire.compare.figures import Report, decode, encode
 from heartwire.compare.plan import Plan, check_plan
 from heartwire.compare.report import as_text
@@ -22,38 +22,31 @@ __all__ = ["compare"]
 def compare(
     url: Annotated[
         str,
-        typer.Argument(help="A Heartwire server, such as http://127.0.0.1:8000. Without it: its own ones."),
+        typer.Argument(
+            help="A Heartwire server, such as http://127.0.0.1:8000. Without it: its own servers."
+        ),
     ] = "",
-    seconds: Annotated[float, typer.Option(help="How long messages come in the steady run.")] = 20,
-    count: Annotated[
-        int,
-        typer.Option(help="So many messages to each transport, instead of --seconds; 0: as --seconds says."),
-    ] = 0,
-    rate: Annotated[float, typer.Option(help="Messages a second, to each transport.")] = 10,
-    size: Annotated[int, typer.Option(help="Bytes of a message.")] = 64,
-    subscribers: Annotated[int, typer.Option(help="Subscribers of each transport.")] = 4,
-    cut: Annotated[
-        float, typer.Option(help="Seconds for which the link fails in the last runs; 0 leaves them out.")
-    ] = 5,
+    seconds: Annotated[float, option("How long messages come in the steady run.")] = 20,
+    count: Annotated[int, option("Messages to each transport, instead of --seconds; 0: see --seconds.")] = 0,
+    rate: Annotated[float, option("Messages a second, to each transport.")] = 10,
+    size: Annotated[int, option("Bytes of a message.")] = 64,
+    subscribers: Annotated[int, option("Subscribers of each transport.")] = 4,
+    cut: Annotated[float, option("Seconds for which the link fails in the last runs; 0: without them.")] = 5,
     json: Annotated[
-        str,
-        typer.Option(metavar="FILE|-", help="Write the figures as JSON; `-`: to stdout, instead of tables."),
+        str, option("Write the figures as JSON; `-`: to stdout, instead of tables.", metavar="FILE|-")
     ] = "",
-    html: Annotated[str, typer.Option(metavar="FILE", help="Write one self-contained page with plots.")] = "",
-    svg: Annotated[str, typer.Option(metavar="FILE", help="Write the first plot alone.")] = "",
-    from_: Annotated[
-        str, typer.Option("--from", metavar="FILE", help="Show what --json wrote, instead of measuring.")
-    ] = "",
+    html: Annotated[str, option("Write one self-contained page with plots.", metavar="FILE")] = "",
+    svg: Annotated[str, option("Write the first plot alone.", metavar="FILE")] = "",
+    from_: Annotated[str, option("Show the figures of a --json file.", "--from", metavar="FILE")] = "",
     token: Token = "",
 ) -> None:
-    """Measure what polling, long polling, SSE and WebSocket cost, how late the news is, and what a broken
-    link does.
+    """Measure the latency and cost of polling, long polling, SSE and WebSocket, and what a failing link does.
 
     heartwire compare --html compare.html
 
     All transports get the same messages at the same time, each subscriber through a proxy that counts every
-    byte. Then the link is cut, and goes silent. A bare WebSocket, without heartbeat and resumption, goes
-    along.
+    byte. Then the link is cut, and goes silent. A bare WebSocket, without heartbeat and resumption, is
+    measured too.
     """
     if from_:
         report = _read(from_)
@@ -65,6 +58,10 @@ def compare(
         for name in (json, html, svg):
             _check_writable(name)
         report = _measured(plan)
+    _output(report, json, html, svg)
+
+
+def _output(report: Report, json: str, html: str, svg: str) -> None:
     if json == "-":
         sys.stdout.buffer.write(encode(report))
     else:
@@ -85,7 +82,7 @@ def _http(url: str) -> str:
 
 
 def _check_writable(name: str) -> None:
-    """Before a minute is spent, not after it."""
+    """Fail before a minute is spent, not after it."""
     if name and name != "-" and not Path(name).resolve().parent.is_dir():
         raise ConfigError("FILE", name, f"there is no folder {Path(name).parent}: make it, or name another")
 
@@ -108,17 +105,15 @@ def _read(name: str) -> Report:
 
 
 def _measured(plan: Plan) -> Report:
-    from heartwire.compare.run import (
-        measure,
-    )  # not above: brings uvicorn and aiohttp, which other commands do without
+    from heartwire.compare.run import measure  # imports uvicorn and aiohttp, unlike other commands
 
     async def work() -> Report:
         task = asyncio.current_task()
         assert task is not None
-        if sys.platform != "win32":  # as Ctrl-C does it: its servers are to be ended
+        if sys.platform != "win32":  # as Ctrl-C does: end its servers
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        with _progress() as tell:
-            return await measure(plan, tell)
+        with _progress() as report_progress:
+            return await measure(plan, report_progress)
 
     try:
         return asyncio.run(work())
@@ -128,7 +123,7 @@ def _measured(plan: Plan) -> Report:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr, where somebody looks."""
+    """A progress bar on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda text, share: None
         return

@@ -1,4 +1,4 @@
-"""`heartwire`: the commands in one place."""
+"""`heartwire`: all commands, and how an error is shown."""
 
 import sys
 from typing import Annotated
@@ -30,11 +30,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve)
-app.command()(pub)
-app.command()(sub)
-app.command()(token)
-app.command()(compare)
+for command in (serve, pub, sub, token, compare):
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +50,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line, not a traceback."""
+    """Run the command line. A `HeartwireError` is printed as one line, without a traceback."""
     try:
         app()
     except HeartwireError as error:

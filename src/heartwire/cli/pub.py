@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.shared import LADDER, Token, TransportName, narrate, run
+from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, option, run
 from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.types import Position
@@ -15,37 +15,30 @@ from heartwire.types import Position
 __all__ = ["pub"]
 
 _AT_A_TIME = 256
-"""Lines that are published without waiting for the answers to those before."""
+"""Lines to publish without waiting for earlier answers."""
 
 
 def pub(
     url: Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000")],
     channel: Annotated[str, typer.Argument(help="The channel, such as `chat`")],
     data: Annotated[str, typer.Argument(help="The message; `-` or nothing: standard input.")] = "-",
-    lines: Annotated[
-        bool, typer.Option("--lines", help="Publish each line of standard input as a message.")
-    ] = False,
-    as_bytes: Annotated[bool, typer.Option("--bytes", help="Publish as bytes, not as text.")] = False,
+    lines: Annotated[bool, option("Publish each line of standard input as a message.", "--lines")] = False,
+    as_bytes: Annotated[bool, option("Publish as bytes, not as text.", "--bytes")] = False,
     idempotency_key: Annotated[
-        str, typer.Option(help="Publish once, however often this command is run with the same key.")
+        str, option("Publish only once with this key, however often you run this.")
     ] = "",
-    transport: Annotated[
-        TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")
-    ] = "auto",
+    transport: TransportOption = "auto",
     token: Token = "",
-    give_up_s: Annotated[
-        float, typer.Option(min=0.1, help="Give up after so many seconds without an answer.")
-    ] = 10,
+    give_up_s: Annotated[float, option("Give up after so many seconds without an answer.", min=0.1)] = 10,
 ) -> None:
-    """Publish to a channel and show the position.
+    """Publish to a channel and print the position.
 
     heartwire pub http://127.0.0.1:8000 chat hello
 
     date | heartwire pub http://127.0.0.1:8000 chat
     """
-    client = connect(
-        url, token=token, options=Options(transports=LADDER[transport], max_pending_age_s=give_up_s)
-    )
+    options = Options(transports=LADDER[transport], max_pending_age_s=give_up_s)
+    client = connect(url, token=token, options=options)
     narrate(client)
     messages = _lines() if lines else iter([sys.stdin.buffer.read() if data == "-" else data.encode()])
     bodies = (message if as_bytes else message.decode() for message in messages)
@@ -58,12 +51,12 @@ def _lines() -> Iterator[bytes]:
 
 
 async def _publish(client: Client, channel: str, bodies: Iterator[str | bytes], key: str) -> None:
-    """Publish all, in order; the positions are shown in that order too."""
+    """Publish all in order, and print the positions in that order."""
     async with client:
         pending: list[asyncio.Task[Position]] = []
         while (body := await asyncio.to_thread(next, bodies, None)) is not None:
             pending.append(asyncio.create_task(client.publish(channel, body, idempotency_key=key)))
-            await asyncio.sleep(0)  # it is sent now, not after the next line
+            await asyncio.sleep(0)  # send it now, not after the next line
             while pending and (pending[0].done() or len(pending) >= _AT_A_TIME):
                 typer.echo(await pending.pop(0))
         for task in pending:

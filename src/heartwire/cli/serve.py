@@ -5,11 +5,13 @@ import logging
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from heartwire.cli.shared import option
 from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.hub.options import HubOptions
@@ -19,7 +21,13 @@ from heartwire.server.run import serve as run
 
 __all__ = ["serve"]
 
-_BASICS, _ACCESS, _LIMITS = "Where", "Who", "How much, how long"
+_address, _access, _limit = (
+    partial(option, rich_help_panel=panel) for panel in ("Address and engine", "Access", "Limits")
+)
+_ENGINE: Final = (
+    "Where streams live: `memory`, `sqlite:///FILE`; `?synchronous=full` survives power cuts."
+    "  *[sqlite:///heartwire.db]*"
+)
 
 
 def serve(
@@ -28,107 +36,58 @@ def serve(
         str | None, typer.Argument(metavar="[MODULE:HUB]", help="A hub in your own code, such as `chat:hub`.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option(help="A TOML file with these options and `[namespaces.NAME]` tables.")
+        str | None, option("A TOML file of these options and `[namespaces.NAME]` tables.")
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on.  *[127.0.0.1]*", rich_help_panel=_BASICS)
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one.  *[8000]*", rich_help_panel=_BASICS)
-    ] = None,
-    uds: Annotated[
-        str | None, typer.Option(help="Listen on a Unix socket instead.", rich_help_panel=_BASICS)
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Where streams live: `memory`, `sqlite:///FILE`; `?synchronous=full` survives power cuts."
-            "  *[sqlite:///heartwire.db]*",
-            rich_help_panel=_BASICS,
-        ),
-    ] = None,
-    tls_cert: Annotated[
-        str | None,
-        typer.Option(help="Certificate (PEM); with --tls-key, speak TLS.", rich_help_panel=_BASICS),
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option(help="Its private key (PEM).", rich_help_panel=_BASICS)
-    ] = None,
-    demo: Annotated[
-        bool | None,
-        typer.Option("--demo/--no-demo", help="The demo page at `/`.  *[on]*", rich_help_panel=_BASICS),
-    ] = None,
+    host: Annotated[str | None, _address("Address to listen on.  *[127.0.0.1]*")] = None,
+    port: Annotated[int | None, _address("Port; 0 takes a free one.  *[8000]*")] = None,
+    uds: Annotated[str | None, _address("Listen on a Unix socket instead.")] = None,
+    engine: Annotated[str | None, _address(_ENGINE)] = None,
+    tls_cert: Annotated[str | None, _address("Certificate (PEM); with --tls-key, speak TLS.")] = None,
+    tls_key: Annotated[str | None, _address("Its private key (PEM).")] = None,
+    demo: Annotated[bool | None, _address("The demo page at `/`.  *[on]*", "--demo/--no-demo")] = None,
     allow_anonymous: Annotated[
-        bool | None,
-        typer.Option(
-            "--allow-anonymous", help="Let anybody who reaches a public address in.", rich_help_panel=_ACCESS
-        ),
+        bool | None, _access("Admit anonymous clients on a public address.", "--allow-anonymous")
     ] = None,
     allowed_origins: Annotated[
         list[str] | None,
-        typer.Option(
-            "--allowed-origin",
-            help="A browser origin besides our own; `*` for all. Repeat.",
-            rich_help_panel=_ACCESS,
-        ),
+        _access("A browser origin besides our own; `*` for all. Repeat.", "--allowed-origin"),
     ] = None,
-    max_message_bytes: Annotated[
-        int | None, typer.Option(help="Largest message.  *[1 MiB]*", rich_help_panel=_LIMITS)
-    ] = None,
-    compress: Annotated[
-        bool | None,
-        typer.Option("--compress", help="Offer permessage-deflate to WebSockets.", rich_help_panel=_LIMITS),
-    ] = None,
-    max_connections: Annotated[
-        int | None, typer.Option(help="On this node.  *[100000]*", rich_help_panel=_LIMITS)
-    ] = None,
+    max_message_bytes: Annotated[int | None, _limit("Largest message.  *[1 MiB]*")] = None,
+    compress: Annotated[bool | None, _limit("Offer permessage-deflate to WebSockets.", "--compress")] = None,
+    max_connections: Annotated[int | None, _limit("On this node.  *[100000]*")] = None,
     max_connections_per_address: Annotated[
-        int | None, typer.Option(help="From one address; 0: no limit.  *[0]*", rich_help_panel=_LIMITS)
+        int | None, _limit("From one address; 0: no limit.  *[0]*")
     ] = None,
     publish_rate_per_s: Annotated[
-        float | None,
-        typer.Option(
-            help="Messages a second on one connection; 0: no limit.  *[0]*", rich_help_panel=_LIMITS
-        ),
+        float | None, _limit("Messages a second on one connection; 0: no limit.  *[0]*")
     ] = None,
-    ping_interval_s: Annotated[
-        float | None, typer.Option(help="How often a peer is asked.  *[25]*", rich_help_panel=_LIMITS)
-    ] = None,
+    ping_interval_s: Annotated[float | None, _limit("Seconds between two pings.  *[25]*")] = None,
     pong_timeout_s: Annotated[
-        float | None, typer.Option(help="How long it may take to answer.  *[10]*", rich_help_panel=_LIMITS)
+        float | None, _limit("Seconds to wait for the answer to a ping.  *[10]*")
     ] = None,
-    log_format: Annotated[str | None, typer.Option(help="`text` or `json`.  *[text]*")] = None,
-    log_level: Annotated[
-        str | None, typer.Option(help="`debug`, `info`, `warning` or `error`.  *[info]*")
-    ] = None,
-    access_log: Annotated[bool | None, typer.Option("--access-log", help="A line per HTTP request.")] = None,
+    log_format: Annotated[str | None, option("`text` or `json`.  *[text]*")] = None,
+    log_level: Annotated[str | None, option("`debug`, `info`, `warning` or `error`.  *[info]*")] = None,
+    access_log: Annotated[bool | None, option("A line per HTTP request.", "--access-log")] = None,
 ) -> None:
     """Serve channels, and the demo page, until Ctrl-C.
 
-    Every option can also be set as `HEARTWIRE_…` in the environment (`HEARTWIRE_PORT=9000`) or in a TOML
-    file, where the rest of them are too: `docs/configuration.md`. Flags win over the environment, and that
-    over the file.
+    Every option, and more (`docs/configuration.md`), can also be set as `HEARTWIRE_…` in the environment
+    (`HEARTWIRE_PORT=9000`) or in a TOML file. Flags win over the environment, the environment over the file.
     """
-    # A list that was not given is empty here; it must not hide what the environment or the file says.
-    flags = {
-        name: value
-        for name, value in context.params.items()
-        if name not in ("config", "target") and value not in (None, (), [])
-    }
+    # A list that was not given is empty here; it must not hide the environment or the file.
+    flags = {name: value for name, value in context.params.items() if value not in (None, (), [])}
+    flags = {name: value for name, value in flags.items() if name not in ("config", "target")}
     settings = load(config, os.environ, flags)
-    if target:
-        clash = [name for name in flags if name == "engine" or name in HubOptions.__struct_fields__]
-        if clash:
-            raise ConfigError(
-                clash[0],
-                flags[clash[0]],
-                f"{target} says this itself: set it in the code, or serve without {target}",
-            )
-    hub = _import_hub(target) if target else hub_from(settings)
+    hub = _import_hub(target, flags) if target else hub_from(settings)
     run(settings, hub, started=lambda url: _banner(url, settings, hub))
 
 
-def _import_hub(target: str) -> Hub:
+def _import_hub(target: str, flags: dict[str, Any]) -> Hub:
+    """The hub ``MODULE:HUB``. Raises `ConfigError` for a flag that the hub itself sets."""
+    for name in flags:
+        if name == "engine" or name in HubOptions.__struct_fields__:
+            fix = f"{target} says this itself: set it in the code, or serve without {target}"
+            raise ConfigError(name, flags[name], fix)
     module_name, _, name = target.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
@@ -141,16 +100,16 @@ def _import_hub(target: str) -> Hub:
 
 
 def _called() -> str:
-    """What to type for this command: its name, where the shell finds it."""
+    """How to call this command in a shell."""
     if shutil.which("heartwire"):
         return "heartwire"
     return "python -m heartwire" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
 
 
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
-    """What to try first, on stderr, so that stdout stays free for whatever a supervisor reads."""
+    """Print addresses to try on stderr; a supervisor may read stdout."""
     engine = getattr(hub.node.engine, "path", None) or "memory (nothing is kept)"
-    if settings.log_format == "json":  # whoever reads these lines expects nothing else on stderr
+    if settings.log_format == "json":  # the reader of these lines expects nothing else on stderr
         logging.getLogger("heartwire").info("Heartwire is up at %s (streams in %s)", url, engine)
         return
     strong = (lambda text: f"\x1b[1m{text}\x1b[0m") if sys.stderr.isatty() else str

@@ -1,4 +1,4 @@
-"""What `pub` and `sub` share: a client that tells on stderr what happens to its connection."""
+"""The part that commands share: common options, a client that reports on stderr, and running a coroutine."""
 
 import asyncio
 import sys
@@ -11,24 +11,32 @@ from heartwire.client.client import Client
 from heartwire.client.options import TRANSPORTS
 from heartwire.client.outputs import Closed
 
-__all__ = ["LADDER", "Token", "TransportName", "narrate", "note", "run"]
+__all__ = ["LADDER", "Token", "TransportOption", "narrate", "note", "option", "run"]
 
-TransportName = Literal["auto", "websocket", "sse", "longpoll", "poll"]
 LADDER: Final = {"auto": TRANSPORTS} | {name: (name,) for name in TRANSPORTS}
 
+
+def option(help: str, *names: str, **settings: Any) -> Any:
+    """A `typer.Option` with its help first, for ``Annotated``."""
+    return typer.Option(*names, help=help, **settings)
+
+
+TransportOption = Annotated[
+    Literal["auto", "websocket", "sse", "longpoll", "poll"],
+    option("The transport; `auto` takes the best that gets through.", "--transport"),
+]
 Token = Annotated[
-    str, typer.Option(envvar="HEARTWIRE_TOKEN", help="Who you are, where the server asks: a JSON Web Token.")
+    str, option("Your JSON Web Token, where the server asks for one.", envvar="HEARTWIRE_TOKEN")
 ]
 
 
 def note(text: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     typer.echo(f"heartwire: {text}", err=True)
 
 
 def narrate(client: Client) -> None:
-    """Tell what happens to the connection, but not that all is well: what broke, what the ladder does, and
-    when it works again."""
+    """Report on stderr when the connection breaks, when it works again, and each change of transport."""
     is_first = True
 
     def opened(transport: str) -> None:
@@ -46,11 +54,11 @@ def narrate(client: Client) -> None:
     client.on("open", opened)
     client.on("close", closed)
     client.on("note", lambda step: note(str(step)))
-    client.on("error", lambda error: None)  # it is raised to whoever waits
+    client.on("error", lambda error: None)  # the caller that waits gets it
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run it; Ctrl-C and a closed pipe end it quietly."""
+    """Run a coroutine; Ctrl-C and a closed pipe end it quietly."""
     try:
         asyncio.run(work)
     except KeyboardInterrupt:

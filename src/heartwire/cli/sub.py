@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.shared import LADDER, Token, TransportName, narrate, note, run
+from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, note, option, run
 from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
@@ -18,29 +18,25 @@ __all__ = ["sub"]
 def sub(
     url: Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000")],
     channel: Annotated[str, typer.Argument(help="The channel, such as `chat`")],
-    transport: Annotated[
-        TransportName, typer.Option(help="How to connect; `auto` takes the best that gets through.")
-    ] = "auto",
+    transport: TransportOption = "auto",
     since: Annotated[
-        str | None, typer.Option(metavar="POSITION|earliest", help="Replay first. Without it: from now on.")
+        str | None, option("Replay first. Without it: from now on.", metavar="POSITION|earliest")
     ] = None,
-    positions: Annotated[
-        bool, typer.Option("--positions", help="Show each message's position before it.")
-    ] = False,
-    count: Annotated[int, typer.Option(help="End after so many messages; 0: never.")] = 0,
+    positions: Annotated[bool, option("Print each message's position before it.", "--positions")] = False,
+    count: Annotated[int, option("End after so many messages; 0: never.")] = 0,
     token: Token = "",
 ) -> None:
-    """Follow a channel and print its messages, a line each, through reconnections, until Ctrl-C.
+    """Subscribe to a channel and print its messages, a line each, through reconnections, until Ctrl-C.
 
-    What happens to the connection is told on stderr. `--since` with the last position you saw goes on where
+    Changes of the connection are reported on stderr. `--since` with the last position you saw goes on where
     you left off.
     """
     if since is not None and since != "earliest":
         _check(since)
     client = connect(url, token=token, options=Options(transports=LADDER[transport]))
     narrate(client)
-    client.on("gap", _tell_gap)
-    run(_follow(client, channel, since, count, with_positions=positions))
+    client.on("gap", _report_gap)
+    run(_print(client, channel, since, count, with_positions=positions))
 
 
 def _check(since: str) -> None:
@@ -50,7 +46,7 @@ def _check(since: str) -> None:
         raise typer.BadParameter(f"{error}: give `earliest`, or a position as --positions shows it") from None
 
 
-async def _follow(
+async def _print(
     client: Client, channel: str, since: str | None, count: int, *, with_positions: bool
 ) -> None:
     seen = 0
@@ -70,5 +66,5 @@ def _show(received: Received, *, with_positions: bool) -> None:
     out.flush()
 
 
-def _tell_gap(gap: Gap) -> None:
+def _report_gap(gap: Gap) -> None:
     note(f"some messages are no longer kept: going on after {Position(gap.after_epoch, gap.after_offset)}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from heartwire.cli.shared import option
 from heartwire.errors import ConfigError
 from heartwire.hub.options import duration_s
 from heartwire.server.config import load
@@ -16,31 +17,21 @@ __all__ = ["token"]
 
 def token(
     secret: Annotated[
-        str | None,
-        typer.Option(
-            help="The secret; else `token_hmac_secret_key` of the file or the environment.",
-            show_default=False,
-        ),
+        str | None, option("The secret; else `token_hmac_secret_key` of the file or the environment.")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="The server's TOML file.")] = None,
-    user: Annotated[
-        str, typer.Option(help="Who it is for; without it: an anonymous client.", show_default=False)
-    ] = "",
+    config: Annotated[str | None, option("The server's TOML file.")] = None,
+    user: Annotated[str, option("The user's id; without it: an anonymous client.", show_default=False)] = "",
     channel: Annotated[
-        str | None, typer.Option(help="Make a subscription token, for this channel.  *[a connection token]*")
+        str | None, option("Make a subscription token, for this channel.  *[a connection token]*")
     ] = None,
-    expires: Annotated[
-        str, typer.Option(help="How long it is good, such as `90s`, `1h`, `7d`; `never`.")
-    ] = "1h",
+    expires: Annotated[str, option("Its lifetime, such as `90s`, `1h`, `7d`; `never`.")] = "1h",
     info: Annotated[
-        str | None,
-        typer.Option(help='JSON about them that others see in presence, such as `\'{"name":"Al"}\'`.'),
+        str | None, option('JSON that others see in presence, such as `\'{"name":"Al"}\'`.')
     ] = None,
     join: Annotated[
-        list[str] | None,
-        typer.Option(help="A channel that the server joins for them; connection tokens only. Repeat."),
+        list[str] | None, option("A channel the server joins for them; connection tokens only. Repeat.")
     ] = None,
-    algorithm: Annotated[str, typer.Option(help="`HS256`, `HS384` or `HS512`.")] = "HS256",
+    algorithm: Annotated[str, option("`HS256`, `HS384` or `HS512`.")] = "HS256",
 ) -> None:
     """Make a JSON Web Token for a client and print it.
 
@@ -48,28 +39,22 @@ def token(
 
     heartwire token --config heartwire.toml --user 42 --channel '$news'
 
-    The secret is better kept in HEARTWIRE_TOKEN_HMAC_SECRET_KEY or the file: others on this machine can see a
-    command's flags.
+    Keep the secret in HEARTWIRE_TOKEN_HMAC_SECRET_KEY or the file rather than in a flag: others on this
+    machine can see the flags of a command.
     """
     settings = load(config, os.environ, {"token_hmac_secret_key": secret})
     if not settings.token_hmac_secret_key:
-        raise ConfigError(
-            "token_hmac_secret_key", "", "give --secret, --config FILE, or HEARTWIRE_TOKEN_HMAC_SECRET_KEY"
-        )
+        fix = "give --secret, --config FILE, or HEARTWIRE_TOKEN_HMAC_SECRET_KEY"
+        raise ConfigError("token_hmac_secret_key", "", fix)
     if channel is not None and join:
         raise ConfigError("--join", ",".join(join), "a connection token joins channels; leave --channel out")
-    claims: dict[str, Any] = {"sub": user} if user else {}
-    claims |= _times(expires)
+    claims = _times(expires)
     if channel is not None:
         claims["channel"] = channel
     if info is not None:
         claims["info"] = _json(info)
-    if join:
-        claims["channels"] = join
-    if settings.token_audience:
-        claims["aud"] = settings.token_audience
-    if settings.token_issuer:
-        claims["iss"] = settings.token_issuer
+    others = {"sub": user, "channels": join, "aud": settings.token_audience, "iss": settings.token_issuer}
+    claims |= {name: value for name, value in others.items() if value}
     typer.echo(_signed(claims, settings.token_hmac_secret_key, algorithm))
 
 
@@ -81,7 +66,7 @@ def _signed(claims: dict[str, Any], secret: str, algorithm: str) -> str:
     return make_token(claims, secret, algorithm)
 
 
-def _times(expires: str) -> dict[str, int]:
+def _times(expires: str) -> dict[str, Any]:
     now = int(time.time())
     if expires == "never":
         return {"iat": now}
