@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from heartwire import connect
-from heartwire.compare.followers import follower
+from heartwire.compare.subscribers import follower
 from heartwire.compare.plan import KINDS, Kind, Plan, message
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
 from tests.integration.clients import until

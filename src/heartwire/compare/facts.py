@@ -1,32 +1,34 @@
-"""What the page's text may say: figures of the run by name, and what follows from them. A name without a
-value is ""."""
+"""The values for the placeholders of `page.html`: figures of the run, and sentences' parts that follow from them."""
 
-from html import escape
+from collections.abc import Sequence
 from typing import Final
 
 from heartwire.compare.figures import Figure, Report
-from heartwire.compare.handshake import exchange_html, frame_html, frames_of, handshake_html
+from heartwire.compare.handshake import frame_html, frames_of, handshake_html, head_of, heads_of
 from heartwire.compare.report import headline, number
+from heartwire.compare.template import Html, join, part
 
 __all__ = ["Facts"]
 
 _MODES: Final = ("cut", "half_open")
-_LOOPBACK: Final = (
-    " Here all of it ran on one machine. On a real network add half a round trip to each; to a long poll up"
-    " to one and a half, when news comes just after an answer has left and the next question is still on its"
-    " way."
+_FRAMES: Final = (
+    ("websocket", "up", "The client's first frame"),
+    ("websocket", "down", "The server's first frame"),
+    ("bare", "down", "A message on the bare WebSocket"),
 )
 
 
 class Facts:
-    """Looks up what stands between braces in `page.html`."""
+    """Looks up the placeholders of `page.html`. One without a value is ""."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.made = self._made()
+        self.values: dict[str, str] = (
+            self._run() | self._lanes() | self._costs() | self._losses() | self._bytes()
+        )
 
     def __getitem__(self, name: str) -> str:
-        """HTML for a name. Raises ``KeyError`` for one that is not known.
+        """The value of a name. Raises ``KeyError`` for an unknown one.
 
         ``TRANSPORT.GROUP.KEY`` is a figure with its unit, ``set.NAME`` a setting, ``told TRANSPORT`` its
         three main figures.
@@ -37,166 +39,134 @@ class Facts:
             return _bold(self.report.settings.get(name.removeprefix("set."), Figure(None, "")))
         if name.count(".") == 2:
             return _bold(self.figure(*name.split(".")))
-        return self.made[name]
+        return self.values[name]
 
     def figure(self, transport: str, group: str, key: str) -> Figure:
-        """A figure of one transport; ``group``: a field of `Result`. One without a value where there was no
-        such run."""
-        found = getattr(self.report.transports[transport], group)
-        if found is None:
-            return Figure(None, "")
-        figure: Figure = found[key] if isinstance(found, dict) else getattr(found, key)
-        return figure
+        """A figure of one transport; see `Result.figure`."""
+        return self.report.transports[transport].figure(group, key)
 
-    def _made(self) -> dict[str, str]:
-        report = self.report
-        lanes = {name: result.lane for name, result in report.transports.items()}
-        lost = {mode: self._sum(mode, "lost") for mode in _MODES}
-        bare = [self.figure("bare", mode, key).value or 0 for key in ("lost", "sent") for mode in _MODES]
-        per_poll = self.figure("poll-1s", "cost", "requests").value
-        poll, socket = (self.figure(name, "idle", "total").value for name in ("poll-1s", "websocket"))
-        bound = sum(
-            report.settings[name].value or 0 for name in ("default_ping_interval", "default_pong_timeout")
+    def _value(self, transport: str, group: str, key: str) -> float:
+        return self.figure(transport, group, key).value or 0
+
+    def _told(self, name: str) -> Html:
+        up, down = (self.figure(name, "cost", way).value for way in ("up", "down"))
+        return part(
+            "told",
+            p50=_bold(self.figure(name, "news", "latency_p50")),
+            message=_strong(f"{number(up + down)} B") if up is not None and down is not None else "",
+            idle=_bold(self.figure(name, "idle", "total")),
         )
-        span = max((at for lane in lanes.values() for at in (*lane.up.values, *lane.down.values)), default=0)
+
+    def _run(self) -> dict[str, str]:
+        report = self.report
         return {
-            "version": escape(report.heartwire),
-            "when": escape(report.when),
-            "headline": escape(headline(report)),
-            "loopback": "" if report.server else _LOOPBACK,
-            "lane_span": _strong(f"{span:.0f} s"),
-            "longpoll_spoke": _times(len(lanes["longpoll"].up.values)),
-            "longpoll_got": _messages(len(lanes["longpoll"].arrivals.values)),
-            "websocket_spoke": _times(len(lanes["websocket"].up.values)),
-            "websocket_got": _messages(len(lanes["websocket"].arrivals.values)),
-            "per_poll": _strong(f"{number(1 / per_poll)} messages") if per_poll else "",
-            "idle_times": (
-                _strong(f"{number(float(f'{poll / socket:.2g}'))} times") if poll and socket else ""
-            ),
-            "poll_bits": _bits(poll),
-            "websocket_bits": _bits(socket),
-            "bare_lost": _strong(f"{sum(bare[:2]):,.0f}") if bare[2] else "",
-            "bare_sent": _strong(f"{sum(bare[2:]):,.0f}") if bare[2] else "",
-            "ours_lost": _none(sum(lost.values())),
-            "cut_lost": _none(lost["cut"]),
-            "cut_doubled": _none(self._sum("cut", "doubled")),
-            "half_open_lost": _none(lost["half_open"]),
-            "bare_noticed": _noticed(self.figure("bare", "half_open", "noticed")),
-            "default_bound": _strong(f"{bound:g} s"),
-            "exchange": self._exchange(),
-            "handshake": self._handshake(),
-            "handshake_intro": self._handshake_intro(),
-            "notes": "".join(f"<li>{escape(note)}</li>" for note in report.notes),
+            "version": report.heartwire,
+            "when": report.when,
+            "headline": headline(report),
+            "own": "" if report.server else "yes",
+            "notes": join(part("note", text=note) for note in report.notes),
             "settings": _listed(report.settings),
             "check": _listed(report.check),
         }
 
-    def _sum(self, mode: str, key: str) -> float:
-        """Of all transports but the bare one."""
-        return sum(
-            self.figure(name, mode, key).value or 0 for name in self.report.transports if name != "bare"
-        )
+    def _lanes(self) -> dict[str, str]:
+        lanes = {name: result.lane for name, result in self.report.transports.items()}
+        span = max((at for lane in lanes.values() for at in (*lane.up.values, *lane.down.values)), default=0)
+        values: dict[str, str] = {"lane_span": _strong(f"{span:.0f} s")}
+        for name in ("longpoll", "websocket"):
+            values[f"{name}_spoke"] = _times(len(lanes[name].up.values))
+            values[f"{name}_got"] = _messages(len(lanes[name].arrivals.values))
+        return values
 
-    def _told(self, name: str) -> str:
-        up, down = (self.figure(name, "cost", way).value for way in ("up", "down"))
-        said = {
-            "p50": _bold(self.figure(name, "news", "latency_p50")),
-            "a message": _strong(f"{number(up + down)} B") if up is not None and down is not None else "",
-            "an idle minute": _bold(self.figure(name, "idle", "total")),
+    def _costs(self) -> dict[str, str]:
+        requests = self._value("poll-1s", "cost", "requests")
+        poll, socket = (self._value(name, "idle", "total") for name in ("poll-1s", "websocket"))
+        settings = self.report.settings
+        bound = sum(settings[f"default_{name}"].value or 0 for name in ("ping_interval", "pong_timeout"))
+        times = number(float(f"{poll / socket:.2g}")) if poll and socket else ""
+        return {
+            "per_poll": _strong(f"{number(1 / requests)} messages") if requests else "",
+            "idle_times": _strong(f"{times} times") if times else "",
+            "poll_bits": _bits(poll),
+            "websocket_bits": _bits(socket),
+            "default_bound": _strong(f"{bound:g} s"),
         }
-        return "".join(f"<span>{title} {text}</span>" for title, text in said.items() if text)
 
-    def _exchange(self) -> str:
-        frames = [
-            frame
-            for frame in frames_of(self.report.transports["websocket"].trace)
-            if frame.direction == "down"
-        ]
-        return exchange_html(self.report.transports["longpoll"].trace, frames[-1] if frames else None)
+    def _losses(self) -> dict[str, str]:
+        ours = [name for name in self.report.transports if name != "bare"]
+        lost = {mode: sum(self._value(name, mode, "lost") for name in ours) for mode in _MODES}
+        doubled = sum(self._value(name, "cut", "doubled") for name in ours)
+        bare = {key: sum(self._value("bare", mode, key) for mode in _MODES) for key in ("lost", "sent")}
+        noticed = self.figure("bare", "half_open", "noticed").value
+        return {
+            "bare_lost": _strong(f"{bare['lost']:,.0f}") if bare["sent"] else "",
+            "bare_sent": _strong(f"{bare['sent']:,.0f}") if bare["sent"] else "",
+            "ours_lost": _none(sum(lost.values())),
+            "cut_lost": _none(lost["cut"]),
+            "cut_doubled": _none(doubled),
+            "half_open_lost": _none(lost["half_open"]),
+            "bare_noticed": _strong(f"noticed after {number(noticed)} s") if noticed is not None else "",
+            "bare_missed": "" if noticed is not None else "yes",
+        }
 
-    def _handshake_intro(self) -> str:
-        if self._handshake():
-            return "This is what passed the proxy in this run; B counts each line with its end."
-        return "It can't be shown of this run: " + (
-            "TLS hides it." if self.report.server else "it would show the token."
-        )
-
-    def _handshake(self) -> str:
-        ours = self.report.transports["websocket"]
-        shown = handshake_html(ours)
-        if not shown:
-            return ""
-        chosen = [
-            ("The client's first frame", "up", ours.trace),
-            ("The server's first frame", "down", ours.trace),
-        ]
-        chosen.append(("A message on the bare WebSocket", "down", self.report.transports["bare"].trace))
-        html = (
-            "<h3>And then: frames</h3><p>What follows has no lines and no names. Each frame begins with two"
-            " bytes: the first says"
-        )
-        html += (
-            " whether the message ends here and what it is, the second whether it is masked and how long it"
-            " is.</p>"
-        )
-        for title, direction, trace in chosen:
-            frame = next((frame for frame in frames_of(trace) if frame.direction == direction), None)
-            html += frame_html(frame, title) if frame is not None else ""
-        return shown + html
-
-
-def _strong(text: str) -> str:
-    return f"<b>{escape(text)}</b>"
+    def _bytes(self) -> dict[str, str]:
+        """The recorded bytes: the handshake, some frames, and a long poll's heads beside a frame's."""
+        transports = self.report.transports
+        frames = {name: frames_of(transports[name].trace) for name in ("websocket", "bare")}
+        down = [frame for frame in frames["websocket"] if frame.direction == "down"]
+        heads = heads_of(transports["longpoll"].trace, 2) if down else []
+        handshake = handshake_html(transports["websocket"])
+        shown = []
+        for name, direction, title in _FRAMES:
+            frame = next((frame for frame in frames[name] if frame.direction == direction), None)
+            shown += [frame_html(frame, title)] if handshake and frame is not None else []
+        return {
+            "handshake": handshake,
+            "frames": join(shown),
+            "tls": "yes" if self.report.server and not handshake else "",
+            "token": "" if self.report.server or handshake else "yes",
+            "poll_asked": f"{heads[0].size.value:.0f} B" if heads else "",
+            "poll_answered": f"{heads[1].size.value:.0f} B" if heads else "",
+            "poll_heads": "\n\n".join(head_of(head).strip() for head in heads).replace("\r", ""),
+            "frame_size": f"{len(down[-1].header)} B" if down else "",
+            "frame_header": down[-1].header.hex(" ") if down else "",
+        }
 
 
-def _unbroken(text: str) -> str:
-    """A number and its unit stay on one line."""
-    return text.replace(" ", "\u00a0")
+def _strong(text: str) -> Html:
+    return part("strong", text=text)
 
 
-def _bold(figure: Figure) -> str:
-    """With its unit, which the sentence says "a message" or "a minute" to."""
-    return (
-        ""
-        if figure.value is None
-        else _strong(_unbroken(f"{number(figure.value)} {figure.unit.partition('/')[0]}"))
-    )
+def _bold(figure: Figure) -> Html:
+    """A figure with the first word of its unit, on one line; the sentence says "a message" or "a minute"."""
+    if figure.value is None:
+        return Html()
+    return _strong(f"{number(figure.value)} {figure.unit.partition('/')[0]}".replace(" ", "\u00a0"))
 
 
-def _times(count: int) -> str:
+def _times(count: int) -> Html:
     return _strong("not once" if not count else "once" if count == 1 else f"{count} times")
 
 
-def _messages(count: int) -> str:
+def _messages(count: int) -> Html:
     return _strong(f"{count:,} message{'s' * (count != 1)}")
 
 
-def _none(count: float) -> str:
+def _none(count: float) -> Html:
     return _strong(f"{count:,.0f}" if count else "none")
 
 
-def _noticed(figure: Figure) -> str:
-    return _strong(
-        "did not notice while it was watched"
-        if figure.value is None
-        else f"noticed after {number(figure.value)} s"
-    )
-
-
-def _bits(bytes_per_minute: float | None) -> str:
-    """For ten thousand clients, a second."""
-    if bytes_per_minute is None:
-        return ""
+def _bits(bytes_per_minute: float) -> str:
+    """The rate of ten thousand clients."""
     kbit = bytes_per_minute * 10_000 * 8 / 60 / 1000
+    if not kbit:
+        return ""
     return _strong(f"{number(kbit / 1000)} Mbit/s" if kbit >= 1000 else f"{number(kbit)} kbit/s")
 
 
-def _listed(figures: dict[str, Figure]) -> str:
-    def said(figure: Figure) -> str:
+def _listed(figures: dict[str, Figure]) -> Html:
+    def text(figure: Figure) -> str:
         value = "–" if figure.value is None else f"{figure.value:,.12g} {figure.unit}"
         return f"{value} ({figure.note})" if figure.note else value
 
-    return "".join(
-        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(said(figure))}</dd></div>"
-        for name, figure in figures.items()
-    )
+    return join(part("fact", name=name.replace("_", " "), text=text(one)) for name, one in figures.items())

@@ -1,4 +1,4 @@
-"""What a comparison found, as it is written with ``--json``: every number stands beside its unit."""
+"""The figures of a comparison, as ``--json`` writes them: every number beside its unit."""
 
 import msgspec
 
@@ -6,8 +6,7 @@ __all__ = ["Bytes", "Fault", "Figure", "Lane", "Report", "Result", "Series", "Sh
 
 
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A number and its unit. ``value`` is ``None`` where there is none; ``note`` says why, or how it was come
-    by."""
+    """A number and its unit. ``note`` says how it was measured, or why ``value`` is ``None``."""
 
     value: float | None
     unit: str
@@ -22,20 +21,20 @@ class Series(msgspec.Struct, frozen=True):
 
 
 Bytes = dict[str, Figure]
-"""By part (see `heartwire.compare.wire`), and their ``total``."""
+"""By part (see `heartwire.compare.wire`), with their ``total``."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What a failing link did to the subscribers of one transport.
+    """The effects of a failing link on the subscribers of one transport. Times are medians.
 
     Attributes:
-        noticed: from the failure until the client knew; the median.
-        back: from when the link worked again until the first message; the median.
-        caught_up: from then until all had come that was sent before it worked again; the median.
-        lost, doubled: of all subscribers.
+        noticed: from the failure until the client noticed.
+        back: from the repair of the link to the first message.
+        caught_up: from the repair until all messages sent before it had come.
+        sent, lost, doubled: summed over all subscribers.
         arrivals: when messages came to the first subscriber, from the beginning of the run.
         arrivals_sent: when each of these was sent.
-        missing: when those were sent that never came to it.
+        missing: when the messages that never came to it were sent.
     """
 
     noticed: Figure
@@ -50,8 +49,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """Some seconds of one subscriber's life, from their beginning: what it sent, what was sent to it, what it
-    got."""
+    """Some seconds of one subscriber: when it sent bytes, when bytes were sent to it, when messages came."""
 
     up: Series
     down: Series
@@ -59,7 +57,7 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A stretch of bytes as they passed; see `heartwire.compare.wire.Piece`. ``hex``: the first of them."""
+    """A stretch of recorded bytes; see `heartwire.compare.wire.Piece`. ``hex``: the first of them."""
 
     direction: str
     what: str
@@ -68,14 +66,14 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One transport.
+    """The figures of one transport.
 
     Attributes:
-        news: how late messages were, and whether they came.
-        cost: of a message that was delivered.
-        setup, stream: bytes ``up`` and ``down`` of all subscribers, until they had subscribed, and while
-            messages came.
-        idle: what a minute without messages costs one subscriber.
+        news: latency, and how many messages came.
+        cost: per delivered message.
+        setup, stream: bytes ``up`` and ``down`` of all subscribers, until they had subscribed, and after.
+        idle: the bytes of a minute without messages, of one subscriber.
+        trace: recorded bytes of the first connection of the first subscriber.
     """
 
     label: str
@@ -89,6 +87,14 @@ class Result(msgspec.Struct, frozen=True):
     cut: Fault | None = None
     half_open: Fault | None = None
 
+    def figure(self, group: str, key: str) -> Figure:
+        """A figure of ``news``, ``cost``, ``idle``, ``cut`` or ``half_open``; without a value if not measured."""
+        found = getattr(self, group)
+        if found is None:
+            return Figure(None, "")
+        figure: Figure = found[key] if isinstance(found, dict) else getattr(found, key)
+        return figure
+
 
 class Report(msgspec.Struct, frozen=True):
     """A whole comparison.
@@ -97,10 +103,10 @@ class Report(msgspec.Struct, frozen=True):
         heartwire: the version.
         when: date and time, UTC.
         server: the URL; "": servers of its own.
-        settings: the options, and what was shortened.
-        check: what the proxies counted, and what the kernel did.
-        notes: what to know when reading it.
-        transports: by name, in the order in which to show them.
+        settings: the options, the defaults, and what was shortened.
+        check: the bytes counted by the proxies and by the kernel.
+        notes: remarks on how it was measured.
+        transports: by name, in display order.
     """
 
     heartwire: str
@@ -113,10 +119,10 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def encode(report: Report) -> bytes:
-    """As JSON, indented."""
+    """The report as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
 def decode(data: bytes) -> Report:
-    """Raises ``ValueError`` for what was not written by `encode`."""
+    """Read what `encode` wrote. Raises ``ValueError`` for anything else."""
     return msgspec.json.decode(data, type=Report)

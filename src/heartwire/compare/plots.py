@@ -1,5 +1,4 @@
-"""The plots, as SVG made by hand: each is drawn for a width, so that its letters are never scaled away. No
-library, no script."""
+"""The plots, as SVG without a library: each is drawn for a width, because scaling would make its letters unreadable."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -8,29 +7,12 @@ from typing import Final
 
 from heartwire.compare.figures import Fault, Figure, Report, Result
 from heartwire.compare.report import cell, number
+from heartwire.compare.template import read
 
-__all__ = ["COLOURS", "PLOTS", "overview"]
-
-COLOURS: Final = """
-:root { --ink: #1d1b20; --muted: #66616c; --faint: #b9b4bd; --line: #e4e0dc; --surface: #ffffff; --sunken: #f1efec; --bad: #b3261e;
-  --poll-1s: #a86f00; --poll-5s: #7d5a16; --longpoll: #187a4b; --sse: #2563b8; --websocket: #c4314f; --bare: #66616c;
-  --headers: #c98500; --envelope: #6f9fd8; --message: #187a4b; --fails: #fbe0dd; }
-@media (prefers-color-scheme: dark) { :root { --ink: #edeaf0; --muted: #a29dab; --faint: #5b5663; --line: #2e2c34; --bad: #ff8a80;
-  --surface: #1b1a1f; --sunken: #131216; --poll-1s: #f3bd5c; --poll-5s: #c99a4e; --longpoll: #5fd39a; --sse: #7db2ff;
-  --websocket: #ff6d86; --bare: #a29dab; --headers: #e0a53a; --envelope: #5d8fca; --message: #5fd39a; --fails: #43211f; } }
-"""  # noqa: E501
-"""The family of the demo page; each stands out from its ground by 3 to 1 or more."""
-
-_STYLE: Final = """
-text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; fill: var(--ink); }
-.b { font-weight: 650; } .q { fill: var(--muted); font-size: 11.5px; font-variant-numeric: tabular-nums; }
-.h { font-size: 14px; font-weight: 650; }
-.g { stroke: var(--line); } .a { stroke: var(--faint); fill: none; } .r { fill: var(--sunken); }
-"""
+__all__ = ["PLOTS", "overview"]
 
 _SIDE_FROM: Final = 600
-"""From this width on, names stand left of the marks and figures right of them; below it, above them. Nothing
-in a plot collides."""
+"""From this width on names stand left of the marks and figures right of them; below it, above them."""
 _LABEL: Final = 132
 _FIGURES: Final = 186
 _AXIS: Final = 24
@@ -38,11 +20,11 @@ _HEAD: Final = 17
 
 
 class Svg:
-    """An image as it grows: rows of marks, each with a name and figures, over one axis.
+    """An image under construction: rows of marks over one axis, each row with a name and figures.
 
     Args:
         marks: the height of a row's marks.
-        figures: the width that the figures at the right need, where they stand there.
+        figures: the width of the figures at the right, where they stand there.
     """
 
     def __init__(
@@ -60,7 +42,7 @@ class Svg:
         self._title, self._description = title, description
 
     def row(self, index: int, label: str, figures: str) -> float:
-        """Begin a row; where its marks begin."""
+        """Begin a row. Returns the top of its marks."""
         top = index * self.pitch + (4 if self._is_wide else _HEAD)
         line = top + self._marks / 2 + 4 if self._is_wide else top - 6
         self.text(0, line, label, "b")
@@ -68,11 +50,11 @@ class Svg:
         return top
 
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "start") -> None:
-        """Some words."""
+        """Draw words."""
         end = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self.parts.append(f'<text x="{x:g}" y="{y:g}"{_class(style)}{end}>{escape(text)}</text>')
 
-    def rect(
+    def bar(
         self,
         x: float,
         y: float,
@@ -82,7 +64,7 @@ class Svg:
         style: str = "",
         radius: float = 0,
     ) -> None:
-        """A bar."""
+        """Draw a bar."""
         colour = f' fill="{fill}"' if fill else ""
         corner = f' rx="{radius:g}"' if radius else ""
         size = f'width="{max(0, width):.4g}" height="{height:.4g}"'
@@ -91,39 +73,33 @@ class Svg:
     def lines(
         self, lines: Iterable[tuple[float, float, float, float]], colour: str, thick: float = 1.5
     ) -> None:
-        """Many lines, as one path."""
+        """Draw lines, as one path."""
         path = "".join(f"M{x1:.1f} {y1:g}L{x2:.1f} {y2:g}" for x1, y1, x2, y2 in lines)
         if path:
             self.parts.append(f'<path d="{path}" stroke="{colour}" stroke-width="{thick:g}" fill="none"/>')
 
-    def circle(self, x: float, y: float, radius: float, fill: str) -> None:
-        """A dot."""
+    def dot(self, x: float, y: float, radius: float, fill: str) -> None:
+        """Draw a dot."""
         self.parts.append(f'<circle cx="{x:.5g}" cy="{y:.5g}" r="{radius:g}" fill="{fill}"/>')
 
     def axis(self, ticks: Sequence[tuple[float, str]]) -> None:
-        """Fine lines behind everything, and what they stand for below."""
+        """Draw fine lines behind everything, with their labels below."""
         lines = "".join(f"M{x:.1f} 0V{self.bottom:g}" for x, _ in ticks)
         self.parts.insert(0, f'<path d="{lines}" class="g"/>')
-        for number_of, (x, label) in enumerate(ticks):
-            anchor = "start" if number_of == 0 else "end" if number_of == len(ticks) - 1 else "middle"
+        for at, (x, label) in enumerate(ticks):
+            anchor = "start" if at == 0 else "end" if at == len(ticks) - 1 else "middle"
             self.text(x, self.bottom + 18, label, "q", anchor)
 
     def render(self, name: str, style: str = "") -> str:
         """The whole image; ``style`` for one that stands alone."""
-        head = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height:g}" role="img"'
-            ' class="plot"'
-        )
+        box = f'viewBox="0 0 {self.width} {self.height:g}" role="img" class="plot"'
         ids = f'aria-labelledby="{name}-t {name}-d"'
-        titles = (
-            f'<title id="{name}-t">{escape(self._title)}</title><desc'
-            f' id="{name}-d">{escape(self._description)}</desc>'
-        )
         size = f' width="{self.width}" height="{self.height:g}"' if style else ""
-        return (
-            f"{head}"
-            f" {ids}{size}>{titles}{f'<style>{style}</style>' if style else ''}{''.join(self.parts)}</svg>"
-        )
+        title = f'<title id="{name}-t">{escape(self._title)}</title>'
+        description = f'<desc id="{name}-d">{escape(self._description)}</desc>'
+        sheet = f"<style>{style}</style>" if style else ""
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {box} {ids}{size}>'
+        return f"{head}{title}{description}{sheet}{''.join(self.parts)}</svg>"
 
 
 def _class(style: str) -> str:
@@ -137,7 +113,7 @@ def _log_scale(svg: Svg, least: float, most: float) -> Callable[[float], float]:
 
 
 def _decades(values: Sequence[float]) -> list[float]:
-    """The powers of ten around them."""
+    """The powers of ten around some values."""
     low = math.floor(math.log10(max(min(values, default=1), 1e-3)))
     high = math.ceil(math.log10(max(max(values, default=10), 1e-3) * 1.0001))
     return [10.0**power for power in range(low, max(high, low + 1) + 1)]
@@ -147,7 +123,7 @@ def _colour(name: str) -> str:
     return f"var(--{name})"
 
 
-def _said(figure: Figure) -> str:
+def _with_unit(figure: Figure) -> str:
     return f"{cell(figure)} {figure.unit.partition('/')[0]}" if figure.value is not None else cell(figure)
 
 
@@ -159,29 +135,26 @@ def _value(figure: Figure) -> float:
 
 
 def _latency(report: Report, width: int) -> Svg:
-    """How late messages are: from p50 to max, on a logarithmic scale."""
+    """Latency from p50 to max, on a logarithmic scale."""
     rows = [(key, result.label, result.news) for key, result in report.transports.items()]
-    known = [
-        _value(news[key]) for _, _, news in rows for key in ("latency_p50", "latency_max") if news[key].value
-    ]
-    decades = _decades(known)
+    known = [_value(news[f"latency_{which}"]) for _, _, news in rows for which in ("p50", "max")]
+    decades = _decades([value for value in known if value])
     described = "; ".join(
-        f"{label}: p50 {_said(news['latency_p50'])}, p99 {_said(news['latency_p99'])}"
+        f"{label}: p50 {_with_unit(news['latency_p50'])}, p99 {_with_unit(news['latency_p99'])}"
         for _, label, news in rows
     )
-    svg = Svg(
-        width, len(rows), 16, "How late messages are, in milliseconds on a logarithmic scale", described
-    )
+    title = "How late messages are, in milliseconds on a logarithmic scale"
+    svg = Svg(width, len(rows), 16, title, described)
     scale = _log_scale(svg, decades[0], decades[-1])
     for index, (key, label, news) in enumerate(rows):
         values = [news[f"latency_{which}"].value for which in ("p50", "p99", "max")]
         middle = svg.row(index, label, " · ".join(_milliseconds(value) for value in values)) + 8
         if None not in values:
             p50, p99, longest = (scale(value or decades[0]) for value in values)
-            svg.rect(p50, middle - 1, longest - p50, 2, _colour(key))
-            svg.rect(p50, middle - 3, p99 - p50, 6, _colour(key), radius=3)
-            svg.circle(p50, middle, 6, _colour(key))
-            svg.rect(longest - 1, middle - 5, 2, 10, _colour(key))
+            svg.bar(p50, middle - 1, longest - p50, 2, _colour(key))
+            svg.bar(p50, middle - 3, p99 - p50, 6, _colour(key), radius=3)
+            svg.dot(p50, middle, 6, _colour(key))
+            svg.bar(longest - 1, middle - 5, 2, 10, _colour(key))
     svg.axis([(scale(value), _milliseconds(value)) for value in decades])
     return svg
 
@@ -193,113 +166,77 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _cost(report: Report, width: int) -> Svg:
-    """Bytes per message, up and down, and what they are: headers, envelope, message."""
+    """Bytes per message, up and down, split into headers, envelope and message."""
     rows = [(result.label, result.cost) for result in report.transports.values()]
     size = _value(report.settings["size"])
     most = max(max(_value(cost["up"]), _value(cost["down"])) for _, cost in rows) or 1
     described = "; ".join(
-        f"{label}: up {_said(cost['up'])}, down {_said(cost['down'])}" for label, cost in rows
+        f"{label}: up {_with_unit(cost['up'])}, down {_with_unit(cost['down'])}" for label, cost in rows
     )
-    svg = Svg(
-        width,
-        len(rows),
-        18,
-        "Bytes per message, up and down, split into headers, envelope and message",
-        described,
-        figures=150,
-    )
+    title = "Bytes per message, up and down, split into headers, envelope and message"
+    svg = Svg(width, len(rows), 18, title, described, figures=150)
     wide = svg.right - svg.left
     for index, (label, cost) in enumerate(rows):
-        top = svg.row(index, label, f"↑ {_said(cost['up'])}  ↓ {_said(cost['down'])}")
+        top = svg.row(index, label, f"↑ {_with_unit(cost['up'])}  ↓ {_with_unit(cost['down'])}")
         for line, parts in enumerate(_bars(cost, size)):
             x, y = float(svg.left), top + line * 10
-            svg.rect(svg.left, y, wide, 8, style="r", radius=2)
-            for part, value in parts:
-                svg.rect(x, y, wide * value / most, 8, _colour(part))
+            svg.bar(svg.left, y, wide, 8, style="r", radius=2)
+            for part, value in parts.items():
+                svg.bar(x, y, wide * value / most, 8, _colour(part))
                 x += wide * value / most
     svg.height -= _AXIS - 4
     return svg
 
 
-def _bars(cost: dict[str, Figure], size: float) -> list[list[tuple[str, float]]]:
-    """What the two bars are made of; where that is not known, of one thing."""
+def _bars(cost: dict[str, Figure], size: float) -> list[dict[str, float]]:
+    """The parts of the two bars; one part where they are not known."""
     if cost["headers"].value is None:
-        return [[("faint", _value(cost[way]))] for way in ("up", "down")]
-    message = min(size, _value(cost["down_payload"]))
-    up = [
-        ("headers", _value(cost["up_headers"]) + _value(cost["up_control"])),
-        ("envelope", _value(cost["up_payload"])),
-    ]
-    down = [
-        ("headers", _value(cost["down_headers"]) + _value(cost["down_control"])),
-        ("envelope", _value(cost["down_envelope"])),
-    ]
-    return [up, [*down, ("message", message)]]
+        return [{"faint": _value(cost[way])} for way in ("up", "down")]
+    headers = {way: _value(cost[f"{way}_headers"]) + _value(cost[f"{way}_control"]) for way in ("up", "down")}
+    up = {"headers": headers["up"], "envelope": _value(cost["up_payload"])}
+    down = {"headers": headers["down"], "envelope": _value(cost["down_envelope"])}
+    return [up, {**down, "message": min(size, _value(cost["down_payload"]))}]
 
 
 def _idle(report: Report, width: int) -> Svg:
     """Bytes in a minute without messages, on a logarithmic scale."""
     rows = [(key, result.label, result.idle) for key, result in report.transports.items()]
     decades = _decades([_value(idle["total"]) for _, _, idle in rows if idle["total"].value])
-    described = "; ".join(f"{label}: {_said(idle['total'])}" for _, label, idle in rows)
-    svg = Svg(
-        width,
-        len(rows),
-        16,
-        "Bytes up and down in a minute without messages, on a logarithmic scale",
-        described,
-    )
+    described = "; ".join(f"{label}: {_with_unit(idle['total'])}" for _, label, idle in rows)
+    title = "Bytes up and down in a minute without messages, on a logarithmic scale"
+    svg = Svg(width, len(rows), 16, title, described)
     scale = _log_scale(svg, decades[0], decades[-1])
     for index, (key, label, idle) in enumerate(rows):
-        total = idle["total"]
-        middle = (
-            svg.row(
-                index,
-                label,
-                f"{_said(total)} in {number(_value(idle['exchanges']))} exchanges" if total.value else "–",
-            )
-            + 8
-        )
+        total, exchanges = idle["total"], number(_value(idle["exchanges"]))
+        figures = f"{_with_unit(total)} in {exchanges} exchanges" if total.value else "–"
+        middle = svg.row(index, label, figures) + 8
         if total.value:
             x = scale(total.value)
-            svg.rect(svg.left + 7, middle - 1, x - svg.left - 7, 2, _colour(key))
-            svg.circle(x, middle, 6, _colour(key))
-    svg.axis(
-        [
-            (scale(value), f"{number(value / 1000)} kB" if value >= 1000 else f"{number(value)} B")
-            for value in decades
-        ]
-    )
+            svg.bar(svg.left + 7, middle - 1, x - svg.left - 7, 2, _colour(key))
+            svg.dot(x, middle, 6, _colour(key))
+    svg.axis([(scale(value), _bytes(value)) for value in decades])
     return svg
+
+
+def _bytes(value: float) -> str:
+    return f"{number(value / 1000)} kB" if value >= 1000 else f"{number(value)} B"
 
 
 def _lanes(report: Report, width: int) -> Svg:
     """Some seconds of traffic: above the line what a client sent, below what was sent to it."""
     rows = list(report.transports.items())
-    span = max(
-        (max((*result.lane.down.values, *result.lane.up.values), default=0) for _, result in rows), default=0
-    )
-    span = max(1.0, math.ceil(span))
+    moments = (at for _, result in rows for at in (*result.lane.down.values, *result.lane.up.values))
+    span = max(1.0, math.ceil(max(moments, default=0)))
     described = "; ".join(f"{result.label}: {_talk(result)}" for _, result in rows)
-    svg = Svg(
-        width,
-        len(rows),
-        26,
-        f"Who speaks: {span:g} s of one subscriber of each transport",
-        described,
-        figures=110,
-    )
+    title = f"Who speaks: {span:g} s of one subscriber of each transport"
+    svg = Svg(width, len(rows), 26, title, described, figures=110)
     at = _time_scale(svg, span)
     for index, (key, result) in enumerate(rows):
         line = svg.row(index, result.label, _talk(result)) + 13
-        svg.rect(svg.left, line - 0.5, svg.right - svg.left, 1, "var(--faint)")
-        svg.lines(
-            ((at(moment), line - 13, at(moment), line - 1) for moment in result.lane.up.values), "var(--ink)"
-        )
-        svg.lines(
-            ((at(moment), line + 1, at(moment), line + 13) for moment in result.lane.down.values),
-            _colour(key),
-        )
+        svg.bar(svg.left, line - 0.5, svg.right - svg.left, 1, "var(--faint)")
+        up, down = ([at(moment) for moment in series.values] for series in (result.lane.up, result.lane.down))
+        svg.lines(((x, line - 13, x, line - 1) for x in up), "var(--ink)")
+        svg.lines(((x, line + 1, x, line + 13) for x in down), _colour(key))
     svg.axis(_seconds(svg, span))
     return svg
 
@@ -319,38 +256,35 @@ def _seconds(svg: Svg, span: float) -> list[tuple[float, str]]:
 
 
 def _fault(report: Report, width: int, mode: str, only: Sequence[str] = ()) -> Svg:
-    """A line for each message, from when it was sent to when it came, while the link failed; short and red
-    where it never came."""
-    rows: list[tuple[str, str, Fault]] = []
-    for key, result in report.transports.items():
-        fault = result.cut if mode == "cut" else result.half_open
-        if fault is not None and (not only or key in only):
-            rows.append((key, result.label, fault))
+    """A line for each message while the link failed, from sent to received; short and red where it never came."""
+    faults: dict[str, Fault | None] = {
+        key: getattr(result, mode) for key, result in report.transports.items()
+    }
+    rows = {key: fault for key, fault in faults.items() if fault is not None and (not only or key in only)}
+    labels = {key: report.transports[key].label for key in rows}
     ends = (
-        series.values[-1]
-        for _, _, fault in rows
+        at
+        for fault in rows.values()
         for series in (fault.arrivals, fault.missing)
-        if series.values
+        for at in series.values[-1:]
     )
     span = max(1.0, math.ceil(max(ends, default=0)))
     before, cut = _value(report.settings["before"]), _value(report.settings["cut"])
     what = "is cut" if mode == "cut" else "goes silent"
-    said = "; ".join(f"{label}: {_fared(fault)}" for _, label, fault in rows)
-    svg = Svg(
-        width, len(rows), 30, f"Messages as they were sent and came while the link {what} for {cut:g} s", said
-    )
+    described = "; ".join(f"{labels[key]}: {_fared(fault)}" for key, fault in rows.items())
+    title = f"Messages as they were sent and came while the link {what} for {cut:g} s"
+    svg = Svg(width, len(rows), 30, title, described)
     at = _time_scale(svg, span)
-    for index, (key, label, fault) in enumerate(rows):
-        top = svg.row(index, label, _fared(fault))
-        svg.rect(at(before), top, at(before + cut) - at(before), 30, "var(--fails)")
+    for index, (key, fault) in enumerate(rows.items()):
+        top = svg.row(index, labels[key], _fared(fault))
+        svg.bar(at(before), top, at(before + cut) - at(before), 30, "var(--fails)")
         svg.lines(((svg.left, y, svg.right, y) for y in (top, top + 30)), "var(--faint)", 1)
         ways = zip(fault.arrivals_sent.values, fault.arrivals.values, strict=True)
         svg.lines(((at(sent), top, at(came), top + 30) for sent, came in ways), _colour(key), 1)
         svg.lines(((at(sent), top, at(sent), top + 10) for sent in fault.missing.values), "var(--bad)", 1.5)
         if fault.noticed.value is not None:
-            svg.parts.append(
-                f'<path d="M{at(before + fault.noticed.value):.1f} {top + 30:g}l-5 8h10z" fill="var(--ink)"/>'
-            )
+            mark = f"M{at(before + fault.noticed.value):.1f} {top + 30:g}l-5 8h10z"
+            svg.parts.append(f'<path d="{mark}" fill="var(--ink)"/>')
     svg.axis(_seconds(svg, span))
     return svg
 
@@ -368,39 +302,35 @@ PLOTS: Final[dict[str, Callable[[Report, int], Svg]]] = {
     "cut": lambda report, width: _fault(report, width, "cut"),
     "half_open": lambda report, width: _fault(report, width, "half_open"),
 }
-"""By the name of what they show."""
+"""By the name of their figures."""
+
+_FAULT_PANELS: Final = {
+    "cut": "The link is cut for {}",
+    "half_open": "The link goes silent for {}, and nobody is told",
+}
 
 
 def overview(report: Report) -> str:
-    """The plot for a README: how late, what silence costs, and what failures do to a WebSocket with heartbeat
-    and without."""
+    """The plot for a README: latency, idle cost, and a failing link under a WebSocket with and without heartbeat."""
     width, gap, margin = 820, 36, 20
     half = (width - gap) // 2
     panels = [(0, 0.0, "How late is the news?", "p50 · p99 · max", _latency(report, half))]
     panels.append((half + gap, 0.0, "What does a minute of silence cost?", "", _idle(report, half)))
-    bottom = 40 + max(panel.height for _, _, _, _, panel in panels)
-    for mode, title in (
-        ("cut", "The link is cut for {}"),
-        ("half_open", "The link goes silent for {}, and nobody is told"),
-    ):
-        if all(result.half_open is not None for result in report.transports.values()):
+    bottom = 40 + max(panel.height for *_, panel in panels)
+    if all(result.half_open is not None for result in report.transports.values()):
+        for mode, title in _FAULT_PANELS.items():
             panel = _fault(report, width, mode, ("websocket", "bare"))
-            title = title.format(_said(report.settings["cut"]))
-            panels.append(
-                (0, bottom + 14, title, "sent at the top, came at the bottom; red: never · ▴ noticed", panel)
-            )
+            note = "sent at the top, came at the bottom; red: never · ▴ noticed"
+            title = title.format(_with_unit(report.settings["cut"]))
+            panels.append((0, bottom + 14, title, note, panel))
             bottom += 14 + 40 + panel.height
-    described = (
-        "How late messages are, and what silence costs, for each transport; what a failing link does to two"
-        " WebSockets."
-    )
+    described = "How late messages are, and what silence costs, for each transport; what a failing link does to two WebSockets."
     svg = Svg(width + 2 * margin, 0, 0, "HTTP and WebSocket compared", described)
     svg.height = bottom + 2 * margin - 6
     svg.parts.append('<rect width="100%" height="100%" rx="14" fill="var(--surface)"/>')
     for x, y, title, note, panel in panels:
         svg.text(margin + x, margin + y + 13, title, "h")
         svg.text(margin + x + panel.width, margin + y + 13, note, "q", "end")
-        svg.parts.append(
-            f'<g transform="translate({margin + x:g} {margin + y + 36:g})">{"".join(panel.parts)}</g>'
-        )
-    return svg.render("overview", COLOURS + _STYLE) + "\n"
+        place = f'transform="translate({margin + x:g} {margin + y + 36:g})"'
+        svg.parts.append(f"<g {place}>{''.join(panel.parts)}</g>")
+    return svg.render("overview", f"\n{read('colours.css')}\n{read('overview.css')}") + "\n"

@@ -16,7 +16,7 @@ from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
 from heartwire.compare.figures import Fault, Figure, Report, Result
-from heartwire.compare.followers import BARE_RETRY_S, Follower, follower
+from heartwire.compare.subscribers import BARE_RETRY_S, Follower, follower
 from heartwire.compare.meter import Reading, beats
 from heartwire.compare.plan import (
     DEFAULT_BACKOFF_CAP_S,

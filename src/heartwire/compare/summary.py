@@ -5,7 +5,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from heartwire.compare.figures import Bytes, Fault, Figure, Lane, Series, Shown
-from heartwire.compare.followers import Arrival
+from heartwire.compare.subscribers import Arrival
 from heartwire.compare.meter import Beat, Passed, Reading
 from heartwire.compare.plan import LATE_MS, Kind
 from heartwire.compare.wire import PARTS, Counts, Piece

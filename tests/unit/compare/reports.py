@@ -1,7 +1,7 @@
 """A report as a run would make it, without one: from recorded bytes and made-up moments."""
 
 from heartwire.compare.figures import Fault, Figure, Report, Result
-from heartwire.compare.followers import Arrival
+from heartwire.compare.subscribers import Arrival
 from heartwire.compare.meter import Beat, Reading
 from heartwire.compare.plan import KINDS, Plan
 from heartwire.compare.run import notes_of, settings_of
