@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from heartwire import connect
-from heartwire.compare.subscribers import follower
 from heartwire.compare.plan import KINDS, Kind, Plan, message
+from heartwire.compare.subscribers import subscriber
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
 from tests.integration.clients import until
 from tests.unit.compare.test_report import numbers_without_unit
@@ -151,7 +151,7 @@ async def test_bytes_are_those_of_ss(server: ServerProcess, channel: str, kind: 
     for attempt in range(5):
         here = f"{channel}-{attempt}"
         async with (
-            follower(kind, server.url, here, Plan(), is_short=True) as one,
+            subscriber(kind, server.url, here, Plan(), is_short=True) as one,
             connect(server.url) as publisher,
         ):
             loop = asyncio.get_running_loop()

@@ -1,6 +1,5 @@
-"""The values for the placeholders of `page.html`: figures of the run, and sentences' parts that follow from them."""
+"""The values for the placeholders of `page.html`."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from heartwire.compare.figures import Figure, Report

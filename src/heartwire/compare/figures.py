@@ -88,7 +88,7 @@ class Result(msgspec.Struct, frozen=True):
     half_open: Fault | None = None
 
     def figure(self, group: str, key: str) -> Figure:
-        """A figure of ``news``, ``cost``, ``idle``, ``cut`` or ``half_open``; without a value if not measured."""
+        """A figure of ``news``, ``cost``, ``idle``, ``cut`` or ``half_open``; no value if not measured."""
         found = getattr(self, group)
         if found is None:
             return Figure(None, "")

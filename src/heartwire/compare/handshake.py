@@ -8,7 +8,7 @@ from websockets.utils import GUID, accept_key
 from heartwire.compare.figures import Result, Shown
 from heartwire.compare.template import Html, join, part, parts
 
-__all__ = ["Frame", "frame_html", "frames_of", "handshake_html", "head_of", "heads_of", "header_of"]
+__all__ = ["Frame", "frame_html", "frames_of", "handshake_html", "head_of", "header_of", "heads_of"]
 
 _OPCODES: Final = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 _MAX_PAYLOAD_SHOWN: Final = 24

@@ -1,4 +1,4 @@
-"""What passed through one subscriber's proxy: every byte counted, and when it passed."""
+"""Counts the bytes that pass one subscriber's proxy, and when they pass."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ __all__ = ["Beat", "Meter", "Passed", "Reading", "beats"]
 
 _MAX_PASSED: Final = 100_000
 _QUIET_S: Final = 0.4
-"""What is closer together is one exchange; the shortest cycle that is compared is 1 s."""
+"""Bytes closer together are one exchange; the shortest period compared is 1 s."""
 
 
 class Passed(NamedTuple):
-    """Some bytes that passed: when, which way, and how many of which part."""
+    """Some bytes: when they passed, which way, and how many of each part."""
 
     at: float
     direction: Direction
@@ -31,21 +31,19 @@ class Reading(NamedTuple):
     connections: int
 
     def since(self, before: "Reading") -> "Reading":
-        """What was counted since an earlier reading."""
+        """The difference to an earlier reading."""
         up, down = _difference(self.up, before.up), _difference(self.down, before.down)
         return Reading(up, down, self.requests - before.requests, self.connections - before.connections)
 
     @classmethod
     def sum(cls, readings: Iterable["Reading"]) -> "Reading":
-        """Of several meters."""
-        total = cls(Counts(), Counts(), 0, 0)
+        """The sum over several meters."""
+        up, down, requests, connections = Counts(), Counts(), 0, 0
         for one in readings:
-            total.up.add(one.up)
-            total.down.add(one.down)
-            total = total._replace(
-                requests=total.requests + one.requests, connections=total.connections + one.connections
-            )
-        return total
+            up.add(one.up)
+            down.add(one.down)
+            requests, connections = requests + one.requests, connections + one.connections
+        return cls(up, down, requests, connections)
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
@@ -56,7 +54,7 @@ def _difference(now: Counts, before: Counts) -> Counts:
 
 
 class Meter:
-    """Give `tap` to a `FaultyNetwork`."""
+    """The counters of one subscriber. Give `tap` to its `FaultyNetwork`."""
 
     def __init__(self) -> None:
         self.conversations: dict[ConnectionRecord, Conversation] = {}
@@ -69,17 +67,12 @@ class Meter:
             conversation = self.conversations[record] = Conversation()
         before = getattr(conversation, direction)
         conversation.feed(direction, data)
-        self.passed.append(
-            Passed(at, direction, _difference(getattr(conversation, direction), before).by_part)
-        )
+        added = _difference(getattr(conversation, direction), before)
+        self.passed.append(Passed(at, direction, added.by_part))
 
     def read(self) -> Reading:
         """The counters now."""
-        reading = Reading(Counts(), Counts(), 0, len(self.conversations))
-        for conversation in self.conversations.values():
-            reading.up.add(conversation.up)
-            reading.down.add(conversation.down)
-        return reading._replace(requests=sum(one.requests for one in self.conversations.values()))
+        return Reading.sum(Reading(one.up, one.down, one.requests, 1) for one in self.conversations.values())
 
 
 class Beat(NamedTuple):
@@ -90,8 +83,7 @@ class Beat(NamedTuple):
 
 
 def beats(passed: Iterable[Passed], since: float, until: float) -> list[Beat]:
-    """The exchanges between two moments: what passed, in groups with silence between. Those at the edges are
-    left out."""
+    """The exchanges between two moments: groups of bytes with silence between, without those at the edges."""
     groups: list[list[Passed]] = []
     last = float("-inf")
     for one in passed:

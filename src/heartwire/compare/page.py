@@ -37,7 +37,7 @@ def page(report: Report) -> str:
 
 
 def plot_html(report: Report, name: str) -> Html:
-    """A plot twice, for a phone and for all else: scaling a picture makes its letters too small or too large."""
+    """A plot twice, for a phone and for all else: scaling spoils its letters."""
     drawn = {key: PLOTS[name](report, width).render(f"{name}-{width}") for key, width in _WIDTHS.items()}
     return part("plot", **{key: Html(svg) for key, svg in drawn.items()})
 

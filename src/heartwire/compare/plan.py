@@ -1,5 +1,4 @@
-"""What is compared, and how: the transports, the options of a run, and the settings that are shortened so
-that it ends."""
+"""The plan of a comparison: transports, options, and the settings that are shortened to end it soon."""
 
 import re
 from typing import Final, NamedTuple
@@ -17,35 +16,36 @@ DEFAULT_POLL_WAIT_S: Final = 25.0
 SHORT_PING_INTERVAL_S: Final = 2.0
 SHORT_PONG_TIMEOUT_S: Final = 1.0
 SHORT_POLL_WAIT_S: Final = 2.0
-"""Of the idle connections and of those that fail: ten heartbeats in 20 s, and a dead link is noticed in 3 s
-instead of 35."""
+"""For idle and failing connections: ten heartbeats in 20 s; a dead link is noticed in 3 s, not 35."""
 
 DEFAULT_BACKOFF_CAP_S: Final = 20.0
 SHORT_BACKOFF_CAP_S: Final = 4.0
-"""Of those that fail: by default one that has failed often may wait for 20 s, and the run would have to wait
-for it."""
+"""For failing connections: by default one may wait for 20 s, and the run would wait for it."""
+
+BARE_RETRY_S: Final = 1.0
+"""The bare WebSocket connects again about so long after a close, as most hand-written clients do."""
 
 LATE_MS: Final = 1000.0
-"""A message is late from here on: what a person who waits for an answer calls late."""
+"""From here on a message is late: a person who waits for an answer notices it."""
 
 _MAX_RATE_PER_S: Final = 200.0
 _MAX_REMOTE_RATE_PER_S: Final = 20.0
 _MAX_SUBSCRIBERS: Final = 100
 _MAX_REMOTE_SUBSCRIBERS: Final = 10
 _MAX_DELIVERIES_PER_S: Final = 200.0
-"""For each transport. All clients and proxies share one process: above that it would measure itself."""
+"""For each transport. All clients and proxies share one process: above this it would measure itself."""
 _MIN_SIZE_BYTES: Final = 48
 _MAX_SIZE_BYTES: Final = 64 * 1024
 
 
 class Kind(NamedTuple):
-    """One column of the comparison. ``transport`` is the client's; ``None``: the bare WebSocket."""
+    """One transport of the comparison. ``transport`` is the client's; ``None``: the bare WebSocket."""
 
     name: str
     label: str
     transport: Transport | None
     cycle_s: float
-    """How often it says something when there is nothing to say, with the default settings."""
+    """The period of its exchanges on an idle connection, with the default settings."""
 
 
 KINDS: Final[tuple[Kind, ...]] = (
@@ -65,13 +65,12 @@ class Plan(NamedTuple):
     Attributes:
         url: the server; "": servers of its own, one for each transport.
         seconds: how long messages are sent in the steady run.
-        rate_per_s, size_bytes: messages a second, and how long each is as JSON; to each transport.
-        subscribers: to each transport.
-        cut_s: how long the link fails in the two runs in which it does; 0: these are left out.
+        rate_per_s, size_bytes: messages a second to each transport, and the length of each as JSON.
+        subscribers: of each transport.
+        cut_s: how long the link fails in the failing runs; 0 leaves these out.
         before_s, after_s: how long messages are sent before and after that.
-        ping_interval_s, pong_timeout_s, poll_wait_s: of idle connections and of those that fail, on servers
-            of its own.
-        token: who we are, where the server asks.
+        ping_interval_s, pong_timeout_s, poll_wait_s: of idle and failing connections, on servers of its own.
+        token: for a server that asks for one.
     """
 
     url: str = ""
@@ -89,50 +88,34 @@ class Plan(NamedTuple):
 
     @property
     def is_tls(self) -> bool:
-        """Whether bytes can't be told apart."""
+        """Whether TLS hides the bytes."""
         return urlsplit(self.url).scheme in ("https", "wss")
 
     @property
     def fault_seconds(self) -> float:
-        """How long messages are sent in the runs in which the link fails."""
+        """How long messages are sent in a failing run."""
         return self.before_s + self.cut_s + self.after_s
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise `ConfigError` for the first value that can't be: it names the option, the value and what may
-    stand there."""
-    if plan.url:
-        parts = urlsplit(plan.url)
-        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
-            raise ConfigError(
-                "URL",
-                plan.url,
-                "as in http://127.0.0.1:8000; or leave it out, and servers are started for it",
-            )
-    own = not plan.url
-    where = "" if own else " against a URL, which may be somebody else's"
-    _between(
-        "--rate",
-        plan.rate_per_s,
-        0.1,
-        _MAX_RATE_PER_S if own else _MAX_REMOTE_RATE_PER_S,
-        "messages a second",
-        where,
-    )
-    subscribers = _MAX_SUBSCRIBERS if own else _MAX_REMOTE_SUBSCRIBERS
+    """Raise `ConfigError` for the first wrong value; it names the option, the value and the limits."""
+    parts = urlsplit(plan.url)
+    if plan.url and (parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname):
+        fix = "as in http://127.0.0.1:8000; or leave it out, and servers are started for it"
+        raise ConfigError("URL", plan.url, fix)
+    where = " against a URL, which may be somebody else's" if plan.url else ""
+    rate_per_s = _MAX_REMOTE_RATE_PER_S if plan.url else _MAX_RATE_PER_S
+    subscribers = _MAX_REMOTE_SUBSCRIBERS if plan.url else _MAX_SUBSCRIBERS
+    _between("--rate", plan.rate_per_s, 0.1, rate_per_s, "messages a second", where)
     _between("--subscribers", plan.subscribers, 1, subscribers, "for each transport", where)
     _between("--size", plan.size_bytes, _MIN_SIZE_BYTES, _MAX_SIZE_BYTES, "bytes")
     _between("--seconds", plan.seconds, 1, 600, "seconds")
     _between("--cut", plan.cut_s, 0, 60, "seconds; 0 leaves these runs out")
     if plan.rate_per_s * plan.subscribers > _MAX_DELIVERIES_PER_S:
-        most = (
-            f"with {plan.subscribers} subscribers at most {_MAX_DELIVERIES_PER_S / plan.subscribers:g}: above"
-        )
-        raise ConfigError(
-            "--rate",
-            plan.rate_per_s,
-            f"{most} {_MAX_DELIVERIES_PER_S:g} deliveries a second it measures itself",
-        )
+        most = _MAX_DELIVERIES_PER_S / plan.subscribers
+        fix = f"with {plan.subscribers} subscribers at most {most:g}"
+        why = f"above {_MAX_DELIVERIES_PER_S:g} deliveries a second it measures itself"
+        raise ConfigError("--rate", plan.rate_per_s, f"{fix}: {why}")
 
 
 def _between(name: str, value: float, least: float, most: float, what: str, where: str = "") -> None:
@@ -141,7 +124,7 @@ def _between(name: str, value: float, least: float, most: float, what: str, wher
 
 
 def options_of(kind: Kind, plan: Plan, *, is_short: bool) -> Options:
-    """A client that uses one transport; ``is_short``: with the settings of runs in which the link fails."""
+    """The options of a client with one transport; ``is_short``: with the shortened settings."""
     assert kind.transport is not None
     options = Options(transports=(kind.transport,))
     if kind.transport == "poll":
@@ -157,7 +140,7 @@ def options_of(kind: Kind, plan: Plan, *, is_short: bool) -> Options:
 
 
 def message(number: int, sent_us: int, size_bytes: int) -> dict[str, object]:
-    """A message that is ``size_bytes`` long as JSON, and says which it is and when it was sent."""
+    """A message of ``size_bytes`` as JSON, with its number and when it was sent."""
     bare = len(f'{{"n":{number},"t":{sent_us},"p":""}}')
     return {"n": number, "t": sent_us, "p": "x" * max(0, size_bytes - bare)}
 
@@ -166,8 +149,8 @@ _NUMBER: Final = re.compile(r'"n":(\d+),"t":(\d+)')
 
 
 def read_message(text: str) -> tuple[int, int]:
-    """The number and the time of a message, from its JSON. Raises ``ValueError`` for what is none of ours."""
+    """The number and the time of a message, from its JSON. Raises ``ValueError`` for any other text."""
     found = _NUMBER.search(text)
     if found is None:
-        raise ValueError(f"{text[:80]!r} is no message of this comparison")
+        raise ValueError(f"{text[:80]!r} is not a message of this comparison")
     return int(found[1]), int(found[2])

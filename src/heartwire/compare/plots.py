@@ -1,4 +1,4 @@
-"""The plots, as SVG without a library: each is drawn for a width, because scaling would make its letters unreadable."""
+"""The plots, as SVG: each is drawn for a width, because scaling would make its letters unreadable."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -256,19 +256,12 @@ def _seconds(svg: Svg, span: float) -> list[tuple[float, str]]:
 
 
 def _fault(report: Report, width: int, mode: str, only: Sequence[str] = ()) -> Svg:
-    """A line for each message while the link failed, from sent to received; short and red where it never came."""
-    faults: dict[str, Fault | None] = {
-        key: getattr(result, mode) for key, result in report.transports.items()
-    }
-    rows = {key: fault for key, fault in faults.items() if fault is not None and (not only or key in only)}
+    """A line for each message, from sent to received, while the link failed; short and red if lost."""
+    found = {key: getattr(result, mode) for key, result in report.transports.items()}
+    rows: dict[str, Fault] = {key: fault for key, fault in found.items() if fault and key in (only or found)}
     labels = {key: report.transports[key].label for key in rows}
-    ends = (
-        at
-        for fault in rows.values()
-        for series in (fault.arrivals, fault.missing)
-        for at in series.values[-1:]
-    )
-    span = max(1.0, math.ceil(max(ends, default=0)))
+    moments = (at for fault in rows.values() for at in (*fault.arrivals.values, *fault.missing.values))
+    span = max(1.0, math.ceil(max(moments, default=0)))
     before, cut = _value(report.settings["before"]), _value(report.settings["cut"])
     what = "is cut" if mode == "cut" else "goes silent"
     described = "; ".join(f"{labels[key]}: {_fared(fault)}" for key, fault in rows.items())
@@ -311,7 +304,7 @@ _FAULT_PANELS: Final = {
 
 
 def overview(report: Report) -> str:
-    """The plot for a README: latency, idle cost, and a failing link under a WebSocket with and without heartbeat."""
+    """The plot for a README: latency, idle cost, and two WebSockets on a failing link."""
     width, gap, margin = 820, 36, 20
     half = (width - gap) // 2
     panels = [(0, 0.0, "How late is the news?", "p50 · p99 · max", _latency(report, half))]
@@ -324,7 +317,7 @@ def overview(report: Report) -> str:
             title = title.format(_with_unit(report.settings["cut"]))
             panels.append((0, bottom + 14, title, note, panel))
             bottom += 14 + 40 + panel.height
-    described = "How late messages are, and what silence costs, for each transport; what a failing link does to two WebSockets."
+    described = "How late messages are, what silence costs, and what a failing link does to two WebSockets."
     svg = Svg(width + 2 * margin, 0, 0, "HTTP and WebSocket compared", described)
     svg.height = bottom + 2 * margin - 6
     svg.parts.append('<rect width="100%" height="100%" rx="14" fill="var(--surface)"/>')

@@ -54,7 +54,7 @@ _TABLES: Final = {
         _FAULT,
     ),
 }
-"""By the group of `Result`: title, caption, and columns as ``title=key``, or ``key`` where both are the same."""
+"""By the group of `Result`: title, caption, and columns as ``title=key``, or ``key`` alone."""
 
 _UNITS: Final = {
     "messages": "msgs",

@@ -1,5 +1,4 @@
-"""Subscribers that keep a record: Heartwire's client on one transport, and a bare WebSocket as it is often
-written."""
+"""Subscribers that keep a record: Heartwire's client on one transport, and a bare WebSocket."""
 
 import asyncio
 import random
@@ -14,33 +13,30 @@ from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
 from heartwire.client.received import Received
 from heartwire.compare.meter import Meter
-from heartwire.compare.plan import Kind, Plan, options_of, read_message
+from heartwire.compare.plan import BARE_RETRY_S, Kind, Plan, options_of, read_message
 from heartwire.errors import ConfigError, HeartwireError
 from heartwire.testing.faulty import FaultyNetwork
 
-__all__ = ["Arrival", "Follower", "follower"]
+__all__ = ["Arrival", "Subscriber", "subscriber"]
 
 _READY_S: Final = 30
-BARE_RETRY_S: Final = 1.0
-"""The bare WebSocket waits about this long after it was closed, and connects again: what most hand-written
-clients do."""
 
 
 class Arrival(NamedTuple):
-    """A message: its number, when it was sent and when it came, by the event loop's clock."""
+    """A message: its number, when it was sent and when it came. Times are the event loop's."""
 
     number: int
     sent_at: float
     at: float
 
 
-class Follower(ABC):
-    """One subscriber, behind a proxy of its own. ``async with`` it; it has subscribed then.
+class Subscriber(ABC):
+    """One subscriber behind a proxy of its own. ``async with`` waits until it has subscribed.
 
     Attributes:
-        arrivals: what came, in the order in which it came.
-        noticed: when it learned that its connection was gone, each time.
-        numbers: the numbers of what came.
+        arrivals: the messages, in the order of arrival.
+        noticed: when it noticed that its connection was gone, each time.
+        numbers: the numbers of its messages.
     """
 
     def __init__(self, kind: Kind, url: str, channel: str, token: str) -> None:
@@ -61,10 +57,9 @@ class Follower(ABC):
             await asyncio.wait_for(self.join(), _READY_S)
         except (HeartwireError, OSError, TimeoutError) as error:
             await self.__aexit__()
-            why = str(error) or f"nothing was heard within {_READY_S} s"
-            raise ConfigError(
-                "URL", self.url, f"could not be followed over {self.kind.label}: {why}"
-            ) from error
+            why = str(error) or f"no answer within {_READY_S} s"
+            fix = f"cannot be subscribed to over {self.kind.label}: {why}"
+            raise ConfigError("URL", self.url, fix) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -73,25 +68,25 @@ class Follower(ABC):
 
     @abstractmethod
     async def join(self) -> None:
-        """Connect and subscribe, and return once that is done."""
+        """Connect and subscribe. Returns when both are done."""
 
     @abstractmethod
     async def leave(self) -> None:
-        """Go, without waiting for anybody. Idempotent."""
+        """Disconnect, without waiting for the server. Idempotent."""
 
     def take(self, text: str) -> None:
-        """A message came in."""
+        """Record a message."""
         at = self._loop.time()
         number, sent_us = read_message(text)
         self.arrivals.append(Arrival(number, sent_us / 1e6, at))
         self.numbers.add(number)
 
     def lost(self) -> None:
-        """The connection is gone, and it knows."""
+        """Record that the connection is gone."""
         self.noticed.append(self._loop.time())
 
 
-class _Client(Follower):
+class _Client(Subscriber):
     """Heartwire's client."""
 
     def __init__(self, kind: Kind, url: str, channel: str, token: str, options: Options) -> None:
@@ -102,14 +97,11 @@ class _Client(Follower):
     async def join(self) -> None:
         parts = urlsplit(self.url)
         context = _trusting(parts.hostname or "") if parts.scheme == "https" else True
-        headers = {
-            "Host": parts.netloc.rpartition("@")[2]
-        }  # as if there was no proxy, also for what is counted
-        client = connect(
-            self.network.url, token=self.token, options=self._options, headers=headers, ssl=context
-        )
+        headers = {"Host": parts.netloc.rpartition("@")[2]}  # as without the proxy, so that all bytes are
+        settings: dict[str, Any] = {"token": self.token, "headers": headers, "ssl": context}
+        client = connect(self.network.url, options=self._options, **settings)
         client.on("close", self._closed)
-        client.on("error", lambda error: None)  # it is raised here
+        client.on("error", lambda error: None)  # `ready` raises it
         client.start()
         self._leave = client.close
         await client.subscribe(self.channel, self._received).ready()
@@ -126,9 +118,8 @@ class _Client(Follower):
             self.lost()
 
 
-class _Bare(Follower):
-    """A WebSocket and a callback: no heartbeat, no position; connects again when it hears that it was
-    closed."""
+class _Bare(Subscriber):
+    """A WebSocket as it is often written: no heartbeat, no position; connects again after a close."""
 
     _task: "asyncio.Task[None] | None" = None
     _socket: Any = None
@@ -152,29 +143,21 @@ class _Bare(Follower):
 
         while True:
             try:
-                await self._follow()
+                await self._listen()
             except (OSError, WebSocketException):
                 if not self._is_open.is_set():
                     raise  # not even once
-            await asyncio.sleep(
-                BARE_RETRY_S * random.uniform(0.5, 1.5)
-            )  # or a cut of whole seconds would suit it each time
+            # At random, or a cut of whole seconds would suit it each time.
+            await asyncio.sleep(BARE_RETRY_S * random.uniform(0.5, 1.5))
 
-    async def _follow(self) -> None:
+    async def _listen(self) -> None:
         from websockets.asyncio.client import connect as connect_bare
 
         url = f"{self.url.replace('http', 'ws', 1).rstrip('/')}/channels/{quote(self.channel, safe='')}"
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else None
-        socket = await connect_bare(
-            url,
-            host="127.0.0.1",
-            port=self.network.port,
-            additional_headers=headers,
-            compression=None,
-            ping_interval=None,
-            proxy=None,
-            open_timeout=None,
-        )
+        place: dict[str, Any] = {"host": "127.0.0.1", "port": self.network.port}
+        off: dict[str, Any] = dict.fromkeys(("compression", "ping_interval", "proxy", "open_timeout"))
+        socket = await connect_bare(url, additional_headers=headers, **place, **off)
         self._is_open.set()
         try:
             async for text in socket:
@@ -184,11 +167,11 @@ class _Bare(Follower):
             self.lost()
             raise
         finally:
-            socket.transport.abort()  # a goodbye would wait for the other side
+            socket.transport.abort()  # a closing handshake would wait for the other side
 
 
 class _TrustingContext(ssl.SSLContext):
-    """Checks the server's certificate against its own name, though the connection goes to the proxy."""
+    """Checks the certificate against the server's name, though the connection goes to the proxy."""
 
     server_name = ""
 
@@ -203,8 +186,8 @@ def _trusting(server_name: str) -> ssl.SSLContext:
     return context
 
 
-def follower(kind: Kind, url: str, channel: str, plan: Plan, *, is_short: bool) -> Follower:
-    """A subscriber; ``is_short``: with the settings of runs in which the link fails."""
+def subscriber(kind: Kind, url: str, channel: str, plan: Plan, *, is_short: bool) -> Subscriber:
+    """Make a subscriber; ``is_short``: with the shortened settings."""
     if kind.transport is None:
         return _Bare(kind, url, channel, plan.token)
     return _Client(kind, url, channel, plan.token, options_of(kind, plan, is_short=is_short))

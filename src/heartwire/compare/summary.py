@@ -1,14 +1,15 @@
-"""From what was recorded to figures. Pure."""
+"""Makes figures of the records of a run. Pure."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from statistics import median
 from typing import Final, NamedTuple
 
 from heartwire.compare.figures import Bytes, Fault, Figure, Lane, Series, Shown
-from heartwire.compare.subscribers import Arrival
 from heartwire.compare.meter import Beat, Passed, Reading
 from heartwire.compare.plan import LATE_MS, Kind
-from heartwire.compare.wire import PARTS, Counts, Piece
+from heartwire.compare.subscribers import Arrival
+from heartwire.compare.wire import PARTS, Counts, Part, Piece
 
 __all__ = ["Life", "cost_of", "fault_of", "idle_of", "lane_of", "news_of", "parts_of", "shown"]
 
@@ -18,17 +19,16 @@ _ONE_THING_S: Final = 0.005
 
 
 class Life(NamedTuple):
-    """What one subscriber got in a run, and when it knew that its connection was gone."""
+    """The messages of one subscriber in a run, and when it noticed that its connection was gone."""
 
     arrivals: Sequence[Arrival]
     noticed: Sequence[float] = ()
 
 
 def news_of(lives: Sequence[Life], sent: int) -> dict[str, Figure]:
-    """How late messages were, and whether they came."""
-    delays_ms = sorted(
-        (arrival.at - arrival.sent_at) * 1000 for life in lives for arrival in first_times(life.arrivals)
-    )
+    """Latency, and how many messages came, were lost or doubled."""
+    firsts = (arrival for life in lives for arrival in first_times(life.arrivals))
+    delays_ms = sorted((arrival.at - arrival.sent_at) * 1000 for arrival in firsts)
     return {
         "latency_p50": _rounded(_quantile(delays_ms, 0.5), "ms"),
         "latency_p99": _rounded(_quantile(delays_ms, 0.99), "ms"),
@@ -43,7 +43,7 @@ def news_of(lives: Sequence[Life], sent: int) -> dict[str, Figure]:
 
 
 def first_times(arrivals: Iterable[Arrival]) -> list[Arrival]:
-    """Each message once."""
+    """The first arrival of each message."""
     seen: dict[int, Arrival] = {}
     for arrival in arrivals:
         seen.setdefault(arrival.number, arrival)
@@ -59,7 +59,7 @@ def _doubled(lives: Iterable[Life]) -> int:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """By nearest rank: a value that was measured."""
+    """The quantile by nearest rank, which is a measured value."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
@@ -68,7 +68,7 @@ def _rounded(value: float | None, unit: str, digits: int = 3, note: str = "") ->
 
 
 def parts_of(counts: Counts) -> Bytes:
-    """Bytes by part, and their total."""
+    """The bytes by part, and their total."""
     return {part: Figure(counts.by_part[part], "B") for part in PARTS} | {"total": Figure(counts.total, "B")}
 
 
@@ -81,42 +81,37 @@ def cost_of(
     cpu_ns: int | None,
     why_no_cpu: str,
 ) -> dict[str, Figure]:
-    """What a delivered message cost, but for what is paid once."""
+    """The cost of a delivered message, and what is paid once."""
 
     def each(total: float | None, unit: str, note: str = "") -> Figure:
         return _rounded(None if total is None or not delivered else total / delivered, unit, 4, note)
 
     is_split = not (stream.up.by_part["opaque"] or stream.down.by_part["opaque"])
     tls = "" if is_split else TLS
-    both = Counts()
-    both.add(stream.up)
-    both.add(stream.down)
 
-    def part(counts: Counts, name: str) -> Figure:
-        size = sum(
-            size
-            for key, size in counts.by_part.items()
-            if key == name or (name == "headers" and key == "handshake")
-        )
+    def part(name: Part, *counts: Counts) -> Figure:
+        names: tuple[Part, ...] = ("headers", "handshake") if name == "headers" else (name,)
+        size = sum(one.by_part[name] for one in counts for name in names)
         return each(size if is_split else None, "B/message", tls)
 
-    down_payload = part(stream.down, "payload")
+    up, down = stream.up, stream.down
+    down_payload = part("payload", down)
     envelope = None if down_payload.value is None else max(0.0, down_payload.value - size_bytes)
     once = (setup.up.total + setup.down.total) / subscribers
     handshake = (setup.up.by_part["handshake"] + setup.down.by_part["handshake"]) / subscribers
     return {
-        "up": each(stream.up.total, "B/message"),
-        "down": each(stream.down.total, "B/message"),
-        "up_headers": part(stream.up, "headers"),
-        "up_payload": part(stream.up, "payload"),
-        "up_control": part(stream.up, "control"),
-        "down_headers": part(stream.down, "headers"),
+        "up": each(up.total, "B/message"),
+        "down": each(down.total, "B/message"),
+        "up_headers": part("headers", up),
+        "up_payload": part("payload", up),
+        "up_control": part("control", up),
+        "down_headers": part("headers", down),
         "down_payload": down_payload,
-        "down_control": part(stream.down, "control"),
+        "down_control": part("control", down),
         "down_envelope": _rounded(envelope, "B/message", 4, down_payload.note),
-        "headers": part(both, "headers"),
-        "payload": part(both, "payload"),
-        "control": part(both, "control"),
+        "headers": part("headers", up, down),
+        "payload": part("payload", up, down),
+        "control": part("control", up, down),
         "setup": _rounded(once, "B/subscriber", 1),
         "handshake": _rounded(handshake if not setup.up.by_part["opaque"] else None, "B/subscriber", 1, tls),
         "requests": each(stream.requests, "requests/message"),
@@ -126,50 +121,33 @@ def cost_of(
 
 
 def idle_of(kind: Kind, found: Sequence[Beat]) -> dict[str, Figure]:
-    """A minute of silence: the middle one of the exchanges, as often as it happens with the default
-    settings."""
+    """The bytes of an idle minute: the median exchange, as often as it happens with the default settings."""
     per_minute = 60 / kind.cycle_s
+    exchanges = {"exchanges": _rounded(per_minute, "exchanges/minute")}
     if not found:
         note = "not one exchange while it was idle"
-        middle = None
-    else:
-        note = f"one exchange every {kind.cycle_s:g} s; {len(found)} were measured"
-        middle = sorted(found, key=lambda beat: beat.up.total + beat.down.total)[len(found) // 2]
-
-    def figure(*counts: tuple[Counts | None, tuple[str, ...]]) -> Figure:
-        if middle is None:
-            return Figure(None, "B/minute", note)
-        sizes = [
-            size
-            for one, parts in counts
-            if one is not None
-            for part, size in one.by_part.items()
-            if part in parts
-        ]
-        return _rounded(sum(sizes) * per_minute, "B/minute", 1, note)
-
-    up, down = (middle.up, middle.down) if middle is not None else (None, None)
-    return {
-        "up": figure((up, PARTS)),
-        "down": figure((down, PARTS)),
-        "total": figure((up, PARTS), (down, PARTS)),
-        **{part: figure((up, (part,)), (down, (part,))) for part in PARTS},
-        "exchanges": _rounded(per_minute, "exchanges/minute"),
-    }
+        return dict.fromkeys(("up", "down", "total", *PARTS), Figure(None, "B/minute", note)) | exchanges
+    middle = sorted(found, key=lambda beat: beat.up.total + beat.down.total)[len(found) // 2]
+    up, down = middle.up, middle.down
+    sizes = {"up": up.total, "down": down.total, "total": up.total + down.total}
+    sizes |= {part: up.by_part[part] + down.by_part[part] for part in PARTS}
+    note = f"one exchange every {kind.cycle_s:g} s; {len(found)} were measured"
+    figures = {name: _rounded(size * per_minute, "B/minute", 1, note) for name, size in sizes.items()}
+    return figures | exchanges
 
 
 def lane_of(passed: Iterable[Passed], arrivals: Iterable[Arrival], since: float, until: float) -> Lane:
-    """What happened between two moments."""
+    """The traffic of one subscriber between two moments."""
     kept = [one for one in passed if since <= one.at < until]
     return Lane(
-        up=_times(_said(one.at for one in kept if one.direction == "up"), since),
-        down=_times(_said(one.at for one in kept if one.direction == "down"), since),
+        up=_times(_joined(one.at for one in kept if one.direction == "up"), since),
+        down=_times(_joined(one.at for one in kept if one.direction == "down"), since),
         arrivals=_times((arrival.at for arrival in arrivals if since <= arrival.at < until), since),
     )
 
 
-def _said(moments: Iterable[float]) -> Iterable[float]:
-    """What comes right after another belongs to it: a head and its body are one thing said."""
+def _joined(moments: Iterable[float]) -> Iterable[float]:
+    """The moments without those right after another one: a head and its body count once."""
     last = float("-inf")
     for moment in moments:
         if moment - last > _ONE_THING_S:
@@ -184,22 +162,19 @@ def _times(moments: Iterable[float], since: float) -> Series:
 def fault_of(
     lives: Sequence[Life], sent: Sequence[float], failed_at: float, healed_at: float, ended_at: float
 ) -> Fault:
-    """What a failing link did. ``sent``: when each message was, from number 1 on."""
+    """The effects of a failing link. ``sent``: when each message was sent, from number 1 on."""
     watched = f"{ended_at - failed_at:.0f} s"
     before = {number for number, at in enumerate(sent, 1) if at < healed_at}
     noticed = [next((at - failed_at for at in life.noticed if at >= failed_at), None) for life in lives]
     back = [
-        next((arrival.at - healed_at for arrival in life.arrivals if arrival.at >= healed_at), None)
-        for life in lives
+        next((one.at - healed_at for one in life.arrivals if one.at >= healed_at), None) for life in lives
     ]
     caught_up = [_caught_up(life, before, healed_at) for life in lives]
     first = lives[0]
     had = {arrival.number for arrival in first.arrivals}
+    unnoticed = f"not within {watched}" if None in caught_up else "no need: it fell between two questions"
     return Fault(
-        noticed=_middle(
-            noticed,
-            f"not within {watched}" if None in caught_up else "no need: it fell between two questions",
-        ),
+        noticed=_middle(noticed, unnoticed),
         back=_middle(back, f"not within {watched}"),
         caught_up=_middle(caught_up, "never: what was missed is lost"),
         sent=Figure(len(sent) * len(lives), "messages"),
@@ -221,7 +196,7 @@ def _caught_up(life: Life, wanted: set[int], healed_at: float) -> float | None:
 
 
 def _middle(values: Sequence[float | None], otherwise: str) -> Figure:
-    """The median; where more than half have none, none."""
+    """The median; without a value, and with ``otherwise`` as its note, where at least half have none."""
     known = [value for value in values if value is not None]
     if 2 * len(known) <= len(values):
         return Figure(None, "s", otherwise)
@@ -230,7 +205,6 @@ def _middle(values: Sequence[float | None], otherwise: str) -> Figure:
 
 
 def shown(pieces: Iterable[Piece]) -> list[Shown]:
-    """For people to look at."""
-    return [
-        Shown(piece.direction, piece.what, piece.data.hex(), Figure(piece.size, "B")) for piece in pieces
-    ][:_MAX_SHOWN]
+    """The first pieces of a recording, as a report has them."""
+    first = islice(pieces, _MAX_SHOWN)
+    return [Shown(piece.direction, piece.what, piece.data.hex(), Figure(piece.size, "B")) for piece in first]

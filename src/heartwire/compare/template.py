@@ -1,10 +1,10 @@
 """The markup and the words of the page: `page.html`, and `parts.html` for what repeats in it.
 
-``{{name}}`` stands for a value, escaped unless it is `Html`. ``[[…]]`` is left out where a value in it is empty;
-``{{?name}}`` in it only asks for that and prints nothing.
+``{{name}}`` stands for a value, escaped unless it is `Html`. ``[[…]]`` is left out where a value in it is
+empty; ``{{?name}}`` in it only asks for that and prints nothing.
 
-The page needs no more than this, so there is no template engine: Jinja2 would be a dependency of all users for one
-page, and only its loops would be used.
+The page needs no more, so there is no template engine: Jinja2 would be a dependency of all users for one
+page, which would use only its loops.
 """
 
 import re

@@ -1,22 +1,21 @@
-"""Where the bytes of a TCP connection go: to a handshake, to headers, to payload, to control frames. Pure and
+"""Counts the bytes of a TCP connection by purpose: handshake, headers, payload, control frames. Pure,
 incremental.
 
-A `Conversation` is fed what one HTTP/1.1 connection carried, both ways and in the order it was carried, in
-pieces of any size. Each byte is counted once, under one of `PARTS`:
+A `Conversation` is fed the bytes of one HTTP/1.1 connection, both ways in their order, in pieces of any size.
+Each byte counts once, under one of `PARTS`:
 
 handshake  the heads of the exchange after which the connection belongs to one stream: the Upgrade request and
-its 101 (RFC 6455
-           1.3), the request for an event stream and the head of its answer
+           its 101 (RFC 6455 1.3), or the request for an event stream and the head of its answer
 headers    the heads of all other requests and responses, the framing of chunked bodies (RFC 9112 7.1), and
-the headers of
-           WebSocket data frames with their masking keys (RFC 6455 5.2)
-payload    bodies, and what WebSocket data frames carry
+           the headers of WebSocket data frames with their masking keys (RFC 6455 5.2)
+payload    bodies, and the payload of WebSocket data frames
 control    WebSocket ping, pong and close frames, whole
-opaque     TLS, and whatever else cannot be told apart
+opaque     TLS, and all other bytes that it cannot parse
 
-Nothing of it raises: what is not understood is opaque from there on.
+Nothing here raises: from the first byte that cannot be parsed, a direction is opaque.
 """
 
+import re
 from collections import deque
 from collections.abc import Generator
 from typing import Final, Literal
@@ -34,6 +33,7 @@ _LINE_END: Final = b"\r\n"
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _MAX_LINE_BYTES: Final = 1024
 _METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ")
+_HEX: Final = re.compile(rb"[0-9a-fA-F]+")
 _MAX_PIECES: Final = 16
 _MAX_PIECE_BYTES: Final = 1024
 
@@ -48,23 +48,23 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All bytes."""
         return sum(self.by_part.values())
 
     def add(self, other: "Counts") -> None:
-        """Add up."""
+        """Add the counts of another one."""
         for part, size in other.by_part.items():
             self.by_part[part] += size
 
 
 class Piece:
-    """A stretch of bytes that belong together, such as a head or a frame's header, for people to look at.
+    """A stretch of bytes that belong together, such as a head or a frame's header, to show on a page.
 
     Attributes:
         what: ``request`` and ``response`` (heads), ``body``, ``chunk`` (framing), ``frame`` (header),
             ``data`` (of a frame), ``control``, ``opaque``.
-        data: the first 1024 bytes.
-        size: of how many.
+        data: the first 1024 bytes of it.
+        size: its bytes.
     """
 
     __slots__ = ("data", "direction", "size", "what")
@@ -80,20 +80,19 @@ Reader = Generator[None, None, None]
 
 
 class Conversation:
-    """One connection. Feed it; then look at the counts.
+    """One connection: `feed` it, then read the counts.
 
     Attributes:
-        up, down: the bytes so far, by part. Their totals are exactly what was fed, whatever it was.
-        requests: heads of requests that were complete.
-        pieces: the first 16 pieces, in the order in which they began.
+        up, down: the bytes so far, by part. Their totals are exactly the bytes fed.
+        requests: how many complete heads of requests.
+        pieces: the first 16 pieces, in the order of their beginnings.
     """
 
     def __init__(self) -> None:
         self.requests = 0
         self.pieces: list[Piece] = []
-        self._waiting: deque[tuple[Part, bool]] = (
-            deque()
-        )  # requests without an answer: what their heads are, and whether HEAD
+        # Requests without an answer: the part of their heads, and whether they are HEAD.
+        self._waiting: deque[tuple[Part, bool]] = deque()
         self._asks_upgrade = self._is_upgraded = False
         self._lanes: dict[Direction, _Lane] = {"up": _Lane(self, "up"), "down": _Lane(self, "down")}
         self._lanes["up"].reader = self._read_requests(self._lanes["up"])
@@ -110,12 +109,12 @@ class Conversation:
         return self._lanes["down"].settled()
 
     def feed(self, direction: Direction, data: bytes) -> None:
-        """Some bytes more in one direction."""
+        """Take the next bytes of one direction."""
         lane = self._lanes[direction]
         lane.buffer += data
         lane.run()
         if direction == "down" and self._lanes["up"].buffer:
-            self._lanes["up"].run()  # what waited for the answer to an Upgrade
+            self._lanes["up"].run()  # these bytes waited for the answer to an Upgrade
 
     # -- HTTP ------------------------------------------------------------------------------------------------
 
@@ -147,14 +146,9 @@ class Conversation:
             line, headers = _parsed(head)
             status = line[9:12]
             is_interim = status.startswith(b"1") and status != b"101"
-            waiting = (
-                self._waiting[0]
-                if is_interim and self._waiting
-                else self._waiting.popleft()
-                if self._waiting
-                else None
-            )
-            part, is_head = waiting or ("headers", False)
+            part, is_head = self._waiting[0] if self._waiting else ("headers", False)
+            if self._waiting and not is_interim:
+                self._waiting.popleft()
             lane.take(len(head), part, "response", is_new=True)
             if is_interim:
                 continue
@@ -173,7 +167,7 @@ def _parsed(head: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 class _Lane:
-    """One direction: what came and is not read yet, and who reads it."""
+    """One direction: the bytes that are not read yet, and their reader."""
 
     def __init__(self, conversation: Conversation, direction: Direction) -> None:
         self.buffer = bytearray()
@@ -184,7 +178,7 @@ class _Lane:
         self._piece: Piece | None = None
 
     def run(self) -> None:
-        """Read on, as far as it goes. Where the reader has ended the rest is opaque."""
+        """Read as far as possible. After the end of the reader, bytes are opaque."""
         if self.reader is not None:
             try:
                 next(self.reader)
@@ -195,14 +189,14 @@ class _Lane:
             self.take(len(self.buffer), "opaque", "opaque")
 
     def settled(self) -> Counts:
-        """What was counted; a head that has only begun is a head."""
+        """The counts, with a head that has only begun as headers."""
         counts = Counts()
         counts.add(self._counts)
         counts.by_part["headers"] += len(self.buffer)
         return counts
 
     def take(self, size: int, part: Part, what: str, *, is_new: bool = False) -> None:
-        """Count the first bytes of the buffer, and forget them."""
+        """Count the first bytes of the buffer and remove them."""
         self._counts.by_part[part] += size
         if self._piece is None or self._piece.what != what or is_new:
             self._piece = Piece(self._direction, what)
@@ -213,7 +207,7 @@ class _Lane:
         del self.buffer[:size]
 
     def head(self, beginnings: tuple[bytes, ...]) -> Generator[None, None, bytes | None]:
-        """Wait for a head; ``None`` where it is none of HTTP's."""
+        """Wait for a head; ``None`` where the bytes are not HTTP."""
         while (end := self.buffer.find(_BLANK_LINE)) < 0:
             start = bytes(self.buffer[:16])
             if not any(start.startswith(word) or word.startswith(start) for word in beginnings):
@@ -226,7 +220,7 @@ class _Lane:
         return bytes(self.buffer[: end + len(_BLANK_LINE)])
 
     def body(self, headers: dict[bytes, bytes], *, until_end: bool) -> Reader:
-        """Read a body, however long its head says it is (RFC 9112 6.3)."""
+        """Read a body of the length in its head (RFC 9112 6.3)."""
         length = headers.get(b"content-length", b"")
         if b"chunked" in headers.get(b"transfer-encoding", b"").lower():
             yield from self._chunks()
@@ -242,14 +236,10 @@ class _Lane:
         while True:
             line = yield from self._line()
             digits = line.split(b";")[0].strip()
-            size = (
-                int(digits, 16)
-                if digits and all(digit in b"0123456789abcdefABCDEF" for digit in digits)
-                else -1
-            )
+            size = int(digits, 16) if _HEX.fullmatch(digits) else -1
             self.take(len(line) + 2, "headers", "chunk", is_new=True)
             if size < 0:
-                return  # no chunk: what comes is no head either, and so opaque
+                return  # not a chunk: the rest is opaque
             if size == 0:
                 break
             yield from self._exactly(size, "payload", "body")
@@ -275,7 +265,7 @@ class _Lane:
             size -= taken
 
     def frames(self) -> Reader:
-        """WebSocket frames, to the end (RFC 6455 5.2)."""
+        """Read WebSocket frames (RFC 6455 5.2)."""
         while True:
             while len(self.buffer) < 2 or len(self.buffer) < (header := _header_bytes(self.buffer)):
                 yield
@@ -289,8 +279,7 @@ class _Lane:
 
 
 def _header_bytes(start: bytearray) -> int:
-    """How long a frame's header is, by its second byte: the length may take 2 or 8 bytes more, and a mask
-    takes 4."""
+    """The size of a frame's header: 2 bytes, 2 or 8 for a long length, 4 for a mask."""
     return 2 + {126: 2, 127: 8}.get(start[1] & 0x7F, 0) + (4 if start[1] & 0x80 else 0)
 
 

@@ -1,10 +1,10 @@
 """A report as a run would make it, without one: from recorded bytes and made-up moments."""
 
 from heartwire.compare.figures import Fault, Figure, Report, Result
-from heartwire.compare.subscribers import Arrival
 from heartwire.compare.meter import Beat, Reading
 from heartwire.compare.plan import KINDS, Plan
-from heartwire.compare.run import notes_of, settings_of
+from heartwire.compare.settings import notes_of, settings_of
+from heartwire.compare.subscribers import Arrival
 from heartwire.compare.summary import Life, cost_of, fault_of, idle_of, lane_of, news_of, parts_of, shown
 from heartwire.compare.wire import Conversation, Counts
 from tests.unit.compare.test_wire import POLLS, SOCKET, STREAM, whole

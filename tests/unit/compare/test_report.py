@@ -216,5 +216,5 @@ def test_messages_are_as_long_as_asked_for() -> None:
     for size in (48, 64, 1000):
         text = msgspec.json.encode(message(123, 4_567_890_123, size)).decode()
         assert (len(text), read_message(text)) == (size, (123, 4_567_890_123))
-    with pytest.raises(ValueError, match="is no message of this comparison"):
+    with pytest.raises(ValueError, match="is not a message of this comparison"):
         read_message('{"other": 1}')
