@@ -55,7 +55,7 @@ def test_a_short_comparison(tmp_path: Path) -> None:
     options = [word for name, file in files.items() for word in (f"--{name}", str(file))]
     done = run("--seconds", "2", "--subscribers", "2", "--cut", "2", *options)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "How late the news is\n" in done.stdout
+    assert "Latency\n" in done.stdout
     assert files["html"].read_text().startswith("<!doctype html>")
     assert files["svg"].read_text().startswith("<svg")
 
@@ -138,7 +138,7 @@ def test_against_a_server_with_tls(tmp_path: Path) -> None:
         assert result["cost"]["headers"]["note"].startswith("TLS")
         assert result["cost"]["server_cpu"]["note"].startswith("not measured")
         assert "cut" not in result or result["cut"] is None
-    assert "Bytes include TLS, and can't be told apart." in report["notes"]
+    assert "Bytes include TLS, which hides their parts." in report["notes"]
 
 
 @pytest.mark.slow

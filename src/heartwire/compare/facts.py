@@ -29,11 +29,11 @@ class Facts:
     def __getitem__(self, name: str) -> str:
         """The value of a name. Raises ``KeyError`` for an unknown one.
 
-        ``TRANSPORT.GROUP.KEY`` is a figure with its unit, ``set.NAME`` a setting, ``told TRANSPORT`` its
+        ``TRANSPORT.GROUP.KEY`` is a figure with its unit, ``set.NAME`` a setting, ``brief TRANSPORT`` its
         three main figures.
         """
-        if name.startswith("told "):
-            return self._told(name.removeprefix("told "))
+        if name.startswith("brief "):
+            return self._brief(name.removeprefix("brief "))
         if name.startswith("set."):
             return _bold(self.report.settings.get(name.removeprefix("set."), Figure(None, "")))
         if name.count(".") == 2:
@@ -47,10 +47,10 @@ class Facts:
     def _value(self, transport: str, group: str, key: str) -> float:
         return self.figure(transport, group, key).value or 0
 
-    def _told(self, name: str) -> Html:
+    def _brief(self, name: str) -> Html:
         up, down = (self.figure(name, "cost", way).value for way in ("up", "down"))
         return part(
-            "told",
+            "brief",
             p50=_bold(self.figure(name, "news", "latency_p50")),
             message=_strong(f"{number(up + down)} B") if up is not None and down is not None else "",
             idle=_bold(self.figure(name, "idle", "total")),

@@ -143,7 +143,7 @@ def _latency(report: Report, width: int) -> Svg:
         f"{label}: p50 {_with_unit(news['latency_p50'])}, p99 {_with_unit(news['latency_p99'])}"
         for _, label, news in rows
     )
-    title = "How late messages are, in milliseconds on a logarithmic scale"
+    title = "Latency in milliseconds, on a logarithmic scale"
     svg = Svg(width, len(rows), 16, title, described)
     scale = _log_scale(svg, decades[0], decades[-1])
     for index, (key, label, news) in enumerate(rows):
@@ -228,7 +228,7 @@ def _lanes(report: Report, width: int) -> Svg:
     moments = (at for _, result in rows for at in (*result.lane.down.values, *result.lane.up.values))
     span = max(1.0, math.ceil(max(moments, default=0)))
     described = "; ".join(f"{result.label}: {_talk(result)}" for _, result in rows)
-    title = f"Who speaks: {span:g} s of one subscriber of each transport"
+    title = f"Traffic of {span:g} s, one subscriber of each transport"
     svg = Svg(width, len(rows), 26, title, described, figures=110)
     at = _time_scale(svg, span)
     for index, (key, result) in enumerate(rows):
@@ -265,7 +265,7 @@ def _fault(report: Report, width: int, mode: str, only: Sequence[str] = ()) -> S
     before, cut = _value(report.settings["before"]), _value(report.settings["cut"])
     what = "is cut" if mode == "cut" else "goes silent"
     described = "; ".join(f"{labels[key]}: {_fared(fault)}" for key, fault in rows.items())
-    title = f"Messages as they were sent and came while the link {what} for {cut:g} s"
+    title = f"Messages sent and received while the link {what} for {cut:g} s"
     svg = Svg(width, len(rows), 30, title, described)
     at = _time_scale(svg, span)
     for index, (key, fault) in enumerate(rows.items()):
@@ -299,7 +299,7 @@ PLOTS: Final[dict[str, Callable[[Report, int], Svg]]] = {
 
 _FAULT_PANELS: Final = {
     "cut": "The link is cut for {}",
-    "half_open": "The link goes silent for {}, and nobody is told",
+    "half_open": "The link goes silent for {}, and nothing reports it",
 }
 
 
@@ -307,17 +307,19 @@ def overview(report: Report) -> str:
     """The plot for a README: latency, idle cost, and two WebSockets on a failing link."""
     width, gap, margin = 820, 36, 20
     half = (width - gap) // 2
-    panels = [(0, 0.0, "How late is the news?", "p50 · p99 · max", _latency(report, half))]
-    panels.append((half + gap, 0.0, "What does a minute of silence cost?", "", _idle(report, half)))
+    panels = [(0, 0.0, "Latency", "p50 · p99 · max", _latency(report, half))]
+    panels.append((half + gap, 0.0, "Bytes of an idle minute", "", _idle(report, half)))
     bottom = 40 + max(panel.height for *_, panel in panels)
     if all(result.half_open is not None for result in report.transports.values()):
         for mode, title in _FAULT_PANELS.items():
             panel = _fault(report, width, mode, ("websocket", "bare"))
-            note = "sent at the top, came at the bottom; red: never · ▴ noticed"
+            note = "sent at the top, received at the bottom; red: lost · ▴ noticed"
             title = title.format(_with_unit(report.settings["cut"]))
             panels.append((0, bottom + 14, title, note, panel))
             bottom += 14 + 40 + panel.height
-    described = "How late messages are, what silence costs, and what a failing link does to two WebSockets."
+    described = (
+        "Latency and idle cost of each transport, and the messages of two WebSockets on a failing link."
+    )
     svg = Svg(width + 2 * margin, 0, 0, "HTTP and WebSocket compared", described)
     svg.height = bottom + 2 * margin - 6
     svg.parts.append('<rect width="100%" height="100%" rx="14" fill="var(--surface)"/>')

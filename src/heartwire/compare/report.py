@@ -29,19 +29,19 @@ _AFTER: Final = "First message and caught up: counted from when the link works a
 _FAULT: Final = "noticed after=noticed, first message=back, caught up=caught_up, lost, doubled, of=sent"
 _TABLES: Final = {
     "news": (
-        "How late the news is",
+        "Latency",
         "From the publisher's send to the subscriber's function; late is over 1 s.",
         "p50=latency_p50, p99=latency_p99, max=latency_max, late, lost, doubled, of=expected",
     ),
     "cost": (
-        "What a message costs",
-        "TCP payload each way, and what both are made of; the handshake is paid once.",
+        "Cost of a message",
+        "TCP payload each way, and the parts of both; the handshake is paid once.",
         "up, down, headers, payload, handshake, requests, connections, server CPU=server_cpu",
     ),
     "idle": (
-        "What a minute of silence costs",
-        "One subscriber, nothing to say, default heartbeat and poll settings.",
-        "up, down, handshake, headers, payload, control, happens=exchanges",
+        "Cost of an idle minute",
+        "One subscriber without messages, default heartbeat and poll settings.",
+        "up, down, handshake, headers, payload, control, exchanges",
     ),
     "cut": (
         "The link is cut for {cut}, and works again",
@@ -50,7 +50,7 @@ _TABLES: Final = {
     ),
     "half_open": (
         "The link goes silent for {cut}",
-        f"Nothing passes, nobody is told; after that new connections work and old ones stay dead. {_AFTER}",
+        f"Nothing passes, and nothing reports it; then new connections work and old ones stay dead. {_AFTER}",
         _FAULT,
     ),
 }

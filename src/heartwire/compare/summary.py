@@ -13,7 +13,7 @@ from heartwire.compare.wire import PARTS, Counts, Part, Piece
 
 __all__ = ["Life", "cost_of", "fault_of", "idle_of", "lane_of", "news_of", "parts_of", "shown"]
 
-TLS: Final = "TLS: can't be told apart"
+TLS: Final = "TLS: hides the parts"
 _MAX_SHOWN: Final = 16
 _ONE_THING_S: Final = 0.005
 

@@ -70,7 +70,7 @@ def test_what_is_written_is_read(plan: Plan) -> None:
 
 def test_the_table_says_units_below_each_head() -> None:
     lines = as_text(made_report()).splitlines()
-    at = lines.index("What a message costs")
+    at = lines.index("Cost of a message")
     assert lines[at + 1].split() == [
         "up",
         "down",
@@ -142,8 +142,8 @@ def test_page_is_whole_and_needs_nothing_else(plan: Plan) -> None:
 
 
 def test_sentences_without_figures_are_left_out() -> None:
-    assert "<strong>Safe?</strong>" in page(made_report())
-    assert "<strong>Safe?</strong>" not in page(made_report(Plan(cut_s=0)))
+    assert "<strong>Loss:</strong>" in page(made_report())
+    assert "<strong>Loss:</strong>" not in page(made_report(Plan(cut_s=0)))
     assert "µs</b> of CPU over WebSocket" in page(made_report())
     assert "of CPU over WebSocket" not in page(made_report(has_cpu=False))
 
