@@ -4,10 +4,11 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from heartwire.engines.contract import Clock, Notify, ReadResult, Retention, epoch_of, plan_read
 from heartwire.engines.leases import Leases
+from heartwire.errors import ConfigError
 from heartwire.types import NOW, Channel, Message, Position, Publication, Start
 
 __all__ = ["MemoryEngine"]
@@ -54,6 +55,13 @@ class MemoryEngine(Leases):
         self._life, self._life_s = secrets.token_hex(8), clock()
         self._streams: dict[Channel, _Stream] = {}
         self._notify: Notify = lambda publication: None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``memory`` or ``memory://``. Raises `ConfigError`."""
+        if url not in ("memory", "memory://"):
+            raise ConfigError("engine", url, "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE")
+        return cls()
 
     async def start(self, notify: Notify) -> None:
         """See `Engine.start`."""

@@ -1,39 +1,43 @@
-"""Where streams live. One contract (`base`), one module per store; a driver is imported only when its engine
-is chosen."""
+"""Which engine a URL names: one line a scheme here; others by entry point.
 
-from urllib.parse import parse_qs, urlsplit
+A package brings an engine of its own with an entry point of the group ``heartwire.engines``: its name is the
+URL's scheme, its object a function from the URL to an `Engine`. A driver is imported only when its engine is
+chosen.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+from urllib.parse import urlsplit
 
 from heartwire.engines.contract import Engine
 from heartwire.errors import ConfigError
 
-__all__ = ["open_engine"]
+__all__ = ["GROUP", "open_engine"]
+
+GROUP: Final = "heartwire.engines"
+
+_ENGINES: Final = {
+    "memory": "heartwire.engines.memory:MemoryEngine.from_url",
+    "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
+}
 
 
 def open_engine(url: str) -> Engine:
-    """The engine a URL names: ``memory://``, ``sqlite:///relative.db``,
+    """The engine of a URL: ``memory://``, ``sqlite:///relative.db``,
     ``sqlite:////absolute.db?synchronous=full``.
 
     Raises `ConfigError`. Nothing is opened yet: that is `Engine.start`.
     """
-    parts = urlsplit(url if "://" in url else f"{url}://")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if parts.scheme == "memory" and not parts.path and not query:
-        from heartwire.engines.memory import MemoryEngine
-
-        return MemoryEngine()
-    if parts.scheme == "sqlite":
-        return _open_sqlite(url, parts.netloc, parts.path[1:], query)
-    raise ConfigError("engine", url, "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE")
-
-
-def _open_sqlite(url: str, host: str, path: str, query: dict[str, str]) -> Engine:
-    from heartwire.engines.sqlite import SqliteEngine
-
-    synchronous = query.pop("synchronous", "normal")
-    if host or not path or query:
-        raise ConfigError("engine", url, "sqlite:///FILE (three slashes), with ?synchronous=full at most")
-    if synchronous == "normal":
-        return SqliteEngine(path)
-    if synchronous == "full":
-        return SqliteEngine(path, synchronous="full")
-    raise ConfigError("engine", url, "synchronous is normal or full")
+    scheme = urlsplit(url).scheme or url
+    if scheme in _ENGINES:
+        found = EntryPoint(scheme, _ENGINES[scheme], GROUP)
+    else:
+        others = entry_points(group=GROUP)
+        if scheme not in others.names:
+            known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"]
+            known += (f"{name}://" for name in sorted(others.names))
+            raise ConfigError("engine", url, ", ".join(known))
+        found = others[scheme]
+    make: Callable[[str], Engine] = found.load()
+    return make(url)

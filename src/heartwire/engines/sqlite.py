@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Self
+from urllib.parse import parse_qs, urlsplit
 
 from heartwire.engines.contract import Clock, Notify, ReadResult, Retention
 from heartwire.engines.leases import Leases
 from heartwire.engines.sqlite_store import Store, explain
-from heartwire.errors import EngineError, EngineUnavailable
+from heartwire.errors import ConfigError, EngineError, EngineUnavailable
 from heartwire.types import Channel, Message, Position, Publication, Start
 
 __all__ = ["SqliteEngine"]
@@ -57,6 +58,20 @@ class SqliteEngine(Leases):
         self._queued_bytes = 0
         self._failures = 0
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``sqlite:///RELATIVE/FILE``, ``sqlite:////ABSOLUTE/FILE``; ``?synchronous=full``. Raises
+        `ConfigError`."""
+        parts = urlsplit(url)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        synchronous = query.pop("synchronous", "normal")
+        path = parts.path[1:]
+        if parts.netloc or not path or query or "://" not in url:
+            raise ConfigError("engine", url, "sqlite:///FILE (three slashes), with ?synchronous=full at most")
+        if synchronous not in ("normal", "full"):
+            raise ConfigError("engine", url, "synchronous is normal or full")
+        return cls(path, synchronous="full" if synchronous == "full" else "normal")
 
     async def start(self, notify: Notify) -> None:
         """See `Engine.start`."""
