@@ -12,7 +12,7 @@ import pytest
 from heartwire.client.machine import Machine
 from heartwire.client.options import TRANSPORTS, Options
 from heartwire.types import Position
-from tests.js.node import in_js, node
+from tests.js.node import node
 from tests.vectors.recorder import encode
 
 HERE: Final = Path(__file__).parent
@@ -341,9 +341,12 @@ class Story:
 def test_both_have_the_same_options(tmp_path: Path) -> None:
     program = tmp_path / "defaults.mjs"
     program.write_text(
-        "const { DEFAULTS } = await import(process.argv[2]); console.log(JSON.stringify(DEFAULTS));"
+        """const { DEFAULTS } = await import(process.argv[2]);
+           const inPython = name => name.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
+           const entries = Object.entries(DEFAULTS).map(([name, value]) => [inPython(name), value]);
+           console.log(JSON.stringify(Object.fromEntries(entries)));"""
     )
-    assert json.loads(node(program).stdout) == json.loads(json.dumps(in_js(Options()._asdict())))
+    assert json.loads(node(program).stdout) == json.loads(json.dumps(Options()._asdict()))
 
 
 def test_both_say_the_same(tmp_path: Path) -> None:
