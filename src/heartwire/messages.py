@@ -6,7 +6,7 @@ import msgspec
 
 from heartwire.errors import LimitExceeded
 
-__all__ = ["Body", "check_message_size", "to_body"]
+__all__ = ["Body", "check_message_size", "message_too_large", "to_body"]
 
 
 class Body(NamedTuple):
@@ -30,6 +30,10 @@ def to_body(data: object) -> Body:
 def check_message_size(size: int, max_message_bytes: int) -> None:
     """Raises `LimitExceeded` (``message_too_large``). Every door asks it, before it holds more than that."""
     if size > max_message_bytes:
-        raise LimitExceeded(
-            "message_too_large", "bytes of this message", size, max_message_bytes, "max_message_bytes"
-        )
+        raise message_too_large(size, max_message_bytes)
+
+
+def message_too_large(size: int, max_message_bytes: int) -> LimitExceeded:
+    """The one error of a message over the limit."""
+    what, setting = "bytes of this message", "max_message_bytes"
+    return LimitExceeded("message_too_large", what, size, max_message_bytes, setting)

@@ -8,6 +8,7 @@ functions.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from heartwire.codes import close_code
 from heartwire.core.link import Link, WireFormat
 from heartwire.core.subscription import ChannelListener, State, Subscription
 from heartwire.core.topic import CHUNK_BYTES, TailLimits, Topic
@@ -212,7 +213,8 @@ class Switchboard:
         if payload is not None:
             subscription.write(payload)
         elif not recovered:
-            subscription.link.close(3010, f"insufficient state: position is now {position}")
+            reason = f"insufficient state: position is now {position}"
+            subscription.link.close(close_code("insufficient_state"), reason)
 
     def _ask(self, topic: Topic, subscription: Subscription, start: Start) -> None:
         """Read from the engine, or wait for a read from the same start that is under way."""

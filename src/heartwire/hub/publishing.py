@@ -22,7 +22,7 @@ from heartwire.hub.hooks import Hooks
 from heartwire.hub.identity import Identity
 from heartwire.hub.namespaces import Namespaces
 from heartwire.hub.options import HubOptions
-from heartwire.messages import Body, check_message_size
+from heartwire.messages import Body, check_message_size, message_too_large
 from heartwire.types import Channel, Message, Position, Publisher
 
 __all__ = ["Accepted", "Author", "Publishing", "publisher_of"]
@@ -102,7 +102,7 @@ class Publishing:
         Promises: calls in order are applied in order; cancelling does not undo an append.
         """
         if len(data) > self._max_bytes:
-            check_message_size(len(data), self._max_bytes)
+            raise message_too_large(len(data), self._max_bytes)
         if key is not None:
             check_idempotency_key(key)
         if author is not None:

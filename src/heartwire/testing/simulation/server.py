@@ -4,21 +4,19 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.engines.contract import Notify, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineError, EngineUnavailable
 from heartwire.hub.hub import Hub
-from heartwire.testing.simulation.network import Application, Blocked, Wire
+from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.network import Application, Blocked, Path, Wire
 from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication, Start
 
-if TYPE_CHECKING:
-    from heartwire.testing.simulation.world import Simulation
-
-__all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
+__all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth", "World"]
 
 MakeHub = Callable[["SimulatedEngine"], Hub]
 """Makes the hub of one life of the server. It must use the engine it is given."""
@@ -27,6 +25,26 @@ T = TypeVar("T")
 
 _GRACE_S: Final = 2
 _ALL: Final = Retention(10**9, 10**9)
+
+
+class HasPath(Protocol):
+    """A client, of which the server sees its wires."""
+
+    path: Path
+
+
+class World(Protocol):
+    """What a server sees of the simulation it is in."""
+
+    seed: int
+    loop: VirtualLoop
+
+    @property
+    def clients(self) -> Sequence[HasPath]: ...
+
+    def wall(self) -> float: ...
+
+    def note(self, who: str, what: object) -> None: ...
 
 
 class Truth:
@@ -68,7 +86,7 @@ class SimulatedEngine:
     What waits when the engine is killed, or when the store begins to fail, is never stored.
     """
 
-    def __init__(self, world: "Simulation", store: MemoryEngine, truth: Truth) -> None:
+    def __init__(self, world: World, store: MemoryEngine, truth: Truth) -> None:
         self.delay_s = 0.0
         self.fails_until = 0.0
         self._world = world
@@ -170,7 +188,7 @@ class SimulatedServer:
         truth: see `Truth`.
     """
 
-    def __init__(self, world: "Simulation", make: MakeHub) -> None:
+    def __init__(self, world: World, make: MakeHub) -> None:
         self.truth = Truth()
         self.state: Blocked | str = "refused"
         self.delay_s = 0.0

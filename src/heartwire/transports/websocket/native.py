@@ -18,6 +18,7 @@ from uvicorn.protocols.utils import is_ssl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from heartwire.codes import close_code
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.text import is_utf8
@@ -280,7 +281,7 @@ class NativeSocket(asyncio.Protocol):
             at = end
             is_text = first == 0x81
             if is_text and not is_utf8(payload):
-                self.close(1007, "text is not UTF-8")
+                self.close(close_code("invalid_utf8"), "text is not UTF-8")
                 return b""
             wait = handler.receive(is_text, payload)
             if wait is not None:
@@ -322,7 +323,7 @@ class NativeSocket(asyncio.Protocol):
         error = task.exception()
         if error is not None:
             log.error("a message could not be handled", exc_info=error)
-            self.close(3004, "internal server error")
+            self.close(close_code("internal"), "internal server error")
             return
         self._resume_reading()
 
@@ -394,7 +395,7 @@ class NativeSocket(asyncio.Protocol):
         """See `Watched.give_up`. A peer that lives after all gets the reason."""
         if not self.closed:
             if not self.transport.is_closing():
-                self.write(close_frame(3012, "no pong"))
+                self.write(close_frame(close_code("no_pong"), "no pong"))
             self._shut()
             self.transport.close()
             self._abort_after(0.1)

@@ -18,6 +18,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from heartwire.codes import close_code
+from heartwire.messages import message_too_large
 from heartwire.transports.websocket.frames import close_frame
 
 __all__ = ["RareFrames", "frame_sizes", "header_problem"]
@@ -25,6 +27,7 @@ __all__ = ["RareFrames", "frame_sizes", "header_problem"]
 _quiet: Final = logging.getLogger("heartwire.websockets")
 _quiet.setLevel(logging.CRITICAL)  # the errors that ServerProtocol logs are answered here
 
+_PROTOCOL_ERROR: Final = 1002  # RFC 6455 7.4.1
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _OPCODES: Final = frozenset(Opcode)
 
@@ -73,7 +76,7 @@ class RareFrames:
             header_problem(data, allow_compressed=bool(self._protocol.extensions)) if len(data) > 1 else None
         )
         if problem is not None:
-            self._end(1002, problem)
+            self._end(_PROTOCOL_ERROR, problem)
             return False
         sizes = frame_sizes(data)
         if sizes is None:
@@ -81,7 +84,7 @@ class RareFrames:
             return False
         self._left = sum(sizes)
         if data[0] & 8 and sizes[1] > 125:
-            self._end(1002, "a control frame has at most 125 bytes")
+            self._end(_PROTOCOL_ERROR, "a control frame has at most 125 bytes")
             return False
         if data[0] & 15 == Opcode.CLOSE:
             # 5.4: control frames may come inside a fragmented message; ServerProtocol takes this one for an
@@ -93,7 +96,7 @@ class RareFrames:
         protocol = self._protocol
         protocol.receive_data(piece)
         if isinstance(protocol.parser_exc, PayloadTooBig):
-            self._end(1009, self._too_large(protocol.parser_exc))
+            self._end(close_code("message_too_large"), self._too_large(protocol.parser_exc))
             return None
         message = None
         for event in protocol.events_received():
@@ -106,10 +109,10 @@ class RareFrames:
         return message
 
     def _too_large(self, error: PayloadTooBig) -> str:
-        limit = f"over the limit of {self._max_message_bytes} (max_message_bytes)"
+        limit = self._max_message_bytes
         if error.size is None:  # known only after inflating, which stops here
-            return f"bytes of this message: {limit}"
-        return f"bytes of this message: {error.size + (error.current_size or 0)} is {limit}"
+            return f"bytes of this message: over the limit of {limit} (max_message_bytes)"
+        return str(message_too_large(error.size + (error.current_size or 0), limit))
 
     def _assemble(self, frame: Frame) -> tuple[bool, bytes] | None:
         if frame.opcode is not Opcode.CONT:
@@ -123,7 +126,7 @@ class RareFrames:
             try:
                 data.decode()
             except UnicodeDecodeError as error:  # RFC 6455 8.1
-                self._end(1007, f"text is not UTF-8 at byte {error.start}")
+                self._end(close_code("invalid_utf8"), f"text is not UTF-8 at byte {error.start}")
                 return None
         return self._is_text, data
 
