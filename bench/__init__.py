@@ -1,1 +1,1 @@
-"""Heartwire measured against its peers: ``python -m bench --help``; README.md says what and how."""
+"""Heartwire measured against its peers: ``python -m bench --help``; README.md has the method."""

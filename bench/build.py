@@ -11,7 +11,7 @@ FLAGS: Final = ["-O2", "-Wall", "-Wextra"]
 
 
 class BuildError(Exception):
-    """There is no C compiler, or it refused."""
+    """There is no C compiler, or the source does not compile."""
 
 
 def compile_c(source: Path, program: Path) -> None:
@@ -33,7 +33,7 @@ def compile_c(source: Path, program: Path) -> None:
 
 
 def build() -> None:
-    """Build what is missing or old into the work folder."""
+    """Build missing and outdated programs into the work folder."""
     make_ignored(WORK)
     compile_c(BENCH / "load.c", LOAD)
     compile_c(PEERS / "floor.c", FLOOR)

@@ -1,7 +1,7 @@
 """Measure Heartwire and its peers on the same work: ``python -m bench``.
 
 Every run has a fresh server on one core and the load generator on another. Repeats are interleaved: all
-servers and workloads once, then all again, so that a noisy minute touches everybody.
+servers and workloads once, then all again, so that a noisy minute affects all of them.
 """
 
 import argparse
@@ -23,32 +23,20 @@ Job = tuple[int, Workload, Server]
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=(
-            "Measure Heartwire and its peers on the same work. Peers are installed by python -m bench.setup."
-        ),
-        epilog=(
-            f"workloads: {' '.join(workload.name for workload in all_workloads())} -- "
-            f"servers: {' '.join(server.name for server in all_servers())}"
-        ),
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="one short repeat, no report: does everything work?"
-    )
+    about = "Measure Heartwire and its peers on the same work. python -m bench.setup installs the peers."
+    workloads = " ".join(workload.name for workload in all_workloads())
+    servers = " ".join(server.name for server in all_servers())
+    names = f"workloads: {workloads} -- servers: {servers}"
+    parser = argparse.ArgumentParser(prog="python -m bench", description=about, epilog=names)
+    parser.add_argument("--quick", action="store_true", help="one short repeat, no report: a smoke test")
     parser.add_argument("--only", metavar="A,B", help="only these workloads; growth: both growth series")
     parser.add_argument("--peers", metavar="A,B", help="only these servers")
     parser.add_argument("--repeats", type=int, metavar="N", help="repeats of everything (default 5, quick 1)")
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", help="measured part of a run (default 2, quick 0.5)"
-    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a run (default 2, quick 0.5)")
     parser.add_argument("--heartwire", metavar="COMMAND", default=HEARTWIRE, help=f"default: {HEARTWIRE}")
-    parser.add_argument(
-        "--docs", action=argparse.BooleanOptionalAction, help="write docs/ (default: full run)"
-    )
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="measure nothing: report on an earlier result file"
-    )
+    docs = argparse.BooleanOptionalAction
+    parser.add_argument("--docs", action=docs, help="write docs/ (default: after a full run)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="report on an earlier result file")
     options = parser.parse_args(words)
     options.repeats = options.repeats or (1 if options.quick else 5)
     options.seconds = options.seconds or (0.5 if options.quick else 2.0)
@@ -93,19 +81,18 @@ def choose_servers(names: str | None, template: str) -> list[Server]:
 
 
 def plan(workloads: Sequence[Workload], servers: Sequence[Server], repeats: int) -> list[Job]:
-    """Return all runs in the order in which they are made; each repeat starts with another server."""
+    """Return all runs in their order; each repeat starts with another server."""
     jobs: list[Job] = []
     for repeat in range(repeats):
         turn = repeat % len(servers) if servers else 0
         order = [*servers[turn:], *servers[:turn]]
-        jobs += [
-            (repeat, workload, server) for workload in workloads for server in order if workload.fits(server)
-        ]
+        pairs = [(workload, server) for workload in workloads for server in order]
+        jobs += [(repeat, workload, server) for workload, server in pairs if workload.fits(server)]
     return jobs
 
 
 def measure(job: Job, cores: Cores, seconds: float) -> Run:
-    """Make one run; a failure is a run that is not complete."""
+    """Make one run; a failure is an incomplete run."""
     repeat, workload, server = job
     names: dict[str, object] = {"server": server.name, "workload": workload.name, "repeat": repeat}
     try:
@@ -122,21 +109,18 @@ def describe(run: Run) -> str:
         return f"failed: {run.trouble}"
     noise = f" (another process had {run.other_share:.0%} of the core)" if run.other_share > 0.1 else ""
     memory = f", {run.memory_per_connection:,.0f} bytes each" if run.memory_after else ""
-    return (
-        f"{run.cpu_us:.2f} us CPU, {run.rate / 1000:,.1f} k/s, p99 {run.p99_us / 1000:.1f} ms{memory}{noise}"
-    )
+    figures = f"{run.cpu_us:.2f} us CPU, {run.rate / 1000:,.1f} k/s, p99 {run.p99_us / 1000:.1f} ms"
+    return f"{figures}{memory}{noise}"
 
 
 def run_all(jobs: Sequence[Job], results: Results, path: Path) -> None:
-    """Make all runs; save after each, so that an interrupted benchmark keeps what it has."""
+    """Make all runs; save after each, so that an interrupted benchmark keeps its results."""
     cores = choose_cores()
     start = time.monotonic()
     for number, job in enumerate(jobs, 1):
         repeat, workload, server = job
-        head = (
-            f"[{number}/{len(jobs)} {time.monotonic() - start:.0f} s] {repeat + 1} {workload.name}"
-            f" {server.name}"
-        )
+        at = f"[{number}/{len(jobs)} {time.monotonic() - start:.0f} s]"
+        head = f"{at} {repeat + 1} {workload.name} {server.name}"
         if sys.stdout.isatty():
             print(f"{head} ...", end="\r", flush=True)
         run = measure(job, cores, results.seconds)
@@ -168,14 +152,13 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parse_arguments(words)
     options.words = words
     try:
-        results, path = (
-            (Results.load(options.report), options.report) if options.report else benchmark(options)
-        )
+        path = options.report
+        results, path = (Results.load(path), path) if path else benchmark(options)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; what was measured is in", RESULTS.relative_to(ROOT))
+        print("\ninterrupted; the results so far are in", RESULTS.relative_to(ROOT))
         return 130
     text = report.markdown(results)
     if options.docs:

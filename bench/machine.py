@@ -1,4 +1,4 @@
-"""What the report says about the machine and the versions."""
+"""The machine and the versions, for the report."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from bench.servers import NGINX_PATH, Server
 
 
 def output_of(command: Sequence[str]) -> str:
-    """Return what a command prints (nginx tells its version on stderr), or an empty string."""
+    """Return the output of a command (nginx prints its version on stderr), or an empty string."""
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -61,7 +61,7 @@ def version_of(server: Server) -> str:
 
 
 def facts(servers: Sequence[Server]) -> dict[str, str]:
-    """Return what someone else needs to compare: machine, kernel, interpreters, versions of the peers."""
+    """Return the facts needed to compare: machine, kernel, interpreters, versions of the peers."""
     versions = {server.package[1]: version_of(server) for server in servers if server.package}
     for extra in ("uvicorn", "uvloop"):
         versions[extra] = python_version_of(extra)

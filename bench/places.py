@@ -1,4 +1,4 @@
-"""Where things lie: the repository, the build and result folder, the peers' own environment."""
+"""Paths: the repository, the build and result folder, the peers' own environment."""
 
 from pathlib import Path
 from typing import Final

@@ -39,7 +39,7 @@ def colour(server: Server) -> str:
 
 
 def figure_of(results: Results, server: Server, workload: str) -> Spread | None:
-    """Return what a bar shows: CPU microseconds, or KiB of memory for idle connections."""
+    """Return the figure of a bar: CPU microseconds, or KiB of memory for idle connections."""
     if workload != "idle":
         return results.cpu_us(server.name, workload)
     runs = results.counted(server.name, workload)
@@ -49,16 +49,14 @@ def figure_of(results: Results, server: Server, workload: str) -> Spread | None:
 def draw_bars(axes: Axes, results: Results, workload: str, title: str) -> None:
     """Draw one workload: a bar per server on a logarithmic scale, the least cost on top."""
     found = [(server, figure_of(results, server, workload)) for server in all_servers()]
-    bars = sorted(
-        ((value.middle, value, server) for server, value in found if value), key=lambda bar: -bar[0]
-    )
-    names = [server.label.replace("*", "").replace("`", "") for _, _, server in bars]
-    middles = [middle for middle, _, _ in bars]
+    bars = sorted(((value, server) for server, value in found if value), key=lambda bar: -bar[0].middle)
+    names = [server.label.replace("*", "").replace("`", "") for _, server in bars]
+    middles = [value.middle for value, _ in bars]
     errors = [
-        [middle - value.low for middle, value, _ in bars],
-        [value.high - middle for middle, value, _ in bars],
+        [value.middle - value.low for value, _ in bars],
+        [value.high - value.middle for value, _ in bars],
     ]
-    colours = [colour(server) for _, _, server in bars]
+    colours = [colour(server) for _, server in bars]
     axes.barh(names, middles, xerr=errors, color=colours, ecolor="#222222", height=0.7)
     for place, middle in enumerate(middles):
         axes.annotate(f" {middle:,.3g}", (errors[1][place] + middle, place), va="center", fontsize=7)

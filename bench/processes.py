@@ -1,5 +1,4 @@
-"""Start a server on a core of its own, find all its processes, end it; run the load generator on the other
-core."""
+"""Start a server on a core of its own, find all its processes, end it; run the load generator on another."""
 
 import json
 import os
@@ -31,7 +30,7 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Cores:
-    """The cores that server and load generator are pinned to; the same one where there is only one."""
+    """The cores of server and load generator; the same one where there is only one."""
 
     server: int
     load: int
@@ -44,7 +43,7 @@ def choose_cores() -> Cores:
 
 
 def raise_file_limit() -> int:
-    """Raise the number of open files, also for what is started later; return what was reached."""
+    """Raise the limit of open files, also for child processes; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (max(hard, WANTED_FILES), hard):  # raising the hard limit takes privilege
         try:
@@ -56,7 +55,7 @@ def raise_file_limit() -> int:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -64,7 +63,7 @@ def free_port() -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and everything it started, as it is now."""
+    """Return the ids of a process and all its current descendants."""
     found = [pid]
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -78,7 +77,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
     """Wait until the server accepts connections.
 
     Raises:
-        RunError: it ended, or was not up in time; with the last line that it wrote.
+        RunError: it ended, or was not up in time; with its last line of output.
     """
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end:
@@ -88,15 +87,13 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    # Paths of this machine say nothing to a reader of the report.
-    lines = log.read_text(errors="replace").replace(f"{log.parent}/", "").strip().splitlines() or [
-        "it wrote nothing"
-    ]
-    raise RunError(f"the server did not start: {lines[-1]}")
+    # Paths of this machine mean nothing to a reader of the report.
+    lines = log.read_text(errors="replace").replace(f"{log.parent}/", "").strip().splitlines()
+    raise RunError(f"the server did not start: {lines[-1] if lines else 'it wrote nothing'}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server and what it started: they are a session of their own, so nothing else is in that group."""
+    """End a server and its children: they are a session of their own, so the group has no other process."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
@@ -109,7 +106,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 _ENVIRONMENT: Final = os.environ | {"HEARTWIRE_CONNECTS_PER_S": "0"}
-"""The load comes all at once, as no crowd of clients would; it is to be let in."""
+"""All connections come at once, unlike those of real clients; Heartwire admits them all."""
 
 
 @contextmanager
@@ -138,7 +135,7 @@ def running(server: Server, cores: Cores) -> Iterator[tuple[int, list[int]]]:
 
 
 def run_load(arguments: Sequence[str], port: int, pids: Sequence[int], cores: Cores) -> dict[str, object]:
-    """Run the load generator once; return the JSON that it prints.
+    """Run the load generator once; return its JSON.
 
     Raises:
         RunError: it ended with an error or took longer than ``LOAD_TIMEOUT_S``.

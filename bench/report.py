@@ -17,17 +17,12 @@ NOISY_SHARE: Final = 0.1
 NEW_PAGE: Final = f"# Benchmarks\n\n{BEGIN}\n{END}\n"
 
 ABOUT: Final = {
-    "fanout-w8": (
-        "1000 subscribers, 64 bytes; a message is sent as soon as fewer than 8 are not with everyone yet."
-    ),
-    "fanout-w1": "The same with one message at a time: nothing is ever waiting that could be joined.",
-    "burst-50": "The same with 50 messages at once, and the next 50 when everyone has all of them.",
+    "fanout-w8": "1000 subscribers, 64 bytes; the next message is sent when fewer than 8 are outstanding.",
+    "fanout-w1": "The same with one message at a time: there is never a second one to join.",
+    "burst-50": "The same with 50 messages at once, and the next 50 when all subscribers have them.",
     "echo": "100 connections, each with its own channel and one message in flight.",
     "longpoll": "200 HTTP clients wait; one message is published, all are answered and ask again.",
-    "publish": (
-        "20 keep-alive connections POST, each to a channel with one subscriber; latency is that of the"
-        " answer."
-    ),
+    "publish": "20 keep-alive connections POST, each to a channel with one subscriber; answers are timed.",
     "idle": "5000 connections are opened (50 handshakes at a time) and left alone; memory is PSS.",
     "handshake": "50 clients connect, upgrade, close, again and again.",
 }
@@ -37,14 +32,14 @@ Column = tuple[str, Callable[[Sequence[Run]], str]]
 
 
 def number(value: float) -> str:
-    """Return a figure with three digits that matter."""
+    """Return a figure with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def spread(value: Spread) -> str:
-    """Return a median with its least and most."""
+    """Return a median with its minimum and maximum."""
     return f"{number(value.middle)} ({number(value.low)}–{number(value.high)})"
 
 
@@ -59,7 +54,7 @@ def column(heading: str, of: Callable[[Run], float], *, with_spread: bool = Fals
 
 
 def ratio_column(results: Results, workload: Workload) -> list[Column]:
-    """Return the column of ratios to the floor, or none where the floor was not measured."""
+    """Return the column of ratios to the floor; empty where the floor was not measured."""
     base = results.cpu_us(FLOOR, workload.name)
     if base is None:
         return []
@@ -88,8 +83,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def workload_section(results: Results, workload: Workload, servers: Sequence[Server]) -> str:
-    """Return heading, explanation and table of one workload, the least cost first; empty when nothing was
-    measured."""
+    """Return heading, explanation and table of one workload, the cheapest first; empty without figures."""
     measured = [(server, results.counted(server.name, workload.name)) for server in servers]
     measured = [(server, runs) for server, runs in measured if runs]
     if not measured:
@@ -108,8 +102,7 @@ def workload_section(results: Results, workload: Workload, servers: Sequence[Ser
 def growth_section(
     results: Results, series: str, sizes: Sequence[int], title: str, servers: Sequence[Server]
 ) -> str:
-    """Return the table of one growth series: CPU microseconds per delivery; empty when nothing was
-    measured."""
+    """Return the table of one growth series: CPU microseconds per delivery; empty without figures."""
     rows = []
     for server in servers:
         values = [results.cpu_us(server.name, f"{series}-{size}") for size in sizes]
@@ -117,14 +110,12 @@ def growth_section(
             rows.append([server.label, *(spread(value) if value else "–" for value in values)])
     if not rows:
         return ""
-    return (
-        f"### {title}\n\nCPU µs per"
-        f" delivery.\n\n{table(['server', *(f'{size:,}' for size in sizes)], rows)}\n"
-    )
+    head = ["server", *(f"{size:,}" for size in sizes)]
+    return f"### {title}\n\nCPU µs per delivery.\n\n{table(head, rows)}\n"
 
 
 def trouble_section(results: Results) -> str:
-    """Return what was skipped, what failed and what was noisy."""
+    """Return the list of skipped servers, failed runs and noisy runs."""
     lines = [f"* `{name}` skipped: {reason}." for name, reason in results.skipped.items()]
     failed = [run for run in results.runs if run.trouble]
     lines += [f"* `{run.server}`, {run.workload}, repeat {run.repeat + 1}: {run.trouble}." for run in failed]
@@ -160,7 +151,7 @@ def markdown(results: Results) -> str:
 
 
 def replace_between(page: str, text: str) -> str:
-    """Put the text between the markers, which are added at the end of a page that has none."""
+    """Put the text between the markers; a page without markers gets them at its end."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -169,7 +160,7 @@ def replace_between(page: str, text: str) -> str:
 
 
 def draw(result_file: Path, image: Path) -> bool:
-    """Draw the plot with the matplotlib of .venv-bench; tell whether it worked."""
+    """Draw the plot with the matplotlib of .venv-bench; return whether it worked."""
     if not PYTHON.exists():
         print(f"no plot: no {VENV.name} (python -m bench.setup)")
         return False

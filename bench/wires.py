@@ -1,13 +1,12 @@
-"""What the load generator must speak to each server, as its command-line options."""
+"""The protocol of each server, as command-line options of the load generator."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 PAYLOAD_BYTES: Final = 64
 
-# Options per kind of work: "fanout", "echo", "longpoll", "publish", "idle". A kind that is absent is one that
-# the server does not do. In paths and texts %d is the number of the connection; %n counts 1, 2, ... with each
-# use on it.
+# Options per kind of work: "fanout", "echo", "longpoll", "publish", "idle". The server does not do an absent
+# kind. In paths and texts %d is the number of the connection; %n counts 1, 2, ... with each use on it.
 Wire = Mapping[str, Sequence[str]]
 
 PATHS: Final = ("--sub-path", "/sub", "--pub-path", "/pub")
@@ -82,22 +81,13 @@ HEARTWIRE: Final[Wire] = {
 _CENTRIFUGAL_CONNECT: Final = '{"id":%n,"connect":{"name":"bench"}}'
 _CENTRIFUGAL: Final = (
     *("--sub-path", "/connection/websocket", "--pub-path", "/connection/websocket", "--reply", "{}={}"),
-    *(
-        "--pub-hello",
-        _CENTRIFUGAL_CONNECT,
-        "--pub-ready",
-        '"connect":{',
-        "--ready",
-        '"subscribe":{',
-        "--suffix",
-        '"}}',
-    ),
+    *("--pub-hello", _CENTRIFUGAL_CONNECT, "--pub-ready", '"connect":{', "--ready", '"subscribe":{'),
+    *("--suffix", '"}}'),
 )
 
 
 def _centrifugal(channel: str) -> tuple[str, ...]:
-    """Return the options for subscribing (in the frame of the connect, as SDKs do) and publishing to one
-    channel."""
+    """Return the options to subscribe (in the frame of the connect, as SDKs do) and to publish."""
     subscribe = _CENTRIFUGAL_CONNECT + r"\n" + f'{{"id":%n,"subscribe":{{"channel":"{channel}","flag":1}}}}'
     publish = f'{{"id":%n,"publish":{{"channel":"{channel}","data":"'
     return (*_CENTRIFUGAL, "--hello", subscribe, "--prefix", publish)

@@ -1,4 +1,4 @@
-"""What is measured: each workload is one run of the load generator against one fresh server."""
+"""The workloads: each is one run of the load generator against one fresh server."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,69 +15,53 @@ class Workload:
 
     Attributes:
         name: for the command line and the result file.
-        title: what the report calls it.
-        work: the load generator's name for it.
-        kind: which of a server's wire options it needs, see `bench.wires.Wire`.
+        title: for the report.
+        work: the load generator's name of it.
         connections: subscribers, pollers or connections opened.
+        kind: the wire options it needs, see `bench.wires.Wire`; default: ``work``.
         options: further options of the load generator.
-        unit: what one counted thing is.
+        unit: the counted unit.
         growth: the series it belongs to; only servers marked for growth run it.
     """
 
     name: str
     title: str
     work: str
-    kind: str
     connections: int
+    kind: str = ""
     options: tuple[str, ...] = ()
     unit: Unit = "delivery"
     growth: Literal["", "subscribers", "channels"] = ""
 
     def fits(self, server: Server) -> bool:
-        """Tell whether this server is measured in this workload."""
-        return self.kind in server.wire and (server.growth or not self.growth)
+        """Return whether this server is measured in this workload."""
+        return (self.kind or self.work) in server.wire and (server.growth or not self.growth)
 
     def arguments(self, server: Server, *, seconds: float, warm_s: float) -> list[str]:
         """Return the load generator's arguments, all but the port, the core and the process ids."""
-        # Every channel is to have been used before: the first publication of each makes its stream, in
-        # servers that keep one.
+        # Warm up every channel: the first publication of each makes its stream, in servers that keep one.
         warm_s = max(warm_s, self.connections / 10_000)
         load = [self.work, "--connections", self.connections, "--size", PAYLOAD_BYTES]
         timing = ["--seconds", seconds, "--warm", warm_s]
-        return [str(word) for word in (*load, *timing, *self.options, *server.wire[self.kind])]
+        return [str(word) for word in (*load, *timing, *self.options, *server.wire[self.kind or self.work])]
 
 
 def fan_out(name: str, title: str, *options: str) -> Workload:
     """Return a fan-out to 1000 subscribers of one channel."""
-    return Workload(name=name, title=title, work="fanout", kind="fanout", connections=1000, options=options)
+    return Workload(name=name, title=title, work="fanout", connections=1000, options=options)
 
 
 BASE: Final = [
     fan_out("fanout-w8", "Fan-out, 8 messages outstanding", "--window", "8"),
     fan_out("fanout-w1", "Fan-out, 1 message outstanding", "--window", "1"),
     fan_out("burst-50", "Fan-out, bursts of 50", "--burst", "50"),
-    Workload(name="echo", title="Echo", work="echo", kind="echo", connections=100, unit="round trip"),
-    Workload(
-        name="longpoll",
-        title="Long poll",
-        work="longpoll",
-        kind="longpoll",
-        connections=200,
-        options=("--window", "1"),
-    ),
-    Workload(
-        name="publish",
-        title="Publish by POST",
-        work="publish",
-        kind="publish",
-        connections=20,
-        unit="request",
-    ),
+    Workload(name="echo", title="Echo", work="echo", connections=100, unit="round trip"),
+    Workload(name="longpoll", title="Long poll", work="longpoll", connections=200, options=("--window", "1")),
+    Workload(name="publish", title="Publish by POST", work="publish", connections=20, unit="request"),
     Workload(
         name="idle",
         title="Idle connections",
         work="idle",
-        kind="idle",
         connections=5000,
         options=("--settle", "1"),
         unit="connection",
@@ -103,7 +87,6 @@ def growth() -> list[Workload]:
             name=f"subscribers-{n}",
             title=f"Fan-out to {n:,} subscribers",
             work="fanout",
-            kind="fanout",
             connections=n,
             options=("--window", "8"),
             growth="subscribers",
