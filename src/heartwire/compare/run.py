@@ -50,7 +50,7 @@ class Everybody(NamedTuple):
 
 
 class Steady(NamedTuple):
-    """What the steady run recorded of one transport."""
+    """The records of one transport in the steady run."""
 
     lives: list[Life]
     setup: Reading

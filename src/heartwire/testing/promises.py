@@ -1,4 +1,4 @@
-"""What a check of a suite raises when a promise is not kept, and two ways to raise it."""
+"""The error of a check whose promise is not kept, and two ways to raise it."""
 
 __all__ = ["PromiseBroken", "expect", "promise"]
 

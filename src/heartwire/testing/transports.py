@@ -25,7 +25,7 @@ ANSWER_S: Final = 10
 
 
 class Wire:
-    """A server, and a channel that nobody else uses.
+    """A server, and a channel of its own.
 
     Attributes:
         limit: the server's ``max_message_bytes``.
@@ -138,19 +138,21 @@ async def text_stays_text_and_bytes_stay_bytes(wire: Wire) -> None:
             await talk.hear("a message comes back as it was sent", message)
 
 
-async def everybody_gets_everything_in_the_same_order(wire: Wire) -> None:
+async def every_connection_gets_everything_in_the_same_order(wire: Wire) -> None:
     async with wire.connected() as one, wire.connected() as two, wire.connected() as three:
         # A connection follows from the moment it was accepted; the first round makes sure of all three.
         talks = (one, two, three)
         for number, talk in enumerate(talks):
             await talk.say(f"ready {number}")
-        what = "everybody gets what anybody sends, once"
+        what = "every connection gets each message, once"
         ready = [{await talk.next(what) for _ in range(3)} for talk in talks]
         promise(all(len(heard) == 3 for heard in ready), what)
         sent = {name: [f"{name}{number}" for number in range(50)] for name in "ab"}
         await asyncio.gather(one.say(*sent["a"]), two.say(*sent["b"]))
-        heard = [[await talk.next("everybody gets everything") for _ in range(100)] for talk in talks]
-        promise(heard[0] == heard[1] == heard[2], "everybody gets the messages in the same order")
+        heard = [
+            [await talk.next("every connection gets every message") for _ in range(100)] for talk in talks
+        ]
+        promise(heard[0] == heard[1] == heard[2], "every connection gets the messages in the same order")
         for name in "ab":
             mine = [message for message in heard[0] if str(message).startswith(name)]
             expect("one sender's messages keep their order", mine, sent[name])
@@ -183,12 +185,12 @@ async def a_heartbeat_is_answered_to_its_sender_only(wire: Wire) -> None:
     async with wire.connected(heartbeat="ping?") as beating, wire.connected() as other:
         await beating.say("ping?", "news")
         await beating.hear("a heartbeat is answered with itself", "ping?", "news")
-        await other.hear("a heartbeat is no message", "news")
+        await other.hear("a heartbeat is not a message", "news")
         await other.say("ping?")
         await beating.hear("to others a heartbeat's text is a text", "ping?")
         await other.hear("to others a heartbeat's text is a text", "ping?")
         await beating.say(b"ping?")
-        await other.hear("bytes are no heartbeat", b"ping?")
+        await other.hear("bytes are not a heartbeat", b"ping?")
 
 
 async def pings_are_answered(wire: Wire) -> None:
@@ -226,9 +228,9 @@ async def since_replays_first(wire: Wire) -> None:
             await talk.say(f"m{number}")
             positions.append((await talk.next_json("a message has its position"))["position"])
     async with wire.connected(since="earliest") as talk:
-        await talk.hear("since=earliest replays what is kept", "m0", "m1", "m2", "m3", "m4")
+        await talk.hear("since=earliest replays the history", "m0", "m1", "m2", "m3", "m4")
         await talk.say("live")
-        await talk.hear("after a replay comes what is live", "live")
+        await talk.hear("live messages come after a replay", "live")
     async with wire.connected(since=positions[2]) as talk:
         await talk.hear("since=POSITION replays what came after it", "m3", "m4", "live")
     async with wire.connected(since=positions[2], format="json") as talk:
@@ -277,7 +279,7 @@ async def a_reader_that_stops_gets_everything_when_it_goes_on(wire: Wire) -> Non
         reader = Talk(socket)
         await sender.say(*messages)
         async with wire.connected(since="earliest") as witness:
-            await witness.hear("a reader that stops holds up nobody", *messages)
+            await witness.hear("a reader that stops holds up no other", *messages)
         await reader.hear("a reader that stopped gets everything in order", *messages)
 
 
@@ -380,7 +382,7 @@ async def a_close_is_answered(wire: Wire) -> None:
 
 TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
     text_stays_text_and_bytes_stay_bytes,
-    everybody_gets_everything_in_the_same_order,
+    every_connection_gets_everything_in_the_same_order,
     messages_sent_without_waiting_keep_their_order,
     fragments_make_one_message,
     echo_0_leaves_out_what_one_sent,

@@ -27,7 +27,7 @@ async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
     position = await bench.append(A, "new")
     expect("offsets go on after a remove", position, Position(head.epoch, 4))
     result = await bench.read(A)
-    expect("what was removed stays away", offsets_of(result.publications), [4])
+    expect("removed publications stay away", offsets_of(result.publications), [4])
 
 
 async def a_key_holds_after_a_remove(bench: Bench) -> None:
@@ -52,7 +52,7 @@ async def an_unborn_stream_can_be_removed(bench: Bench) -> None:
     head = await settled(bench.engine.remove(A))
     expect("the offset after a remove before the first append", head.offset, 0)
     position = await bench.append(A)
-    expect("the first append keeps the epoch told", position, Position(head.epoch, 1))
+    expect("the first append keeps the epoch of the answer before it", position, Position(head.epoch, 1))
 
 
 async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
@@ -72,7 +72,7 @@ async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
 
 async def a_lease_is_seen_until_it_is_released(bench: Bench) -> None:
     ann, bob = Member("c-1", "ann", b'{"age":7}'), Member("c-2")
-    promise(await bench.present(A) == {}, "nobody is present at first")
+    promise(await bench.present(A) == {}, "no member is present at first")
     bench.engine.lease(A, ann, 35)
     bench.engine.lease(A, bob, 35)
     expect("the holders of leases are present, as given", await bench.present(A), {"c-1": ann, "c-2": bob})
@@ -82,7 +82,7 @@ async def a_lease_is_seen_until_it_is_released(bench: Bench) -> None:
     bench.engine.release(A, "never seen")
     promise(await bench.present(A) == {"c-1": ann}, "a release ends one client's lease in one channel")
     bench.engine.release(A, "c-1")
-    promise(await bench.present(A) == {}, "nobody is present once all are released")
+    promise(await bench.present(A) == {}, "no member is present once all are released")
 
 
 async def leases_are_applied_in_the_order_of_calls(bench: Bench) -> None:
@@ -117,9 +117,9 @@ async def stop_finishes_what_was_begun_and_is_idempotent(bench: Bench) -> None:
     await bench.engine.stop()
     await bench.engine.stop()
     for answer in answers:
-        promise(not isinstance(answer, asyncio.Future) or answer.done(), "stop answers what was accepted")
+        promise(not isinstance(answer, asyncio.Future) or answer.done(), "stop answers accepted appends")
     offsets = [(await settled(answer)).offset for answer in answers]
-    expect("stop finishes what was begun", offsets, list(range(1, 51)))
+    expect("stop finishes accepted appends", offsets, list(range(1, 51)))
 
 
 async def streams_outlive_the_engine(bench: Bench) -> None:
@@ -153,7 +153,7 @@ async def an_unborn_stream_keeps_its_epoch_in_a_reopened_store(bench: Bench) -> 
     head = (await bench.read(A, NOW)).head
     await bench.reopen()
     position = await bench.append(A)
-    expect("the first append keeps the epoch told", position, Position(head.epoch, 1))
+    expect("the first append keeps the epoch of the answer before it", position, Position(head.epoch, 1))
 
 
 async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> None:

@@ -87,7 +87,9 @@ async def a_stream_is_trimmed_by_age(bench: Bench) -> None:
         await bench.append(A, "x", keep)
         bench.clock.advance(20)
     result = await bench.read(A, EARLIEST, keep)  # at 80 s
-    promise(offsets_of(result.publications)[-2:] == [3, 4], "what is younger than history_ttl_s is kept")
+    promise(
+        offsets_of(result.publications)[-2:] == [3, 4], "publications younger than history_ttl_s are kept"
+    )
     bench.clock.advance(1)
     result = await bench.read(A, EARLIEST, keep)
     expect("older than history_ttl_s", offsets_of(result.publications), [3, 4])
@@ -99,7 +101,7 @@ async def a_stream_can_be_kept_for_ever(bench: Bench) -> None:
     await bench.fill(A, 3, keep)
     bench.clock.advance(1000 * 86_400)
     result = await bench.read(A, EARLIEST, keep)
-    promise(offsets_of(result.publications) == [1, 2, 3], "what has no bound is kept")
+    promise(offsets_of(result.publications) == [1, 2, 3], "without bounds everything is kept")
 
 
 async def offsets_go_on_after_everything_was_trimmed(bench: Bench) -> None:
@@ -108,17 +110,17 @@ async def offsets_go_on_after_everything_was_trimmed(bench: Bench) -> None:
     bench.clock.advance(1000)
     for start in (EARLIEST, NOW, head):
         result = await bench.read(A, start, keep)
-        promise(result.publications == [], "what is older than history_ttl_s is gone")
+        promise(result.publications == [], "publications older than history_ttl_s are gone")
         promise(result.recovered, f"{start} of a stream that kept nothing misses nothing")
         expect("a trimmed stream keeps its head", (result.start, result.head), (head, head))
     missed = await bench.read(A, Position(head.epoch, 2), keep)
-    promise(not missed.recovered, "a position before what was trimmed cannot be continued")
+    promise(not missed.recovered, "a position before trimmed publications cannot be continued")
     expect("it starts at the head", missed.start, head)
     position = await bench.append(A, "x", keep)
     expect("offsets go on", position, Position(head.epoch, 4))
 
 
-async def a_position_that_is_gone_is_told(bench: Bench) -> None:
+async def a_position_that_is_gone_is_reported(bench: Bench) -> None:
     keep = Retention(3, 86_400)
     epoch = (await bench.fill(A, 10, keep))[0].epoch
     edge = await bench.read(A, Position(epoch, 7), keep)
@@ -144,7 +146,7 @@ async def an_unborn_stream_has_its_first_epoch(bench: Bench) -> None:
     expect(what, (gone.recovered, gone.start), (False, head))
     promise((await bench.read(A, head)).recovered, "the head before any publication can be continued")
     position = await bench.append(A)
-    expect("the first append keeps the epoch told", position, Position(head.epoch, 1))
+    expect("the first append keeps the epoch of the read before it", position, Position(head.epoch, 1))
     promise((await bench.read(A, head)).recovered, "the head from before the first append can be continued")
 
 
@@ -211,7 +213,7 @@ READING: Final[tuple[Check, ...]] = (
     a_stream_is_trimmed_by_age,
     a_stream_can_be_kept_for_ever,
     offsets_go_on_after_everything_was_trimmed,
-    a_position_that_is_gone_is_told,
+    a_position_that_is_gone_is_reported,
     an_unborn_stream_has_its_first_epoch,
     a_sweep_trims_what_nobody_publishes_to,
     a_sweep_keeps_keys_that_hold,

@@ -53,72 +53,76 @@ class Checks:
     def delivered(self, client: SimulatedClient, output: out.Delivered, body: bytes) -> None:
         """Check that it is the next publication, and no other."""
         following = client.followed.get(output.channel)
-        told = Position(output.epoch, output.offset)
+        position = Position(output.epoch, output.offset)
         if following is None:
-            self.fail(client.name, f"{output.channel} {told} was delivered, and is not followed")
+            self.fail(client.name, f"{output.channel} {position} was delivered, and is not followed")
             return
         at = following.position
         if at is None or not following.is_placed:
-            self.fail(client.name, f"{output.channel} {told} was delivered before a position was told")
-        elif told != Position(at.epoch, at.offset + 1):
-            self.fail(client.name, f"{output.channel} {told} was delivered after {at}")
-        true = self._world.server.truth.at(output.channel, told)
+            self.fail(client.name, f"{output.channel} {position} was delivered before its position was known")
+        elif position != Position(at.epoch, at.offset + 1):
+            self.fail(client.name, f"{output.channel} {position} was delivered after {at}")
+        true = self._world.server.truth.at(output.channel, position)
         if body != true:
-            self.fail(client.name, f"{output.channel} {told} is {true!r}, and {body!r} was delivered")
-        following.position = told
-        following.bodies.append((told, body))
+            self.fail(client.name, f"{output.channel} {position} is {true!r}, and {body!r} was delivered")
+        following.position = position
+        following.bodies.append((position, body))
 
     def gap(self, client: SimulatedClient, output: out.Gap) -> None:
         """Check that it begins where delivery stopped, and leaves out nothing that is kept."""
         following = client.followed.get(output.channel)
         before = Position(output.before_epoch, output.before_offset)
         after = Position(output.after_epoch, output.after_offset)
-        told = f"{output.channel}: a gap from {before} to {after}"
+        what = f"{output.channel}: a gap from {before} to {after}"
         if following is None or following.position != before:
-            self.fail(client.name, f"{told} was told at {following and following.position}")
+            self.fail(client.name, f"{what} was reported at {following and following.position}")
             return
         if before.epoch == after.epoch and after.offset <= before.offset:
-            self.fail(client.name, f"{told}: there is nothing in it")
-        self._is_gone(client, output.channel, after, told)
+            self.fail(client.name, f"{what}: there is nothing in it")
+        self._is_gone(client, output.channel, after, what)
         head = self._world.server.head(output.channel)
         if before.epoch == head.epoch and after.epoch != head.epoch:
-            self.fail(client.name, f"{told}, and the stream is at {head}")
+            self.fail(client.name, f"{what}, and the stream is at {head}")
         following.position = after
         following.is_placed = True
         following.gaps.append(output)
 
-    def _is_gone(self, client: SimulatedClient, channel: str, up_to: Position, told: str) -> None:
+    def _is_gone(self, client: SimulatedClient, channel: str, up_to: Position, what: str) -> None:
         """Check that nothing at or before this position is kept."""
         oldest = self._world.server.before_oldest(channel)
         if up_to.epoch == oldest.epoch and up_to.offset > oldest.offset:
-            self.fail(client.name, f"{told}, and what is after {oldest} is kept")
+            self.fail(client.name, f"{what}, and what is after {oldest} is kept")
 
     def subscribed(self, client: SimulatedClient, output: out.Subscribed) -> None:
         """Check that a channel is placed where it was, or where it was to begin."""
         following = client.followed.get(output.channel)
-        told = Position(output.epoch, output.offset)
+        position = Position(output.epoch, output.offset)
         if following is None:
-            self.fail(client.name, f"{output.channel} was placed at {told}, and is not followed")
+            self.fail(client.name, f"{output.channel} was placed at {position}, and is not followed")
         elif following.position is not None:
-            if following.position != told:
-                what = f"{output.channel} is at {following.position}, and was placed at {told}"
+            if following.position != position:
+                what = f"{output.channel} is at {following.position}, and was placed at {position}"
                 self.fail(client.name, what)
         elif following.since == "earliest":
-            what = f"{output.channel} is to begin with the oldest, and was placed at {told}"
-            self._is_gone(client, output.channel, told, what)
-        elif not self._was_head(following, told):
-            what = f"{output.channel} was placed at {told}; it was at {following.head} when it was followed"
+            what = f"{output.channel} is to begin with the oldest, and was placed at {position}"
+            self._is_gone(client, output.channel, position, what)
+        elif not self._was_head(following, position):
+            what = (
+                f"{output.channel} was placed at {position}; it was at {following.head} when it was followed"
+            )
             self.fail(client.name, what)
         if following is not None:
-            following.position = told
+            following.position = position
             following.is_placed = True
 
-    def _was_head(self, following: Following, told: Position) -> bool:
+    def _was_head(self, following: Following, position: Position) -> bool:
         """Whether this was the head at some time after the client asked for the channel."""
         head = self._world.server.head(following.channel)
-        lowest = following.head.offset if following.head.epoch == told.epoch else 0
-        stream = self._world.server.truth.streams.get(following.channel, {}).get(told.epoch, [])
-        return lowest <= told.offset <= max(len(stream), head.offset if head.epoch == told.epoch else 0)
+        lowest = following.head.offset if following.head.epoch == position.epoch else 0
+        stream = self._world.server.truth.streams.get(following.channel, {}).get(position.epoch, [])
+        return (
+            lowest <= position.offset <= max(len(stream), head.offset if head.epoch == position.epoch else 0)
+        )
 
     def unsubscribed(self, client: SimulatedClient, output: out.Unsubscribed) -> None:
         """Fail: no server ends a subscription here."""
@@ -136,10 +140,10 @@ class Checks:
         well_since = max(self._healed_at, self._progress.get(client.name, 0))
         if isinstance(output, out.Published):
             self._progress[client.name] = now_s
-            told = Position(output.epoch, output.offset)
-            true = self._world.server.truth.at(publish.channel, told)
+            position = Position(output.epoch, output.offset)
+            true = self._world.server.truth.at(publish.channel, position)
             if true != publish.body:
-                what = f"{output.key} was acknowledged at {publish.channel} {told}, where {true!r} is"
+                what = f"{output.key} was acknowledged at {publish.channel} {position}, where {true!r} is"
                 self.fail(client.name, what)
         elif output.is_unknown and now_s > well_since + _LONG_S:
             self.fail(
@@ -216,7 +220,9 @@ class Checks:
             self.fail(client.name, f"has heard nothing for {now_s - client.heard_at:.1f} s, and goes on")
         was_proved = max(client.heard_at, current.online_at or 0) >= client.hinted_at
         if not was_proved and now_s > client.hinted_at + options.probe_timeout_s + _SLACK_S:
-            what = f"was told of the network at {client.hinted_at:.1f}, has heard nothing since, and goes on"
+            what = (
+                f"had a hint of the network at {client.hinted_at:.1f}, has heard nothing since, and goes on"
+            )
             self.fail(client.name, what)
 
     def look_at_server(self) -> None:

@@ -18,7 +18,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     Attributes:
         now_s: the time, as `time` returns it.
-        faults: exceptions of callbacks, and of tasks that nobody awaits; asyncio's own loop logs them.
+        faults: exceptions of callbacks, and of tasks that are not awaited; asyncio's own loop logs them.
     """
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ class Lane:
 
     Attributes:
         backlog_bytes: sent, and not known to be read.
-        is_acknowledged: the sender learns what was read.
+        is_acknowledged: the sender learns that it was read.
         dead_at: when it stopped passing anything; ``None`` while it works.
     """
 
@@ -58,7 +58,7 @@ class Lane:
             self._loop.call_at(self._last, self._arrive)
 
     def kill(self) -> None:
-        """Pass nothing from now on, lose what is on its way, and notify nobody."""
+        """Pass nothing from now on, lose what is on its way, without any notice."""
         if self.dead_at is None:
             self.dead_at = self._loop.now_s
             self._in_transit.clear()
