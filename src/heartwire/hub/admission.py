@@ -1,4 +1,4 @@
-"""How many may come in, and how fast: connections of the node, of one address, in a second; publishes."""
+"""Limits of number and rate: connections and publishes."""
 
 import math
 import random
@@ -11,8 +11,7 @@ __all__ = ["Admission", "Rates", "drain_reason", "take_token", "with_retry_after
 
 
 class Admission:
-    """Counts WebSockets, streams and held polls, on the node and by address; and lets the first two in by
-    turns."""
+    """Limits of connections: how many on the node and from one address, and how fast they come."""
 
     def __init__(self, options: HubOptions) -> None:
         self._limit = options.max_connections
@@ -20,61 +19,56 @@ class Admission:
         self._by_address: dict[str, int] = {}
         self._rate_per_s = options.connects_per_s
         self._turns = Turns(self._rate_per_s, options.connects_burst, 0) if self._rate_per_s else None
-        self.count = 0
+        self._count = 0
 
     @property
     def window_s(self) -> float:
-        """Over how long those who are here now would be let in, if they came anew; 0 where there are no
-        turns."""
-        return self.count / self._rate_per_s if self._rate_per_s else 0.0
+        """How long it takes to let in as many connections as there are; 0 without a rate."""
+        return self._count / self._rate_per_s if self._rate_per_s else 0.0
 
-    def turn_s(self, now: float) -> float:
-        """One wants to come in: 0 where they may, else the seconds after which it is their turn."""
+    def wait_s(self, now: float) -> float:
+        """Seconds until a client that comes now may connect; 0: now, and that is counted as a connect."""
         return self._turns.next_turn_s(now) if self._turns is not None else 0.0
 
-    def admit(self, now: float) -> None:
-        """The same as a refusal: raises `Refused` (``too_many_connects``)."""
-        wait_s = self.turn_s(now)
+    def check_rate(self, now: float) -> None:
+        """`wait_s` as a refusal: raises `Refused` (``too_many_connects``)."""
+        wait_s = self.wait_s(now)
         if wait_s:
             message = f"connects come faster than {self._rate_per_s:g} a second (connects_per_s)"
             raise Refused("too_many_connects", with_retry_after(message, wait_s), after_s=wait_s)
 
-    def enter(self, address: str) -> None:
+    def add(self, address: str) -> None:
         """Count one more. Raises `LimitExceeded` (``node_full``, ``too_many_connections``)."""
-        if self.count >= self._limit:
-            raise LimitExceeded(
-                "node_full", "connections on this node", self.count + 1, self._limit, "max_connections"
-            )
-        mine = self._by_address.get(address, 0) + 1
-        if self._limit_per_address and mine > self._limit_per_address:
-            name = "max_connections_per_address"
-            raise LimitExceeded(
-                "too_many_connections", f"connections from {address}", mine, self._limit_per_address, name
-            )
-        self.count += 1
+        here, limit = self._count + 1, self._limit
+        if here > limit:
+            raise LimitExceeded("node_full", "connections on this node", here, limit, "max_connections")
+        mine, limit = self._by_address.get(address, 0) + 1, self._limit_per_address
+        if limit and mine > limit:
+            what, setting = f"connections from {address}", "max_connections_per_address"
+            raise LimitExceeded("too_many_connections", what, mine, limit, setting)
+        self._count = here
         self._by_address[address] = mine
 
-    def leave(self, address: str) -> None:
-        """Count one less; for each `enter` that returned, once."""
-        self.count -= 1
+    def remove(self, address: str) -> None:
+        """Count one less; for each `add` that returned, once."""
+        self._count -= 1
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
 
 
 def with_retry_after(reason: str, after_s: float) -> str:
-    """A reason to end a connection, and when to come back, for clients that read it."""
+    """A reason to end a connection with the time to come back, for clients that read it."""
     return f"{reason}; retry_after_ms={math.ceil(after_s * 1000)}"
 
 
 def drain_reason(reason: str, window_s: float) -> str:
-    """The same with a time drawn from a window, for those who are sent away together; without one where the
-    window is 0."""
+    """The same with a random time within a window; 0: without one."""
     return with_retry_after(reason, random.uniform(0, window_s)) if window_s else reason
 
 
 class Rates:
-    """Token buckets of those who publish by POST, by address; those that are full again are forgotten."""
+    """Token buckets for publishes: one a connection, and one an address for those by POST."""
 
     def __init__(self, options: HubOptions) -> None:
         self._rate_per_s, self._burst = options.publish_rate_per_s, options.publish_burst
@@ -91,26 +85,16 @@ class Rates:
             bucket = self._buckets[address] = TokenBucket(self._rate_per_s, self._burst, now)
         return bucket
 
-    def check(self, address: str, now: float) -> None:
-        """Take one token of an address. Raises `Refused` (``too_many_requests``)."""
-        bucket = self.of(address, now)
-        if bucket is not None:
-            take_token(bucket, now)
-
     def sweep(self, now: float) -> None:
         """Forget the buckets that are full again."""
         full_after_s = self._burst / self._rate_per_s if self._rate_per_s else 0
-        self._buckets = {
-            address: bucket
-            for address, bucket in self._buckets.items()
-            if now - bucket.taken_at < full_after_s
-        }
+        buckets = self._buckets.items()
+        self._buckets = {address: one for address, one in buckets if now - one.taken_at < full_after_s}
 
 
 def take_token(bucket: TokenBucket, now: float) -> None:
-    """Take a token. Raises `Refused` (``too_many_requests``) that says when the next one comes."""
+    """Take a token. Raises `Refused` (``too_many_requests``) with the time of the next."""
     if not bucket.take(now):
-        limit = (
-            f"{bucket.rate_per_s:g} a second, {bucket.burst:g} at once (publish_rate_per_s, publish_burst)"
-        )
-        raise Refused("too_many_requests", f"messages come faster than {limit}", after_s=bucket.wait_s)
+        rate = f"{bucket.rate_per_s:g} a second, {bucket.burst:g} at once"
+        message = f"messages come faster than {rate} (publish_rate_per_s, publish_burst)"
+        raise Refused("too_many_requests", message, after_s=bucket.wait_s)

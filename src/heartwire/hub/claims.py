@@ -1,4 +1,4 @@
-"""What a token says, once its signature has been checked. Pure: no keys, no clock of its own."""
+"""The claims of a token whose signature is valid. Pure: no keys, no clock of its own."""
 
 import base64
 import binascii
@@ -26,25 +26,25 @@ _END_OF_TIME: Final = 253_402_300_800
 
 
 class Invalid(NamedTuple):
-    """The token is not one of ours, or malformed. ``reason`` is for the log and for who makes the tokens."""
+    """The token is not ours, or malformed. ``reason`` is for the log and for the maker of the tokens."""
 
     reason: str
 
 
 class Expired(NamedTuple):
-    """The token was good until ``expired_at`` (seconds since 1970)."""
+    """The token was valid until ``expired_at`` (seconds since 1970)."""
 
     expired_at: float
 
 
 class Mismatch(NamedTuple):
-    """A good subscription token, but of another user or channel."""
+    """A valid subscription token of another user or channel."""
 
     reason: str
 
 
 class ConnectionClaims(msgspec.Struct, frozen=True):
-    """Who a connection is. ``expires_at`` is in seconds since 1970, ``None``: never; ``info`` is JSON."""
+    """The user of a connection. ``expires_at``: seconds since 1970, ``None``: never; ``info`` is JSON."""
 
     user: str
     expires_at: float | None = None

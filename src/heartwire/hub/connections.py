@@ -131,7 +131,7 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         """A client comes. Raises `LimitExceeded` (``node_full``, ``too_many_connections``)."""
-        self._admission.enter(connection.address)
+        self._admission.add(connection.address)
         self._by_serial[connection.serial] = connection
         if connection.session_id:
             self.by_session_id[connection.session_id] = connection
@@ -152,7 +152,7 @@ class Connections:
     def remove(self, connection: Connection) -> None:
         """The client is gone; for each `add` that returned, once."""
         serial = connection.serial
-        self._admission.leave(connection.address)
+        self._admission.remove(connection.address)
         del self._by_serial[serial]
         self.by_session_id.pop(connection.session_id, None)
         expiry = self._expiries.pop(serial, None)

@@ -64,14 +64,14 @@ def known_option(name: str, kind: type[msgspec.Struct], where: str) -> str:
 
 
 def _fault(text: str, kind: type[msgspec.Struct], name: str) -> str:
-    """What msgspec says is wrong, with the choices where there are some."""
+    """The fault in msgspec's words, with the choices where there are some."""
     choices = get_args(get_type_hints(kind).get(name))
     is_choice = bool(choices) and all(isinstance(choice, str) for choice in choices)
     return f"one of {', '.join(choices)}" if is_choice else text.split(" - at ")[0]
 
 
 def _place(text: str, options: Mapping[str, Any]) -> tuple[str, Any]:
-    """Where msgspec found the fault (it says ``… - at `$.port` ``), and the value there."""
+    """The place of the fault (msgspec writes ``… - at `$.port` ``), and the value there."""
     match = re.search(r" - at `\$\.(\w+)", text)
     name = match[1] if match else ""
     return name, options.get(name)

@@ -1,7 +1,7 @@
-"""The application's functions for connections of the Centrifugal dialect, and how they are called.
+"""The application's functions for connections that send commands, and how they are called.
 
 All of them may be sync or async. What they raise: a `heartwire.Refused` (or `Forbidden`, `Unauthorized`) is
-told to the client; anything else is logged with its traceback, the client is told ``internal``, and the
+sent to the client; anything else is logged with its traceback, the client receives ``internal``, and the
 connection lives.
 """
 
@@ -25,7 +25,8 @@ log = logging.getLogger("heartwire")
 
 
 class Disconnect(NamedTuple):
-    """Why a connection ended: a code of `docs/codes.md` (3000: the client went), and its words."""
+    """The reason for the end of a connection: a code of `docs/codes.md` (3000: the client left), and
+    words."""
 
     code: int
     reason: str
@@ -110,7 +111,7 @@ RpcHook = Callable[[ConnectedClient, Any], Any]
 
 
 class Hooks:
-    """The functions that were given to a hub."""
+    """The functions of one hub."""
 
     def __init__(self) -> None:
         self.connect: ConnectHook | None = None
@@ -141,13 +142,13 @@ class Hooks:
         return self.task(_encoded(answer)) if inspect.isawaitable(answer) else answer_bytes(answer)
 
     def call_publish(self, identity: Identity, channel: str, body: Body) -> Body | Awaitable[Body]:
-        """What is to be published in place of ``body``."""
+        """Return the body to publish in place of ``body``, or an awaitable of it."""
         assert self.publish is not None
         answer = self.publish(identity, channel, body.data)
         return self.task(_changed(answer, body)) if inspect.isawaitable(answer) else _replaced(answer, body)
 
     def call_disconnect(self, client: ConnectedClient, why: Disconnect) -> None:
-        """Tell that a connection has ended."""
+        """Report the end of a connection."""
         if self.disconnect is None:
             return
         try:
@@ -160,7 +161,7 @@ class Hooks:
 
 
 def answer_bytes(value: object) -> bytes | None:
-    """What an application gives to a client: bytes as they are, anything else as JSON. Raises
+    """An answer of the application as bytes: bytes as they are, anything else as JSON. Raises
     ``TypeError``."""
     if value is None or isinstance(value, bytes):
         return value

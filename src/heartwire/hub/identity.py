@@ -1,4 +1,4 @@
-"""Who a client is: identities, and how a request is asked for one."""
+"""Identities, and how a request is authenticated."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Who a client is: ``user`` ("" when anonymous), and JSON ``info`` that others see in presence and
+    """The user of a client: ``user`` ("" when anonymous), and JSON ``info`` that others see in presence and
     publications.
 
     After ``expires_at`` (seconds since 1970; ``None``: never) a connection of the plain dialect is ended, to
@@ -45,12 +45,12 @@ Authenticator = Callable[[HTTPConnection], Awaitable[Identity | str | None] | Id
 
 
 async def resolved(answer: Any) -> Any:
-    """What a sync or async function of the application answered."""
+    """Return the answer of a sync or async function of the application."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
 async def identify(authenticate: Authenticator | None, request: HTTPConnection) -> Identity:
-    """Ask the application who this is. Raises what the application raises."""
+    """Authenticate a request. Raises what the application raises."""
     if authenticate is None:
         return ANONYMOUS
     found = await resolved(authenticate(request))
@@ -62,7 +62,7 @@ async def identify(authenticate: Authenticator | None, request: HTTPConnection) 
 def token_authenticator(
     tokens: "Tokens", clock: Callable[[], float], *, allow_anonymous: bool
 ) -> Authenticator:
-    """The authenticator of a hub that has token keys and no other: ``Authorization: Bearer``, ``?token=`` or
+    """The authenticator of a hub with token keys: ``Authorization: Bearer``, ``?token=``,
     ``?access_token=``."""
 
     def authenticate(request: HTTPConnection) -> Identity | None:
@@ -82,7 +82,7 @@ def token_authenticator(
 
 
 def token_of(request: HTTPConnection) -> str:
-    """The token that came with a request, "" where none did (RFC 6750 2)."""
+    """The token of a request, "" where it has none (RFC 6750 2)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()

@@ -1,5 +1,4 @@
-"""Who may do what in which channel: the options of namespaces, the names of channels, the application's
-permission functions."""
+"""Permissions: the options of namespaces, the names of channels, the application's functions."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -23,12 +22,12 @@ _VERBS: Final = {
 }
 
 Permission = Callable[[Identity, Action, Channel], Awaitable[bool] | bool]
-"""Whether somebody may do something in a channel; only ``True`` allows it. May raise `heartwire.Forbidden`
-with a message."""
+"""Whether an identity may do an action in a channel; only ``True`` allows it. May raise
+`heartwire.Forbidden`."""
 
 
 class _Rule(NamedTuple):
-    """What holds in one namespace. ``free``: what everybody may do there, whoever they are."""
+    """The rules of one namespace. ``free``: actions that every client may do there."""
 
     options: NamespaceOptions
     permission: Permission | None
@@ -37,7 +36,7 @@ class _Rule(NamedTuple):
 
 
 class Namespaces:
-    """Who may do what in which channel: options, names, and the application's permission functions.
+    """The namespaces of a hub, and the permissions in them.
 
     Attributes:
         knows_users: whether clients say who they are (by token, or to the application); else names limit
@@ -75,12 +74,11 @@ class Namespaces:
         return self._rule(channel).options
 
     def retention(self, channel: Channel) -> Retention:
-        """How much of a channel is kept; the default's where its namespace is not configured any more."""
+        """How much of a channel the engine keeps; the default where its namespace is no longer configured."""
         return self._rules.get(self._name(channel), self._rules[""]).retention
 
     def personal(self, user: str) -> Channel | None:
-        """The channel that a user's connections are to join, where personal channels are on and this user can
-        have one."""
+        """The personal channel of a user; ``None`` where there is none."""
         if self._personal is None or not user or not self._boundary:
             return None
         if self._boundary in user or self._separator in user:
@@ -95,8 +93,7 @@ class Namespaces:
         return channel
 
     def asks(self, channel: Channel, action: Action) -> bool:
-        """Whether `authorize` has anything to say: else it allows the action at once. Raises
-        `UnknownChannel`."""
+        """Whether `authorize` has to be called; else the action is allowed. Raises `UnknownChannel`."""
         rule = self._rule(channel)
         if self.asks_to_publish and action == "publish":
             return True
@@ -111,7 +108,7 @@ class Namespaces:
         return self._rule(channel).permission is not None
 
     def tells_members(self, channel: Channel) -> bool:
-        """Whether joins and leaves are told; not where the channel's namespace is not configured any more."""
+        """Whether joins and leaves are reported in a channel."""
         return self._rules.get(self._name(channel), self._rules[""]).options.join_leave
 
     async def authorize(
@@ -123,7 +120,7 @@ class Namespaces:
         is_subscriber: bool = False,
         has_token: bool = False,
     ) -> None:
-        """See that a client may do something.
+        """Check that a client may do an action.
 
         Args:
             is_subscriber: the client follows the channel, by permission.
@@ -184,7 +181,7 @@ class Namespaces:
     def _is_granted(
         self, options: NamespaceOptions, action: Action, *, is_named: bool, is_subscriber: bool
     ) -> bool:
-        """What the options ``allow_...`` say of an action."""
+        """Whether the options ``allow_...`` permit an action."""
         is_open = not self._asks_tokens
         for_anonymous = getattr(options, f"allow_{action}_for_anonymous")
         if not is_named and not (is_open if for_anonymous is None else for_anonymous):

@@ -1,4 +1,4 @@
-"""Which browser pages may talk to a hub."""
+"""Origins of browser pages that may use a hub."""
 
 import re
 from typing import Final
@@ -13,8 +13,7 @@ _LOOPBACK: Final = re.compile(r"^(127\.0\.0\.1|\[::1\])(?=:|$)")
 
 
 def check_origin(origin: str | None, host: str, allowed: tuple[str, ...]) -> None:
-    """Raises `Refused` (``origin_refused``) for a page of another origin. A client that is no browser has
-    none."""
+    """Raises `Refused` (``origin_refused``) for a page of another origin. Only browsers send one."""
     if origin is not None and not same_origin(origin, host, allowed):
         raise Refused(
             "origin_refused", f"origin {origin[:200]!r} is not this server's: add it to allowed_origins"
@@ -22,7 +21,7 @@ def check_origin(origin: str | None, host: str, allowed: tuple[str, ...]) -> Non
 
 
 def same_origin(origin: str, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser page of ``origin`` may talk to us, who are called ``host`` (RFC 6454 4).
+    """Whether a browser page of ``origin`` may use the server at ``host`` (RFC 6454 4).
 
     The scheme is not compared: behind a proxy that ends TLS the page says https and we see http.
     """

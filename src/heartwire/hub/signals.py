@@ -1,4 +1,4 @@
-"""Hearing of SIGINT and SIGTERM before the server does.
+"""SIGINT and SIGTERM, handled before the server handles them.
 
 An ASGI server waits for open streams and polls before it tells the application of a shutdown, so they would
 hold it up for ever. We hear the signal first, end them, and hand the signal on to whoever handled it before.

@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519): which keys there are, and whose signature is good. What a token says is
+"""JSON Web Tokens (RFC 7519): keys and signatures. The claims of a token are
 `claims`' to read.
 
 A key decides the algorithms it is used with; what a token's header says can only choose among them, so that a
@@ -35,7 +35,7 @@ __all__ = ["Tokens", "make_token"]
 log = logging.getLogger("heartwire")
 
 MAX_TOKEN_BYTES: Final = 32 * 1024
-"""As much as the headers of a request may be; a longer one is not looked at."""
+"""As much as the headers of a request may have; a longer token is refused unread."""
 
 _HMAC: Final = ("HS256", "HS384", "HS512")
 _RSA: Final = ("RS256", "RS384", "RS512")
@@ -51,7 +51,7 @@ class _Key(NamedTuple):
 
 
 class _Hmac(HMACAlgorithm):
-    """HMAC with secrets that were looked at when the hub was made, not again with each token."""
+    """HMAC whose secret was checked when the hub was made, not again with each token."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key.encode() if isinstance(key, str) else key
@@ -71,7 +71,7 @@ _SIGNATURES: Final = _signatures()
 
 
 class Tokens:
-    """The token keys of a hub. Nothing is remembered of a token.
+    """The token keys of a hub. It keeps nothing of a token.
 
     Raises `ConfigError`: a key that cannot be used.
     """
@@ -85,7 +85,7 @@ class Tokens:
                 self._keys += _read_keys(name, given, read)
 
     def connection(self, token: str, now: float) -> ConnectionClaims | Expired | Invalid:
-        """What a connection token says at ``now`` (seconds since 1970)."""
+        """Read a connection token at ``now`` (seconds since 1970)."""
         payload = self._payload(token)
         if isinstance(payload, Invalid):
             return payload
@@ -94,8 +94,7 @@ class Tokens:
     def subscription(
         self, token: str, now: float, *, user: str, channel: str | None
     ) -> SubscriptionClaims | Expired | Mismatch | Invalid:
-        """What a subscription token says that ``user`` shows for ``channel`` (``None``: for the one that it
-        names)."""
+        """Read a subscription token that ``user`` shows for ``channel`` (``None``: the one it names)."""
         payload = self._payload(token)
         if isinstance(payload, Invalid):
             return payload
@@ -104,7 +103,7 @@ class Tokens:
         )
 
     def _payload(self, token: str) -> bytes | Invalid:
-        """A token's claims as bytes, where its signature is good."""
+        """The claims of a token as bytes, if its signature is valid."""
         if len(token) > MAX_TOKEN_BYTES:
             return Invalid(f"it is longer than {MAX_TOKEN_BYTES} bytes")
         try:
@@ -144,7 +143,7 @@ def _read_keys(name: str, given: str, read: Callable[[str], list[_Key]]) -> list
 
 
 def _hmac_key(secret: str) -> list[_Key]:
-    HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)  # refuses what is no secret but a public key
+    HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)  # refuses a public key as a secret
     if len(secret.encode()) < _STRONG_SECRET_BYTES:
         log.warning("token_hmac_secret_key has less than %d bytes: it can be guessed", _STRONG_SECRET_BYTES)
     return [_Key(secret.encode(), _HMAC)]

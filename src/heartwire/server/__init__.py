@@ -1,1 +1,1 @@
-"""The hub as a server: who may do what, the addresses, configuration, start and stop."""
+"""The addresses of a hub on every door, configuration, start and stop."""

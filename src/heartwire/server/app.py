@@ -1,5 +1,4 @@
-"""The hub's addresses as an ASGI application: routing, errors, cross-origin answers, both for HTTP and for
-WebSockets."""
+"""The hub's addresses as an ASGI application: routing, errors and cross-origin answers."""
 
 import asyncio
 import contextlib
@@ -67,7 +66,7 @@ class Application:
         except EngineError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        except asyncio.CancelledError:  # a second Ctrl-C: the hub has stopped, and nobody waits to hear of it
+        except asyncio.CancelledError:  # a second Ctrl-C: the hub has stopped
             return
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -142,7 +141,7 @@ class Application:
         try:
             await self._serve_socket(scope, receive, send)
         except HeartwireError as error:
-            # After accepting: a browser is not shown why a handshake failed.
+            # After accepting: a browser does not show a page why a handshake failed.
             await send({"type": "websocket.accept"})
             reason = truncated(str(error))
             await send({"type": "websocket.close", "code": error.code.close_code, "reason": reason})

@@ -42,7 +42,7 @@ def asset(segments: Sequence[str]) -> Path | None:
 
 
 def file_response(request: Request, path: Path) -> Response:
-    """The file, or 304 where the browser has it. It asks each time, so that an upgrade is seen at once."""
+    """The file, or 304 if the browser has it. Browsers ask each time, so that an upgrade shows at once."""
     response = FileResponse(
         path, headers={"cache-control": "no-cache"}, media_type=_TYPES[path.suffix], stat_result=path.stat()
     )

@@ -19,7 +19,7 @@ _OTHER_VARIABLES = ("HEARTWIRE_CONFIG", "HEARTWIRE_DEBUG_URL")
 
 
 class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything `heartwire serve` can be told; the hub's own options are those of `HubOptions`.
+    """All settings of `heartwire serve`; the hub's own options are those of `HubOptions`.
 
     Attributes:
         host: address to listen on. Beyond this machine needs an authenticator or token keys, or
@@ -60,7 +60,7 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def hub_options(self) -> HubOptions:
-        """The part that a `Hub` takes."""
+        """The hub's part."""
         return HubOptions(**{name: getattr(self, name) for name in HubOptions.__struct_fields__})
 
 
@@ -90,8 +90,7 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _from_text(name: str, text: str) -> Any:
-    """A variable's value: lists are written with commas, ``true`` and ``false`` are booleans, numbers are
-    read where wanted."""
+    """A variable's value: lists have commas, ``true`` and ``false`` are booleans."""
     if isinstance(getattr(_DEFAULTS, name), str):
         return text
     if isinstance(getattr(_DEFAULTS, name), tuple):

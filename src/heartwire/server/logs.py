@@ -59,8 +59,7 @@ class TextFormatter(logging.Formatter):
 
 
 def log_config(format: str, level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` for us and for uvicorn; uvicorn's own good news are left out, the banner
-    has them."""
+    """A `logging.config.dictConfig` for us and for uvicorn, without uvicorn's own start-up lines."""
     formatter = {"()": JsonFormatter if format == "json" else TextFormatter}
     loggers: dict[str, dict[str, Any]] = {
         "heartwire": {"level": level.upper()},

@@ -1,4 +1,4 @@
-"""A node behind the native door: which paths are ours, and what a handshake opens."""
+"""A node behind the native door of uvicorn."""
 
 import asyncio
 import inspect
@@ -128,7 +128,7 @@ class HubDoor:
 
 
 def _accept_and_close(socket: NativeSocket, error: HeartwireError) -> None:
-    """Refuse after accepting: a browser is not shown why a handshake failed."""
+    """Refuse after accepting: a browser does not show a page why a handshake failed."""
     if not socket.closed:
         socket.accept(None)
         socket.close(error.code.close_code, str(error))

@@ -1,4 +1,4 @@
-"""Answers that every dialect gives over HTTP: errors, preflights, files."""
+"""Errors as HTTP answers."""
 
 from starlette.responses import Response
 

@@ -19,8 +19,7 @@ from heartwire.server.logs import log_config
 __all__ = ["hub_from", "is_loopback", "serve"]
 
 _SEND_BUFFER_BYTES: Final = 256 * 1024
-"""The kernel would let one connection that is not read from grow to 4 MiB; this covers 20 Mbit/s at 100
-ms."""
+"""Else the kernel lets an unread connection grow to 4 MiB; this covers 20 Mbit/s at 100 ms."""
 
 _UNSENT_BYTES: Final = 64 * 1024
 """What the kernel holds for a peer that takes nothing. Measured with 5,000 of them: 95 KiB each instead of
@@ -31,7 +30,7 @@ _SHUTDOWN_S: Final = 5
 
 
 def hub_from(settings: Settings) -> Hub:
-    """The hub that the settings describe."""
+    """Make the hub of the settings."""
     return Hub(settings.engine, options=settings.hub_options)
 
 
@@ -61,7 +60,7 @@ async def _serve(
 
 
 def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
-    """How uvicorn is set up; `docs/deploy.md` says the same for those who start it themselves."""
+    """The set-up of uvicorn; `docs/deploy.md` has the same for programs that start it themselves."""
     return uvicorn.Config(
         hub.asgi(demo=settings.demo),
         http=hub.http_class(),
@@ -83,7 +82,7 @@ def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which ends what is held open as soon as it is asked to stop."""
+    """uvicorn, with one call when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, hub: Hub, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -97,7 +96,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
-        # uvicorn raises the signal again once it has stopped; we have nothing left to say then.
+        # uvicorn raises the signal again once it has stopped.
         with contextlib.suppress(KeyboardInterrupt), super().capture_signals():
             yield
             self._captured_signals.clear()

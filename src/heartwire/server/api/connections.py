@@ -1,4 +1,4 @@
-"""The part of the HTTP API that is about who is connected: subscribe, unsubscribe, disconnect, refresh.
+"""Methods of the HTTP API for connections: subscribe, unsubscribe, disconnect, refresh.
 
 A command is for all of a user's connections on this node, or for one of them (``client``, ``session``).
 """
@@ -32,14 +32,14 @@ _ABSENT: Final = msgspec.Raw(b"null")
 
 
 class _ForUser(msgspec.Struct, frozen=True, kw_only=True):
-    """``user`` "" is for those who are anonymous."""
+    """``user`` "": the anonymous clients."""
 
     user: str
     client: str = ""
     session: str = ""
 
     def connections(self, node: Node) -> Iterator[Connection]:
-        """The connections of this node that are meant."""
+        """The connections of this node that the request selects."""
         for connection in node.connections.of(self.user):
             if self.client in ("", connection.id) and self.session in ("", connection.session_id):
                 yield connection

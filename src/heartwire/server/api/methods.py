@@ -33,8 +33,7 @@ __all__ = ["Api"]
 log = logging.getLogger("heartwire")
 
 _BODY_MESSAGES: Final = 4
-"""A request may be as large as this many of the largest messages: base64 makes them longer, and a batch has
-several."""
+"""A request has at most so many times the largest message: base64 is longer, and a batch has several."""
 
 _ABSENT: Final = msgspec.Raw(b"")
 _encode: Final = msgspec.json.encode
@@ -58,7 +57,7 @@ class _Data(_Request, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
 
     def body(self) -> Body:
-        """What is to be published. Raises `Refused`."""
+        """The body to publish. Raises `Refused`."""
         if self.skip_history or self.tags:
             raise Refused(
                 "not_available",
@@ -200,7 +199,7 @@ class Api:
         await self._node.remove_history(self._known(request.channel))
         return {}
 
-    # -- who is there ----------------------------------------------------------------------------------------
+    # -- presence --------------------------------------------------------------------------------------------
 
     async def presence(self, request: _InChannel) -> Result:
         return {"presence": {member.client: _info(member) for member in await self._members(request.channel)}}

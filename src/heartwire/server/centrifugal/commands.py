@@ -44,15 +44,15 @@ from heartwire.types import Member, Position
 __all__ = ["MAX_ANSWER_BYTES", "commands"]
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-"""What an answer may have before its last message; commands after that are not dealt with, and the client is
-told."""
+"""The size of an answer before its last message; later commands are not handled, and the client is
+disconnected."""
 
 # One of each, so that a publication is joined once for all polls that wait for it.
 _FORMATS: Final[dict[Codec, PushFormat]] = {codec: PushFormat(codec, list) for codec in (JSON, PROTOBUF)}
 
 
 async def commands(context: SessionContext, call: Call) -> Response:
-    """Deal with a batch. Raises `Refused` where ``wait`` or its first command cannot be read."""
+    """Handle a batch. Raises `Refused` where ``wait`` or its first command cannot be read."""
     request = call.request
     data = await read_commands(context.node, call)
     codec: Codec = PROTOBUF if is_protobuf(request) else JSON
@@ -122,7 +122,7 @@ class _Link(OwnSink):
             self.stirred.set()
 
     def handle_deadline(self, now: float) -> None:
-        """It has waited long enough."""
+        """The time to wait is over."""
         self.stirred.set()
 
     def ping(self) -> None:
@@ -181,8 +181,7 @@ class _Batch(CentrifugalConnection):
         self.bucket = context.node.rates.of(address, self.since)
 
     async def introduce(self, data: bytes) -> None:
-        """Connect for a client that did not; where that goes well, it is not told, nor of what it was
-        subscribed to thereby."""
+        """Connect for a client that did not. A success is not answered, nor its server-side subscriptions."""
         await self.say(data)
         if self.session.phase is Phase.OPEN:
             self.link.messages.clear()
@@ -190,7 +189,7 @@ class _Batch(CentrifugalConnection):
             self._starts.clear()
 
     async def say(self, data: bytes) -> None:
-        """Have commands dealt with, to the last answer."""
+        """Handle commands, up to the last answer."""
         wait = self.receive(self.session.codec.is_text, data)
         if wait is not None:
             await wait
@@ -200,12 +199,11 @@ class _Batch(CentrifugalConnection):
 
     @property
     def may_wait(self) -> bool:
-        """Whether all that would be answered now is that everything is well."""
+        """Whether the answer so far holds nothing new."""
         return self.session.phase is Phase.OPEN and len(self.link.messages) == self.session.quiet
 
     async def hold(self, request: Request, wait_s: float) -> None:
-        """Wait for the first pushes of what is subscribed to, for the end of the session, or until the client
-        is gone."""
+        """Wait for the first push, the end of the session, or the end of the client."""
         node, link = self._node, self.link
         link.stirred.clear()
         gone = asyncio.ensure_future(disconnected(request))

@@ -52,7 +52,7 @@ class CommandQueue:
         self._wake = asyncio.Event()
 
     def feed(self, data: bytes) -> bool:
-        """Commands came in. False: too many wait already, and these are not taken."""
+        """Take commands; false where too many wait already."""
         if self._wait is None:
             self._wait = self._receive(self._is_text, data)
             if self._wait is not None:
@@ -65,7 +65,7 @@ class CommandQueue:
         return True
 
     async def run(self) -> None:
-        """Wait for what has to be waited for, and go on with what came meanwhile. To be cancelled."""
+        """Handle the waiting commands, until cancelled."""
         while True:
             await self._wake.wait()
             while self._wait is not None:

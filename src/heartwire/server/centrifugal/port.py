@@ -49,7 +49,7 @@ class HubPort:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    # -- who -------------------------------------------------------------------------------------------------
+    # -- identity --------------------------------------------------------------------------------------------
 
     def connect(self, session: HubSession, request: ConnectRequest) -> Answer[Welcome]:
         """See `Port.connect`. A token of the command counts, else the application is asked about the request.
@@ -63,7 +63,7 @@ class HubPort:
         connection = session.outlet
         scope, connection.scope = connection.scope, None
         if not connection.is_stateless:
-            wait_s = node.admission.turn_s(session.now)
+            wait_s = node.admission.wait_s(session.now)
             if wait_s:
                 raise Disconnected(
                     "too_many_connects", with_retry_after(CODES["too_many_connects"].reason, wait_s)
@@ -195,11 +195,10 @@ class HubPort:
             is_subscriber=connection.follows(channel),
             has_token=has_token,
         )
-        # The application's function gets a task; where there is none, nothing is waited for, and no task is
-        # needed.
+        # A task for the application's function, so that timeouts work in it.
         return self._node.hooks.task(asked) if self._node.namespaces.asks_application(channel) else asked
 
-    # -- the life of a connection ----------------------------------------------------------------------------
+    # -- life of a connection --------------------------------------------------------------------------------
 
     def opened(self, session: HubSession) -> None:
         """See `Port.opened`."""
@@ -283,7 +282,7 @@ class HubPort:
         """See `Port.members`."""
         return self._node.hooks.task(self._node.presence.members(channel))
 
-    # -- what clients say ------------------------------------------------------------------------------------
+    # -- publish, rpc, send ----------------------------------------------------------------------------------
 
     def publish(
         self, session: HubSession, name: str, post: Post, done: Callable[[Position | BaseException], None]
@@ -319,7 +318,7 @@ class HubPort:
 
 
 def _request(scope: Scope, token: str) -> HTTPConnection:
-    """The request that opened the connection, for the application; a token of ``connect`` is shown as a
+    """The request that opened the connection, for the application, with a token of ``connect`` as a
     bearer's."""
     headers = scope["headers"]
     if token:

@@ -1,4 +1,4 @@
-"""Polls and publishes in their plainest form, answered from the front door without a request's machinery.
+"""Polls and publishes in their simplest form, answered by the front door without request objects.
 
 The plainest form: one channel, no parameters but ``since`` and ``wait``, no page of another origin, and
 nobody to be asked who it is. Whatever is not that plain, and every error, takes the way through `app`, which
@@ -63,7 +63,7 @@ class FastPath:
                 return not query and self._publish(front, channel, facts, body)
             return not body and "text/event-stream" not in facts.accept and self._poll(front, channel, query)
         except HeartwireError:
-            return False  # the other way will find the same, and say it
+            return False  # the ordinary way answers it
 
     def _channel(self, path: bytes) -> Channel | None:
         parts = split_path(path.decode("latin-1"))
@@ -137,7 +137,7 @@ class FastPath:
             front.answer(_refused(front, error))
 
     def _settle(self, front: FrontProtocol, channel: Channel, wait_s: float, result: ReadResult) -> bool:
-        """Answer with what there is, or wait for what will be."""
+        """Answer with the publications there are, or wait for the next."""
         if wait_s and not result.publications and result.recovered:
             _HeldPoll(self._node, front, channel, result.start, wait_s)
             return True
@@ -215,8 +215,7 @@ class _HeldPoll(OwnSink, PlainConnection):
 
 
 class _HeldFormat:
-    """`WireFormat` of the answers to held polls: the whole answer but its first line and date, the same for
-    all of them."""
+    """`WireFormat` of the answers to held polls: the whole answer but its first line and date."""
 
     encode: Callable[[Publication], bytes] = staticmethod(publication_json)
 
@@ -233,7 +232,7 @@ _FORMAT: Final = _HeldFormat()
 
 
 class _Stored:
-    """`Waiting` for the engine, which answers whether the client is there or not."""
+    """`Waiting` for the engine, which cannot be called off."""
 
     def gone(self) -> None:
         """See `Waiting.gone`."""
@@ -255,7 +254,7 @@ def _published(front: FrontProtocol, answer: "asyncio.Future[Position]") -> None
 
 
 def _parameters(query: bytes) -> dict[str, str] | None:
-    """The parameters of a plain poll; None where there is anything else, or anything encoded."""
+    """The parameters of a plain poll; None where there are others, or encoded ones."""
     given: dict[str, Any] = {}
     if query:
         if b"%" in query or b"+" in query:

@@ -1,13 +1,12 @@
-"""The plain dialect's wire formats: what the dialect says, in the frames of a transport. One object each,
-shared by all links.
+"""The plain dialect's wire formats, one object each for all links of a kind.
 
-Links that follow several channels have one of their own, because what they are told holds all their
-positions; the publications in it are still encoded once for all of them.
+A link that follows several channels has one of its own, because its messages hold all its positions; the
+publications in them are still encoded once for all.
 """
 
 import base64
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from heartwire.dialects.plain.codec import joined_json, publication_json, since_json
@@ -17,7 +16,7 @@ from heartwire.transports.http.sse import SseEvent, SseFormat, sse_event
 from heartwire.transports.websocket.messages import SocketMessages
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["POLL", "POLL_MULTI", "SocketFormats", "SseVectorFormat", "socket_formats", "sse_format"]
+__all__ = ["POLL", "POLL_MULTI", "SocketFormats", "VectorFormat", "socket_formats", "sse_format"]
 
 
 class SocketFormats:
@@ -30,10 +29,11 @@ class SocketFormats:
         self.raw = _Format(lambda publication: one(publication.is_text, publication.data), join, None)
         self.json = _Format(lambda publication: one(True, publication_json(publication)), join, self._start)
 
-    def of(self, follow: Follow) -> "_Format | _VectorFormat":
+    def of(self, follow: Follow) -> "_Format | VectorFormat":
         """The format that a request asks for."""
         if follow.is_multi:
-            return _VectorFormat(Vector(follow.starts), self._messages)
+            one, join = self._messages.one, self._messages.join
+            return VectorFormat(follow, lambda *item: one(True, _with_since(*item)), join)
         return self.json if follow.json else self.raw
 
     def _start(self, position: Position, recovered: bool) -> Any:
@@ -65,74 +65,58 @@ class _Format:
 
 
 def _positioned(publication: Publication) -> tuple[Position, bytes]:
-    """What every format of several channels begins with; one function, so that they share what it made."""
+    """The beginning of every format of several channels; one function, so that they share its results."""
     return publication.position, publication_json(publication, with_channel=True)
 
 
-class _VectorFormat:
-    """`WireFormat` of one WebSocket that follows several channels: each message has the ``since`` that
-    resumes after it."""
+class VectorFormat:
+    """`WireFormat` of one link that follows several channels: each message carries the position in all of
+    them.
 
-    def __init__(self, vector: Vector, messages: SocketMessages) -> None:
-        self.encode = _positioned
-        self._vector = vector
-        self._messages = messages
-        self._is_told = False
+    Args:
+        item: makes a message of that position's token, JSON (``None``: only the position), and whether it is
+            a gap.
+        join: makes messages a payload.
+    """
 
-    def join(self, frames: list[tuple[Position, bytes]], last: Publication) -> Any:
-        """See `WireFormat.join`."""
-        told = []
-        for at, data in frames:
-            self._vector.positions[last.channel] = at
-            told.append(self._with_since(data))
-        return self._messages.join(told)
-
-    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any:
-        """See `WireFormat.joined`. Where all is well one message tells the positions, once they are all
-        known."""
-        self._vector.positions[channel] = position
-        if not recovered:
-            return self._messages.join([self._with_since(joined_json(channel, position, recovered=False))])
-        told = (
-            [self._messages.one(True, since_json(str(self._vector)))]
-            if self._vector.is_known and not self._is_told
-            else []
-        )
-        self._is_told |= bool(told)
-        return self._messages.join(told)
-
-    def _with_since(self, data: bytes) -> Any:
-        return self._messages.one(True, b'%b,"since":"%b"}' % (data[:-1], str(self._vector).encode()))
-
-
-class SseVectorFormat:
-    """`WireFormat` of one event stream of several channels: each event's id is the position in all of
-    them."""
-
-    def __init__(self, follow: Follow) -> None:
+    def __init__(
+        self, follow: Follow, item: Callable[[str, bytes | None, bool], Any], join: Callable[[list[Any]], Any]
+    ) -> None:
         self.encode = _positioned
         self._vector = Vector(follow.starts)
+        self._item = item
+        self._join = join
+        self._is_reported = False
 
     def __str__(self) -> str:
         return str(self._vector)
 
-    def join(self, frames: list[tuple[Position, bytes]], last: Publication) -> bytes:
+    def join(self, frames: list[tuple[Position, bytes]], last: Publication) -> Any:
         """See `WireFormat.join`."""
-        blocks = []
+        items = []
         for at, data in frames:
             self._vector.positions[last.channel] = at
-            blocks.append(sse_event(str(self._vector), SseEvent(None, data)))
-        return b"".join(blocks)
+            items.append(self._item(str(self._vector), data, False))
+        return self._join(items)
 
-    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes:
-        """See `WireFormat.joined`. Where all is well one block tells the positions, once they are all
-        known."""
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any:
+        """See `WireFormat.joined`. One message reports the positions, once they are all known."""
         self._vector.positions[channel] = position
+        token = str(self._vector)
         if not recovered:
-            return sse_event(
-                str(self._vector), SseEvent(b"gap", joined_json(channel, position, recovered=False))
-            )
-        return sse_event(str(self._vector), None) if self._vector.is_known else b""
+            return self._join([self._item(token, joined_json(channel, position, recovered=False), True)])
+        if self._is_reported or not self._vector.is_known:
+            return self._join([])
+        self._is_reported = True
+        return self._join([self._item(token, None, False)])
+
+
+def _with_since(token: str, data: bytes | None, is_gap: bool) -> bytes:
+    return since_json(token) if data is None else b'%b,"since":"%b"}' % (data[:-1], token.encode())
+
+
+def _with_id(token: str, data: bytes | None, is_gap: bool) -> bytes:
+    return sse_event(token, None if data is None else SseEvent(b"gap" if is_gap else None, data))
 
 
 def _sse_raw(publication: Publication) -> SseEvent:
@@ -149,18 +133,14 @@ def _sse_joined(position: Position, recovered: bool) -> SseEvent | None:
     return None if recovered else SseEvent(b"gap", joined_json(None, position, recovered=False))
 
 
-def sse_format(follow: Follow) -> SseFormat | SseVectorFormat:
+def sse_format(follow: Follow) -> SseFormat | VectorFormat:
     """The event stream format that a request asks for."""
     if follow.is_multi:
-        return SseVectorFormat(follow)
+        return VectorFormat(follow, _with_id, b"".join)
     return _SSE_JSON if follow.json else _SSE_RAW
-
-
-def _with_channel(publication: Publication) -> bytes:
-    return publication_json(publication, with_channel=True)
 
 
 _SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
 _SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
 POLL: Final = PollFormat(publication_json)
-POLL_MULTI: Final = PollFormat(_with_channel)
+POLL_MULTI: Final = PollFormat(partial(publication_json, with_channel=True))

@@ -1,5 +1,4 @@
-"""Polls and long polls of the plain dialect. The position comes with the request, so any worker can answer
-any of them."""
+"""Polls and long polls of the plain dialect. The request has the position, so any worker can answer it."""
 
 import asyncio
 import contextlib
@@ -30,7 +29,7 @@ PAGE_BYTES: Final = 1024 * 1024
 
 
 class _Page:
-    """An answer in the making."""
+    """The answer to one poll, while it is made."""
 
     def __init__(self, follow: Follow) -> None:
         self._follow = follow
@@ -56,7 +55,7 @@ class _Page:
         return str(self._vector)
 
     def response(self, known: str) -> Response:
-        """The answer, for a reader who says that it has what is at ``known`` (RFC 9110 13.1.2)."""
+        """The answer; 304 for a reader that is at this position already (RFC 9110 13.1.2)."""
         headers = {"etag": f'"{self.position}"'}
         if known == self.position:
             return Response(status_code=304, headers=headers)
@@ -122,7 +121,7 @@ class Polls:
         return page
 
     async def _hold(self, poll: _HeldPoll, call: Call, follow: Follow, page: _Page) -> None:
-        """Wait for news after an empty page, and put it in."""
+        """Wait for publications after an empty page, and add them to it."""
         node = self._node
         node.connections.add(poll)
         gone = asyncio.ensure_future(disconnected(call.request))
@@ -147,7 +146,7 @@ class Polls:
 
     @contextlib.contextmanager
     def _only_one(self, follow: Follow, poll: Poll) -> Iterator[None]:
-        """A client that has a name has one poll at a time: the newer one ends the older."""
+        """A named client has one poll at a time: the newer ends the older."""
         key = (follow.client or "", follow.channels)
         if follow.client is None:
             yield
@@ -164,8 +163,7 @@ class Polls:
 
     @contextlib.contextmanager
     def _present(self, follow: Follow, identity: Identity) -> Iterator[None]:
-        """A client that has a name is in presence while its poll is held, and until its next one is
-        overdue."""
+        """A named client is in presence while its poll is held, and until its next one is overdue."""
         if follow.client is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""Requests to follow channels, and who may: what polls, streams and WebSockets begin with."""
+"""Requests to follow channels, as polls, streams and WebSockets read them."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ __all__ = ["authorize_follow", "begin", "read_follow"]
 
 
 async def begin(node: Node, request: HTTPConnection, values: list[str]) -> tuple[Follow, Identity]:
-    """Read a request to follow channels, and see that it may. Raises `Refused`."""
+    """Read a request to follow channels, and check its permission. Raises `Refused`."""
     query = request.query_params.multi_items()
     follow = read_follow(node, values, query, resume=request.headers.get("last-event-id"))
     return follow, await authorize_follow(node, request, follow)
@@ -37,7 +37,7 @@ def read_follow(
 
 
 async def authorize_follow(node: Node, request: HTTPConnection, follow: Follow) -> Identity:
-    """Ask the application who this is, and whether they may follow. Raises `Refused`."""
+    """Authenticate a request, and check its permission to follow. Raises `Refused`."""
     identity = await identify(node.authenticator, request)
     for channel in follow.channels:
         await node.namespaces.authorize(identity, "subscribe", channel)

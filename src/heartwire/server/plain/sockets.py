@@ -33,7 +33,7 @@ def open_socket(
 
     ``channel``: in place of the one that the path names.
     """
-    node.admission.admit(node.clocks.monotonic())
+    node.admission.check_rate(node.clocks.monotonic())
     resume = handshake.headers.get("last-event-id")
     follow = read_follow(node, channel or handshake.values, handshake.query, resume=resume)
     if node.authenticator is None and not any(

@@ -12,7 +12,7 @@ from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call
 from heartwire.server.plain.connections import PlainConnection
-from heartwire.server.plain.formats import SseVectorFormat, sse_format
+from heartwire.server.plain.formats import VectorFormat, sse_format
 from heartwire.server.plain.requests import begin
 from heartwire.server.requests import address_of
 from heartwire.transports.asgi_link import attend
@@ -31,7 +31,7 @@ async def stream(node: Node, call: Call) -> None:
     """
     node.refuse_when_draining()
     others = [(name.encode(), value.encode()) for name, value in call.cors.items()]
-    wait_s = node.admission.turn_s(node.clocks.monotonic())
+    wait_s = node.admission.wait_s(node.clocks.monotonic())
     if wait_s:
         await call.send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
         await call.send({"type": "http.response.body", "body": returning(math.ceil(wait_s * 1000))})
@@ -92,7 +92,7 @@ class _EventStream(HttpStream, PlainConnection):
 
     @property
     def heard(self) -> bool:
-        """Nothing that was sent waits, and what was sent is acknowledged."""
+        """Everything written is sent, and acknowledged."""
         return self._heard and unanswered_s(self._transport) < self._timeout_s / 2
 
     @heard.setter
@@ -100,14 +100,13 @@ class _EventStream(HttpStream, PlainConnection):
         self._heard = value
 
     async def live_for(self, seconds: float) -> None:
-        """Until the stream is old enough: then it ends, and the client comes back to whichever worker has
-        room."""
+        """End the stream after its time; the client returns to any worker that has room."""
         await asyncio.sleep(seconds)
         self.close(CODES["shutdown"].close_code, "rotation")
         await self.ended
 
     def _heartbeat(self) -> bytes:
-        position = str(self._format) if isinstance(self._format, SseVectorFormat) else str(self._position())
+        position = str(self._format) if isinstance(self._format, VectorFormat) else str(self._position())
         return sse_event(position, SseEvent(b"heartbeat", position_json(position)))
 
     def _position(self) -> Position | str:
