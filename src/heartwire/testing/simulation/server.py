@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
@@ -13,10 +13,10 @@ from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineError, EngineUnavailable
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.loop import VirtualLoop
-from heartwire.testing.simulation.network import Application, Blocked, Path, Wire
+from heartwire.testing.simulation.network import Application, Blocked, Wire
 from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication, Start
 
-__all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth", "World"]
+__all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
 
 MakeHub = Callable[["SimulatedEngine"], Hub]
 """Makes the hub of one life of the server. It must use the engine it is given."""
@@ -27,24 +27,20 @@ _GRACE_S: Final = 2
 _ALL: Final = Retention(10**9, 10**9)
 
 
-class HasPath(Protocol):
-    """A client, of which the server sees its wires."""
-
-    path: Path
-
-
 class World(Protocol):
-    """What a server sees of the simulation it is in."""
+    """The part of a `Simulation` that its server uses."""
 
     seed: int
     loop: VirtualLoop
 
-    @property
-    def clients(self) -> Sequence[HasPath]: ...
+    def wall(self) -> float:
+        """Wall-clock time, in seconds."""
 
-    def wall(self) -> float: ...
+    def note(self, who: str, what: object) -> None:
+        """Add an event to the trace."""
 
-    def note(self, who: str, what: object) -> None: ...
+    def wires(self) -> list[Wire]:
+        """All wires of all clients."""
 
 
 class Truth:
@@ -254,7 +250,7 @@ class SimulatedServer:
                 wire.end(closes=True)
 
     def _wires(self) -> list[Wire]:
-        return [wire for client in self._world.clients for wire in client.path.wires if wire.task is not None]
+        return [wire for wire in self._world.wires() if wire.task is not None]
 
     def kill(self, *, closes: bool = True) -> None:
         """End as ``kill -9`` does, where the system ``closes`` the connections, or else as a power cut."""

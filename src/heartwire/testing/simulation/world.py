@@ -26,7 +26,7 @@ from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.client import SimulatedClient
 from heartwire.testing.simulation.loop import VirtualLoop
-from heartwire.testing.simulation.network import Path
+from heartwire.testing.simulation.network import Path, Wire
 from heartwire.testing.simulation.server import MakeHub, SimulatedServer
 
 __all__ = ["Broken", "Simulation", "again"]
@@ -95,6 +95,10 @@ class Simulation:
     def note(self, who: str, what: object) -> None:
         """Add an event to the trace."""
         self.trace.append((self.loop.now_s, who, what))
+
+    def wires(self) -> list[Wire]:
+        """All wires of all clients."""
+        return [wire for client in self.clients for wire in client.path.wires]
 
     # -- clients, faults, time -------------------------------------------------------------------------------
 
