@@ -105,20 +105,15 @@ class Publishing:
             raise message_too_large(len(data), self._max_bytes)
         if key is not None:
             check_idempotency_key(key)
-        if author is not None:
-            if (
-                author.free is not None
-            ):  # measured: an echo through a free channel pays for one more call, no more
-                return self._engine.append(
-                    channel, Message(data, is_text, author.publisher, author.serial), author.free
-                )
-            if author.bucket is not None:
-                take_token(author.bucket, self._clocks.monotonic())
-            if self._namespaces.asks(channel, "publish"):
-                return self._ask(author, channel, Body(is_text, data), key, recheck)
-            message = Message(data, is_text, author.publisher, author.serial)
-        else:
-            message = Message(data, is_text, publisher)
+        if author is None:
+            return self._append(channel, Message(data, is_text, publisher), key)
+        message = Message(data, is_text, author.publisher, author.serial)
+        if author.free is not None:  # measured: all that an echo through a free channel pays for
+            return self._engine.append(channel, message, author.free)
+        if author.bucket is not None:
+            take_token(author.bucket, self._clocks.monotonic())
+        if self._namespaces.asks(channel, "publish"):
+            return self._ask(author, channel, message, key, recheck)
         return self._append(channel, message, key)
 
     async def publish_and_wait(
@@ -151,7 +146,7 @@ class Publishing:
         self,
         author: Author,
         channel: Channel,
-        body: Body,
+        message: Message,
         key: str | None,
         recheck: Callable[[], None] | None,
     ) -> Accepted:
@@ -160,12 +155,14 @@ class Publishing:
         asked = self._namespaces.authorize(identity, "publish", channel, is_subscriber=is_subscriber)
         # In a task, so that timeouts work in the application's function; without one nothing is waited for.
         await (self._hooks.task(asked) if self._namespaces.asks_application(channel) else asked)
-        is_text, data = await self._hooked(identity, channel, body)
-        if data is not body.data:
-            check_message_size(len(data), self._max_bytes)
+        given = Body(message.is_text, message.data)
+        body = await self._hooked(identity, channel, given)
+        if body is not given:
+            check_message_size(len(body.data), self._max_bytes)
+            message = Message(body.data, body.is_text, author.publisher, author.serial)
         if recheck is not None:
             recheck()
-        return self._append(channel, Message(data, is_text, author.publisher, author.serial), key)
+        return self._append(channel, message, key)
 
     async def _hooked(self, identity: Identity, channel: Channel, body: Body) -> Body:
         if self._hooks.publish is None:
