@@ -292,6 +292,8 @@ def test_a_refusal_says_who_what_and_where() -> None:
 
 
 class _Connection(Connection):
+    expires_with_identity = True
+
     def __init__(self, hub: Hub, expires_at: float | None) -> None:
         self.serial = hub.node.connections.next_serial()
         self.address = ""
@@ -308,7 +310,7 @@ def test_a_connection_ends_with_its_identity() -> None:
     connections = [_Connection(hub, expires_at) for expires_at in (1_000_005.0, 1_000_005.0, None)]
     for connection in connections:
         hub.node.connections.add(connection)
-        hub.node.connections.end_with_identity(connection)
+        hub.node.connections.index(connection)
     hub.node.connections.remove(connections[1])
     hub.node.background.deadlines.advance(104.9)
     assert [connection.closed_with for connection in connections] == [[], [], []]

@@ -28,6 +28,7 @@ class Connection:
         since: monotonic seconds of its beginning.
         dialect, transport: "plain", "centrifugal" ...; "websocket", "sse" ...
         can_subscribe: whether the server can subscribe it to further channels.
+        expires_with_identity: whether it is disconnected when its identity expires.
         session_id: the secret that emulation requests of this connection name; "" where there are none.
     """
 
@@ -41,6 +42,7 @@ class Connection:
     transport: str
     session_id: str = ""
     can_subscribe = False
+    expires_with_identity = False
 
     @property
     def id(self) -> str:
@@ -137,16 +139,12 @@ class Connections:
             self.by_session_id[connection.session_id] = connection
 
     def index(self, connection: Connection) -> None:
-        """Its user is known: `of` finds it from now on."""
-        user = connection.identity.user
-        if user:  # the anonymous are found by looking at all: an index would cost each of them memory
-            self._by_user.setdefault(user, {})[connection.serial] = connection
-
-    def end_with_identity(self, connection: Connection) -> None:
-        """Disconnect it with ``connection_expired`` when its identity expires."""
-        expires_at = connection.identity.expires_at
-        if expires_at is not None:
-            when = self._clocks.monotonic() + expires_at - self._clocks.wall()
+        """Its identity is known: `of` finds it from now on."""
+        identity = connection.identity
+        if identity.user:  # an index of the anonymous would cost each of them memory
+            self._by_user.setdefault(identity.user, {})[connection.serial] = connection
+        if identity.expires_at is not None and connection.expires_with_identity:
+            when = self._clocks.monotonic() + identity.expires_at - self._clocks.wall()
             self._expiries[connection.serial] = self._deadlines.at(when, _Expiry(connection))
 
     def remove(self, connection: Connection) -> None:

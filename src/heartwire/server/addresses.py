@@ -5,7 +5,6 @@ WebSockets on uvicorn's transport too.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cached_property
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -72,6 +71,8 @@ class Handshake:
         headers: the last of each name; names in lower case.
     """
 
+    __slots__ = ("headers", "scope", "values")
+
     def __init__(self, scope: Scope, values: list[str]) -> None:
         self.scope = scope
         self.values = values
@@ -85,7 +86,7 @@ class Handshake:
         client = self.scope["client"]
         return client[0] if client else ""
 
-    @cached_property
+    @property
     def query(self) -> list[tuple[str, str]]:
         """The parameters of the URL."""
         query = self.scope["query_string"]
@@ -176,8 +177,14 @@ def table_of(routes: Iterable[RouteT]) -> Table[RouteT]:
 def find_route(table: Table[RouteT], path: list[str]) -> tuple[RouteT, list[str]] | None:
     """The first route of a path, and the values of its open segments."""
     for pattern, route in table.get(len(path), ()):
-        if all(wanted in ("{}", segment) for wanted, segment in zip(pattern, path, strict=True)):
-            return route, [segment for wanted, segment in zip(pattern, path, strict=True) if wanted == "{}"]
+        values = []
+        for wanted, segment in zip(pattern, path, strict=True):
+            if wanted == "{}":
+                values.append(segment)
+            elif wanted != segment:
+                break
+        else:
+            return route, values
     return None
 
 

@@ -49,7 +49,7 @@ class HubDoor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def claims(self, path: str) -> bool:
-        """See `SocketDoor.claims`."""
+        """See `SocketDoor.claims`: all that begins like an address of ours, to refuse it in our words."""
         if not path.startswith(self._prefix):
             return False
         return path[len(self._prefix) :].removeprefix("/").partition("/")[0] in self._first_segments

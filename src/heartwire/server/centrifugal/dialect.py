@@ -1,6 +1,7 @@
 """The Centrifugal dialect's addresses."""
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 
 from starlette.responses import Response
@@ -53,7 +54,7 @@ def _routes(node: Node) -> Iterator[Route]:
 
 def _sockets(node: Node) -> Iterator[SocketRoute]:
     context = session_context(node)
-    yield SocketRoute("/connection/websocket", lambda handshake: open_socket(context, handshake))
+    yield SocketRoute("/connection/websocket", partial(open_socket, context))
 
 
 CENTRIFUGAL = Dialect("centrifugal", _routes, _sockets)

@@ -1,7 +1,7 @@
 """WebSocket of the Centrifugal dialect, on either door."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, PushFormat
@@ -32,14 +32,18 @@ def choose_codec(offered: Sequence[str], query: Mapping[str, str]) -> tuple[Code
 def open_socket(context: SessionContext, handshake: Handshake) -> Opening:
     """Answer a handshake; the client says who it is afterwards, by `connect`. Raises `Refused`."""
     context.node.refuse_when_draining()
-    codec, subprotocol = choose_codec(handshake.subprotocols, dict(handshake.query))
-    address, scope = handshake.address, handshake.scope
+    codec: Codec = JSON
+    subprotocol = None
+    if (offered := handshake.subprotocols) or handshake.scope["query_string"]:
+        codec, subprotocol = choose_codec(offered, dict(handshake.query))
+    return Opening(subprotocol, partial(_connection, context, handshake, codec))
 
-    def handler(link: WatchedLink, messages: SocketMessages) -> CentrifugalConnection:
-        format = _format(codec, messages)
-        return CentrifugalConnection(context, link, format, "websocket", address=address, scope=scope)
 
-    return Opening(subprotocol, handler)
+def _connection(
+    context: SessionContext, handshake: Handshake, codec: Codec, link: WatchedLink, messages: SocketMessages
+) -> CentrifugalConnection:
+    format, address, scope = _format(codec, messages), handshake.address, handshake.scope
+    return CentrifugalConnection(context, link, format, "websocket", address=address, scope=scope)
 
 
 @cache

@@ -13,6 +13,7 @@ class PlainConnection(Connection):
 
     __slots__ = ()
     dialect = "plain"
+    expires_with_identity = True
 
     link: ServedLink
 

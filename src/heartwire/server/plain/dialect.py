@@ -1,6 +1,7 @@
 """The plain dialect's addresses."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from starlette.responses import Response
 
@@ -37,10 +38,10 @@ def _routes(node: Node) -> Iterator[Route]:
 
 
 def _sockets(node: Node) -> Iterator[SocketRoute]:
-    yield SocketRoute("/channels", lambda handshake: open_socket(node, handshake))
-    yield SocketRoute("/channels/{}", lambda handshake: open_socket(node, handshake))
+    yield SocketRoute("/channels", partial(open_socket, node))
+    yield SocketRoute("/channels/{}", partial(open_socket, node))
     # So that `new WebSocket("ws://127.0.0.1:8000")` just works.
-    yield SocketRoute("/", lambda handshake: open_socket(node, handshake, ["lobby"]))
+    yield SocketRoute("/", partial(open_socket, node, channel=["lobby"]))
 
 
 PLAIN = Dialect("plain", _routes, _sockets)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable
+from functools import partial
 
 from heartwire.core.limits import TokenBucket
 from heartwire.dialects.plain.codec import error_json, parse_command
@@ -52,12 +53,7 @@ def _opening(node: Node, handshake: Handshake, follow: Follow, identity: Identit
     subprotocol = None
     if offered := handshake.subprotocols:
         subprotocol = choose_subprotocol(offered, node.namespaces.of(follow.channels[0]).subprotocols)
-    address = handshake.address
-
-    def handler(link: WatchedLink, messages: SocketMessages) -> PlainSocket:
-        return PlainSocket(node, link, follow, identity, messages, address)
-
-    return Opening(subprotocol, handler)
+    return Opening(subprotocol, partial(PlainSocket, node, follow, identity, handshake.address))
 
 
 class PlainSocket(PlainConnection):
@@ -92,11 +88,11 @@ class PlainSocket(PlainConnection):
     def __init__(
         self,
         node: Node,
-        link: WatchedLink,
         follow: Follow,
         identity: Identity,
-        messages: SocketMessages,
         address: str,
+        link: WatchedLink,
+        messages: SocketMessages,
     ) -> None:
         self._node = node
         self.address = address
@@ -128,7 +124,6 @@ class PlainSocket(PlainConnection):
         follow, self._follow = self._follow, None
         assert follow is not None
         node.connections.index(self)
-        node.connections.end_with_identity(self)
         node.background.liveness.watch(link, spread=random.uniform(0.5, 1))
         format = socket_formats(self._messages).of(follow)
         for channel in follow.channels:

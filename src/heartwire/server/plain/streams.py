@@ -79,7 +79,6 @@ class _EventStream(HttpStream, PlainConnection):
         """Begin."""
         node = self._node
         node.connections.index(self)
-        node.connections.end_with_identity(self)
         node.background.stream_liveness.watch(self, spread=1)
         for channel in follow.channels:
             node.presence.follow(self, channel, self._format, follow.starts[channel])
