@@ -24,8 +24,7 @@ def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None
 
 
 def check_str(name: str, text: str) -> str:
-    """Return text that can be sent. Raises ``TypeError`` or ``ValueError``: else it would break each new
-    connection."""
+    """Return text that can be sent as UTF-8. Raises ``TypeError`` or ``ValueError``."""
     if not isinstance(text, str):
         raise TypeError(f"{name}={text!r:.64}: a str")
     try:
@@ -46,17 +45,13 @@ def address(scheme: str, host: str, port: int) -> str:
 
 def checked_url(url: str) -> str:
     """Return the URL of a server, with ``http`` for ``ws``. Raises `ConfigError`."""
-    for name in ("ws", "wss"):
-        if url.startswith(f"{name}://"):
-            url = "http" + url.removeprefix("ws")
+    if url.startswith(("ws://", "wss://")):
+        url = "http" + url.removeprefix("ws")
     wanted = "http://HOST:PORT or https://HOST:PORT, and the path where the hub is mounted"
     try:
         parts = urlsplit(url)
-        is_whole = (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and (parts.port is None or parts.port > 0)
-        )
+        has_port = parts.port is None or parts.port > 0
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and has_port
     except ValueError as error:
         raise ConfigError("url", url, f"{error}; {wanted}") from None
     if not is_whole:
@@ -64,9 +59,6 @@ def checked_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise ConfigError("url", url, f"no query and no fragment: {wanted}; a token goes in token=")
     if "@" in parts.netloc:
-        raise ConfigError(
-            "url",
-            f"{parts.scheme}://…@{parts.hostname}",
-            "no password in it: send it with headers= or token=",
-        )
+        shown = f"{parts.scheme}://…@{parts.hostname}"
+        raise ConfigError("url", shown, "no password in it: send it with headers= or token=")
     return url

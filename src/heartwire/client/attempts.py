@@ -17,12 +17,7 @@ __all__ = ["Attempts"]
 
 
 class Attempts:
-    """The attempts of one client.
-
-    Attributes:
-        ladder: which transport is next.
-        not_before: the server wants no attempt before.
-    """
+    """The attempts of one client. The server wants none before ``not_before``."""
 
     def __init__(self, context: Context) -> None:
         options = context.options

@@ -5,6 +5,7 @@ that the server no longer has are reported as a gap with both its ends.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from heartwire.client.outputs import Delivered
@@ -14,47 +15,25 @@ from heartwire.types import Position
 __all__ = ["ChannelState"]
 
 
+@dataclass(slots=True, eq=False)
 class ChannelState:
-    """One followed channel.
+    """One followed channel."""
 
-    Args:
-        channel: its name.
-        since: where to begin: after a position, "earliest" with the oldest kept, ``None`` from now on.
-        token: of the subscription; "" for none.
+    channel: str
+    since: Position | Literal["earliest"] | None  # begin after it, with the oldest kept, or from now on
+    token: str = ""  # of the subscription
+    position: Position | None = None  # of the last publication delivered, once the server has sent one
+    is_live: bool = False  # pushes of the server belong to this subscription
+    is_paused: bool = False  # its reader is too slow; nothing is wanted until it has caught up
+    is_positioned: bool = True
+    is_server_side: bool = False  # the server has made the subscription, and ends it
+    is_wanted: bool = True  # the application has asked for it, whoever made it
+    refusals: int = 0  # how often in a row the server has refused it for now
+    not_before: float = 0.0  # when it may be asked for again after that
 
-    Attributes:
-        position: of the last publication delivered; ``None`` before the server has sent one.
-        is_live: pushes of the server belong to this subscription.
-        is_paused: its reader is too slow; nothing is wanted until it has caught up.
-        is_server_side: the server has made the subscription, and ends it.
-        is_wanted: the application has asked for it, whoever made it.
-        refusals: how often in a row the server has refused it for now.
-        not_before: when it may be asked for again after that.
-    """
-
-    __slots__ = (
-        "channel",
-        "is_live",
-        "is_paused",
-        "is_positioned",
-        "is_server_side",
-        "is_wanted",
-        "not_before",
-        "position",
-        "refusals",
-        "since",
-        "token",
-    )
-
-    def __init__(self, channel: str, since: Position | Literal["earliest"] | None, token: str = "") -> None:
-        self.channel = channel
-        self.since = since
-        self.token = token
-        self.position: Position | None = since if isinstance(since, Position) else None
-        self.is_live = self.is_paused = self.is_server_side = False
-        self.is_positioned = self.is_wanted = True
-        self.refusals = 0
-        self.not_before = 0.0
+    def __post_init__(self) -> None:
+        if isinstance(self.since, Position):
+            self.position = self.since
 
     @property
     def wants_earliest(self) -> bool:
@@ -73,9 +52,8 @@ class ChannelState:
     ) -> tuple[Position, Position] | None:
         """Take the server's answer. Return the two ends of a gap, where there is one.
 
-        Args:
-            asked: the position that was asked for; another connection may have gone on from there meanwhile.
-            first: offset of the first publication in the answer; 0 where there is none.
+        Another connection may have gone on from the position ``asked`` for. ``first`` is the offset of the
+        first publication in the answer; 0 where there is none.
         """
         self.is_live = True
         self.is_positioned = bool(epoch)
@@ -93,8 +71,7 @@ class ChannelState:
         return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
-        """Yield those that were not delivered yet. Stops before a hole: then `is_live` is false, and the
-        channel has to be subscribed again."""
+        """Yield what is new. At a hole `is_live` turns false: subscribe the channel again."""
         for pub in pubs:
             position = self.position
             if position is None or not self.is_positioned or not pub.offset:

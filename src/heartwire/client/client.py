@@ -1,12 +1,10 @@
-"""`connect` and `Client`: the client for asyncio, as applications see it. `machine` decides, `driver` carries
-out."""
+"""`connect` and `Client`, for asyncio, as applications see them. `machine` decides, `driver` carries out."""
 
 import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import msgspec
@@ -73,27 +71,16 @@ def connect(
     Raises:
         ConfigError: an argument is invalid; the error names it.
     """
-    chosen = (
-        debug_url
-        or os.environ.get("HEARTWIRE_DEBUG_URL")
-        or (address(scheme, host, port) if url is None else url)
-    )
+    url = address(scheme, host, port) if url is None else url
+    url = checked_url(debug_url or os.environ.get("HEARTWIRE_DEBUG_URL") or url)
+    options = options or Options()
     if transports is not None:
-        options = (options or Options())._replace(transports=tuple(transports))
-    return Client(
-        checked_url(chosen),
-        options or Options(),
-        token=token,
-        get_token=get_token,
-        data=data,
-        headers=headers,
-        ssl=ssl,
-    )
+        options = options._replace(transports=tuple(transports))
+    return Client(url, options, token=token, get_token=get_token, data=data, headers=headers, ssl=ssl)
 
 
 class Client:
-    """One logical connection to a server, over whatever transport the network lets through. Made by
-    `connect`.
+    """One logical connection, over whatever transport the network lets through; see `connect`.
 
     Belongs to the event loop it was started on: elsewhere its methods raise ``RuntimeError``. For threads
     there is `heartwire.connect_sync`.
@@ -119,11 +106,9 @@ class Client:
         self.url = url
         self.options = options
         self.wall_clock = time.time
-        self._token = check_str("token", token)
-        self._get_token = get_token
-        self._data = None if data is None else msgspec.Raw(json_of(data).encode())
-        self._headers = headers
-        self._ssl = ssl
+        data = None if data is None else msgspec.Raw(json_of(data).encode())
+        self._arguments = {"token": check_str("token", token), "get_token": get_token, "data": data}
+        self._arguments |= {"headers": headers, "ssl": ssl}
         self._events = Emitter()
         self._subscriptions: dict[str, Subscription] = {}
         self._publishes: dict[str, asyncio.Future[Position]] = {}
@@ -138,38 +123,21 @@ class Client:
         self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         is_hurried = kind is not None and not issubclass(kind, Exception)  # Ctrl-C, or cancelled
         await self._close(0 if is_hurried else self.options.close_timeout_s)
 
     def start(self) -> None:
-        """Begin to connect, on the running event loop. Returns at once; publishes and subscriptions wait
-        meanwhile. Raises ``RuntimeError`` where it was started before."""
+        """Begin to connect, and return at once: calls wait meanwhile. ``RuntimeError`` the second time."""
         if self._driver is not None:
             raise RuntimeError("this client was started before: make another with heartwire.connect()")
         from heartwire.client.driver import Driver  # not above: imports aiohttp, which servers do without
 
-        self._driver = Driver(
-            self.url,
-            self.options,
-            self._handle,
-            token=self._token,
-            get_token=self._get_token,
-            data=self._data,
-            wall=self.wall_clock,
-            headers=self._headers,
-            ssl=self._ssl,
-        )
+        self._driver = Driver(self.url, self.options, self._handle, wall=self.wall_clock, **self._arguments)
         self._driver.start()
 
     async def close(self) -> None:
-        """Wait up to ``close_timeout_s`` for pending publishes, then close; those still pending fail.
-        Idempotent.
-
-        ``async with`` calls it; without the wait where that is cancelled.
-        """
+        """Wait up to ``close_timeout_s`` for pending publishes (the rest fails), then close. Idempotent."""
         await self._close(self.options.close_timeout_s)
 
     async def _close(self, patience_s: float) -> None:
@@ -222,8 +190,7 @@ class Client:
         return self._events.on(event, function)
 
     def hint(self, kind: Hint) -> None:
-        """Report what the system knows: ``network_down``, ``network_up``, ``wake``. The connection has to
-        prove itself then."""
+        """Report ``network_down``, ``network_up`` or ``wake``: the connection has to prove itself."""
         driver = self._started()
         driver.machine.hint(kind, driver.now)
         driver.carry_out()
@@ -255,10 +222,8 @@ class Client:
         start = start_of(since)
         check_str("token", token)
         if to_channel(channel) in self._subscriptions:
-            raise Refused(
-                "already_subscribed",
-                f"already subscribed to {channel!r}: use that subscription, or unsubscribe it first",
-            )
+            hint = "use that subscription, or unsubscribe it first"
+            raise Refused("already_subscribed", f"already subscribed to {channel!r}: {hint}")
         subscription = Subscription(self, channel, callback)
         self._subscriptions[channel] = subscription
         driver.machine.subscribe(channel, start, driver.now, token)
@@ -293,8 +258,7 @@ class Client:
         return await answer
 
     async def presence(self, channel: str) -> dict[str, Any]:
-        """Return who is in a channel, by client id. Raises `Refused`, or `GivenUp` after
-        ``request_timeout_s``."""
+        """Return who is in a channel, by client id. Raises `Refused`, or `GivenUp` if it takes too long."""
         return presence_of(await self._request("presence", {"channel": to_channel(channel)}))
 
     async def history(
@@ -330,13 +294,11 @@ class Client:
     def _started(self) -> "Driver":
         driver = self._driver
         if driver is None:
-            raise RuntimeError(
-                "this client was not started: use `async with heartwire.connect(...) as client`"
-            )
+            hint = "use `async with heartwire.connect(...) as client`"
+            raise RuntimeError(f"this client was not started: {hint}")
         if asyncio.get_running_loop() is not driver.loop:
-            raise RuntimeError(
-                "this client belongs to another event loop: make one for each, or use heartwire.connect_sync"
-            )
+            hint = "make one for each, or use heartwire.connect_sync"
+            raise RuntimeError(f"this client belongs to another event loop: {hint}")
         return driver
 
     def _running(self) -> "Driver":
@@ -344,8 +306,6 @@ class Client:
         if self._end is not None:
             raise self._end.with_traceback(None)
         return driver
-
-    # -- calls of a subscription -----------------------------------------------------------------------------
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """See `Subscription.unsubscribe`."""
@@ -392,7 +352,7 @@ class Client:
                 if next_attempt_s < 0:
                     self._ended(code, reason)
 
-    def _handle_of_channel(self, output: out.Subscribed | out.Unsubscribed | out.Gap) -> None:
+    def _handle_of_channel(self, output: out.OfChannel) -> None:
         subscription = self._subscriptions.get(output.channel)  # None: the server has made it
         match output:
             case out.Subscribed(_, epoch, offset):

@@ -1,6 +1,6 @@
-"""One connection as the machine knows it: commands that are not answered, and commands that wait to be
-sent."""
+"""One connection as the machine knows it, with its commands that wait to be sent or answered."""
 
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from heartwire.client.channel_state import ChannelState
@@ -25,69 +25,32 @@ class Asked(NamedTuple):
         return now is not self.state or now.is_paused or is_placed
 
 
+@dataclass(slots=True, eq=False)
 class Connection:
-    """One connection.
+    """One connection."""
 
-    Args:
-        generation: its number.
-        transport: its name.
-        rung: of the ladder.
-        now: monotonic seconds.
-        ping_interval_s: how often the server is expected to send something.
+    generation: int
+    transport: str
+    rung: int  # of the ladder
+    polled_at: float  # when the poll in flight was sent
+    ping_interval_s: float  # how often the server is expected to send something
+    waiting: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    """Commands that are not answered, by id: the method, and what it is about."""
+    asked: dict[str, Asked] = field(default_factory=dict)  # the subscribes in flight, by channel
+    queue: list[str] = field(default_factory=list)  # commands that wait to be sent
+    is_sending: bool = False  # a request with commands is in flight
+    is_excused: bool = False  # it was given more time after a sleep, and nothing was heard since
+    online_at: float | None = None  # when the server answered `connect`
+    had_heartbeat: bool = False  # it has lived as long as it takes to hear a heartbeat
+    wait_s: float = 0.0  # how long the server may hold the poll in flight
+    had_news: bool = False  # its answer has brought something so far
+    had_full_page: bool = False  # as much as an answer holds
+    cut_after_s: float = 0.0  # how long a poll was held before something in between cut it, if one was
 
-    Attributes:
-        is_pull: the client asks for news (``longpoll``, ``poll``).
-        is_posting: commands go in requests of their own, one after the other.
-        waiting: commands that are not answered, by id: the method, and what it is about.
-        asked: the subscribes in flight, by channel.
-        queue: commands that wait to be sent.
-        is_sending: such a request is in flight.
-        is_excused: it was given more time after a sleep, and nothing was heard since.
-        online_at: when the server answered `connect`; ``None`` before.
-        had_heartbeat: it has lived as long as it takes to hear a heartbeat.
-        polled_at, wait_s: when the poll in flight was sent, and how long the server may hold it.
-        had_news, had_full_page: whether its answer brought anything so far, and as much as an answer holds.
-        cut_after_s: how long a poll was held before something in between cut it; 0 where none was.
-    """
-
-    __slots__ = (
-        "asked",
-        "cut_after_s",
-        "generation",
-        "had_full_page",
-        "had_heartbeat",
-        "had_news",
-        "is_excused",
-        "is_posting",
-        "is_pull",
-        "is_sending",
-        "online_at",
-        "ping_interval_s",
-        "polled_at",
-        "queue",
-        "rung",
-        "transport",
-        "wait_s",
-        "waiting",
-    )
-
-    def __init__(
-        self, generation: int, transport: str, rung: int, now: float, ping_interval_s: float
-    ) -> None:
-        self.generation = generation
-        self.transport = transport
-        self.rung = rung
-        self.ping_interval_s = ping_interval_s
-        self.is_pull = transport in ("longpoll", "poll")
-        self.is_posting = transport != "websocket"
-        self.waiting: dict[int, tuple[str, Any]] = {}
-        self.asked: dict[str, Asked] = {}
-        self.queue: list[str] = []
-        self.is_excused = False
-        self.is_sending = self.had_heartbeat = self.had_news = self.had_full_page = False
-        self.online_at: float | None = None
-        self.polled_at = now
-        self.wait_s = self.cut_after_s = 0.0
+    @property
+    def is_pull(self) -> bool:
+        """Whether the client asks for news."""
+        return self.transport in ("longpoll", "poll")
 
     def command(self, id: int, method: str, body: object, of: Any = None) -> str:
         """Return a command, whose answer is awaited from now on."""

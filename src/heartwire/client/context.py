@@ -1,6 +1,7 @@
 """The state that the parts of one machine share: options, time, chance, deadlines and outputs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from heartwire.client.options import Options
@@ -27,25 +28,16 @@ Deadline = Literal[
 """The names of deadlines. `heartwire.client.machine` has the table of their handlers."""
 
 
+@dataclass(slots=True, eq=False)
 class Context:
-    """The shared state of one machine.
+    """The shared state of one machine."""
 
-    Attributes:
-        options: checked ones.
-        draw: chance, from 0 to 1.
-        now: monotonic seconds, set by the machine at each call.
-        deadlines: when each is due.
-        outputs: those the shell has not taken yet.
-        is_closed: there will be no other connection.
-    """
-
-    def __init__(self, options: Options, *, draw: Callable[[], float], now: float) -> None:
-        self.options = options
-        self.draw = draw
-        self.now = now
-        self.deadlines: dict[Deadline, float] = {}
-        self.outputs: list[Output] = []
-        self.is_closed = False
+    options: Options
+    draw: Callable[[], float]  # chance, from 0 to 1
+    now: float  # monotonic seconds, set by the machine at each call
+    deadlines: dict[Deadline, float] = field(default_factory=dict)
+    outputs: list[Output] = field(default_factory=list)  # those the shell has not taken yet
+    is_closed: bool = False  # there will be no other connection
 
     def forget(self, *names: Deadline) -> None:
         """Drop deadlines, where they are set."""

@@ -1,19 +1,17 @@
-"""The driver of a client's machine on asyncio: it has the clocks, a timer, sockets and tokens, and carries
-out the outputs."""
+"""The driver of a client's machine on asyncio: it has clocks, a timer, sockets and tokens."""
 
 import asyncio
 import inspect
 import logging
 import random
 import secrets
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from heartwire.client import outputs as out
 from heartwire.client.links import Links
-from heartwire.client.machine import Machine
+from heartwire.client.machine import LossFacts, Machine
 from heartwire.client.options import Options
 
 __all__ = ["Driver", "TokenSource"]
@@ -22,21 +20,12 @@ TokenSource = Callable[[], str | Awaitable[str]]
 
 _log: Final = logging.getLogger("heartwire.client")
 
-_OF_A_CHANNEL: Final = (out.Delivered, out.Gap, out.Subscribed, out.Unsubscribed)
-
 
 class Driver:
     """Carries out the outputs of a machine in order, and calls it in time. Made on the event loop it runs on.
 
-    Call `carry_out` after each call of the machine. It may be called at any time, also from within itself.
-
-    Args:
-        url: the server's address.
-        handle: called with the outputs for the application; it may call the machine.
-        token, get_token: see `heartwire.connect`.
-        data: JSON for the server's ``on_connect``.
-        wall: the wall clock.
-        headers, ssl: see `heartwire.connect`.
+    Call `carry_out` after each call of the machine. It may be called at any time, also from within itself, as
+    by ``handle``, which is called with the outputs for the application. Other arguments: `heartwire.connect`.
     """
 
     def __init__(
@@ -48,7 +37,7 @@ class Driver:
         token: str,
         get_token: TokenSource | None,
         data: Any,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float],
         headers: Mapping[str, str] | None,
         ssl: Any,
     ) -> None:
@@ -57,9 +46,8 @@ class Driver:
         self._handle = handle
         self._get_token = get_token
         self._wall = wall
-        self._links = Links(
-            url, self, headers=headers, ssl=ssl, dead_after_s=options.ping_interval_s + options.pong_timeout_s
-        )
+        dead_after_s = options.ping_interval_s + options.pong_timeout_s
+        self._links = Links(url, self, headers=headers, ssl=ssl, dead_after_s=dead_after_s)
         self._waiting: deque[out.Output] = deque()
         self._is_carrying = False
         self._timer: asyncio.TimerHandle | None = None
@@ -86,8 +74,7 @@ class Driver:
         self.carry_out()
 
     async def aclose(self) -> None:
-        """Close, and wait until all sockets and tasks have ended. Idempotent. Where this is cancelled, they
-        end by themselves."""
+        """Close, and wait for the end of sockets and tasks, which also end if cancelled. Idempotent."""
         self.machine.close(self.now)
         self.carry_out()
         asking = self._asking
@@ -113,10 +100,9 @@ class Driver:
     def drop_outputs_of(self, channel: str) -> None:
         """Drop the outputs of a channel that the application has not had yet."""
         self._take()
-        kept = [
-            one for one in self._waiting if not (isinstance(one, _OF_A_CHANNEL) and one.channel == channel)
-        ]
-        self._waiting = deque(kept)
+        self._waiting = deque(
+            one for one in self._waiting if not (isinstance(one, out.OfChannel) and one.channel == channel)
+        )
 
     def _take(self) -> bool:
         self._waiting.extend(self.machine.outputs)
@@ -151,8 +137,6 @@ class Driver:
         self._timer = None
         self.machine.handle_deadline(self.now, self._wall())
         self.carry_out()
-
-    # -- tokens ----------------------------------------------------------------------------------------------
 
     def _ask_token(self) -> None:
         if self._asking is not None:
@@ -191,18 +175,7 @@ class Driver:
         self.machine.polled(generation, self.now)
         self.carry_out()
 
-    def lost(
-        self,
-        generation: int,
-        code: int,
-        reason: str,
-        *,
-        is_reachable: bool = True,
-        was_poll: bool = False,
-        after_s: float = 0,
-    ) -> None:
+    def lost(self, generation: int, code: int, reason: str, **facts: Unpack[LossFacts]) -> None:
         """See `Machine.lost`."""
-        self.machine.lost(
-            generation, code, reason, self.now, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s
-        )
+        self.machine.lost(generation, code, reason, self.now, **facts)
         self.carry_out()

@@ -44,10 +44,8 @@ class Emitter:
 def check_function(function: Callable[..., object]) -> None:
     """Raise ``TypeError`` unless it is a plain function."""
     if inspect.iscoroutinefunction(function) or not callable(function):
-        raise TypeError(
-            f"{function!r}: a plain function; from an async one, start a task, or iterate over the"
-            " subscription"
-        )
+        hint = "from an async one, start a task, or iterate over the subscription"
+        raise TypeError(f"{function!r}: a plain function; {hint}")
 
 
 def call(function: Callable[[Any], object], value: Any) -> None:

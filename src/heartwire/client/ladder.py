@@ -3,8 +3,7 @@
 The client steps down when a rung does not open, or when its connections die before their first heartbeat, as
 they do behind proxies that cut or buffer what they do not understand. A rung that has worked gets one more
 chance. Where not even a TCP connection comes about, the rung is not to blame. Below the last rung the first
-is
-next, after a longer wait: the server is down.
+is next, after a longer wait: the server is down.
 """
 
 from collections.abc import Sequence
@@ -17,11 +16,7 @@ _FORGIVEN: Final = 2
 
 
 class Ladder:
-    """The ladder of one client.
-
-    Args:
-        transports: the names of the rungs.
-        first: the one to begin with; ``None``: the top.
+    """The ladder of one client, which begins with ``first`` or at the top.
 
     Attributes:
         rung: the one to try next, or in use.
@@ -33,8 +28,7 @@ class Ladder:
         self.rung = self.transports.index(first) if first is not None else 0
         self.rounds = 0
         self._worked: set[int] = set()
-        self._strikes = 0
-        self._early_deaths = 0
+        self._strikes = self._early_deaths = 0
         self._last_better = -1
 
     @property
@@ -43,8 +37,7 @@ class Ladder:
         return self.transports[self.rung]
 
     def failed(self, *, is_reachable: bool, is_timeout: bool) -> bool:
-        """Count a rung that did not open; one that hangs has no second chance. Return whether another is to
-        be tried at once."""
+        """Count a rung that did not open, twice where it hangs. Return whether to try another at once."""
         if not is_reachable:
             self._early_deaths = 0  # the server died, not the transport
             return False
@@ -63,8 +56,7 @@ class Ladder:
             self._early_deaths = 0
             self._last_better = -1
         self.rung = rung
-        self.rounds = 0
-        self._strikes = 0
+        self.rounds = self._strikes = 0
         self._worked.add(rung)
 
     def better(self) -> int | None:

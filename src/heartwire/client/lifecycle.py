@@ -26,22 +26,11 @@ _OF_CURRENT: Final[tuple[Deadline, ...]] = ("probe", "silence", "sending", "poll
 """Deadlines of the connection in use."""
 
 Hint = Literal["network_down", "network_up", "wake"]
-"""A report of the system. It may be wrong, so it never ends a connection, but has the connection prove
-itself."""
+"""A report of the system. It may be wrong, so a connection only has to prove itself."""
 
 
 class Lifecycle:
-    """The connections of one client.
-
-    Args:
-        traffic: what is sent over the connection in use.
-        has_tokens, token, data: see `Machine`.
-
-    Attributes:
-        state: see `heartwire.client.states`.
-        current, attempt: the connection in use, and the one being tried.
-        client_id: the server's name for this client.
-    """
+    """The connections of one client; `Machine` shows ``current``, in use, and ``attempt``, being tried."""
 
     def __init__(
         self, context: Context, traffic: Traffic, *, has_tokens: bool, token: str, data: Any
@@ -96,8 +85,7 @@ class Lifecycle:
             self._open(rung)
 
     def token(self, token: str) -> None:
-        """Take a token of the application: open the connection that waits for it, or renew the current
-        one."""
+        """Open the connection that waits for the application's token, or renew the current one."""
         self.tokens.answered(token)
         if self.current is None:
             if self.attempt is None and self.state is State.CONNECTING:
@@ -115,8 +103,7 @@ class Lifecycle:
         if self.current is not None:
             self.tokens.refresh_later()
         elif self.attempt is None and self.state is State.CONNECTING:
-            delay_s = self._attempts.delay_s()
-            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=delay_s)
+            self._wait(LOCAL, f"no token: {reason}", was_open=False, delay_s=self._attempts.delay_s())
 
     def _open(self, rung: int) -> None:
         self._generation += 1
@@ -209,8 +196,6 @@ class Lifecycle:
         self._on("established", connection.transport)
         self._traffic.online(connection, result.subs)
         self.probing.heard(connection)
-
-    # -- reports of the system -------------------------------------------------------------------------------
 
     def hint(self, kind: Hint) -> None:
         """See `Machine.hint`."""

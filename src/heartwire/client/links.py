@@ -14,11 +14,12 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Unpack
 
 import aiohttp
 from yarl import URL
 
+from heartwire.client.machine import LossFacts
 from heartwire.client.outputs import Close, Open, Poll, Send, Session
 from heartwire.client.states import ABNORMAL
 from heartwire.client.wire import closed_by_http, text
@@ -42,16 +43,7 @@ class LinkListener(Protocol):
     def received(self, generation: int, data: str) -> None: ...
     def sent(self, generation: int) -> None: ...
     def polled(self, generation: int) -> None: ...
-    def lost(
-        self,
-        generation: int,
-        code: int,
-        reason: str,
-        *,
-        is_reachable: bool = True,
-        was_poll: bool = False,
-        after_s: float = 0,
-    ) -> None: ...
+    def lost(self, generation: int, code: int, reason: str, **facts: Unpack[LossFacts]) -> None: ...
 
     @property
     def token(self) -> str: ...
@@ -60,13 +52,8 @@ class LinkListener(Protocol):
 class Links:
     """The connections of one client.
 
-    Args:
-        base: the server's address, ``http`` or ``https``.
-        listener: takes their reports.
-        headers: sent with every request.
-        ssl: an ``ssl.SSLContext``, or ``True`` for the usual checks.
-        dead_after_s: when the kernel gives up a connection whose peer acknowledges nothing; without it that
-            takes 15 minutes.
+    After ``dead_after_s`` the kernel gives up a connection whose peer acknowledges nothing; else that takes
+    15 minutes. ``headers`` and ``ssl``: see `heartwire.connect`.
     """
 
     def __init__(
@@ -74,9 +61,9 @@ class Links:
         base: str,
         listener: LinkListener,
         *,
-        headers: Mapping[str, str] | None = None,
-        ssl: Any = True,
-        dead_after_s: float = 35,
+        headers: Mapping[str, str] | None,
+        ssl: Any,
+        dead_after_s: float,
     ) -> None:
         self.listener = listener
         self.base = URL(base)
@@ -99,7 +86,7 @@ class Links:
 
     def open(self, output: Open) -> None:
         """See `Open`."""
-        link = self._links[output.generation] = _KINDS[output.transport](self, output.generation)
+        link = self._links[output.generation] = _KIND[output.transport](self, output.generation)
         link.open(output.frame)
 
     def send(self, output: Send) -> None:
@@ -143,8 +130,7 @@ class Links:
 
 
 def proxy_for(url: URL) -> URL | None:
-    """Return the HTTP proxy of the environment for a URL (``HTTP_PROXY``, ``NO_PROXY``...); ``None`` for this
-    machine itself."""
+    """Return the environment's HTTP proxy for a URL (``HTTP_PROXY``...); ``None`` for this machine itself."""
     host = url.host or ""
     if host == "localhost" or host.endswith(".localhost"):
         return None
@@ -208,17 +194,12 @@ class _Link(ABC):
         if not self.is_closed:
             self.links.listener.received(self.generation, data)
 
-    def lost(
-        self, code: int, reason: str, *, is_reachable: bool = True, was_poll: bool = False, after_s: float = 0
-    ) -> None:
+    def lost(self, code: int, reason: str, **facts: Unpack[LossFacts]) -> None:
         if not self.is_closed:
-            self.links.listener.lost(
-                self.generation, code, reason, is_reachable=is_reachable, was_poll=was_poll, after_s=after_s
-            )
+            self.links.listener.lost(self.generation, code, reason, **facts)
 
     async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
-        """Send a request, and give the answer to `received`. Return False where the server refused it: the
-        connection is lost then."""
+        """Give the answer of a request to `received`. False: refused, and the connection is lost."""
         links = self.links
         headers = {"Content-Type": "application/json"}
         if links.listener.token:
@@ -251,20 +232,16 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 def _retry_after_s(headers: Mapping[str, str] | None) -> float:
     after = (headers or {}).get("Retry-After", "")
-    return (
-        min(int(after), _MAX_RETRY_AFTER_S) if after.isascii() and after.isdigit() and len(after) < 10 else 0
-    )
+    is_number = after.isascii() and after.isdigit() and len(after) < 10
+    return min(int(after), _MAX_RETRY_AFTER_S) if is_number else 0
 
 
 class _Socket(_Link):
     """A WebSocket."""
 
-    def __init__(self, links: Links, generation: int) -> None:
-        super().__init__(links, generation)
+    def open(self, frame: str) -> None:
         # Bounded by `PendingPublishes` and `Requests`, and by `silence`, which ends a dead connection.
         self._frames: asyncio.Queue[str] = asyncio.Queue()
-
-    def open(self, frame: str) -> None:
         self._frames.put_nowait(frame)
         self.run(self._talk)
 
@@ -343,20 +320,16 @@ class _Stream(_Link):
 
     async def _say(self, frame: str) -> None:
         session, node = self.session
-        if (
-            await self.post("emulation", text({"session": session, "node": node, "data": frame}))
-            and not self.is_closed
-        ):
+        body = text({"session": session, "node": node, "data": frame})
+        if await self.post("emulation", body) and not self.is_closed:
             self.links.listener.sent(self.generation)
 
 
 class _Pull(_Link):
     """Requests; the server holds those of a long poll until there is news."""
 
-    def __init__(self, links: Links, generation: int) -> None:
-        super().__init__(links, generation)
-        self._poll: asyncio.Task[None] | None = None
-        self._polls = 0
+    _poll: asyncio.Task[None] | None = None
+    _polls = 0
 
     def open(self, frame: str) -> None:
         """Do nothing: each request stands for itself."""
@@ -381,7 +354,7 @@ class _Pull(_Link):
             self.links.listener.polled(self.generation)
 
 
-_KINDS: Final[dict[str, type[_Link]]] = {
+_KIND: Final[dict[str, type[_Link]]] = {
     "websocket": _Socket,
     "sse": _Stream,
     "longpoll": _Pull,

@@ -13,7 +13,7 @@ the bucket allows.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from heartwire.client.connection import Connection
 from heartwire.client.context import Context, Deadline
@@ -24,7 +24,7 @@ from heartwire.client.traffic import Traffic
 from heartwire.client.wire import replies
 from heartwire.types import Position
 
-__all__ = ["Hint", "Machine"]
+__all__ = ["Hint", "LossFacts", "Machine"]
 
 _INSUFFICIENT_STATE: Final = 3010
 
@@ -32,21 +32,24 @@ _JUMP_S: Final = 3
 """A timer this late, or a wall clock this far ahead of the monotonic one, means that we slept."""
 
 
+class LossFacts(TypedDict, total=False):
+    """More about the end of a connection."""
+
+    is_reachable: bool  # False where not even a TCP connection came about
+    was_poll: bool  # the request of a `Poll` failed
+    after_s: float  # when the server wants its client back
+
+
 class Machine:
-    """See the module.
+    """See the module. The shell empties `outputs` after each call.
 
     Args:
         options: checked ones.
         prefix: of idempotency keys; unique among clients.
         draw: chance, from 0 to 1.
-        now, wall: the clocks.
         has_tokens: the application gives a token when it is asked (`AskToken`).
         token: the first one; "" for none.
         data: for the server's `on_connect`, as JSON values; ``None`` for none.
-
-    Attributes:
-        outputs: what is to be done. The shell empties it after each call.
-        traffic: channels, pending publishes and requests.
     """
 
     def __init__(
@@ -137,8 +140,7 @@ class Machine:
         return self.traffic.publish(channel, data, encoding, idempotency_key)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
-        """Request ``presence``, ``presence_stats``, ``history`` or ``rpc``. Return the id of the `Answered`
-        or `Failed` to come. Raises ``TypeError`` where ``body`` cannot be JSON."""
+        """Request ``presence``, ``history``...: return the id of the `Answered` or `Failed` to come."""
         self._at(now)
         return self.traffic.request(method, body)
 
@@ -193,38 +195,20 @@ class Machine:
         """The request of the last `Poll` was answered, and the answer was given to `received`."""
         self._at(now)
         connection = self._life.known(generation)
-        if connection is None:
-            return
-        if connection is self.attempt:
+        if connection is not None and connection is self.attempt:
             self._life.lost(connection, ABNORMAL, "an answer without a word of `connect`")
-        else:
+        elif connection is not None:
             self._life.polling.answered(connection)
 
-    def lost(
-        self,
-        generation: int,
-        code: int,
-        reason: str,
-        now: float,
-        *,
-        is_reachable: bool = True,
-        was_poll: bool = False,
-        after_s: float = 0,
-    ) -> None:
-        """A connection ended or could not be opened, or one of its requests failed.
-
-        Args:
-            code: the server's close code, `ABNORMAL` where it gave none.
-            is_reachable: False where not even a TCP connection came about.
-            was_poll: the request of a `Poll` failed.
-            after_s: when the server wants its client back.
-        """
+    def lost(self, generation: int, code: int, reason: str, now: float, **facts: Unpack[LossFacts]) -> None:
+        """A connection ended or could not be opened, or a request failed; ``code`` is `ABNORMAL` for none."""
         self._at(now)
         connection = self._life.known(generation)
-        if connection is None:
+        was_poll = facts.get("was_poll", False)
+        if connection is None or (was_poll and code == ABNORMAL and self._life.polling.cut(connection)):
             return
-        if not (was_poll and code == ABNORMAL and self._life.polling.cut(connection)):
-            self._life.lost(connection, code, reason, is_reachable=is_reachable, after_s=after_s)
+        is_reachable, after_s = facts.get("is_reachable", True), facts.get("after_s", 0)
+        self._life.lost(connection, code, reason, is_reachable=is_reachable, after_s=after_s)
 
     # -- time ------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ __all__ = [
     "Message",
     "Note",
     "NoteKind",
+    "OfChannel",
     "Open",
     "Output",
     "Poll",
@@ -35,8 +36,7 @@ __all__ = [
 
 
 class Open(NamedTuple):
-    """Open a connection and send ``frame`` as the first (``websocket``), or in the request that opens it
-    (``sse``)."""
+    """Open a connection; ``frame`` is its first, or (``sse``) in the request that opens it."""
 
     generation: int
     transport: str
@@ -87,8 +87,7 @@ class StateChanged(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """The next publication of a channel. ``data`` is JSON, and ``encoding`` says how to read it (see
-    `heartwire.client.wire.Pub`)."""
+    """The next publication of a channel; ``data`` and ``encoding`` as in `heartwire.client.wire.Pub`."""
 
     channel: str
     epoch: str
@@ -107,8 +106,7 @@ class Delivered(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Publications after ``before_…`` and up to ``after_…`` are no longer available. Delivery goes on after
-    the latter."""
+    """Publications after ``before_…`` up to ``after_…`` are no longer available; delivery goes on there."""
 
     channel: str
     before_epoch: str
@@ -174,8 +172,7 @@ class Message(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """An open connection ended, or an attempt failed: why, and in how many seconds the next attempt is made
-    (-1: never)."""
+    """A connection ended or an attempt failed; seconds to the next attempt (-1: there is none)."""
 
     code: int
     reason: str
@@ -215,23 +212,7 @@ class Note(NamedTuple):
                 return f"long polls are cut in between: {self.reason}"
 
 
-Output = (
-    Open
-    | Session
-    | Send
-    | Poll
-    | Close
-    | AskToken
-    | StateChanged
-    | Delivered
-    | Gap
-    | Subscribed
-    | Unsubscribed
-    | Published
-    | Rejected
-    | Answered
-    | Failed
-    | Message
-    | Closed
-    | Note
-)
+OfChannel = Delivered | Gap | Subscribed | Unsubscribed
+_OfConnection = Open | Session | Send | Poll | Close
+_OfCall = Published | Rejected | Answered | Failed
+Output = OfChannel | _OfConnection | _OfCall | AskToken | StateChanged | Message | Closed | Note

@@ -11,6 +11,7 @@ again in the next round.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final
 
@@ -30,58 +31,28 @@ _RESEND_S: Final = 0.25
 _RESEND_CAP_S: Final = 5.0
 
 
+@dataclass(slots=True, eq=False)
 class Item:
-    """One publish.
+    """One publish."""
 
-    Attributes:
-        data: JSON.
-        encoding: how to read ``data``: "" as itself, "text" or "base64".
-        is_sent: the server may have it.
-    """
-
-    __slots__ = (
-        "channel",
-        "data",
-        "encoding",
-        "expires_at",
-        "idempotency_key",
-        "is_in_flight",
-        "is_sent",
-        "key",
-    )
-
-    def __init__(
-        self, key: str, idempotency_key: str, channel: str, data: str, encoding: str, expires_at: float
-    ) -> None:
-        self.key = key
-        self.idempotency_key = idempotency_key
-        self.channel = channel
-        self.data = data
-        self.encoding = encoding
-        self.expires_at = expires_at
-        self.is_in_flight = self.is_sent = False
+    key: str
+    idempotency_key: str
+    channel: str
+    data: str  # JSON
+    encoding: str  # how to read ``data``: "" as itself, "text" or "base64"
+    expires_at: float
+    is_in_flight: bool = False
+    is_sent: bool = False  # the server may have it
 
     def body(self, round: int) -> dict[str, Any]:
         """Return the body of the command."""
-        body = {
-            "channel": self.channel,
-            "data": Raw(self.data.encode()),
-            "idempotency_key": self.idempotency_key,
-            "round": round,
-        }
+        body: dict[str, Any] = {"channel": self.channel, "data": Raw(self.data.encode())}
+        body |= {"idempotency_key": self.idempotency_key, "round": round}
         return body | {"encoding": self.encoding} if self.encoding else body
 
 
 class PendingPublishes:
-    """The pending publishes of one client.
-
-    Args:
-        prefix: of idempotency keys.
-
-    Attributes:
-        round: the number of the current round.
-        size_bytes: characters of data held.
-    """
+    """The pending publishes of one client: ``size_bytes`` characters of data, sent in rounds."""
 
     def __init__(self, context: Context, *, prefix: str) -> None:
         self.round = self.size_bytes = 0
@@ -235,9 +206,8 @@ class PendingPublishes:
         if self.is_round_over and "resend" not in self._deadlines:
             limit_s = min(_RESEND_CAP_S, _RESEND_S * 2.0 ** min(self._resends, 60))
             self._resends += 1
-            self._deadlines["resend"] = max(
-                self._context.now + limit_s * (0.5 + self._context.draw() / 2), self._not_before
-            )
+            due = self._context.now + limit_s * (0.5 + self._context.draw() / 2)
+            self._deadlines["resend"] = max(due, self._not_before)
 
     def _watch(self) -> None:
         oldest = next(iter(self._items.values()), None)

@@ -1,5 +1,4 @@
-"""The polls of a client on ``longpoll`` and ``poll``: what each asks, how long the server may hold it, and
-when the next one follows. Pure."""
+"""When a client polls (``longpoll``, ``poll``), and how long the server may hold the answer. Pure."""
 
 from collections.abc import Callable
 from typing import Final
@@ -19,12 +18,7 @@ _QUICK_S: Final = 0.5
 
 
 class Polling:
-    """The polls of one client.
-
-    Args:
-        traffic: the channels to ask for.
-        connect: makes the `connect` command of a connection.
-    """
+    """The polls of one client; ``connect`` makes the `connect` command of a connection."""
 
     def __init__(self, context: Context, traffic: Traffic, connect: Callable[[Connection], str]) -> None:
         self._context = context
@@ -66,17 +60,15 @@ class Polling:
             reason = f"asking for {self._wait_s:.1f} s from now on"
             self._outputs.append(out.Note("polls_cut", connection.transport, reason))
         self._deadlines.pop("silence", None)
-        connection.had_heartbeat = (
-            connection.had_heartbeat or connection.wait_s > 0 or connection.transport == "poll"
-        )
+        if connection.wait_s > 0 or connection.transport == "poll":
+            connection.had_heartbeat = True
         if self._is_idle(connection):
             self._deadlines.setdefault("poll", self._context.now + self._options.poll_interval_s)
         elif "poll" not in self._deadlines:
             self.poll(connection)
 
     def cut(self, connection: Connection) -> bool:
-        """Where a failed poll was cut by something in between, send one that is answered at once. Return
-        whether it was: then the connection is not lost yet."""
+        """Whether a failed poll was cut in between; then the next, without a wait, decides what is lost."""
         took_s = self._context.now - connection.polled_at
         if connection.online_at is None or connection.wait_s <= _SHORTEST_WAIT_S or took_s < _CUT_AFTER_S:
             return False
@@ -88,6 +80,5 @@ class Polling:
         if connection.transport == "poll":
             return not (connection.had_full_page and connection.had_news)
         is_quick = self._context.now - connection.polled_at < _QUICK_S
-        return (
-            not connection.had_news and is_quick and (connection.wait_s > 0 or not self._traffic.is_settled)
-        )
+        may_be_held = connection.wait_s > 0 or not self._traffic.is_settled
+        return is_quick and may_be_held and not connection.had_news

@@ -1,5 +1,4 @@
-"""Whether the connection in use is alive: the silence it is allowed, and the probe it has to answer after a
-wake-up or a network change. Pure."""
+"""Whether a connection lives: the silence it is allowed, and probes after wake-ups. Pure."""
 
 from typing import Literal
 
@@ -12,11 +11,7 @@ __all__ = ["Probing"]
 
 
 class Probing:
-    """The proof of life of one client's connections.
-
-    Args:
-        traffic, polling: what carries the probe.
-    """
+    """The proof of life of one client's connections."""
 
     def __init__(self, context: Context, traffic: Traffic, polling: Polling) -> None:
         self._context = context

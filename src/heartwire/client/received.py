@@ -31,10 +31,9 @@ class Received(msgspec.Struct, frozen=True):
     """A publication, as a subscriber gets it.
 
     Attributes:
-        channel: its name.
         data: text as ``str``, bytes as ``bytes``, JSON parsed. JSON that Python cannot read, such as a number
             of 5,000 digits, stays a ``str``.
-        position: its position; ``None`` in a channel without positions.
+        position: ``None`` in a channel without positions.
         user, client: the publisher; "" where unknown.
         raw: ``data`` as JSON, as received.
         encoding: "text" or "base64" where that JSON is a string that stands for text or bytes.
@@ -159,8 +158,6 @@ def refused(number: int, message: str) -> HeartwireError:
 
 def error_of(output: Rejected | Failed) -> HeartwireError:
     """Return the error of a publish or a request that failed."""
-    return (
-        refused(output.code, output.message)
-        if output.code
-        else GivenUp(output.message, is_unknown=output.is_unknown)
-    )
+    if output.code:
+        return refused(output.code, output.message)
+    return GivenUp(output.message, is_unknown=output.is_unknown)

@@ -1,6 +1,7 @@
 """Requests (presence, history, rpc) that are not answered yet: bounded in count, bytes and age. Pure."""
 
 from collections.abc import ItemsView
+from dataclasses import dataclass
 from typing import Any
 
 from heartwire.client import outputs as out
@@ -11,26 +12,19 @@ from heartwire.client.wire import Reply, text
 __all__ = ["Request", "Requests"]
 
 
+@dataclass(slots=True, eq=False)
 class Request:
-    """One request. Reads are sent again on the next connection; an ``rpc`` is not: it may have been carried
-    out."""
+    """Reads are sent again on the next connection; an ``rpc``, which may have been carried out, is not."""
 
-    __slots__ = ("body", "expires_at", "is_sent", "method", "size")
-
-    def __init__(self, method: str, body: dict[str, Any], size: int, expires_at: float) -> None:
-        self.method = method
-        self.body = body
-        self.size = size
-        self.expires_at = expires_at
-        self.is_sent = False
+    method: str
+    body: dict[str, Any]
+    size: int
+    expires_at: float
+    is_sent: bool = False
 
 
 class Requests:
-    """The pending requests of one client.
-
-    Attributes:
-        size_bytes: characters of bodies held.
-    """
+    """The pending requests of one client; their bodies have ``size_bytes`` characters."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -42,8 +36,7 @@ class Requests:
         return len(self._waiting)
 
     def add(self, id: int, method: str, body: dict[str, Any]) -> Request | None:
-        """Add a request, or fail it at once and return ``None``. Raises ``TypeError`` where ``body`` cannot
-        be JSON."""
+        """Return the request, ``None`` where it fails at once. ``TypeError``: ``body`` cannot be JSON."""
         if self._context.is_closed:
             self._failed(id, LOCAL, "the client is closed")
             return None
@@ -51,10 +44,7 @@ class Requests:
         if size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"a request of {size} characters is {limit}")
-        elif (
-            len(self._waiting) >= options.max_pending_items
-            or self.size_bytes + size > options.max_pending_bytes
-        ):
+        elif len(self) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes:
             limit = "(max_pending_items, max_pending_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"{len(self._waiting)} requests wait already {limit}")
         else:

@@ -1,5 +1,4 @@
-"""Full-jitter exponential backoff, and the token bucket of all attempts. Pure; time and chance are
-arguments."""
+"""Full-jitter backoff, and the token bucket of all attempts. Pure; time and chance are arguments."""
 
 import random
 from collections.abc import Callable

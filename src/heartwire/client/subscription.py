@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from heartwire.client.emitter import call, check_function
@@ -34,9 +33,7 @@ class Subscription:
     A slow iterator holds up nobody: over ``max_queue_items`` the server pauses, and the rest is fetched from
     the stream as the iterator goes on.
 
-    Attributes:
-        channel: its name.
-        position: of the last publication the application has got; ``None`` before the server has sent one.
+    ``position`` is that of the last publication the application has got; ``None`` before there is one.
     """
 
     def __init__(self, client: Owner, channel: str, callback: Callable[[Received], object] | None) -> None:
@@ -55,14 +52,12 @@ class Subscription:
         self._on_gap: list[Callable[[Gap], object]] = []
 
     async def ready(self) -> Self:
-        """Wait until the server has accepted the subscription: publications from now on will come. Raises
-        `Refused`."""
+        """Wait until the server has accepted it: publications from now on will come. Raises `Refused`."""
         await asyncio.shield(self._ready)
         return self
 
     def on_gap(self, function: Callable[[Gap], object]) -> None:
-        """Call a plain function on each gap; for an iterator, once it gets there. The client's ``gap`` event
-        comes at once."""
+        """Call a plain function on each gap, once an iterator gets there; the client's event is earlier."""
         check_function(function)
         self._on_gap.append(function)
 
@@ -79,9 +74,7 @@ class Subscription:
             self.unsubscribe()
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.unsubscribe()
 
     def __aiter__(self) -> AsyncIterator[Received]:
@@ -89,9 +82,8 @@ class Subscription:
 
     async def __anext__(self) -> Received:
         if self._callback is not None:
-            raise RuntimeError(
-                f"{self.channel!r} was subscribed with a function, which gets the publications"
-            )
+            what = "subscribed with a function, which gets the publications"
+            raise RuntimeError(f"{self.channel!r} was {what}")
         while (received := self.take_next()) is None:
             self._wake.clear()
             await self._wake.wait()
@@ -100,8 +92,7 @@ class Subscription:
     # -- calls of the client ---------------------------------------------------------------------------------
 
     def take_next(self) -> Received | None:
-        """Return the next publication; ``None`` where none has come yet. Raises as `__anext__` where none
-        will."""
+        """Return the next publication; ``None`` before one has come. Raises as `__anext__`."""
         while self._queue:
             received = self._queue.popleft()
             if self._is_paused and len(self._queue) <= self._client.options.max_queue_items // 2:

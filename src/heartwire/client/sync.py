@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from heartwire.client.client import Client, connect
@@ -19,8 +18,7 @@ T = TypeVar("T")
 
 
 def connect_sync(url: str | None = None, **arguments: Any) -> "SyncClient":
-    """Return a client for code without an event loop, for ``with``. Arguments and errors are those of
-    `heartwire.connect`."""
+    """Return a client for code without an event loop. Arguments and errors: `heartwire.connect`."""
     return SyncClient(connect(url, **arguments))
 
 
@@ -50,9 +48,7 @@ class SyncClient:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -65,8 +61,7 @@ class SyncClient:
             self._stop()
 
     def on(self, event: Event, function: Callable[[Any], object]) -> Callable[[], None]:
-        """See `Client.on`. The function runs in the client's thread, and holds up everything until it
-        returns."""
+        """See `Client.on`. The function runs in the client's thread, and holds up everything."""
         return self.client.on(event, function)
 
     @property
@@ -104,15 +99,11 @@ class SyncClient:
     def subscribe(
         self, channel: str, *, since: Start | str | None = None, token: str = ""
     ) -> "SyncSubscription":
-        """Follow a channel. Return a blocking iterator once the server has accepted the subscription.
-
-        See `Client.subscribe`.
-        """
+        """See `Client.subscribe`. Returns a blocking iterator once the server has accepted it."""
         return SyncSubscription(self, self._wait(_follow(self.client, channel, since, token)))
 
     def _later(self, function: Callable[[], None]) -> None:
-        """Call a function on the loop, without waiting: the garbage collector may ask for it, in any
-        thread."""
+        """Call a function on the loop, without waiting; for any thread, and the garbage collector."""
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
@@ -124,9 +115,8 @@ class SyncClient:
             self._not_in_its_own()
             with self._handing_over:
                 if self._loop is None:
-                    raise _NotRunning(
-                        "this client is not running: use `with heartwire.connect_sync(...) as client`"
-                    )
+                    hint = "use `with heartwire.connect_sync(...) as client`"
+                    raise _NotRunning(f"this client is not running: {hint}")
                 answer = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
@@ -139,9 +129,8 @@ class SyncClient:
 
     def _not_in_its_own(self) -> None:
         if threading.current_thread() is self._thread:
-            raise RuntimeError(
-                "a function that the client calls cannot wait for it: hand the work to another thread"
-            )
+            hint = "hand the work to another thread"
+            raise RuntimeError(f"a function that the client calls cannot wait for it: {hint}")
 
     def _stop(self) -> None:
         with self._handing_over:
@@ -162,8 +151,7 @@ class SyncSubscription(Iterator[Received]):
         self._subscription = subscription
 
     def __next__(self) -> Received:
-        """Wait for the next publication. Ends after `unsubscribe` or the client's close, once it has yielded
-        those that had come."""
+        """Wait for the next publication. Ends after `unsubscribe` or the client's close, once all is read."""
         try:
             try:
                 received: Received | None = self._client._wait(self._subscription.__anext__())
@@ -187,9 +175,7 @@ class SyncSubscription(Iterator[Received]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.unsubscribe()
 
     def __del__(self) -> None:

@@ -13,15 +13,7 @@ _SHORTEST_TTL_S: Final = 1.0
 
 
 class Tokens:
-    """The tokens of one client.
-
-    Args:
-        can_ask: the application gives a token when it is asked (`AskToken`).
-        token: the first one; "" for none.
-
-    Attributes:
-        token: the current one; "" for none.
-    """
+    """The tokens of one client. ``can_ask``: the application gives one when it is asked (`AskToken`)."""
 
     def __init__(self, context: Context, *, can_ask: bool, token: str) -> None:
         self.token = token
@@ -62,8 +54,7 @@ class Tokens:
         self.plan_refresh()
 
     def plan_refresh(self) -> None:
-        """Plan to ask for a new token after 70 to 90 % of this one's lifetime, by chance: clients that
-        connected at one moment do not ask at one moment."""
+        """Plan to renew it after 70 to 90 % of its lifetime, by chance: a crowd must not ask at once."""
         self._deadlines.pop("refresh", None)
         if self._can_ask and self._ttl_s is not None:
             after_s = self._ttl_s * (7 + 2 * self._context.draw()) / 10

@@ -26,21 +26,11 @@ _FULL_PAGE: Final = 300
 
 
 class Traffic:
-    """The traffic of one client.
-
-    Args:
-        prefix: of idempotency keys.
-
-    Attributes:
-        connection: the one in use.
-        channels: the followed channels, by name.
-        publishes, requests: those that are not answered yet.
-        is_broken: the connection left out something that only a new one can bring.
-    """
+    """The traffic of one client."""
 
     def __init__(self, context: Context, *, prefix: str) -> None:
         self.connection: Connection | None = None
-        self.is_broken = False
+        self.is_broken = False  # the connection left out something that only a new one can bring
         self.channels: dict[str, ChannelState] = {}
         self.publishes = PendingPublishes(context, prefix=prefix)
         self.requests = Requests(context)
@@ -76,7 +66,7 @@ class Traffic:
         self.pump()
 
     def place_server_side(self, subs: dict[str, SubscribeResult]) -> None:
-        """Take the subscriptions that the server has made."""
+        """Take subscriptions that the server has made."""
         for channel, result in subs.items():
             self._made_by_server(channel, result)
 
@@ -100,7 +90,7 @@ class Traffic:
         connection = self.connection
         while connection is not None and (frame := connection.take_frame()):
             self._outputs.append(out.Send(connection.generation, frame))
-            if connection.is_posting:
+            if connection.transport != "websocket":  # commands go in requests, one after the other
                 connection.is_sending = True
                 self._deadlines["sending"] = self._context.now + self._options.pong_timeout_s
 
@@ -150,8 +140,7 @@ class Traffic:
             self.resubscribe()
 
     def subscribe_commands(self, connection: Connection, *, anew: bool) -> list[str]:
-        """Return commands that subscribe the followed channels, each from its position. Without ``anew`` only
-        those that the connection has not subscribed yet."""
+        """Return commands that subscribe channels from their positions; without ``anew`` only new ones."""
         if anew:
             connection.asked = {}
         commands = []
@@ -255,9 +244,8 @@ class Traffic:
         if not error.temporary:
             self._end(state, error.code, error.message)
             return
-        limit_s = min(
-            self._options.backoff_cap_s, self._options.backoff_base_s * 2.0 ** min(state.refusals, 60)
-        )
+        options = self._options
+        limit_s = min(options.backoff_cap_s, options.backoff_base_s * 2.0 ** min(state.refusals, 60))
         state.refusals += 1
         delay_s = max(self._context.draw() * limit_s, retry_after_s(error.message))
         state.not_before = self._context.now + delay_s
@@ -333,11 +321,8 @@ class Traffic:
         self.publishes.next_round()
         self.pump()
 
-    # -- requests --------------------------------------------------------------------------------------------
-
     def request(self, method: str, body: dict[str, Any]) -> int:
-        """Send a request, now or once there is a connection. Return its id. Raises ``TypeError`` where
-        ``body`` cannot be JSON."""
+        """Return the id of a request, sent now or once online. ``TypeError``: ``body`` cannot be JSON."""
         id = self.next_id()
         request = self.requests.add(id, method, body)
         if request is not None and self.connection is not None:

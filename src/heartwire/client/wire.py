@@ -33,8 +33,6 @@ MAX_FRAME: Final = 64 * 1024
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """The error of a command."""
-
     code: int = 0
     message: str = ""
     temporary: bool = False
@@ -69,8 +67,6 @@ class SubscribeResult(msgspec.Struct, frozen=True):
 
 
 class ConnectResult(msgspec.Struct, frozen=True):
-    """The reply to ``connect``."""
-
     client: str = ""
     data: Raw = Raw()
     subs: dict[str, SubscribeResult] = {}
@@ -82,15 +78,11 @@ class ConnectResult(msgspec.Struct, frozen=True):
 
 
 class PublishResult(msgspec.Struct, frozen=True):
-    """The reply to ``publish``."""
-
     epoch: str = ""
     offset: int = 0
 
 
 class RefreshResult(msgspec.Struct, frozen=True):
-    """The reply to ``refresh``."""
-
     expires: bool = False
     ttl: float = 0
 
@@ -109,8 +101,6 @@ class MessageBody(msgspec.Struct, frozen=True):
 
 
 class Push(msgspec.Struct, frozen=True):
-    """A push of the server."""
-
     channel: str = ""
     pub: Pub | None = None
     unsubscribe: Ended | None = None
@@ -174,15 +164,13 @@ def replies(data: str) -> Iterator[Reply]:
 
 
 def retry_after_s(reason: str) -> float:
-    """Return when the server wants its client back, from the reason of a close: ``…; retry_after_ms=1500``. 0
-    where it does not say."""
+    """Return when the server wants its client back, by a close reason ``…; retry_after_ms=1500``; else 0."""
     digits = reason.rpartition("retry_after_ms=")[2] if "retry_after_ms=" in reason else ""
     return int(digits) / 1000 if digits.isascii() and digits.isdigit() and len(digits) < 8 else 0.0
 
 
 def closed_by_http(status: int, body: str) -> tuple[int, str]:
-    """Return the close code and the reason that an HTTP answer stands for; 1006 where it is not of our
-    server.
+    """Return the close code and reason of an HTTP answer; 1006 where it is not of our server.
 
     413 means the same from a proxy: a message too large for one must not be sent again and again.
     """

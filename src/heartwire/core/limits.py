@@ -40,8 +40,7 @@ class TokenBucket:
 
 
 class Turns:
-    """Admits ``rate_per_s`` clients, ``burst`` at once; each client in excess gets a turn after the last one
-    given.
+    """Admits ``rate_per_s`` clients, ``burst`` at once; the rest get turns, one after the other.
 
     A crowd of any size is admitted at the rate, and each client is sent away once. Turns are not
     reservations: a client that finds a token is admitted, and one that finds none goes behind all others.
@@ -54,8 +53,7 @@ class Turns:
         self._last = now
 
     def next_turn_s(self, now: float) -> float:
-        """Admit a client or give it a turn. Returns 0 for a client that is admitted, else the seconds until
-        its turn."""
+        """Return 0 for a client that is admitted, else the seconds until its turn."""
         if self._bucket.take(now):
             return 0.0
         step_s = 1 / self._bucket.rate_per_s

@@ -42,8 +42,7 @@ class Link(Sink, Protocol):
 
     @property
     def sink(self) -> Sink:
-        """The sink for publications while the link is open and not full: the link itself, or the object it
-        would pass them to."""
+        """Where publications go while it is open and not full: the link, or the object it passes them to."""
 
     def write(self, payload: Any) -> None:
         """See `Sink.write`. Without effect after a close."""
@@ -68,8 +67,7 @@ class WireFormat(Protocol):
 
     @property
     def encode(self) -> Callable[[Publication], Any]:
-        """Encode one publication as a frame. Called once per publication for all formats that share the
-        function."""
+        """Encode a publication as a frame, once for all formats that share the function."""
 
     @property
     def join(self) -> Callable[[list[Any], Publication], Any] | None:
@@ -80,8 +78,7 @@ class WireFormat(Protocol):
         """
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
-        """Encode the position a reader starts at; ``recovered`` false: its own position could not be
-        continued.
+        """Encode the position a reader starts at; ``recovered`` false: its own was lost.
 
         Returns:
             ``None`` where the format has nothing to send. It cannot report a gap then, so a gap closes the

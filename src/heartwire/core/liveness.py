@@ -54,8 +54,7 @@ class Liveness:
         self._next_tick = now + self.tick_s
 
     def watch(self, link: Watched, *, spread: float) -> None:
-        """Watch a link from now on. Its first ping comes after ``spread`` (0-1) of the interval, so that the
-        pings of a crowd spread out."""
+        """Watch a link. Its first ping comes after ``spread`` (0-1) of the interval, against crowds."""
         link.heard = link.asked = False
         self._put(link, max(1, round(self._pause_ticks * spread)))
 

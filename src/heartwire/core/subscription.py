@@ -71,20 +71,17 @@ class ChannelListener(Protocol):
         """The member that this subscription is in the channel's presence."""
 
     def live(self, subscription: "Subscription") -> None:
-        """Learn the subscription that was made for this listener. Called once, before anybody hears of the
-        join."""
+        """The subscription was made. Called once, before anybody hears of the join."""
 
     def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
         """A member joined or left; ``made`` caches encodings for the other listeners."""
 
     def gap(self, position: Position) -> None:
-        """The subscription cannot be continued; ``position`` is before the oldest publication kept. The
-        listener may leave now."""
+        """It cannot be continued; ``position`` is before the oldest kept. The listener may leave now."""
 
 
 class Subscription:
-    """One link's place in one channel. Made by `Switchboard.follow`; only the switchboard and the topic
-    change it.
+    """One link's place in one channel. Only the switchboard and the topic change it.
 
     ``echo`` false leaves out publications that came in by the same link. Gaps go to ``listener`` where there
     is one, else to the format's ``joined``.

@@ -122,8 +122,7 @@ class Switchboard:
     # -- the engine ------------------------------------------------------------------------------------------
 
     def notify(self, publication: Publication) -> None:
-        """Take a publication that the engine has kept. Called in offset order per channel; a hole makes it
-        read."""
+        """Take a kept publication, in offset order per channel; a hole makes it read."""
         topic = self.topics.get(publication.channel)
         if topic is None:
             return
@@ -163,8 +162,7 @@ class Switchboard:
         topic.forget_frames(result.publications)
 
     def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
-        """Take the failure of a ``read``. Returns the subscriptions that waited for it, whose links the
-        caller closes."""
+        """Return the subscriptions that waited for a failed ``read``; the caller closes their links."""
         return topic.reads.pop(start, ("", []))[1]
 
     def forget(self, channel: Channel) -> None:

@@ -17,8 +17,7 @@ from heartwire.types import Channel, Position, Publication
 __all__ = ["CHUNK_BYTES", "TailLimits", "Topic"]
 
 CHUNK_BYTES: Final = 8 * 1024
-"""About how much a reader that catches up gets per write; a socket that turns out full holds no more than
-this."""
+"""About the size of a write to a reader that catches up; a full socket holds no more than this."""
 
 _data: Final = attrgetter("data")
 
@@ -28,8 +27,7 @@ _Live = list[tuple[Callable[[Publication], Any], list[tuple[_Join, tuple[Sink, .
 
 
 class TailLimits:
-    """Bounds of the tails, per topic and for the whole node. A full tail drops its oldest publications;
-    readers then go to the engine.
+    """Bounds of the tails, per topic and per node. A full tail drops its oldest; readers go to the engine.
 
     A publication that is not flushed yet is never dropped: a topic at twice its bound is flushed at once.
     """
@@ -111,8 +109,7 @@ class Topic:
         return True
 
     def jump(self, publication: Publication) -> list[Subscription]:
-        """Start anew at a publication that does not follow (missed ones, or a new epoch). Returns the same as
-        `restart`."""
+        """Start anew at a publication that does not follow (a hole, a new epoch); see `restart`."""
         live = self.restart(Position(publication.epoch, publication.offset - 1))
         self.notify(publication)
         self.flush()
@@ -269,8 +266,7 @@ class Topic:
     # -- the tail --------------------------------------------------------------------------------------------
 
     def backfill(self, publications: list[Publication]) -> None:
-        """Put publications that an engine read brought in front of the tail, as far as they fit, for the next
-        reader."""
+        """Put what an engine read brought in front of the tail, as far as it fits, for the next reader."""
         if not publications or publications[-1].epoch != self.epoch:
             return
         limits = self._limits
@@ -307,8 +303,7 @@ class Topic:
         return self._tail[0].offset if self._tail else self.flushed + 1
 
     def _trim(self) -> None:
-        """Drop the oldest publications, down to 7/8 of the bound, so that a full tail is not trimmed at each
-        publication."""
+        """Drop the oldest, down to 7/8 of the bound: not at each publication."""
         limits = self._limits
         tail = self._tail
         surplus_bytes = max(

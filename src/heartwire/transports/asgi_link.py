@@ -16,8 +16,7 @@ from heartwire.types import Member
 __all__ = ["FULL_BYTES", "AsgiLink", "attend"]
 
 FULL_BYTES: Final = 4 * 1024
-"""A link that holds more than this is full: it keeps what is written, and pauses its subscriptions until
-it has drained."""
+"""A fuller link keeps what is written, and pauses its subscriptions until it has drained."""
 
 
 class AsgiLink(OwnSink):

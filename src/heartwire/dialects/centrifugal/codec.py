@@ -1,5 +1,4 @@
-"""The `Codec` protocol: bytes to commands, results to bytes. One object serves all connections of its
-encoding."""
+"""The `Codec` protocol: bytes to commands, results to bytes. One object serves all connections."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -56,8 +55,7 @@ class Codec(Protocol):
         """The error reply to a command."""
 
     def publication(self, publication: Publication) -> bytes:
-        """A publication's inside, for ``pub`` pushes and ``publications`` of replies. Called once per
-        publication.
+        """A publication's inside, for ``pub`` pushes and ``publications`` of replies; called once.
 
         Raises nothing: data that the encoding cannot carry as it is travels in another form.
         """
@@ -81,8 +79,7 @@ class Codec(Protocol):
         """Messages, at least one, as one frame."""
 
     def payload(self, data: bytes) -> msgspec.Raw:
-        """Bytes of the application (``conn_info``, the data of an answer) as a payload. Raises nothing, like
-        `publication`."""
+        """An application's bytes (``conn_info``, answers) as a payload. Raises nothing, either."""
 
     def post(self, request: PublishRequest) -> Post:
         """The content of a publish. Raises `Refused` (``bad_request``)."""

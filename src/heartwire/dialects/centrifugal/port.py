@@ -27,8 +27,7 @@ class Outlet(Protocol):
     """Where a session's messages go: a link of the hub, seen from the dialect."""
 
     heard: bool
-    """Set when the peer has taken or sent anything; the session clears it when it cannot ask (the pipe is
-    full)."""
+    """Set when the peer has taken or sent anything; cleared by a session that cannot ask (it is full)."""
 
     @property
     def paused(self) -> bool:
@@ -39,8 +38,7 @@ class Outlet(Protocol):
         """Roughly how many of the written bytes wait in this process."""
 
     def write(self, messages: list[bytes]) -> None:
-        """Send messages (at least one), in one frame where the transport has frames. Never raises, never
-        blocks."""
+        """Send messages (at least one), in one frame if there are frames. Never raises, never blocks."""
 
     def announce(
         self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
@@ -48,8 +46,7 @@ class Outlet(Protocol):
         """Send a join or leave; ``made`` keeps what was encoded for other outlets of the same wire format."""
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection, and send the peer the reason (a WebSocket close, or a disconnect push). Never
-        raises."""
+        """End the connection with a reason (close frame or disconnect push). Never raises."""
 
     def give_up(self) -> None:
         """End the connection to a dead peer, without waiting for it. Never raises."""
@@ -73,8 +70,7 @@ class Port(Protocol[SessionT, SubscriptionT]):
         """Identify the client: check its token, ask the application (authenticator, connect hook)."""
 
     def opened(self, session: SessionT) -> None:
-        """The connection is open, its reply written: from now on others find it (by user, by client), and it
-        is pinged."""
+        """The connection is open, its reply written: from now on it is found by others, and pinged."""
 
     def ended(self, session: SessionT, code: int, reason: str) -> None:
         """The session is over, its subscriptions left. Called once for each that was `opened`."""
@@ -86,8 +82,7 @@ class Port(Protocol[SessionT, SubscriptionT]):
         """The options of a channel that `channel` has checked."""
 
     def authorize(self, session: SessionT, action: Action, channel: Channel) -> Answer[None]:
-        """Check the permission to read presence or history. Raises `Forbidden`, `Refused`
-        (``not_available``)."""
+        """Check the right to read presence or history. Raises `Forbidden`, `Refused` (``not_available``)."""
 
     def grant(
         self, session: SessionT, channel: Channel, token: str, data: bytes
@@ -123,8 +118,7 @@ class Port(Protocol[SessionT, SubscriptionT]):
         """Begin live delivery after a position, and presence. The reply has been written before."""
 
     def unfollow(self, session: SessionT, subscription: SubscriptionT) -> None:
-        """End live delivery and presence; without effect where it has not begun. Subscribers receive the
-        leave, where the channel sends leaves."""
+        """End live delivery and presence (with a leave), where they have begun."""
 
     def publish(self, session: SessionT, name: str, post: Post, done: Done) -> Awaitable[None] | None:
         """Publish for a client, in this order: channel name, size, rate, permission, hook,

@@ -136,8 +136,7 @@ def delimited(message: bytes) -> bytes:
 
 
 def split(data: bytes) -> Iterator[bytes]:
-    """The messages of a frame. Raises ``ValueError`` where the last one is cut. Allocates nothing by a length
-    alone."""
+    """The messages of a frame; ``ValueError`` where one is cut. Never allocates by a length alone."""
     at = 0
     while at < len(data):
         size, at = _read_varint(data, at)

@@ -100,8 +100,7 @@ class Session(SessionState):
         self._ponged = value
 
     def ping(self) -> None:
-        """Ask for a pong. A full outlet would not take the ping: there, that it takes anything is the sign of
-        life."""
+        """Ask for a pong. A full outlet could not take the ping: that it takes anything is the sign then."""
         self._asks_outlet = self.outlet.paused
         if self._asks_outlet:
             self.outlet.heard = False
@@ -153,8 +152,7 @@ class Session(SessionState):
         return begun(subscribing.subscribe_server_side(self, wanted))
 
     def unsubscribe(self, channel: str, code: int = 2000, reason: str = "server unsubscribe") -> bool:
-        """End a subscription, with an ``unsubscribe`` push; whether there was one. Codes under 2500 are for
-        good; ``reason`` is not empty."""
+        """End a subscription (codes under 2500: for good), with a push; return whether there was one."""
         sub = self.subs.get(channel)
         if sub is not None:
             sub.end(code, reason)

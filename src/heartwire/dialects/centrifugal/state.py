@@ -141,8 +141,7 @@ class SessionState:
         self.send(self.codec.push(kind, channel, body))
 
     def refuse(self: Self, id: int, what: str, error: BaseException) -> None:
-        """Answer a command with an error; a fault is sent as ``internal``, and logged. ``send`` (id 0) has no
-        answer."""
+        """Answer a command (unless its id is 0) with an error. A fault is ``internal``, and logged."""
         if not isinstance(error, HeartwireError):
             self.port.failed(self, what, error)
         code = error_code(error)
@@ -153,8 +152,7 @@ class SessionState:
             self.send(self.codec.error(id, ErrorBody(code.number, message, code.temporary)))
 
     def send(self, message: bytes) -> None:
-        """Queue a message; it goes out with the others of this turn, before anything that is written after a
-        `flush`."""
+        """Queue a message for the end of this turn, or the next `flush` if that comes before."""
         if self.phase is Phase.CLOSED:
             return
         self.out.append(message)
@@ -174,8 +172,7 @@ class SessionState:
         self.flush()
 
     def relay(self, payload: Any, write: Callable[[Any], None]) -> None:
-        """Have ``write`` send a payload that was encoded for many, after what is queued; unless too much
-        waits already."""
+        """Have ``write`` send what was encoded for many, after the queue; unless too much waits."""
         self.flush()
         if self.phase is Phase.OPEN:
             write(payload)
@@ -190,8 +187,7 @@ class SessionState:
     # -- deadlines -------------------------------------------------------------------------------------------
 
     def expiry(self, ttl_s: float | None) -> float | None:
-        """When something expires that lives for ``ttl_s``, with the grace; `Session.handle_deadline` comes
-        then."""
+        """When what lives for ``ttl_s`` expires, with the grace; `Session.handle_deadline` comes then."""
         if ttl_s is None:
             return None
         expires_at = self.now + ttl_s + self.settings.grace_s
@@ -230,8 +226,7 @@ class SessionState:
         self.disconnect_with(CODES[name].close_code, reason or CODES[name].reason)
 
     def disconnect_with(self, code: int, reason: str) -> None:
-        """End the connection with a code of the application's, in the ranges of `heartwire.codes`; ``reason``
-        is not empty. Idempotent."""
+        """End the connection with a code of the ranges of `heartwire.codes`, and a reason. Idempotent."""
         if self.phase is Phase.CLOSED:
             return
         self.flush()

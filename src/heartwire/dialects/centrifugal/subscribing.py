@@ -103,8 +103,7 @@ async def unsubscribe(session: SessionState, id: int, request: UnsubscribeReques
 
 
 async def sub_refresh(session: SessionState, id: int, request: SubRefreshRequest) -> None:
-    """Take a new subscription token. Where the channel is missing (centrifuge-python 0.5.0), the token names
-    it."""
+    """Take a new subscription token; it names the channel where centrifuge-python 0.5.0 does not."""
     if request.type:
         raise Refused("not_available", "map and shared-poll subscriptions are not supported")
     if not request.token:

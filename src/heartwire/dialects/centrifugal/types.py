@@ -216,8 +216,7 @@ class SubscribeResult(_Result, frozen=True):
 
 
 class ConnectResult(_Result, frozen=True):
-    """The reply to ``connect``. ``session`` and ``node`` are for transports whose other half is the emulation
-    endpoint."""
+    """``session`` and ``node`` are for transports whose other half is the emulation endpoint."""
 
     client: str
     version: str

@@ -140,8 +140,7 @@ class Refreshed(NamedTuple):
 
 
 class Post(NamedTuple):
-    """The content of a publish: bytes, and whether they are text. ``key`` "": it has none; ``round``: see
-    `publishing`."""
+    """A publish's content, and whether it is text. ``key`` "": none; ``round``: see `publishing`."""
 
     data: bytes
     is_text: bool

@@ -42,8 +42,7 @@ def data_json(data: bytes, is_text: bool) -> bytes:
 
 
 def publication_json(publication: Publication, *, with_channel: bool = False) -> bytes:
-    """Return a publication as a JSON object: ``position``, ``data``, ``channel`` where wanted, ``publisher``
-    where known."""
+    """Return a publication as JSON, with its channel where wanted and its publisher where known."""
     channel = b'"channel":' + _encode(publication.channel) + b"," if with_channel else b""
     publisher = b',"publisher":' + _publisher_json(publication.publisher) if publication.publisher else b""
     head = b'{"position":"%b.%d",' % (publication.epoch.encode(), publication.offset)
@@ -102,8 +101,7 @@ _command_decoder: Final = msgspec.json.Decoder(_Command)
 
 
 def parse_command(data: bytes) -> tuple[Channel, Body]:
-    """Read a message sent on a WebSocket of several channels: ``{"channel","data"}``; a string is text, other
-    JSON stays JSON.
+    """Read a message ``{"channel","data"}`` of a WebSocket; a string is text, other JSON stays JSON.
 
     Raises:
         Refused: ``bad_request``, ``bad_channel`` or ``invalid_utf8``.

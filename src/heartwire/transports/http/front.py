@@ -56,8 +56,7 @@ class FrontDoor(Protocol):
     def try_answer(
         self, front: "FrontProtocol", method: bytes, target: bytes, facts: Facts, body: bytes
     ) -> bool:
-        """Answer by `FrontProtocol.answer`, now or after `FrontProtocol.wait`. Returns False to leave the
-        request to uvicorn."""
+        """`FrontProtocol.answer` now or after `FrontProtocol.wait`. False leaves it to uvicorn."""
 
 
 class FrontProtocol(asyncio.Protocol):
@@ -154,8 +153,7 @@ class FrontProtocol(asyncio.Protocol):
             self.data_received(data)
 
     def _set_deadline(self, seconds: float) -> None:
-        """Move the deadline. One timer per connection, which checks again when it wakes: most deadlines move
-        before they come."""
+        """Move the deadline. Most move before they come, so the one timer checks again when it wakes."""
         self._deadline = deadline = self.loop.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= deadline:

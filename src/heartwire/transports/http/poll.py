@@ -18,8 +18,7 @@ from heartwire.types import Channel, Member, Position, Publication
 __all__ = ["News", "Poll", "PollFormat", "jittered_wait_s"]
 
 News = tuple[Channel, list[bytes], Position, bool]
-"""A channel, its encoded publications, the position after them, and whether they continue the poll's
-position."""
+"""Channel, encoded publications, the position after them, whether they continue the poll's position."""
 
 
 class PollFormat:

@@ -87,8 +87,7 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         return b"\r\n".join(lines)
 
     def _should_upgrade(self) -> bool:
-        """RFC 6455 4.2.1: a handshake is a GET of HTTP/1.1. 4.2.2: another version is answered 426, which
-        only HTTP can."""
+        """RFC 6455 4.2.1: a handshake is a GET of HTTP/1.1. 4.2.2: only HTTP can answer 426."""
         if not super()._should_upgrade():
             return False
         protocol_class: Any = self.ws_protocol_class

@@ -49,8 +49,7 @@ class SseFormat:
 
 
 def sse_event(id: str, message: SseEvent | None) -> bytes:
-    """Return one block: an id, and an event where there is a message. Line ends in the data become line
-    feeds."""
+    """Return one block: an id, and an event where there is one. Line ends in data become line feeds."""
     block = b"id: %b\n" % id.encode()
     if message is not None:
         if message.event is not None:
@@ -65,6 +64,5 @@ def opening(retry_ms: int) -> bytes:
 
 
 def returning(retry_ms: int) -> bytes:
-    """Return the whole body for a client that should come back later: `EventSource` gives up for good on any
-    status but 200."""
+    """Return the body for a client to come back later; on a status but 200 `EventSource` gives up."""
     return b"retry: %d\n\n" % retry_ms

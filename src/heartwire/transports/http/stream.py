@@ -28,8 +28,7 @@ class HttpStream(AsgiLink):
         self._finished = False
 
     async def begin(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the answer's head. A client that is gone already (ASGI: ``OSError``) is reported by
-        `watch_peer`."""
+        """Send the head; `watch_peer` reports a client that is gone (``OSError``)."""
         with contextlib.suppress(OSError):
             await self._asgi_send({"type": "http.response.start", "status": 200, "headers": list(headers)})
 

@@ -31,8 +31,7 @@ class Receiver(Protocol):
     """Takes the messages of a connection."""
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
-        """A message came in; text is UTF-8. Returns what to wait for before the next, where there is a need
-        to."""
+        """A message came in; text is UTF-8. Returns what to await before the next, if anything."""
 
 
 class SocketLink(AsgiLink):

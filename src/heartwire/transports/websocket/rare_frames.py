@@ -150,8 +150,7 @@ def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None
 
 
 def frame_sizes(data: bytes) -> tuple[int, int] | None:
-    """Return the sizes of header and payload of the masked frame that ``data`` begins with; ``None`` where
-    more bytes are needed."""
+    """Return the header's and payload's sizes of a masked frame; ``None``: more bytes are needed."""
     size = len(data)
     length = data[1] & 127 if size > 1 else 0
     if size < (10 if length == 127 else 4 if length == 126 else 2):
