@@ -1,7 +1,7 @@
 """The `Codec` protocol: bytes to commands, results to bytes. One object serves all connections."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -31,9 +31,7 @@ PushKind = Literal["unsubscribe", "message", "subscribe", "disconnect", "refresh
 class Codec(Protocol):
     """See the module. Every ``bytes`` that is returned is one message, but for `publication` and `join`."""
 
-    def __hash__(self) -> int:
-        """By identity."""
-
+    __hash__: ClassVar[Callable[[Any], int]] = object.__hash__
     name: str
     """ "json" or "protobuf"."""
     is_text: bool

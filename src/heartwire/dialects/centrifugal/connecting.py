@@ -1,16 +1,9 @@
 """Commands that begin and prolong a connection: connect, refresh."""
 
 from heartwire.core.waiting import settled
-from heartwire.dialects.centrifugal import subscribing
+from heartwire.dialects.centrifugal import subscribing, types
 from heartwire.dialects.centrifugal.state import Phase, SessionState
 from heartwire.dialects.centrifugal.subscribing import Placed, seconds
-from heartwire.dialects.centrifugal.types import (
-    ConnectRequest,
-    ConnectResult,
-    RefreshRequest,
-    RefreshResult,
-    SubscribeResult,
-)
 from heartwire.dialects.centrifugal.values import Disconnected, TokenExpired, Welcome
 from heartwire.errors import Unauthorized
 from heartwire.types import Member
@@ -18,7 +11,7 @@ from heartwire.types import Member
 __all__ = ["connect", "refresh"]
 
 
-async def connect(session: SessionState, id: int, request: ConnectRequest) -> None:
+async def connect(session: SessionState, id: int, request: types.ConnectRequest) -> None:
     """Open the session, with its server-side subscriptions.
 
     A refusal is an error reply, after which nothing more is answered; a bad token ends the connection.
@@ -44,15 +37,14 @@ async def connect(session: SessionState, id: int, request: ConnectRequest) -> No
     session.move("connected")
     session.expires_at = session.expiry(welcome.ttl_s)
     session.set_deadline()
-    subs: dict[str, SubscribeResult] = {sub.channel: result for sub, result, _ in placed}
-    session.reply(id, "connect", _result(session, welcome, subs))
+    session.reply(id, "connect", _result(session, welcome, placed))
     session.flush()
     session.port.opened(session)
     for sub, _, start in placed:
         subscribing.go_live(session, sub, start)
 
 
-async def _place(session: SessionState, welcome: Welcome, request: ConnectRequest) -> list[Placed]:
+async def _place(session: SessionState, welcome: Welcome, request: types.ConnectRequest) -> list[Placed]:
     """Place the server-side subscriptions, as long as the session has not ended."""
     placed: list[Placed] = []
     for wanted in welcome.subs:
@@ -66,15 +58,15 @@ async def _place(session: SessionState, welcome: Welcome, request: ConnectReques
     return placed
 
 
-def _result(session: SessionState, welcome: Welcome, subs: dict[str, SubscribeResult]) -> ConnectResult:
+def _result(session: SessionState, welcome: Welcome, placed: list[Placed]) -> types.ConnectResult:
     id, node = session.emulation
-    return ConnectResult(
+    return types.ConnectResult(
         client=session.client,
         version=session.settings.version,
         expires=welcome.ttl_s is not None,
         ttl=seconds(welcome.ttl_s),
         data=session.codec.payload(welcome.data) if welcome.data else None,
-        subs=subs,
+        subs={sub.channel: result for sub, result, _ in placed},
         ping=seconds(session.settings.ping_interval_s),
         pong=session.pong,
         session=id,
@@ -82,7 +74,7 @@ def _result(session: SessionState, welcome: Welcome, subs: dict[str, SubscribeRe
     )
 
 
-async def refresh(session: SessionState, id: int, request: RefreshRequest) -> None:
+async def refresh(session: SessionState, id: int, request: types.RefreshRequest) -> None:
     """Take a new connection token."""
     if not request.token:
         raise Disconnected("bad_request", "bad request: refresh without a token")
@@ -93,4 +85,4 @@ async def refresh(session: SessionState, id: int, request: RefreshRequest) -> No
     except Unauthorized as error:
         raise Disconnected("unauthorized", f"invalid token: {error.message}") from None
     session.expires_at = session.expiry(refreshed.ttl_s)
-    session.reply(id, "refresh", RefreshResult(refreshed.ttl_s is not None, seconds(refreshed.ttl_s)))
+    session.reply(id, "refresh", types.RefreshResult(refreshed.ttl_s is not None, seconds(refreshed.ttl_s)))

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from heartwire.dialects.centrifugal.codec import Method, PushKind
+from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.errors import Refused
@@ -31,7 +31,7 @@ _text_decoder: Final = msgspec.json.Decoder(str)
 _base64_decoder: Final = msgspec.json.Decoder(bytes)
 
 
-class JsonCodec:
+class JsonCodec(Codec):
     """`Codec` for JSON. Without state."""
 
     name = "json"
@@ -54,11 +54,9 @@ class JsonCodec:
             raise ValueError(str(error)) from None
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
-        """See `Codec.reply`."""
         return b'{"id":%d,"%b":%b}' % (id, method.encode(), _encode(result))
 
     def error(self, id: int, error: ErrorBody) -> bytes:
-        """See `Codec.error`."""
         return b'{"id":%d,"error":%b}' % (id, _encode(error))
 
     def publication(self, publication: Publication) -> bytes:
@@ -70,39 +68,31 @@ class JsonCodec:
         return b'{"data":%b,"offset":%d%b}' % (_data(publication), publication.offset, info)
 
     def raw(self, inside: bytes) -> msgspec.Raw:
-        """See `Codec.raw`."""
         return msgspec.Raw(inside)
 
     def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
-        """See `Codec.publications`."""
         head = b'{"push":{"channel":%b,"pub":' % _encode(channel)
         return [head + inside + b"}}" for inside in insides]
 
     def membership(self, channel: str, kind: Literal["join", "leave"], info: ClientInfo) -> bytes:
-        """See `Codec.membership`."""
         return b'{"push":{"channel":%b,"%b":{"info":%b}}}' % (_encode(channel), kind.encode(), _encode(info))
 
     def push(self, kind: PushKind, channel: str, body: msgspec.Struct) -> bytes:
-        """See `Codec.push`."""
         where = b'"channel":%b,' % _encode(channel) if channel else b""
         return b'{"push":{%b"%b":%b}}' % (where, kind.encode(), _encode(body))
 
     def join(self, messages: Sequence[bytes]) -> bytes:
-        """See `Codec.join`."""
         return b"\n".join(messages)
 
     def payload(self, data: bytes) -> msgspec.Raw:
-        """See `Codec.payload`."""
         if not is_utf8(data):
             return msgspec.Raw(_encode(data))  # in base64
         return msgspec.Raw(_inlined(data) if is_json(data) else _encode(data.decode()))
 
     def info(self, member: Member) -> ClientInfo:
-        """See `Codec.info`."""
+        info = self.payload(member.info) if member.info else None
         chan_info = self.payload(member.chan_info) if member.chan_info else None
-        return ClientInfo(
-            member.user, member.client, self.payload(member.info) if member.info else None, chan_info
-        )
+        return ClientInfo(member.user, member.client, info, chan_info)
 
     def post(self, request: PublishRequest) -> Post:
         """See `Codec.post`.
@@ -122,15 +112,13 @@ class JsonCodec:
                 case "base64":
                     data, is_text = _base64_decoder.decode(data), False
                 case other:
-                    raise Refused(
-                        "bad_request", f'encoding {other[:32]!r}: "text" or "base64", or leave it out'
-                    )
+                    hint = '"text" or "base64", or leave it out'
+                    raise Refused("bad_request", f"encoding {other[:32]!r}: {hint}")
         except ValueError as error:
             raise Refused("bad_request", f"data in encoding {request.encoding!r}: {error}") from None
         return Post(data, is_text, request.idempotency_key, request.round)
 
     def value(self, payload: bytes) -> Any:
-        """See `Codec.value`."""
         return msgspec.json.decode(payload) if payload else None
 
 

@@ -13,25 +13,8 @@ from google.protobuf.message import DecodeError
 from msgspec import Raw
 
 from heartwire.dialects.centrifugal import client_pb2 as pb
-from heartwire.dialects.centrifugal.codec import Method, PushKind
-from heartwire.dialects.centrifugal.types import (
-    EMPTY,
-    UINT32,
-    ClientInfo,
-    Command,
-    ConnectRequest,
-    Empty,
-    ErrorBody,
-    HistoryRequest,
-    PublishRequest,
-    RefreshRequest,
-    RpcRequest,
-    SendRequest,
-    StreamPosition,
-    SubRefreshRequest,
-    SubscribeRequest,
-    UnsubscribeRequest,
-)
+from heartwire.dialects.centrifugal import types
+from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.text import is_json, is_utf8
 from heartwire.types import Member, Publication
@@ -42,34 +25,30 @@ _MAX_VARINT: Final = 5  # bytes; lengths are below 2**32
 _ASKED_FOR: Final = Raw(b"{}")
 
 
-class ProtobufCodec:
+class ProtobufCodec(Codec):
     """`Codec` for Protobuf. Without state."""
 
     name = "protobuf"
     is_text = False
     ping = b"\0"
 
-    def commands(self, data: bytes) -> Iterator[Command]:
-        """See `Codec.commands`."""
+    def commands(self, data: bytes) -> Iterator[types.Command]:
         if not data:
             raise ValueError("an empty frame")
         for message in split(data):
             yield _command(_decoded(pb.Command, message))
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
-        """See `Codec.reply`."""
         reply = pb.Reply(id=id)
         _write(getattr(reply, method), result)
         return _message(reply)
 
-    def error(self, id: int, error: ErrorBody) -> bytes:
-        """See `Codec.error`."""
+    def error(self, id: int, error: types.ErrorBody) -> bytes:
         reply = pb.Reply(id=id)
         _write(reply.error, error)
         return _message(reply)
 
     def publication(self, publication: Publication) -> bytes:
-        """See `Codec.publication`."""
         made = pb.Publication(data=publication.data, offset=publication.offset)
         publisher = publication.publisher
         if publisher is not None:
@@ -77,7 +56,6 @@ class ProtobufCodec:
         return _bytes(made)
 
     def raw(self, inside: bytes) -> Raw:
-        """See `Codec.raw`."""
         return Raw(inside)
 
     def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
@@ -85,34 +63,30 @@ class ProtobufCodec:
         head = _field(2, channel.encode())
         return [delimited(_field(4, head + _field(4, inside))) for inside in insides]
 
-    def membership(self, channel: str, kind: Literal["join", "leave"], info: ClientInfo) -> bytes:
-        """See `Codec.membership`."""
+    def membership(self, channel: str, kind: Literal["join", "leave"], info: types.ClientInfo) -> bytes:
         reply = pb.Reply()
         reply.push.channel = channel
         _write(getattr(reply.push, kind).info, info)
         return _message(reply)
 
     def push(self, kind: PushKind, channel: str, body: msgspec.Struct) -> bytes:
-        """See `Codec.push`."""
         reply = pb.Reply()
         reply.push.channel = channel
         _write(getattr(reply.push, kind), body)
         return _message(reply)
 
     def join(self, messages: Sequence[bytes]) -> bytes:
-        """See `Codec.join`."""
         return b"".join(messages)
 
     def payload(self, data: bytes) -> Raw:
-        """See `Codec.payload`."""
         return Raw(data)
 
-    def info(self, member: Member) -> ClientInfo:
-        """See `Codec.info`."""
+    def info(self, member: Member) -> types.ClientInfo:
+        info = Raw(member.info) if member.info else None
         chan_info = Raw(member.chan_info) if member.chan_info else None
-        return ClientInfo(member.user, member.client, Raw(member.info) if member.info else None, chan_info)
+        return types.ClientInfo(member.user, member.client, info, chan_info)
 
-    def post(self, request: PublishRequest) -> Post:
+    def post(self, request: types.PublishRequest) -> Post:
         """See `Codec.post`. Any bytes may be published; those that are JSON are text."""
         data = bytes(request.data)
         return Post(data, is_json(data) and is_utf8(data), request.idempotency_key, request.round)
@@ -200,47 +174,34 @@ def _decoded(kind: Any, data: bytes) -> Any:
         raise ValueError(str(error)) from None
 
 
-# -- inbound ------------------------------------------------------------------------------------------------
-
-
-def _command(message: Any) -> Command:
+def _command(message: Any) -> types.Command:
     fields = {field.name: value for field, value in message.ListFields()}
     id = fields.pop("id", 0)
-    return Command(id, **{name: _READ[name](request) for name, request in fields.items()})
+    return types.Command(id, **{name: _READ[name](request) for name, request in fields.items()})
 
 
-def _connect(message: Any) -> ConnectRequest:
+def _connect(message: Any) -> types.ConnectRequest:
     subs = {channel: _subscribe(request) for channel, request in message.subs.items()}
-    return ConnectRequest(
+    return types.ConnectRequest(
         message.token, Raw(message.data), subs, message.name, message.version, dict(message.headers)
     )
 
 
-def _subscribe(message: Any) -> SubscribeRequest:
-    return SubscribeRequest(
-        channel=message.channel,
-        token=message.token,
-        recover=message.recover,
-        epoch=message.epoch,
-        offset=message.offset,
-        data=Raw(message.data),
-        positioned=message.positioned,
-        recoverable=message.recoverable,
-        join_leave=message.join_leave,
-        delta=message.delta,
-        tf=_ASKED_FOR if message.HasField("tf") else EMPTY,
-        flag=message.flag,
-        type=message.type,
-    )
+def _subscribe(message: Any) -> types.SubscribeRequest:
+    fields = {field.name: value for field, value in message.ListFields()}
+    if "tf" in fields:
+        fields["tf"] = _ASKED_FOR
+    return types.SubscribeRequest(**fields | {"data": Raw(message.data)})
 
 
-def _history(message: Any) -> HistoryRequest:
-    since = StreamPosition(message.since.offset, message.since.epoch) if message.HasField("since") else None
-    return HistoryRequest(message.channel, message.limit, since, message.reverse)
+def _history(message: Any) -> types.HistoryRequest:
+    at = message.since
+    since = types.StreamPosition(at.offset, at.epoch) if message.HasField("since") else None
+    return types.HistoryRequest(message.channel, message.limit, since, message.reverse)
 
 
-def _publish(message: Any) -> PublishRequest:
-    return PublishRequest(
+def _publish(message: Any) -> types.PublishRequest:
+    return types.PublishRequest(
         message.channel,
         Raw(message.data),
         message.type,
@@ -250,8 +211,8 @@ def _publish(message: Any) -> PublishRequest:
     )
 
 
-def _channel(message: Any) -> UnsubscribeRequest:
-    return UnsubscribeRequest(message.channel)
+def _channel(message: Any) -> types.UnsubscribeRequest:
+    return types.UnsubscribeRequest(message.channel)
 
 
 _READ: Final[dict[str, Callable[[Any], Any]]] = {
@@ -262,15 +223,12 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "presence": _channel,
     "presence_stats": _channel,
     "history": _history,
-    "ping": lambda message: Empty(),
-    "rpc": lambda message: RpcRequest(message.method, Raw(message.data)),
-    "send": lambda message: SendRequest(Raw(message.data)),
-    "refresh": lambda message: RefreshRequest(message.token),
-    "sub_refresh": lambda message: SubRefreshRequest(message.channel, message.token, message.type),
+    "ping": lambda message: types.Empty(),
+    "rpc": lambda message: types.RpcRequest(message.method, Raw(message.data)),
+    "send": lambda message: types.SendRequest(Raw(message.data)),
+    "refresh": lambda message: types.RefreshRequest(message.token),
+    "sub_refresh": lambda message: types.SubRefreshRequest(message.channel, message.token, message.type),
 }
-
-
-# -- outbound -----------------------------------------------------------------------------------------------
 
 
 def _write(message: Any, body: msgspec.Struct) -> None:
@@ -291,6 +249,6 @@ def _write(message: Any, body: msgspec.Struct) -> None:
                 for inside in insides:
                     field.add().MergeFromString(bytes(inside))
             case int() as number if name == "ttl":
-                message.ttl = min(number, UINT32)
+                message.ttl = min(number, types.UINT32)
             case value:
                 setattr(message, name, value)

@@ -67,7 +67,5 @@ def _failed(session: SessionState, key: str, round: int, error: BaseException) -
 def keep_order(session: SessionState, key: str, round: int) -> None:
     """Raise `Refused` (``out_of_order``) for a publish with a key whose round is over."""
     if key and round < session.round:
-        raise Refused(
-            "out_of_order",
-            f"round {round} is over: send what was refused, and all after it, in round {session.round}",
-        )
+        hint = f"send what was refused, and all after it, in round {session.round}"
+        raise Refused("out_of_order", f"round {round} is over: {hint}")

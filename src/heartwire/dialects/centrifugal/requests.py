@@ -1,18 +1,8 @@
 """Commands of a session that only ask and answer: presence, history, ping, rpc, send."""
 
 from heartwire.core.waiting import settled
+from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.state import SessionState
-from heartwire.dialects.centrifugal.types import (
-    Empty,
-    HistoryRequest,
-    HistoryResult,
-    PresenceResult,
-    PresenceStatsResult,
-    RpcRequest,
-    RpcResult,
-    SendRequest,
-    UnsubscribeRequest,
-)
 from heartwire.dialects.centrifugal.values import Disconnected
 from heartwire.errors import Refused
 from heartwire.types import Action, Channel, Member, Position
@@ -20,19 +10,18 @@ from heartwire.types import Action, Channel, Member, Position
 __all__ = ["history", "ping", "presence", "presence_stats", "rpc", "send"]
 
 
-async def presence(session: SessionState, id: int, request: UnsubscribeRequest) -> None:
+async def presence(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
     """List the members of a channel."""
     members = await _members(session, request.channel, "presence")
     info = session.codec.info
-    session.reply(id, "presence", PresenceResult({member.client: info(member) for member in members}))
+    session.reply(id, "presence", types.PresenceResult({member.client: info(member) for member in members}))
 
 
-async def presence_stats(session: SessionState, id: int, request: UnsubscribeRequest) -> None:
+async def presence_stats(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
     """Count the members of a channel; all anonymous ones are one user."""
     members = await _members(session, request.channel, "presence_stats")
-    session.reply(
-        id, "presence_stats", PresenceStatsResult(len(members), len({member.user for member in members}))
-    )
+    users = {member.user for member in members}
+    session.reply(id, "presence_stats", types.PresenceStatsResult(len(members), len(users)))
 
 
 async def _members(session: SessionState, name: str, method: str) -> list[Member]:
@@ -41,7 +30,7 @@ async def _members(session: SessionState, name: str, method: str) -> list[Member
     return await session.port.members(channel)
 
 
-async def history(session: SessionState, id: int, request: HistoryRequest) -> None:
+async def history(session: SessionState, id: int, request: types.HistoryRequest) -> None:
     """Read a page of what is kept."""
     channel = _named(session, request.channel, "history")
     since = request.since
@@ -57,21 +46,21 @@ async def history(session: SessionState, id: int, request: HistoryRequest) -> No
     )
     raw, encode = session.codec.raw, session.codec.publication
     insides = [raw(encode(publication)) for publication in publications]
-    session.reply(id, "history", HistoryResult(insides, head.epoch, head.offset))
+    session.reply(id, "history", types.HistoryResult(insides, head.epoch, head.offset))
 
 
-async def ping(session: SessionState, id: int, request: Empty) -> None:
+async def ping(session: SessionState, id: int, request: types.Empty) -> None:
     """Answer at once: a client in doubt need not wait for our next ping."""
-    session.reply(id, "ping", Empty())
+    session.reply(id, "ping", types.Empty())
 
 
-async def rpc(session: SessionState, id: int, request: RpcRequest) -> None:
+async def rpc(session: SessionState, id: int, request: types.RpcRequest) -> None:
     """Call a method of the application."""
     data = await settled(session.port.rpc(session, request.method, bytes(request.data)))
-    session.reply(id, "rpc", RpcResult(session.codec.payload(data) if data is not None else None))
+    session.reply(id, "rpc", types.RpcResult(session.codec.payload(data) if data is not None else None))
 
 
-async def send(session: SessionState, id: int, request: SendRequest) -> None:
+async def send(session: SessionState, id: int, request: types.SendRequest) -> None:
     """Hand a message to the application; there is no reply."""
     await settled(session.port.send(session, bytes(request.data)))
 

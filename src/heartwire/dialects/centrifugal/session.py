@@ -122,8 +122,6 @@ class Session(SessionState):
         if self.end(CODES["no_pong"].close_code, CODES["no_pong"].reason):
             self.outlet.give_up()
 
-    # -- deadlines -------------------------------------------------------------------------------------------
-
     def handle_deadline(self, now: float) -> None:
         """A time that was asked for by `Port.call_at` has come."""
         self._deadline = None
@@ -144,11 +142,8 @@ class Session(SessionState):
         return self.member.user
 
     def subscribe(self, wanted: ServerSubscription) -> Awaitable[None] | None:
-        """Subscribe it to a channel, with a ``subscribe`` push. Without effect where it is subscribed.
-        Returns what to await, if anything.
-
-        Raises `Refused`, at once or when awaited.
-        """
+        """Subscribe it, with a ``subscribe`` push, unless it is subscribed. Returns what to await, if any.
+        Raises `Refused`, at once or when awaited."""
         return begun(subscribing.subscribe_server_side(self, wanted))
 
     def unsubscribe(self, channel: str, code: int = 2000, reason: str = "server unsubscribe") -> bool:

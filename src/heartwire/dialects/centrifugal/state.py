@@ -13,8 +13,9 @@ Handlers are plain functions over `SessionState` (`connecting`, `subscribing`, `
 """
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -46,85 +47,40 @@ TRANSITIONS: Final[dict[tuple[Phase, str], Phase]] = {
 }
 
 
+@dataclass(slots=True, eq=False)
 class SessionState:
-    """See the module.
+    """See the module. `Phase.NEW` lasts until ``connect``, for ``connect_within_s`` at most."""
 
-    Args:
-        port: the server.
-        codec: the encoding.
-        outlet: where messages go. A server that has a class of its own for it narrows the attribute in a
-            subclass.
-        client: the connection's id, unique among nodes.
-        now: the monotonic clock's seconds.
-        emulation: ids of the session and the node, where commands come by the emulation endpoint.
-        pong: whether the client must answer pings.
+    port: "Port[Any, ClientSubscription]"  # of this class, or of the server's subclass
+    codec: Codec
+    outlet: Outlet  # a server that has a class of its own for it narrows this in a subclass
+    settings: SessionSettings
+    _: KW_ONLY
+    client: str  # the connection's id, unique among nodes
+    now: float  # the monotonic clock's seconds
+    emulation: tuple[str, str] = ("", "")  # ids of session and node, where the emulation endpoint is used
+    pong: bool = True  # the client must answer pings
+    phase: Phase = Phase.NEW
+    member: Member = field(init=False)  # the client, as others see it; anonymous before `connect`
+    subs: "dict[str, ClientSubscription]" = field(default_factory=dict)  # also those that are being made
+    out: list[bytes] = field(default_factory=list)
+    round: int = 0  # the least round of publishes with a key: see `publishing`
+    too_fast: int = 0  # publishes refused as ``too_many_requests`` since the last one that was kept
+    expires_at: float | None = None  # monotonic seconds, with the grace; ``None``: it does not expire
+    waiting: bool = False  # a command is being handled, so that a pong cannot be read
+    asked: bool = False
+    _ponged: bool = False
+    _asks_outlet: bool = False
+    _flushing: bool = False
+    _in_turn: bool = False
+    _unanswered: int = 0
+    _deadline_at: float = field(init=False)
+    _deadline: Cancellable | None = field(init=False)
 
-    Attributes:
-        member: the client, as others see it; anonymous before `connect`.
-        subs: subscriptions by channel, including those that are being made.
-        round: the round that publishes with a key have to be of, or of a later one: see `publishing`.
-        too_fast: publishes refused as ``too_many_requests`` since the last one that was kept.
-        expires_at: monotonic seconds, with the grace; ``None``: the connection does not expire.
-        waiting: a command is being handled, so that a pong cannot be read.
-    """
-
-    __slots__ = (
-        "_asks_outlet",
-        "_deadline",
-        "_deadline_at",
-        "_flushing",
-        "_in_turn",
-        "_ponged",
-        "_unanswered",
-        "asked",
-        "client",
-        "codec",
-        "emulation",
-        "expires_at",
-        "member",
-        "now",
-        "out",
-        "outlet",
-        "phase",
-        "pong",
-        "port",
-        "round",
-        "settings",
-        "subs",
-        "too_fast",
-        "waiting",
-    )
-
-    def __init__(
-        self,
-        port: "Port[Self, ClientSubscription]",
-        codec: Codec,
-        outlet: Outlet,
-        settings: SessionSettings,
-        *,
-        client: str,
-        now: float,
-        emulation: tuple[str, str] = ("", ""),
-        pong: bool = True,
-    ) -> None:
-        self.port = port
-        self.codec = codec
-        self.outlet = outlet
-        self.settings = settings
-        self.client = client
-        self.now = now
-        self.emulation = emulation
-        self.pong = pong
-        self.phase = Phase.NEW
-        self.member = Member(client)
-        self.subs: dict[str, ClientSubscription] = {}
-        self.out: list[bytes] = []
-        self.waiting = self.asked = False
-        self._ponged = self._asks_outlet = self._flushing = self._in_turn = False
-        self._unanswered = self.too_fast = self.round = 0
-        self.expires_at: float | None = None
-        self._deadline_at = now + settings.connect_within_s
-        self._deadline: Cancellable | None = port.call_at(self._deadline_at, self)
+    def __post_init__(self) -> None:
+        self.member = Member(self.client)
+        self._deadline_at = self.now + self.settings.connect_within_s
+        self._deadline = self.port.call_at(self._deadline_at, self)
 
     def move(self, event: str) -> None:
         """Move to the next phase; see `TRANSITIONS`."""
@@ -140,7 +96,7 @@ class SessionState:
         """Queue a push; ``channel`` is "" for those that have none."""
         self.send(self.codec.push(kind, channel, body))
 
-    def refuse(self: Self, id: int, what: str, error: BaseException) -> None:
+    def refuse(self, id: int, what: str, error: BaseException) -> None:
         """Answer a command (unless its id is 0) with an error. A fault is ``internal``, and logged."""
         if not isinstance(error, HeartwireError):
             self.port.failed(self, what, error)
@@ -194,7 +150,7 @@ class SessionState:
         self.call_by(expires_at)
         return expires_at
 
-    def call_by(self: Self, when: float) -> None:
+    def call_by(self, when: float) -> None:
         """Have `Session.handle_deadline` called at ``when`` at the latest."""
         if self._deadline is not None:
             if self._deadline_at <= when:
@@ -233,7 +189,7 @@ class SessionState:
         if self.end(code, reason):
             self.outlet.close(code, reason)
 
-    def end(self: Self, code: int, reason: str) -> bool:
+    def end(self, code: int, reason: str) -> bool:
         """End the session on our side; false where it has ended before, perhaps by what was flushed."""
         if self.phase is Phase.CLOSED:
             return False
@@ -247,42 +203,28 @@ class SessionState:
             self.port.ended(self, code, reason)
         return True
 
-    def drop_subs(self: Self) -> None:
+    def drop_subs(self) -> None:
         """End all subscriptions, without a word to the client."""
         subs, self.subs = self.subs, {}
         for sub in subs.values():
             self.port.unfollow(self, sub)
 
 
+@dataclass(slots=True, eq=False)
 class ClientSubscription:
-    """One subscription of a session: `heartwire.core.link.ChannelListener`. How it begins: `subscribing`.
+    """One subscription of a session: `heartwire.core.subscription.ChannelListener`. See `subscribing`."""
 
-    Attributes:
-        subscription: the core's; ``None`` while it is being made.
-        is_server_side: the server has made it.
-        hears_members: receives joins and leaves.
-        expires_at: monotonic seconds, with the grace; ``None``: it does not expire.
-        member: the client, as others in this channel see it.
-    """
+    session: SessionState
+    channel: Channel
+    _: KW_ONLY
+    is_server_side: bool = False  # the server has made it
+    subscription: Subscription | None = None  # the core's, once it is made
+    hears_members: bool = False  # receives joins and leaves
+    expires_at: float | None = None  # monotonic seconds, with the grace; ``None``: it does not expire
+    member: Member = field(init=False)  # the client, as others in this channel see it
 
-    __slots__ = (
-        "channel",
-        "expires_at",
-        "hears_members",
-        "is_server_side",
-        "member",
-        "session",
-        "subscription",
-    )
-
-    def __init__(self, session: SessionState, channel: Channel, *, is_server_side: bool = False) -> None:
-        self.session = session
-        self.channel = channel
-        self.is_server_side = is_server_side
-        self.subscription: Subscription | None = None
-        self.hears_members = False
-        self.expires_at: float | None = None
-        self.member: Member = session.member
+    def __post_init__(self) -> None:
+        self.member = self.session.member
 
     def inform(self, chan_info: bytes | None) -> None:
         """Set the client's info in this channel."""
@@ -294,16 +236,16 @@ class ClientSubscription:
         self.expires_at = self.session.expiry(ttl_s)
 
     def live(self, subscription: Subscription) -> None:
-        """See `heartwire.core.link.ChannelListener.live`."""
+        """See `ChannelListener.live`."""
         self.subscription = subscription
 
     def hear(self, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]) -> None:
-        """See `heartwire.core.link.ChannelListener.hear`."""
+        """See `ChannelListener.hear`."""
         if self.hears_members:
             self.session.outlet.announce(self.channel, kind, member, made)
 
     def gap(self, position: Position) -> None:
-        """See `heartwire.core.link.ChannelListener.gap`."""
+        """See `ChannelListener.gap`."""
         if self.is_server_side:
             self.session.disconnect("insufficient_state")
         else:

@@ -16,16 +16,8 @@ import msgspec
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.core.waiting import settled
+from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.state import ClientSubscription, SessionState
-from heartwire.dialects.centrifugal.types import (
-    Empty,
-    RefreshResult,
-    SubRefreshRequest,
-    SubscribeBody,
-    SubscribeRequest,
-    SubscribeResult,
-    UnsubscribeRequest,
-)
 from heartwire.dialects.centrifugal.values import Disconnected, Rules, TokenExpired
 from heartwire.errors import Forbidden, LimitExceeded, Refused, Unauthorized
 from heartwire.types import NOW, Channel, Position, Publication, ServerSubscription
@@ -43,7 +35,7 @@ __all__ = [
 ]
 
 _REJECT_UNRECOVERED: Final = 2
-_NOT_RECOVERING: Final = SubscribeRequest()
+_NOT_RECOVERING: Final = types.SubscribeRequest()
 _EXPIRED: Final = (2501, "subscription expired")
 
 
@@ -51,11 +43,11 @@ class Placed(NamedTuple):
     """A subscription before it is live: the reply, and the position after which pushes begin."""
 
     sub: ClientSubscription
-    result: SubscribeResult
+    result: types.SubscribeResult
     start: Position
 
 
-async def subscribe(session: SessionState, id: int, request: SubscribeRequest) -> None:
+async def subscribe(session: SessionState, id: int, request: types.SubscribeRequest) -> None:
     """Subscribe to a channel."""
     _check(request)
     channel = session.port.channel(session, request.channel)
@@ -92,17 +84,17 @@ def go_live(session: SessionState, sub: ClientSubscription, start: Position) -> 
         session.port.follow(session, sub, start)
 
 
-async def unsubscribe(session: SessionState, id: int, request: UnsubscribeRequest) -> None:
+async def unsubscribe(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
     """Unsubscribe from a channel; also answered where there is no subscription."""
     if not request.channel:
         raise Disconnected("bad_request", "bad request: unsubscribe without a channel")
     sub = session.subs.get(request.channel)
     if sub is not None:
         sub.leave()
-    session.reply(id, "unsubscribe", Empty())
+    session.reply(id, "unsubscribe", types.Empty())
 
 
-async def sub_refresh(session: SessionState, id: int, request: SubRefreshRequest) -> None:
+async def sub_refresh(session: SessionState, id: int, request: types.SubRefreshRequest) -> None:
     """Take a new subscription token; it names the channel where centrifuge-python 0.5.0 does not."""
     if request.type:
         raise Refused("not_available", "map and shared-poll subscriptions are not supported")
@@ -120,14 +112,15 @@ async def sub_refresh(session: SessionState, id: int, request: SubRefreshRequest
     if sub is None:
         raise Forbidden("not subscribed")
     sub.expire_in(refreshed.ttl_s)
-    session.reply(id, "sub_refresh", RefreshResult(refreshed.ttl_s is not None, seconds(refreshed.ttl_s)))
+    result = types.RefreshResult(refreshed.ttl_s is not None, seconds(refreshed.ttl_s))
+    session.reply(id, "sub_refresh", result)
 
 
 # -- server-side ---------------------------------------------------------------------------------------------
 
 
 async def place_server_side(
-    session: SessionState, wanted: ServerSubscription, recover: SubscribeRequest | None
+    session: SessionState, wanted: ServerSubscription, recover: types.SubscribeRequest | None
 ) -> Placed:
     """Place a subscription that the server makes."""
     channel = session.port.channel(session, wanted.channel)
@@ -137,7 +130,7 @@ async def place_server_side(
         rules = session.port.rules(channel)
         sub.hears_members = rules.join_leave and (rules.force_push_join_leave or wanted.join_leave)
         asked = recover or _NOT_RECOVERING
-        request = SubscribeRequest(
+        request = types.SubscribeRequest(
             recover=asked.recover,
             offset=asked.offset,
             epoch=asked.epoch,
@@ -158,22 +151,20 @@ async def subscribe_server_side(session: SessionState, wanted: ServerSubscriptio
     """Subscribe an open session, with a ``subscribe`` push. Without effect where it is subscribed."""
     if session.closed or wanted.channel in session.subs:
         return
-    since = wanted.since
-    recover = None
+    since, recover = wanted.since, None
     if since is not None:
-        recover = SubscribeRequest(recover=True, epoch=since.epoch, offset=since.offset)
+        recover = types.SubscribeRequest(recover=True, epoch=since.epoch, offset=since.offset)
     sub, result, start = await place_server_side(session, wanted, recover)
     if session.subs.get(sub.channel) is not sub:
         return
-    body = SubscribeBody(result.recoverable, result.epoch, result.offset, result.positioned, result.data)
+    body = types.SubscribeBody(
+        result.recoverable, result.epoch, result.offset, result.positioned, result.data
+    )
     session.push("subscribe", sub.channel, body)
     insides = [bytes(raw) for raw in result.publications]
     for publication in session.codec.publications(sub.channel, insides):
         session.send(publication)
     go_live(session, sub, start)
-
-
-# -- the end -------------------------------------------------------------------------------------------------
 
 
 def expire(session: SessionState, now: float) -> None:
@@ -186,15 +177,12 @@ def expire(session: SessionState, now: float) -> None:
             sub.end(*_EXPIRED)
 
 
-# -- inside --------------------------------------------------------------------------------------------------
-
-
 def seconds(duration_s: float | None) -> int:
     """A duration in the protocol: whole seconds; 0 only for ``None``."""
     return 0 if duration_s is None else max(1, round(duration_s))
 
 
-def _check(request: SubscribeRequest) -> None:
+def _check(request: types.SubscribeRequest) -> None:
     if not request.channel:
         raise Disconnected("bad_request", "bad request: subscribe without a channel")
     if request.delta not in ("", "fossil"):
@@ -231,7 +219,7 @@ async def _hears_members(session: SessionState, channel: Channel, rules: Rules, 
 
 
 async def _place(
-    session: SessionState, sub: ClientSubscription, request: SubscribeRequest, rules: Rules
+    session: SessionState, sub: ClientSubscription, request: types.SubscribeRequest, rules: Rules
 ) -> Placed:
     asks = request.recoverable or request.recover
     recoverable = rules.force_recovery or (rules.allow_recovery and asks)
@@ -247,7 +235,7 @@ async def _place(
     else:
         start = await _top(session, channel)
     encode = session.codec.publication
-    result = SubscribeResult(
+    result = types.SubscribeResult(
         recoverable=recoverable,
         positioned=positioned,
         epoch=start.epoch if positioned else "",
@@ -260,7 +248,7 @@ async def _place(
 
 
 def _before(
-    request: SubscribeRequest, publications: list[Publication], start: Position, *, recovered: bool
+    request: types.SubscribeRequest, publications: list[Publication], start: Position, *, recovered: bool
 ) -> int:
     """The offset that the client continues from."""
     if recovered:
@@ -276,7 +264,7 @@ async def _top(session: SessionState, channel: Channel) -> Position:
 
 
 async def _recover(
-    session: SessionState, channel: Channel, request: SubscribeRequest
+    session: SessionState, channel: Channel, request: types.SubscribeRequest
 ) -> tuple[bool, list[Publication], Position]:
     """Whether the client's position can be continued, the publications, and where pushes begin."""
     epoch = request.epoch or (await _top(session, channel)).epoch
@@ -284,15 +272,12 @@ async def _recover(
     read: ReadResult = await settled(session.port.read(channel, Position(epoch, request.offset), limit=limit))
     if not read.recovered and not request.from_oldest:
         return False, [], read.head
-    return (
-        read.recovered,
-        read.publications,
-        read.publications[-1].position if read.publications else read.start,
-    )
+    start = read.publications[-1].position if read.publications else read.start
+    return read.recovered, read.publications, start
 
 
 async def _recover_newest(
-    session: SessionState, channel: Channel, request: SubscribeRequest
+    session: SessionState, channel: Channel, request: types.SubscribeRequest
 ) -> tuple[bool, list[Publication], Position]:
     """Recover in cache mode: the newest publication replaces all before it."""
     top = await _top(session, channel)
@@ -305,5 +290,5 @@ async def _recover_newest(
     return True, [] if is_there else [newest], newest.position
 
 
-def _with(result: SubscribeResult, **changes: object) -> SubscribeResult:
+def _with(result: types.SubscribeResult, **changes: object) -> types.SubscribeResult:
     return msgspec.structs.replace(result, **changes)

@@ -84,8 +84,6 @@ class SubscribeRequest(_Request, frozen=True):
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
-    """``connect``."""
-
     token: str = ""
     data: Payload = EMPTY
     subs: dict[str, SubscribeRequest] = {}
@@ -116,8 +114,6 @@ class PublishRequest(_Request, frozen=True):
 
 
 class HistoryRequest(_Request, frozen=True):
-    """``history``."""
-
     channel: str = ""
     limit: int = 0
     since: StreamPosition | None = None
@@ -125,8 +121,6 @@ class HistoryRequest(_Request, frozen=True):
 
 
 class RpcRequest(_Request, frozen=True):
-    """``rpc``."""
-
     method: str = ""
     data: Payload = EMPTY
 
@@ -138,8 +132,6 @@ class SendRequest(_Request, frozen=True):
 
 
 class RefreshRequest(_Request, frozen=True):
-    """``refresh``."""
-
     token: str = ""
 
 
@@ -198,10 +190,7 @@ class ClientInfo(_Result, frozen=True):
 
 
 class SubscribeResult(_Result, frozen=True):
-    """The reply to ``subscribe``, and a server-side subscription in the reply to ``connect``.
-
-    ``publications`` are as `Codec.publication` made them.
-    """
+    """For server-side subscriptions, too. ``publications`` are as `Codec.publication` made them."""
 
     expires: bool = False
     ttl: int = 0
@@ -275,8 +264,6 @@ class RefreshResult(_Result, frozen=True):
 
 
 class MessageBody(_Result, frozen=True):
-    """The ``message`` push."""
-
     data: Payload
 
 
@@ -296,8 +283,6 @@ class DisconnectBody(msgspec.Struct, frozen=True, gc=False):
 
 
 class SubscribeBody(_Result, frozen=True):
-    """The ``subscribe`` push."""
-
     recoverable: bool = False
     epoch: str = ""
     offset: int = 0

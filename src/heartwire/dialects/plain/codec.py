@@ -110,9 +110,8 @@ def parse_command(data: bytes) -> tuple[Channel, Body]:
         command = _command_decoder.decode(check_text(data))
         channel = to_channel(command.channel)
         if command.encoding == "base64":
-            return channel, Body(
-                False, base64.b64decode(msgspec.json.decode(command.data, type=str), validate=True)
-            )
+            text = msgspec.json.decode(command.data, type=str)
+            return channel, Body(False, base64.b64decode(text, validate=True))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Refused("bad_request", f'expected {{"channel":"NAME","data":…}}: {error}') from None
     if command.encoding is not None:

@@ -46,11 +46,9 @@ class Vector:
 def _vector_starts(channels: Sequence[Channel], token: str) -> dict[Channel, Start]:
     parts = token.split("~")
     if len(parts) != len(channels):
-        raise Refused(
-            "bad_position",
-            f"since={token[:64]!r} is a position of {len(parts)} channels, the request has {len(channels)}:"
-            " use a position that the same set of channels gave",
-        )
+        what = f"is a position of {len(parts)} channels, the request has {len(channels)}"
+        hint = "use a position that the same set of channels gave"
+        raise Refused("bad_position", f"since={token[:64]!r} {what}: {hint}")
     return {channel: _position(part) for channel, part in zip(sorted(channels), parts, strict=True)}
 
 
@@ -96,13 +94,8 @@ def parse_follow(
     if not names:
         raise Refused("bad_channel", "no channel named: /channels/NAME, or /channels?channel=A&channel=B")
     if len(names) > max_channels:
-        raise LimitExceeded(
-            "too_many_channels",
-            "channels in one request",
-            len(names),
-            max_channels,
-            "max_channels_per_request",
-        )
+        what, option = "channels in one request", "max_channels_per_request"
+        raise LimitExceeded("too_many_channels", what, len(names), max_channels, option)
     channels = tuple(dict.fromkeys(to_channel(name) for name in names))
     since = resume or query.get("last_event_id") or query.get("since")
     client = query.get("client")
@@ -137,9 +130,8 @@ def _position(token: str) -> Start:
     try:
         return Position.parse(token)
     except ValueError:
-        raise Refused(
-            "bad_position", f"since={token[:64]!r}: `earliest`, or a position as an answer gave it"
-        ) from None
+        hint = "`earliest`, or a position as an answer gave it"
+        raise Refused("bad_position", f"since={token[:64]!r}: {hint}") from None
 
 
 def parse_wait(text: str | None) -> float:
@@ -171,9 +163,7 @@ def body_is_text(content_type: str | None, body: bytes) -> bool:
         return False
     charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise Refused(
-            "unsupported_charset",
-            f"charset {charset[1][:32]!r}: text is UTF-8 here; convert it, or send bytes",
-        )
+        hint = "text is UTF-8 here; convert it, or send bytes"
+        raise Refused("unsupported_charset", f"charset {charset[1][:32]!r}: {hint}")
     check_text(body)
     return True
