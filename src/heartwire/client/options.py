@@ -81,9 +81,8 @@ def check_options(options: Options) -> None:
     if options.first_transport is not None and options.first_transport not in options.transports:
         raise ConfigError("first_transport", options.first_transport, "one of `transports`")
     for name, value in options._asdict().items():
-        if name not in ("transports", "first_transport") and not (
-            isinstance(value, int | float) and value > 0
-        ):
+        is_number = name not in ("transports", "first_transport")
+        if is_number and not (isinstance(value, int | float) and value > 0):
             raise ConfigError(name, value, "a number over 0")
     if options.poll_wait_s > 55:
         raise ConfigError("poll_wait_s", options.poll_wait_s, "at most 55: the server answers by then")

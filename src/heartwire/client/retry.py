@@ -2,27 +2,26 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 __all__ = ["Backoff", "Bucket"]
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Backoff:
     """Waits before attempts: the n-th in a row is drawn evenly from 0 to ``base_s`` doubled n times, at most
     ``cap_s``. Full jitter, because clients that lost their server together must not return together."""
 
-    def __init__(
-        self, *, base_s: float = 0.5, cap_s: float = 20, draw: Callable[[], float] = random.random
-    ) -> None:
-        self.failures = 0
-        self._base_s = base_s
-        self._cap_s = cap_s
-        self._draw = draw
+    base_s: float = 0.5
+    cap_s: float = 20
+    draw: Callable[[], float] = random.random
+    failures: int = 0
 
     def next_s(self) -> float:
         """Count a failure. Return the seconds to wait before the next attempt."""
-        limit_s = min(self._cap_s, self._base_s * 2.0 ** min(self.failures, 60))
+        limit_s = min(self.cap_s, self.base_s * 2.0 ** min(self.failures, 60))
         self.failures += 1
-        return self._draw() * limit_s
+        return self.draw() * limit_s
 
     def reset(self) -> None:
         """Start counting afresh."""

@@ -4,6 +4,7 @@ In: times, and the machine to call at each. Out: `Timed.handle_deadline`. The hu
 """
 
 import heapq
+from dataclasses import dataclass
 from typing import Protocol
 
 __all__ = ["Deadline", "Deadlines", "Timed"]
@@ -16,15 +17,13 @@ class Timed(Protocol):
         """The deadline has passed. Never raises."""
 
 
+@dataclass(slots=True, eq=False)
 class Deadline:
     """One entry of the heap. Cancelling it releases its machine at once, however far away its time is."""
 
-    __slots__ = ("_timed", "serial", "when")
-
-    def __init__(self, when: float, serial: int, timed: Timed) -> None:
-        self.when = when
-        self.serial = serial
-        self._timed: Timed | None = timed
+    when: float
+    serial: int
+    _timed: Timed | None
 
     def __lt__(self, other: "Deadline") -> bool:
         return (self.when, self.serial) < (other.when, other.serial)

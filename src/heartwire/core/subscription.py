@@ -15,6 +15,7 @@ In: events from `Switchboard` and `Topic`, the only callers of `Subscription.on`
 gaps and presence changes to the listener.
 """
 
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Any, Final, Literal, Protocol
 
@@ -80,6 +81,7 @@ class ChannelListener(Protocol):
         """It cannot be continued; ``position`` is before the oldest kept. The listener may leave now."""
 
 
+@dataclass(slots=True, eq=False)
 class Subscription:
     """One link's place in one channel. Only the switchboard and the topic change it.
 
@@ -87,25 +89,15 @@ class Subscription:
     is one, else to the format's ``joined``.
     """
 
-    __slots__ = ("echo", "epoch", "format", "link", "listener", "offset", "state", "topic")
-
-    def __init__(
-        self,
-        topic: Stream,
-        link: Link,
-        format: WireFormat,
-        *,
-        echo: bool,
-        listener: ChannelListener | None = None,
-    ) -> None:
-        self.topic = topic
-        self.link = link
-        self.format = format
-        self.echo = echo
-        self.listener = listener
-        self.state = State.JOINING
-        self.epoch = ""
-        self.offset = 0
+    topic: Stream
+    link: Link
+    format: WireFormat
+    _: KW_ONLY
+    echo: bool
+    listener: ChannelListener | None = None
+    state: State = State.JOINING
+    epoch: str = ""
+    offset: int = 0
 
     def on(self, event: str) -> None:
         """Move along the table. Raises ``KeyError`` for an event that cannot happen in this state."""

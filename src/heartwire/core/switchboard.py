@@ -37,7 +37,6 @@ class Switchboard:
         read: starts an engine read of a topic after a start; its result comes, later or at once, by
             `read_done` or `read_failed`.
         soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
-        limits: bounds of the tails.
         lingering: how many topics without subscriptions are kept until `sweep`: a poll comes back each time.
 
     Promises: every subscription gets the publications after its start in order, each once, or a report that

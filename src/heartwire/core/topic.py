@@ -6,6 +6,7 @@ sink. A topic exists while the channel has subscriptions. Only `Switchboard` cal
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
@@ -26,59 +27,38 @@ _Live = list[tuple[Callable[[Publication], Any], list[tuple[_Join, tuple[Sink, .
 """Live subscriptions by encoder: those with echo by format, then those without echo one by one."""
 
 
+@dataclass(slots=True, eq=False)
 class TailLimits:
     """Bounds of the tails, per topic and per node. A full tail drops its oldest; readers go to the engine.
 
     A publication that is not flushed yet is never dropped: a topic at twice its bound is flushed at once.
     """
 
-    __slots__ = ("node_bytes", "topic_bytes", "topic_items", "used_bytes")
-
-    def __init__(
-        self, *, topic_items: int = 1024, topic_bytes: int = 256 * 1024, node_bytes: int = 32 * 1024 * 1024
-    ) -> None:
-        self.topic_items = topic_items
-        self.topic_bytes = topic_bytes
-        self.node_bytes = node_bytes
-        self.used_bytes = 0
+    topic_items: int = 1024
+    topic_bytes: int = 256 * 1024
+    node_bytes: int = 32 * 1024 * 1024
+    used_bytes: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class Topic:
     """See the module. The switchboard flushes it after a turn that moved ``head`` beyond ``flushed``."""
 
-    __slots__ = (
-        "_frames",
-        "_groups",
-        "_limits",
-        "_live",
-        "_singles",
-        "_tail",
-        "_tail_bytes",
-        "ahead",
-        "channel",
-        "epoch",
-        "flushed",
-        "head",
-        "reads",
-        "subscriptions",
-    )
-
-    def __init__(self, channel: Channel, limits: TailLimits) -> None:
-        self.channel = channel
-        self.epoch = ""  # "" until the first read brings the head
-        self.head = 0
-        self.flushed = 0
-        self.subscriptions: dict[Subscription, None] = {}  # a set in order, and a third of its size
-        self.ahead: set[Subscription] = set()  # have seen more of the stream than was notified
-        # Engine reads under way, by their start: the epoch known at their beginning, and who waits.
-        self.reads: dict[Any, tuple[str, list[Subscription]]] = {}
-        self._limits = limits
-        self._tail: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
-        self._tail_bytes = 0
-        self._frames: dict[Callable[[Publication], Any], dict[int, Any]] = {}
-        self._groups: dict[WireFormat, dict[Subscription, Sink]] = {}
-        self._singles: set[Subscription] = set()
-        self._live: _Live | None = None
+    channel: Channel
+    _limits: TailLimits
+    epoch: str = ""  # "" until the first read brings the head
+    head: int = 0
+    flushed: int = 0
+    subscriptions: dict[Subscription, None] = field(default_factory=dict)  # an ordered set, a third the size
+    ahead: set[Subscription] = field(default_factory=set)  # have seen more of the stream than was notified
+    reads: dict[Any, tuple[str, list[Subscription]]] = field(default_factory=dict)
+    """Engine reads under way, by their start: the epoch known at their beginning, and who waits."""
+    _tail: list[Publication] = field(default_factory=list)  # an empty deque takes 760 bytes
+    _tail_bytes: int = 0
+    _frames: dict[Callable[[Publication], Any], dict[int, Any]] = field(default_factory=dict)
+    _groups: dict[WireFormat, dict[Subscription, Sink]] = field(default_factory=dict)
+    _singles: set[Subscription] = field(default_factory=set)
+    _live: _Live | None = None
 
     @property
     def position(self) -> Position:
@@ -116,10 +96,7 @@ class Topic:
         return live
 
     def restart(self, head: Position) -> list[Subscription]:
-        """Start anew at a position that does not follow.
-
-        Returns the subscriptions that were live: they now read from the engine.
-        """
+        """Start anew at a position that does not follow. Returns what was live, and reads from now on."""
         self.flush()
         live = [subscription for subscription in self.subscriptions if subscription.state is State.LIVE]
         for subscription in live:
@@ -277,12 +254,9 @@ class Topic:
         fitting: list[Publication] = []
         for publication in reversed(older):
             size = len(publication.data)
-            if (
-                len(self._tail) + len(fitting) >= limits.topic_items
-                or self._tail_bytes + size > limits.topic_bytes
-            ):
+            if len(self._tail) + len(fitting) >= limits.topic_items:
                 break
-            if limits.used_bytes + size > limits.node_bytes:
+            if self._tail_bytes + size > limits.topic_bytes or limits.used_bytes + size > limits.node_bytes:
                 break
             fitting.append(publication)
             self._tail_bytes += size

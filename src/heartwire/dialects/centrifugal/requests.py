@@ -5,7 +5,7 @@ from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.state import SessionState
 from heartwire.dialects.centrifugal.values import Disconnected
 from heartwire.errors import Refused
-from heartwire.types import Action, Channel, Member, Position
+from heartwire.types import Channel, Member, Position
 
 __all__ = ["history", "ping", "presence", "presence_stats", "rpc", "send"]
 
@@ -26,7 +26,7 @@ async def presence_stats(session: SessionState, id: int, request: types.Unsubscr
 
 async def _members(session: SessionState, name: str, method: str) -> list[Member]:
     channel = _named(session, name, method)
-    await _authorize(session, "presence", channel)
+    await settled(session.port.authorize(session, "presence", channel))
     return await session.port.members(channel)
 
 
@@ -36,7 +36,7 @@ async def history(session: SessionState, id: int, request: types.HistoryRequest)
     since = request.since
     if request.limit < -1:
         raise Refused("bad_request", "limit is -1, 0 or more")
-    await _authorize(session, "history", channel)
+    await settled(session.port.authorize(session, "history", channel))
     most = session.settings.history_items
     publications, head = await session.port.history(
         channel,
@@ -69,7 +69,3 @@ def _named(session: SessionState, name: str, method: str) -> Channel:
     if not name:
         raise Disconnected("bad_request", f"bad request: {method} without a channel")
     return session.port.channel(session, name)
-
-
-async def _authorize(session: SessionState, action: Action, channel: Channel) -> None:
-    await settled(session.port.authorize(session, action, channel))

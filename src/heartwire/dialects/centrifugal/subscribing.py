@@ -12,7 +12,7 @@ connection with 3010.
 
 from typing import Final, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.core.waiting import settled
@@ -72,7 +72,7 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
     sub.expire_in(grant.ttl_s)
     result = placed.result
     if grant.ttl_s is not None or data is not None:
-        result = _with(result, expires=grant.ttl_s is not None, ttl=seconds(grant.ttl_s), data=data)
+        result = replace(result, expires=grant.ttl_s is not None, ttl=seconds(grant.ttl_s), data=data)
     session.reply(id, "subscribe", result)
     go_live(session, sub, placed.start)
 
@@ -143,7 +143,7 @@ async def place_server_side(
         raise
     data = session.codec.payload(wanted.data) if wanted.data else None
     sub.expire_in(wanted.ttl_s)
-    result = _with(placed.result, expires=wanted.ttl_s is not None, ttl=seconds(wanted.ttl_s), data=data)
+    result = replace(placed.result, expires=wanted.ttl_s is not None, ttl=seconds(wanted.ttl_s), data=data)
     return Placed(sub, result, placed.start)
 
 
@@ -288,7 +288,3 @@ async def _recover_newest(
         return is_there and request.offset > 0, [], read.head
     newest = read.publications[-1]
     return True, [] if is_there else [newest], newest.position
-
-
-def _with(result: types.SubscribeResult, **changes: object) -> types.SubscribeResult:
-    return msgspec.structs.replace(result, **changes)

@@ -10,7 +10,8 @@ once; the result is cached, because clients send the same block again and again.
 
 import asyncio
 import re
-from typing import Any, Final, NamedTuple, Protocol
+from dataclasses import InitVar, dataclass, field
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 import httptools
 import uvicorn
@@ -59,51 +60,35 @@ class FrontDoor(Protocol):
         """`FrontProtocol.answer` now or after `FrontProtocol.wait`. False leaves it to uvicorn."""
 
 
+@dataclass(slots=True, eq=False)
 class FrontProtocol(asyncio.Protocol):
     """One connection, until it turns out to be something else."""
 
-    __slots__ = (
-        "_app_state",
-        "_buffer",
-        "_config",
-        "_deadline",
-        "_is_full",
-        "_is_last",
-        "_state",
-        "_timer",
-        "loop",
-        "transport",
-        "waiting",
-    )
-    door: FrontDoor
+    door: ClassVar[FrontDoor]
+    config: uvicorn.Config
+    server_state: ServerState
+    app_state: dict[str, Any]
+    _loop: InitVar[object] = None
+    loop: asyncio.AbstractEventLoop = field(init=False)
+    transport: asyncio.Transport = field(init=False)
+    waiting: Waiting | None = None
+    _buffer: bytes = b""
+    _is_full: bool = False
+    _is_last: bool = False
+    _timer: asyncio.TimerHandle | None = None
+    _deadline: float = 0.0
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: object = None,
-    ) -> None:
-        if not config.loaded:
-            config.load()
-        self._config = config
-        self._state = server_state
-        self._app_state = app_state
-        self._buffer = b""
-        self._is_full = self._is_last = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
-        self.waiting: Waiting | None = None
+    def __post_init__(self, _loop: object) -> None:
+        if not self.config.loaded:
+            self.config.load()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]
         self.loop = asyncio.get_running_loop()
-        self._state.connections.add(self)  # type: ignore[arg-type]
+        self.server_state.connections.add(self)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self._state.connections.discard(self)
+        self.server_state.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         waiting, self.waiting = self.waiting, None
@@ -111,7 +96,6 @@ class FrontProtocol(asyncio.Protocol):
             waiting.gone()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
         if self.waiting is not None or self._is_full or self._buffer:
             # The next request, before this one is answered or the answer is sent: it waits, in order.
             self._buffer += data
@@ -182,7 +166,7 @@ class FrontProtocol(asyncio.Protocol):
     @property
     def date(self) -> bytes:
         """uvicorn's default header lines (Date, Server), which it renews every second."""
-        headers = self._state.default_headers
+        headers = self.server_state.default_headers
         if headers is not _dated[0]:
             _dated[:] = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
         lines: bytes = _dated[1]
@@ -195,7 +179,7 @@ class FrontProtocol(asyncio.Protocol):
         line_end = data.find(b"\r\n")
         head_end = data.find(b"\r\n\r\n", line_end)
         line = _REQUEST_LINE.fullmatch(data, 0, line_end) if head_end > 0 else None
-        if line is None or self._config.access_log:
+        if line is None or self.config.access_log:
             return False
         block = data[line_end + 2 : head_end + 4]
         facts = _remembered[block] if block in _remembered else _learn(block)
@@ -212,7 +196,7 @@ class FrontProtocol(asyncio.Protocol):
 
     def _upgrade(self, target: bytes, block: bytes) -> bool:
         """Pass a plain WebSocket handshake to the native socket. Returns False for any other request."""
-        protocol_class = self._config.ws_protocol_class
+        protocol_class = self.config.ws_protocol_class
         if not isinstance(protocol_class, type) or not issubclass(protocol_class, NativeSocket):
             return False
         if not _PLAIN_HANDSHAKE.fullmatch(block):
@@ -222,33 +206,28 @@ class FrontProtocol(asyncio.Protocol):
             for name, _, value in (line.partition(b":") for line in block[:-4].split(b"\r\n"))
         ]
         given = dict(headers)
-        if (
-            len(given) != len(headers)
-            or given.get(b"upgrade", b"").lower() != b"websocket"
-            or b"content-length" in given
-        ):
+        is_websocket = given.get(b"upgrade", b"").lower() == b"websocket"
+        if len(given) != len(headers) or not is_websocket or b"content-length" in given:
             return False
-        if (
-            b"upgrade" not in given.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
-            or b"transfer-encoding" in given
-        ):
+        options = given.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
+        if b"upgrade" not in options or b"transfer-encoding" in given:
             return False
         if not protocol_class.can_open(target, given):
             return False
-        socket = protocol_class(self._config, self._state, self._app_state)
+        socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self._hand_over(socket)
         socket.begin_handshake(target, headers, bytes)
         return True
 
     def _leave_to_uvicorn(self, data: bytes) -> None:
-        other = HeartwireHttpProtocol(self._config, self._state, self._app_state)
+        other = HeartwireHttpProtocol(self.config, self.server_state, self.app_state)
         self._hand_over(other)
         other.connection_made(self.transport)
         other.data_received(data)
 
     def _hand_over(self, protocol: asyncio.Protocol) -> None:
-        self._state.connections.discard(self)
+        self.server_state.connections.discard(self)
         if self._timer is not None:  # its deadline is the keep-alive of the front alone
             self._timer.cancel()
         self.transport.set_protocol(protocol)
@@ -304,13 +283,8 @@ def _learn(block: bytes) -> Facts | None:
     keeps_alive = given.get(b"connection", b"keep-alive").lower() == b"keep-alive"
     if reader.is_complete and is_single and keeps_alive and not _BEYOND & given.keys() and length.isdigit():
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
-        facts = Facts(
-            int(length),
-            texts.get("content-type"),
-            texts.get("accept", ""),
-            texts.get("host", ""),
-            texts.get("origin"),
-        )
+        content_type, accept = texts.get("content-type"), texts.get("accept", "")
+        facts = Facts(int(length), content_type, accept, texts.get("host", ""), texts.get("origin"))
     if len(block) <= _MAX_BLOCK_BYTES and not _ONCE & given.keys():
         if len(_remembered) >= _REMEMBERED:
             _remembered.clear()

@@ -26,16 +26,12 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.BaseProtocol`."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(
-            high=TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES
-        )
+        transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
         self._head_bytes = self._silent_bytes = 0
         self._is_in_head = self._goes_on = False
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
         self._goes_on = False
         super().data_received(data)
         # Those of a line that does not end.
@@ -47,7 +43,6 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
         super().on_message_begin()
         self._is_in_head = self._goes_on = True
         self._head_bytes = 0
@@ -60,13 +55,11 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
-        """The header is complete."""
         self._is_in_head = False
         self._head_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body."""
         self._goes_on = True
         super().on_body(body)
 

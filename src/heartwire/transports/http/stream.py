@@ -53,6 +53,5 @@ class HttpStream(AsgiLink):
 
     async def _finish(self, code: int, reason: str) -> None:
         self._finished = True
-        await self._asgi_send(
-            {"type": "http.response.body", "body": self.last_words(code, reason), "more_body": False}
-        )
+        body = self.last_words(code, reason)
+        await self._asgi_send({"type": "http.response.body", "body": body, "more_body": False})

@@ -26,18 +26,12 @@ def parsed(request: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
     """Return the method, target and headers (names in lower case) of a whole request without a body."""
     request_line, *lines = request[:-4].split(b"\r\n")
     method, target, _ = request_line.split(b" ")
-    return (
-        method,
-        target,
-        [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)],
-    )
+    headers = [(name.lower(), value) for name, _, value in (line.partition(b": ") for line in lines)]
+    return method, target, headers
 
 
 def handshake_problem(headers: Callable[[str], str | None], *, is_get: bool = True) -> tuple[str, str] | None:
-    """Return the name and message of the error in an upgrade request, ``None`` for a good one.
-
-    ``headers`` returns the value of a header.
-    """
+    """Return the error's name and message in an upgrade request; ``headers`` returns a header's value."""
     if not is_get:
         return "bad_request", "a WebSocket handshake is a GET request"
     version = headers("sec-websocket-version")
@@ -67,11 +61,5 @@ def accepted(key: bytes, *, subprotocol: str | None = None, extensions: str | No
 def refused(answer: Refusal) -> bytes:
     """Return the bytes of an HTTP error, the last answer on its connection."""
     status, headers, body = answer
-    lines = [
-        b"HTTP/1.1 %d Refused" % status,
-        *(b"%b: %b" % header for header in headers),
-        b"connection: close",
-        b"",
-        body,
-    ]
-    return b"\r\n".join(lines)
+    lines = [b"HTTP/1.1 %d Refused" % status, *(b"%b: %b" % header for header in headers)]
+    return b"\r\n".join([*lines, b"connection: close", b"", body])

@@ -11,7 +11,8 @@ Paths that the door does not claim are left to uvicorn's own WebSocket protocol.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from dataclasses import InitVar, dataclass, field
+from typing import Any, ClassVar, Final, Protocol
 
 import uvicorn
 from uvicorn.protocols.utils import is_ssl
@@ -78,60 +79,42 @@ class SocketDoor(Protocol):
         """Answer a handshake that obeys the RFC, now or later, by the socket's ``accept`` or ``refuse``."""
 
 
+@dataclass(slots=True, eq=False)
 class NativeSocket(asyncio.Protocol):
     """One connection: a `Link`, and `Watched` by the liveness wheel. Made by uvicorn."""
 
-    __slots__ = (
-        "_abort",
-        "_handler",
-        "_heir",
-        "_key",
-        "_left_over",
-        "_made_by",
-        "_rare",
-        "_waiting",
-        "asked",
-        "closed",
-        "compressed",
-        "heard",
-        "member",
-        "paused",
-        "serial",
-        "subscriptions",
-        "transport",
-    )
-    door: SocketDoor
+    door: ClassVar[SocketDoor]
+    config: InitVar[uvicorn.Config]
+    server_state: InitVar[ServerState]
+    app_state: InitVar[dict[str, Any]]
+    _loop: InitVar[object] = None
+    transport: asyncio.Transport = field(init=False)
+    _made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = field(init=False)
+    _abort: asyncio.TimerHandle | None = None
+    _heir: asyncio.Protocol | None = None
+    _key: bytes | None = None
+    _handler: SocketHandler | None = None
+    _rare: RareFrames | None = None
+    _left_over: bytes = b""
+    _waiting: bool = True  # for the door, or for the handler
+    compressed: bool = False
+    serial: int = 0
+    member: Member | None = None
+    subscriptions: list[Subscription] = field(default_factory=list)
+    paused: bool = False
+    heard: bool = False
+    asked: bool = False
+    closed: bool = False
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: object = None,
+    def __post_init__(
+        self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], _loop: object
     ) -> None:
-        self._made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = (
-            config,
-            server_state,
-            app_state,
-        )
-        self._abort: asyncio.TimerHandle | None = None
-        self._heir: asyncio.Protocol | None = None
-        self._key: bytes | None = None
-        self._handler: SocketHandler | None = None
-        self._rare: RareFrames | None = None
-        self._left_over = b""
-        self._waiting = True  # for the door, or for the handler
-        self.compressed = False
-        self.serial = 0
-        self.member: Member | None = None
-        self.subscriptions: list[Subscription] = []
-        self.paused = self.heard = self.asked = self.closed = False
+        self._made_by = config, server_state, app_state
 
     # -- handshake -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport = transport  # type: ignore[assignment]
 
     @classmethod
     def claims(cls, target: bytes) -> bool:
@@ -168,9 +151,7 @@ class NativeSocket(asyncio.Protocol):
             self.refuse(self.door.bad_handshake(*problem))
             return
         transport = self.transport
-        transport.set_write_buffer_limits(
-            high=TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES
-        )
+        transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
         self.door.answer_handshake(self, websocket_scope(transport, config, app_state, target, headers))
 
     def accept(
@@ -206,7 +187,6 @@ class NativeSocket(asyncio.Protocol):
     # -- what comes in ---------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
         self.heard = True
         if self._waiting or self.closed or self._left_over or self._rare is not None:
             self._read_later(data)
@@ -261,9 +241,8 @@ class NativeSocket(asyncio.Protocol):
                     self.write(answer)
                     self._end()
                 else:
-                    self._rare = RareFrames(
-                        self.door.max_message_bytes, (extension(),) if self.compressed else ()
-                    )
+                    extensions = (extension(),) if self.compressed else ()
+                    self._rare = RareFrames(self.door.max_message_bytes, extensions)
                 return data[at:]
             start = at + 6
             if length == 126:
@@ -313,10 +292,9 @@ class NativeSocket(asyncio.Protocol):
     def _wait_for(self, wait: Awaitable[None]) -> None:
         """Read no more until the handler is done with a message."""
         self._waiting = True
-        task = asyncio.ensure_future(_awaited(wait))
-        task.add_done_callback(self._waited)
+        asyncio.ensure_future(wait).add_done_callback(self._waited)
 
-    def _waited(self, task: "asyncio.Task[None]") -> None:
+    def _waited(self, task: "asyncio.Future[None]") -> None:
         self._waiting = False
         if self.closed or task.cancelled():
             return
@@ -401,7 +379,6 @@ class NativeSocket(asyncio.Protocol):
             self._abort_after(0.1)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.BaseProtocol`."""
         if self._abort is not None:
             self._abort.cancel()
         self._shut()
@@ -436,7 +413,3 @@ def native_protocol(door: SocketDoor) -> type[NativeSocket]:
 
 def _header(headers: dict[bytes, bytes], name: str) -> str | None:
     return headers.get(name.encode(), b"").decode("latin-1") or None
-
-
-async def _awaited(wait: Awaitable[None]) -> None:
-    await wait

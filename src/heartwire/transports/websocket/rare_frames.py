@@ -72,9 +72,8 @@ class RareFrames:
     def _begin(self, data: bytes) -> bool:
         """Read a frame's header; False where it is incomplete or breaks the protocol."""
         # ServerProtocol judges some of it only when the payload is there; the frame's end would be unknown.
-        problem = (
-            header_problem(data, allow_compressed=bool(self._protocol.extensions)) if len(data) > 1 else None
-        )
+        allows = bool(self._protocol.extensions)
+        problem = header_problem(data, allow_compressed=allows) if len(data) > 1 else None
         if problem is not None:
             self._end(_PROTOCOL_ERROR, problem)
             return False
