@@ -24,7 +24,7 @@ def start_of(since: Start | str | None) -> Position | Literal["earliest"] | None
 
 
 def check_str(name: str, text: str) -> str:
-    """Return text that can be sent as UTF-8. Raises ``TypeError`` or ``ValueError``."""
+    """Return text that can be sent. ``TypeError``, ``ValueError``: it would break each new connection."""
     if not isinstance(text, str):
         raise TypeError(f"{name}={text!r:.64}: a str")
     try:

@@ -71,7 +71,7 @@ class ChannelState:
         return None if before in (None, self.position) else (before, self.position)
 
     def news(self, pubs: Sequence[Pub]) -> Iterator[Pub]:
-        """Yield what is new. At a hole `is_live` turns false: subscribe the channel again."""
+        """Yield those not delivered yet. At a hole `is_live` turns false: subscribe the channel again."""
         for pub in pubs:
             position = self.position
             if position is None or not self.is_positioned or not pub.offset:

@@ -258,7 +258,7 @@ class Client:
         return await answer
 
     async def presence(self, channel: str) -> dict[str, Any]:
-        """Return who is in a channel, by client id. Raises `Refused`, or `GivenUp` if it takes too long."""
+        """Return the members by client id. Raises `Refused`, or `GivenUp` after ``request_timeout_s``."""
         return presence_of(await self._request("presence", {"channel": to_channel(channel)}))
 
     async def history(

@@ -74,7 +74,7 @@ class Driver:
         self.carry_out()
 
     async def aclose(self) -> None:
-        """Close, and wait for the end of sockets and tasks, which also end if cancelled. Idempotent."""
+        """Close, and wait until sockets and tasks have ended; if cancelled, they still do. Idempotent."""
         self.machine.close(self.now)
         self.carry_out()
         asking = self._asking

@@ -26,7 +26,7 @@ _OF_CURRENT: Final[tuple[Deadline, ...]] = ("probe", "silence", "sending", "poll
 """Deadlines of the connection in use."""
 
 Hint = Literal["network_down", "network_up", "wake"]
-"""A report of the system. It may be wrong, so a connection only has to prove itself."""
+"""A report of the system. It may be wrong: a connection has to prove itself, but never ends by it."""
 
 
 class Lifecycle:

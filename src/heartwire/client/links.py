@@ -199,7 +199,7 @@ class _Link(ABC):
             self.links.listener.lost(self.generation, code, reason, **facts)
 
     async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
-        """Give the answer of a request to `received`. False: refused, and the connection is lost."""
+        """Post a request, and give its answer to `received`. False: refused, and the connection is lost."""
         links = self.links
         headers = {"Content-Type": "application/json"}
         if links.listener.token:

@@ -140,7 +140,8 @@ class Machine:
         return self.traffic.publish(channel, data, encoding, idempotency_key)
 
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
-        """Request ``presence``, ``history``...: return the id of the `Answered` or `Failed` to come."""
+        """Request ``presence``, ``presence_stats``, ``history`` or ``rpc``. Return the id of the `Answered`
+        or `Failed` to come. Raises ``TypeError`` where ``body`` cannot be JSON."""
         self._at(now)
         return self.traffic.request(method, body)
 

@@ -69,24 +69,22 @@ class PendingPublishes:
 
     def add(self, channel: str, data: str, encoding: str, idempotency_key: str) -> str:
         """Add a publish, or reject it at once where a bound is exceeded. Return its key."""
-        options = self._options
+        options, size = self._options, len(data)
         self._serial += 1
         key = f"{self._prefix}-{self._serial}"
         expires_at = self._context.now + options.max_pending_age_s
         item = Item(key, idempotency_key or key, channel, data, encoding, expires_at)
         if self._context.is_closed:
             self._reject(item, LOCAL, "the client is closed")
-        elif len(data) > options.max_message_bytes:
+        elif size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
-            self._reject(item, LIMIT_EXCEEDED, f"a message of {len(data)} characters is {limit}")
-        elif (
-            len(self) >= options.max_pending_items or self.size_bytes + len(data) > options.max_pending_bytes
-        ):
+            self._reject(item, LIMIT_EXCEEDED, f"a message of {size} characters is {limit}")
+        elif len(self) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes:
             limit = "(max_pending_items, max_pending_bytes)"
             self._reject(item, LIMIT_EXCEEDED, f"{len(self)} publishes wait already {limit}")
         else:
             self._items[key] = item
-            self.size_bytes += len(data)
+            self.size_bytes += size
             self._watch()
         return key
 

@@ -68,7 +68,7 @@ class Polling:
             self.poll(connection)
 
     def cut(self, connection: Connection) -> bool:
-        """Whether a failed poll was cut in between; then the next, without a wait, decides what is lost."""
+        """Whether a failed poll was cut in between; then poll again, without a wait, before it is lost."""
         took_s = self._context.now - connection.polled_at
         if connection.online_at is None or connection.wait_s <= _SHORTEST_WAIT_S or took_s < _CUT_AFTER_S:
             return False

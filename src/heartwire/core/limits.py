@@ -53,7 +53,7 @@ class Turns:
         self._last = now
 
     def next_turn_s(self, now: float) -> float:
-        """Return 0 for a client that is admitted, else the seconds until its turn."""
+        """Admit a client and return 0, or give it a turn and return the seconds until then."""
         if self._bucket.take(now):
             return 0.0
         step_s = 1 / self._bucket.rate_per_s

@@ -78,7 +78,7 @@ class WireFormat(Protocol):
         """
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
-        """Encode the position a reader starts at; ``recovered`` false: its own was lost.
+        """Encode a reader's start; ``recovered`` false: its own position could not be continued.
 
         Returns:
             ``None`` where the format has nothing to send. It cannot report a gap then, so a gap closes the

@@ -47,14 +47,13 @@ class Liveness:
         self.tick_s = pong_timeout_s / 10
         self._timeout_ticks = 9
         self._pause_ticks = max(1, math.floor(ping_interval_s / self.tick_s) - 10)
-        self._slots: list[list[Watched]] = [
-            [] for _ in range(max(self._pause_ticks, self._timeout_ticks) + 2)
-        ]
+        count = max(self._pause_ticks, self._timeout_ticks) + 2
+        self._slots: list[list[Watched]] = [[] for _ in range(count)]
         self._cursor = 0
         self._next_tick = now + self.tick_s
 
     def watch(self, link: Watched, *, spread: float) -> None:
-        """Watch a link. Its first ping comes after ``spread`` (0-1) of the interval, against crowds."""
+        """Watch a link, first pinged after ``spread`` (0-1) of the interval, so that crowds spread out."""
         link.heard = link.asked = False
         self._put(link, max(1, round(self._pause_ticks * spread)))
 

@@ -277,12 +277,11 @@ class Topic:
         return self._tail[0].offset if self._tail else self.flushed + 1
 
     def _trim(self) -> None:
-        """Drop the oldest, down to 7/8 of the bound: not at each publication."""
+        """Drop the oldest, down to 7/8 of the bound, so that a full tail is not trimmed each time."""
         limits = self._limits
         tail = self._tail
-        surplus_bytes = max(
-            self._tail_bytes - limits.topic_bytes * 7 // 8, limits.used_bytes - limits.node_bytes
-        )
+        of_topic = self._tail_bytes - limits.topic_bytes * 7 // 8
+        surplus_bytes = max(of_topic, limits.used_bytes - limits.node_bytes)
         dropped = max(0, len(tail) - limits.topic_items * 7 // 8)
         freed = sum(map(len, map(_data, islice(tail, dropped))))
         for publication in islice(tail, dropped, None):

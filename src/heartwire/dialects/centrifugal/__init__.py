@@ -48,8 +48,8 @@ server's, so that ``asyncio.timeout`` works in it.
 
 from heartwire.dialects.centrifugal.codec import Codec
 from heartwire.dialects.centrifugal.format import PushFormat
-from heartwire.dialects.centrifugal.json_codec import JSON, JsonCodec
-from heartwire.dialects.centrifugal.port import Outlet, Port
+from heartwire.dialects.centrifugal.json_codec import JSON
+from heartwire.dialects.centrifugal.port import Port
 from heartwire.dialects.centrifugal.protobuf_codec import PROTOBUF, ProtobufCodec
 from heartwire.dialects.centrifugal.session import Session
 from heartwire.dialects.centrifugal.state import ClientSubscription, Phase
@@ -71,8 +71,6 @@ __all__ = [
     "ClientSubscription",
     "Codec",
     "Disconnected",
-    "JsonCodec",
-    "Outlet",
     "Phase",
     "Port",
     "ProtobufCodec",

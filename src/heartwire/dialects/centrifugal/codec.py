@@ -53,7 +53,7 @@ class Codec(Protocol):
         """The error reply to a command."""
 
     def publication(self, publication: Publication) -> bytes:
-        """A publication's inside, for ``pub`` pushes and ``publications`` of replies; called once.
+        """A publication's inside, for ``pub`` pushes and ``publications`` of replies; made once for each.
 
         Raises nothing: data that the encoding cannot carry as it is travels in another form.
         """
@@ -77,7 +77,7 @@ class Codec(Protocol):
         """Messages, at least one, as one frame."""
 
     def payload(self, data: bytes) -> msgspec.Raw:
-        """An application's bytes (``conn_info``, answers) as a payload. Raises nothing, either."""
+        """An application's bytes (``conn_info``, answers) as a payload. Raises nothing, as `publication`."""
 
     def post(self, request: PublishRequest) -> Post:
         """The content of a publish. Raises `Refused` (``bad_request``)."""

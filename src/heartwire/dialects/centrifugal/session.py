@@ -147,7 +147,8 @@ class Session(SessionState):
         return begun(subscribing.subscribe_server_side(self, wanted))
 
     def unsubscribe(self, channel: str, code: int = 2000, reason: str = "server unsubscribe") -> bool:
-        """End a subscription (codes under 2500: for good), with a push; return whether there was one."""
+        """End a subscription, with an ``unsubscribe`` push; whether there was one. Codes under 2500 are for
+        good; ``reason`` is not empty."""
         sub = self.subs.get(channel)
         if sub is not None:
             sub.end(code, reason)

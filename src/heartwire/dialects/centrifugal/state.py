@@ -143,7 +143,7 @@ class SessionState:
     # -- deadlines -------------------------------------------------------------------------------------------
 
     def expiry(self, ttl_s: float | None) -> float | None:
-        """When what lives for ``ttl_s`` expires, with the grace; `Session.handle_deadline` comes then."""
+        """Return when what lives for ``ttl_s`` expires, with the grace, and set the deadline for it."""
         if ttl_s is None:
             return None
         expires_at = self.now + ttl_s + self.settings.grace_s
@@ -182,7 +182,7 @@ class SessionState:
         self.disconnect_with(CODES[name].close_code, reason or CODES[name].reason)
 
     def disconnect_with(self, code: int, reason: str) -> None:
-        """End the connection with a code of the ranges of `heartwire.codes`, and a reason. Idempotent."""
+        """End it with a code of the ranges of `heartwire.codes`, and a reason, not empty. Idempotent."""
         if self.phase is Phase.CLOSED:
             return
         self.flush()

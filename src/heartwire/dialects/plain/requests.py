@@ -24,7 +24,7 @@ _TEXT_TYPE: Final = re.compile(r"text/.+|application/(json|xml|x-www-form-urlenc
 
 
 class Vector:
-    """Positions of several channels as one token: theirs, by sorted channel, joined by ``~``.
+    """Positions of several channels as one token, in the channels' sorted order, joined by ``~``.
 
     A channel whose position is not known yet has its requested start there, ``-`` for ``NOW``.
     """

@@ -57,7 +57,7 @@ class FrontDoor(Protocol):
     def try_answer(
         self, front: "FrontProtocol", method: bytes, target: bytes, facts: Facts, body: bytes
     ) -> bool:
-        """`FrontProtocol.answer` now or after `FrontProtocol.wait`. False leaves it to uvicorn."""
+        """Call `FrontProtocol.answer` now or after `FrontProtocol.wait`; False leaves it to uvicorn."""
 
 
 @dataclass(slots=True, eq=False)
@@ -201,10 +201,8 @@ class FrontProtocol(asyncio.Protocol):
             return False
         if not _PLAIN_HANDSHAKE.fullmatch(block):
             return False
-        headers = [
-            (name.lower(), value.strip())
-            for name, _, value in (line.partition(b":") for line in block[:-4].split(b"\r\n"))
-        ]
+        parts = (line.partition(b":") for line in block[:-4].split(b"\r\n"))
+        headers = [(name.lower(), value.strip()) for name, _, value in parts]
         given = dict(headers)
         is_websocket = given.get(b"upgrade", b"").lower() == b"websocket"
         if len(given) != len(headers) or not is_websocket or b"content-length" in given:
