@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from heartwire.hub.tokens import make_token
-from tests.integration.sdk.app import SECRET
-from tests.integration.sdk.harness import HERE, Relay, node_modules, serving
+from tests.integration.centrifugal.sdk.app import SECRET
+from tests.integration.centrifugal.sdk.harness import HERE, Relay, node_modules, serving
 
 CHANNELS = 300
 

@@ -18,7 +18,7 @@ from heartwire import connect
 from heartwire.compare.plan import KINDS, Kind, Plan, message
 from heartwire.compare.subscribers import subscriber
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
-from tests.integration.clients import until
+from tests.integration.client.tools import until
 from tests.unit.compare.test_report import numbers_without_unit
 
 OURS = [kind.name for kind in KINDS if kind.transport is not None]

@@ -11,8 +11,8 @@ import pytest
 
 from heartwire.hub.tokens import make_token
 from heartwire.testing.server import ServerProcess, run_server
-from tests.integration.sdk.app import SECRET
-from tests.integration.sdk.harness import Relay, serving
+from tests.integration.centrifugal.sdk.app import SECRET
+from tests.integration.centrifugal.sdk.harness import Relay, serving
 from tests.integration.wire import publish
 from tests.js.runtime import Runtime, in_node
 from tests.js.stories import TRANSPORTS, talks

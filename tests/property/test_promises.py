@@ -21,7 +21,7 @@ from heartwire.engines.contract import Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.testing import FakeClock
 from heartwire.types import EARLIEST, NOW, Channel, Message, Position, Publication, Start
-from tests.fakes import FakeLink, Read, RecordingFormat, Told, Wrote, done
+from tests.unit.core.fakes import FakeLink, Read, RecordingFormat, Told, Wrote, done
 
 CHANNELS: Final = [Channel("a"), Channel("b"), Channel("c")]
 KEEP: Final = Retention(12, 60)

@@ -1,0 +1,740 @@
+"""A session: what may be said when, and what comes of it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from heartwire.dialects.centrifugal import Phase, Refreshed, TokenExpired, Welcome
+from heartwire.dialects.centrifugal.state import TRANSITIONS
+from heartwire.dialects.centrifugal.values import Post
+from heartwire.errors import EngineUnavailable, Forbidden, Refused, Unauthorized
+from heartwire.types import Position, ServerSubscription
+from tests.unit.dialects.centrifugal.fakes import FakePort, Peer
+
+
+def opened(port: FakePort | None = None, **limits: Any) -> Peer:
+    peer = Peer(port, **limits)
+    peer.open()
+    return peer
+
+
+# -- the order of the checks, as a table ---------------------------------------------------------------------
+
+DISCONNECTS: list[tuple[str, bool, list[bytes], int]] = [
+    ("command before connect", False, [b'{"id":1,"subscribe":{"channel":"a"}}'], 3501),
+    ("pong before connect", False, [b"{}"], 3501),
+    ("connect without an id is a pong", False, [b'{"connect":{}}'], 3501),
+    ("malformed JSON", True, [b"{"], 3501),
+    ("not UTF-8", True, [b'{"id":2,"rpc":{"method":"\xff"}}'], 3501),
+    ("empty frame", True, [b""], 3501),
+    ("blank line", True, [b'{"id":2,"rpc":{}}\n\n{"id":3,"rpc":{}}'], 3501),
+    ("wrong field type", True, [b'{"id":2,"publish":{"channel":7}}'], 3501),
+    ("unknown command", True, [b'{"id":2,"dance":{}}'], 3501),
+    ("no command", True, [b'{"id":2}'], 3501),
+    ("ping before connect", False, [b'{"id":2,"ping":{}}'], 3501),
+    ("ping without an id", True, [b'{"ping":{}}'], 3501),
+    ("unsolicited pong", True, [b"{}"], 3501),
+    ("second connect", True, [b'{"id":2,"connect":{}}'], 3501),
+    ("connect again, in one frame", False, [b'{"id":1,"connect":{}}\n{"id":2,"connect":{}}'], 3501),
+    ("subscribe without a channel", True, [b'{"id":2,"subscribe":{}}'], 3501),
+    ("unsubscribe without a channel", True, [b'{"id":2,"unsubscribe":{}}'], 3501),
+    ("publish without a channel", True, [b'{"id":2,"publish":{"data":1}}'], 3501),
+    ("presence without a channel", True, [b'{"id":2,"presence":{}}'], 3501),
+    ("presence_stats without a channel", True, [b'{"id":2,"presence_stats":{}}'], 3501),
+    ("history without a channel", True, [b'{"id":2,"history":{}}'], 3501),
+    ("refresh without a token", True, [b'{"id":2,"refresh":{}}'], 3501),
+    ("unknown delta", True, [b'{"id":2,"subscribe":{"channel":"a","delta":"diff"}}'], 3501),
+    ("send that nobody listens to", True, [b'{"send":{"data":1}}'], 3508),
+    ("bad token in refresh", True, [b'{"id":2,"refresh":{"token":"bad"}}'], 3500),
+    ("expired token in refresh", True, [b'{"id":2,"refresh":{"token":"old"}}'], 3005),
+    (
+        "bad token in sub_refresh",
+        True,
+        [b'{"id":2,"subscribe":{"channel":"a"}}', b'{"id":3,"sub_refresh":{"channel":"a","token":"bad"}}'],
+        3500,
+    ),
+]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("what", "connected", "frames", "code"), DISCONNECTS, ids=[row[0] for row in DISCONNECTS]
+)
+def test_disconnect(what: str, connected: bool, frames: list[bytes], code: int, slow: bool) -> None:
+    peer = Peer()
+    peer.port.slow = slow
+    peer.port.tokens["old"] = TokenExpired()
+    if connected:
+        peer.open()
+    for frame in frames:
+        wait = peer.send(frame)
+        for _ in peer.steps(wait) if wait is not None else ():
+            pass
+    assert peer.closed is not None
+    assert peer.closed[0] == code
+    # An empty reason, or one that is JSON, makes centrifuge-js come back after a terminal code.
+    assert peer.closed[1]
+    with pytest.raises(ValueError, match=r".+"):
+        json.loads(peer.closed[1])
+    assert peer.session.phase is Phase.CLOSED
+    assert len(peer.port.ends) == (1 if peer.port.opened_sessions else 0)
+
+
+ERRORS: list[tuple[str, dict[str, Any], int]] = [
+    ("bad channel name", {"subscribe": {"channel": "a,b"}}, 107),
+    ("unknown namespace", {"subscribe": {"channel": "nope:a"}}, 102),
+    ("publish to an unknown namespace", {"publish": {"channel": "nope:a", "data": 1}}, 102),
+    ("subscribed already", {"subscribe": {"channel": "mine"}}, 105),
+    ("too many channels", {"subscribe": {"channel": "one more"}}, 106),
+    ("map subscription", {"subscribe": {"channel": "a", "type": 1}}, 108),
+    ("shared poll", {"subscribe": {"channel": "a", "type": 4}}, 108),
+    ("tags filter", {"subscribe": {"channel": "a", "tf": {"key": "x"}}}, 107),
+    ("map publish", {"publish": {"channel": "a", "data": 1, "type": 1, "key": "x"}}, 108),
+    ("publish without data", {"publish": {"channel": "a"}}, 107),
+    ("encoding that is not there", {"publish": {"channel": "a", "data": "1", "encoding": "hex"}}, 107),
+    ("text that is no string", {"publish": {"channel": "a", "data": 1, "encoding": "text"}}, 107),
+    ("base64 that is no string", {"publish": {"channel": "a", "data": 1, "encoding": "base64"}}, 107),
+    ("base64 that is none", {"publish": {"channel": "a", "data": "AP8", "encoding": "base64"}}, 107),
+    ("idempotency key too long", {"publish": {"channel": "a", "data": 1, "idempotency_key": "k" * 256}}, 107),
+    ("publish not allowed", {"publish": {"channel": "closed", "data": 1}}, 103),
+    ("presence not allowed", {"presence": {"channel": "closed"}}, 103),
+    ("presence_stats not allowed", {"presence_stats": {"channel": "closed"}}, 103),
+    ("history not allowed", {"history": {"channel": "closed"}}, 103),
+    ("history limit", {"history": {"channel": "a", "limit": -2}}, 107),
+    ("unknown method", {"rpc": {"method": "no"}}, 104),
+    ("fault in a method", {"rpc": {"method": "fault"}}, 100),
+    ("engine away", {"rpc": {"method": "away"}}, 100),
+    ("sub_refresh without a token", {"sub_refresh": {"channel": "mine"}}, 107),
+    ("sub_refresh of another's channel", {"sub_refresh": {"channel": "a", "token": "t"}}, 103),
+    (
+        "sub_refresh of a token for another channel",
+        {"sub_refresh": {"channel": "mine", "token": "other"}},
+        103,
+    ),
+    ("expired token in sub_refresh", {"sub_refresh": {"channel": "mine", "token": "old"}}, 110),
+    ("sub_refresh of a map", {"sub_refresh": {"channel": "mine", "token": "t", "type": 1}}, 108),
+]
+
+
+def _raises(error: Exception) -> Callable[[bytes], Any]:
+    def handler(data: bytes) -> Any:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(("what", "command", "number"), ERRORS, ids=[row[0] for row in ERRORS])
+def test_error_reply(what: str, command: dict[str, Any], number: int, slow: bool) -> None:
+    """A refused command is answered, and the connection lives."""
+    port = FakePort()
+    port.slow = slow
+    port.rpcs = {
+        "fault": _raises(RuntimeError("a fault")),
+        "away": _raises(EngineUnavailable("/secret/path")),
+    }
+    port.forbidden = {(action, "closed") for action in ("publish", "presence", "history")}
+    port.tokens = {"other": Refreshed(60, "elsewhere"), "old": TokenExpired()}
+    peer = opened(port, max_channels=1 if what == "too many channels" else 10)
+    peer.say({"id": 2, "subscribe": {"channel": "mine"}})
+    (reply,) = peer.say({"id": 3} | command)
+    assert reply["id"] == 3
+    assert reply["error"]["code"] == number
+    assert reply["error"]["message"]
+    assert reply["error"].get("temporary", False) is (number == 100)
+    assert "secret" not in reply["error"]["message"]
+    assert peer.closed is None
+    assert [name for name, _ in port.failures] == (["rpc"] if what == "fault in a method" else [])
+    assert peer.say({"id": 4, "unsubscribe": {"channel": "mine"}}) == [{"id": 4, "unsubscribe": {}}]
+
+
+def test_too_fast_is_an_error_and_then_a_disconnect() -> None:
+    peer = opened(publish_rate_per_s=1, publish_burst=2)
+    publish = {"publish": {"channel": "a", "data": 1}}
+    replies = [peer.say({"id": number} | publish)[0] for number in range(2, 6)]
+    assert ["error" in reply for reply in replies] == [False, False, True, True]
+    assert replies[-1]["error"] == {"code": 111, "message": "too many requests", "temporary": True}
+    peer.say({"id": 9} | publish)
+    assert peer.closed == (3013, "too many requests")
+
+
+def test_too_fast_is_counted_however_the_server_reports_it() -> None:
+    peer = opened(publish_burst=2)
+    publish = {"publish": {"channel": "a", "data": 1}}
+    peer.port.publish_waits = []
+    peer.say(*({"id": number} | publish for number in range(2, 6)))
+    too_fast = Refused("too_many_requests", "too many requests")
+    outcomes: list[Position | BaseException] = [
+        too_fast,
+        too_fast,
+        Position("e", 1),
+        too_fast,
+    ]  # those before one that is kept are forgotten
+    for done, outcome in zip(peer.port.publish_waits, outcomes, strict=True):
+        done(outcome)
+    peer.port.publish_fails = too_fast
+    assert _numbers(peer.say({"id": 7} | publish)) == {2: 111, 3: 111, 4: 0, 5: 111, 7: 111}
+    peer.say({"id": 8} | publish)
+    assert peer.closed == (3013, "too many requests")
+
+
+def test_rate_comes_before_permission() -> None:
+    port = FakePort()
+    port.forbidden = {("publish", "closed")}
+    peer = opened(port, publish_rate_per_s=1, publish_burst=1)
+    publish = {"publish": {"channel": "closed", "data": 1}}
+    assert _numbers(peer.say({"id": 2} | publish, {"id": 3} | publish)) == {2: 103, 3: 111}
+
+
+def test_patience_makes_good_for_too_fast() -> None:
+    peer = opened(publish_rate_per_s=1, publish_burst=1)
+    publish = {"publish": {"channel": "a", "data": 1}}
+    for number in range(2, 10):
+        peer.advance(0.5)
+        peer.say({"id": number} | publish)
+    assert peer.closed is None
+
+
+# -- connect -------------------------------------------------------------------------------------------------
+
+
+def test_connect_tells_what_clients_need() -> None:
+    assert Peer().open() == {"client": "c1", "version": "test 1", "ping": 25, "pong": True}
+
+
+def test_first_id_need_not_be_one() -> None:
+    """Ids grow for the life of the SDK's object, not of the connection."""
+    assert Peer().say({"id": 4711, "connect": {}})[0]["id"] == 4711
+
+
+def test_welcome_is_told() -> None:
+    port = FakePort()
+    port.welcome = Welcome("42", b'{"name":"Al"}', 3600, b'{"hello":1}')
+    connected = Peer(port).open()
+    assert connected["data"] == {"hello": 1}
+    assert (connected["expires"], connected["ttl"]) == (True, 3600)
+
+
+def test_emulation_ids_are_told() -> None:
+    from heartwire.dialects.centrifugal import JSON, Session, SessionSettings
+
+    peer = Peer()
+    peer.session = Session(
+        peer.port,
+        JSON,
+        peer.outlet,
+        SessionSettings("v"),
+        client="c",
+        now=0,
+        emulation=("secret", "node"),
+        pong=False,
+    )
+    connected = peer.open()
+    assert (connected["session"], connected["node"], connected.get("pong")) == ("secret", "node", None)
+    assert peer.session.heard  # nothing was asked for
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_bad_token_closes_without_a_reply(slow: bool) -> None:
+    peer = Peer()
+    peer.port.slow = slow
+    peer.port.welcome = Unauthorized("signature")
+    assert peer.say({"id": 1, "connect": {"token": "x"}}, {"id": 2, "subscribe": {"channel": "a"}}) == []
+    assert peer.closed == (3500, "invalid token: signature")
+    assert not peer.port.ends
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [(TokenExpired(), 109), (Forbidden("no"), 103), (EngineUnavailable("x"), 100), (KeyError("x"), 100)],
+)
+def test_session_is_dead_after_an_error_to_connect(error: Exception, number: int) -> None:
+    """[T] The rest of the frame is dropped, and nothing is answered any more; then the connection is
+    stale."""
+    peer = Peer()
+    peer.port.welcome = error
+    (reply,) = peer.say({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "a"}})
+    assert reply["error"]["code"] == number
+    assert peer.say({"id": 3, "subscribe": {"channel": "a"}}, {"id": 4, "connect": {}}) == []
+    assert peer.closed is None
+    peer.advance(10)
+    assert peer.closed == (3502, "stale")
+
+
+def test_connect_and_subscribes_come_in_one_frame() -> None:
+    """[T] The first frame of centrifuge-js."""
+    replies = Peer().say(
+        {"connect": {"name": "js"}, "id": 1}, {"subscribe": {"channel": "a", "flag": 1}, "id": 2}
+    )
+    assert [sorted(reply) for reply in replies] == [["connect", "id"], ["id", "subscribe"]]
+
+
+def test_silent_connection_is_stale() -> None:
+    peer = Peer()
+    peer.advance(9.9)
+    assert peer.closed is None
+    peer.advance(0.2)
+    assert peer.closed == (3502, "stale")
+
+
+def test_connection_that_connected_is_not_stale() -> None:
+    peer = opened()
+    peer.advance(3600)
+    assert peer.closed is None
+
+
+def test_nothing_is_done_for_a_connection_that_was_lost_while_connecting() -> None:
+    peer = Peer()
+    peer.port.slow = True
+    peer.port.welcome = Welcome(subs=[ServerSubscription("a"), ServerSubscription("b")])
+    wait = peer.send(b'{"id":1,"connect":{}}')
+    assert wait is not None
+    steps = peer.steps(wait)
+    next(steps)
+    next(steps)
+    peer.session.lost()
+    assert not list(steps)
+    assert not peer.port.opened_sessions
+    assert not peer.port.followers
+    assert not peer.session.subs
+
+
+# -- pings ---------------------------------------------------------------------------------------------------
+
+
+def _pinged(peer: Peer) -> None:
+    """As the wheel does."""
+    peer.session.heard, peer.session.asked = False, True
+    peer.session.ping()
+
+
+def test_pong_answers_a_ping() -> None:
+    peer = opened()
+    _pinged(peer)
+    assert peer.read() == [{}]
+    assert not peer.session.heard
+    assert peer.say({}) == []
+    assert peer.session.heard
+    assert peer.closed is None
+
+
+def test_two_pongs_for_one_ping_are_a_fault() -> None:
+    peer = opened()
+    _pinged(peer)
+    peer.say({}, {})
+    assert peer.closed is not None
+    assert peer.closed[0] == 3501
+
+
+def test_only_a_pong_is_an_answer() -> None:
+    peer = opened()
+    _pinged(peer)
+    peer.say({"id": 2, "publish": {"channel": "a", "data": 1}})
+    assert not peer.session.heard
+    peer.session.give_up()
+    assert peer.outlet.given_up
+    assert peer.port.ends == [(3012, "no pong")]
+
+
+def test_full_outlet_is_not_pinged_and_answers_by_draining() -> None:
+    peer = opened()
+    peer.outlet.paused = peer.outlet.heard = True
+    _pinged(peer)
+    assert peer.read() == []
+    assert not peer.session.heard
+    peer.outlet.heard = True
+    assert peer.session.heard
+    peer.say({})
+    assert peer.closed is not None
+
+
+def test_command_under_way_keeps_a_connection_from_being_given_up() -> None:
+    """What comes in is not read meanwhile, the pong neither."""
+    peer = opened()
+    peer.port.slow = True
+    peer.port.rpcs["wait"] = lambda data: b"1"
+    _pinged(peer)
+    wait = peer.send(b'{"id":2,"rpc":{"method":"wait"}}')
+    assert wait is not None
+    assert peer.session.heard
+    assert not peer.session.closed
+    list(peer.steps(wait))
+    assert not peer.session.heard
+
+
+def test_pong_that_waited_for_a_command_is_no_fault() -> None:
+    """A method took longer than the pong's timeout; the wheel had gone on, and the pong was then one that
+    nobody had asked for."""
+    peer = opened()
+    peer.port.slow = True
+    peer.port.rpcs["wait"] = lambda data: b"1"
+    wait = peer.send(b'{"id":2,"rpc":{"method":"wait"}}')
+    assert wait is not None
+    for _ in range(2):
+        _pinged(peer)
+        assert peer.session.heard
+        peer.session.asked = False
+    list(peer.steps(wait))
+    peer.say({}, {})
+    assert peer.closed is None
+    peer.say({})
+    assert peer.closed is not None
+
+
+def test_ping_of_the_client_is_no_pong() -> None:
+    peer = opened()
+    _pinged(peer)
+    assert peer.say({"id": 2, "ping": {}}) == [{}, {"id": 2, "ping": {}}]
+    assert not peer.session.heard
+
+
+# -- commands that ask and answer ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_commands_are_answered_in_order(slow: bool) -> None:
+    peer = opened()
+    peer.port.slow = slow
+    peer.port.rpcs["echo"] = lambda data: data
+    peer.port.append("a", b"1")
+    replies = peer.say(
+        {"id": 2, "subscribe": {"channel": "a"}},
+        {"id": 3, "publish": {"channel": "a", "data": {"x": "y"}, "idempotency_key": "k"}},
+        {"id": 4, "presence": {"channel": "a"}},
+        {"id": 5, "presence_stats": {"channel": "a"}},
+        {"id": 6, "history": {"channel": "a", "limit": 1, "since": {"offset": 1}, "reverse": True}},
+        {"id": 7, "history": {"channel": "a", "limit": -1}},
+        {"id": 8, "rpc": {"method": "echo", "data": [1]}},
+        {"id": 9, "unsubscribe": {"channel": "a"}},
+        {"id": 10, "ping": {}},
+    )
+    assert [reply["id"] for reply in replies if "id" in reply] == list(range(2, 11))
+    by_id = {reply.get("id"): reply for reply in replies}
+    assert by_id[3] == {"id": 3, "publish": {"epoch": "epochAAA", "offset": 2}}
+    assert by_id[4]["presence"] == {"presence": {"c1": {"user": "", "client": "c1"}}}
+    assert by_id[5]["presence_stats"] == {"num_clients": 1, "num_users": 1}
+    assert by_id[6]["history"]["publications"] == [{"data": {"x": "y"}, "offset": 2}]
+    assert len(by_id[7]["history"]["publications"]) == 2
+    assert by_id[8]["rpc"] == {"data": [1]}
+    assert by_id[10] == {"id": 10, "ping": {}}
+    assert peer.port.published == [("a", Post(b'{"x": "y"}', True, "k"))]
+
+
+def test_replies_of_one_frame_go_out_in_one() -> None:
+    peer = opened()
+    before = len(peer.outlet.frames)
+    peer.say(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 12)))
+    assert len(peer.outlet.frames) == before + 1
+
+
+def test_publishes_do_not_wait_for_the_engine_one_by_one() -> None:
+    peer = opened()
+    peer.port.publish_waits = []
+    assert (
+        peer.say(*({"id": number, "publish": {"channel": "a", "data": number}} for number in (2, 3, 4))) == []
+    )
+    waits = peer.port.publish_waits
+    assert len(waits) == 3
+    before = len(peer.outlet.frames)
+    waits[0](Position("e", 1))
+    waits[1](EngineUnavailable("disk"))
+    waits[2](Position("e", 2))
+    replies = peer.read()
+    assert [(reply["id"], "error" in reply) for reply in replies] == [(2, False), (3, True), (4, False)]
+    assert len(peer.outlet.frames) == before + 1
+
+
+def test_answer_that_comes_after_the_end_is_dropped() -> None:
+    peer = opened()
+    peer.port.publish_waits = []
+    peer.say({"id": 2, "publish": {"channel": "a", "data": 1}})
+    peer.session.lost()
+    peer.port.publish_waits[0](Position("e", 1))
+    assert peer.read() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "data", "is_text"),
+    [
+        ({"data": "hello"}, b'"hello"', True),
+        ({"data": "hello", "encoding": ""}, b'"hello"', True),
+        ({"data": "hello\u2028é", "encoding": "text"}, "hello\u2028é".encode(), True),
+        ({"data": "", "encoding": "text"}, b"", True),
+        ({"data": "AP8K", "encoding": "base64"}, b"\x00\xff\n", False),
+        ({"data": "aGVsbG8=", "encoding": "base64"}, b"hello", False),
+        ({"data": "", "encoding": "base64"}, b"", False),
+    ],
+)
+def test_data_of_each_encoding(said: Any, data: bytes, is_text: bool) -> None:
+    peer = opened()
+    peer.say({"id": 2, "publish": {"channel": "a", **said}})
+    assert peer.port.published == [("a", Post(data, is_text))]
+
+
+def _keyed(id: int, round: int = 0, **more: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "publish": {"channel": "a", "data": id, "idempotency_key": f"k{id}", "round": round, **more},
+    }
+
+
+def _numbers(replies: list[Any]) -> dict[int, int]:
+    """By id: the error's number, 0 where there is none."""
+    return {reply["id"]: reply.get("error", {}).get("code", 0) for reply in replies if "id" in reply}
+
+
+def test_refusal_for_the_time_being_ends_the_round() -> None:
+    """Those behind it in the pipe must not get in front of its retry."""
+    peer = opened()
+    peer.say(_keyed(2))
+    peer.port.publish_fails = EngineUnavailable("full")
+    assert _numbers(peer.say(_keyed(3))) == {3: 100}
+    peer.port.publish_fails = None
+    (reply,) = peer.say(_keyed(4))
+    assert reply["error"] == {
+        "code": 409,
+        "message": "out of order: round 0 is over: send what was refused, and all after it, in round 1",
+        "temporary": True,
+    }
+    assert _numbers(peer.say(_keyed(5), _keyed(3, 1), _keyed(4, 1), _keyed(5, 1))) == {5: 409} | {
+        3: 0,
+        4: 0,
+        5: 0,
+    }
+    assert [post.data for _, post in peer.port.published] == [b"2", b"3", b"4", b"5"]
+
+
+def test_out_of_order_ends_no_round_and_is_not_counted() -> None:
+    peer = opened(publish_rate_per_s=1, publish_burst=2)
+    assert _numbers(peer.say(*map(_keyed, range(2, 50)))) == {2: 0, 3: 0, 4: 111} | dict.fromkeys(
+        range(5, 50), 409
+    )
+    assert (peer.session.round, peer.closed) == (1, None)
+    peer.advance(1)
+    assert _numbers(peer.say(_keyed(4, 1), _keyed(5, 1), _keyed(6, 1), _keyed(7, 7))) == {
+        4: 0,
+        5: 111,
+        6: 409,
+        7: 111,
+    }
+    assert (peer.session.round, peer.closed) == (8, None)
+
+
+def test_refusal_for_good_ends_no_round() -> None:
+    peer = opened()
+    peer.port.publish_fails = Refused("message_too_large", "too large")
+    assert _numbers(peer.say(_keyed(2))) == {2: 106}
+    peer.port.publish_fails = None
+    assert _numbers(peer.say(_keyed(3))) == {3: 0}
+
+
+def test_fault_ends_the_round() -> None:
+    peer = opened()
+    peer.port.publish_fails = RuntimeError("a fault of the application's")
+    assert _numbers(peer.say(_keyed(2), _keyed(3))) == {2: 100, 3: 409}
+
+
+def test_publishes_without_a_key_have_no_rounds() -> None:
+    peer = opened()
+    peer.port.publish_fails = EngineUnavailable("full")
+    assert _numbers(peer.say(_keyed(2, idempotency_key=""))) == {2: 100}
+    peer.port.publish_fails = None
+    assert _numbers(peer.say(_keyed(3))) == {3: 0}
+    peer.port.publish_fails = EngineUnavailable("full")
+    peer.say(_keyed(4))
+    peer.port.publish_fails = None
+    assert _numbers(peer.say(_keyed(5, idempotency_key=""), _keyed(6))) == {5: 0, 6: 409}
+
+
+def test_failure_in_the_engine_ends_the_round_of_those_that_follow() -> None:
+    peer = opened()
+    peer.port.publish_waits = []
+    peer.say(_keyed(2), _keyed(3))
+    peer.port.publish_waits[0](EngineUnavailable("disk"))
+    assert _numbers(peer.say(_keyed(4))) == {2: 100, 4: 409}
+    peer.port.publish_waits[1](Position("e", 1))  # it was in the engine's hands already
+    assert _numbers(peer.read()) == {3: 0}
+
+
+def test_publish_may_have_to_wait() -> None:
+    from tests.unit.dialects.centrifugal.fakes import Later
+
+    peer = opened()
+    peer.port.publish_wait = Later(lambda: None)
+    assert peer.say({"id": 2, "publish": {"channel": "a", "data": 1}}) == [
+        {"id": 2, "publish": {"epoch": "epochAAA", "offset": 1}}
+    ]
+
+
+def test_rpc_without_data_has_an_empty_result() -> None:
+    peer = opened()
+    peer.port.rpcs["nothing"] = lambda data: None
+    assert peer.say({"id": 2, "rpc": {"method": "nothing"}}) == [{"id": 2, "rpc": {}}]
+
+
+def test_send_has_no_reply() -> None:
+    peer = opened()
+    peer.port.listens = True
+    assert peer.say({"send": {"data": {"a": 1}}}) == []
+    assert peer.port.sent == [b'{"a": 1}']
+
+
+def test_fault_in_a_listener_is_logged_and_not_answered() -> None:
+    peer = opened()
+    peer.port.send = _raises(RuntimeError("x"))  # type: ignore[method-assign, assignment]
+    assert peer.say({"send": {"data": 1}}) == []
+    assert [name for name, _ in peer.port.failures] == ["send"]
+
+
+def test_replies_before_a_disconnect_still_go_out() -> None:
+    peer = opened()
+    wait = peer.send(b'{"id":2,"rpc":{"method":"no"}}\nrubbish\n{"id":3,"rpc":{"method":"no"}}')
+    assert wait is None
+    assert [reply["id"] for reply in peer.read()] == [2]
+    assert peer.closed is not None
+
+
+# -- expiry and refresh --------------------------------------------------------------------------------------
+
+
+def test_connection_expires_after_a_grace() -> None:
+    port = FakePort()
+    port.welcome = Welcome("42", None, 60)
+    peer = opened(port)
+    peer.advance(60)
+    peer.advance(24)
+    assert peer.closed is None
+    peer.advance(2)
+    assert peer.closed == (3005, "connection expired")
+
+
+def test_refresh_prolongs_a_connection() -> None:
+    port = FakePort()
+    port.welcome = Welcome("42", None, 60)
+    port.tokens = {"good": Refreshed(100), "for ever": Refreshed(None)}
+    peer = opened(port)
+    peer.advance(70)
+    assert peer.say({"id": 2, "refresh": {"token": "good"}}) == [
+        {"id": 2, "refresh": {"expires": True, "ttl": 100}}
+    ]
+    peer.advance(100)
+    assert peer.closed is None
+    assert peer.say({"id": 3, "refresh": {"token": "for ever"}}) == [{"id": 3, "refresh": {}}]
+    peer.advance(10_000)
+    assert peer.closed is None
+
+
+def test_earlier_deadline_replaces_a_later_one() -> None:
+    port = FakePort()
+    port.welcome = Welcome("42", None, 1000)
+    port.tokens = {"short": Refreshed(10)}
+    peer = opened(port)
+    peer.say({"id": 2, "refresh": {"token": "short"}})
+    peer.advance(36)
+    assert peer.closed == (3005, "connection expired")
+
+
+# -- what the server does ------------------------------------------------------------------------------------
+
+
+def test_server_sends_a_message_and_refreshes() -> None:
+    peer = opened()
+    peer.session.message(b'{"a":1}')
+    peer.session.refreshed(60)
+    assert peer.read() == [
+        {"push": {"message": {"data": {"a": 1}}}},
+        {"push": {"refresh": {"expires": True, "ttl": 60}}},
+    ]
+    peer.advance(90)
+    assert peer.closed == (3005, "connection expired")
+
+
+def test_server_disconnects() -> None:
+    peer = opened()
+    peer.session.disconnect_with(4501, "banned")
+    peer.session.disconnect("shutdown")
+    peer.session.message(b"1")
+    assert peer.closed == (4501, "banned")
+    assert peer.port.ends == [(4501, "banned")]
+    assert peer.session.user == ""
+
+
+def test_peer_that_goes_ends_the_session_once() -> None:
+    peer = opened()
+    peer.session.lost()
+    peer.session.lost()
+    peer.session.disconnect("shutdown")
+    assert peer.port.ends == [(3000, "connection closed")]
+    assert peer.closed is None
+
+
+def test_client_that_does_not_read_its_answers_is_slow() -> None:
+    peer = opened(max_backlog_bytes=1000)
+    peer.outlet.paused = True
+    peer.outlet.backlog_bytes = 999
+    peer.say({"id": 2, "rpc": {"method": "no"}})
+    assert peer.closed is None
+    peer.outlet.backlog_bytes = 1001
+    peer.say({"id": 3, "rpc": {"method": "no"}})
+    assert peer.closed == (3008, "slow")
+
+
+def test_client_that_does_not_read_what_others_are_told_is_slow() -> None:
+    peer = opened(max_backlog_bytes=1000)
+    told: list[object] = []
+    peer.session.relay("x", told.append)
+    peer.outlet.paused, peer.outlet.backlog_bytes = True, 1001
+    peer.session.relay("x", told.append)
+    peer.session.relay("x", told.append)
+    assert told == ["x", "x"]
+    assert peer.closed == (3008, "slow")
+
+
+def test_slow_client_that_was_to_be_disconnected_is_closed_once() -> None:
+    peer = opened(max_backlog_bytes=1000)
+    peer.outlet.paused, peer.outlet.backlog_bytes = True, 1001
+    peer.session.message(b"1")
+    peer.session.disconnect("force_disconnect")
+    assert peer.closed == (3008, "slow")
+
+
+def test_every_phase_ends() -> None:
+    assert {phase for (phase, event) in TRANSITIONS if event == "ended"} == set(Phase)
+
+
+def test_wait_that_fails_is_answered() -> None:
+    """What is awaited raises in the place that awaits it."""
+    peer = opened()
+    peer.port.rpcs["wait"] = lambda data: b"1"
+    peer.port.slow = True
+    wait = peer.send(b'{"id":2,"rpc":{"method":"wait"}}')
+    assert wait is not None
+    work = wait.__await__()
+    next(work)
+    with pytest.raises(StopIteration):
+        work.throw(OSError("the connection to the store broke"))
+    (reply,) = peer.read()
+    assert reply["error"]["code"] == 100
+
+
+def test_refusal_that_comes_after_the_end_is_not_told() -> None:
+    peer = Peer()
+    peer.port.slow = True
+    peer.port.welcome = Forbidden("no")
+    wait = peer.send(b'{"id":1,"connect":{}}')
+    assert wait is not None
+    steps = peer.steps(wait)
+    next(steps)
+    peer.session.lost()
+    list(steps)
+    assert peer.read() == []
+    assert peer.session.phase is Phase.CLOSED
+
+
+def test_peer_that_is_gone_is_not_given_up() -> None:
+    peer = opened()
+    peer.session.lost()
+    peer.session.give_up()
+    assert not peer.outlet.given_up
