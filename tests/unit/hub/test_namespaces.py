@@ -1,12 +1,11 @@
-"""Who may do what: options, names of channels, token keys and the application's functions, as tables."""
+"""Permissions: options, names of channels, token keys and the application's functions, as tables."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from heartwire import Channel, ConfigError, Forbidden, Hub, Identity, Refused, UnknownChannel
-from heartwire.hub.connections import Connection
+from heartwire import Channel, Forbidden, Hub, Identity, Refused, UnknownChannel
 from heartwire.hub.identity import ANONYMOUS
 from heartwire.hub.namespaces import ACTIONS, Namespaces
 from heartwire.hub.options import HubOptions, NamespaceOptions
@@ -289,37 +288,3 @@ def test_a_refusal_says_who_what_and_where() -> None:
         asyncio.run(namespaces(options=KEY).authorize(ANN, "publish", Channel("n:1")))
     with pytest.raises(Forbidden, match="an anonymous client"):
         asyncio.run(namespaces(options=KEY).authorize(ANONYMOUS, "publish", Channel("n:1")))
-
-
-class _Connection(Connection):
-    expires_with_identity = True
-
-    def __init__(self, hub: Hub, expires_at: float | None) -> None:
-        self.serial = hub.node.connections.next_serial()
-        self.address = ""
-        self.identity = Identity("ann", None, expires_at)
-        self.closed_with: list[int] = []
-
-    def disconnect(self, code: int, reason: str) -> None:
-        self.closed_with.append(code)
-
-
-def test_a_connection_ends_with_its_identity() -> None:
-    hub = Hub()
-    hub.node.clocks.monotonic, hub.node.clocks.wall = lambda: 100.0, lambda: 1_000_000.0
-    connections = [_Connection(hub, expires_at) for expires_at in (1_000_005.0, 1_000_005.0, None)]
-    for connection in connections:
-        hub.node.connections.add(connection)
-        hub.node.connections.index(connection)
-    hub.node.connections.remove(connections[1])
-    hub.node.background.deadlines.advance(104.9)
-    assert [connection.closed_with for connection in connections] == [[], [], []]
-    hub.node.background.deadlines.advance(105)
-    assert [connection.closed_with for connection in connections] == [[3005], [], []]
-
-
-def test_marks_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ConfigError, match="channel_user_separator"):
-        HubOptions(channel_user_separator="")
-    with pytest.raises(ConfigError, match="channel_regex"):
-        NamespaceOptions(channel_regex="(")

@@ -1,8 +1,7 @@
-"""The tools that ship to users."""
+"""The clock that tests move by hand."""
 
 import pytest
 
-from heartwire import testing
 from heartwire.testing import FakeClock
 
 
@@ -13,8 +12,3 @@ def test_clock_moves_only_when_it_is_told() -> None:
     assert clock() == 102.5
     with pytest.raises(ValueError, match="cannot go back by 1 s"):
         clock.advance(-1)
-
-
-def test_what_is_exported_is_there() -> None:
-    assert all(hasattr(testing, name) for name in testing.__all__)
-    assert sorted(testing.__all__) == sorted(set(testing.__all__))

@@ -16,7 +16,6 @@ from heartwire.dialects.centrifugal.types import (
     PresenceStatsResult,
     SubscribeResult,
 )
-from heartwire.text import is_json
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 COMMANDS: list[tuple[bytes, dict[str, Any]]] = [
@@ -203,13 +202,6 @@ def test_format_encodes_once_and_joins_into_one_frame() -> None:
 def test_value_is_parsed() -> None:
     assert JSON.value(b'{"a":1}') == {"a": 1}
     assert JSON.value(b"") is None
-
-
-@pytest.mark.parametrize(
-    ("data", "answer"), [(b"1", True), (b"", False), (b"x", False), (b"tru", False), (b"[1,]", False)]
-)
-def test_is_json(data: bytes, answer: bool) -> None:
-    assert is_json(data) is answer
 
 
 def test_commands_are_typed() -> None:

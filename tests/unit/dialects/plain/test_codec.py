@@ -22,7 +22,7 @@ from heartwire.dialects.plain.codec import (
     since_json,
 )
 from heartwire.errors import Refused
-from heartwire.messages import Body, to_body
+from heartwire.messages import Body
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 A = Channel("a")
@@ -168,30 +168,7 @@ def test_refusal_tells_its_code_and_whether_to_come_back() -> None:
     assert json.loads(error_json("x", "y", retry=True, after_s=1.5))["error"]["retry_after_s"] == 1.5
 
 
-# -- what is published ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "body"),
-    [
-        (b"\xff", Body(False, b"\xff")),
-        (bytearray(b"x"), Body(False, b"x")),
-        (memoryview(b"x"), Body(False, b"x")),
-        ("é", Body(True, "é".encode())),
-        ("", Body(True, b"")),
-        ({"text": "hi"}, Body(True, b'{"text":"hi"}')),
-        ([1, None, True], Body(True, b"[1,null,true]")),
-        (5, Body(True, b"5")),
-        (None, Body(True, b"null")),
-    ],
-)
-def test_what_a_program_publishes(data: object, body: Body) -> None:
-    assert to_body(data) == body
-
-
-def test_what_is_not_json_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="object"):
-        to_body(object())
+# -- commands ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

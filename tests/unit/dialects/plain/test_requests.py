@@ -1,92 +1,22 @@
 """Decoding of the plain dialect: requests, and the text of every refusal."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartwire.channels import check_idempotency_key, namespace_of, to_channel
 from heartwire.dialects.plain.requests import MAX_WAIT_S, Follow, Vector, body_is_text, parse_follow
-from heartwire.errors import LimitExceeded, Refused
-from heartwire.text import check_text
+from heartwire.errors import LimitExceeded
 from heartwire.types import EARLIEST, NOW, Channel, Position, Start
+from tests.unit.refusals import refusal
 
 A, B = Channel("a"), Channel("b")
 P5, P9 = Position("e-_1", 5), Position("f", 9)
 
 
-def refusal(act: Callable[[], object]) -> tuple[str, str]:
-    with pytest.raises(Refused) as caught:
-        act()
-    return caught.value.code.name, str(caught.value)
-
-
 def follow(*names: str, resume: str | None = None, is_multi: bool = False, **query: str) -> Follow:
     return parse_follow(names or ["a"], query, max_channels=3, is_multi=is_multi, resume=resume)
-
-
-# -- channels ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a",
-        "x" * 255,
-        "é" * 127,
-        "chat:42",
-        "a:b:c",
-        " ",
-        "a/b",
-        "💬",
-        "%2C",
-        "\u2028",
-        "a b",
-        "'\"\\",
-        "~",
-        "-",
-        "\u00a0",
-    ],
-)
-def test_channel_name_is_taken_as_it_is(name: str) -> None:
-    assert to_channel(name) == name
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("", "channel ''… has 0 bytes: a channel name has 1 to 255 bytes of UTF-8"),
-        ("x" * 256, f"channel {'x' * 32!r}… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"),
-        ("é" * 128, f"channel {'é' * 32!r}… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"),
-        ("a,b", "channel 'a,b' holds ',': no commas and no control characters"),
-        ("a\nb", "channel 'a\\nb' holds '\\n': no commas and no control characters"),
-        ("\0", "channel '\\x00' holds '\\x00': no commas and no control characters"),
-        ("a\x7f", "channel 'a\\x7f' holds '\\x7f': no commas and no control characters"),
-        ("a\x85", "channel 'a\\x85' holds '\\x85': no commas and no control characters"),
-        ("\ud800", "channel '\\ud800' is not UTF-8: percent-encode its UTF-8 bytes"),
-    ],
-)
-def test_channel_name_out_of_bounds_is_refused(name: str, told: str) -> None:
-    assert refusal(lambda: to_channel(name)) == ("bad_channel", told)
-
-
-@given(st.text())
-def test_channel_name_is_taken_or_refused(name: str) -> None:
-    in_bounds = all(char != "," and not char < " " and not "\x7f" <= char < "\xa0" for char in name)
-    if in_bounds and 1 <= len(name.encode()) <= 255:
-        assert to_channel(name) == name
-    else:
-        assert refusal(lambda: to_channel(name))[0] == "bad_channel"
-
-
-@pytest.mark.parametrize(
-    ("channel", "namespace"),
-    [("chat:42", "chat"), ("chat:a:b", "chat"), ("lobby", ""), (":x", ""), ("a:", "a"), ("", "")],
-)
-def test_namespace_is_what_stands_before_the_first_colon(channel: str, namespace: str) -> None:
-    assert namespace_of(channel) == namespace
 
 
 # -- where to start ------------------------------------------------------------------------------------------
@@ -254,7 +184,7 @@ def test_parameter_that_is_none_of_the_choices_is_refused(name: str, value: str,
     assert refusal(lambda: follow(**query)) == ("bad_request", told)
 
 
-# -- bodies and keys -----------------------------------------------------------------------------------------
+# -- bodies --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,36 +223,3 @@ def test_text_in_another_charset_is_refused() -> None:
         "unsupported_charset",
         told,
     )
-
-
-@pytest.mark.parametrize(
-    ("data", "at"),
-    [
-        (b"\xff", 0),
-        (b"ab\xc3", 2),
-        (b"\xed\xa0\x80", 0),
-        (b"\xc0\xaf", 0),
-        (b"\xf4\x90\x80\x80", 0),
-        ("é".encode() + b"\xfe", 2),
-    ],
-)
-def test_text_that_is_not_utf8_is_refused(data: bytes, at: int) -> None:
-    told = f"text is not UTF-8 at byte {at}: send UTF-8, or bytes as application/octet-stream"
-    assert refusal(lambda: check_text(data)) == ("invalid_utf8", told)
-    assert refusal(lambda: body_is_text("text/plain", data)) == ("invalid_utf8", told)
-
-
-def test_utf8_is_given_back_as_it_came() -> None:
-    data = "\0 é \U0010ffff".encode()
-    assert check_text(data) is data
-
-
-@pytest.mark.parametrize("key", ["k", "!~", "x" * 255, '"quoted"'])
-def test_idempotency_key_is_taken_as_it_is(key: str) -> None:
-    assert check_idempotency_key(key) == key
-
-
-@pytest.mark.parametrize("key", ["", "a b", "é", "\t", "x" * 256, "a\n", "\x7f"])
-def test_idempotency_key_out_of_bounds_is_refused(key: str) -> None:
-    told = f"idempotency key {key[:64]!r}: 1 to 255 visible ASCII characters"
-    assert refusal(lambda: check_idempotency_key(key)) == ("bad_idempotency_key", told)

@@ -1,0 +1,8 @@
+"""The tools that ship to users are exported."""
+
+from heartwire import testing
+
+
+def test_what_is_exported_is_there() -> None:
+    assert all(hasattr(testing, name) for name in testing.__all__)
+    assert sorted(testing.__all__) == sorted(set(testing.__all__))
