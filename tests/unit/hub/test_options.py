@@ -1,9 +1,12 @@
 """Options: durations, and values that are refused."""
 
+from collections.abc import Sequence
+from typing import Any, get_type_hints
+
 import pytest
 
 from heartwire import ConfigError
-from heartwire.hub.options import HubOptions, NamespaceOptions, duration_s
+from heartwire.hub.options import HubArguments, HubOptions, NamespaceArguments, NamespaceOptions, duration_s
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,23 @@ def test_marks_that_make_no_sense_are_refused() -> None:
         HubOptions(channel_user_separator="")
     with pytest.raises(ConfigError, match="channel_regex"):
         NamespaceOptions(channel_regex="(")
+
+
+# -- keyword arguments: the fields of the options, so that an editor completes them --------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "more"),
+    [(HubArguments, HubOptions, {}), (NamespaceArguments, NamespaceOptions, {"history_ttl": str})],
+)
+def test_arguments_are_the_fields_of_the_options(
+    arguments: Any, options: type, more: dict[str, type]
+) -> None:
+    wider = {  # a call may give any sequence, and namespaces as plain dicts
+        tuple[str, ...]: Sequence[str],
+        dict[str, NamespaceOptions]: dict[str, NamespaceOptions | dict[str, Any]],
+    }
+    fields = get_type_hints(options, include_extras=True)
+    expected = {name: wider.get(kind, kind) for name, kind in fields.items()} | more
+    assert get_type_hints(arguments, include_extras=True) == expected
+    assert not arguments.__required_keys__
