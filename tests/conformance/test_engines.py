@@ -154,7 +154,7 @@ class _RemoveLosesTheCount(MemoryEngine):
         (_RemoveLosesTheCount, "the position after what it forgot"),
     ],
 )
-async def test_broken_engine_is_told_which_promise_it_broke(
+async def test_suite_names_the_promise_that_a_broken_engine_breaks(
     engine: Callable[..., MemoryEngine], told: str
 ) -> None:
     with pytest.raises(PromiseBroken, match=told):

@@ -82,7 +82,7 @@ async def test_transport_over_sqlite(tmp_path: Path) -> None:
         await check_transport(url, max_message_bytes=LIMIT)
 
 
-async def test_a_broken_promise_is_told() -> None:
+async def test_a_broken_promise_is_reported() -> None:
     async def hears_what_nobody_said(wire: Wire) -> None:
         async with wire.connected() as talk:
             await talk.say("one")

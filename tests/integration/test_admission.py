@@ -81,7 +81,7 @@ async def test_centrifugal_websockets_come_in_turns(kind: str) -> None:
             assert (await socket(served, path, CONNECT))[0] == 1
 
 
-async def test_nobody_is_asked_who_they_are_before_it_is_their_turn(kind: str) -> None:
+async def test_authentication_waits_for_admission(kind: str) -> None:
     hub, _ = one_a_second()
     asked: list[Any] = []
 
@@ -101,7 +101,7 @@ async def test_nobody_is_asked_who_they_are_before_it_is_their_turn(kind: str) -
 
 
 @pytest.mark.parametrize("path", ["/connection/http_stream", "/connection/sse"])
-async def test_streams_are_told_by_a_push(kind: str, path: str) -> None:
+async def test_streams_are_refused_by_a_push(kind: str, path: str) -> None:
     hub, _ = one_a_second()
     async with SERVERS[kind](hub) as served:
         for _ in range(2):
@@ -119,7 +119,7 @@ async def test_plain_websockets_come_in_turns(kind: str) -> None:
         assert closed(await socket(served, "/channels/a")) == 2000
 
 
-async def test_event_source_is_told_when_to_come_back_and_does(kind: str) -> None:
+async def test_event_source_reconnects_after_the_retry_it_is_sent(kind: str) -> None:
     """It gives up for good on any status but 200."""
     hub, _ = one_a_second()
     async with SERVERS[kind](hub) as served:

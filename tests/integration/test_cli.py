@@ -212,7 +212,7 @@ def test_sub_goes_on_across_a_restart(tmp_path: Path) -> None:
         assert "heartwire: connected over websocket" in readers["auto"].notes
 
 
-def test_sub_tells_of_a_gap(tmp_path: Path) -> None:
+def test_sub_reports_a_gap(tmp_path: Path) -> None:
     with run_server() as server:
         position = publish(server.url, "a", "x")
         done = run("sub", server.url, "a", "--since", "AAAAAAAA.9", "--count", "1")
@@ -223,7 +223,7 @@ def test_sub_tells_of_a_gap(tmp_path: Path) -> None:
         )
 
 
-def test_sub_tells_what_the_ladder_does(server: ServerProcess, channel: str) -> None:
+def test_sub_reports_the_transports_it_tries(server: ServerProcess, channel: str) -> None:
     """A proxy that lets no WebSocket through, then holds event streams back, too: each is told, and nothing
     is lost."""
     with faulty_network(server.url) as network:
@@ -252,7 +252,7 @@ def test_sub_ends_with_control_c(server: ServerProcess, channel: str) -> None:
     assert (following.lines, following.notes) == ([], [])
 
 
-def test_clients_say_what_is_wrong(server: ServerProcess) -> None:
+def test_clients_report_what_is_wrong(server: ServerProcess) -> None:
     done = run("pub", "127.0.0.1:8000", "a", "b")
     assert (done.returncode, done.stderr) == (1, f"heartwire: url = '127.0.0.1:8000': {HOW_URLS_ARE}\n")
     done = run("pub", "http://127.0.0.1:1", "a", "b", "--give-up-s", "0.5")

@@ -209,7 +209,7 @@ def test_errors_name_the_value_and_the_way_out(arguments: list[str], told: str) 
 
 
 @pytest.mark.slow
-def test_another_server_is_told_from_ours() -> None:
+def test_another_server_is_not_taken_for_ours() -> None:
     command = (
         sys.executable,
         "-c",

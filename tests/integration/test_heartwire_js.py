@@ -68,7 +68,7 @@ def test_a_server_that_dies_costs_nothing(node: Runtime, tmp_path: Path, transpo
 
 
 @pytest.mark.slow
-def test_goes_on_from_a_position_and_tells_of_gaps(node: Runtime) -> None:
+def test_goes_on_from_a_position_and_reports_gaps(node: Runtime) -> None:
     with run_server() as server:
         position = node.run(
             """begin(url);
@@ -144,7 +144,7 @@ def test_a_token_that_runs_out_is_renewed(node: Runtime, tmp_path: Path, transpo
 
 
 @pytest.mark.slow
-def test_a_token_that_cannot_be_had_is_an_error_that_is_told(node: Runtime, server: ServerProcess) -> None:
+def test_a_token_that_cannot_be_fetched_is_a_reported_error(node: Runtime, server: ServerProcess) -> None:
     first, state = node.run(
         """let has = false;
            begin(url, { getToken: async () => { if (!has) throw new Error("nobody is logged in"); return "t"; } });

@@ -32,7 +32,7 @@ def test_every_promise_is_kept(first: int) -> None:
 
 
 @pytest.mark.slow
-def test_seed_tells_the_same_story_twice() -> None:
+def test_seed_repeats_its_story() -> None:
     for seed in range(0, 400, 20):
         assert run_seed(seed).digest == run_seed(seed).digest
 
@@ -80,7 +80,7 @@ def test_world_by_hand() -> None:
     assert reader.machine.state.value == "closed"
 
 
-def test_broken_promise_tells_its_story_and_how_to_repeat_it() -> None:
+def test_broken_promise_reports_its_story_and_how_to_repeat_it() -> None:
     world = Simulation(seed=3)
     world.client()
     world.checks.fail("client1", "made up")
@@ -123,7 +123,7 @@ def test_command_counts_and_tells(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_command_tells_one_seed_from_the_beginning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_one_seed_from_the_beginning(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seed", "7"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "    0.000  server   is up, life 1"

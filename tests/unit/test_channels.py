@@ -63,7 +63,7 @@ def test_channel_name_is_taken_or_refused(name: str) -> None:
     ("channel", "namespace"),
     [("chat:42", "chat"), ("chat:a:b", "chat"), ("lobby", ""), (":x", ""), ("a:", "a"), ("", "")],
 )
-def test_namespace_is_what_stands_before_the_first_colon(channel: str, namespace: str) -> None:
+def test_namespace_is_the_part_before_the_first_colon(channel: str, namespace: str) -> None:
     assert namespace_of(channel) == namespace
 
 

@@ -288,6 +288,12 @@ def test_close_codes_are_named() -> None:
     assert wrong == []
 
 
+def test_unit_tests_mirror_the_tree() -> None:
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")} - {Path("regressions")}
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
+
+
 def test_public_names_are_those_that_are_listed() -> None:
     imported = {
         alias.asname or alias.name

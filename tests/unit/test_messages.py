@@ -23,6 +23,6 @@ def test_what_a_program_publishes(data: object, body: Body) -> None:
     assert to_body(data) == body
 
 
-def test_what_is_not_json_is_a_type_error() -> None:
+def test_data_that_cannot_be_json_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="object"):
         to_body(object())

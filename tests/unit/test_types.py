@@ -43,12 +43,12 @@ def test_token_is_read_only_where_a_position_wrote_it(token: str) -> None:
         "a." + "9" * 19,
     ],
 )
-def test_token_that_is_no_position_raises(token: str) -> None:
+def test_token_that_is_not_a_position_raises(token: str) -> None:
     with pytest.raises(ValueError, match="is not a position"):
         Position.parse(token)
 
 
-def test_starts_are_no_positions_and_not_each_other() -> None:
+def test_starts_are_distinct_and_not_positions() -> None:
     assert len({NOW, EARLIEST, Position("now", 0), Position("earliest", 0)}) == 4
 
 

@@ -202,7 +202,7 @@ def test_what_is_refused(api: cent.Client, request_: Any, code: int) -> None:
     assert refusal.value.code == code
 
 
-def test_commands_for_nobody_are_no_error(api: cent.Client) -> None:
+def test_commands_for_unknown_users_are_not_an_error(api: cent.Client) -> None:
     api.subscribe(cent.SubscribeRequest(user="nobody", channel="feed:1"))
     api.unsubscribe(cent.UnsubscribeRequest(user="nobody", channel="feed:1"))
     api.disconnect(cent.DisconnectRequest(user="nobody"))

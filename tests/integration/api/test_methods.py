@@ -255,14 +255,14 @@ def test_a_batch_goes_on_after_a_command_that_failed(url: str) -> None:
         ({"X-API-Key": KEY}, 200),
     ],
 )
-def test_the_key_is_asked_for(url: str, headers: dict[str, str], status: int) -> None:
+def test_the_key_is_required(url: str, headers: dict[str, str], status: int) -> None:
     answer = post(url, "/api/info", headers=headers)
     assert answer[0] == status
     if status == 401:
         assert answer[1]["error"]["code"] == "unauthorized"
 
 
-def test_cent_says_that_a_key_is_wrong(url: str) -> None:
+def test_cent_reports_a_wrong_key(url: str) -> None:
     with cent.Client(f"{url}/api", "wrong") as client, pytest.raises(cent.CentUnauthorizedError):
         client.info(cent.InfoRequest())
 

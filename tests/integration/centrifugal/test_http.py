@@ -439,7 +439,7 @@ def test_batch_reads_what_was_missed(server: Server, name: str) -> None:
     assert heard == list(range(1, 601))
 
 
-def test_batch_tells_of_a_position_that_is_gone(server: Server, name: str) -> None:
+def test_batch_reports_a_position_that_is_gone(server: Server, name: str) -> None:
     channel = f"short:{name}"
     batch(server, *({"id": id, "publish": {"channel": channel, "data": id}} for id in range(1, 8)))
     (told,) = batch(server, {"id": 1, "subscribe": {"channel": channel, "recover": True, "offset": 1}})

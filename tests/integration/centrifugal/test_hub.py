@@ -301,7 +301,7 @@ def test_deadlines_come_with_the_ticks() -> None:
     in_hub(test)
 
 
-def test_drain_tells_every_client_to_come_back() -> None:
+def test_drain_asks_every_client_to_reconnect() -> None:
     async def test(hub: Hub) -> None:
         ends: list[Disconnect] = []
         hub.on_disconnect(lambda client, why: ends.append(why))
@@ -316,7 +316,7 @@ def test_drain_tells_every_client_to_come_back() -> None:
     in_hub(test, connects_per_s=0)
 
 
-def test_drain_spreads_those_who_come_back() -> None:
+def test_drain_spreads_reconnects() -> None:
     """As long as it would take to let them in, and each at a time of its own."""
 
     async def test(hub: Hub) -> None:
@@ -391,7 +391,7 @@ def test_hooks_may_be_sync_or_async(is_async: bool, caplog: pytest.LogCaptureFix
     in_hub(test)
 
 
-def test_permission_function_is_asked_in_a_task() -> None:
+def test_permission_function_runs_in_a_task() -> None:
     async def test(hub: Hub) -> None:
         @hub.namespace("chat")
         async def may(identity: Any, action: str, channel: Channel) -> bool:

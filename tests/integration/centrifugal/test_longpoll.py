@@ -235,7 +235,7 @@ async def test_gap_behind_the_hub_ends_the_subscription(kind: str) -> None:
         assert followers(hub) == 0
 
 
-async def test_nobody_is_told_of_one_who_polls(kind: str) -> None:
+async def test_polls_are_not_announced(kind: str) -> None:
     hub = Hub(namespaces={"": {"join_leave": True, "force_push_join_leave": True}})
     async with SERVERS[kind](hub) as served, await held(hub, served, subscribe(1, "a")) as first:
         async with await held(hub, served, subscribe(1, "a", join_leave=True)) as second:

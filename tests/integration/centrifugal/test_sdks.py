@@ -295,7 +295,7 @@ def test_disconnected_by_the_server(
     until(lambda: told in [one["data"] for one in other.of("publication")], "the disconnect hook has told")
 
 
-def test_client_that_goes_is_told_to_the_hook(make: Make, server: Server) -> None:
+def test_disconnect_hook_is_called(make: Make, server: Server) -> None:
     sdk, other = make(), make()
     other.open(server.url)
     other.subscribe("news:ends")
@@ -345,7 +345,7 @@ def test_cache_recovery(make: Make, server: Server, name: str) -> None:
     relay.close()
 
 
-def test_position_that_is_gone_is_told(make: Make, server: Server, name: str) -> None:
+def test_position_that_is_gone_is_a_gap(make: Make, server: Server, name: str) -> None:
     """Only three are kept here: who missed five is told that the rest is lost, and goes on from now.
 
     They are large, so that the channel's tail in memory, which lingers for those who come back, does not hold

@@ -182,7 +182,7 @@ def test_client_pings(server: Server) -> None:
         assert wire.open().say(ping={}) == {"id": 2, "ping": {}}
 
 
-def test_text_and_json_strings_are_told_apart(server: Server) -> None:
+def test_text_and_json_strings_are_distinguished(server: Server) -> None:
     with Wire(server) as wire:
         wire.open()
         wire.say(publish={"channel": "news:told-apart", "data": "hello"})
@@ -332,7 +332,7 @@ def test_compression_is_declined(server: Server) -> None:
         assert server.door != "native" or "Sec-WebSocket-Extensions" not in wire.socket.response.headers
 
 
-def test_publish_hook_looks_at_what_plain_clients_publish(server: Server) -> None:
+def test_publish_hook_sees_messages_of_plain_clients(server: Server) -> None:
     from heartwire.hub.tokens import make_token
     from tests.integration.centrifugal.sdk.app import SECRET
 

@@ -346,7 +346,7 @@ async def test_a_refused_subscription_that_nobody_waits_for_is_logged(
     caplog.clear()
 
 
-async def test_json_that_python_cannot_read_holds_up_nobody() -> None:
+async def test_json_that_python_cannot_read_holds_up_no_other_message() -> None:
     """One number of 5,000 digits, published by anybody, made every Python client of the channel deaf."""
     number = b"1" * 5000
     async with hub_at() as (hub, url), client_of(url) as client:
@@ -409,7 +409,7 @@ async def test_a_slow_iterator_gets_everything(transport: str) -> None:
         assert data(await take(subscription, 190)) == list(range(10, 200))
 
 
-async def test_a_gap_is_told_in_its_place() -> None:
+async def test_a_gap_is_reported_in_its_place() -> None:
     """An iterator that is behind reads what came before the gap first; the client's own event comes at
     once."""
     async with (

@@ -62,7 +62,7 @@ def test_many_threads(server: ServerProcess, channel: str) -> None:
         assert client.publish(channel, "x").offset == 101
 
 
-def test_those_who_wait_are_told_of_the_end(server: ServerProcess, channel: str) -> None:
+def test_waiting_threads_are_woken_at_the_end(server: ServerProcess, channel: str) -> None:
     outcome: list[Any] = []
 
     def wait() -> None:
@@ -125,7 +125,7 @@ def test_closed_by_many_threads_at_once(server: ServerProcess, channel: str) -> 
     assert raised == []
 
 
-def test_publishing_to_nobody_is_given_up() -> None:
+def test_publishing_to_an_unreachable_server_is_given_up() -> None:
     with (
         heartwire.connect_sync("http://127.0.0.1:1", options=FAST._replace(max_pending_age_s=0.2)) as client,
         pytest.raises(GivenUp, match="not answered"),

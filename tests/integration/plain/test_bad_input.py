@@ -378,7 +378,7 @@ def test_message_too_large_in_chunks(strict: ServerProcess) -> None:
         assert raw.answer().error == (413, "message_too_large", TOO_LARGE, False)
 
 
-def test_message_too_large_is_told_before_it_is_sent(strict: ServerProcess) -> None:
+def test_message_too_large_is_refused_before_it_is_sent(strict: ServerProcess) -> None:
     with Raw(strict.url) as raw:
         raw.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\nx")
         message = "bytes of this message: 1000000000 is over the limit of 1000 (max_message_bytes)"
@@ -633,7 +633,7 @@ def test_what_one_may_not_do(guarded: ServerProcess) -> None:
     assert get(guarded.url, both).error == (403, "forbidden", "this room is secret", False)
 
 
-def test_who_published_is_told(guarded: ServerProcess) -> None:
+def test_publications_name_their_publisher(guarded: ServerProcess) -> None:
     with ws(guarded.url, "/channels/room:2?format=json&token=good") as socket:
         socket.recv()
         socket.send("hi")

@@ -203,7 +203,7 @@ def test_same_idempotency_key_from_eight_connections_at_once(server: ServerProce
         ("image/png", b"\x89PNG", {"data": "iVBORw==", "encoding": "base64"}),
     ],
 )
-def test_content_type_tells_text_from_bytes(
+def test_content_type_distinguishes_text_from_bytes(
     server: ServerProcess, channel: str, content_type: str | None, body: bytes, told: dict[str, object]
 ) -> None:
     assert post(server.url, channel, body, content_type).status == 200

@@ -49,7 +49,7 @@ def test_accept_is_computed_from_the_key(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("version", ["8", "0", "12", "14", "abc", "", None])
-def test_another_version_is_told_the_one_spoken(server: ServerProcess, version: str | None) -> None:
+def test_another_version_is_answered_with_ours(server: ServerProcess, version: str | None) -> None:
     answer = shake(server.url, version=version)
     shown = version or "is missing"
     message = f"Sec-WebSocket-Version {shown}: this server speaks 13"
@@ -82,7 +82,7 @@ def test_another_origin_is_refused_in_the_handshake(server: ServerProcess, path:
     assert answer.headers["connection"].lower() == "close"
 
 
-def test_a_refused_origin_is_no_fault_of_the_server(chosen: ServerProcess) -> None:
+def test_a_refused_origin_is_not_a_fault_of_the_server(chosen: ServerProcess) -> None:
     for path in ("/channels/a", "/"):
         assert shake(chosen.url, path, Origin="https://evil.example").status == 403
     assert shake(chosen.url, version="8").status == 426

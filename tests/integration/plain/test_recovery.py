@@ -60,7 +60,7 @@ def test_polls_tell_of_a_gap_at_once(
 
 
 @pytest.mark.parametrize("format", ["raw", "json"])
-def test_sse_tells_of_a_gap(
+def test_sse_reports_a_gap(
     forgetful: ServerProcess, channel: str, lost: tuple[str, str], format: str
 ) -> None:
     epoch, since = lost
@@ -74,7 +74,7 @@ def test_sse_tells_of_a_gap(
         assert stream.events(1)[0].id == f"{epoch}.11"
 
 
-def test_json_websocket_tells_of_a_gap(forgetful: ServerProcess, channel: str, lost: tuple[str, str]) -> None:
+def test_json_websocket_reports_a_gap(forgetful: ServerProcess, channel: str, lost: tuple[str, str]) -> None:
     epoch, since = lost
     with ws(forgetful.url, f"/channels/{channel}?format=json&since={since}") as socket:
         told = [json.loads(socket.recv()) for _ in range(6)]

@@ -186,7 +186,7 @@ def test_subscribers_that_stop_reading_hold_no_memory(
             sleeper.sock.close()
 
 
-def test_a_reader_that_was_stuck_is_told_what_it_missed(tmp_path: Path) -> None:
+def test_a_stuck_reader_gets_what_it_missed(tmp_path: Path) -> None:
     """Over each kind of stream: first what was on its way, then word of the gap, then everything that is
     kept."""
     with (

@@ -73,7 +73,7 @@ def test_a_token_lets_in(url: str, path: str, headers: dict[str, Any]) -> None:
         (make_token({"sub": "ann", "channel": "chat:1"}, SECRET), "subscription token"),
     ],
 )
-def test_without_a_good_token_nobody_comes_in(url: str, token: str, told: str) -> None:
+def test_clients_without_a_good_token_are_refused(url: str, token: str, told: str) -> None:
     status, answer, challenge = get(url, f"/channels/chat:1?token={token}")
     assert (status, answer["error"]["code"], challenge) == (401, "unauthorized", "Bearer")
     assert told in answer["error"]["message"]
@@ -123,7 +123,7 @@ def test_a_websocket_is_let_in_by_its_query_and_publishes_as_its_user(url: str) 
         ("insecure", {"chat:1": 200, "open:1": 200, "$chat:1": 200}),
     ],
 )
-def test_who_has_no_token_can_be_let_in(setting: str, statuses: dict[str, int]) -> None:
+def test_clients_without_a_token_can_be_admitted(setting: str, statuses: dict[str, int]) -> None:
     with run_server(config=f"{setting} = true\n{CONFIG}") as server:
         assert {
             name: get(server.url, f"/channels/{name.replace('$', '%24')}")[0] for name in statuses
@@ -141,7 +141,7 @@ def test_the_access_log_has_no_tokens() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"token_hmac_secret_key": SECRET, "insecure": True}])
-def test_a_public_address_needs_somebody_to_ask_who_they_are(options: dict[str, Any]) -> None:
+def test_a_public_address_needs_authentication(options: dict[str, Any]) -> None:
     settings = Settings(host="203.0.113.1", port=1, **options)
     with pytest.raises(ConfigError, match="nobody is asked who they are"):
         serve(settings, Hub(**options), started=lambda url: None)

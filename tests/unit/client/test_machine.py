@@ -328,7 +328,7 @@ TestInvariants.settings = settings(
 )
 
 
-def test_positions_are_told_as_they_were() -> None:
+def test_positions_are_reported_as_they_were() -> None:
     machine = Machine(Options(), prefix="k", draw=lambda: 0.5, now=0, wall=0)
     machine.subscribe("a", Position("e", 3), 0)
     machine.start(0)

@@ -69,7 +69,7 @@ def test_go_back_n() -> None:
     assert (sent(box), box.round) == (["1", "2"], 0)
 
 
-def test_what_is_too_old_leaves_in_order() -> None:
+def test_publishes_that_are_too_old_leave_in_order() -> None:
     box = pending("1", "2", "3")
     assert box._deadlines["publish"] == 10
     box._context.now = 11

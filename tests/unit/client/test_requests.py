@@ -7,7 +7,7 @@ from heartwire.client.options import Options
 from heartwire.client.outputs import Failed
 
 
-def test_nobody_waits_for_the_answer_any_more() -> None:
+def test_a_cancelled_request_does_not_fail_later() -> None:
     machine = Machine(Options(), prefix="k", draw=lambda: 0.5, now=0, wall=0)
     machine.traffic.requests.cancel(machine.request("presence", {}, 0))
     machine.handle_deadline(1000, 1000)

@@ -26,7 +26,7 @@ def test_bucket_holds_its_burst_and_fills_at_its_rate() -> None:
     assert bucket.take(1.0) > 0  # a clock that goes back fills nothing
 
 
-def test_a_wait_that_was_told_is_long_enough() -> None:
+def test_the_reported_wait_is_long_enough() -> None:
     bucket, now = Bucket(0.3, 1, 0.0), 0.1
     for _ in range(1000):
         now += bucket.take(now)

@@ -8,7 +8,7 @@ import pytest
 from heartwire.client.states import TRANSITIONS, Event, State
 
 
-def test_what_is_not_listed_raises() -> None:
+def test_unlisted_transitions_raise() -> None:
     unlisted = set(product(State, get_args(Event))) - set(TRANSITIONS)
     assert (State.ONLINE, "network_down") in unlisted
     assert (State.CLOSED, "attempt") in unlisted

@@ -52,7 +52,7 @@ def test_an_error_says_what_it_was() -> None:
         list(replies("<html>"))
 
 
-def test_what_nests_too_deep_is_an_error() -> None:
+def test_json_that_nests_too_deep_is_an_error() -> None:
     with pytest.raises(ValueError, match="recursion"):
         list(replies('{"id":1,"rpc":' + "[" * 100_000 + "]" * 100_000 + "}"))
 

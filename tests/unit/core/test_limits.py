@@ -52,7 +52,7 @@ def test_crowd_comes_in_at_the_rate_and_nobody_is_sent_away_twice() -> None:
     assert not any(turns.next_turn_s(5 + wait) for wait in returns)
 
 
-def test_who_comes_while_others_wait_may_be_lucky_but_gets_no_earlier_turn() -> None:
+def test_a_newcomer_may_find_room_but_gets_no_earlier_turn() -> None:
     turns = Turns(10, 1, 0)
     assert turns.next_turn_s(0) == 0
     assert [turns.next_turn_s(0) for _ in range(3)] == pytest.approx([0.2, 0.3, 0.4])

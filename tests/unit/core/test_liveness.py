@@ -112,7 +112,7 @@ def test_peer_that_talks_all_the_time_is_pinged_once_an_interval() -> None:
     assert peer.given_up_at is None
 
 
-def test_what_was_heard_before_the_ping_is_no_answer_to_it() -> None:
+def test_data_heard_before_the_ping_does_not_answer_it() -> None:
     wheel = Liveness(ping_interval_s=25, pong_timeout_s=10, now=0)
     peer = Peer(dies_at=0)
     wheel.watch(peer, spread=0)
@@ -133,7 +133,7 @@ def test_crowd_is_spread_over_the_pause() -> None:
 
 
 @pytest.mark.parametrize("held_s", [4, 9.5, 40, 1000])
-def test_nobody_is_given_up_at_once_when_the_node_was_held_up(held_s: float) -> None:
+def test_no_peer_is_given_up_at_once_when_the_node_was_held_up(held_s: float) -> None:
     wheel = Liveness(ping_interval_s=25, pong_timeout_s=10, now=0)
     living, dead = Peer(), Peer(dies_at=0)
     for peer in (living, dead):

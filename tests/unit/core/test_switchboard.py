@@ -82,7 +82,7 @@ def test_published_while_the_first_read_is_under_way_arrives_once() -> None:
 
 
 @pytest.mark.parametrize("position", [Position("other", 1), Position("other", 0), Position("", 10**17)])
-def test_foreign_position_is_told_and_gets_all_that_is_kept(position: Position) -> None:
+def test_foreign_position_is_a_gap_and_gets_all_that_is_kept(position: Position) -> None:
     desk = Desk()
     desk.publish(3)
     link = desk.follow(position)
@@ -90,7 +90,7 @@ def test_foreign_position_is_told_and_gets_all_that_is_kept(position: Position) 
     assert (link.told, link.offsets) == ([(0, False)], [1, 2, 3])
 
 
-def test_trimmed_position_is_told_and_gets_all_that_is_kept() -> None:
+def test_trimmed_position_is_a_gap_and_gets_all_that_is_kept() -> None:
     desk = Desk(keep=Retention(2, 86_400))
     desk.publish(10)
     link = desk.follow(Position(desk.head().epoch, 3))
@@ -98,7 +98,7 @@ def test_trimmed_position_is_told_and_gets_all_that_is_kept() -> None:
     assert (link.told, link.offsets) == ([(8, False)], [9, 10])
 
 
-def test_position_in_the_future_is_told() -> None:
+def test_position_in_the_future_is_a_gap() -> None:
     desk = Desk()
     desk.publish(3)
     link = desk.follow(Position(desk.head().epoch, 9))
@@ -106,7 +106,7 @@ def test_position_in_the_future_is_told() -> None:
     assert link.told == [(0, False)]
 
 
-def test_gap_closes_a_link_that_cannot_be_told() -> None:
+def test_gap_closes_a_link_whose_format_cannot_report_it() -> None:
     desk = Desk()
     desk.publish(3)
     link = desk.follow(Position("other", 1), format=RecordingFormat(strict=True))
@@ -116,7 +116,7 @@ def test_gap_closes_a_link_that_cannot_be_told() -> None:
     assert desk.switchboard.topics == {}
 
 
-def test_link_that_cannot_be_told_anything_is_not_told_where_it_starts() -> None:
+def test_link_whose_format_has_no_start_gets_no_start() -> None:
     desk = Desk()
     link = desk.follow(NOW, format=RecordingFormat(strict=True))
     desk.settle()
@@ -225,7 +225,7 @@ def test_several_channels_share_a_turn() -> None:
     assert [(wrote.channel, len(wrote.publications)) for wrote in link.writes] == [(A, 3), (B, 2)]
 
 
-def test_payload_tells_the_position_after_it() -> None:
+def test_payload_has_the_position_after_it() -> None:
     desk = Desk()
     link = desk.follow()
     own = desk.follow(echo=False)
@@ -352,7 +352,7 @@ def test_served_from_memory_while_it_reads_gets_each_once() -> None:
     assert (slow.offsets, quick.offsets) == ([1, 2, 3, 4], [3, 4])
 
 
-def test_position_trimmed_while_full_is_told() -> None:
+def test_position_trimmed_while_full_is_a_gap() -> None:
     desk = Desk(keep=Retention(5, 86_400), limits=TailLimits(topic_items=2))
     link = desk.follow()
     desk.settle()
@@ -481,7 +481,7 @@ def test_reader_ahead_that_fills_or_leaves_is_forgotten_there() -> None:
     assert state(full) is State.LIVE
 
 
-def test_notifications_of_a_channel_nobody_follows_are_nothing() -> None:
+def test_notifications_of_a_channel_without_subscribers_do_nothing() -> None:
     desk = Desk()
     desk.publish(3)
     assert (desk.turns, desk.reads, desk.switchboard.topics) == ([], [], {})
@@ -498,7 +498,7 @@ def test_reads_from_one_place_are_one_read() -> None:
     assert [link.offsets for link in links] == [[]] * 4 + [[1, 2, 3, 4, 5]] * 4 + [[3, 4, 5]] * 4
 
 
-def test_failed_read_names_who_waited_and_others_go_on() -> None:
+def test_failed_read_names_its_readers_and_others_go_on() -> None:
     desk = Desk()
     desk.publish(2)
     links = [desk.follow(EARLIEST), desk.follow(EARLIEST)]
@@ -514,7 +514,7 @@ def test_failed_read_names_who_waited_and_others_go_on() -> None:
     assert (other.told, again.offsets) == ([(2, True)], [1, 2])
 
 
-def test_answer_for_those_who_left_is_dropped() -> None:
+def test_answer_for_readers_that_left_is_dropped() -> None:
     desk = Desk()
     desk.publish(3)
     link = desk.follow(EARLIEST)
@@ -556,7 +556,7 @@ def test_link_whose_socket_broke_harms_nobody_else() -> None:
 # -- when the engine loses a stream --------------------------------------------------------------------------
 
 
-def test_lost_stream_is_told_to_all_who_follow() -> None:
+def test_lost_stream_is_a_gap_to_all_subscribers() -> None:
     desk = Desk()
     live, full = desk.follow(), desk.follow()
     desk.settle()
@@ -646,7 +646,7 @@ def test_answer_of_a_former_life_leaves_the_gone_and_the_full_alone() -> None:
 # -- topics that nobody follows for a while ------------------------------------------------------------------
 
 
-def test_tail_lingers_for_who_comes_back_soon() -> None:
+def test_tail_lingers_for_readers_that_come_back_soon() -> None:
     desk = Desk(lingering=1)
     desk.follow()
     desk.settle()

@@ -53,7 +53,7 @@ def test_sqlite_url_names_a_file(url: str, path: str, synchronous: str) -> None:
         ("sqlite:///chat.db?synchronous=off", "synchronous is normal or full"),
     ],
 )
-def test_url_that_names_no_engine_is_told_with_the_fix(url: str, fix: str) -> None:
+def test_url_that_names_no_engine_is_refused_with_the_fix(url: str, fix: str) -> None:
     with pytest.raises(ConfigError) as caught:
         open_engine(url)
     assert str(caught.value) == f"engine = {url!r}: {fix}"

@@ -243,7 +243,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-async def test_file_in_use_by_another_process_is_told_and_left(
+async def test_file_in_use_by_another_process_is_reported_and_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
@@ -262,7 +262,7 @@ async def test_file_in_use_by_another_process_is_told_and_left(
         assert len(await kept(engine)) == 200
 
 
-async def test_file_in_use_by_an_engine_of_this_process_is_told(
+async def test_file_in_use_by_an_engine_of_this_process_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
@@ -289,7 +289,7 @@ def unwritable() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-async def test_folder_that_cannot_be_written_is_told(unwritable: Path) -> None:
+async def test_folder_that_cannot_be_written_is_reported(unwritable: Path) -> None:
     path = unwritable / "store.db"
     with pytest.raises(EngineUnavailable) as caught:
         async with opened(path):
@@ -299,7 +299,7 @@ async def test_folder_that_cannot_be_written_is_told(unwritable: Path) -> None:
     assert contents(unwritable) == {}
 
 
-async def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         EngineUnavailable, match=r"missing/store\.db: unable to open database file; nothing was stored"
     ):
@@ -476,7 +476,7 @@ def _fail(channel: Channel) -> Retention:
     raise ZeroDivisionError("a planted fault")
 
 
-async def test_fault_inside_a_group_answers_all_who_wait_and_the_thread_lives(tmp_path: Path) -> None:
+async def test_fault_inside_a_group_answers_every_caller_and_the_thread_lives(tmp_path: Path) -> None:
     notified: list[Publication] = []
     engine = SqliteEngine(tmp_path / "store.db")
     await engine.start(notified.append)
@@ -515,7 +515,7 @@ async def test_stop_answers_all_that_was_accepted(tmp_path: Path) -> None:
         assert len(await kept(engine)) == 1200
 
 
-async def test_full_disk_is_told_and_gone_once_there_is_room(tmp_path: Path) -> None:
+async def test_full_disk_is_reported_and_writes_go_on_once_there_is_room(tmp_path: Path) -> None:
     async with opened(tmp_path / "store.db") as engine:
         await append(engine, b"x" * 10_000)
 

@@ -50,7 +50,7 @@ def may(told: Namespaces, who: Identity, action: Action, channel: str = "n:1", *
         (KEY | {"insecure": True}, False, {"ann", "anonymous"}),
     ],
 )
-def test_what_holds_where_no_option_says_anything(
+def test_defaults_of_permissions(
     action: Action, options: dict[str, Any], knows_users: bool, allowed: set[str]
 ) -> None:
     told = namespaces(knows_users=knows_users, options=options)
@@ -73,7 +73,7 @@ def test_what_holds_where_no_option_says_anything(
         ({"subscriber": True, "anonymous": True}, False, True, False, True),
     ],
 )
-def test_who_may_with_token_keys(
+def test_permissions_with_token_keys(
     action: Action,
     options: dict[str, bool],
     client: bool,
@@ -97,7 +97,9 @@ def test_who_may_with_token_keys(
         ({"allow_subscribe_for_anonymous": True}, False, False),
     ],
 )
-def test_who_may_subscribe_with_token_keys(options: dict[str, bool], client: bool, anonymous: bool) -> None:
+def test_subscribe_permissions_with_token_keys(
+    options: dict[str, bool], client: bool, anonymous: bool
+) -> None:
     told = namespaces(options=KEY, **options)
     assert may(told, ANN, "subscribe") is client
     assert may(told, ANONYMOUS, "subscribe") is anonymous
@@ -119,7 +121,7 @@ def test_anonymous_clients_can_be_kept_out_of_an_open_hub() -> None:
 
 @pytest.mark.parametrize("how", [{}, {"is_subscriber": True}, {"has_token": True}])
 @pytest.mark.parametrize("options", [{}, KEY, {"insecure": True}])
-def test_what_is_off_is_off_for_everybody(how: dict[str, Any], options: dict[str, Any]) -> None:
+def test_an_action_that_is_off_is_off_for_all(how: dict[str, Any], options: dict[str, Any]) -> None:
     told = namespaces(
         options=options,
         publish=False,
@@ -250,7 +252,7 @@ def test_namespaces_of_private_channels_and_unknown_ones() -> None:
 # -- the application's functions -----------------------------------------------------------------------------
 
 
-def test_a_function_is_asked_after_the_options_and_only_true_allows() -> None:
+def test_the_permission_function_runs_after_the_options_and_only_true_allows() -> None:
     hub = Hub()
     asked: list[Action] = []
 
@@ -283,7 +285,7 @@ def test_the_function_of_the_unnamed_namespace_holds_for_channels_of_no_other() 
     assert not may(hub.node.namespaces, ANN, "subscribe", "x:1")
 
 
-def test_a_refusal_says_who_what_and_where() -> None:
+def test_a_refusal_names_user_action_and_channel() -> None:
     with pytest.raises(Forbidden, match=r"user 'ann' may not publish to 'n:1' \(allow_publish_for_\.\.\."):
         asyncio.run(namespaces(options=KEY).authorize(ANN, "publish", Channel("n:1")))
     with pytest.raises(Forbidden, match="an anonymous client"):

@@ -77,7 +77,7 @@ def oct_jwk(secret: str, **more: str) -> dict[str, str]:
         ({"unknown": {"claim": []}, "meta": {}}, ConnectionClaims("")),
     ],
 )
-def test_what_a_connection_token_says(claims: dict[str, Any], expected: ConnectionClaims) -> None:
+def test_claims_of_a_connection_token(claims: dict[str, Any], expected: ConnectionClaims) -> None:
     assert HMAC.connection(make_token(claims, SECRET), NOW) == expected
 
 
@@ -152,7 +152,7 @@ def test_audience_and_issuer_are_checked_where_configured() -> None:
         ({"b64info": "="}, Invalid),
     ],
 )
-def test_what_a_subscription_token_says(claims: dict[str, Any], expected: object) -> None:
+def test_claims_of_a_subscription_token(claims: dict[str, Any], expected: object) -> None:
     token = make_token({"sub": "42", "channel": "news"} | claims, SECRET)
     outcome = HMAC.subscription(token, NOW, user="42", channel="news")
     assert outcome == expected or (expected is Invalid and isinstance(outcome, Invalid))
@@ -163,7 +163,7 @@ def test_a_subscription_token_can_name_the_channel_that_the_client_left_out() ->
     assert HMAC.subscription(token, NOW, user="", channel=None) == SubscriptionClaims("", NEWS)
 
 
-def test_a_connection_token_is_no_subscription_token() -> None:
+def test_a_connection_token_is_not_a_subscription_token() -> None:
     assert isinstance(
         HMAC.subscription(make_token({"sub": "42"}, SECRET), NOW, user="42", channel="news"), Invalid
     )
@@ -210,7 +210,7 @@ def test_tokens_whose_signature_is_not_good(token: str) -> None:
     assert isinstance(HMAC.subscription(token, NOW, user="", channel="a"), Invalid)
 
 
-def test_a_payload_that_is_no_claims_is_refused() -> None:
+def test_a_payload_without_claims_is_refused() -> None:
     for payload in (b"", b"[]", b"1", b"\xff", b"[" * 20000):
         token = jwt.PyJWS().encode(payload, SECRET, "HS256")
         assert isinstance(HMAC.connection(token, NOW), Invalid)
@@ -331,7 +331,7 @@ def test_keys_that_cannot_be_used_are_named_at_start(name: str, value: str, told
     assert told in str(failure.value)
 
 
-def test_a_private_key_is_no_public_key_and_is_not_shown() -> None:
+def test_a_private_key_is_not_a_public_key_and_is_not_shown() -> None:
     private = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     with pytest.raises(ConfigError) as failure:
         Tokens(HubOptions(token_rsa_public_key=private))

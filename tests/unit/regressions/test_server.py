@@ -10,7 +10,7 @@ from heartwire import Hub
 
 
 @pytest.mark.parametrize("path", ["/connection/sse", "/channels/a"])
-def test_client_that_is_gone_before_its_stream_begins_is_no_fault(
+def test_client_that_is_gone_before_its_stream_begins_is_not_a_fault(
     path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Found by seed 1521: a traceback in the log, and an attempt to answer 500."""

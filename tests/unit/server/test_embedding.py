@@ -211,9 +211,7 @@ async def test_an_application_that_ends_closes_its_sockets_with_shutdown() -> No
 
 
 @pytest.mark.parametrize("native", [True, False])
-async def test_the_application_is_asked_who_this_is_and_whether_they_may(
-    native: bool, natives: list[str]
-) -> None:
+async def test_the_application_authenticates_and_permits(native: bool, natives: list[str]) -> None:
     hub = Hub()
     asked: list[tuple[str, str, str]] = []
 

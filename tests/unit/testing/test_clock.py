@@ -5,7 +5,7 @@ import pytest
 from heartwire.testing import FakeClock
 
 
-def test_clock_moves_only_when_it_is_told() -> None:
+def test_clock_moves_only_by_advance() -> None:
     clock = FakeClock(100)
     assert (clock(), clock()) == (100, 100)
     assert clock.advance(2.5) == 102.5

@@ -3,6 +3,6 @@
 from heartwire import testing
 
 
-def test_what_is_exported_is_there() -> None:
+def test_exported_names_exist() -> None:
     assert all(hasattr(testing, name) for name in testing.__all__)
     assert sorted(testing.__all__) == sorted(set(testing.__all__))

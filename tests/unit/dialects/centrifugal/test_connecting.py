@@ -16,7 +16,7 @@ def opened(port: FakePort | None = None, **limits: Any) -> Peer:
     return peer
 
 
-def test_connect_tells_what_clients_need() -> None:
+def test_connect_reply_has_what_clients_need() -> None:
     assert Peer().open() == {"client": "c1", "version": "test 1", "ping": 25, "pong": True}
 
 
@@ -25,7 +25,7 @@ def test_first_id_need_not_be_one() -> None:
     assert Peer().say({"id": 4711, "connect": {}})[0]["id"] == 4711
 
 
-def test_welcome_is_told() -> None:
+def test_welcome_is_in_the_reply() -> None:
     port = FakePort()
     port.welcome = Welcome("42", b'{"name":"Al"}', 3600, b'{"hello":1}')
     connected = Peer(port).open()
@@ -33,7 +33,7 @@ def test_welcome_is_told() -> None:
     assert (connected["expires"], connected["ttl"]) == (True, 3600)
 
 
-def test_emulation_ids_are_told() -> None:
+def test_connect_reply_has_the_emulation_ids() -> None:
     from heartwire.dialects.centrifugal import JSON, Session, SessionSettings
 
     peer = Peer()

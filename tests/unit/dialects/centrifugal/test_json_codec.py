@@ -157,7 +157,7 @@ def test_data_is_carried_on_one_line(data: bytes, is_text: bool, value: Any, tag
     assert told["offset"] == 5
 
 
-def test_publisher_is_told() -> None:
+def test_publication_names_its_publisher() -> None:
     inside = JSON.publication(
         _publication(b"1", is_text=True, publisher=Publisher("42", "c", b'{"name":\n"Al"}'))
     )
@@ -166,7 +166,7 @@ def test_publisher_is_told() -> None:
     assert json.loads(inside)["info"] == {"user": "", "client": "c"}
 
 
-def test_info_that_is_no_json_is_a_string() -> None:
+def test_info_that_is_not_json_is_a_string() -> None:
     info = JSON.info(Member("c", "u", b"plain words", b'{"a":1}'))
     assert json.loads(msgspec.json.encode(info)) == {
         "user": "u",
@@ -210,5 +210,5 @@ def test_commands_are_typed() -> None:
     assert command.send is not None
 
 
-def test_payload_that_is_no_text_is_base64() -> None:
+def test_payload_that_is_not_text_is_base64() -> None:
     assert bytes(JSON.payload(b"\xff")) == b'"/w=="'

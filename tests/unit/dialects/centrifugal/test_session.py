@@ -212,7 +212,7 @@ def test_command_under_way_keeps_a_connection_from_being_given_up() -> None:
     assert not peer.session.heard
 
 
-def test_pong_that_waited_for_a_command_is_no_fault() -> None:
+def test_pong_that_waited_for_a_command_is_not_a_fault() -> None:
     """A method took longer than the pong's timeout; the wheel had gone on, and the pong was then one that
     nobody had asked for."""
     peer = opened()
@@ -231,7 +231,7 @@ def test_pong_that_waited_for_a_command_is_no_fault() -> None:
     assert peer.closed is not None
 
 
-def test_ping_of_the_client_is_no_pong() -> None:
+def test_ping_of_the_client_is_not_a_pong() -> None:
     peer = opened()
     _pinged(peer)
     assert peer.say({"id": 2, "ping": {}}) == [{}, {"id": 2, "ping": {}}]
@@ -390,7 +390,7 @@ def test_client_that_does_not_read_its_answers_is_slow() -> None:
     assert peer.closed == (3008, "slow")
 
 
-def test_client_that_does_not_read_what_others_are_told_is_slow() -> None:
+def test_client_that_does_not_read_pushes_is_slow() -> None:
     peer = opened(max_backlog_bytes=1000)
     told: list[object] = []
     peer.session.relay("x", told.append)
@@ -428,7 +428,7 @@ def test_wait_that_fails_is_answered() -> None:
     assert reply["error"]["code"] == 100
 
 
-def test_refusal_that_comes_after_the_end_is_not_told() -> None:
+def test_refusal_after_the_end_is_dropped() -> None:
     peer = Peer()
     peer.port.slow = True
     peer.port.welcome = Forbidden("no")

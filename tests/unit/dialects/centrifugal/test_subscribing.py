@@ -68,7 +68,7 @@ def test_position_that_the_node_knows_is_not_read_again() -> None:
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_grant_is_told(slow: bool) -> None:
+def test_grant_is_in_the_reply(slow: bool) -> None:
     port = FakePort()
     port.slow = slow
     port.grants["t"] = SubscriptionGrant(60, b'{"role":"host"}', b'{"hi":1}')
@@ -293,7 +293,7 @@ def test_long_way_goes_on_as_pushes() -> None:
     assert port.starts["a"] == Position(E, 4)
 
 
-def test_recovery_that_is_not_allowed_is_told() -> None:
+def test_recovery_that_is_not_allowed_is_reported() -> None:
     port = FakePort()
     port.rules_of["a"] = Rules(allow_recovery=False)
     port.append("a", b"1")
@@ -399,7 +399,7 @@ def test_leave_comes_to_those_who_stay_and_once() -> None:
         (Rules(), True, True, False),
     ],
 )
-def test_who_hears_of_joins(rules: Rules, asks: bool, may: bool, hears: bool) -> None:
+def test_subscribers_that_get_joins(rules: Rules, asks: bool, may: bool, hears: bool) -> None:
     port = FakePort()
     port.rules_of["a"] = rules
     if not may:

@@ -79,7 +79,7 @@ def test_bytes_are_carried_as_base64_and_marked(data: bytes) -> None:
     | st.text('{}[]",:0123456789.eE+- \\truefalsn\n"')
     | st.from_regex(r"[\[{\"\-0-9tfn][\x20-\x7e]*")
 )
-def test_whatever_the_text_what_is_written_is_json(text: str) -> None:
+def test_any_text_is_written_as_json(text: str) -> None:
     told = json.loads(b"{" + data_json(text.encode(), True) + b"}", parse_constant=not_json)
     assert list(told) == ["data"]
     try:
@@ -110,7 +110,7 @@ def test_any_json_value_arrives_as_itself(value: object, ascii_only: bool) -> No
 # -- what is written -----------------------------------------------------------------------------------------
 
 
-def test_publication_tells_its_position_and_data_and_what_else_there_is() -> None:
+def test_publication_has_its_position_its_data_and_what_else_there_is() -> None:
     assert publication_json(publication(b"hi")) == b'{"position":"ep.7","data":"hi"}'
     assert (
         publication_json(publication(b"\xff", is_text=False))
@@ -160,7 +160,7 @@ def test_members_are_listed_in_the_order_of_their_clients() -> None:
     assert members_json([]) == b'{"presence":[]}'
 
 
-def test_refusal_tells_its_code_and_whether_to_come_back() -> None:
+def test_refusal_has_its_code_and_whether_to_retry() -> None:
     assert (
         error_json("slow", 'a "b"', retry=False)
         == b'{"error":{"code":"slow","message":"a \\"b\\"","retry":false}}'

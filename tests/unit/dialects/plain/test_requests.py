@@ -56,7 +56,7 @@ def test_since_is_a_start(since: str | None, start: Start) -> None:
     ],
 )
 @pytest.mark.parametrize("is_long", [False, True])
-def test_since_that_is_no_position_is_refused(since: str, is_long: bool) -> None:
+def test_since_that_is_not_a_position_is_refused(since: str, is_long: bool) -> None:
     since = since + "!" * 100 if is_long else since
     told = f"since={since[:64]!r}: `earliest`, or a position as an answer gave it"
     assert refusal(lambda: follow(since=since)) == ("bad_position", told)
@@ -213,7 +213,9 @@ def test_parameter_that_is_none_of_the_choices_is_refused(name: str, value: str,
         ("nonsense", b"x", False),
     ],
 )
-def test_content_type_tells_text_from_bytes(content_type: str | None, body: bytes, expected: bool) -> None:
+def test_content_type_distinguishes_text_from_bytes(
+    content_type: str | None, body: bytes, expected: bool
+) -> None:
     assert body_is_text(content_type, body) is expected
 
 

@@ -114,7 +114,7 @@ def test_a_request_is_reset_where_its_path_is_refused() -> None:
 @pytest.mark.parametrize(
     "hello", [b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n", b"\x00" * 70_000, b"GET /" + b"x" * 70_000]
 )
-def test_what_is_no_http_passes(hello: bytes) -> None:
+def test_data_that_is_not_http_passes(hello: bytes) -> None:
     way = FakeWay(Faults(answering_502=True, buffer_bytes=1000))
     exchanges = Exchanges(way)
     exchanges.from_client(hello)

@@ -93,7 +93,7 @@ def test_a_message_is_compressed_by_itself(size: int, is_text: bool) -> None:
     assert client.decode(AnyFrame(Opcode(frame.opcode), frame.payload, True, True)).data == data
 
 
-def test_a_client_that_was_told_of_a_smaller_window_is_understood() -> None:
+def test_a_client_with_a_smaller_window_is_understood() -> None:
     data = bytes(range(256)) * 20
     for bits in range(9, 16):
         compressor = zlib.compressobj(wbits=-bits)

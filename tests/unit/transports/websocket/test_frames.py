@@ -259,7 +259,7 @@ def test_what_a_header_tells_is_not_waited_for(data: bytes, needed: int) -> None
     assert not read(*single(data[: needed - 1]), limit=100).ended
 
 
-def test_the_limit_is_told() -> None:
+def test_the_limit_is_reported() -> None:
     [close] = read(frame(BINARY, bytes(101)), limit=100).frames
     assert close.payload[2:] == b"bytes of this message: 101 is over the limit of 100 (max_message_bytes)"
     [close] = read(frame(BINARY, bytes(60), fin=False) + frame(CONT, bytes(41)), limit=100).frames

@@ -339,7 +339,7 @@ async def test_a_session_may_close_in_the_middle_of_what_came() -> None:
         assert [frame.opcode for frame in transport.frames] == [CLOSE]
 
 
-async def test_give_up_tells_a_peer_that_lives_after_all_and_ends_without_waiting() -> None:
+async def test_give_up_sends_no_pong_and_ends_without_waiting() -> None:
     handler = FakeHandler()
     socket, transport = opened(handler)
     socket.give_up()
