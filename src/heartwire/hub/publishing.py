@@ -1,7 +1,7 @@
 """The one way of a publish, for every dialect, the HTTP API and the application.
 
-Always in this order: the channel's name (a `Channel` has passed `to_channel`), size and idempotency key,
-rate, permission, hook, append.
+Always in this order: the channel's name (a `Channel` has passed `to_channel`) and namespace, size and
+idempotency key, rate, permission, hook, append.
 """
 
 import asyncio
@@ -101,6 +101,8 @@ class Publishing:
             UnknownChannel, EngineUnavailable: nothing was published; at once, or when awaited.
         Promises: calls in order are applied in order; cancelling does not undo an append.
         """
+        if author is None or author.free is None:
+            self._namespaces.of(channel)
         if len(data) > self._max_bytes:
             raise message_too_large(len(data), self._max_bytes)
         if key is not None:
@@ -138,7 +140,6 @@ class Publishing:
         return self._namespaces.retention(channel)
 
     def _append(self, channel: Channel, message: Message, key: str | None) -> Accepted:
-        self._namespaces.of(channel)
         keep = self._namespaces.retention(channel)
         return self._engine.append(channel, message, keep, key=key, key_ttl_s=self._key_ttl_s)
 

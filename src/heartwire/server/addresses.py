@@ -158,23 +158,23 @@ class _HasPath(Protocol):
     def path(self) -> str: ...
 
 
-RouteT = TypeVar("RouteT", bound=_HasPath)
+AnyRoute = TypeVar("AnyRoute", bound=_HasPath)
 
 
-Table: TypeAlias = dict[int, list[tuple[list[str], RouteT]]]
+Table: TypeAlias = dict[int, list[tuple[list[str], AnyRoute]]]
 """Routes and their patterns, by the number of segments."""
 
 
-def table_of(routes: Iterable[RouteT]) -> Table[RouteT]:
+def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
     """Prepare routes for `find_route`."""
-    table: Table[RouteT] = {}
+    table: Table[AnyRoute] = {}
     for route in routes:
         pattern = split_path(route.path, is_encoded=False)
         table.setdefault(len(pattern), []).append((pattern, route))
     return table
 
 
-def find_route(table: Table[RouteT], path: list[str]) -> tuple[RouteT, list[str]] | None:
+def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[str]] | None:
     """The first route of a path, and the values of its open segments."""
     for pattern, route in table.get(len(path), ()):
         values = []
