@@ -42,9 +42,8 @@ class ServerProcess:
         self.url = ""
         self.folder = folder
         self._arguments = arguments
-        self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")
-        } | {"PYTHONUNBUFFERED": "1", **environment}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEARTWIRE_")}
+        self._environment = inherited | {"PYTHONUNBUFFERED": "1", **environment}
         self._lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -52,17 +51,14 @@ class ServerProcess:
 
     @property
     def ws_url(self) -> str:
-        """``url`` for a WebSocket."""
         return self.url.replace("http", "ws", 1)
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
         return urlsplit(self.url).port or 0
 
     @property
     def pid(self) -> int:
-        """The process's id."""
         assert self._process is not None
         return self._process.pid
 
@@ -75,13 +71,10 @@ class ServerProcess:
     def rss_bytes(self) -> int:
         """The process's resident memory. Linux only."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        match = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert match is not None, status
-        return int(match[1]) * 1024
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     def start(self) -> None:
-        """Start it, and return once it accepts connections. Raises ``RuntimeError`` with its log
-        otherwise."""
+        """Start it, and wait until it accepts connections. Raises ``RuntimeError`` with its log otherwise."""
         port = () if "--uds" in self._arguments else ("--port", str(self.port))
         ready = threading.Event()
         self._is_up = False
@@ -131,8 +124,7 @@ class ServerProcess:
         with process.stderr:
             for line in process.stderr:
                 self._lines.append(line)
-                banner = _BANNER.search(line)
-                if banner:
+                if banner := _BANNER.search(line):
                     self.url = banner[1]
                     self._is_up = True
                     ready.set()
@@ -183,15 +175,16 @@ async def serving(
     """
     if isinstance(app, Hub):
         hub = app
-        config = uvicorn_config(settings or _settings(hub), hub)
+        options = {name: getattr(hub.options, name) for name in hub.options.__struct_fields__}
+        config = uvicorn_config(settings or Settings(**options), hub)
         _restore_logging()
     else:
         config = uvicorn.Config(app, ws="websockets-sansio", lifespan="on", log_config=None)
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = _Server(config)
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
+    started = asyncio.ensure_future(server.ready.wait())
     try:
-        started = asyncio.ensure_future(server.ready.wait())
         await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if task.done():
@@ -220,10 +213,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
-
-
-def _settings(hub: Hub) -> Settings:
-    return Settings(**{name: getattr(hub.options, name) for name in hub.options.__struct_fields__})
 
 
 def _restore_logging() -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from heartwire.testing.promises import PromiseBroken, expect, promise
+from heartwire.testing.promises import PromiseBroken, checks_in, expect, promise
 
 __all__ = ["TRANSPORT_CHECKS", "TransportCheck", "Wire", "check_transport", "text_that_is_not_utf8_closes"]
 
@@ -25,11 +25,7 @@ ANSWER_S: Final = 10
 
 
 class Wire:
-    """A server, and a channel of its own.
-
-    Attributes:
-        limit: the server's ``max_message_bytes``.
-    """
+    """A server, its ``limit`` (``max_message_bytes``), and a channel of its own."""
 
     def __init__(self, url: str, limit: int) -> None:
         self.limit = limit
@@ -37,23 +33,18 @@ class Wire:
         self._url = url.rstrip("/").replace("http", "ws", 1)
 
     @contextlib.asynccontextmanager
-    async def connected(
-        self, path: str | None = None, *, since: str = "", **options: str
-    ) -> AsyncIterator["Talk"]:
-        """A WebSocket to the channel, or to ``path``; ``options`` are the query's."""
-        query = options | ({"since": since} if since else {})
-        async with self.opened(f"/channels/{self.channel}" if path is None else path, query) as socket:
+    async def connected(self, path: str = "", **query: str) -> AsyncIterator["Talk"]:
+        """A WebSocket to the channel, or to ``path``."""
+        async with self.opened(path or f"/channels/{self.channel}", query) as socket:
             yield Talk(socket)
 
     def opened(self, path: str, query: dict[str, str], **options: Any) -> connect:
         """A connection of `websockets`, not awaited yet."""
         url = f"{self._url}{path}{'&' if '?' in path else '?'}{urlencode(query)}"
-        # No bound on the client's queue: with messages left unread in a full one, `websockets` takes 10 s to
-        # close.
-        off: dict[str, Any] = dict.fromkeys(
-            ("proxy", "compression", "max_size", "max_queue", "ping_interval")
-        )
-        return connect(url, **off | options)
+        # A queue without bound: with messages left unread in a full one, `websockets` takes 10 s to close.
+        off = ("proxy", "compression", "max_size", "max_queue", "ping_interval")
+        settings: dict[str, Any] = dict.fromkeys(off) | options
+        return connect(url, **settings)
 
 
 class Talk:
@@ -63,7 +54,6 @@ class Talk:
         self.socket = socket
 
     async def say(self, *messages: str | bytes) -> None:
-        """Send ``messages``."""
         for message in messages:
             await self.socket.send(message)
 
@@ -149,9 +139,7 @@ async def every_connection_gets_everything_in_the_same_order(wire: Wire) -> None
         promise(all(len(heard) == 3 for heard in ready), what)
         sent = {name: [f"{name}{number}" for number in range(50)] for name in "ab"}
         await asyncio.gather(one.say(*sent["a"]), two.say(*sent["b"]))
-        heard = [
-            [await talk.next("every connection gets every message") for _ in range(100)] for talk in talks
-        ]
+        heard = [[await talk.next(what) for _ in range(100)] for talk in talks]
         promise(heard[0] == heard[1] == heard[2], "every connection gets the messages in the same order")
         for name in "ab":
             mine = [message for message in heard[0] if str(message).startswith(name)]
@@ -195,8 +183,7 @@ async def a_heartbeat_is_answered_to_its_sender_only(wire: Wire) -> None:
 
 async def pings_are_answered(wire: Wire) -> None:
     async with wire.connected() as talk:
-        async with asyncio.timeout(ANSWER_S):
-            await (await talk.socket.ping(b"are you there?"))
+        await asyncio.wait_for(await talk.socket.ping(b"are you there?"), ANSWER_S)
 
 
 # -- positions -----------------------------------------------------------------------------------------------
@@ -338,23 +325,18 @@ async def text_that_is_not_utf8_closes(wire: Wire) -> None:
     async with wire.connected() as talk:
         await talk.socket.send(b"ok \xff", text=True)
         with contextlib.suppress(ConnectionClosed):
-            async with asyncio.timeout(ANSWER_S):
-                await talk.socket.recv()
+            await asyncio.wait_for(talk.socket.recv(), ANSWER_S)
         expect("the code that closes text that is not UTF-8", talk.socket.close_code, 1007)
 
 
 async def a_bad_request_is_closed_where_a_browser_can_read_it(wire: Wire) -> None:
-    long = "x" * 256
+    bad_since = "since='yesterday': `earliest`, or a position as an answer gave it"
     too_long = f"channel '{'x' * 32}'… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"
     refusals: tuple[tuple[str, int, str], ...] = (
         ("/channels/a,b", 3501, "channel 'a,b' holds ',': no commas and no control characters"),
-        (f"/channels/{long}", 3501, too_long),
+        (f"/channels/{'x' * 256}", 3501, too_long),
         ("/channels", 3501, "no channel named: /channels/NAME, or /channels?channel=A&channel=B"),
-        (
-            "/channels/a?since=yesterday",
-            3501,
-            "since='yesterday': `earliest`, or a position as an answer gave it",
-        ),
+        ("/channels/a?since=yesterday", 3501, bad_since),
         ("/channels/a?format=xml", 3501, "format='xml': one of raw, json"),
         ("/channels/a/b/c", 3508, "no WebSocket here: channels are at /channels/NAME"),
     )
@@ -375,29 +357,9 @@ async def a_close_is_answered(wire: Wire) -> None:
     async with wire.connected() as talk:
         await talk.say("last")
         await talk.hear("a message comes back", "last")
-        async with asyncio.timeout(ANSWER_S):
-            await talk.socket.close(4321, "bye")
+        await asyncio.wait_for(talk.socket.close(4321, "bye"), ANSWER_S)
         expect("a close is answered with its code", talk.socket.close_code, 4321)
 
 
-TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = (
-    text_stays_text_and_bytes_stay_bytes,
-    every_connection_gets_everything_in_the_same_order,
-    messages_sent_without_waiting_keep_their_order,
-    fragments_make_one_message,
-    echo_0_leaves_out_what_one_sent,
-    a_heartbeat_is_answered_to_its_sender_only,
-    pings_are_answered,
-    json_wraps_each_message_with_its_position,
-    since_replays_first,
-    a_position_that_cannot_be_continued_is_reported,
-    publishing_across_a_reconnection_leaves_no_hole,
-    a_reader_that_stops_gets_everything_when_it_goes_on,
-    several_channels_share_a_connection,
-    a_message_over_the_limit_closes,
-    text_that_is_not_utf8_closes,
-    a_bad_request_is_closed_where_a_browser_can_read_it,
-    the_first_subprotocol_is_chosen,
-    a_close_is_answered,
-)
+TRANSPORT_CHECKS: Final[tuple[TransportCheck, ...]] = checks_in(globals())
 """The promises of the plain dialect over WebSocket, on any server."""

@@ -17,7 +17,6 @@ B: Final = Channel("b")
 
 
 def offsets_of(publications: Sequence[Publication]) -> list[int]:
-    """Their offsets."""
     return [publication.offset for publication in publications]
 
 
@@ -37,7 +36,6 @@ class Bench:
         self._reopen = reopen
 
     def notify(self, publication: Publication) -> None:
-        """The function the engine is started with."""
         self.notified.append(publication)
         self.threads.add(threading.get_ident())
 
@@ -50,7 +48,6 @@ class Bench:
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> Position:
-        """Append one message and await its position."""
         message = Message(text.encode() if isinstance(text, str) else text, isinstance(text, str))
         return await settled(self.engine.append(channel, message, keep, key=key, key_ttl_s=key_ttl_s))
 
@@ -67,8 +64,15 @@ class Bench:
         limit: int = 1000,
         max_bytes: int = 1 << 30,
     ) -> ReadResult:
-        """Read and await the answer."""
         return await settled(self.engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes))
+
+    async def texts(self, channel: Channel) -> list[str]:
+        """The data that is kept."""
+        return [publication.data.decode() for publication in (await self.read(channel)).publications]
+
+    async def offsets(self, channel: Channel, start: Start = EARLIEST, keep: Retention = KEEP) -> list[int]:
+        """The offsets that a read returns."""
+        return offsets_of((await self.read(channel, start, keep)).publications)
 
     async def present(self, channel: Channel) -> dict[str, Member]:
         """The members present, by client."""

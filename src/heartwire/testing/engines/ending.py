@@ -1,18 +1,16 @@
 """Checks of `Engine.remove`, presence leases, `Engine.stop`, and stores that are opened again."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import ReadResult, Retention
-from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check, offsets_of
-from heartwire.testing.promises import expect, promise
+from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check
+from heartwire.testing.promises import checks_in, expect, promise
 from heartwire.types import EARLIEST, NOW, Member, Message, Position, Publisher
 
 __all__ = ["DURABLE_CHECKS", "ENDING"]
-
-
-# -- remove --------------------------------------------------------------------------------------------------
 
 
 async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
@@ -22,21 +20,16 @@ async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
     result = await bench.read(A, positions[0])
     lost = ReadResult(head, [], head, recovered=False)
     expect("a reader that had not seen all of a removed stream learns of the gap", result, lost)
-    result = await bench.read(A, head)
-    promise(result.recovered, "a reader that had seen all of a removed stream goes on")
-    position = await bench.append(A, "new")
-    expect("offsets go on after a remove", position, Position(head.epoch, 4))
-    result = await bench.read(A)
-    expect("removed publications stay away", offsets_of(result.publications), [4])
+    promise((await bench.read(A, head)).recovered, "a reader that had seen all of a removed stream goes on")
+    expect("offsets go on after a remove", await bench.append(A, "new"), Position(head.epoch, 4))
+    expect("removed publications stay away", await bench.offsets(A), [4])
 
 
 async def a_key_holds_after_a_remove(bench: Bench) -> None:
     first = await bench.append(A, "x", key="k")
     await settled(bench.engine.remove(A))
-    again = await bench.append(A, "x", key="k")
-    expect("a key holds after a remove", again, first)
-    result = await bench.read(A)
-    expect("a key does not bring a removed publication back", result.publications, [])
+    expect("a key holds after a remove", await bench.append(A, "x", key="k"), first)
+    expect("a key does not bring a removed publication back", await bench.offsets(A), [])
 
 
 async def a_remove_keeps_leases_and_other_channels(bench: Bench) -> None:
@@ -44,8 +37,7 @@ async def a_remove_keeps_leases_and_other_channels(bench: Bench) -> None:
     bench.engine.lease(A, Member("c-1", "ann", None), 60)
     await settled(bench.engine.remove(A))
     promise(set(await bench.present(A)) == {"c-1"}, "leases hold after a remove")
-    result = await bench.read(B)
-    promise(offsets_of(result.publications) == [1], "a remove touches its channel only")
+    promise(await bench.offsets(B) == [1], "a remove touches its channel only")
 
 
 async def an_unborn_stream_can_be_removed(bench: Bench) -> None:
@@ -56,15 +48,11 @@ async def an_unborn_stream_can_be_removed(bench: Bench) -> None:
 
 
 async def removes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
-    answers = [
-        bench.engine.append(A, Message(b"1"), KEEP),
-        bench.engine.remove(A),
-        bench.engine.append(A, Message(b"2"), KEEP),
-    ]
+    append, remove = partial(bench.engine.append, A, Message(b"x"), KEEP), partial(bench.engine.remove, A)
+    answers = [append(), remove(), append()]
     offsets = [(await settled(answer)).offset for answer in answers]
     expect("a remove between two appends", offsets, [1, 1, 2])
-    result = await bench.read(A)
-    expect("a remove takes what came before it", offsets_of(result.publications), [2])
+    expect("a remove takes what came before it", await bench.offsets(A), [2])
 
 
 # -- presence ------------------------------------------------------------------------------------------------
@@ -129,12 +117,9 @@ async def streams_outlive_the_engine(bench: Bench) -> None:
     last = await settled(bench.engine.append(A, message, keep, key="k"))
     before = await bench.read(A, EARLIEST, keep)
     await bench.reopen()
-    after = await bench.read(A, EARLIEST, keep)
-    expect("a reopened store reads as before", after, before)
-    again = await settled(bench.engine.append(A, message, keep, key="k"))
-    expect("a key holds in a reopened store", again, last)
-    position = await bench.append(A, "x", keep)
-    expect("offsets go on in a reopened store", position, Position(last.epoch, 8))
+    expect("a reopened store reads as before", await bench.read(A, EARLIEST, keep), before)
+    expect("a key holds in a reopened store", await bench.append(A, keep=keep, key="k"), last)
+    expect("offsets go on in a reopened store", await bench.append(A, "x", keep), Position(last.epoch, 8))
 
 
 async def a_trimmed_stream_keeps_its_head_in_a_reopened_store(bench: Bench) -> None:
@@ -143,10 +128,8 @@ async def a_trimmed_stream_keeps_its_head_in_a_reopened_store(bench: Bench) -> N
     bench.clock.advance(100)
     await bench.engine.sweep(lambda channel: keep)
     await bench.reopen()
-    result = await bench.read(A, NOW, keep)
-    expect("the head of a trimmed stream", result.head, head)
-    position = await bench.append(A, "x", keep)
-    expect("offsets go on in a reopened store", position, Position(head.epoch, 4))
+    expect("the head of a trimmed stream", (await bench.read(A, NOW, keep)).head, head)
+    expect("offsets go on in a reopened store", await bench.append(A, "x", keep), Position(head.epoch, 4))
 
 
 async def an_unborn_stream_keeps_its_epoch_in_a_reopened_store(bench: Bench) -> None:
@@ -162,21 +145,8 @@ async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> No
     await bench.reopen()
     result = await bench.read(A)
     expect("a removed stream in a reopened store", (result.publications, result.head), ([], head))
-    position = await bench.append(A, "x")
-    expect("offsets go on in a reopened store", position, Position(head.epoch, 4))
+    expect("offsets go on in a reopened store", await bench.append(A, "x"), Position(head.epoch, 4))
 
-
-ENDING: Final[tuple[Check, ...]] = (
-    a_removed_stream_forgets_and_goes_on,
-    a_key_holds_after_a_remove,
-    a_remove_keeps_leases_and_other_channels,
-    an_unborn_stream_can_be_removed,
-    removes_are_applied_in_the_order_of_calls,
-    a_lease_is_seen_until_it_is_released,
-    leases_are_applied_in_the_order_of_calls,
-    a_lease_expires_unless_it_is_renewed,
-    stop_finishes_what_was_begun_and_is_idempotent,
-)
 
 DURABLE_CHECKS: Final[tuple[Check, ...]] = (
     streams_outlive_the_engine,
@@ -185,3 +155,5 @@ DURABLE_CHECKS: Final[tuple[Check, ...]] = (
     a_removed_stream_stays_removed_in_a_reopened_store,
 )
 """The promises of an engine whose streams outlive it."""
+
+ENDING: Final[tuple[Check, ...]] = tuple(one for one in checks_in(globals()) if one not in DURABLE_CHECKS)

@@ -5,21 +5,17 @@ from typing import Final
 
 from heartwire.engines.contract import Retention
 from heartwire.testing.engines.bench import A, B, Bench, Check, offsets_of
-from heartwire.testing.promises import expect, promise
+from heartwire.testing.promises import checks_in, expect, promise
 from heartwire.types import EARLIEST, NOW, Channel, Position
 
 __all__ = ["READING"]
-
-
-# -- read ----------------------------------------------------------------------------------------------------
 
 
 async def a_read_goes_on_after_a_position(bench: Bench) -> None:
     positions = await bench.fill(A, 10)
     for start in (Position(positions[0].epoch, 0), *positions):
         result = await bench.read(A, start)
-        expected = list(range(start.offset + 1, 11))
-        expect(f"a read after {start}", offsets_of(result.publications), expected)
+        expect(f"a read after {start}", offsets_of(result.publications), list(range(start.offset + 1, 11)))
         promise(result.recovered, f"{start} can be continued, so recovered is true")
         expect(f"a read after {start} starts there", result.start, start)
         expect("head", result.head, positions[-1])
@@ -46,8 +42,7 @@ async def a_read_obeys_its_limit(bench: Bench) -> None:
     head = (await bench.fill(A, 10))[-1]
     for limit in (0, 1, 4, 10, 11):
         result = await bench.read(A, EARLIEST, limit=limit)
-        expected = list(range(1, min(limit, 10) + 1))
-        expect(f"limit={limit}", offsets_of(result.publications), expected)
+        expect(f"limit={limit}", offsets_of(result.publications), list(range(1, min(limit, 10) + 1)))
         expect("head is the stream's, not the last read", result.head, head)
         expect("a limit changes only the number of items", (result.start.offset, result.recovered), (0, True))
 
@@ -86,10 +81,8 @@ async def a_stream_is_trimmed_by_age(bench: Bench) -> None:
     for _ in range(4):  # at 0, 20, 40 and 60 s
         await bench.append(A, "x", keep)
         bench.clock.advance(20)
-    result = await bench.read(A, EARLIEST, keep)  # at 80 s
-    promise(
-        offsets_of(result.publications)[-2:] == [3, 4], "publications younger than history_ttl_s are kept"
-    )
+    kept = await bench.offsets(A, EARLIEST, keep)  # at 80 s
+    promise(kept[-2:] == [3, 4], "publications younger than history_ttl_s are kept")
     bench.clock.advance(1)
     result = await bench.read(A, EARLIEST, keep)
     expect("older than history_ttl_s", offsets_of(result.publications), [3, 4])
@@ -100,8 +93,7 @@ async def a_stream_can_be_kept_for_ever(bench: Bench) -> None:
     keep = Retention(10**30, math.inf)
     await bench.fill(A, 3, keep)
     bench.clock.advance(1000 * 86_400)
-    result = await bench.read(A, EARLIEST, keep)
-    promise(offsets_of(result.publications) == [1, 2, 3], "without bounds everything is kept")
+    promise(await bench.offsets(A, EARLIEST, keep) == [1, 2, 3], "without bounds everything is kept")
 
 
 async def offsets_go_on_after_everything_was_trimmed(bench: Bench) -> None:
@@ -116,8 +108,7 @@ async def offsets_go_on_after_everything_was_trimmed(bench: Bench) -> None:
     missed = await bench.read(A, Position(head.epoch, 2), keep)
     promise(not missed.recovered, "a position before trimmed publications cannot be continued")
     expect("it starts at the head", missed.start, head)
-    position = await bench.append(A, "x", keep)
-    expect("offsets go on", position, Position(head.epoch, 4))
+    expect("offsets go on", await bench.append(A, "x", keep), Position(head.epoch, 4))
 
 
 async def a_position_that_is_gone_is_reported(bench: Bench) -> None:
@@ -145,8 +136,8 @@ async def an_unborn_stream_has_its_first_epoch(bench: Bench) -> None:
     what = "a foreign position cannot be continued in a stream without publications"
     expect(what, (gone.recovered, gone.start), (False, head))
     promise((await bench.read(A, head)).recovered, "the head before any publication can be continued")
-    position = await bench.append(A)
-    expect("the first append keeps the epoch of the read before it", position, Position(head.epoch, 1))
+    what = "the first append keeps the epoch of the read before it"
+    expect(what, await bench.append(A), Position(head.epoch, 1))
     promise((await bench.read(A, head)).recovered, "the head from before the first append can be continued")
 
 
@@ -157,9 +148,7 @@ async def a_sweep_trims_what_nobody_publishes_to(bench: Bench) -> None:
     bench.clock.advance(100)
     await bench.append(A, "young", forever)
     await bench.engine.sweep(lambda channel: Retention(100, 60) if channel == A else forever)
-    kept = {
-        channel: offsets_of((await bench.read(channel, EARLIEST, forever)).publications) for channel in (A, B)
-    }
+    kept = {channel: await bench.offsets(channel, EARLIEST, forever) for channel in (A, B)}
     expect("a sweep trims each channel to its retention", kept, {A: [4], B: [1, 2, 3]})
 
 
@@ -197,26 +186,8 @@ async def a_sweep_of_others_leaves_an_unborn_stream_its_epoch(bench: Bench) -> N
     for _ in range(4):
         bench.clock.advance(86_400)
         await bench.engine.sweep(lambda channel: keep)
-    position = await bench.append(A, "x", keep)
-    expected = Position(head.epoch, 1)
-    expect("a stream without publications keeps its epoch while others are swept", position, expected)
+    what = "a stream without publications keeps its epoch while others are swept"
+    expect(what, await bench.append(A, "x", keep), Position(head.epoch, 1))
 
 
-READING: Final[tuple[Check, ...]] = (
-    a_read_goes_on_after_a_position,
-    a_read_from_the_earliest_has_everything,
-    a_read_from_now_gives_the_head,
-    a_read_obeys_its_limit,
-    a_read_obeys_its_bytes,
-    pages_make_a_whole,
-    a_stream_is_trimmed_by_size,
-    a_stream_is_trimmed_by_age,
-    a_stream_can_be_kept_for_ever,
-    offsets_go_on_after_everything_was_trimmed,
-    a_position_that_is_gone_is_reported,
-    an_unborn_stream_has_its_first_epoch,
-    a_sweep_trims_what_nobody_publishes_to,
-    a_sweep_keeps_keys_that_hold,
-    a_sweep_never_brings_an_old_position_back,
-    a_sweep_of_others_leaves_an_unborn_stream_its_epoch,
-)
+READING: Final[tuple[Check, ...]] = checks_in(globals())

@@ -28,7 +28,6 @@ class Connection:
     Attributes:
         closed: both sockets are closed; nothing passes or counts any more.
         lost: `FaultyNetwork.lose` took it: nothing passes, after `FaultyNetwork.heal` neither.
-        record: its public record.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class Connection:
 
     @property
     def judge_heads(self) -> bool:
-        """See `Faults.judge_heads`."""
         return self._network.faults.judge_heads
 
     def due(self) -> float:
@@ -94,14 +92,7 @@ class Connection:
         self._down.hurry()
 
     def counted_by_kernel(self) -> tuple[int, int] | None:
-        """See `FaultyNetwork.counted_by_kernel`."""
         return counted_bytes(self._client.sock)
-
-    def _silence(self) -> None:
-        silent = self.faults.holding and not self.faults.acknowledging
-        self._client.silence(silent)
-        if self._server is not None and self._connected:
-            self._server.silence(silent)
 
     # -- the server's side -----------------------------------------------------------------------------------
 
@@ -177,13 +168,11 @@ class Connection:
     # -- for the pipes and the exchanges ---------------------------------------------------------------------
 
     def send(self, direction: Direction, data: bytes) -> None:
-        """Put bytes into a pipe."""
         if not self.closed:
             (self._up if direction == "up" else self._down).put(data)
 
     def ready(self, direction: Direction) -> bool:
-        """Whether the receiving side is connected. Connects the server, which is not done before it is
-        needed."""
+        """Whether the receiving side is connected. Begins to connect the server, now that it is needed."""
         if direction == "up" and not self._connected:
             self._connect()
             return False
@@ -210,26 +199,23 @@ class Connection:
         """Pass on the end of one direction."""
         if how is not Ending.EOF:
             self.close(reset=how is Ending.RESET)
-        elif self._ended_both():
+        elif all(pipe.ended and not pipe.pending for pipe in (self._up, self._down)):
             self.close(reset=False)
         else:
             side = self._server if direction == "up" else self._client
             assert side is not None
             side.end()
 
-    def _ended_both(self) -> bool:
-        pipes = (self._up, self._down)
-        return all(pipe.ended and not pipe.pending for pipe in pipes)
-
     def watch(self) -> None:
         """Read where there is room, and watch the idle limit."""
         if self.closed:
             return
-        self._silence()
-        open_ = not self.faults.holding
-        self._client.read(open_ and not self._up.ended and not self._up.full)
-        if self._server is not None and self._connected:
-            self._server.read(open_ and not self._down.ended and not self._down.full)
+        faults = self.faults
+        connected = self._server if self._connected else None
+        for side, pipe in ((self._client, self._up), (connected, self._down)):
+            if side is not None:
+                side.silence(faults.holding and not faults.acknowledging)
+                side.read(not faults.holding and not pipe.ended and not pipe.full)
         self._watch_idle()
 
     # -- the idle limit --------------------------------------------------------------------------------------

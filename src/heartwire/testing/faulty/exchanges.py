@@ -35,11 +35,9 @@ class Way(Protocol):
     def judge_heads(self) -> bool:
         """See `Faults.judge_heads`."""
 
-    def send(self, direction: Direction, data: bytes) -> None:
-        """Pass bytes on."""
+    def send(self, direction: Direction, data: bytes) -> None: ...
 
-    def close(self, *, reset: bool) -> None:
-        """Close it now."""
+    def close(self, *, reset: bool) -> None: ...
 
 
 class Mode(Enum):
@@ -59,8 +57,8 @@ class Exchanges:
         self._answering = False
         self._way = way
         self._mode = Mode.HTTP
-        self._requests = Messages.of_requests()
-        self._responses = Messages.of_responses()
+        self._requests = Messages(of_requests=True)
+        self._responses = Messages(of_requests=False)
         self._methods: deque[bytes] = deque()  # of the requests without a complete answer
         self._head = b""  # the part of a request's head that waits for the rest
         self._head_passed = False  # a part of the head has passed: too late for faults
@@ -81,7 +79,6 @@ class Exchanges:
     # -- from the client -------------------------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> None:
-        """Take what the client sent."""
         while data and self._mode is Mode.HTTP:
             size = self._requests.cut(data)
             self._take_request(data[:size])
@@ -150,7 +147,6 @@ class Exchanges:
     # -- from the server -------------------------------------------------------------------------------------
 
     def from_server(self, data: bytes) -> None:
-        """Take what the server sent."""
         while data and self._mode is Mode.HTTP:
             size = self._responses.cut(data)
             self._take_response(data[:size])

@@ -33,8 +33,7 @@ class Faults:
         return self.answering_502 or self.stripping_upgrade or self.paths is not None
 
     def meet(self, path: str | None) -> bool:
-        """Whether they apply to a connection whose latest request was for ``path``; None: it has made
-        none."""
+        """Whether they apply to a connection whose latest request was for ``path``; None: for none yet."""
         return self.paths is None or (path is not None and path.startswith(self.paths))
 
 

@@ -4,7 +4,7 @@ The parser is httptools', which reports no positions. So it is fed pieces that e
 after a blank line, or after `Content-Length` bytes. Bytes are cut, never changed.
 """
 
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import httptools
 
@@ -46,26 +46,17 @@ class Messages:
         ended: the last piece completed a message.
     """
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, *, of_requests: bool) -> None:
         self.head: Head | None = None
         self.headed = self.ended = False
-        self._kind = kind
+        self._of_requests = of_requests
         self._tail = b""
         self.restart()
 
-    @classmethod
-    def of_requests(cls) -> Self:
-        """A reader of what a client sends."""
-        return cls(httptools.HttpRequestParser)
-
-    @classmethod
-    def of_responses(cls) -> Self:
-        """A reader of what a server sends."""
-        return cls(httptools.HttpResponseParser)
-
     def restart(self) -> None:
         """Expect a new message, whatever the last head announced: a response to HEAD has no body."""
-        self._parser = self._kind(self)
+        kind = httptools.HttpRequestParser if self._of_requests else httptools.HttpResponseParser
+        self._parser: Any = kind(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._left = 0
@@ -114,14 +105,10 @@ class Messages:
             self._left = int(value)
 
     def on_headers_complete(self) -> None:
-        is_request = self._kind is httptools.HttpRequestParser
-        self.head = Head(
-            method=self._parser.get_method() if is_request else b"",
-            target=self._target,
-            version=self._parser.get_http_version(),
-            headers=tuple(self._headers),
-            status=0 if is_request else self._parser.get_status_code(),
-        )
+        method = self._parser.get_method() if self._of_requests else b""
+        status = 0 if self._of_requests else self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        self.head = Head(method, self._target, version, tuple(self._headers), status)
         self.headed = True
 
     def on_message_complete(self) -> None:

@@ -33,13 +33,12 @@ def _on_its_loop(
 
     @functools.wraps(method)
     def call(self: "FaultyNetwork", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        async def run() -> None:
+            method(self, *args, **kwargs)
+
         if self._loop is None or threading.get_ident() == self._thread:
             method(self, *args, **kwargs)
         else:
-
-            async def run() -> None:
-                method(self, *args, **kwargs)
-
             asyncio.run_coroutine_threadsafe(run(), self._loop).result(_ANSWER_S)
 
     return call
@@ -83,8 +82,7 @@ class FaultyNetwork:
         self.faults: Faults = WELL
         self.rng = rng or random.Random(0)
         self.addresses: list[Address] = []
-        self._server = (host, port)
-        self._scheme, self._prefix = "http", ""
+        self._server, self._scheme, self._prefix = (host, port), "http", ""
         self._tap = tap
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -143,7 +141,6 @@ class FaultyNetwork:
 
     @property
     def ws_url(self) -> str:
-        """``url`` for a WebSocket."""
         return self.url.replace("http", "ws", 1)
 
     @property
@@ -179,10 +176,8 @@ class FaultyNetwork:
                 while not condition():
                     waiter: asyncio.Future[None] = loop.create_future()
                     self._waiting.add(waiter)
-                    try:
-                        await waiter
-                    finally:
-                        self._waiting.discard(waiter)
+                    waiter.add_done_callback(self._waiting.discard)
+                    await waiter
         except TimeoutError:
             raise TimeoutError(f"not so within {within_s} s: {self!r}") from None
 
@@ -268,8 +263,7 @@ class FaultyNetwork:
     # -- faults of requests ----------------------------------------------------------------------------------
 
     def buffer_responses(self, *, until_bytes: int = 1024 * 1024) -> None:
-        """Hold responses and their heads back until they end or reach ``until_bytes``, as buffering proxies
-        do.
+        """Hold responses and their heads back until they end or reach ``until_bytes``: a buffering proxy.
 
         An event stream never arrives. WebSockets (101) and responses that have begun pass.
         """
@@ -305,8 +299,7 @@ class FaultyNetwork:
     def only(self, paths: Iterable[str] | None) -> None:
         """Apply all faults only to connections whose latest request's path starts with one of ``paths``.
 
-        None: to all again. So WebSocket can fail while polling works:
-        ``network.only(["/connection/websocket"])``.
+        None: to all again. ``only(["/connection/websocket"])`` lets WebSocket fail while polling works.
         """
         if isinstance(paths, str):
             raise TypeError(f"paths={paths!r}: a list of paths, as [{paths!r}]")
@@ -345,19 +338,22 @@ class FaultyNetwork:
     # -- called by its connections ---------------------------------------------------------------------------
 
     def count(self, record: ConnectionRecord, direction: Direction, data: memoryview) -> None:
-        """Count what has passed, and call the tap."""
         if direction == "up":
             self.bytes_up += len(data)
             record.bytes_up += len(data)
         else:
             self.bytes_down += len(data)
             record.bytes_down += len(data)
-        if self._tap is not None:
-            self._show(self._tap, record, direction, data)
+        assert self._loop is not None
+        try:
+            if self._tap is not None:
+                self._tap(record, direction, bytes(data), self._loop.time())
+        except Exception as error:  # the tap's own; the bytes have passed
+            context = {"message": "the tap of a FaultyNetwork failed", "exception": error}
+            self._loop.call_exception_handler(context)
         self._changed()
 
     def closed(self, connection: Connection) -> None:
-        """Note that a connection has ended."""
         connection.record.closed_at = connection.loop.time()
         del self._open[connection.record]
         self._changed()
@@ -370,15 +366,6 @@ class FaultyNetwork:
         self._open[connection.record] = connection
         connection.refresh()
         self._changed()
-
-    def _show(self, tap: Tap, record: ConnectionRecord, direction: Direction, data: memoryview) -> None:
-        assert self._loop is not None
-        try:
-            tap(record, direction, bytes(data), self._loop.time())
-        except Exception as error:  # the tap's own; the bytes have passed
-            self._loop.call_exception_handler(
-                {"message": "the tap of a FaultyNetwork failed", "exception": error}
-            )
 
     def _changed(self) -> None:
         for waiter in self._waiting:

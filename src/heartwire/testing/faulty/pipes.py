@@ -30,12 +30,7 @@ class Ending(Enum):
 
 
 class Pipe:
-    """Bytes in, bytes out, in order.
-
-    Attributes:
-        ended: its source has ended.
-        queued_bytes: bytes that wait.
-    """
+    """Bytes in, bytes out, in order. ``ended``: its source has ended."""
 
     def __init__(self, connection: "Connection", direction: Direction) -> None:
         self.direction = direction
@@ -82,7 +77,6 @@ class Pipe:
         self._due_last = 0.0
 
     def stop(self) -> None:
-        """Forget the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -18,16 +18,14 @@ READ_BYTES: Final = 64 * 1024
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: close sends RST
 _LAST_READS: Final = 64
 
+Call = Callable[[], None]
+
 
 class Side:
     """A non-blocking socket, and the functions to call when it is readable or writable. Owns the socket."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        readable: Callable[[], None],
-        writable: Callable[[], None],
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, readable: Call, writable: Call
     ) -> None:
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # macOS: EINVAL where the peer has reset it
@@ -75,12 +73,8 @@ class Side:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         else:
             self.end()
-            self._discard()
+            with contextlib.suppress(OSError):  # read what has come: closed with unread data it sends RST
+                for _ in range(_LAST_READS):
+                    if not self.sock.recv(READ_BYTES):
+                        break
         self.sock.close()
-
-    def _discard(self) -> None:
-        """Read what has come: a socket closed with unread data sends RST instead of FIN."""
-        with contextlib.suppress(OSError):
-            for _ in range(_LAST_READS):
-                if not self.sock.recv(READ_BYTES):
-                    break

@@ -1,5 +1,4 @@
-"""Run many simulations, as ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``, or repeat one
-with ``--seed 42``."""
+"""Run simulations: ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``; ``--seed 42``: one."""
 
 import argparse
 import sys
@@ -35,8 +34,7 @@ def run_seeds(seeds: Sequence[int]) -> list[Failure]:
         except Broken as broken:
             failures.append(Failure(seed, broken.problems[0], str(broken)))
         except Exception as error:
-            story = f"{error!r}\n\n{again(seed)}"
-            failures.append(Failure(seed, repr(error), story))
+            failures.append(Failure(seed, repr(error), f"{error!r}\n\n{again(seed)}"))
     return failures
 
 
@@ -53,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failures += failed
         for failure in failed:
             _say(failure.story if len(failures) <= _STORIES else f"seed {failure.seed}: {failure.problem}")
-        rate = done / _since(begin)
+        rate = done / max(1e-3, time.monotonic() - begin)
         _progress(f"\r{done} of {options.seeds} seeds, {len(failures)} failed, {rate:.0f} a second ")
     _progress("\n")
-    last, took_s = options.first + options.seeds - 1, _since(begin)
+    last, took_s = options.first + options.seeds - 1, time.monotonic() - begin
     seeds = f"{done} seeds ({options.first}-{last}) in {took_s:.0f} s, {1000 * took_s / done:.1f} ms each"
     failed_seeds = ", ".join(str(failure.seed) for failure in failures)
     _say(f"{seeds}: {f'{len(failures)} failed: {failed_seeds}' if failures else 'all promises kept'}")
@@ -68,9 +66,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_count, default=2000, metavar="N", help="how many (2000)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first one (0)")
     parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="only this one, and print everything that happens"
-    )
+    parser.add_argument("--seed", type=int, metavar="N", help="only this one, and print all that happens")
     return parser
 
 
@@ -101,10 +97,6 @@ def _repeat(seed: int) -> int:
     _say(world.story(sys.maxsize))
     _say(f"\nseed {seed}: all promises kept; digest {world.digest}")
     return 0
-
-
-def _since(begin: float) -> float:
-    return max(1e-3, time.monotonic() - begin)
 
 
 def _say(text: str) -> None:

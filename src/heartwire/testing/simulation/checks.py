@@ -2,13 +2,14 @@
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from heartwire.client import outputs as out
 from heartwire.client.connection import Connection
 from heartwire.dialects.centrifugal import SessionSettings
 from heartwire.server.centrifugal.connection import CentrifugalConnection
-from heartwire.testing.simulation.client import Following, SimulatedClient
+from heartwire.testing.simulation.client import Following, SimulatedClient, body_of
 from heartwire.types import Position
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ _MAX_BACKLOG_BYTES: Final = 96 * 1024
 
 
 class Checks:
-    """Checks everything that clients receive, as it comes.
-
-    Attributes:
-        problems: the broken promises, in words.
-    """
+    """Checks everything that clients receive, as it comes. ``problems``: the broken promises, in words."""
 
     def __init__(self, world: "Simulation") -> None:
         self.problems: list[str] = []
@@ -40,17 +37,20 @@ class Checks:
         self._asked: dict[str, tuple[int, float, float]] = {}  # attempts seen, tokens of the bucket, when
 
     def fail(self, who: str, what: str) -> None:
-        """Note a broken promise."""
         self.problems.append(f"{who}: {what}")
         self._world.note(who, f"BROKEN: {what}")
 
     def healed(self) -> None:
-        """Note that all faults have ended."""
         self._healed_at = self._world.loop.now_s
+
+    def look_at_output(self, client: SimulatedClient, output: object) -> None:
+        """Check an output for the application; ignore all others."""
+        if check := _CHECKED.get(type(output)):
+            check(self, client, output)
 
     # -- what subscribers receive ----------------------------------------------------------------------------
 
-    def delivered(self, client: SimulatedClient, output: out.Delivered, body: bytes) -> None:
+    def delivered(self, client: SimulatedClient, output: out.Delivered) -> None:
         """Check that it is the next publication, and no other."""
         following = client.followed.get(output.channel)
         position = Position(output.epoch, output.offset)
@@ -62,7 +62,7 @@ class Checks:
             self.fail(client.name, f"{output.channel} {position} was delivered before its position was known")
         elif position != Position(at.epoch, at.offset + 1):
             self.fail(client.name, f"{output.channel} {position} was delivered after {at}")
-        true = self._world.server.truth.at(output.channel, position)
+        true, body = self._world.server.truth.at(output.channel, position), body_of(output)
         if body != true:
             self.fail(client.name, f"{output.channel} {position} is {true!r}, and {body!r} was delivered")
         following.position = position
@@ -97,32 +97,29 @@ class Checks:
         """Check that a channel is placed where it was, or where it was to begin."""
         following = client.followed.get(output.channel)
         position = Position(output.epoch, output.offset)
+        placed = f"was placed at {position}"
         if following is None:
-            self.fail(client.name, f"{output.channel} was placed at {position}, and is not followed")
-        elif following.position is not None:
+            self.fail(client.name, f"{output.channel} {placed}, and is not followed")
+            return
+        if following.position is not None:
             if following.position != position:
-                what = f"{output.channel} is at {following.position}, and was placed at {position}"
-                self.fail(client.name, what)
+                self.fail(client.name, f"{output.channel} is at {following.position}, and {placed}")
         elif following.since == "earliest":
-            what = f"{output.channel} is to begin with the oldest, and was placed at {position}"
+            what = f"{output.channel} is to begin with the oldest, and {placed}"
             self._is_gone(client, output.channel, position, what)
         elif not self._was_head(following, position):
-            what = (
-                f"{output.channel} was placed at {position}; it was at {following.head} when it was followed"
-            )
-            self.fail(client.name, what)
-        if following is not None:
-            following.position = position
-            following.is_placed = True
+            what = f"it was at {following.head} when it was followed"
+            self.fail(client.name, f"{output.channel} {placed}; {what}")
+        following.position = position
+        following.is_placed = True
 
     def _was_head(self, following: Following, position: Position) -> bool:
         """Whether this was the head at some time after the client asked for the channel."""
         head = self._world.server.head(following.channel)
         lowest = following.head.offset if following.head.epoch == position.epoch else 0
         stream = self._world.server.truth.streams.get(following.channel, {}).get(position.epoch, [])
-        return (
-            lowest <= position.offset <= max(len(stream), head.offset if head.epoch == position.epoch else 0)
-        )
+        now = head.offset if head.epoch == position.epoch else 0
+        return lowest <= position.offset <= max(len(stream), now)
 
     def unsubscribed(self, client: SimulatedClient, output: out.Unsubscribed) -> None:
         """Fail: no server ends a subscription here."""
@@ -146,9 +143,8 @@ class Checks:
                 what = f"{output.key} was acknowledged at {publish.channel} {position}, where {true!r} is"
                 self.fail(client.name, what)
         elif output.is_unknown and now_s > well_since + _LONG_S:
-            self.fail(
-                client.name, f"{output.key} was given up, though all is well for long: {output.message}"
-            )
+            what = f"was given up, though all is well for long: {output.message}"
+            self.fail(client.name, f"{output.key} {what}")
 
     def _outcomes(self, client: SimulatedClient) -> None:
         truth = self._world.server.truth
@@ -156,8 +152,8 @@ class Checks:
         for key, publish in client.published.items():
             places = truth.places.get((publish.channel, publish.body), [])
             if len({place.epoch for place in places}) < len(places):
-                what = f"{key} was published {len(places)} times: {', '.join(map(str, places))}"
-                self.fail(client.name, what)
+                where = ", ".join(map(str, places))
+                self.fail(client.name, f"{key} was published {len(places)} times: {where}")
             match publish.outcome:
                 case None:
                     self.fail(client.name, f"{key} has no outcome")
@@ -182,16 +178,14 @@ class Checks:
 
     def _bounds(self, client: SimulatedClient) -> None:
         machine, options = client.machine, client.options
-        for what, waiting in (
-            ("publishes", machine.traffic.publishes),
-            ("requests", machine.traffic.requests),
-        ):
+        traffic = machine.traffic
+        for what, waiting in (("publishes", traffic.publishes), ("requests", traffic.requests)):
             if len(waiting) > options.max_pending_items or waiting.size_bytes > options.max_pending_bytes:
                 self.fail(client.name, f"{len(waiting)} {what} wait, {waiting.size_bytes} bytes")
         current = machine.current
         if current is None:
             return
-        flying, queued = machine.traffic.publishes._in_flight, len(current.queue)
+        flying, queued = traffic.publishes._in_flight, len(current.queue)
         if flying > options.max_in_flight or queued > options.max_in_flight + 200:
             self.fail(client.name, f"{flying} publishes are on the way, {queued} commands wait to be sent")
         if len(current.waiting) > options.max_in_flight + 200:
@@ -200,13 +194,12 @@ class Checks:
     def _attempts(self, client: SimulatedClient) -> None:
         options = client.options
         seen, tokens, when = self._asked.get(client.name, (0, options.attempt_burst, 0.0))
-        if len(client.attempts) > seen:
-            for at in client.attempts[seen:]:
-                tokens = min(options.attempt_burst, tokens + (at - when) * options.attempt_rate_per_s) - 1
-                when = at
-                if tokens < -_SLACK_S:
-                    self.fail(client.name, f"attempt {len(client.attempts)} at {at:.3f} is one too many")
-            self._asked[client.name] = len(client.attempts), tokens, when
+        for at in client.attempts[seen:]:
+            tokens = min(options.attempt_burst, tokens + (at - when) * options.attempt_rate_per_s) - 1
+            when = at
+            if tokens < -_SLACK_S:
+                self.fail(client.name, f"attempt {len(client.attempts)} at {at:.3f} is one too many")
+        self._asked[client.name] = len(client.attempts), tokens, when
 
     def _liveness(self, client: SimulatedClient, current: Connection) -> None:
         options, now_s = client.options, client.now()
@@ -220,10 +213,8 @@ class Checks:
             self.fail(client.name, f"has heard nothing for {now_s - client.heard_at:.1f} s, and goes on")
         was_proved = max(client.heard_at, current.online_at or 0) >= client.hinted_at
         if not was_proved and now_s > client.hinted_at + options.probe_timeout_s + _SLACK_S:
-            what = (
-                f"had a hint of the network at {client.hinted_at:.1f}, has heard nothing since, and goes on"
-            )
-            self.fail(client.name, what)
+            hint = f"had a hint of the network at {client.hinted_at:.1f}"
+            self.fail(client.name, f"{hint}, has heard nothing since, and goes on")
 
     def look_at_server(self) -> None:
         """Check that the server gives dead connections up, and bounds what it holds for each."""
@@ -238,32 +229,26 @@ class Checks:
                     # Its pongs come in other requests, for as long as the client takes it to be alive.
                     down_dead_at = wire.down.dead_at
                     dead_at = None if down_dead_at is None else max(dead_at, down_dead_at) + allowed_s
-                is_served = wire.task is not None and not wire.task.done()
-                lasts = wire.kind in ("websocket", "sse")
-                if dead_at is not None and is_served and lasts and world.loop.now_s - dead_at > allowed_s:
+                lasts = wire.kind in ("websocket", "sse") and wire.task is not None and not wire.task.done()
+                if lasts and dead_at is not None and world.loop.now_s - dead_at > allowed_s:
                     self.fail("server", f"a {wire.kind} of {client.name} is dead since {dead_at:.1f}")
-        for connection in hub.node.connections:
-            if (
-                isinstance(connection, CentrifugalConnection)
-                and connection.backlog_bytes > _MAX_BACKLOG_BYTES
-            ):
-                self.fail("server", f"{connection.backlog_bytes} bytes wait for {connection.id}")
+        for one in hub.node.connections:
+            if isinstance(one, CentrifugalConnection) and one.backlog_bytes > _MAX_BACKLOG_BYTES:
+                self.fail("server", f"{one.backlog_bytes} bytes wait for {one.id}")
 
     # -- the end ---------------------------------------------------------------------------------------------
 
     @property
     def is_quiet(self) -> bool:
         """Whether every client is online and has everything."""
-        server = self._world.server
-        for client in self._world.clients:
-            if client.is_closed:
-                continue
-            if client.machine.state.value != "online" or len(client.machine.traffic.publishes):
-                return False
-            for following in client.followed.values():
-                if following.position != server.head(following.channel):
-                    return False
-        return True
+        head = self._world.server.head
+        return all(
+            client.machine.state.value == "online"
+            and not len(client.machine.traffic.publishes)
+            and all(following.position == head(name) for name, following in client.followed.items())
+            for client in self._world.clients
+            if not client.is_closed
+        )
 
     def at_the_end(self) -> None:
         """Check that every client has everything, and every publish its outcome."""
@@ -292,3 +277,13 @@ class Checks:
             self.fail("loop", f"{fault!r}")
         if len(self._world.server.hub.node.connections):
             self.fail("server", "connections are left")
+
+
+_CHECKED: Final[dict[type, Callable[[Checks, SimulatedClient, Any], None]]] = {
+    out.Delivered: Checks.delivered,
+    out.Gap: Checks.gap,
+    out.Subscribed: Checks.subscribed,
+    out.Unsubscribed: Checks.unsubscribed,
+    out.Published: Checks.published,
+    out.Rejected: Checks.published,
+}

@@ -1,10 +1,10 @@
-"""The client's machine in a simulation: a shell that carries out its outputs over simulated wires, and has
-the checks look at what the application gets."""
+"""The client's machine in a simulation: carries out its outputs over simulated wires, and checks them."""
 
 import json
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -22,23 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Following", "Publish", "SimulatedClient", "body_of"]
 
+Since = Position | Literal["earliest"] | None
 
+
+@dataclass(slots=True)
 class Publish:
-    """One publish.
+    """One publish. ``body``: the bytes in the stream; ``outcome``: ``None`` before there is one."""
 
-    Attributes:
-        body: the bytes in the stream.
-        outcome: `Published` or `Rejected`; ``None`` before either.
-    """
-
-    __slots__ = ("body", "channel", "client", "outcome", "serial")
-
-    def __init__(self, client: str, channel: str, serial: int, body: bytes) -> None:
-        self.client = client
-        self.channel = channel
-        self.serial = serial
-        self.body = body
-        self.outcome: out.Published | out.Rejected | None = None
+    channel: str
+    body: bytes
+    outcome: out.Published | out.Rejected | None = None
 
 
 class Following:
@@ -48,42 +41,34 @@ class Following:
         position: of the last output; ``None`` before the first.
         head: of the stream when it began.
         bodies: the publications delivered, with their positions.
-        gaps: the gaps reported.
     """
 
-    __slots__ = ("bodies", "channel", "gaps", "head", "is_placed", "position", "since")
-
-    def __init__(self, channel: str, since: Position | Literal["earliest"] | None, head: Position) -> None:
-        self.channel = channel
-        self.since = since
-        self.head = head
+    def __init__(self, channel: str, since: Since, head: Position) -> None:
+        self.channel, self.since, self.head = channel, since, head
         self.position = since if isinstance(since, Position) else None
         self.is_placed = False
         self.bodies: list[tuple[Position, bytes]] = []
         self.gaps: list[out.Gap] = []
 
 
+@dataclass(slots=True)
 class _Connection:
     """The wires of one generation."""
 
-    __slots__ = ("frame", "node", "poll", "send", "session", "text", "transport", "wire")
-
-    def __init__(self, transport: str, frame: str) -> None:
-        self.transport = transport
-        self.frame = frame
-        self.wire: Wire | None = None
-        self.send: Wire | None = None
-        self.poll: Wire | None = None
-        self.session = self.node = ""
-        self.text = ""  # of an event stream, up to where it has been read
+    transport: str
+    frame: str
+    wire: Wire | None = None
+    send: Wire | None = None
+    poll: Wire | None = None
+    session: str = ""
+    node: str = ""
+    text: str = ""  # of an event stream, up to where it has been read
 
 
 class SimulatedClient:
     """A `Machine` with its clocks and its path to the server. Made by `Simulation.client`.
 
     Attributes:
-        followed: by channel.
-        published: by key.
         attempts: when each was made, by the client's clock.
         heard_at: when something last came in on the connection in use, by the client's clock.
         hinted_at: when the system last gave a hint; infinity: never.
@@ -91,12 +76,8 @@ class SimulatedClient:
     """
 
     def __init__(self, world: "Simulation", name: str, options: Options, path: Path, chance: Random) -> None:
-        self.world = world
-        self.name = name
-        self.options = options
-        self.path = path
-        self.is_closed = False
-        self.is_asleep = False
+        self.world, self.name, self.options, self.path = world, name, options, path
+        self.is_closed = self.is_asleep = False
         self.followed: dict[str, Following] = {}
         self.published: dict[str, Publish] = {}
         self.attempts: list[float] = []
@@ -124,45 +105,36 @@ class SimulatedClient:
     # -- calls of the application ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Connect."""
         self._do(Machine.start)
 
     def close(self) -> None:
-        """Close for good."""
         self.is_closed = True
         self._do(Machine.close)
 
-    def follow(self, channel: str, since: Position | Literal["earliest"] | None = None) -> None:
-        """Follow a channel."""
+    def follow(self, channel: str, since: Since = None) -> None:
         if self.is_asleep:
             self._missed.append(partial(self.follow, channel, since))
             return
         self.followed[channel] = Following(channel, since, self.world.server.head(channel))
-        self.machine.subscribe(channel, since, self.now())
-        self._carry_out()
+        self._do(Machine.subscribe, channel, since)
 
     def unfollow(self, channel: str) -> Position | None:
         """Stop following a channel. Return the position to go on from another time."""
         following = self.followed.pop(channel, None)
-        self.machine.unsubscribe(channel, self.now())
-        self._carry_out()
+        self._do(Machine.unsubscribe, channel)
         return following.position if following is not None else None
 
     def pause(self, channel: str) -> None:
-        """Pause a channel."""
         if self.is_asleep:
             self._missed.append(partial(self.pause, channel))
-            return
-        self.machine.pause(channel, self.now())
-        self._carry_out()
+        else:
+            self._do(Machine.pause, channel)
 
     def resume(self, channel: str) -> None:
-        """Resume a channel."""
         if self.is_asleep:
             self._missed.append(partial(self.resume, channel))
-            return
-        self.machine.resume(channel, self.now())
-        self._carry_out()
+        else:
+            self._do(Machine.resume, channel)
 
     def publish(self, channel: str, text: str = "", encoding: str = "") -> str:
         """Publish a unique message that ends in ``text``. Return its key."""
@@ -173,7 +145,7 @@ class SimulatedClient:
         if encoding == "base64":
             data = json.dumps(b64encode(kept).decode())
         key = self.machine.publish(channel, data, encoding, self.now())
-        self.published[key] = Publish(self.name, channel, self._serial, kept)
+        self.published[key] = Publish(channel, kept)
         self._carry_out()
         return key
 
@@ -182,8 +154,7 @@ class SimulatedClient:
         self.world.note(self.name, kind)
         # A clock that has jumped is noticed at the next tick, and then the time for a proof starts afresh.
         self.hinted_at = self.now() if self.now() > self._jumped_at + self.options.tick_s else math.inf
-        self.machine.hint(kind, self.now())
-        self._carry_out()
+        self._do(Machine.hint, kind)
 
     # -- the computer ----------------------------------------------------------------------------------------
 
@@ -217,36 +188,33 @@ class SimulatedClient:
 
     # -- the machine -----------------------------------------------------------------------------------------
 
-    def _do(self, method: Callable[[Machine, float], None]) -> None:
-        method(self.machine, self.now())
+    def _do(self, method: Callable[..., None], *arguments: Any) -> None:
+        method(self.machine, *arguments, self.now())
         self._carry_out()
 
     def _due(self) -> None:
         self._timer = None
-        if self.is_asleep:
-            return
-        self.machine.handle_deadline(self.now(), self._wall())
-        self._carry_out()
+        if not self.is_asleep:
+            self.machine.handle_deadline(self.now(), self._wall())
+            self._carry_out()
 
     def _carry_out(self) -> None:
         machine = self.machine
         while machine.outputs:
             outputs, machine.outputs[:] = list(machine.outputs), []
             for output in outputs:
-                self.world.trace.append((self._loop.now_s, self.name, output))
-                _HOW[type(output)](self, output)
+                self.world.note(self.name, output)
+                if type(output) in _HOW:
+                    _HOW[type(output)](self, output)
+                self.world.checks.look_at_output(self, output)
         self.world.checks.look_at(self)
-        deadline = machine.next_deadline()
-        timer = self._timer
-        if deadline is None:
-            if timer is not None:
-                timer.cancel()
-                self._timer = None
-            return
-        when = deadline + self._slept_s + 1e-9  # rounded up: a moment too early would be so again and again
-        if timer is None or timer.when() > when:
-            if timer is not None:
-                timer.cancel()
+        deadline, timer = machine.next_deadline(), self._timer
+        # Rounded up: a moment too early would be so again and again.
+        when = math.inf if deadline is None else deadline + self._slept_s + 1e-9
+        if timer is not None and (timer.when() > when or deadline is None):
+            timer.cancel()
+            timer = self._timer = None
+        if timer is None and deadline is not None:
             self._timer = self._loop.call_at(when, self._due)
 
     # -- wires -----------------------------------------------------------------------------------------------
@@ -257,31 +225,16 @@ class SimulatedClient:
         self._connections[output.generation] = connection
         if output.transport in ("websocket", "sse"):
             kind: Any = output.transport
-            body = b"" if kind == "websocket" else output.frame.encode()
+            body = "" if kind == "websocket" else output.frame
             hear = self._hear_socket if kind == "websocket" else self._hear_stream
-            connection.wire = self._wire(kind, connection, partial(hear, output.generation), body=body)
+            connection.wire = self._wire(kind, connection, partial(hear, output.generation), body)
 
     def _wire(
-        self,
-        kind: Any,
-        connection: _Connection,
-        hear: Callable[[Any], None],
-        *,
-        body: bytes,
-        query: bytes = b"",
+        self, kind: Any, to: _Connection, hear: Callable[[Any], None], body: str, query: str = ""
     ) -> Wire:
-        find = self.world.server.find
-        hear = partial(self._hear, hear)
-        return Wire(
-            self._loop,
-            self.path,
-            kind,
-            transport=connection.transport,
-            body=body,
-            query=query,
-            find=find,
-            hear=hear,
-        )
+        ends: Any = {"find": self.world.server.find, "hear": partial(self._hear, hear)}
+        request: Any = {"transport": to.transport, "body": body.encode(), "query": query.encode()}
+        return Wire(self._loop, self.path, kind, **request, **ends)
 
     def _hear(self, hear: Callable[[Any], None], event: Any) -> None:
         if self.is_asleep:
@@ -315,9 +268,8 @@ class SimulatedClient:
             code, reason = closed_by_http(int(connection.frame), event["body"].decode())
             self.machine.lost(generation, code, reason, self.now())
         else:
-            *events, connection.text = (connection.text + event["body"].decode().replace("\r\n", "\n")).split(
-                "\n\n"
-            )
+            text = connection.text + event["body"].decode().replace("\r\n", "\n")
+            *events, connection.text = text.split("\n\n")
             lines = [line[6:] for one in events for line in one.split("\n") if line.startswith("data: ")]
             if lines:
                 self._received(generation, "\n".join(lines))
@@ -332,14 +284,8 @@ class SimulatedClient:
 
     def _lost(self, generation: int, how: tuple[str, str], *, was_poll: bool = False) -> None:
         word, reason = how
-        self.machine.lost(
-            generation,
-            ABNORMAL,
-            reason or word,
-            self.now(),
-            is_reachable=word != "unreachable",
-            was_poll=was_poll,
-        )
+        lost = partial(self.machine.lost, is_reachable=word != "unreachable", was_poll=was_poll)
+        lost(generation, ABNORMAL, reason or word, self.now())
 
     def _session(self, output: out.Session) -> None:
         connection = self._connections[output.generation]
@@ -356,15 +302,15 @@ class SimulatedClient:
             kind = "emulation"
             body = json.dumps({"session": connection.session, "node": connection.node, "data": output.frame})
         hear = partial(self._hear_answer, output.generation, was_poll=False)
-        connection.send = self._wire(kind, connection, hear, body=body.encode())
+        connection.send = self._wire(kind, connection, hear, body)
 
     def _poll(self, output: out.Poll) -> None:
         connection = self._connections[output.generation]
         if connection.poll is not None:
             connection.poll.abandon()
-        query = b"wait=%.3f" % output.wait_s if output.wait_s else b""
+        query = f"wait={output.wait_s:.3f}" if output.wait_s else ""
         hear = partial(self._hear_answer, output.generation, was_poll=True)
-        connection.poll = self._wire("commands", connection, hear, body=output.frame.encode(), query=query)
+        connection.poll = self._wire("commands", connection, hear, output.frame, query)
 
     def _hear_answer(self, generation: int, event: Any, *, was_poll: bool) -> None:
         if generation not in self._connections:
@@ -393,26 +339,6 @@ class SimulatedClient:
                 if wire is not None:
                     wire.abandon()
 
-    # -- outputs for the application -------------------------------------------------------------------------
-
-    def _delivered(self, output: out.Delivered) -> None:
-        self.world.checks.delivered(self, output, body_of(output))
-
-    def _gap(self, output: out.Gap) -> None:
-        self.world.checks.gap(self, output)
-
-    def _subscribed(self, output: out.Subscribed) -> None:
-        self.world.checks.subscribed(self, output)
-
-    def _unsubscribed(self, output: out.Unsubscribed) -> None:
-        self.world.checks.unsubscribed(self, output)
-
-    def _published(self, output: out.Published | out.Rejected) -> None:
-        self.world.checks.published(self, output)
-
-    def _nothing(self, output: Any) -> None:
-        """Do nothing: the trace has it."""
-
 
 def body_of(output: out.Delivered) -> bytes:
     """Return the bytes in the stream of a publication that was delivered."""
@@ -427,17 +353,5 @@ _HOW: Final[dict[type, Callable[[SimulatedClient, Any], None]]] = {
     out.Send: SimulatedClient._send,
     out.Poll: SimulatedClient._poll,
     out.Close: SimulatedClient._close,
-    out.Delivered: SimulatedClient._delivered,
-    out.Gap: SimulatedClient._gap,
-    out.Subscribed: SimulatedClient._subscribed,
-    out.Unsubscribed: SimulatedClient._unsubscribed,
-    out.Published: SimulatedClient._published,
-    out.Rejected: SimulatedClient._published,
-    out.StateChanged: SimulatedClient._nothing,
-    out.Closed: SimulatedClient._nothing,
-    out.Note: SimulatedClient._nothing,
-    out.AskToken: SimulatedClient._nothing,
-    out.Answered: SimulatedClient._nothing,
-    out.Failed: SimulatedClient._nothing,
-    out.Message: SimulatedClient._nothing,
 }
+"""The other outputs are the application's, or stand in the trace alone."""

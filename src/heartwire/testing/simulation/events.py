@@ -41,15 +41,12 @@ def _any_hub(chance: Random) -> MakeHub:
     options: dict[str, Any] = {"ping_interval_s": ping_interval_s, "pong_timeout_s": pong_timeout_s}
     if chance.random() < 0.2:
         options |= {"publish_rate_per_s": 4, "publish_burst": 6}
-    keep: dict[str, Any] = {
-        "history_size": chance.choice((10_000, 10_000, 40, 5)),
-        "history_ttl_s": chance.choice((86_400, 86_400, 15)),
-    }
+    size, ttl_s = chance.choice((10_000, 10_000, 40, 5)), chance.choice((86_400, 86_400, 15))
     tail_items = chance.choice((1024, 1024, 8))
 
     def make(engine: SimulatedEngine) -> Hub:
         hub = Hub(engine, **options)
-        hub.namespace("", **keep)
+        hub.namespace("", history_size=size, history_ttl_s=ttl_s)
         hub.node.switchboard._limits = TailLimits(topic_items=tail_items)
         return hub
 
@@ -57,7 +54,6 @@ def _any_hub(chance: Random) -> MakeHub:
 
 
 def _any_options(chance: Random) -> dict[str, Any]:
-    """Options of a client."""
     options: dict[str, Any] = {
         "transports": _any_transports(chance),
         "pong_timeout_s": chance.choice((10, 4, 4)),
@@ -102,8 +98,7 @@ class Events:
         self._said = 0
         world.server.delay_s = world.server.engine.delay_s = chance.choice((0, 0, 0, 0.002, 0.05, 0.3))
         self._publishers: list[SimulatedClient] = []
-        count = chance.choice((1, 2, 2, 3, 3, 4))
-        for _ in range(count):
+        for _ in range(chance.choice((1, 2, 2, 3, 3, 4))):
             self._come(follows=True, publishes=chance.random() < 0.5)
         for _ in range(chance.choice((0, 1, 1, 2)) if self._publishers else 1):
             self._come(follows=False, publishes=True)
@@ -166,7 +161,6 @@ class Events:
             self._say(channel)
 
     def _say(self, channel: str) -> None:
-        """Publish, as the application that holds the hub."""
         if self._world.server.state == "up":
             self._said += 1
             self._world.server.publish(channel, f"s-{self._said}")
@@ -186,8 +180,7 @@ class Events:
             client.follow(channel, since)
 
     def _pause(self) -> None:
-        client = self._awake()
-        if client is not None and client.followed:
+        if (client := self._awake()) and client.followed:
             channel = self._chance.choice(sorted(client.followed))
             self._world.note(client.name, f"pauses {channel}")
             client.pause(channel)
@@ -199,33 +192,33 @@ class Events:
         if client is None or len(self._world.clients) > 8:
             return
         client.close()
-        publishes = client in self._publishers
-        other = self._come(follows=False, publishes=publishes)
+        other = self._come(follows=False, publishes=client in self._publishers)
         for channel, following in client.followed.items():
             other.follow(channel, following.position)
 
     def _sleep(self) -> None:
-        client = self._awake()
-        if client is not None:
+        if client := self._awake():
             self._world.note(client.name, "sleeps")
             client.sleep(stops_clock=self._chance.random() < 0.5)
             self._later(self._long_s(), partial(client.wake, reads_first=self._chance.random() < 0.5))
 
     def _jump(self) -> None:
-        client = self._awake()
-        if client is not None:
+        if client := self._awake():
             client.jump(self._chance.uniform(-100, 100))
 
     def _hint(self) -> None:
-        client = self._awake()
-        if client is not None:
+        if client := self._awake():
             client.hint(self._chance.choice(("wake", "wake", "network_down", "network_up", "network_up")))
 
     # -- the network -----------------------------------------------------------------------------------------
 
-    def _one(self) -> SimulatedClient:
+    def _one(self, what: str = "") -> SimulatedClient:
+        """Choose a client, and note what happens to it."""
         clients = self._world.clients
-        return self._chance.choice([client for client in clients if not client.is_closed] or clients)
+        one = self._chance.choice([client for client in clients if not client.is_closed] or clients)
+        if what:
+            self._world.note(one.name, what)
+        return one
 
     def _wires(self, client: SimulatedClient) -> list[Wire]:
         return [wire for wire in client.path.wires if not wire.is_over_for_client]
@@ -249,8 +242,7 @@ class Events:
         self._hold(client, lanes, self._long_s())
 
     def _slow(self) -> None:
-        client = self._one()
-        self._world.note(client.name, "reads nothing")
+        client = self._one("reads nothing")
         self._hold(client, [wire.down for wire in self._wires(client)], self._long_s())
 
     def _hold(self, client: SimulatedClient, lanes: list[Any], seconds: float) -> None:
@@ -271,8 +263,7 @@ class Events:
         self._later(self._long_s(), lambda: client.path.blocked.pop(transport, None) and None)
 
     def _buffer(self) -> None:
-        client = self._one()
-        self._world.note(client.name, "answers are held back until they are complete")
+        client = self._one("answers are held back until they are complete")
         client.path.buffers = True
         self._later(self._long_s(), lambda: setattr(client.path, "buffers", False))
 
@@ -283,14 +274,10 @@ class Events:
         self._later(self._long_s(), lambda: setattr(client.path, "longest_s", 0.0))
 
     def _late(self) -> None:
-        client = self._one()
-        self._world.note(client.name, "the next request is late")
-        client.path.late_s.append(self._chance.uniform(0.3, 25))
+        self._one("the next request is late").path.late_s.append(self._chance.uniform(0.3, 25))
 
     def _lose_answer(self) -> None:
-        client = self._one()
-        self._world.note(client.name, "the next answer is lost")
-        client.path.lost_answers.append(self._chance.random() < 0.5)
+        self._one("the next answer is lost").path.lost_answers.append(self._chance.random() < 0.5)
 
     def _move(self) -> None:
         """Move a client to another network, with another latency."""
@@ -302,8 +289,7 @@ class Events:
         world, chance = self._world, self._chance
         if world.server.state != "up":
             return
-        how = chance.random()
-        if how < 0.4:
+        if (how := chance.random()) < 0.4:
             world.server.stop()
         else:
             world.server.kill(closes=how < 0.8)

@@ -17,7 +17,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         loop.run_for(3600)  # an hour, in no time
 
     Attributes:
-        now_s: the time, as `time` returns it.
         faults: exceptions of callbacks, and of tasks that are not awaited; asyncio's own loop logs them.
     """
 
@@ -33,7 +32,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.now_s
 
     def run_for(self, seconds: float) -> None:
-        """Let ``seconds`` pass."""
         self.call_at(self.now_s + seconds, self.stop)
         self.run_forever()
 
@@ -58,7 +56,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     @property
     def timers(self) -> list[asyncio.TimerHandle]:
-        """The timers that are set."""
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         return [handle for handle in scheduled if not handle.cancelled()]
 
@@ -67,7 +64,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         raise RuntimeError("there are no threads in virtual time")
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """Do nothing: there are no sockets."""
+        """There are no sockets."""
 
     def _write_to_self(self) -> None:
         """Do nothing: there is only this thread."""

@@ -8,6 +8,7 @@ later or not at all.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 from typing import Any, Final, Literal
 
@@ -41,16 +42,13 @@ class Lane:
         self.backlog_bytes = 0
         self.is_acknowledged = True
         self.dead_at: float | None = None
-        self._loop = loop
-        self._path = path
-        self._deliver = deliver
+        self._loop, self._path, self._deliver = loop, path, deliver
         self._last = 0.0
         self._holds = 0
         self._in_transit: deque[tuple[Any, int]] = deque()
         self._waiting: deque[tuple[Any, int]] = deque()
 
     def send(self, thing: Any, size: int = 0) -> None:
-        """Put ``thing`` in."""
         self.backlog_bytes += size
         if self.dead_at is None:
             self._in_transit.append((thing, size))
@@ -71,37 +69,28 @@ class Lane:
     def release(self) -> None:
         """See `hold`."""
         self._holds -= 1
-        while self._waiting and not self._holds:
-            self._read(self._waiting.popleft())
+        self._read()
 
     def _arrive(self) -> None:
-        if not self._in_transit:
-            return  # `kill` lost it
-        one = self._in_transit.popleft()
-        if self._holds:
-            self._waiting.append(one)
-        else:
-            self._read(one)
+        if self._in_transit:  # else `kill` lost it
+            self._waiting.append(self._in_transit.popleft())
+            self._read()
 
-    def _read(self, one: tuple[Any, int]) -> None:
-        thing, size = one
-        if self.is_acknowledged:
-            self.backlog_bytes -= size
-        self._deliver(thing)
+    def _read(self) -> None:
+        while self._waiting and not self._holds:
+            thing, size = self._waiting.popleft()
+            if self.is_acknowledged:
+                self.backlog_bytes -= size
+            self._deliver(thing)
 
 
 class Path:
-    """One client's way to the server, and its faults.
-
-    Args:
-        address: the client's, as the server sees it.
-        chance: draws the jitter.
+    """The way of the client at ``address`` to the server, and its faults. ``chance`` draws the jitter.
 
     Attributes:
         latency_s, jitter_s: one way, and the most that is added at random.
         window_bytes: the sender waits while more than this is unread in one direction.
-        is_dark: new connections fail, "refused" at once (the system knows that it has no network) or
-            "silent".
+        is_dark: new connections fail, "refused" at once (the system knows of no network) or "silent".
         blocked: transports that a middlebox blocks, and how.
         buffers: a middlebox holds the body of an answer back until it is complete.
         longest_s: a middlebox cuts requests that are not answered within this; 0: never.
@@ -109,21 +98,13 @@ class Path:
         lost_answers: for each of the next requests: its answer is lost, and ``True``: without any notice.
     """
 
-    def __init__(
-        self, address: str, chance: Random, *, latency_s: float = 0.02, jitter_s: float = 0.01
-    ) -> None:
+    def __init__(self, address: str, chance: Random) -> None:
         self.address = address
-        self.latency_s = latency_s
-        self.jitter_s = jitter_s
+        self.latency_s, self.jitter_s = 0.02, 0.01
         self.window_bytes = 64 * 1024
-        self.is_dark: Blocked | None = None
-        self.blocked: dict[str, Blocked] = {}
-        self.buffers = False
-        self.longest_s = 0.0
-        self.late_s: list[float] = []
-        self.lost_answers: list[bool] = []
         self.wires: dict[Wire, None] = {}
         self._chance = chance.random
+        self.heal()
 
     def delay_s(self) -> float:
         """The time one way, drawn anew."""
@@ -131,12 +112,12 @@ class Path:
 
     def heal(self) -> None:
         """End all faults, for what is sent from now on."""
-        self.is_dark = None
-        self.blocked = {}
+        self.is_dark: Blocked | None = None
+        self.blocked: dict[str, Blocked] = {}
         self.buffers = False
         self.longest_s = 0.0
-        self.late_s = []
-        self.lost_answers = []
+        self.late_s: list[float] = []
+        self.lost_answers: list[bool] = []
 
 
 class Wire:
@@ -160,17 +141,14 @@ class Wire:
         find: Callable[[], Application | Blocked],
         hear: Callable[[Any], None],
     ) -> None:
-        self.kind = kind
-        self.path = path
+        self.kind, self.path = kind, path
         self.task: asyncio.Task[None] | None = None
         self.up = Lane(loop, path, self._reach_server)
         self.down = Lane(loop, path, self._reach_client)
         self.is_over_for_client = self.is_over_for_server = False
         self._is_served = False
         self.answer_is_lost: bool | None = None  # True: without any notice
-        self._loop = loop
-        self._find = find
-        self._hear = hear
+        self._loop, self._find, self._hear = loop, find, hear
         self._scope = _scope(kind, path.address, query, len(body))
         self._body = body
         self._inbox: deque[dict[str, Any]] = deque()
@@ -210,7 +188,7 @@ class Wire:
         """Pass nothing; each end notices after so long, ``None``: not at all."""
         self.break_silently()
         if client_after_s is not None:
-            self._loop.call_later(client_after_s, self._client_loses)
+            self._loop.call_later(client_after_s, self._lose, _GONE)
         if server_after_s is not None:
             self._loop.call_later(server_after_s, self._server_loses)
 
@@ -229,7 +207,7 @@ class Wire:
     # -- the beginning ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        path, loop = self.path, self._loop
+        path = self.path
         takes_s = path.delay_s() + path.delay_s()
         is_sent = False  # True: it arrives, whatever its sender does meanwhile
         if path.is_dark is not None:
@@ -241,13 +219,11 @@ class Wire:
                 is_sent = True
             if path.lost_answers:
                 self.answer_is_lost = path.lost_answers.pop()
-        loop.call_later(takes_s, self._connected, is_sent)
+        self._loop.call_later(takes_s, self._connected, is_sent)
 
     def _fail(self, how: Blocked, after_s: float) -> None:
-        self._loop.call_later(_CONNECT_TIMEOUT_S if how == "silent" else after_s, self._unreachable)
-
-    def _unreachable(self) -> None:
-        self._lose(("unreachable", "no connection"))
+        after_s = _CONNECT_TIMEOUT_S if how == "silent" else after_s
+        self._loop.call_later(after_s, self._lose, ("unreachable", "no connection"))
 
     def _connected(self, is_sent: bool) -> None:
         if self.up.dead_at is not None or (self.is_over_for_client and not is_sent):
@@ -257,10 +233,9 @@ class Wire:
         if isinstance(application, str):
             self._fail(application, self.path.delay_s())
             return
-        if self._blocker == "silent":
-            return
-        if self._blocker == "refused":
-            self.down.send(("refused", "HTTP 403"))
+        if self._blocker is not None:
+            if self._blocker == "refused":
+                self.down.send(("refused", "HTTP 403"))
             return
         if self.path.buffers and self.kind == "sse":
             self._held_back = []
@@ -276,9 +251,8 @@ class Wire:
 
     async def _run(self, application: Application) -> None:
         try:
-            await application(self._scope, self._receive, self._send)
-        except ConnectionResetError:
-            pass
+            with suppress(ConnectionResetError):
+                await application(self._scope, self._receive, self._send)
         finally:
             self._is_served = False
             if not self.is_over_for_server:
@@ -295,15 +269,11 @@ class Wire:
     async def _receive(self) -> dict[str, Any]:
         while not self._inbox:
             if self.is_over_for_server:
-                return self._farewell()
+                farewell = {"type": "websocket.disconnect", "code": 1006}
+                return farewell if self.kind == "websocket" else {"type": "http.disconnect"}
             self._waiter = self._loop.create_future()
             await self._waiter
         return self._inbox.popleft()
-
-    def _farewell(self) -> dict[str, Any]:
-        if self.kind == "websocket":
-            return {"type": "websocket.disconnect", "code": 1006}
-        return {"type": "http.disconnect"}
 
     async def _send(self, event: dict[str, Any]) -> None:
         if self.is_over_for_server:
@@ -324,13 +294,13 @@ class Wire:
         """Join the parts of an answer, which the client reads as a whole."""
         if self._started is None:
             self._started = {**event, "body": b""}
-        else:
-            self._started["body"] += event.get("body", b"")
-            if not event.get("more_body"):
-                if self.answer_is_lost is None:
-                    self.down.send(self._started, len(self._started["body"]))
-                else:
-                    self.cut(None if self.answer_is_lost else 0)
+            return
+        self._started["body"] += event.get("body", b"")
+        if not event.get("more_body"):
+            if self.answer_is_lost is None:
+                self.down.send(self._started, len(self._started["body"]))
+            else:
+                self.cut(None if self.answer_is_lost else 0)
 
     def _hold_back(self, event: dict[str, Any]) -> None:
         assert self._held_back is not None
@@ -367,9 +337,6 @@ class Wire:
             if self.task is None:
                 self._forget()
 
-    def _client_loses(self) -> None:
-        self._lose(_GONE)
-
     def _lose(self, how: tuple[str, str]) -> None:
         if not self.is_over_for_client:
             self.is_over_for_client = True
@@ -393,17 +360,9 @@ def _size(event: dict[str, Any]) -> int:
 
 def _scope(kind: Kind, address: str, query: bytes, length: int) -> dict[str, Any]:
     path = "/emulation" if kind == "emulation" else f"/connection/{kind}"
-    scope: dict[str, Any] = {
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
-        "query_string": query,
-        "client": (address, 50000),
-        "server": ("server", 80),
-        "extensions": {},
-    }
+    scope: dict[str, Any] = {"asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1"}
+    scope |= {"path": path, "raw_path": path.encode(), "root_path": "", "query_string": query}
+    scope |= {"client": (address, 50000), "server": ("server", 80), "extensions": {}}
     headers = [(b"host", b"server")]
     if kind == "websocket":
         return scope | {"type": "websocket", "scheme": "ws", "headers": headers, "subprotocols": []}

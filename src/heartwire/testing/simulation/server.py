@@ -85,9 +85,9 @@ class SimulatedEngine:
     def __init__(self, world: World, store: MemoryEngine, truth: Truth) -> None:
         self.delay_s = 0.0
         self.fails_until = 0.0
-        self._world = world
-        self._store = store
-        self._truth = truth
+        self._world, self._store, self._truth = world, store, truth
+        self.lease, self.release = store.lease, store.release
+        self.members, self.sweep = store.members, store.sweep
         self._queue: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
         self._is_dead = False
 
@@ -106,8 +106,6 @@ class SimulatedEngine:
         self._queue.clear()
 
     async def start(self, notify: Notify) -> None:
-        """See `Engine.start`."""
-
         def kept(publication: Publication) -> None:
             self._truth.record(publication)
             notify(publication)
@@ -115,7 +113,6 @@ class SimulatedEngine:
         await self._store.start(kept)
 
     async def stop(self) -> None:
-        """See `Engine.stop`."""
         await asyncio.gather(*(future for future, _ in self._queue), return_exceptions=True)
 
     def append(
@@ -127,34 +124,15 @@ class SimulatedEngine:
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> Position | asyncio.Future[Position]:
-        """See `Engine.append`."""
         return self._later(lambda: self._store.append(channel, message, keep, key=key, key_ttl_s=key_ttl_s))
 
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> ReadResult | asyncio.Future[ReadResult]:
-        """See `Engine.read`."""
         return self._later(lambda: self._store.read(channel, start, keep, limit=limit, max_bytes=max_bytes))
 
     def remove(self, channel: Channel) -> Position | asyncio.Future[Position]:
-        """See `Engine.remove`."""
         return self._later(lambda: self._store.remove(channel))
-
-    def lease(self, channel: Channel, member: Member, ttl_s: float) -> None:
-        """See `Engine.lease`."""
-        self._store.lease(channel, member, ttl_s)
-
-    def release(self, channel: Channel, client: str) -> None:
-        """See `Engine.release`."""
-        self._store.release(channel, client)
-
-    async def members(self, channel: Channel) -> list[Member]:
-        """See `Engine.members`."""
-        return await self._store.members(channel)
-
-    async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """See `Engine.sweep`."""
-        await self._store.sweep(retention)
 
     def _later(self, work: Callable[[], T]) -> T | asyncio.Future[T]:
         loop = self._world.loop
@@ -181,41 +159,36 @@ class SimulatedServer:
     Attributes:
         hub, engine: of this life; while it is down, of the last one.
         state: "up", or how a connection fails.
-        truth: see `Truth`.
     """
 
     def __init__(self, world: World, make: MakeHub) -> None:
         self.truth = Truth()
         self.state: Blocked | str = "refused"
         self.delay_s = 0.0
-        self.hub: Hub
-        self.engine: SimulatedEngine
         self._world = world
         self._make = make
         self._lives = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._stores = 0
         self._store = self._new_store()
-        self._application: Application
         self.start()
 
     # -- life and death --------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin a new life."""
         world = self._world
         self._lives += 1
         self.engine = SimulatedEngine(world, self._store, self.truth)
         self.engine.delay_s = self.delay_s
-        hub = self.hub = self._make(self.engine)
-        node = hub.node
+        self.hub = self._make(self.engine)
+        node = self.hub.node
         if node.engine is not self.engine:
             raise ValueError("the hub has to use the engine that it is given")
         node.connections.node_id = f"node{self._lives}"
         node.new_secret = map("session{}".format, itertools.count(1)).__next__
         node.clocks.monotonic = world.loop.time
         node.clocks.wall = world.wall
-        self._application = hub.asgi()
+        self._application: Application = self.hub.asgi()
         self.state = "up"
         world.note("server", f"is up, life {self._lives}")
 
@@ -229,7 +202,11 @@ class SimulatedServer:
         self._call(self.hub.remove_history(channel))
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = self._world.loop.create_task(_may_fail(work))
+        async def may_fail() -> None:
+            with contextlib.suppress(EngineError):
+                await work
+
+        task = self._world.loop.create_task(may_fail())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
@@ -274,15 +251,9 @@ class SimulatedServer:
     # -- the state of streams --------------------------------------------------------------------------------
 
     def head(self, channel: str) -> Position:
-        """The head of a stream."""
         return self._store.read(Channel(channel), NOW, _ALL, limit=0, max_bytes=1).head
 
     def before_oldest(self, channel: str) -> Position:
         """The position before the oldest publication kept."""
         keep = self.hub.node.namespaces.retention(Channel(channel))
         return self._store.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
-
-
-async def _may_fail(work: Coroutine[Any, Any, Any]) -> None:
-    with contextlib.suppress(EngineError):
-        await work

@@ -15,8 +15,6 @@ import hashlib
 import logging
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -36,11 +34,7 @@ _WALL_S: Final = 1_700_000_000.0
 
 
 class Broken(AssertionError):
-    """A promise was not kept. The message has the story and the command that repeats it.
-
-    Attributes:
-        problems: the broken promises, in words.
-    """
+    """``problems``: the promises that were not kept. The message has the story, and how to repeat it."""
 
     def __init__(self, world: "Simulation") -> None:
         self.problems = world.checks.problems
@@ -62,17 +56,11 @@ def again(seed: int) -> str:
 
 
 class Simulation:
-    """One server, its clients and their network. See the module for its use.
+    """One server, its clients and their network. See the module for its use. ``trace``: when, to whom, what.
 
     Args:
         seed: decides everything that is drawn at random.
         hub: makes the hub of each life of the server, given the engine; default: `Hub`.
-
-    Attributes:
-        loop: the virtual event loop.
-        server, clients, checks: see their classes.
-        trace: each event: when, to whom, what.
-        faults: exceptions that the hub logged and that are not refusals.
     """
 
     def __init__(self, seed: int = 0, *, hub: MakeHub | None = None) -> None:
@@ -81,11 +69,9 @@ class Simulation:
         self.trace: list[tuple[float, str, Any]] = []
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
-        self.faults: list[BaseException] = []
         self._chance_before = random.getstate()
         random.seed(seed)  # the hub's own jitter
-        self._log = _watched_log(self.faults)
-        self._log.__enter__()
+        self._log = _Faults()
         self.server = SimulatedServer(self, hub or Hub)
 
     def wall(self) -> float:
@@ -93,7 +79,6 @@ class Simulation:
         return _WALL_S + self.loop.now_s
 
     def note(self, who: str, what: object) -> None:
-        """Add an event to the trace."""
         self.trace.append((self.loop.now_s, who, what))
 
     def wires(self) -> list[Wire]:
@@ -107,8 +92,7 @@ class Simulation:
         number = len(self.clients) + 1
         name = name or f"client{number}"
         chance = random.Random(f"{self.seed} {name}")
-        path = Path(f"10.0.0.{number}", chance)
-        client = SimulatedClient(self, name, Options(**options), path, chance)
+        client = SimulatedClient(self, name, Options(**options), Path(f"10.0.0.{number}", chance), chance)
         self.clients.append(client)
         if starts:
             client.start()
@@ -182,8 +166,13 @@ class Simulation:
         if self.loop.is_closed():
             return
         self.loop.discard()
-        self._log.__exit__(None, None, None)
+        self._log.end()
         random.setstate(self._chance_before)
+
+    @property
+    def faults(self) -> list[BaseException]:
+        """Exceptions that the hub logged and that are not refusals."""
+        return self._log.found
 
     @property
     def digest(self) -> str:
@@ -212,27 +201,21 @@ def _short(what: object) -> str:
     return text if len(text) <= 240 else f"{text[:200]} … {text[-35:]}"
 
 
-@contextmanager
-def _watched_log(faults: list[BaseException]) -> Iterator[None]:
-    """Collect the faults that the hub logs: exceptions that are not refusals."""
-    logger = logging.getLogger("heartwire")
-    handler = _Faults(faults)
-    before = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = before
-
-
 class _Faults(logging.Handler):
-    def __init__(self, faults: list[BaseException]) -> None:
+    """Collects the faults that the hub logs, exceptions that are not refusals, until it is ended."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._faults = faults
+        self.found: list[BaseException] = []
+        self._logger = logging.getLogger("heartwire")
+        self._before, self._logger.propagate = self._logger.propagate, False
+        self._logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not isinstance(error, HeartwireError):
-            self._faults.append(error)
+            self.found.append(error)
+
+    def end(self) -> None:
+        self._logger.removeHandler(self)
+        self._logger.propagate = self._before
