@@ -18,14 +18,11 @@ from heartwire.errors import ConfigError
 
 __all__ = ["compare"]
 
+_URL = "A Heartwire server, such as http://127.0.0.1:8000. Without it: its own servers."
+
 
 def compare(
-    url: Annotated[
-        str,
-        typer.Argument(
-            help="A Heartwire server, such as http://127.0.0.1:8000. Without it: its own servers."
-        ),
-    ] = "",
+    url: Annotated[str, typer.Argument(help=_URL)] = "",
     seconds: Annotated[float, option("How long messages come in the steady run.")] = 20,
     count: Annotated[int, option("Messages to each transport, instead of --seconds; 0: see --seconds.")] = 0,
     rate: Annotated[float, option("Messages a second, to each transport.")] = 10,
@@ -53,7 +50,8 @@ def compare(
     else:
         if count < 0 or (count and rate <= 0):
             raise ConfigError("--count", count, "1 or more messages; 0: as --seconds says")
-        plan = Plan(_http(url), count / rate if count else seconds, rate, size, subscribers, cut, token=token)
+        url = "http" + url.removeprefix("ws") if url.startswith(("ws://", "wss://")) else url
+        plan = Plan(url, count / rate if count else seconds, rate, size, subscribers, cut, token=token)
         check_plan(plan)
         for name in (json, html, svg):
             _check_writable(name)
@@ -75,10 +73,6 @@ def _output(report: Report, json: str, html: str, svg: str) -> None:
         from heartwire.compare.plots import overview
 
         _write(svg, lambda: overview(report).encode())
-
-
-def _http(url: str) -> str:
-    return "http" + url.removeprefix("ws") if url.startswith(("ws://", "wss://")) else url
 
 
 def _check_writable(name: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
@@ -40,14 +40,12 @@ def pub(
     options = Options(transports=LADDER[transport], max_pending_age_s=give_up_s)
     client = connect(url, token=token, options=options)
     narrate(client)
-    messages = _lines() if lines else iter([sys.stdin.buffer.read() if data == "-" else data.encode()])
+    if lines:
+        messages: Iterable[bytes] = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+    else:
+        messages = [sys.stdin.buffer.read() if data == "-" else data.encode()]
     bodies = (message if as_bytes else message.decode() for message in messages)
     run(_publish(client, channel, bodies, idempotency_key))
-
-
-def _lines() -> Iterator[bytes]:
-    for line in sys.stdin.buffer:
-        yield line.rstrip(b"\r\n")
 
 
 async def _publish(client: Client, channel: str, bodies: Iterator[str | bytes], key: str) -> None:

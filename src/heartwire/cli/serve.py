@@ -21,9 +21,8 @@ from heartwire.server.run import serve as run
 
 __all__ = ["serve"]
 
-_address, _access, _limit = (
-    partial(option, rich_help_panel=panel) for panel in ("Address and engine", "Access", "Limits")
-)
+_PANELS: Final = ("Address and engine", "Access", "Limits")
+_address, _access, _limit = (partial(option, rich_help_panel=panel) for panel in _PANELS)
 _ENGINE: Final = (
     "Where streams live: `memory`, `sqlite:///FILE`; `?synchronous=full` survives power cuts."
     "  *[sqlite:///heartwire.db]*"
@@ -74,9 +73,9 @@ def serve(
     Every option, and more (`docs/configuration.md`), can also be set as `HEARTWIRE_…` in the environment
     (`HEARTWIRE_PORT=9000`) or in a TOML file. Flags win over the environment, the environment over the file.
     """
+    given = {name: value for name, value in context.params.items() if name not in ("config", "target")}
     # A list that was not given is empty here; it must not hide the environment or the file.
-    flags = {name: value for name, value in context.params.items() if value not in (None, (), [])}
-    flags = {name: value for name, value in flags.items() if name not in ("config", "target")}
+    flags = {name: value for name, value in given.items() if value not in (None, (), [])}
     settings = load(config, os.environ, flags)
     hub = _import_hub(target, flags) if target else hub_from(settings)
     run(settings, hub, started=lambda url: _banner(url, settings, hub))

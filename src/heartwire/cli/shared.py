@@ -37,17 +37,15 @@ def note(text: str) -> None:
 
 def narrate(client: Client) -> None:
     """Report on stderr when the connection breaks, when it works again, and each change of transport."""
-    is_first = True
+    quiet = {client.options.transports[0]}  # where it begins is not worth a line
 
     def opened(transport: str) -> None:
-        nonlocal is_first
-        if not is_first or transport != client.options.transports[0]:
+        if transport not in quiet:
             note(f"connected over {transport}")
-        is_first = False
+        quiet.clear()
 
     def closed(event: Closed) -> None:
-        nonlocal is_first
-        is_first = False
+        quiet.clear()
         if event.next_attempt_s >= 0:
             note(f"{event.reason or event.code}; again in {event.next_attempt_s:.1f} s")
 

@@ -9,7 +9,6 @@ from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, note, 
 from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
-from heartwire.client.received import Received
 from heartwire.types import Position
 
 __all__ = ["sub"]
@@ -31,39 +30,29 @@ def sub(
     Changes of the connection are reported on stderr. `--since` with the last position you saw goes on where
     you left off.
     """
-    if since is not None and since != "earliest":
-        _check(since)
+    try:
+        if since is not None and since != "earliest":
+            Position.parse(since)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: give `earliest`, or a position as --positions shows it") from None
     client = connect(url, token=token, options=Options(transports=LADDER[transport]))
     narrate(client)
     client.on("gap", _report_gap)
     run(_print(client, channel, since, count, with_positions=positions))
 
 
-def _check(since: str) -> None:
-    try:
-        Position.parse(since)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}: give `earliest`, or a position as --positions shows it") from None
-
-
 async def _print(
     client: Client, channel: str, since: str | None, count: int, *, with_positions: bool
 ) -> None:
-    seen = 0
+    seen, out = 0, sys.stdout.buffer
     async with client:
         async for received in client.subscribe(channel, since=since):
-            _show(received, with_positions=with_positions)
+            position = f"{received.position} ".encode() if with_positions else b""
+            out.write(position + received.payload + b"\n")
+            out.flush()
             seen += 1
             if seen == count:
                 return
-
-
-def _show(received: Received, *, with_positions: bool) -> None:
-    out = sys.stdout.buffer
-    if with_positions:
-        out.write(f"{received.position} ".encode())
-    out.write(received.payload + b"\n")
-    out.flush()
 
 
 def _report_gap(gap: Gap) -> None:

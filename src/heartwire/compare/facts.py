@@ -22,9 +22,8 @@ class Facts:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.values: dict[str, str] = (
-            self._run() | self._lanes() | self._costs() | self._losses() | self._bytes()
-        )
+        made = (self._run(), self._lanes(), self._costs(), self._losses(), self._bytes())
+        self.values: dict[str, str] = {name: value for values in made for name, value in values.items()}
 
     def __getitem__(self, name: str) -> str:
         """The value of a name. Raises ``KeyError`` for an unknown one.
@@ -73,8 +72,10 @@ class Facts:
         span = max((at for lane in lanes.values() for at in (*lane.up.values, *lane.down.values)), default=0)
         values: dict[str, str] = {"lane_span": _strong(f"{span:.0f} s")}
         for name in ("longpoll", "websocket"):
-            values[f"{name}_spoke"] = _times(len(lanes[name].up.values))
-            values[f"{name}_got"] = _messages(len(lanes[name].arrivals.values))
+            spoke, got = len(lanes[name].up.values), len(lanes[name].arrivals.values)
+            times = "not once" if not spoke else "once" if spoke == 1 else f"{spoke} times"
+            values[f"{name}_spoke"] = _strong(times)
+            values[f"{name}_got"] = _strong(f"{got:,} message{'s' * (got != 1)}")
         return values
 
     def _costs(self) -> dict[str, str]:
@@ -98,8 +99,7 @@ class Facts:
         bare = {key: sum(self._value("bare", mode, key) for mode in _MODES) for key in ("lost", "sent")}
         noticed = self.figure("bare", "half_open", "noticed").value
         return {
-            "bare_lost": _strong(f"{bare['lost']:,.0f}") if bare["sent"] else "",
-            "bare_sent": _strong(f"{bare['sent']:,.0f}") if bare["sent"] else "",
+            **{f"bare_{key}": _strong(f"{bare[key]:,.0f}") if bare["sent"] else "" for key in bare},
             "ours_lost": _none(sum(lost.values())),
             "cut_lost": _none(lost["cut"]),
             "cut_doubled": _none(doubled),
@@ -143,14 +143,6 @@ def _bold(figure: Figure) -> Html:
     return _strong(f"{number(figure.value)} {figure.unit.partition('/')[0]}".replace(" ", "\u00a0"))
 
 
-def _times(count: int) -> Html:
-    return _strong("not once" if not count else "once" if count == 1 else f"{count} times")
-
-
-def _messages(count: int) -> Html:
-    return _strong(f"{count:,} message{'s' * (count != 1)}")
-
-
 def _none(count: float) -> Html:
     return _strong(f"{count:,.0f}" if count else "none")
 
@@ -158,9 +150,8 @@ def _none(count: float) -> Html:
 def _bits(bytes_per_minute: float) -> str:
     """The rate of ten thousand clients."""
     kbit = bytes_per_minute * 10_000 * 8 / 60 / 1000
-    if not kbit:
-        return ""
-    return _strong(f"{number(kbit / 1000)} Mbit/s" if kbit >= 1000 else f"{number(kbit)} kbit/s")
+    text = f"{number(kbit / 1000)} Mbit/s" if kbit >= 1000 else f"{number(kbit)} kbit/s"
+    return _strong(text) if kbit else ""
 
 
 def _listed(figures: dict[str, Figure]) -> Html:

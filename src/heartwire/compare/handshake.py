@@ -97,24 +97,15 @@ def frame_html(frame: Frame, title: str) -> Html:
     header, payload = frame.header, frame.payload[:_MAX_PAYLOAD_SHOWN]
     extra = {126: 2, 127: 8}.get(header[1] & 0x7F, 0)
     pieces = {"op": header[:1], "len": header[1 : 2 + extra], "mask": frame.mask, "pay": payload}
-    boxes = [
-        part("frame byte", kind=kind, hex=f"{byte:02x}") for kind, data in pieces.items() for byte in data
-    ]
-    notes = [
-        part("frame note", kind=kind, hex=pieces[kind].hex(" ") if kind != "pay" else "…", text=text)
-        for kind, text in _notes(frame, extra).items()
-    ]
-    return part(
-        "frame",
-        title=title,
-        up=frame.direction == "up",
-        down=frame.direction == "down",
-        total=len(header) + frame.size,
-        header=len(header),
-        boxes=join(boxes),
-        more=max(0, frame.size - len(payload)) or None,
-        notes=join(notes),
-    )
+    bytes_of = ((kind, f"{byte:02x}") for kind, data in pieces.items() for byte in data)
+    boxes = join(part("frame byte", kind=kind, hex=text) for kind, text in bytes_of)
+    hexes = {kind: data.hex(" ") for kind, data in pieces.items()} | {"pay": "…"}
+    noted = _notes(frame, extra).items()
+    notes = join(part("frame note", kind=kind, hex=hexes[kind], text=text) for kind, text in noted)
+    more = max(0, frame.size - len(payload)) or None
+    sizes = {"total": len(header) + frame.size, "header": len(header), "more": more}
+    ways = {"up": frame.direction == "up", "down": frame.direction == "down"}
+    return part("frame", title=title, **ways, **sizes, boxes=boxes, notes=notes)
 
 
 def _notes(frame: Frame, extra: int) -> dict[str, Html]:
@@ -124,10 +115,8 @@ def _notes(frame: Frame, extra: int) -> dict[str, Html]:
     kind = _OPCODES.get(opcode, "reserved")
     bits = {"bits": f"{first:08b}", "fin": last, "last": last == 1, "more": last == 0}
     length = {"bits": f"{second:08b}", "mask": second >> 7, "length": second & 0x7F, "short": not extra}
-    notes = {
-        "op": part("frame op", **bits, opcode=opcode, kind=kind),
-        "len": part("frame len", **length, extra=extra or None, size=frame.size),
-    }
+    notes = {"op": part("frame op", **bits, opcode=opcode, kind=kind)}
+    notes["len"] = part("frame len", **length, extra=extra or None, size=frame.size)
     if frame.mask:
         notes["mask"] = part("frame mask")
     is_cut = frame.size > len(text)

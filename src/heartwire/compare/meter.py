@@ -47,10 +47,7 @@ class Reading(NamedTuple):
 
 
 def _difference(now: Counts, before: Counts) -> Counts:
-    counts = Counts()
-    for part in PARTS:
-        counts.by_part[part] = now.by_part[part] - before.by_part[part]
-    return counts
+    return Counts({part: now.by_part[part] - before.by_part[part] for part in PARTS})
 
 
 class Meter:
@@ -61,7 +58,6 @@ class Meter:
         self.passed: deque[Passed] = deque(maxlen=_MAX_PASSED)
 
     def tap(self, record: ConnectionRecord, direction: Direction, data: bytes, at: float) -> None:
-        """See `heartwire.testing.faulty.Tap`."""
         conversation = self.conversations.get(record)
         if conversation is None:
             conversation = self.conversations[record] = Conversation()
@@ -71,7 +67,6 @@ class Meter:
         self.passed.append(Passed(at, direction, added.by_part))
 
     def read(self) -> Reading:
-        """The counters now."""
         return Reading.sum(Reading(one.up, one.down, one.requests, 1) for one in self.conversations.values())
 
 
@@ -97,7 +92,5 @@ def beats(passed: Iterable[Passed], since: float, until: float) -> list[Beat]:
 def _beat(group: list[Passed]) -> Beat:
     beat = Beat(Counts(), Counts())
     for one in group:
-        counts = beat.up if one.direction == "up" else beat.down
-        for part, size in one.by_part.items():
-            counts.by_part[part] += size
+        (beat.up if one.direction == "up" else beat.down).add(Counts(one.by_part))
     return beat

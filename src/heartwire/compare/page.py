@@ -20,11 +20,8 @@ _SECTION: Final = re.compile(
 def page(report: Report) -> str:
     """The whole page. A section with ``data-needs`` is left out where there is no such table."""
     known = {f"table {table.name}": table_html(table) for table in tables(report)}
-    known |= {
-        f"plot {name}": plot_html(report, name)
-        for name in PLOTS
-        if name not in ("cut", "half_open") or f"table {name}" in known
-    }
+    plots = [name for name in PLOTS if name not in ("cut", "half_open") or f"table {name}" in known]
+    known |= {f"plot {name}": plot_html(report, name) for name in plots}
 
     def section(found: re.Match[str]) -> str:
         return found[0] if not found[2] or f"plot {found[2]}" in known else ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -48,12 +48,10 @@ async def open_places(plan: Plan, stack: AsyncExitStack) -> Places:
     starting = [_start(plan, (), stack) for _ in (*names, "empty")]
     # All have to return, with what they raise, so that the stack ends those that have started.
     started = await asyncio.gather(*starting, _start(plan, short, stack), return_exceptions=True)
-    places = []
     for one in started:
         if isinstance(one, BaseException):
             raise one
-        places.append(one)
-    *own, empty, other = places
+    *own, empty, other = (one for one in started if isinstance(one, Place))
     return Places(dict(zip(names, own, strict=True)), empty, other)
 
 
@@ -98,11 +96,8 @@ async def _reach(url: str) -> None:
     """Raise `ConfigError` where nothing listens."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.open_connection(
-        parts.hostname, port
-    )
     try:
-        _, writer = await asyncio.wait_for(opening, _REACH_S)
+        _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, port), _REACH_S)
     except OSError as error:
         why = error.strerror or str(error) or f"no answer within {_REACH_S:g} s"
         fix = f"cannot be reached: {why}; start it with `heartwire serve`, or leave the URL out"

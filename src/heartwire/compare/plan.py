@@ -130,12 +130,8 @@ def options_of(kind: Kind, plan: Plan, *, is_short: bool) -> Options:
     if kind.transport == "poll":
         options = options._replace(poll_interval_s=kind.cycle_s)
     if is_short:
-        options = options._replace(
-            ping_interval_s=plan.ping_interval_s,
-            pong_timeout_s=plan.pong_timeout_s,
-            poll_wait_s=plan.poll_wait_s,
-            backoff_cap_s=SHORT_BACKOFF_CAP_S,
-        )
+        options = options._replace(ping_interval_s=plan.ping_interval_s, pong_timeout_s=plan.pong_timeout_s)
+        options = options._replace(poll_wait_s=plan.poll_wait_s, backoff_cap_s=SHORT_BACKOFF_CAP_S)
     return options
 
 
@@ -150,7 +146,6 @@ _NUMBER: Final = re.compile(r'"n":(\d+),"t":(\d+)')
 
 def read_message(text: str) -> tuple[int, int]:
     """The number and the time of a message, from its JSON. Raises ``ValueError`` for any other text."""
-    found = _NUMBER.search(text)
-    if found is None:
-        raise ValueError(f"{text[:80]!r} is not a message of this comparison")
-    return int(found[1]), int(found[2])
+    if found := _NUMBER.search(text):
+        return int(found[1]), int(found[2])
+    raise ValueError(f"{text[:80]!r} is not a message of this comparison")

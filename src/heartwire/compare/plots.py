@@ -50,36 +50,23 @@ class Svg:
         return top
 
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "start") -> None:
-        """Draw words."""
         end = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self.parts.append(f'<text x="{x:g}" y="{y:g}"{_class(style)}{end}>{escape(text)}</text>')
 
     def bar(
-        self,
-        x: float,
-        y: float,
-        width: float,
-        height: float,
-        fill: str = "",
-        style: str = "",
-        radius: float = 0,
+        self, x: float, y: float, wide: float, high: float, fill: str = "", style: str = "", radius: float = 0
     ) -> None:
-        """Draw a bar."""
         colour = f' fill="{fill}"' if fill else ""
         corner = f' rx="{radius:g}"' if radius else ""
-        size = f'width="{max(0, width):.4g}" height="{height:.4g}"'
+        size = f'width="{max(0, wide):.4g}" height="{high:.4g}"'
         self.parts.append(f'<rect x="{x:.5g}" y="{y:.5g}" {size}{corner}{colour}{_class(style)}/>')
 
-    def lines(
-        self, lines: Iterable[tuple[float, float, float, float]], colour: str, thick: float = 1.5
-    ) -> None:
-        """Draw lines, as one path."""
+    def lines(self, lines: Iterable[tuple[float, ...]], colour: str, thick: float = 1.5) -> None:
         path = "".join(f"M{x1:.1f} {y1:g}L{x2:.1f} {y2:g}" for x1, y1, x2, y2 in lines)
         if path:
             self.parts.append(f'<path d="{path}" stroke="{colour}" stroke-width="{thick:g}" fill="none"/>')
 
     def dot(self, x: float, y: float, radius: float, fill: str) -> None:
-        """Draw a dot."""
         self.parts.append(f'<circle cx="{x:.5g}" cy="{y:.5g}" r="{radius:g}" fill="{fill}"/>')
 
     def axis(self, ticks: Sequence[tuple[float, str]]) -> None:
@@ -131,18 +118,14 @@ def _value(figure: Figure) -> float:
     return figure.value or 0.0
 
 
-# -- the plots -----------------------------------------------------------------------------------------------
-
-
 def _latency(report: Report, width: int) -> Svg:
     """Latency from p50 to max, on a logarithmic scale."""
     rows = [(key, result.label, result.news) for key, result in report.transports.items()]
     known = [_value(news[f"latency_{which}"]) for _, _, news in rows for which in ("p50", "max")]
     decades = _decades([value for value in known if value])
-    described = "; ".join(
-        f"{label}: p50 {_with_unit(news['latency_p50'])}, p99 {_with_unit(news['latency_p99'])}"
-        for _, label, news in rows
-    )
+    said = "{}: p50 {}, p99 {}".format
+    shares = ("latency_p50", "latency_p99")
+    described = "; ".join(said(label, *(_with_unit(news[one]) for one in shares)) for _, label, news in rows)
     title = "Latency in milliseconds, on a logarithmic scale"
     svg = Svg(width, len(rows), 16, title, described)
     scale = _log_scale(svg, decades[0], decades[-1])
@@ -170,9 +153,8 @@ def _cost(report: Report, width: int) -> Svg:
     rows = [(result.label, result.cost) for result in report.transports.values()]
     size = _value(report.settings["size"])
     most = max(max(_value(cost["up"]), _value(cost["down"])) for _, cost in rows) or 1
-    described = "; ".join(
-        f"{label}: up {_with_unit(cost['up'])}, down {_with_unit(cost['down'])}" for label, cost in rows
-    )
+    said = ((label, _with_unit(cost["up"]), _with_unit(cost["down"])) for label, cost in rows)
+    described = "; ".join(f"{label}: up {up}, down {down}" for label, up, down in said)
     title = "Bytes per message, up and down, split into headers, envelope and message"
     svg = Svg(width, len(rows), 18, title, described, figures=150)
     wide = svg.right - svg.left
@@ -297,10 +279,7 @@ PLOTS: Final[dict[str, Callable[[Report, int], Svg]]] = {
 }
 """By the name of their figures."""
 
-_FAULT_PANELS: Final = {
-    "cut": "The link is cut for {}",
-    "half_open": "The link goes silent for {}, and nothing reports it",
-}
+_FAULT_PANELS: Final = {"cut": "is cut for {}", "half_open": "goes silent for {}, and nothing reports it"}
 
 
 def overview(report: Report) -> str:
@@ -314,13 +293,11 @@ def overview(report: Report) -> str:
         for mode, title in _FAULT_PANELS.items():
             panel = _fault(report, width, mode, ("websocket", "bare"))
             note = "sent at the top, received at the bottom; red: lost · ▴ noticed"
-            title = title.format(_with_unit(report.settings["cut"]))
+            title = f"The link {title.format(_with_unit(report.settings['cut']))}"
             panels.append((0, bottom + 14, title, note, panel))
             bottom += 14 + 40 + panel.height
-    described = (
-        "Latency and idle cost of each transport, and the messages of two WebSockets on a failing link."
-    )
-    svg = Svg(width + 2 * margin, 0, 0, "HTTP and WebSocket compared", described)
+    what = "Latency and idle cost of each transport, and the messages of two WebSockets on a failing link."
+    svg = Svg(width + 2 * margin, 0, 0, "HTTP and WebSocket compared", what)
     svg.height = bottom + 2 * margin - 6
     svg.parts.append('<rect width="100%" height="100%" rx="14" fill="var(--surface)"/>')
     for x, y, title, note, panel in panels:

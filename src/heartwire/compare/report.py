@@ -101,9 +101,8 @@ def _table(report: Report, name: str) -> Table:
     ]
     cut = report.settings.get("cut", Figure(None, ""))
     title = title.format(cut=f"{number(cut.value or 0)} {cut.unit}")
-    return Table(
-        name, title, caption, [Column(head, _UNITS.get(unit, unit)) for head, unit in units.items()], rows
-    )
+    heads = [Column(head, _UNITS.get(unit, unit)) for head, unit in units.items()]
+    return Table(name, title, caption, heads, rows)
 
 
 def headline(report: Report) -> str:
@@ -121,11 +120,9 @@ def as_text(report: Report) -> str:
     for table in tables(report):
         lines += [table.title, *_drawn(table), f"  {table.caption}", ""]
     difference, counted = report.check["difference"], report.check["counted_by_proxies"]
-    by_kernel = (
-        f"; the kernel's count differs by {difference.value:g} {difference.unit}"
-        if difference.value is not None
-        else ""
-    )
+    by_kernel = ""
+    if difference.value is not None:
+        by_kernel = f"; the kernel's count differs by {difference.value:g} {difference.unit}"
     lines.append(f"Proxies counted {number(counted.value or 0)} B{by_kernel}.")
     lines += [f"* {note}" for note in report.notes]
     lines.append(f"It took {number(report.check['took'].value or 0)} s.")

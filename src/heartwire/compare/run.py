@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import heartwire
@@ -71,8 +72,7 @@ class _Run:
     """One comparison."""
 
     def __init__(self, plan: Plan, progress: Progress, stack: AsyncExitStack) -> None:
-        self.plan = plan
-        self.stack = stack
+        self.plan, self.stack = plan, stack
         self.began = time.monotonic()
         self.check: dict[str, Figure] = {}
         self._progress = progress
@@ -99,15 +99,9 @@ class _Run:
             found = beats(everybody.idle[kind.name][0].meter.passed, idle_since, idle_until)
             results[kind.name] = self._result(kind, steady[kind.name], idle_of(kind, found), faults)
         self.check["took"] = Figure(round(time.monotonic() - self.began, 1), "s")
-        return Report(
-            heartwire=heartwire.__version__,
-            when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            server=self.plan.url,
-            settings=settings_of(self.plan),
-            check=self.check,
-            notes=notes_of(self.plan),
-            transports=results,
-        )
+        when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        described = (settings_of(self.plan), self.check, notes_of(self.plan))
+        return Report(heartwire.__version__, when, self.plan.url, *described, results)
 
     async def _subscribe(self, places: Places) -> Everybody:
         """Make the subscribers of all runs, and wait until they are ready."""
@@ -119,9 +113,8 @@ class _Run:
             for kind in KINDS:
                 url = places.by_transport[kind.name].url if run == "steady" else other.url
                 channel = self._channel(run, kind)
-                made[kind.name] = [
-                    subscriber(kind, url, channel, plan, is_short=is_short) for _ in range(count)
-                ]
+                make = partial(subscriber, kind, url, channel, plan, is_short=is_short)
+                made[kind.name] = [make() for _ in range(count)]
             return made
 
         idle = groups("idle", 1, is_short=not plan.url)
@@ -144,9 +137,8 @@ class _Run:
         cpu = {name: cpu_ns(place) for name, place in places.by_transport.items()}
         empty_cpu = cpu_ns(places.empty)
         count = max(1, round(plan.seconds * plan.rate_per_s))
-        targets = {
-            kind.name: (places.by_transport[kind.name], self._channel("steady", kind)) for kind in KINDS
-        }
+        by_name = places.by_transport
+        targets = {kind.name: (by_name[kind.name], self._channel("steady", kind)) for kind in KINDS}
         if places.empty is not None:
             targets["nobody"] = places.empty, "nobody"
         sent = await self._publish(targets, count, ("messages come", 0.1, 0.5 if plan.cut_s else 0.85))
@@ -183,10 +175,7 @@ class _Run:
         }
 
     async def _publish(
-        self,
-        targets: dict[str, tuple[Place, str]],
-        count: int,
-        progress: tuple[str, float, float] | None = None,
+        self, targets: dict[str, tuple[Place, str]], count: int, progress: tuple[str, float, float]
     ) -> dict[str, list[float]]:
         """Publish to all at an even pace, one after the other. Returns when each message was sent."""
         start = self._loop.time() + 0.1
@@ -199,11 +188,10 @@ class _Run:
                 # Not all at one moment: they would wait for one another in this process, and add to latency.
                 due = start + apart_s * (number - 1 + index / len(targets))
                 await asyncio.sleep(max(0, due - self._loop.time()))
-                now = self._loop.time()
-                sent.append(now)
-                body = message(number, int(now * 1e6), self.plan.size_bytes)
+                sent.append(self._loop.time())
+                body = message(number, int(sent[-1] * 1e6), self.plan.size_bytes)
                 answers.append(self._loop.create_task(place.publisher.publish(channel, body)))
-                if index == 0 and progress is not None:
+                if index == 0:
                     text, first, last = progress
                     self._progress(text, first + (last - first) * number / count)
             await asyncio.gather(*answers)
@@ -220,16 +208,14 @@ class _Run:
     # -- the runs in which the link fails --------------------------------------------------------------------
 
     async def _faults(self, place: Place, groups: dict[str, Groups]) -> Faults:
-        """Run both modes at once: they share neither channels nor proxies. Starts after the steady run's last
-        message."""
+        """Run both modes at once, after the steady run's last message: they share no channels or proxies."""
         plan = self.plan
         if not groups:
             return {}
         await self._all_sent.wait()
         count = max(1, round(plan.fault_seconds * plan.rate_per_s))
-        targets = {
-            f"{mode} {kind.name}": (place, self._channel(mode, kind)) for mode in _MODES for kind in KINDS
-        }
+        runs = [(mode, kind) for mode in _MODES for kind in KINDS]
+        targets = {f"{mode} {kind.name}": (place, self._channel(mode, kind)) for mode, kind in runs}
         publishing = self._loop.create_task(self._publish(targets, count, ("the link fails", 0.6, 0.9)))
         everybody = [one for mode in _MODES for one in _all(groups[mode])]
         try:

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlsplit
 from heartwire.client.client import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
-from heartwire.client.received import Received
 from heartwire.compare.meter import Meter
 from heartwire.compare.plan import BARE_RETRY_S, Kind, Plan, options_of, read_message
 from heartwire.errors import ConfigError, HeartwireError
@@ -36,14 +35,10 @@ class Subscriber(ABC):
     Attributes:
         arrivals: the messages, in the order of arrival.
         noticed: when it noticed that its connection was gone, each time.
-        numbers: the numbers of its messages.
     """
 
     def __init__(self, kind: Kind, url: str, channel: str, token: str) -> None:
-        self.kind = kind
-        self.url = url
-        self.channel = channel
-        self.token = token
+        self.kind, self.url, self.channel, self.token = kind, url, channel, token
         self.meter = Meter()
         self.network = FaultyNetwork.to(url, tap=self.meter.tap)
         self.arrivals: list[Arrival] = []
@@ -75,7 +70,6 @@ class Subscriber(ABC):
         """Disconnect, without waiting for the server. Idempotent."""
 
     def take(self, text: str) -> None:
-        """Record a message."""
         at = self._loop.time()
         number, sent_us = read_message(text)
         self.arrivals.append(Arrival(number, sent_us / 1e6, at))
@@ -104,14 +98,11 @@ class _Client(Subscriber):
         client.on("error", lambda error: None)  # `ready` raises it
         client.start()
         self._leave = client.close
-        await client.subscribe(self.channel, self._received).ready()
+        await client.subscribe(self.channel, lambda received: self.take(received.raw)).ready()
 
     async def leave(self) -> None:
         if self._leave is not None:
             await self._leave()
-
-    def _received(self, received: Received) -> None:
-        self.take(received.raw)
 
     def _closed(self, closed: Closed) -> None:
         if closed.was_open and closed.next_attempt_s >= 0:

@@ -16,6 +16,7 @@ __all__ = ["Life", "cost_of", "fault_of", "idle_of", "lane_of", "news_of", "part
 TLS: Final = "TLS: hides the parts"
 _MAX_SHOWN: Final = 16
 _ONE_THING_S: Final = 0.005
+_SHARES: Final = {"p50": 0.5, "p99": 0.99, "max": 1}
 
 
 class Life(NamedTuple):
@@ -30,9 +31,7 @@ def news_of(lives: Sequence[Life], sent: int) -> dict[str, Figure]:
     firsts = (arrival for life in lives for arrival in first_times(life.arrivals))
     delays_ms = sorted((arrival.at - arrival.sent_at) * 1000 for arrival in firsts)
     return {
-        "latency_p50": _rounded(_quantile(delays_ms, 0.5), "ms"),
-        "latency_p99": _rounded(_quantile(delays_ms, 0.99), "ms"),
-        "latency_max": _rounded(_quantile(delays_ms, 1), "ms"),
+        **{f"latency_{name}": _rounded(_quantile(delays_ms, share), "ms") for name, share in _SHARES.items()},
         "sent": Figure(sent, "messages"),
         "expected": Figure(sent * len(lives), "messages"),
         "delivered": Figure(len(delays_ms), "messages"),
@@ -95,23 +94,18 @@ def cost_of(
         return each(size if is_split else None, "B/message", tls)
 
     up, down = stream.up, stream.down
-    down_payload = part("payload", down)
+    ways: dict[str, tuple[Counts, ...]] = {"up_": (up,), "down_": (down,), "": (up, down)}
+    kinds: tuple[Part, ...] = ("headers", "payload", "control")
+    parts = {f"{way}{kind}": part(kind, *counts) for way, counts in ways.items() for kind in kinds}
+    down_payload = parts["down_payload"]
     envelope = None if down_payload.value is None else max(0.0, down_payload.value - size_bytes)
     once = (setup.up.total + setup.down.total) / subscribers
     handshake = (setup.up.by_part["handshake"] + setup.down.by_part["handshake"]) / subscribers
     return {
         "up": each(up.total, "B/message"),
         "down": each(down.total, "B/message"),
-        "up_headers": part("headers", up),
-        "up_payload": part("payload", up),
-        "up_control": part("control", up),
-        "down_headers": part("headers", down),
-        "down_payload": down_payload,
-        "down_control": part("control", down),
+        **parts,
         "down_envelope": _rounded(envelope, "B/message", 4, down_payload.note),
-        "headers": part("headers", up, down),
-        "payload": part("payload", up, down),
-        "control": part("control", up, down),
         "setup": _rounded(once, "B/subscriber", 1),
         "handshake": _rounded(handshake if not setup.up.by_part["opaque"] else None, "B/subscriber", 1, tls),
         "requests": each(stream.requests, "requests/message"),
@@ -166,9 +160,8 @@ def fault_of(
     watched = f"{ended_at - failed_at:.0f} s"
     before = {number for number, at in enumerate(sent, 1) if at < healed_at}
     noticed = [next((at - failed_at for at in life.noticed if at >= failed_at), None) for life in lives]
-    back = [
-        next((one.at - healed_at for one in life.arrivals if one.at >= healed_at), None) for life in lives
-    ]
+    came = ([one.at - healed_at for one in life.arrivals if one.at >= healed_at] for life in lives)
+    back = [delays[0] if delays else None for delays in came]
     caught_up = [_caught_up(life, before, healed_at) for life in lives]
     first = lives[0]
     had = {arrival.number for arrival in first.arrivals}

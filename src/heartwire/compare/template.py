@@ -47,7 +47,6 @@ def part(name: str, /, **values: object) -> Html:
 
 
 def join(made: Iterable[str]) -> Html:
-    """Parts, one after the other."""
     return Html("".join(made))
 
 

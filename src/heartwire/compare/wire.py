@@ -43,16 +43,14 @@ class Counts:
 
     __slots__ = ("by_part",)
 
-    def __init__(self) -> None:
-        self.by_part: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    def __init__(self, by_part: dict[Part, int] | None = None) -> None:
+        self.by_part: dict[Part, int] = by_part or dict.fromkeys(PARTS, 0)
 
     @property
     def total(self) -> int:
-        """All bytes."""
         return sum(self.by_part.values())
 
     def add(self, other: "Counts") -> None:
-        """Add the counts of another one."""
         for part, size in other.by_part.items():
             self.by_part[part] += size
 
@@ -100,23 +98,18 @@ class Conversation:
 
     @property
     def up(self) -> Counts:
-        """See the class."""
         return self._lanes["up"].settled()
 
     @property
     def down(self) -> Counts:
-        """See the class."""
         return self._lanes["down"].settled()
 
     def feed(self, direction: Direction, data: bytes) -> None:
-        """Take the next bytes of one direction."""
         lane = self._lanes[direction]
         lane.buffer += data
         lane.run()
         if direction == "down" and self._lanes["up"].buffer:
             self._lanes["up"].run()  # these bytes waited for the answer to an Upgrade
-
-    # -- HTTP ------------------------------------------------------------------------------------------------
 
     def _read_requests(self, lane: "_Lane") -> Reader:
         while True:
@@ -190,10 +183,8 @@ class _Lane:
 
     def settled(self) -> Counts:
         """The counts, with a head that has only begun as headers."""
-        counts = Counts()
-        counts.add(self._counts)
-        counts.by_part["headers"] += len(self.buffer)
-        return counts
+        counts = self._counts.by_part
+        return Counts(counts | {"headers": counts["headers"] + len(self.buffer)})
 
     def take(self, size: int, part: Part, what: str, *, is_new: bool = False) -> None:
         """Count the first bytes of the buffer and remove them."""
@@ -210,9 +201,8 @@ class _Lane:
         """Wait for a head; ``None`` where the bytes are not HTTP."""
         while (end := self.buffer.find(_BLANK_LINE)) < 0:
             start = bytes(self.buffer[:16])
-            if not any(start.startswith(word) or word.startswith(start) for word in beginnings):
-                return None
-            if len(self.buffer) > _MAX_HEAD_BYTES:
+            may_be = any(start.startswith(word) or word.startswith(start) for word in beginnings)
+            if not may_be or len(self.buffer) > _MAX_HEAD_BYTES:
                 return None
             yield
         if not self.buffer.startswith(beginnings):
@@ -285,6 +275,4 @@ def _header_bytes(start: bytearray) -> int:
 
 def _payload_bytes(header: bytearray) -> int:
     length = header[1] & 0x7F
-    if length < 126:
-        return length
-    return int.from_bytes(header[2:4] if length == 126 else header[2:10], "big")
+    return length if length < 126 else int.from_bytes(header[2 : 4 if length == 126 else 10], "big")
