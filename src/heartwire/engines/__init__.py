@@ -1,2 +1,1 @@
-"""Where streams live. One contract, one module per store; a driver is imported only when its engine is
-chosen."""
+"""Where streams live: one contract, one module per store. A driver is imported when its engine is chosen."""

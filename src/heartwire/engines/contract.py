@@ -25,8 +25,7 @@ Notify = Callable[[Publication], None]
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How much of a stream is kept: the newest ``history_size`` publications, none older than
-    ``history_ttl_s``."""
+    """What a stream keeps: the newest ``history_size`` publications, none older than ``history_ttl_s``."""
 
     history_size: int
     history_ttl_s: float
@@ -85,8 +84,7 @@ class Engine(Presence, Protocol):
 
         Args:
             keep: the retention of the channel.
-            key: idempotency key. Within ``key_ttl_s`` of its first use in this channel the same key appends
-                nothing.
+            key: idempotency key; used again within ``key_ttl_s`` of its first use here, it appends nothing.
         Returns:
             The position of the message; with a key used before, the position of its first use.
         Raises (at once or through the future):
@@ -118,16 +116,13 @@ class Engine(Presence, Protocol):
         """
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """Trim channels without new publications by age; forget old keys. The hub calls it about every
-        minute."""
+        """Trim channels without new publications by age; forget old keys. Called about every minute."""
 
 
 def epoch_of(life: str, channel: Channel) -> str:
-    """Return the epoch of a stream born in a store's ``life``: 8 characters, different in each channel and
-    life."""
-    return base64.urlsafe_b64encode(
-        hashlib.blake2b(f"{life},{channel}".encode(), digest_size=6).digest()
-    ).decode()
+    """The epoch of a stream born in a store's ``life``: 8 characters, different in each channel and life."""
+    digest = hashlib.blake2b(f"{life},{channel}".encode(), digest_size=6).digest()
+    return base64.urlsafe_b64encode(digest).decode()
 
 
 def plan_read(start: Start, head: Position, oldest: int) -> tuple[int, bool]:

@@ -14,17 +14,14 @@ class Leases:
         self._leases: dict[Channel, dict[str, tuple[Member, float]]] = {}
 
     def lease(self, channel: Channel, member: Member, ttl_s: float) -> None:
-        """See `Presence.lease`."""
         self._leases.setdefault(channel, {})[member.client] = (member, self._clock() + ttl_s)
 
     def release(self, channel: Channel, client: str) -> None:
-        """See `Presence.release`."""
         held = self._leases.get(channel)
         if held is not None and held.pop(client, None) is not None and not held:
             del self._leases[channel]
 
     async def members(self, channel: Channel) -> list[Member]:
-        """See `Presence.members`."""
         now = self._clock()
         return [member for member, until in self._leases.get(channel, {}).values() if until > now]
 

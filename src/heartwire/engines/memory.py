@@ -19,8 +19,7 @@ _position: Final = tuple.__new__  # a named tuple's own constructor is a Python 
 
 
 class _Stream:
-    """One stream. It is trimmed before each read, by each sweep, and when it is an eighth over its size, not
-    by every append."""
+    """One stream. It is trimmed before each read, by each sweep, and when it is an eighth over its size."""
 
     __slots__ = ("epoch", "head", "items", "keys", "trim_above", "used_at")
 
@@ -47,8 +46,7 @@ class _Stream:
 
 
 class MemoryEngine(Leases):
-    """`Engine` over lists. Appended messages are kept as long as the process lives; no call returns a
-    future."""
+    """`Engine` over lists. What is appended is kept while the process lives; no call returns a future."""
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock)
@@ -64,7 +62,6 @@ class MemoryEngine(Leases):
         return cls()
 
     async def start(self, notify: Notify) -> None:
-        """See `Engine.start`."""
         self._notify = notify
 
     async def stop(self) -> None:
@@ -79,7 +76,6 @@ class MemoryEngine(Leases):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> Position:
-        """See `Engine.append`."""
         try:
             stream = self._streams[channel]
         except KeyError:
@@ -93,16 +89,9 @@ class MemoryEngine(Leases):
                 return Position(stream.epoch, known)
         offset = stream.head = stream.head + 1
         stream.used_at = now
-        publication = Publication(
-            channel,
-            stream.epoch,
-            offset,
-            message.data,
-            message.is_text,
-            message.publisher,
-            int(now * 1000.0),
-            message.origin,
-        )
+        data, text, who = message.data, message.is_text, message.publisher
+        now_ms = int(now * 1000.0)
+        publication = Publication(channel, stream.epoch, offset, data, text, who, now_ms, message.origin)
         items = stream.items
         items.append(publication)
         if len(items) > stream.trim_above:
@@ -116,7 +105,6 @@ class MemoryEngine(Leases):
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> ReadResult:
-        """See `Engine.read`."""
         stream = self._streams.get(channel) or _Stream(epoch_of(self._life, channel))
         stream.trim(keep, self._clock())
         items = stream.items
@@ -133,7 +121,6 @@ class MemoryEngine(Leases):
         return ReadResult(Position(stream.epoch, after), publications, stream.position, recovered)
 
     def remove(self, channel: Channel) -> Position:
-        """See `Engine.remove`."""
         stream = self._streams.get(channel)
         if stream is None:
             return Position(epoch_of(self._life, channel), 0)
@@ -141,8 +128,7 @@ class MemoryEngine(Leases):
         return stream.position
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """See `Engine.sweep`. A stream unused for 30 days is forgotten, and begins another epoch if it comes
-        back."""
+        """Forget also streams unused for 30 days; one that comes back begins another epoch."""
         self.sweep_leases()
         now = self._clock()
         if self._life_s < now - _FORGET_AFTER_S:
@@ -152,8 +138,7 @@ class MemoryEngine(Leases):
             stream.trim(retention(channel), now)
             self._forget_keys(stream, now)
             unused = not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S
-            # A stream that comes back must not count again in an epoch it had: it is kept until its life is
-            # over.
+            # A stream that comes back must not count again in an epoch it had: it stays while its life lasts.
             if unused and stream.epoch != epoch_of(self._life, channel):
                 del self._streams[channel]
 

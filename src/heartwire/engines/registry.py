@@ -24,11 +24,7 @@ _ENGINES: Final = {
 
 
 def open_engine(url: str) -> Engine:
-    """The engine of a URL: ``memory://``, ``sqlite:///relative.db``,
-    ``sqlite:////absolute.db?synchronous=full``.
-
-    Raises `ConfigError`. Nothing is opened yet: that is `Engine.start`.
-    """
+    """The engine of a URL. Raises `ConfigError`. Nothing is opened yet: that is `Engine.start`."""
     scheme = urlsplit(url).scheme or url
     if scheme in _ENGINES:
         found = EntryPoint(scheme, _ENGINES[scheme], GROUP)

@@ -52,17 +52,13 @@ class SqliteEngine(Leases):
         super().__init__(clock)
         self.path = Path(path)
         self.synchronous = synchronous
-        self._clock = clock
         self._jobs: SimpleQueue[_Task | None] = SimpleQueue()
-        self._queued = 0
-        self._queued_bytes = 0
-        self._failures = 0
+        self._queued = self._queued_bytes = self._failures = 0
         self._thread: threading.Thread | None = None
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """``sqlite:///RELATIVE/FILE``, ``sqlite:////ABSOLUTE/FILE``; ``?synchronous=full``. Raises
-        `ConfigError`."""
+        """``sqlite:///RELATIVE`` or ``sqlite:////ABSOLUTE``; ``?synchronous=full``. Raises `ConfigError`."""
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         synchronous = query.pop("synchronous", "normal")
@@ -74,13 +70,11 @@ class SqliteEngine(Leases):
         return cls(path, synchronous="full" if synchronous == "full" else "normal")
 
     async def start(self, notify: Notify) -> None:
-        """See `Engine.start`."""
         self._notify = notify
         self._loop = asyncio.get_running_loop()
         opened = self._loop.create_future()
-        self._thread = threading.Thread(
-            target=self._run, args=(opened,), name=f"heartwire {self.path.name}", daemon=True
-        )
+        name = f"heartwire {self.path.name}"
+        self._thread = threading.Thread(target=self._run, args=(opened,), name=name, daemon=True)
         self._thread.start()
         try:
             await opened
@@ -89,7 +83,6 @@ class SqliteEngine(Leases):
             raise
 
     async def stop(self) -> None:
-        """See `Engine.stop`."""
         if self._thread is not None:
             thread, self._thread = self._thread, None
             self._jobs.put(None)
@@ -105,7 +98,6 @@ class SqliteEngine(Leases):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
-        """See `Engine.append`."""
         size = len(message.data)
         if self._queued >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
             why = f"{self._queued} publications are waiting for the disk; nothing was published"
@@ -119,11 +111,9 @@ class SqliteEngine(Leases):
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> asyncio.Future[ReadResult]:
-        """See `Engine.read`."""
         return self._submit(lambda store: (store.read(channel, start, keep, limit, max_bytes), None))
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
-        """See `Engine.remove`."""
         return self._submit(lambda store: (store.remove(channel), None))
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
@@ -161,9 +151,8 @@ class SqliteEngine(Leases):
 
     def _do(self, store: Store, group: "list[_Task]") -> None:
         done: Done
-        late = [task for task in group if task.after is not None and task.after != store.failures]
-        if late:
-            group = [task for task in group if task not in late]
+        late = [task for task in group if task.after not in (None, store.failures)]
+        group = [task for task in group if task.after in (None, store.failures)]
         try:
             with store.transaction():
                 done = [(task.future, *task.job(store)) for task in group]

@@ -37,6 +37,9 @@ _FORGET_AFTER_MS: Final = 30 * 86400 * 1000
 _FOR_EVER_S: Final = 1e12
 _FIRST_SINCE: Final = """
 SELECT offset, time_ms FROM publications WHERE stream = ? AND time_ms >= ? ORDER BY offset LIMIT 1"""
+_READ: Final = """
+SELECT offset, data, is_text, user, client, info, time_ms FROM publications
+WHERE stream = ? AND offset > ? ORDER BY offset LIMIT ?"""
 _DROP_UP_TO: Final = "DELETE FROM publications WHERE stream = ? AND offset <= ?"
 
 
@@ -51,18 +54,14 @@ class _Stream:
 
 
 class Store:
-    """The open file. Call every method inside `transaction`, except `close`.
-
-    Attributes:
-        failures: how many transactions have failed.
-    """
+    """The open file. Call every method inside `transaction`, except `close`."""
 
     def __init__(self, path: Path, synchronous: str, clock: Clock) -> None:
         self._clock = clock
         self._streams: dict[Channel, _Stream] = {}
         self._changed: dict[Channel, _Stream] = {}
         self._swept = 0
-        self.failures = 0
+        self.failures = 0  # of transactions
         self._db = _open(path, synchronous)
         try:
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))
@@ -100,10 +99,8 @@ class Store:
         now_ms = int(self._clock() * 1000)
         stream = self._stream(channel) or self._create(channel, now_ms)
         if key is not None:
-            known = self._db.execute(
-                "SELECT offset FROM keys WHERE stream = ? AND key = ? AND until_ms > ?",
-                (stream.id, key, now_ms),
-            ).fetchone()
+            query = "SELECT offset FROM keys WHERE stream = ? AND key = ? AND until_ms > ?"
+            known = self._db.execute(query, (stream.id, key, now_ms)).fetchone()
             if known is not None:
                 return Position(stream.epoch, known[0]), None
         stream.head += 1
@@ -111,33 +108,26 @@ class Store:
         self._changed[channel] = stream
         publisher = message.publisher
         who = (publisher.user, publisher.client, publisher.info) if publisher else (None, None, None)
-        self._db.execute(
-            "INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (stream.id, stream.head, now_ms, message.is_text, *who, message.data),
-        )
+        values = (stream.id, stream.head, now_ms, message.is_text, *who, message.data)
+        self._db.execute("INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         if key is not None:
-            until_ms = now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000)
-            self._db.execute(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", (stream.id, key, stream.head, until_ms)
-            )
+            use = (stream.id, key, stream.head, now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000))
+            self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", use)
         fields = (message.data, message.is_text, publisher, now_ms, message.origin)
         publication = Publication(channel, stream.epoch, stream.head, *fields)
         return publication.position, publication
 
     def read(self, channel: Channel, start: Start, keep: Retention, limit: int, max_bytes: int) -> ReadResult:
-        """See `Engine.read`."""
         stream = self._stream(channel)
         if stream is None:
             head = Position(epoch_of(self._life, channel), 0)
-            after, recovered = plan_read(start, head, 1)
-            return ReadResult(head, [], head, recovered)
+            return ReadResult(head, [], head, plan_read(start, head, 1)[1])
         head = Position(stream.epoch, stream.head)
         after, recovered = plan_read(start, head, self._trimmed(stream, keep))
         publications = [] if start is NOW else self._read(channel, stream, after, limit, max_bytes)
         return ReadResult(Position(stream.epoch, after), publications, head, recovered)
 
     def remove(self, channel: Channel) -> Position:
-        """See `Engine.remove`."""
         stream = self._stream(channel)
         if stream is None:
             return Position(epoch_of(self._life, channel), 0)
@@ -145,14 +135,11 @@ class Store:
         return Position(stream.epoch, stream.head)
 
     def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[None, None]:
-        """See `Engine.sweep`."""
         now_ms = int(self._clock() * 1000)
         self._renew_life(now_ms)
         self._db.execute("DELETE FROM keys WHERE until_ms <= ?", (now_ms,))
-        rows = self._db.execute(
-            "SELECT id, channel, epoch, head, used_ms FROM streams WHERE id > ? ORDER BY id LIMIT ?",
-            (self._swept, _SWEPT_AT_ONCE),
-        ).fetchall()
+        query = "SELECT id, channel, epoch, head, used_ms FROM streams WHERE id > ? ORDER BY id LIMIT ?"
+        rows = self._db.execute(query, (self._swept, _SWEPT_AT_ONCE)).fetchall()
         self._swept = rows[-1][0] if len(rows) == _SWEPT_AT_ONCE else 0
         for id, channel, epoch, head, used_ms in rows:
             stream = self._streams.get(channel) or _Stream(id, epoch, head)
@@ -180,16 +167,11 @@ class Store:
     ) -> list[Publication]:
         publications: list[Publication] = []
         size = 0
-        cursor = self._db.execute(
-            "SELECT offset, data, is_text, user, client, info, time_ms FROM publications"
-            " WHERE stream = ? AND offset > ? ORDER BY offset LIMIT ?",
-            (stream.id, after, limit),
-        )
+        cursor = self._db.execute(_READ, (stream.id, after, limit))
         for offset, data, is_text, user, client, info, time_ms in cursor:
             publisher = None if user is None else Publisher(user, client, info)
-            publications.append(
-                Publication(channel, stream.epoch, offset, data, bool(is_text), publisher, time_ms)
-            )
+            fields = (offset, data, bool(is_text), publisher, time_ms)
+            publications.append(Publication(channel, stream.epoch, *fields))
             size += len(data)
             if size >= max_bytes:
                 break
@@ -210,12 +192,11 @@ class Store:
         return first
 
     def _stream(self, channel: Channel) -> _Stream | None:
-        stream = self._streams.get(channel)
-        if stream is None:
-            query = "SELECT id, epoch, head FROM streams WHERE channel = ?"
-            row = self._db.execute(query, (channel,)).fetchone()
-            stream = row and self._cached(channel, _Stream(*row))
-        return stream
+        if channel in self._streams:
+            return self._streams[channel]
+        query = "SELECT id, epoch, head FROM streams WHERE channel = ?"
+        row = self._db.execute(query, (channel,)).fetchone()
+        return row and self._cached(channel, _Stream(*row))
 
     def _cached(self, channel: Channel, stream: _Stream) -> _Stream:
         if len(self._streams) >= _CACHED_STREAMS:
@@ -269,9 +250,8 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
         if not ours:
             _create_schema(db)
         db.execute("COMMIT")
-        path.with_name(f"{path.name}-shm").unlink(
-            missing_ok=True
-        )  # the reader's; the lock's holder needs none
+        # The reader's; the lock's holder needs none.
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     except BaseException:
         db.close()
         raise
