@@ -18,27 +18,15 @@ const LANE = { height: 68, name: 11, sent: 22, came: 46, asked: 50, tick: 7 };
 const whole = value => Math.round(value).toLocaleString("en");
 const brief = value => (value < 10 ? value.toFixed(1) : whole(value));
 
+const LATENCY = { unit: "ms", show: brief, scale: "latency" };
+
 /** The table's rows. With a `scale`, bars: rows of the same scale have the same. */
 const ROWS = [
   { figure: "received", title: "Received", unit: "messages", of: lane => lane.received },
   { figure: "lost", title: "Lost", unit: "messages", of: lane => lane.lost, isNever: true },
   { figure: "doubled", title: "Doubled", unit: "messages", of: lane => lane.doubled, isNever: true },
-  {
-    figure: "p50",
-    title: "Latency p50",
-    unit: "ms",
-    of: lane => lane.latencyMs(0.5),
-    show: brief,
-    scale: "latency",
-  },
-  {
-    figure: "max",
-    title: "Latency max",
-    unit: "ms",
-    of: lane => lane.latencyMs(1),
-    show: brief,
-    scale: "latency",
-  },
+  { figure: "p50", title: "Latency p50", of: lane => lane.latencyMs(0.5), ...LATENCY },
+  { figure: "max", title: "Latency max", of: lane => lane.latencyMs(1), ...LATENCY },
   { figure: "requests", title: "Requests made", unit: "count", of: lane => lane.requests, scale: "requests" },
   { figure: "down", title: "Payload received", unit: "B", of: lane => lane.downBytes, scale: "bytes" },
   { figure: "up", title: "Payload sent", unit: "B", of: lane => lane.upBytes, scale: "bytes" },
@@ -60,6 +48,8 @@ const READING =
   "Each line is a message, from when it was published (above) to when it was received (below): " +
   "the steeper, the sooner.";
 
+const PHASES = { connecting: "Connecting …", publishing: "", finishing: "Waiting for the last …" };
+
 /** An SVG element. */
 function draw(tag, attributes, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -73,41 +63,29 @@ class Plot {
   element = draw("svg", { class: "lanes", role: "img", height: KINDS.length * LANE.height + 18 });
   #axisS;
   #tops;
-  #captions;
+  #captions = new Map(); // by lane
 
   constructor(lanes, seconds) {
     this.#axisS = seconds + ROOM_S;
     this.#tops = new Map(lanes.map((lane, index) => [lane, index * LANE.height]));
-    this.#captions = new Map(
-      lanes.map(lane => [lane, draw("text", { class: "q", x: "100%", "text-anchor": "end" })]),
-    );
-    this.element.append(
-      draw(
-        "title",
-        {},
-        "When messages were published and when they came, by transport; the table below has the figures",
-      ),
-    );
+    const what = "When messages were published and when they came, by transport; the table has the figures";
+    this.element.append(draw("title", {}, what));
     this.#drawAxis(lanes.length * LANE.height);
     for (const [lane, top] of this.#tops) {
-      const caption = this.#captions.get(lane);
-      caption.setAttribute("y", top + LANE.name);
-      this.element.append(
-        draw("text", { class: `b t-${lane.name}`, y: top + LANE.name }, lane.label),
-        caption,
-        draw("line", { class: "g", x2: "100%", y1: top + LANE.sent, y2: top + LANE.sent }),
-        draw("line", { class: "g", x2: "100%", y1: top + LANE.came, y2: top + LANE.came }),
-      );
+      const y = top + LANE.name;
+      const caption = draw("text", { class: "q", x: "100%", y, "text-anchor": "end" });
+      this.#captions.set(lane, caption);
+      this.element.append(draw("text", { class: `b t-${lane.name}`, y }, lane.label), caption);
+      for (const at of [top + LANE.sent, top + LANE.came])
+        this.element.append(draw("line", { class: "g", x2: "100%", y1: at, y2: at }));
     }
   }
 
   #drawAxis(bottom) {
     const step = [1, 2, 5, 10, 20].find(one => this.#axisS / one <= 8) ?? 20;
     for (let at = 0; at <= this.#axisS; at += step) {
-      const x = this.#x(at * 1000);
-      this.element.append(
-        draw("text", { class: "q", x, y: bottom + 12, "text-anchor": at ? "middle" : "start" }, `${at} s`),
-      );
+      const place = { x: this.#x(at * 1000), y: bottom + 12, "text-anchor": at ? "middle" : "start" };
+      this.element.append(draw("text", { class: "q", ...place }, `${at} s`));
     }
   }
 
@@ -122,29 +100,17 @@ class Plot {
 
   sent({ atMs }) {
     for (const [lane, top] of this.#tops) {
-      if (!lane.problem)
-        this.element.append(
-          draw("circle", { class: "sent", cx: this.#x(atMs), cy: top + LANE.sent, r: 1.6 }),
-        );
+      const place = { cx: this.#x(atMs), cy: top + LANE.sent, r: 1.6 };
+      if (!lane.problem) this.element.append(draw("circle", { class: "sent", ...place }));
     }
   }
 
   arrived({ lane, sentMs, atMs }) {
     const top = this.#tops.get(lane);
-    const [from, to] = [this.#x(sentMs), this.#x(atMs)];
-    this.element.append(
-      draw("line", {
-        class: `way t-${lane.name}`,
-        x1: from,
-        x2: to,
-        y1: top + LANE.sent,
-        y2: top + LANE.came,
-      }),
-    );
-    if (!this.#isBeyond(atMs))
-      this.element.append(
-        draw("circle", { class: `came t-${lane.name}`, cx: to, cy: top + LANE.came, r: 2.4 }),
-      );
+    const [x1, x2, y1, y2] = [this.#x(sentMs), this.#x(atMs), top + LANE.sent, top + LANE.came];
+    this.element.append(draw("line", { class: `way t-${lane.name}`, x1, x2, y1, y2 }));
+    if (this.#isBeyond(atMs)) return;
+    this.element.append(draw("circle", { class: `came t-${lane.name}`, cx: x2, cy: y2, r: 2.4 }));
   }
 
   request({ lane, atMs }) {
@@ -157,12 +123,8 @@ class Plot {
   caption(lane) {
     const p50 = lane.latencyMs(0.5);
     const requests = `${whole(lane.requests)} request${lane.requests === 1 ? "" : "s"}`;
-    const text = lane.problem
-      ? "not reached"
-      : p50 === null
-        ? requests
-        : `p50 ${brief(p50)} ms · ${requests}`;
-    this.#captions.get(lane).textContent = text;
+    const text = p50 === null ? requests : `p50 ${brief(p50)} ms · ${requests}`;
+    this.#captions.get(lane).textContent = lane.problem ? "not reached" : text;
   }
 }
 
@@ -175,31 +137,18 @@ class Table {
     const heads = lanes.map(lane => make("th", { scope: "col", className: `t-${lane.name}` }, lane.label));
     const rows = ROWS.map(row => {
       const cells = lanes.map(lane => {
-        const cell = make(
-          "td",
-          {},
-          make("span", {}, "–"),
-          ...(row.scale ? [make("i", { className: `t-${lane.name}` })] : []),
-        );
+        const cell = make("td", {}, make("span", {}, "–"));
+        if (row.scale) cell.append(make("i", { className: `t-${lane.name}` }));
         Object.assign(cell.dataset, { kind: lane.name, figure: row.figure });
         this.#cells.push({ row, lane, cell });
         return cell;
       });
-      return make(
-        "tr",
-        {},
-        make("th", { scope: "row" }, `${row.title} `, make("small", {}, row.unit)),
-        ...cells,
-      );
+      const head = make("th", { scope: "row" }, `${row.title} `, make("small", {}, row.unit));
+      return make("tr", {}, head, ...cells);
     });
+    const caption = make("caption", { className: "sr" }, "Figures by transport");
     const head = make("thead", {}, make("tr", {}, make("td", {}), ...heads));
-    this.element = make(
-      "table",
-      {},
-      make("caption", { className: "sr" }, "Figures by transport"),
-      head,
-      make("tbody", {}, ...rows),
-    );
+    this.element = make("table", {}, caption, head, make("tbody", {}, ...rows));
   }
 
   show(isMeasured) {
@@ -252,23 +201,16 @@ class LiveComparison {
   #dialog;
 
   constructor() {
-    const close = make(
-      "button",
-      { type: "button", className: "button close", ariaLabel: "Close", onclick: () => this.#dialog.close() },
-      "×",
-    );
+    const onclick = () => this.#dialog.close();
+    const closing = { type: "button", className: "button close", ariaLabel: "Close", onclick };
     const title = make("h2", { id: "h-compare-live" }, "The transports, compared live");
     const lead =
       "Four clients in this page follow one channel, each over one transport. A fifth publishes " +
       "5 messages a second, " +
       `for ${this.#seconds} s. It is the real network: the weather of the demo is not on their way.`;
-    const key = make(
-      "p",
-      { className: "lanes-key", ariaHidden: "true" },
-      ...["published", "on its way", "received", "request"].map((text, index) =>
-        make("span", { className: ["sent", "way", "came", "asked"][index] }, text),
-      ),
-    );
+    const named = { sent: "published", way: "on its way", came: "received", asked: "request" };
+    const marks = Object.entries(named).map(([className, text]) => make("span", { className }, text));
+    const key = make("p", { className: "lanes-key", ariaHidden: "true" }, ...marks);
     const more = make(
       "p",
       { className: "hint" },
@@ -283,7 +225,7 @@ class LiveComparison {
     this.#dialog = make(
       "dialog",
       { id: "compare-live", onclose: () => this.#dialog.open || this.#stop() },
-      make("header", {}, title, close),
+      make("header", {}, title, make("button", closing, "×")),
       make("p", { className: "hint" }, lead),
       make("div", { className: "progress" }, this.#bar, this.#say, this.#button),
       this.#verdict,
@@ -308,12 +250,8 @@ class LiveComparison {
   #start() {
     if (this.#run) return;
     const base = new URL("./", document.baseURI);
-    const run = new Run({
-      base,
-      channel: freshChannel(),
-      seconds: this.#seconds,
-      report: (kind, what) => this.#heard[kind](what),
-    });
+    const report = (kind, what) => this.#heard[kind](what);
+    const run = new Run({ base, channel: freshChannel(), seconds: this.#seconds, report });
     this.#run = run;
     this.#wasHidden = document.hidden;
     this.#plot = new Plot(run.lanes, this.#seconds);
@@ -330,13 +268,10 @@ class LiveComparison {
     try {
       await run.go();
     } catch (error) {
-      const at =
-        run.begun === null
-          ? "before the first message"
-          : `after ${whole(run.sent)} of ${whole(run.total)} messages`;
-      [phase, text] = this.#isStopping
-        ? ["stopped", `Stopped ${at}.`]
-        : ["failed", `It could not be done: ${error.message}`];
+      const after = `after ${whole(run.sent)} of ${whole(run.total)} messages`;
+      phase = this.#isStopping ? "stopped" : "failed";
+      text = `Stopped ${run.begun === null ? "before the first message" : after}.`;
+      if (!this.#isStopping) text = `It could not be done: ${error.message}`;
     }
     clearInterval(timer);
     this.#show(run);
@@ -355,11 +290,7 @@ class LiveComparison {
   }
 
   #heard = {
-    phase: ({ name }) =>
-      this.#enter(
-        name,
-        { connecting: "Connecting …", publishing: "", finishing: "Waiting for the last …" }[name],
-      ),
+    phase: ({ name }) => this.#enter(name, PHASES[name]),
     sent: what => this.#plot.sent(what),
     arrived: what => this.#plot.arrived(what),
     request: what => this.#plot.request(what),
@@ -376,10 +307,8 @@ class LiveComparison {
     for (const lane of run.lanes) this.#plot.caption(lane);
     if (this.#dialog.dataset.phase === "publishing")
       this.#say.textContent = `${whole(run.sent)} of ${whole(run.total)} messages`;
-    this.#bar.value = Math.min(
-      0.97,
-      run.begun === null ? 0 : (performance.now() - run.begun) / 1000 / (this.#seconds + ROOM_S),
-    );
+    const tookS = run.begun === null ? 0 : (performance.now() - run.begun) / 1000;
+    this.#bar.value = Math.min(0.97, tookS / (this.#seconds + ROOM_S));
   }
 }
 

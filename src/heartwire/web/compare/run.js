@@ -26,17 +26,15 @@ const bytesOf = text =>
 /** After `ms`; rejects as soon as the signal is aborted. */
 function pause(ms, signal) {
   return new Promise((done, failed) => {
-    const stopped = () => {
-      clearTimeout(timer);
-      failed(signal.reason);
-    };
     const over = () => {
-      signal.removeEventListener("abort", stopped);
-      done(undefined);
+      clearTimeout(timer);
+      signal.removeEventListener("abort", over);
+      if (signal.aborted) failed(signal.reason);
+      else done(undefined);
     };
     const timer = setTimeout(over, Math.max(0, ms));
-    if (signal.aborted) stopped();
-    else signal.addEventListener("abort", stopped, { once: true });
+    signal.addEventListener("abort", over);
+    if (signal.aborted) over();
   });
 }
 
@@ -186,9 +184,8 @@ export class Run {
     this.#channel = channel;
     this.#report = report;
     this.total = Math.max(1, Math.round((seconds * 1000) / EVERY_MS));
-    this.lanes = KINDS.map(
-      kind => new Lane(kind, (what, more) => report(what, { atMs: this.#now(), ...more })),
-    );
+    const timed = (what, more) => report(what, { atMs: this.#now(), ...more });
+    this.lanes = KINDS.map(kind => new Lane(kind, timed));
   }
 
   /** Runs. Rejects where it was stopped or is impossible. Either way all connections are closed then. */
@@ -237,12 +234,8 @@ export class Run {
   }
 
   async #follow(lane, { name, options }) {
-    const client = this.#connect({
-      ...options,
-      transports: [name],
-      fetch: lane.fetch,
-      WebSocket: lane.WebSocket,
-    });
+    const { fetch, WebSocket } = lane;
+    const client = this.#connect({ ...options, transports: [name], fetch, WebSocket });
     let why = `nothing was heard within ${CONNECT_MS / 1000} s`;
     client.on("close", ({ reason }) => {
       why = reason || why;

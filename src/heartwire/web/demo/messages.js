@@ -4,7 +4,7 @@
  * The content of a channel was written by somebody else, and is shown as text only.
  */
 
-import { $, clock, hue, make } from "./parts.js";
+import { $, avatar, clock, hue, make } from "./parts.js";
 import { LABELS } from "./room.js";
 
 const MESSAGE_LIMIT = 400; // shown; older ones leave the page
@@ -14,22 +14,13 @@ const GROUP_MS = 3 * 60_000; // the same author within this time: no new header
 function readable({ data, isBytes, user }) {
   if (isBytes) {
     const hex = [...data.slice(0, 256)].map(byte => byte.toString(16).padStart(2, "0")).join(" ");
-    return {
-      from: user || "bytes",
-      kind: "raw",
-      note: `${data.length} B`,
-      text: data.length > 256 ? `${hex} …` : hex,
-    };
+    const text = data.length > 256 ? `${hex} …` : hex;
+    return { from: user || "bytes", kind: "raw", note: `${data.length} B`, text };
   }
-  if (data && typeof data === "object" && typeof data.text === "string") {
+  if (typeof data?.text === "string") {
     const from = typeof data.from === "string" && data.from.trim() ? data.from.slice(0, 40) : "somebody";
-    return {
-      from,
-      kind: "chat",
-      note: "",
-      text: data.text,
-      at: Number.isFinite(data.at) ? data.at : undefined,
-    };
+    const at = Number.isFinite(data.at) ? data.at : undefined;
+    return { from, kind: "chat", note: "", text: data.text, at };
   }
   if (typeof data === "string")
     return { from: user || "somebody", kind: "chat", note: "plain text", text: data };
@@ -53,9 +44,7 @@ export class MessageList {
       this.#isAtEnd = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 80;
       if (this.#isAtEnd) $("jump").hidden = true;
     };
-    $("jump").onclick = () => {
-      messages.scrollTop = messages.scrollHeight;
-    };
+    $("jump").onclick = () => messages.scrollTo(0, messages.scrollHeight);
     // A phone's keyboard, a turned screen.
     new ResizeObserver(() => this.#isAtEnd && this.#scrollSoon()).observe(messages);
   }
@@ -85,22 +74,14 @@ export class MessageList {
       this.#last?.from === from && this.#last.own === own && Math.abs(at - this.#last.at) < GROUP_MS;
     const item = make("li", { className: `message${own ? " own" : ""}${follows ? " follows" : ""}` });
     item.style.setProperty("--hue", hue(from));
+    const time = make("time", { dateTime: new Date(at).toISOString() }, clock(at));
+    const way = make("span", {}, LABELS[publication.transport] ?? "");
+    const place = make("code", { title: "position" }, publication.position);
     item.append(
-      make("span", { className: "avatar", ariaHidden: "true" }, [...from][0].toUpperCase()),
-      make(
-        "p",
-        { className: "author" },
-        from,
-        make("time", { dateTime: new Date(at).toISOString() }, clock(at)),
-      ),
+      avatar(from),
+      make("p", { className: "author" }, from, time),
       make(kind === "raw" ? "pre" : "p", { className: "body" }, text),
-      make(
-        "p",
-        { className: "trace" },
-        note ? make("span", {}, note) : "",
-        make("span", {}, LABELS[publication.transport] ?? ""),
-        make("code", { title: "position" }, publication.position),
-      ),
+      make("p", { className: "trace" }, note ? make("span", {}, note) : "", way, place),
     );
     this.#last = { from, own, at };
     this.#append(item, own);
@@ -135,36 +116,20 @@ export class MessageList {
   }
 
   showOutbox() {
-    const items = [...this.#room.outbox.values()].filter(({ channel }) => channel === this.#room.channel);
-    $("pending").replaceChildren(
-      ...items.map(({ id, text, kept, refused }) => {
-        const status = refused
-          ? `refused: ${refused}`
-          : kept
-            ? "kept by the server"
-            : this.#room.state === "online"
-              ? "sent, not answered yet"
-              : "waits for the connection";
-        const trace = make("p", { className: "trace" }, make("span", {}, status));
-        if (refused)
-          trace.append(
-            make(
-              "button",
-              { type: "button", className: "plain", onclick: () => this.#room.discard(id) },
-              "Remove",
-            ),
-          );
-        return make(
-          "li",
-          { className: `message own unconfirmed${refused ? " refused" : ""}` },
-          make("p", { className: "body" }, text),
-          trace,
-        );
-      }),
-    );
-    if (items.length) {
-      $("empty").hidden = true;
-      this.#scrollSoon();
-    }
+    const entries = [...this.#room.outbox.values()].filter(({ channel }) => channel === this.#room.channel);
+    $("pending").replaceChildren(...entries.map(entry => this.#unconfirmed(entry)));
+    if (!entries.length) return;
+    $("empty").hidden = true;
+    this.#scrollSoon();
+  }
+
+  #unconfirmed({ id, text, kept, refused }) {
+    const waits = this.#room.state === "online" ? "sent, not answered yet" : "waits for the connection";
+    const status = refused ? `refused: ${refused}` : kept ? "kept by the server" : waits;
+    const onclick = () => this.#room.discard(id);
+    const remove = make("button", { type: "button", className: "plain", onclick }, "Remove");
+    const trace = make("p", { className: "trace" }, make("span", {}, status), refused ? remove : "");
+    const className = `message own unconfirmed${refused ? " refused" : ""}`;
+    return make("li", { className }, make("p", { className: "body" }, text), trace);
   }
 }

@@ -6,7 +6,7 @@
 
 import { MessageList } from "./messages.js";
 import { ClientPanel, WeatherPanel } from "./panel.js";
-import { $, clock, drawSparkline, duration, hue, make, showTerminal } from "./parts.js";
+import { $, avatar, clock, drawSparkline, duration, hue, make, radio, showTerminal } from "./parts.js";
 import { inWords, LABELS, Room } from "./room.js";
 import { Timeline } from "./timeline.js";
 import { STRIKES, WEATHER, Weather } from "./weather.js";
@@ -29,10 +29,9 @@ const MARKS = { up: "●", down: "○", retry: "↻", gap: "▲", error: "✕", 
 function log(kind, text) {
   const list = $("log");
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+  const time = make("time", {}, clock(Date.now()));
   const sign = make("span", { className: "sign", ariaHidden: "true" }, MARKS[kind]);
-  list.append(
-    make("li", { className: kind }, make("time", {}, clock(Date.now())), sign, make("span", {}, text)),
-  );
+  list.append(make("li", { className: kind }, time, sign, make("span", {}, text)));
   while (list.childElementCount > LOG_LIMIT) list.firstElementChild.remove();
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
@@ -84,9 +83,8 @@ function sample(series, tookMs) {
 function showTimes() {
   for (const [name, values] of Object.entries(samples)) {
     const median = [...values].sort((a, b) => a - b)[values.length >> 1];
-    $(`rtt-${name}`).textContent = values.length
-      ? `${duration(values.at(-1))} · median ${duration(median)}`
-      : "–";
+    const text = values.length ? `${duration(values.at(-1))} · median ${duration(median)}` : "–";
+    $(`rtt-${name}`).textContent = text;
   }
   $("spark").ariaLabel =
     `Until acknowledged ${$("rtt-answered").textContent}; until back ${$("rtt-seen").textContent}`;
@@ -197,13 +195,8 @@ async function showPresence() {
   const rows = people.slice(0, 50).map(({ client: id, user }) => {
     const isYou = id === client.clientId;
     const name = (isYou && $("nick").value) || messages.names.get(id) || user || `${id.slice(0, 8)} …`;
-    const row = make(
-      "li",
-      {},
-      make("span", { className: "avatar", ariaHidden: "true" }, [...name][0].toUpperCase()),
-      make("span", { className: "name" }, name),
-      make("span", { className: "muted" }, isYou ? "you" : ""),
-    );
+    const you = make("span", { className: "muted" }, isYou ? "you" : "");
+    const row = make("li", {}, avatar(name), make("span", { className: "name" }, name), you);
     row.style.setProperty("--hue", hue(name));
     return row;
   });
@@ -229,15 +222,17 @@ function remember() {
 
 function recall() {
   const place = new URLSearchParams(location.hash.slice(1));
-  const transport = place.get("transport") ?? "";
-  return {
-    channel: place.get("channel") || "lobby",
-    transport: transport in CHOICES ? transport : room.transport,
-  };
+  const wanted = place.get("transport") ?? "";
+  const transport = wanted in CHOICES ? wanted : room.transport;
+  return { channel: place.get("channel") || "lobby", transport };
 }
 
 function follow(channel, transport) {
-  if (channel !== room.channel || !room.client) clearChat(channel);
+  if (channel !== room.channel || !room.client) {
+    divider = null;
+    messages.clear(channel);
+    $("channel").value = channel;
+  }
   $("transports").querySelector(`[value=${transport}]`).checked = true;
   panel.reset();
   try {
@@ -248,12 +243,6 @@ function follow(channel, transport) {
   }
   remember();
   showTerminal($("languages"), $("snippets"), { url: room.url, base, channel });
-}
-
-function clearChat(channel) {
-  divider = null;
-  messages.clear(channel);
-  $("channel").value = channel;
 }
 
 /** Publications by another client, which the weather does not concern. */
@@ -285,8 +274,7 @@ function send() {
 
 for (const [value, label] of Object.entries(CHOICES)) {
   const onchange = () => follow(room.channel, value);
-  const input = make("input", { type: "radio", name: "transport", value, onchange });
-  $("transports").append(make("label", {}, input, make("span", {}, label)));
+  $("transports").append(radio({ name: "transport", value, onchange }, label));
 }
 
 $("where").onsubmit = event => {
@@ -294,9 +282,8 @@ $("where").onsubmit = event => {
   const field = $("channel");
   const name = field.value.trim();
   const bytes = new TextEncoder().encode(name).length;
-  field.setCustomValidity(
-    bytes > 255 || /[\p{Cc},]/u.test(name) ? "At most 255 bytes, without commas and control characters" : "",
-  );
+  const isBad = bytes > 255 || /[\p{Cc},]/u.test(name);
+  field.setCustomValidity(isBad ? "At most 255 bytes, without commas and control characters" : "");
   if (!event.target.reportValidity()) return;
   if (name !== room.channel) follow(name, room.transport);
   remember();
@@ -309,9 +296,7 @@ $("composer").onsubmit = event => {
   send();
 };
 $("composer-text").onkeydown = event => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) $("composer").onsubmit(event);
 };
 $("cut").onclick = () => weather.set(weather.name === "offline" ? "clear" : "offline", { option: true });
 $("banner-action").onclick = () => {
@@ -342,15 +327,7 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("resize", showTimes);
 
-const NICKS = [
-  "amber fox",
-  "quiet heron",
-  "early lark",
-  "blue finch",
-  "brisk otter",
-  "tall crane",
-  "swift hare",
-];
+const NICKS = "amber fox,quiet heron,early lark,blue finch,brisk otter,tall crane,swift hare".split(",");
 try {
   $("nick").value = localStorage.getItem("heartwire-nick") || "";
 } catch {

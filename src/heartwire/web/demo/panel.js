@@ -3,7 +3,7 @@
  */
 
 import { DEFAULTS, TRANSPORTS } from "../heartwire.js";
-import { $, clock, duration, make } from "./parts.js";
+import { $, clock, duration, make, radio } from "./parts.js";
 import { inWords, LABELS } from "./room.js";
 import { STRIKES, WEATHER } from "./weather.js";
 
@@ -16,25 +16,12 @@ export class WeatherPanel {
 
   constructor(weather) {
     this.#weather = weather;
-    const option = $("weather-option");
-    const choose = () =>
-      weather.set($("weather").querySelector(":checked").value, {
-        option: option.querySelector("input").checked,
-      });
-    for (const [value, { label }] of Object.entries(WEATHER)) {
-      const input = make("input", {
-        type: "radio",
-        name: "weather",
-        value,
-        checked: value === "clear",
-        onchange: choose,
-      });
-      $("weather").append(make("label", {}, input, make("span", {}, label)));
-    }
-    option.append(
-      make("input", { type: "checkbox", checked: true, onchange: choose }),
-      WEATHER.offline.option,
-    );
+    const onchange = () =>
+      weather.set($("weather").querySelector(":checked").value, { option: option.checked });
+    const option = make("input", { type: "checkbox", checked: true, onchange });
+    for (const [value, { label }] of Object.entries(WEATHER))
+      $("weather").append(radio({ name: "weather", value, checked: value === "clear", onchange }, label));
+    $("weather-option").append(option, WEATHER.offline.option);
     $("strikes").append(...Object.entries(STRIKES).map(([name, fault]) => this.#strikeRow(name, fault)));
     this.show("clear");
   }
@@ -162,14 +149,13 @@ export class ClientPanel {
     this.#showLadder();
     this.#showAttempts();
     const { state, position, onlineAt, counts } = this.#room;
-    const silenceS = this.heardAt && state === "online" ? (Date.now() - this.heardAt) / 1000 : 0;
+    const [now, isOnline] = [Date.now(), state === "online"];
+    const silenceS = this.heardAt && isOnline ? (now - this.heardAt) / 1000 : 0;
     $("silence").style.setProperty("--part", Math.min(1, silenceS / SILENCE_LIMIT_S));
-    $("heard").textContent = this.heardAt
-      ? `${duration(Date.now() - this.heardAt)} ago · ${this.#pings} pings`
-      : "–";
+    const heard = `${duration(now - this.heardAt)} ago · ${this.#pings} pings`;
+    $("heard").textContent = this.heardAt ? heard : "–";
     $("position").textContent = position || "–";
-    $("uptime").textContent =
-      state === "online" ? duration(Math.floor((Date.now() - onlineAt) / 1000) * 1000) : "–";
+    $("uptime").textContent = isOnline ? duration(Math.floor((now - onlineAt) / 1000) * 1000) : "–";
     $("caught-up").textContent = `${counts.caughtUp} · after ${counts.connects} connects`;
     this.#showTally();
   }
@@ -180,15 +166,10 @@ export class ClientPanel {
       const name = rung.dataset.transport;
       const isUsed = state === "online" && client.transport === name;
       const isTried = this.#trying === name && !isUsed;
-      const status =
-        transport !== "auto" && transport !== name
-          ? "not chosen"
-          : isUsed
-            ? "in use"
-            : isTried
-              ? "trying …"
-              : (this.#failed.get(name) ??
-                (isAbove(client.transport, name) ? "to be tried again" : "in reserve"));
+      let status = isAbove(client.transport, name) ? "to be tried again" : "in reserve";
+      if (transport !== "auto" && transport !== name) status = "not chosen";
+      else if (isUsed || isTried) status = isUsed ? "in use" : "trying …";
+      else status = this.#failed.get(name) ?? status;
       rung.className = isUsed ? "used" : isTried ? "tried" : this.#failed.has(name) ? "failed" : "";
       rung.setAttribute("aria-current", isUsed ? "true" : "false");
       if (rung.lastChild.textContent !== status) rung.lastChild.textContent = status;
@@ -199,21 +180,15 @@ export class ClientPanel {
     while (this.#attempts.length && this.#attempts[0] < Date.now() - MINUTE_MS) this.#attempts.shift();
     $("attempts").textContent = this.#attempts.length;
     $("next").textContent = this.nextS ? `in ${this.nextS.toFixed(1)} s` : "–";
-    const { tokens } = this.#bucket;
     const { attemptBurst: size, attemptRatePerS: ratePerS } = DEFAULTS;
-    $("bucket").textContent = `${Math.floor(tokens)} of ${size}, +1 every ${1 / ratePerS} s`;
+    $("bucket").textContent = `${Math.floor(this.#bucket.tokens)} of ${size}, +1 every ${1 / ratePerS} s`;
   }
 
   #showTally() {
     const { tally, client, counts } = this.#room;
-    const bad = { doubled: tally.doubled, lost: tally.lost, swapped: tally.swapped, gaps: counts.gaps };
-    const figures = {
-      sent: tally.sent,
-      acknowledged: tally.acknowledged,
-      pending: client.pending,
-      received: tally.received,
-      ...bad,
-    };
+    const { sent, acknowledged, received, doubled, lost, swapped } = tally;
+    const bad = { doubled, lost, swapped, gaps: counts.gaps };
+    const figures = { sent, acknowledged, pending: client.pending, received, ...bad };
     for (const [name, value] of Object.entries(figures)) {
       $(`n-${name}`).textContent = value;
       $(`n-${name}`).classList.toggle("bad", name in bad && value > 0);

@@ -22,14 +22,19 @@ export function make(tag, { className = "", ...properties } = {}, ...children) {
   return element;
 }
 
-/** @returns {string} a time of day, to the second. */
-export const clock = at =>
-  new Date(at).toLocaleTimeString([], {
-    hour: "2-digit",
-    minute: "2-digit",
-    second: "2-digit",
-    hourCycle: "h23",
-  });
+/** The first letter of a name, in its circle. */
+export const avatar = name =>
+  make("span", { className: "avatar", ariaHidden: "true" }, [...name][0].toUpperCase());
+
+/** A radio button with its label, for `make`'s properties of the button. */
+export const radio = (properties, label) =>
+  make("label", {}, make("input", { type: "radio", ...properties }), make("span", {}, label));
+
+/** @type {Intl.DateTimeFormatOptions} */
+const TO_THE_SECOND = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+
+/** @returns {string} a time of day. */
+export const clock = at => new Date(at).toLocaleTimeString([], TO_THE_SECOND);
 
 /** @returns {string} such as `4.2 ms`, `1.3 s`, `2 min 5 s`. */
 export function duration(ms) {
@@ -108,6 +113,21 @@ function terminalLines({ url, base, channel }) {
   const socket = at.replace(/^http/, "ws");
   const server = quotable(base).replace(/\/$/, "");
   const quoted = JSON.stringify(channel);
+  const python = [
+    "from heartwire import connect_sync",
+    "",
+    `with connect_sync("${server}") as client:`,
+    `    client.publish(${quoted}, "hello from Python")`,
+    `    for publication in client.subscribe(${quoted}, since="earliest"):`,
+    "        print(publication.position, publication.data)",
+  ];
+  const javaScript = [
+    `const { connect } = await import("${server}/heartwire.js");`,
+    `const client = connect("${server}");`,
+    `client.subscribe(${quoted}, ({ data }) => console.log(data), { since: "earliest" });`,
+    `await client.publish(${quoted}, "hello from JavaScript");`,
+  ];
+  const urlopen = `urlopen("${at}", data="hello from Python".encode())`;
   const name = `'${channel.replace(/'/g, "'\\''")}'`;
   return {
     curl: [
@@ -117,32 +137,11 @@ function terminalLines({ url, base, channel }) {
       ["Stream", `curl -N -H 'Accept: text/event-stream' '${at}?since=earliest'`],
     ],
     Python: [
-      [
-        "Publish and follow, through whatever breaks",
-        [
-          "from heartwire import connect_sync",
-          "",
-          `with connect_sync("${server}") as client:`,
-          `    client.publish(${quoted}, "hello from Python")`,
-          `    for publication in client.subscribe(${quoted}, since="earliest"):`,
-          "        print(publication.position, publication.data)",
-        ].join("\n"),
-      ],
-      [
-        "Without a client",
-        `from urllib.request import urlopen\nurlopen("${at}", data="hello from Python".encode())`,
-      ],
+      ["Publish and follow, through whatever breaks", python.join("\n")],
+      ["Without a client", `from urllib.request import urlopen\n${urlopen}`],
     ],
     JavaScript: [
-      [
-        "Publish and follow, through whatever breaks",
-        [
-          `const { connect } = await import("${server}/heartwire.js");`,
-          `const client = connect("${server}");`,
-          `client.subscribe(${quoted}, ({ data }) => console.log(data), { since: "earliest" });`,
-          `await client.publish(${quoted}, "hello from JavaScript");`,
-        ].join("\n"),
-      ],
+      ["Publish and follow, through whatever breaks", javaScript.join("\n")],
       ["Without a client", `new WebSocket("${socket}").onmessage = ({ data }) => console.log(data);`],
     ],
     heartwire: [
@@ -161,9 +160,7 @@ async function copy(text, button, code) {
     getSelection()?.selectAllChildren(code);
     button.textContent = "Selected";
   }
-  setTimeout(() => {
-    button.textContent = "Copy";
-  }, 1500);
+  setTimeout(() => Object.assign(button, { textContent: "Copy" }), 1500);
 }
 
 /**
@@ -175,26 +172,16 @@ async function copy(text, button, code) {
 export function showTerminal(choices, lines, place) {
   const byLanguage = terminalLines(place);
   const chosen = choices.querySelector(":checked")?.value ?? "curl";
-  const show = language =>
-    lines.replaceChildren(
-      ...byLanguage[language].map(([title, text]) => {
-        const button = make(
-          "button",
-          { type: "button", className: "plain", ariaLabel: `Copy: ${title}, ${language}` },
-          "Copy",
-        );
-        const code = make("code", {}, text);
-        button.onclick = () => copy(text, button, code);
-        return make("figure", {}, make("figcaption", {}, title, button), make("pre", { tabIndex: 0 }, code));
-      }),
-    );
-  choices.replaceChildren(
-    ...Object.keys(byLanguage).map(language => {
-      const onchange = () => show(language);
-      const checked = language === chosen;
-      const input = make("input", { type: "radio", name: "language", value: language, checked, onchange });
-      return make("label", {}, input, make("span", {}, language));
-    }),
-  );
+  const figure = (language, [title, text]) => {
+    const ariaLabel = `Copy: ${title}, ${language}`;
+    const button = make("button", { type: "button", className: "plain", ariaLabel }, "Copy");
+    const code = make("code", {}, text);
+    button.onclick = () => copy(text, button, code);
+    return make("figure", {}, make("figcaption", {}, title, button), make("pre", { tabIndex: 0 }, code));
+  };
+  const show = name => lines.replaceChildren(...byLanguage[name].map(one => figure(name, one)));
+  const choice = value =>
+    radio({ name: "language", value, checked: value === chosen, onchange: () => show(value) }, value);
+  choices.replaceChildren(...Object.keys(byLanguage).map(choice));
   show(chosen);
 }

@@ -114,19 +114,19 @@ export class Room {
     return new URL(`channels/${encodeURIComponent(this.channel)}`, this.#base);
   }
 
-  /**
-   * Follows a channel over one transport, or down the ladder ("auto"). Another transport resumes where the
-   * last one was.
-   */
+  /** Follows a channel over one transport, or down the ladder ("auto"), from where the last one was. */
   follow(channel, transport) {
     if (channel !== this.channel || this.client === null) this.#begin(channel);
     this.transport = transport;
-    const leave = this.#leaving();
+    const [last, subscriptions] = [this.client, this.#subscriptions];
+    if (this.onlineAt) this.#lostAt = Date.now();
+    this.onlineAt = 0;
     const { WebSocket, fetch } = this.#weather;
     const fixed = transport === "auto" ? {} : { transports: [transport], storage: null };
     const client = connect(this.#base, { WebSocket, fetch, ...fixed });
-    this.client = client;
-    leave();
+    this.client = client; // which ignores events of the last, and publishes what that has not settled
+    for (const subscription of subscriptions) subscription.unsubscribe();
+    last?.close();
     this.#listen(client);
     this.#emit("state", { state: client.state, transport: "", reason: "" });
     for (const entry of this.outbox.values()) if (!entry.refused) this.#publish(entry);
@@ -144,54 +144,32 @@ export class Room {
     for (const [id, entry] of this.outbox) if (entry.refused) this.outbox.delete(id);
   }
 
-  /**
-   * Returns how to leave the client once there is another, which ignores its events and publishes what it has
-   * not settled.
-   */
-  #leaving() {
-    const { client } = this;
-    const subscriptions = this.#subscriptions;
-    if (this.onlineAt) this.#lostAt = Date.now();
-    this.onlineAt = 0;
-    return () => {
-      for (const subscription of subscriptions) subscription.unsubscribe();
-      client?.close();
-    };
-  }
-
   #listen(client) {
     const now = hear => what => client === this.client && hear(what);
-    client.on(
-      "state",
-      now(what => this.#stateChanged(what)),
-    );
-    for (const name of ["open", "close", "note", "error"])
-      client.on(
-        name,
-        now(what => this.#emit(name, what)),
-      );
-    const chat = client.subscribe(
-      this.channel,
-      now(one => this.#came(one)),
-      { since: this.position || "earliest", onGap: now(gap => this.#gap(gap)) },
-    );
-    chat.on(
-      "subscribed",
-      now(({ position }) => {
-        this.#caughtUpSoon(this.#catchUp ?? { count: 0, first: this.position === "" });
-        this.position ||= position;
-      }),
-    );
-    const tally = client.subscribe(
-      this.#tallyChannel,
-      now(one => {
-        this.#tallyPosition = one.position;
-        this.tally.came(one.data);
-        this.#emit("tally", { isIncoming: true });
-      }),
-      { since: this.#tallyPosition || "earliest", onGap: now(gap => this.#gap(gap)) },
-    );
-    this.#subscriptions = [chat, tally];
+    const onState = now(what => this.#stateChanged(what));
+    const onChat = now(one => this.#came(one));
+    const onSubscribed = now(({ position }) => {
+      this.#caughtUpSoon(this.#catchUp ?? { count: 0, first: this.position === "" });
+      this.position ||= position;
+    });
+    const onTally = now(one => {
+      this.#tallyPosition = one.position;
+      this.tally.came(one.data);
+      this.#emit("tally", { isIncoming: true });
+    });
+    const onGap = now(gap => {
+      this.counts.gaps++;
+      this.#emit("gap", gap);
+    });
+    client.on("state", onState);
+    for (const name of ["open", "close", "note", "error"]) {
+      const pass = now(what => this.#emit(name, what));
+      client.on(name, pass);
+    }
+    const chat = client.subscribe(this.channel, onChat, { since: this.position || "earliest", onGap });
+    chat.on("subscribed", onSubscribed);
+    const since = this.#tallyPosition || "earliest";
+    this.#subscriptions = [chat, client.subscribe(this.#tallyChannel, onTally, { since, onGap })];
   }
 
   #stateChanged(what) {
@@ -203,11 +181,6 @@ export class Room {
       this.onlineAt = 0;
     }
     this.#emit("state", what);
-  }
-
-  #gap(gap) {
-    this.counts.gaps++;
-    this.#emit("gap", gap);
   }
 
   #came(publication) {
@@ -233,10 +206,8 @@ export class Room {
     catchUp.timer = setTimeout(() => {
       this.#catchUp = null;
       if (!catchUp.first) this.counts.caughtUp += catchUp.count;
-      this.#emit("caughtup", {
-        ...catchUp,
-        awayMs: this.#lostAt ? Math.max(0, this.onlineAt - this.#lostAt) : 0,
-      });
+      const awayMs = this.#lostAt ? Math.max(0, this.onlineAt - this.#lostAt) : 0;
+      this.#emit("caughtup", { ...catchUp, awayMs });
     }, SETTLE_MS);
   }
 
@@ -244,14 +215,8 @@ export class Room {
   say(from, text) {
     if (this.outbox.size >= OUTBOX_LIMIT) return false;
     const id = newId();
-    const entry = {
-      id,
-      text,
-      channel: this.channel,
-      data: { from, text, id, at: Date.now() },
-      sentAt: performance.now(),
-      refused: "",
-    };
+    const data = { from, text, id, at: Date.now() };
+    const entry = { id, text, channel: this.channel, data, sentAt: performance.now(), refused: "" };
     this.outbox.set(id, entry);
     this.#emit("outbox", {});
     this.#publish(entry);
@@ -277,10 +242,7 @@ export class Room {
     this.#emit("outbox", {});
   }
 
-  /**
-   * Publishes the next number, ten times a second where that is wanted. The outbox is bounded and can be
-   * full.
-   */
+  /** Publishes the next number, ten times a second where that is wanted. The outbox can be full. */
   #count() {
     if (!this.isTallying || this.#weather.isAsleep || this.isOutboxFull || this.state === "closed") return;
     this.#publishNumber(this.tally.next());

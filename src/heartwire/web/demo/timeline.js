@@ -80,13 +80,8 @@ export class Timeline {
     const view = { pen, ink, x, start, width };
     for (const [index, name] of ["Weather", "Client", "Messages"].entries())
       drawName(view, name, lane(index));
-    drawSpans(
-      view,
-      this.#weather.since(start, now),
-      lane(0),
-      ({ value }) => (value === "clear" ? "" : ink.warn),
-      true,
-    );
+    const weatherInk = ({ value }) => (value === "clear" ? "" : ink.warn);
+    drawSpans(view, this.#weather.since(start, now), lane(0), weatherInk, true);
     drawSpans(view, this.#states.since(start, now), lane(1), ({ value }) => ink[INK[value]]);
     drawMarks(view, this.#marks, lane(0), lane(1));
     drawBars(view, this.#marks, lane(2));

@@ -6,10 +6,8 @@
  * shut lid does.
  */
 
-/**
- * @typedef {{label: string, world: string, client: string, option?: string, blocks?: string[], cuts?:
- * string[]}} Fault
- */
+/** @typedef {{label: string, world: string, client: string, option?: string} & Traffic} Fault */
+/** @typedef {{blocks?: string[], cuts?: string[]}} Traffic  Transports: refused, and cut. */
 
 const SLOW_MS = [200, 800];
 const LONG_POLL_CUT_S = 10;
@@ -103,10 +101,8 @@ class Timers {
 
   install(isAsleep) {
     page.setTimeout = (act, ms, ...more) => {
-      const id = native.setTimeout(
-        () => (isAsleep() ? this.#held.set(id, () => act(...more)) : act(...more)),
-        ms,
-      );
+      const held = () => act(...more);
+      const id = native.setTimeout(() => (isAsleep() ? this.#held.set(id, held) : held()), ms);
       return id;
     };
     page.clearTimeout = id => {
@@ -288,9 +284,9 @@ export class Weather {
   async #fetch(address, { signal, ...options }) {
     const kind = kindOf(address);
     const stop = new AbortController();
-    const ended = new Promise((_, failed) =>
-      stop.signal.addEventListener("abort", () => failed(stop.signal.reason)),
-    );
+    const ended = new Promise((_, failed) => {
+      stop.signal.onabort = () => failed(stop.signal.reason);
+    });
     const way = this.open(kind, () => stop.abort(broken()));
     ended.catch(() => this.ended(way));
     signal.addEventListener("abort", () => stop.abort(signal.reason));
@@ -323,9 +319,8 @@ export class Weather {
       return response;
     }
     const isHeldBack = way.kind === "sse" && (this.name === "sse" || this.name === "longpoll");
-    const body = isHeldBack
-      ? new Response(await Promise.race([response.arrayBuffer(), ended])).body
-      : response.body;
+    const whole = isHeldBack && new Response(await Promise.race([response.arrayBuffer(), ended]));
+    const { body } = whole || response;
     const decoder = new TextDecoder();
     const passed = new TransformStream({
       transform: async (chunk, out) => {
