@@ -14,7 +14,7 @@ from heartwire.errors import EngineError, EngineUnavailable
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.network import Application, Blocked, Wire
-from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication, Start
+from heartwire.types import EARLIEST, NOW, Channel, Message, Position, Publication, Start
 
 __all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
 
