@@ -161,8 +161,8 @@ class _HasPath(Protocol):
 AnyRoute = TypeVar("AnyRoute", bound=_HasPath)
 
 
-Table: TypeAlias = dict[int, list[tuple[list[str], AnyRoute]]]
-"""Routes and their patterns, by the number of segments."""
+Table: TypeAlias = dict[tuple[int, str], list[tuple[list[str], AnyRoute]]]
+"""Routes and their patterns, by the number of segments and the first of them."""
 
 
 def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
@@ -170,13 +170,13 @@ def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
     table: Table[AnyRoute] = {}
     for route in routes:
         pattern = split_path(route.path, is_encoded=False)
-        table.setdefault(len(pattern), []).append((pattern, route))
+        table.setdefault((len(pattern), pattern[0]), []).append((pattern, route))
     return table
 
 
 def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[str]] | None:
     """The first route of a path, and the values of its open segments."""
-    for pattern, route in table.get(len(path), ()):
+    for pattern, route in table.get((len(path), path[0]), ()):
         values = []
         for wanted, segment in zip(pattern, path, strict=True):
             if wanted == "{}":

@@ -107,7 +107,7 @@ class PlainSocket(PlainConnection):
         self._is_json = follow.json
         self._heartbeat = follow.heartbeat.encode() if follow.heartbeat is not None else None
         self._messages = messages
-        link.member = Member(self.id, identity.user, identity.info)
+        link.member = Member(node.connections.id_of(self.serial), identity.user, identity.info)
         self.publisher = publisher_of(identity, link.member.client)
         self.bucket: TokenBucket | None = node.rates.bucket(now)
         self.free: Retention | None = None if follow.is_multi else node.publishing.free(self, self._channel)

@@ -215,7 +215,7 @@ class FrontProtocol(asyncio.Protocol):
         socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self._hand_over(socket)
-        socket.begin_handshake(target, headers, bytes)
+        socket.begin_handshake(target, headers, bytes, is_checked=True)
         return True
 
     def _leave_to_uvicorn(self, data: bytes) -> None:

@@ -133,18 +133,20 @@ class NativeSocket(asyncio.Protocol):
         request: Callable[[], bytes],
         *,
         is_get: bool = True,
+        is_checked: bool = False,
     ) -> None:
         """Begin, given the request's parts (names of headers in lower case).
 
-        ``request`` returns the whole request, which uvicorn needs where the path is not the door's.
+        ``request`` returns the whole request, which uvicorn needs where the path is not the door's. A request
+        that ``is_checked`` has passed `can_open`.
         """
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
-        if not self.claims(target):
+        if not is_checked and not self.claims(target):
             self._leave_to_uvicorn(request())
             return
         given = dict(headers)
-        problem = handshake_problem(lambda name: _header(given, name), is_get=is_get)
+        problem = None if is_checked else handshake_problem(lambda name: _header(given, name), is_get=is_get)
         self._key = given.get(b"sec-websocket-key", b"")
         self.door.stop_with(server_state.connections)
         if problem is not None:
