@@ -149,16 +149,17 @@ class Connections:
 
     def remove(self, connection: Connection) -> None:
         """The client is gone; for each `add` that returned, once."""
-        serial = connection.serial
+        serial, user = connection.serial, connection.identity.user
         self._admission.remove(connection.address)
         del self._by_serial[serial]
-        self.by_session_id.pop(connection.session_id, None)
-        expiry = self._expiries.pop(serial, None)
-        if expiry is not None:
-            expiry.cancel()
-        of_user = self._by_user.get(connection.identity.user)
-        if of_user is not None and of_user.pop(serial, None) is not None and not of_user:
-            del self._by_user[connection.identity.user]
+        if connection.session_id:
+            del self.by_session_id[connection.session_id]
+        if serial in self._expiries:
+            self._expiries.pop(serial).cancel()
+        if user in self._by_user:
+            self._by_user[user].pop(serial, None)
+            if not self._by_user[user]:
+                del self._by_user[user]
 
     def get(self, id: str) -> Connection | None:
         """The open connection of a public name."""

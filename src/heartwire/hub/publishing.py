@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from heartwire.channels import check_idempotency_key
@@ -34,8 +33,6 @@ MAX_IN_FLIGHT: Final = 64
 
 Accepted: TypeAlias = Position | asyncio.Future[Position]
 """The engine has it, or will answer."""
-
-Outcome: TypeAlias = Position | BaseException
 
 
 class Author(Protocol):
@@ -183,9 +180,9 @@ class Publishing:
         self,
         author: Author,
         answer: asyncio.Future[Position] | Coroutine[Any, Any, Accepted],
-        done: Callable[[Outcome], None],
+        done: Callable[[Accepted], object],
     ) -> Awaitable[None] | None:
-        """Have ``done`` called with the outcome of a publish that was not answered at once.
+        """Call ``done`` later, with the position or the future that is done, of a publish not answered at once.
 
         Returns what to wait for before the author's next message, where there is a need to: for the
         application, or for the engine where `MAX_IN_FLIGHT` publishes wait. What the checks raise is raised
@@ -193,7 +190,7 @@ class Publishing:
         """
         if not isinstance(answer, asyncio.Future):
             return self._settle(author, answer, done)
-        answer.add_done_callback(partial(_report, done))
+        answer.add_done_callback(done)
         waiting = author.in_flight
         if waiting is None:
             waiting = author.in_flight = deque()
@@ -203,7 +200,7 @@ class Publishing:
         return _done(waiting.popleft()) if len(waiting) > MAX_IN_FLIGHT else None
 
     async def _settle(
-        self, author: Author, asked: Coroutine[Any, Any, Accepted], done: Callable[[Outcome], None]
+        self, author: Author, asked: Coroutine[Any, Any, Accepted], done: Callable[[Accepted], object]
     ) -> None:
         answer = await asked
         if isinstance(answer, Position):
@@ -217,10 +214,6 @@ class Publishing:
 def publisher_of(identity: Identity, client: str) -> Publisher | None:
     """The publisher that a client's publications name: nobody where the client is anonymous."""
     return Publisher(identity.user, client, identity.info) if identity.user else None
-
-
-def _report(done: Callable[[Outcome], None], answer: asyncio.Future[Position]) -> None:
-    done(asyncio.CancelledError() if answer.cancelled() else answer.exception() or answer.result())
 
 
 async def _done(answer: asyncio.Future[Position]) -> None:

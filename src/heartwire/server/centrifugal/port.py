@@ -1,5 +1,6 @@
 """The hub as sessions of the Centrifugal dialect see it."""
 
+import asyncio
 import inspect
 import logging
 import random
@@ -26,13 +27,14 @@ from heartwire.dialects.centrifugal import (
 )
 from heartwire.dialects.centrifugal import publishing as client_publishes
 from heartwire.dialects.centrifugal.types import ConnectRequest
-from heartwire.dialects.centrifugal.values import Post
+from heartwire.dialects.centrifugal.values import Done, Post
 from heartwire.errors import Refused, Unauthorized
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch
 from heartwire.hub.hooks import ConnectedClient, Disconnect, answer_bytes
 from heartwire.hub.identity import ANONYMOUS, Identity, identify
 from heartwire.hub.node import Node
+from heartwire.hub.publishing import Accepted
 from heartwire.server.centrifugal.connection import HubSession
 from heartwire.types import NOW, Action, Channel, Member, Position, Publication, ServerSubscription, Start
 
@@ -299,7 +301,7 @@ class HubPort:
         if isinstance(answer, Position):
             done(answer)
             return None
-        return publishing.settle(connection, answer, done)
+        return publishing.settle(connection, answer, partial(_report, done))
 
     def rpc(self, session: HubSession, method: str, data: bytes) -> Answer[bytes | None]:
         """See `Port.rpc`."""
@@ -328,3 +330,10 @@ def _request(scope: Scope, token: str) -> HTTPConnection:
 
 def _bearer(token: str) -> tuple[bytes, bytes]:
     return b"authorization", b"Bearer " + token.encode()
+
+
+def _report(done: Done, answer: Accepted) -> None:
+    if isinstance(answer, Position):
+        done(answer)
+    else:
+        done(asyncio.CancelledError() if answer.cancelled() else answer.exception() or answer.result())

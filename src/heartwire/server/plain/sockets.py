@@ -14,7 +14,7 @@ from heartwire.errors import EngineError, HeartwireError, Refused
 from heartwire.hub.identity import ANONYMOUS, Identity
 from heartwire.hub.links import WatchedLink
 from heartwire.hub.node import Node
-from heartwire.hub.publishing import publisher_of
+from heartwire.hub.publishing import Accepted, publisher_of
 from heartwire.server.addresses import Handshake, Opening
 from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.formats import socket_formats
@@ -177,9 +177,10 @@ class PlainSocket(PlainConnection):
         except HeartwireError as error:
             self._refuse(error)
 
-    def _settled(self, outcome: Position | BaseException) -> None:
-        if isinstance(outcome, EngineError):
-            self._refuse(outcome)
+    def _settled(self, answer: Accepted) -> None:
+        error = None if isinstance(answer, Position) or answer.cancelled() else answer.exception()
+        if isinstance(error, EngineError):
+            self._refuse(error)
 
     def _refuse(self, error: HeartwireError) -> None:
         """Report an error to the client; where answers are JSON the connection lives."""

@@ -71,4 +71,4 @@ def jittered_wait_s(wait_s: float) -> float:
     Polls that were answered together would else time out and come back together. Never longer than
     ``wait_s``, which the client or a proxy enforces.
     """
-    return wait_s * random.uniform(0.9, 1)
+    return wait_s * (1 - random.random() / 10)
