@@ -79,7 +79,7 @@ class PendingPublishes:
         elif size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
             self._reject(item, LIMIT_EXCEEDED, f"a message of {size} characters is {limit}")
-        elif len(self) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes:
+        elif self._is_full(size):
             limit = "(max_pending_items, max_pending_bytes)"
             self._reject(item, LIMIT_EXCEEDED, f"{len(self)} publishes wait already {limit}")
         else:
@@ -138,9 +138,7 @@ class PendingPublishes:
     def answered(self, key: str, reply: Reply) -> None:
         """Take the server's answer."""
         if reply.error is not None and reply.error.temporary:
-            if (refused := self._items.get(key)) is not None:
-                self._must_go_back = True
-                self._landed(refused)
+            self._refused_for_now(key)
             # The first refusal of a round says when to retry; the last, at which the next round is planned,
             # only says that it came after the first.
             self._not_before = max(self._not_before, self._context.now + retry_after_s(reply.error.message))
@@ -181,6 +179,16 @@ class PendingPublishes:
         self.size_bytes = self._in_flight = 0
         for item in items:
             self._reject(item, LOCAL, reason)
+
+    def _is_full(self, size: int) -> bool:
+        options = self._options
+        return len(self) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes
+
+    def _refused_for_now(self, key: str) -> None:
+        item = self._items.get(key)
+        if item is not None:
+            self._must_go_back = True
+            self._landed(item)
 
     def _remove(self, key: str) -> Item | None:
         item = self._items.pop(key, None)
