@@ -1,5 +1,5 @@
-"""Who comes in a crowd comes in turns: `connects_per_s`. On real uvicorn, under a clock that is moved by
-hand."""
+"""Admission: `connects_per_s` paces a crowd, and each refused client gets a time to return. On real uvicorn,
+under a clock that is moved by hand."""
 
 import json
 import re

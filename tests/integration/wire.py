@@ -1,4 +1,4 @@
-"""What the integration tests say on the wire: plain clients that hide nothing."""
+"""Plain clients for integration tests: HTTP, streams and WebSockets, byte by byte."""
 
 import contextlib
 import http.client

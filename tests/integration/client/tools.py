@@ -1,4 +1,4 @@
-"""What the tests of the Python client stand on."""
+"""Helpers of the tests of the Python client."""
 
 import asyncio
 import contextlib

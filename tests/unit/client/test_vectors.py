@@ -1,5 +1,5 @@
-"""The scenarios of tests/vectors: the machine does what is written there, and what is written is what the
-scenarios say."""
+"""The vectors of tests/vectors: the machine behaves as written, and the files are those that the scenarios
+make."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What simulations have found in the client's machine, each as small as it can be told."""
+"""Faults that simulations found in the client's machine, each as small as it can be."""
 
 import json
 from collections.abc import Iterator

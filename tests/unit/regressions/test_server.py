@@ -1,4 +1,4 @@
-"""What simulations have found in the server, each as small as it can be told."""
+"""Faults that simulations found in the server, each as small as it can be."""
 
 import asyncio
 from collections.abc import MutableMapping

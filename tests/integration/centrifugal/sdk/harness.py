@@ -1,4 +1,4 @@
-"""What the tests of the SDKs stand on: a server that can be killed, a network that can be cut, SDKs in
+"""Helpers of the tests of the SDKs: a server that can be killed, a network that can be cut, SDKs in
 processes of their own."""
 
 import contextlib
