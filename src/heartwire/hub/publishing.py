@@ -182,7 +182,7 @@ class Publishing:
         answer: asyncio.Future[Position] | Coroutine[Any, Any, Accepted],
         done: Callable[[Accepted], object],
     ) -> Awaitable[None] | None:
-        """Call ``done`` later, with the position or the future that is done, of a publish not answered at once.
+        """Call ``done`` later, with the position or the finished future of a publish.
 
         Returns what to wait for before the author's next message, where there is a need to: for the
         application, or for the engine where `MAX_IN_FLIGHT` publishes wait. What the checks raise is raised
