@@ -280,7 +280,7 @@ class NativeSocket(asyncio.Protocol):
             self.write(rare.output)
             rare.output = b""
         if rare.ended:
-            self._end()
+            self._end() if rare.peer_closed else self._await_close()
             return b""
         if rare.done:
             self._rare = None
@@ -359,8 +359,11 @@ class NativeSocket(asyncio.Protocol):
             self._shut()
             return
         self.write(close_frame(code, reason))
+        self._await_close()
+
+    def _await_close(self) -> None:
+        """Let the peer close first: closing with bytes of it unread could cost it the bytes sent last."""
         self._shut()
-        # The peer closes first: closing at once, with bytes of it unread, could cost it the bytes sent last.
         if self.transport.can_write_eof():
             try:
                 self.transport.write_eof()

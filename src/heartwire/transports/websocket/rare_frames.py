@@ -52,6 +52,11 @@ class RareFrames:
         self._parts: list[bytes] = []
         self._is_text = False
 
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the peer has sent a close frame, rather than broken the protocol."""
+        return self._protocol.close_rcvd is not None
+
     def feed(self, data: bytes) -> tuple[tuple[bool, bytes] | None, bytes]:
         """Read until a message is complete, or common frames may follow, or ``data`` is used up.
 
