@@ -18,7 +18,7 @@ from heartwire.types import EARLIEST, Channel, Member, Message, Position, Public
 __all__ = ["Clock", "Engine", "Notify", "Presence", "ReadResult", "Retention", "epoch_of", "plan_read"]
 
 Clock = Callable[[], float]
-"""Seconds since 1970, like ``time.time``."""
+"""Seconds since 1970 that only go forward: see `heartwire.engines.clock`."""
 
 Notify = Callable[[Publication], None]
 """Called with every publication that is kept, in offset order per channel, on the event loop's thread."""
@@ -29,6 +29,10 @@ class Retention(msgspec.Struct, frozen=True):
 
     history_size: int
     history_ttl_s: float
+
+    def since_ms(self, now: float) -> int:
+        """What is older than this has ended."""
+        return int(max(0, now - self.history_ttl_s) * 1000)
 
 
 class Presence(Protocol):

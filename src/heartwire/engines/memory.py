@@ -1,11 +1,11 @@
 """Streams in this process's memory: the fastest engine; the streams end with the process."""
 
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Self
 
+from heartwire.engines.clock import forward
 from heartwire.engines.contract import Clock, Notify, ReadResult, Retention, epoch_of, plan_read
 from heartwire.engines.leases import Leases
 from heartwire.errors import ConfigError
@@ -34,7 +34,7 @@ class _Stream:
     def trim(self, keep: Retention, now: float) -> None:
         items = self.items
         gone = max(0, len(items) - keep.history_size)
-        oldest_ms = int(max(0, now - keep.history_ttl_s) * 1000)
+        oldest_ms = keep.since_ms(now)
         while gone < len(items) and items[gone].time_ms < oldest_ms:
             gone += 1
         del items[:gone]
@@ -48,7 +48,7 @@ class _Stream:
 class MemoryEngine(Leases):
     """`Engine` over lists. What is appended is kept while the process lives; no call returns a future."""
 
-    def __init__(self, *, clock: Clock = time.time) -> None:
+    def __init__(self, *, clock: Clock = forward) -> None:
         super().__init__(clock)
         self._life, self._life_s = secrets.token_hex(8), clock()
         self._streams: dict[Channel, _Stream] = {}

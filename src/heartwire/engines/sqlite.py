@@ -10,13 +10,13 @@ locked while it is open: two processes on one file would not hear of each other'
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
+from heartwire.engines.clock import forward
 from heartwire.engines.contract import Clock, Notify, ReadResult, Retention
 from heartwire.engines.leases import Leases
 from heartwire.engines.sqlite_store import Store, explain
@@ -47,7 +47,7 @@ class SqliteEngine(Leases):
     """
 
     def __init__(
-        self, path: str | Path, *, synchronous: Literal["normal", "full"] = "normal", clock: Clock = time.time
+        self, path: str | Path, *, synchronous: Literal["normal", "full"] = "normal", clock: Clock = forward
     ) -> None:
         super().__init__(clock)
         self.path = Path(path)

@@ -182,7 +182,7 @@ class Store:
         """Delete what is past its retention. Returns the oldest offset left, head + 1 where nothing is."""
         last_gone = max(0, stream.head - keep.history_size)
         self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
-        since_ms = int(max(0, self._clock() - keep.history_ttl_s) * 1000)
+        since_ms = keep.since_ms(self._clock())
         oldest = self._db.execute(_FIRST_SINCE, (stream.id, 0)).fetchone()
         if oldest is None or oldest[1] >= since_ms:
             return oldest[0] if oldest else stream.head + 1

@@ -3,17 +3,21 @@
 import time
 from collections.abc import Callable
 
+from heartwire.engines.clock import forward
+
 __all__ = ["Clocks"]
 
 
 class Clocks:
-    """Two clocks.
+    """Three clocks.
 
     Attributes:
         monotonic: seconds that only go forward: ages, deadlines, limits.
-        wall: seconds since 1970: the times in tokens.
+        forward: seconds since 1970 that only go forward: how old publications are, as engines count.
+        wall: seconds since 1970, as the system says: the times in tokens, which others wrote.
     """
 
     def __init__(self) -> None:
         self.monotonic: Callable[[], float] = time.monotonic
+        self.forward: Callable[[], float] = forward
         self.wall: Callable[[], float] = time.time
