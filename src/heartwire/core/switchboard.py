@@ -11,7 +11,7 @@ from typing import NamedTuple
 from heartwire.codes import close_code
 from heartwire.core.link import Link, WireFormat
 from heartwire.core.subscription import ChannelListener, State, Subscription
-from heartwire.core.topic import CHUNK_BYTES, TailLimits, Topic
+from heartwire.core.topic import CHUNK_BYTES, Kept, TailLimits, Topic, keep_all
 from heartwire.types import NOW, Channel, Position, Publication, Start
 
 __all__ = ["ReadResult", "Switchboard"]
@@ -37,6 +37,7 @@ class Switchboard:
         read: starts an engine read of a topic after a start; its result comes, later or at once, by
             `read_done` or `read_failed`.
         soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
+        kept: what the channels keep: nobody is caught up with more, from memory either.
         lingering: how many topics without subscriptions are kept until `sweep`: a poll comes back each time.
 
     Promises: every subscription gets the publications after its start in order, each once, or a report that
@@ -50,12 +51,14 @@ class Switchboard:
         read: Callable[[Topic, Start], None],
         soon: Callable[[Callable[[], None]], object],
         limits: TailLimits | None = None,
+        kept: Kept = keep_all,
         lingering: int = 0,
     ) -> None:
         self.topics: dict[Channel, Topic] = {}
         self._read = read
         self._soon = soon
         self._limits = limits or TailLimits()
+        self._kept = kept
         self._dirty: list[Topic] = []
         self._lingering = lingering
         self._idle: dict[Topic, None] = {}
@@ -80,7 +83,7 @@ class Switchboard:
         """
         topic = self.topics.get(channel)
         if topic is None:
-            topic = self.topics[channel] = Topic(channel, self._limits)
+            topic = self.topics[channel] = Topic(channel, self._limits, self._kept)
         elif not topic.subscriptions:
             self._idle.pop(topic, None)
             self._idle_before.pop(topic, None)
@@ -152,7 +155,12 @@ class Switchboard:
             if not _waits(subscription, start):
                 continue  # full or gone meanwhile, or served from memory: it reads again where it must
             if subscription.state is State.JOINING or not result.recovered:
-                self._place(subscription, result.start, recovered=result.recovered)
+                position = result.start
+                if start is NOW and not topic.covers(position):
+                    # What came since the read has ended already: now is later, and nothing is missed.
+                    topic.flush()
+                    position = topic.position
+                self._place(subscription, position, recovered=result.recovered)
             for chunk in _chunks(result.publications):
                 if subscription.state is not State.CATCHING_UP or subscription.link.paused:
                     break

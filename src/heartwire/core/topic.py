@@ -5,6 +5,7 @@ publications of a turn are gathered and flushed once: encoded once per wire form
 sink. A topic exists while the channel has subscriptions. Only `Switchboard` calls it.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,12 +16,21 @@ from heartwire.core.link import Sink, WireFormat
 from heartwire.core.subscription import State, Subscription
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["CHUNK_BYTES", "TailLimits", "Topic"]
+__all__ = ["CHUNK_BYTES", "Kept", "TailLimits", "Topic", "keep_all"]
 
 CHUNK_BYTES: Final = 8 * 1024
 """About the size of a write to a reader that catches up; a full socket holds no more than this."""
 
 _data: Final = attrgetter("data")
+
+Kept = Callable[[Channel], tuple[int, int]]
+"""What a channel keeps now: how many publications, and since when, by their ``time_ms``."""
+
+
+def keep_all(channel: Channel) -> tuple[int, int]:
+    """`Kept` without an end."""
+    return sys.maxsize, 0
+
 
 _Join = Callable[[list[Any], Publication], Any] | None
 _Live = list[tuple[Callable[[Publication], Any], list[tuple[_Join, tuple[Sink, ...]]], list[Subscription]]]
@@ -46,6 +56,7 @@ class Topic:
 
     channel: Channel
     _limits: TailLimits
+    _kept: Kept = keep_all
     epoch: str = ""  # "" until the first read brings the head
     head: int = 0
     flushed: int = 0
@@ -173,8 +184,14 @@ class Topic:
     # -- subscriptions ---------------------------------------------------------------------------------------
 
     def covers(self, position: Position) -> bool:
-        """Whether the tail has everything after ``position`` that was flushed."""
-        return position.epoch == self.epoch and self._first() - 1 <= position.offset <= self.flushed
+        """Whether the tail has everything after ``position`` that was flushed, and the channel keeps it."""
+        epoch, offset = position
+        if (
+            epoch != self.epoch or offset >= self.flushed
+        ):  # most often at the end, where there is nothing to keep
+            return epoch == self.epoch and offset == self.flushed
+        self._end()
+        return self._first() - 1 <= offset
 
     def after(self, offset: int) -> list[Publication]:
         """Return about `CHUNK_BYTES` of the tail after ``offset``, at least one where there is one.
@@ -289,12 +306,26 @@ class Topic:
                 break
             dropped += 1
             freed += len(publication.data)
-        self._tail_bytes -= freed
-        limits.used_bytes -= freed
+        self._drop(dropped, freed)
+
+    def _end(self) -> None:
+        """Drop what the channel no longer keeps, of what is flushed: no reader may get it from here."""
+        size, since_ms = self._kept(self.channel)
+        tail = self._tail
+        flushed = len(tail) - (self.head - self.flushed)
+        ended = min(flushed, max(0, len(tail) - size))
+        while ended < flushed and tail[ended].time_ms < since_ms:
+            ended += 1
+        if ended:
+            self._drop(ended, sum(map(len, map(_data, islice(tail, ended)))))
+
+    def _drop(self, count: int, size: int) -> None:
+        self._tail_bytes -= size
+        self._limits.used_bytes -= size
         for frames in self._frames.values():
-            for publication in tail[:dropped]:
+            for publication in self._tail[:count]:
                 frames.pop(publication.offset, None)
-        del tail[:dropped]
+        del self._tail[:count]
 
     def _forget_tail(self) -> None:
         self._limits.used_bytes -= self._tail_bytes

@@ -62,7 +62,9 @@ class Node:
         self.rates = Rates(options)
         self.history = History(engine, self.namespaces)
         self._catch_up = CatchUp(self.history)
-        self.switchboard = Switchboard(read=self._catch_up.read, soon=self._soon, lingering=LINGERING_TOPICS)
+        self.switchboard = Switchboard(
+            read=self._catch_up.read, soon=self._soon, kept=self._kept, lingering=LINGERING_TOPICS
+        )
         self._catch_up.switchboard = self.switchboard
         lease_s = options.ping_interval_s + options.pong_timeout_s
         self.presence = Presence(engine, self.switchboard, self.namespaces, lease_s=lease_s)
@@ -141,6 +143,10 @@ class Node:
                 yield
         finally:
             await self.stop()
+
+    def _kept(self, channel: Channel) -> tuple[int, int]:
+        keep = self.namespaces.retention(channel)
+        return keep.history_size, keep.since_ms(self.clocks.forward())
 
     def _soon(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)

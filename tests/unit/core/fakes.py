@@ -147,7 +147,11 @@ class Desk:
         self.asked = 0
         self.format = RecordingFormat()
         self.switchboard = Switchboard(
-            read=self._read, soon=self.turns.append, limits=self.limits, lingering=lingering
+            read=self._read,
+            soon=self.turns.append,
+            limits=self.limits,
+            kept=lambda channel: (self.keep.history_size, self.keep.since_ms(self.clock())),
+            lingering=lingering,
         )
         self.serials = 0
         self.restart()

@@ -187,7 +187,7 @@ class SimulatedServer:
         node.connections.node_id = f"node{self._lives}"
         node.new_secret = map("session{}".format, itertools.count(1)).__next__
         node.clocks.monotonic = world.loop.time
-        node.clocks.wall = world.wall
+        node.clocks.wall = node.clocks.forward = world.wall
         self._application: Application = self.hub.asgi()
         self.state = "up"
         world.note("server", f"is up, life {self._lives}")
