@@ -84,8 +84,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """One message in a channel, at its position. ``time_ms`` is the time of the append, by the engine's clock,
-    which only goes forward."""
+    """One message in a channel, at its position. ``time_ms`` is the time of the append, by a clock that
+    only goes forward."""
 
     channel: Channel
     epoch: str

@@ -12,12 +12,12 @@ log = logging.getLogger("heartwire")
 
 _LOOK_S: Final = 1.0
 _SLEW: Final = 0.01
-"""How much faster or slower than time it goes to come back to the wall clock: ages are wrong by 1 % at most."""
+"""How much faster or slower than time it comes back to the wall clock: ages are 1 % wrong at most."""
 _JUMP_S: Final = 1.0
 
 
 def _asleep() -> float:
-    """Seconds that the machine slept, where the system tells: ages grow meanwhile, and ``monotonic`` stands."""
+    """Seconds the machine slept, where the system tells: ages grow meanwhile, and ``monotonic`` stands."""
     boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return 0.0 if boottime is None else time.clock_gettime(boottime) - time.monotonic()
 

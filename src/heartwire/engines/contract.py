@@ -29,6 +29,8 @@ class Retention(msgspec.Struct, frozen=True):
 
     history_size: int
     history_ttl_s: float
+    is_followed: bool = False
+    """In a sweep: somebody here reads the stream, so an engine that forgets empty ones keeps its place."""
 
     def since_ms(self, now: float) -> int:
         """What is older than this has ended."""

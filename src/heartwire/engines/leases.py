@@ -1,9 +1,15 @@
 """Presence in this process's memory, for engines that serve one process."""
 
+import asyncio
+from typing import Final
+
 from heartwire.engines.contract import Clock
 from heartwire.types import Channel, Member
 
-__all__ = ["Leases"]
+__all__ = ["SWEPT_AT_ONCE", "Leases"]
+
+SWEPT_AT_ONCE: Final = 256
+"""About a millisecond of work: so long a sweep holds up the event loop."""
 
 
 class Leases:
@@ -25,9 +31,12 @@ class Leases:
         now = self._clock()
         return [member for member, until in self._leases.get(channel, {}).values() if until > now]
 
-    def sweep_leases(self) -> None:
-        """Forget the expired leases."""
+    async def sweep_leases(self) -> None:
+        """Forget the expired leases, `SWEPT_AT_ONCE` channels in a turn of the loop."""
         now = self._clock()
-        for channel, held in list(self._leases.items()):
+        for count, channel in enumerate(list(self._leases), 1):
+            held = self._leases.get(channel, {})
             for client in [client for client, (_, until) in held.items() if until <= now]:
                 self.release(channel, client)
+            if count % SWEPT_AT_ONCE == 0:
+                await asyncio.sleep(0)

@@ -1,19 +1,24 @@
 """Streams in this process's memory: the fastest engine; the streams end with the process."""
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl
 
 from heartwire.engines.clock import forward
 from heartwire.engines.contract import Clock, Notify, ReadResult, Retention, epoch_of, plan_read
-from heartwire.engines.leases import Leases
+from heartwire.engines.leases import SWEPT_AT_ONCE, Leases
 from heartwire.errors import ConfigError
 from heartwire.types import NOW, Channel, Message, Position, Publication, Start
 
 __all__ = ["MemoryEngine"]
 
-_FORGET_AFTER_S: Final = 30 * 86400
+_FORGET_AFTER_S: Final = 3600
+_PUBLICATION_BYTES: Final = 200
+"""What a publication takes beside its data."""
+_SECOND_CHANCES: Final = 64
 
 _position: Final = tuple.__new__  # a named tuple's own constructor is a Python function
 
@@ -21,7 +26,7 @@ _position: Final = tuple.__new__  # a named tuple's own constructor is a Python 
 class _Stream:
     """One stream. It is trimmed before each read, by each sweep, and when it is an eighth over its size."""
 
-    __slots__ = ("epoch", "head", "items", "keys", "trim_above", "used_at")
+    __slots__ = ("epoch", "head", "items", "keys", "spared_at", "trim_above", "used_at")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
@@ -30,15 +35,23 @@ class _Stream:
         self.keys: OrderedDict[str, tuple[int, float]] | None = None
         self.trim_above = 0
         self.used_at = 0.0
+        self.spared_at = 1  # its head when it was last put behind the other streams
 
-    def trim(self, keep: Retention, now: float) -> None:
+    def trim(self, keep: Retention, now: float) -> int:
+        """Drop what has ended. Returns how many bytes that was."""
         items = self.items
         gone = max(0, len(items) - keep.history_size)
         oldest_ms = keep.since_ms(now)
         while gone < len(items) and items[gone].time_ms < oldest_ms:
             gone += 1
-        del items[:gone]
         self.trim_above = keep.history_size * 9 // 8
+        return self.drop(gone) if gone else 0
+
+    def drop(self, count: int) -> int:
+        """Drop the oldest. Returns how many bytes that was."""
+        size = sum(len(publication.data) + _PUBLICATION_BYTES for publication in self.items[:count])
+        del self.items[:count]
+        return size
 
     @property
     def position(self) -> Position:
@@ -46,20 +59,46 @@ class _Stream:
 
 
 class MemoryEngine(Leases):
-    """`Engine` over lists. What is appended is kept while the process lives; no call returns a future."""
+    """`Engine` over lists. What is appended is kept while the process lives; no call returns a future.
 
-    def __init__(self, *, clock: Clock = forward) -> None:
+    Args:
+        max_bytes: of all streams, 200 counted for each publication beside its data. Over that the coldest
+            streams are forgotten, and a stream that is alone drops its oldest. 512 MiB fit a small machine.
+        max_channels: the same for their number; the default takes about 60 MB.
+        forget_after_s: an empty stream that nobody follows is forgotten then. A stream that was forgotten
+            comes back in another epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock = forward,
+        max_bytes: int = 512 * 1024 * 1024,
+        max_channels: int = 100_000,
+        forget_after_s: float = _FORGET_AFTER_S,
+    ) -> None:
         super().__init__(clock)
-        self._life, self._life_s = secrets.token_hex(8), clock()
-        self._streams: dict[Channel, _Stream] = {}
+        self._max_bytes, self._max_channels = max_bytes, max_channels
+        self._forget_after_s = forget_after_s
+        self._life = secrets.token_hex(8)
+        self._streams: OrderedDict[Channel, _Stream] = OrderedDict()  # about the coldest first
+        self._bytes = 0
+        self._forgotten: dict[int, int] = {}  # how often in this life, by the hash of the channel
         self._notify: Notify = lambda publication: None
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """``memory`` or ``memory://``. Raises `ConfigError`."""
-        if url not in ("memory", "memory://"):
+        """``memory`` or ``memory://``; ``?max_bytes=N&max_channels=N``. Raises `ConfigError`."""
+        base, _, query = url.partition("?")
+        if base not in ("memory", "memory://"):
             raise ConfigError("engine", url, "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE")
-        return cls()
+        given = dict(parse_qsl(query, keep_blank_values=True))
+        if not given.keys() <= {"max_bytes", "max_channels"} or not all(map(_is_count, given.values())):
+            raise ConfigError(
+                "engine", url, "memory://, with ?max_bytes=N&max_channels=N (1 or more) at most"
+            )
+        bounds: dict[str, Any] = {name: int(value) for name, value in given.items()}
+        return cls(**bounds)
 
     async def start(self, notify: Notify) -> None:
         self._notify = notify
@@ -79,7 +118,9 @@ class MemoryEngine(Leases):
         try:
             stream = self._streams[channel]
         except KeyError:
-            stream = self._streams[channel] = _Stream(epoch_of(self._life, channel))
+            stream = self._streams[channel] = _Stream(self._epoch(channel))
+            if len(self._streams) > self._max_channels:
+                self._make_room(stream)
         # Functions kept in attributes are called by way of locals: Python 3.11 finds them quicker so.
         clock, notify = self._clock, self._notify
         now = clock()
@@ -95,7 +136,10 @@ class MemoryEngine(Leases):
         items = stream.items
         items.append(publication)
         if len(items) > stream.trim_above:
-            stream.trim(keep, now)
+            self._bytes -= stream.trim(keep, now)
+        size = self._bytes = self._bytes + len(data) + _PUBLICATION_BYTES
+        if size > self._max_bytes:
+            self._make_room(stream)
         if key is not None:
             assert stream.keys is not None
             stream.keys[key] = (offset, now + key_ttl_s)
@@ -105,8 +149,8 @@ class MemoryEngine(Leases):
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> ReadResult:
-        stream = self._streams.get(channel) or _Stream(epoch_of(self._life, channel))
-        stream.trim(keep, self._clock())
+        stream = self._streams.get(channel) or _Stream(self._epoch(channel))
+        self._bytes -= stream.trim(keep, self._clock())
         items = stream.items
         oldest = items[0].offset if items else stream.head + 1
         after, recovered = plan_read(start, stream.position, oldest)
@@ -123,24 +167,55 @@ class MemoryEngine(Leases):
     def remove(self, channel: Channel) -> Position:
         stream = self._streams.get(channel)
         if stream is None:
-            return Position(epoch_of(self._life, channel), 0)
-        stream.items.clear()
+            return Position(self._epoch(channel), 0)
+        self._bytes -= stream.drop(len(stream.items))
         return stream.position
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """Forget also streams unused for 30 days; one that comes back begins another epoch."""
-        self.sweep_leases()
+        """See `Engine.sweep`. It lets others work after every `SWEPT_AT_ONCE` streams."""
+        await self.sweep_leases()
         now = self._clock()
-        if self._life_s < now - _FORGET_AFTER_S:
+        for count, channel in enumerate(list(self._streams), 1):
+            stream = self._streams.get(channel)
+            if stream is not None:
+                keep = retention(channel)
+                self._bytes -= stream.trim(keep, now)
+                self._forget_keys(stream, now)
+                is_empty = not stream.items and not stream.keys and not keep.is_followed
+                if is_empty and stream.used_at < now - self._forget_after_s:
+                    self._forget(channel, stream)
+            if count % SWEPT_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _epoch(self, channel: Channel) -> str:
+        """The epoch of a stream that is not here: one that it never had."""
+        times = self._forgotten.get(hash(channel))
+        return epoch_of(f"{self._life}.{times}" if times else self._life, channel)
+
+    def _make_room(self, used: _Stream) -> None:
+        """Forget cold streams until the bounds hold; those used since they were last looked at come later."""
+        chances = _SECOND_CHANCES
+        while (self._bytes > self._max_bytes or len(self._streams) > self._max_channels) and len(
+            self._streams
+        ) > 1:
+            channel, stream = next(iter(self._streams.items()))
+            if stream is used or (stream.head > stream.spared_at and chances):
+                chances = max(0, chances - 1)
+                stream.spared_at = stream.head
+                self._streams.move_to_end(channel)
+            else:
+                self._forget(channel, stream)
+        while self._bytes > self._max_bytes and len(used.items) > 1:
+            self._bytes -= used.drop((len(used.items) + 7) // 8)
+
+    def _forget(self, channel: Channel, stream: _Stream) -> None:
+        del self._streams[channel]
+        self._bytes -= stream.drop(len(stream.items))
+        if len(self._forgotten) >= self._max_channels:
             # Rarely, because the epochs of streams without publications change with it.
-            self._life, self._life_s = secrets.token_hex(8), now
-        for channel, stream in list(self._streams.items()):
-            stream.trim(retention(channel), now)
-            self._forget_keys(stream, now)
-            unused = not stream.items and not stream.keys and stream.used_at < now - _FORGET_AFTER_S
-            # A stream that comes back must not count again in an epoch it had: it stays while its life lasts.
-            if unused and stream.epoch != epoch_of(self._life, channel):
-                del self._streams[channel]
+            self._life = secrets.token_hex(8)
+            self._forgotten.clear()
+        self._forgotten[hash(channel)] = self._forgotten.get(hash(channel), 0) + 1
 
     def _known(self, stream: _Stream, key: str, now: float) -> int | None:
         if stream.keys is None:
@@ -153,3 +228,7 @@ class MemoryEngine(Leases):
     def _forget_keys(stream: _Stream, now: float) -> None:
         while stream.keys and next(iter(stream.keys.values()))[1] <= now:
             stream.keys.popitem(last=False)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) > 0

@@ -118,7 +118,7 @@ class SqliteEngine(Leases):
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. Each call looks at the next 1000 streams."""
-        self.sweep_leases()
+        await self.sweep_leases()
         await self._submit(lambda store: store.sweep(retention))
 
     def _submit(self, job: Job, size: int = 0, *, after: int | None = None) -> asyncio.Future[Any]:

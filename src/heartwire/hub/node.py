@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Engine
+from heartwire.engines.contract import Engine, Retention
 from heartwire.errors import EngineError, Refused
 from heartwire.hub import signals
 from heartwire.hub.admission import Admission, Rates
@@ -144,6 +144,15 @@ class Node:
         finally:
             await self.stop()
 
+    def _swept_to(self, channel: Channel) -> Retention:
+        """The retention of a channel for a sweep. A store's thread may call it."""
+        keep = self.namespaces.retention(channel)
+        return (
+            Retention(keep.history_size, keep.history_ttl_s, True)
+            if channel in self.switchboard.topics
+            else keep
+        )
+
     def _kept(self, channel: Channel) -> tuple[int, int]:
         keep = self.namespaces.retention(channel)
         return keep.history_size, keep.since_ms(self.clocks.forward())
@@ -158,7 +167,7 @@ class Node:
     async def _sweep(self, now: float) -> None:
         self.rates.sweep(now)
         try:
-            await self.engine.sweep(self.namespaces.retention)
+            await self.engine.sweep(self._swept_to)
         except EngineError as error:
             log.error("old publications could not be swept: %s", error)
 

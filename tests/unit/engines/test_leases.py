@@ -14,7 +14,7 @@ async def test_leases_that_have_expired_are_swept() -> None:
     leases.lease(A, Member("c-2"), 20)
     leases.lease(Channel("b"), Member("c-1"), 10)
     clock.advance(15)
-    leases.sweep_leases()
+    await leases.sweep_leases()
     assert {channel: set(held) for channel, held in leases._leases.items()} == {A: {"c-2"}}
     leases.release(A, "c-2")
     assert leases._leases == {}

@@ -45,7 +45,7 @@ def test_sqlite_url_names_a_file(url: str, path: str, synchronous: str) -> None:
         ("chat.db", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         ("redis://localhost", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         ("memory:///x", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
-        ("memory://?size=5", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
+        ("memory://?size=5", "memory://, with ?max_bytes=N&max_channels=N (1 or more) at most"),
         ("sqlite", "sqlite:///FILE (three slashes), with ?synchronous=full at most"),
         ("sqlite://chat.db", "sqlite:///FILE (three slashes), with ?synchronous=full at most"),
         ("sqlite:///", "sqlite:///FILE (three slashes), with ?synchronous=full at most"),
