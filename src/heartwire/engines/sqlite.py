@@ -9,6 +9,7 @@ locked while it is open: two processes on one file would not hear of each other'
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,10 @@ from heartwire.types import Channel, Message, Position, Publication, Start
 
 __all__ = ["SqliteEngine"]
 
+log = logging.getLogger("heartwire")
+
 _GROUP: Final = 512
+_SLICES: Final = 400
 _MAX_QUEUED: Final = 20_000
 _MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
 
@@ -55,6 +59,7 @@ class SqliteEngine(Leases):
         self._jobs: SimpleQueue[_Task | None] = SimpleQueue()
         self._queued = self._queued_bytes = self._failures = 0
         self._thread: threading.Thread | None = None
+        self._told = ""  # the last failure that was logged
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -117,9 +122,12 @@ class SqliteEngine(Leases):
         return self._submit(lambda store: (store.remove(channel), None))
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """See `Engine.sweep`. Each call looks at the next 1000 streams."""
+        """See `Engine.sweep`. Each call goes through the next 100,000 streams, in transactions of 250, and
+        lets others' between."""
         await self.sweep_leases()
-        await self._submit(lambda store: store.sweep(retention))
+        for _ in range(_SLICES):
+            if await self._submit(lambda store: store.sweep(retention)):
+                break
 
     def _submit(self, job: Job, size: int = 0, *, after: int | None = None) -> asyncio.Future[Any]:
         if self._thread is None:
@@ -159,6 +167,9 @@ class SqliteEngine(Leases):
         except Exception as error:  # whatever it is, all callers get it, and the thread lives on
             store.failures += 1
             failure = explain(error, self.path)
+            if str(failure) != self._told:
+                self._told = str(failure)
+                log.error("%s", failure)
             done = [(task.future, failure, None) for task in group]
         why = f"{self.path}: what came before it was not stored"
         done += [(task.future, EngineUnavailable(why), None) for task in late]

@@ -4,6 +4,7 @@ Only the engine's thread uses it.
 """
 
 import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ _BUSY_S: Final = 2
 _CHECK_UP_TO_BYTES: Final = 256 * 1024 * 1024
 _LEFT: Final = "it was left as it is"
 _CACHED_STREAMS: Final = 10_000
-_SWEPT_AT_ONCE: Final = 1000
+_SWEPT_AT_ONCE: Final = 250
+_SHRUNK_PAGES: Final = 256
 _FORGET_AFTER_MS: Final = 30 * 86400 * 1000
 _FOR_EVER_S: Final = 1e12
 _FIRST_SINCE: Final = """
@@ -62,7 +64,9 @@ class Store:
         self._changed: dict[Channel, _Stream] = {}
         self._swept = 0
         self.failures = 0  # of transactions
+        self._path = path.absolute()
         self._db = _open(path, synchronous)
+        self._file = _identity(self._path)
         try:
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
@@ -78,6 +82,9 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's work, or roll back all of it and raise."""
+        if _identity(self._path) != self._file:  # else what is answered would be gone with the next start
+            why = "was deleted or replaced while it was in use; nothing was stored: restart the server"
+            raise EngineUnavailable(f"{self._path} {why}")
         life = self._life, self._life_ms
         self._db.execute("BEGIN")
         try:
@@ -134,10 +141,12 @@ class Store:
         self._db.execute("DELETE FROM publications WHERE stream = ?", (stream.id,))
         return Position(stream.epoch, stream.head)
 
-    def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[None, None]:
+    def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[bool, None]:
+        """Sweep the next streams. Returns whether these were the last."""
         now_ms = int(self._clock() * 1000)
-        self._renew_life(now_ms)
-        self._db.execute("DELETE FROM keys WHERE until_ms <= ?", (now_ms,))
+        if not self._swept:
+            self._renew_life(now_ms)
+            self._db.execute("DELETE FROM keys WHERE until_ms <= ?", (now_ms,))
         query = "SELECT id, channel, epoch, head, used_ms FROM streams WHERE id > ? ORDER BY id LIMIT ?"
         rows = self._db.execute(query, (self._swept, _SWEPT_AT_ONCE)).fetchall()
         self._swept = rows[-1][0] if len(rows) == _SWEPT_AT_ONCE else 0
@@ -150,7 +159,10 @@ class Store:
             if unused and epoch != epoch_of(self._life, channel) and not self._has_keys(id):
                 self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
                 self._streams.pop(channel, None)
-        return None, None
+        free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+        for _ in range(min(free, _SHRUNK_PAGES)):  # the driver steps once, and a step gives one page back
+            self._db.execute("PRAGMA incremental_vacuum(1)")
+        return not self._swept, None
 
     def _has_keys(self, id: int) -> bool:
         return self._db.execute("SELECT 1 FROM keys WHERE stream = ? LIMIT 1", (id,)).fetchone() is not None
@@ -225,6 +237,15 @@ class Store:
         self._changed.clear()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path; ``None``: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _open(path: Path, synchronous: str) -> sqlite3.Connection:
     """Open or make the file. Writes nothing before it knows that the file is ours or empty."""
     size = path.stat().st_size if path.exists() else 0
@@ -240,10 +261,14 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
         with contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_S, uri=True)) as reader:
             _is_ours(reader, path, check=check)
         check = False
+    with contextlib.suppress(OSError):  # it is there, or the driver tells why it cannot be made
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # the WAL gets the same mode
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         ours = _is_ours(db, path, check=check)
+        if not ours:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # works only before the first write
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {synchronous}")
         db.execute("BEGIN IMMEDIATE")  # takes the lock now, so that a second process fails here

@@ -583,9 +583,66 @@ async def test_sweep_goes_through_all_streams_by_and_by(
         for channel in channels:
             await append(engine, channel=channel, keep=Retention(10, 60))
         clock.advance(61)
-        for _ in range(6):
+        for _ in range(2):
             await engine.sweep(retention)
     assert asked == channels + channels
+
+
+async def test_twenty_thousand_short_lived_channels_are_gone_after_one_sweep_and_the_file_shrinks(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    keep = Retention(10, 5)
+    path = tmp_path / "store.db"
+    async with opened(path, clock=clock) as engine:
+        waiting = [engine.append(Channel(f"{n}"), Message(b"x" * 300), keep) for n in range(20_000)]
+        await asyncio.gather(*waiting)
+        clock.advance(60)
+        pages = await one(engine, "PRAGMA page_count")
+        await engine.sweep(lambda channel: keep)
+        assert await one(engine, "SELECT count(*) FROM publications") == 0
+        assert await one(engine, "PRAGMA page_count") < pages / 2
+
+
+async def one(engine: SqliteEngine, query: str) -> int:
+    return int(await engine._submit(lambda store: (store._db.execute(query).fetchone()[0], None)))
+
+
+async def test_new_file_is_its_owners_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        async with opened(tmp_path / "store.db") as engine:
+            await append(engine)
+            modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("store.db", "store.db-wal")}
+        assert modes == {"store.db": 0o600, "store.db-wal": 0o600}
+        (tmp_path / "store.db").chmod(0o640)
+        async with opened(tmp_path / "store.db") as engine:
+            await append(engine)
+            assert (tmp_path / "store.db").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_file_deleted_or_replaced_under_the_server_takes_no_more_publications(
+    is_replaced: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else they would be answered, and gone at the next start."""
+    path = tmp_path / "store.db"
+    async with opened(path) as engine:
+        await append(engine)
+        path.rename(tmp_path / "elsewhere.db")
+        if is_replaced:
+            shutil.copy(tmp_path / "elsewhere.db", path)
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable, match="was deleted or replaced while it was in use"):
+                await append(engine)
+            with pytest.raises(EngineUnavailable):
+                await kept(engine)
+        assert len([line for line in caplog.messages if "was deleted or replaced" in line]) == 1
+        path.unlink(missing_ok=True)
+        (tmp_path / "elsewhere.db").rename(path)
+        assert (await append(engine)).offset == 2
 
 
 async def test_stream_unused_for_a_month_is_forgotten_once_its_life_is_over(tmp_path: Path) -> None:
