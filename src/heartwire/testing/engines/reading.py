@@ -152,6 +152,18 @@ async def a_sweep_trims_what_nobody_publishes_to(bench: Bench) -> None:
     expect("a sweep trims each channel to its retention", kept, {A: [4], B: [1, 2, 3]})
 
 
+async def a_forgotten_stream_comes_back_in_another_epoch(bench: Bench) -> None:
+    keep = Retention(10, 60)
+    last = (await bench.fill(A, 3, keep))[-1]
+    for _ in range(3):
+        bench.clock.advance(40 * 86_400)
+        await bench.engine.sweep(lambda channel: keep)
+    position = await bench.append(A, "x", keep)
+    is_other = position.epoch != last.epoch and position.offset == 1
+    goes_on = position == Position(last.epoch, 4)
+    promise(is_other or goes_on, f"a stream swept at {last} either goes on or changes its epoch: {position}")
+
+
 async def a_sweep_keeps_keys_that_hold(bench: Bench) -> None:
     first = await bench.append(A, key="k", key_ttl_s=300)
     bench.clock.advance(299)
