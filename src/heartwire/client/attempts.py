@@ -55,8 +55,9 @@ class Attempts:
         """Note that an attempt was answered, and plan an upgrade where there is a better transport."""
         if not is_upgrade:
             self._upgrade_s = self._options.upgrade_after_s
-        self.ladder.opened(connection.rung)
-        if connection.rung:
+        if self.ladder.opened(connection.rung):
+            self._deadlines["upgrade"] = max(self._context.now, self.not_before)
+        elif connection.rung:
             self.plan_upgrade()
 
     def plan_upgrade(self) -> None:

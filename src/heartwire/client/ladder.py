@@ -2,8 +2,11 @@
 
 The client steps down when a rung does not open, or when its connections die before their first heartbeat, as
 they do behind proxies that cut or buffer what they do not understand. A rung that has worked gets one more
-chance. Where not even a TCP connection comes about, the rung is not to blame. Below the last rung the first
-is next, after a longer wait: the server is down.
+chance. Where not even a TCP connection comes about, the rung is not to blame.
+
+Where a second rung fails too, perhaps nothing gets through, and no rung is to blame. So each wait ends at
+*home*, the last rung that worked, and only then, at once, comes another, each in its turn. Without a home the
+client goes down the whole ladder at first; after that the first rung is home.
 """
 
 from collections.abc import Sequence
@@ -27,7 +30,8 @@ class Ladder:
         self.transports = tuple(transports)
         self.rung = self.transports.index(first) if first is not None else 0
         self.rounds = 0
-        self._worked: set[int] = set()
+        self._home: int | None = None
+        self._others = 0  # tried since a rung worked
         self._strikes = self._early_deaths = 0
         self._last_better = -1
 
@@ -42,7 +46,8 @@ class Ladder:
             self._early_deaths = 0  # the server died, not the transport
             return False
         self._strikes += 2 if is_timeout else 1
-        return self._strikes >= (_FORGIVEN if self.rung in self._worked else 1) and self._step_down()
+        has_chance = self._home is not None and not self._others
+        return self._strikes >= (_FORGIVEN if has_chance else 1) and self._step_down()
 
     def died(self, *, had_heartbeat: bool, is_abnormal: bool) -> None:
         """Count an open connection that ended; ``is_abnormal``: without a close code of the server."""
@@ -50,14 +55,19 @@ class Ladder:
         if self._early_deaths >= _FORGIVEN:
             self._step_down()
 
-    def opened(self, rung: int) -> None:
-        """Note that a rung works."""
+    def opened(self, rung: int) -> bool:
+        """Note that a rung works. Return whether its better home deserves a try at once, because a third rung
+        had failed with it: it may have failed only with everything."""
         if rung != self.rung:
             self._early_deaths = 0
             self._last_better = -1
-        self.rung = rung
-        self.rounds = self._strikes = 0
-        self._worked.add(rung)
+        home, others = self._home, self._others
+        self.rung = self._home = rung
+        self.rounds = self._strikes = self._others = 0
+        if home is None or others < 2 or home >= rung:
+            return False
+        self._last_better = home - 1
+        return True
 
     def better(self) -> int | None:
         """Return a rung above to try meanwhile, each in turn from the top; ``None`` at the top."""
@@ -69,9 +79,17 @@ class Ladder:
     def _step_down(self) -> bool:
         self._strikes = self._early_deaths = 0
         self._last_better = -1
-        self.rung += 1
-        if self.rung < len(self.transports):
+        count = len(self.transports)
+        if self._home is None and self.rung + 1 < count:
+            self.rung += 1
             return True
-        self.rung = 0
-        self.rounds += 1
+        if self._home is None:
+            self._others, self._home = count - 1, 0  # one round of others: no second chance for the first
+        elif self.rung == self._home and count > 1:
+            self.rung = (self._home + 1 + self._others % (count - 1)) % count
+            self._others += 1
+            return True
+        self.rung = self._home
+        if count == 1 or self._others % (count - 1) == 0:
+            self.rounds += 1
         return False

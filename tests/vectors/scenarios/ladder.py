@@ -102,3 +102,52 @@ def a_higher_rung_is_tried_less_and_less(client: Recorder) -> None:
             times.append(client.now)
             client.lost(client.fields("Open")[-1][0], reason="HTTP 400")
     assert times == [10, 30, 70, 110]
+
+
+@scenario()
+def after_an_outage_of_everything_the_rung_that_worked_is_tried_first(client: Recorder) -> None:
+    connect(client)
+    client.after(20)
+    client.received(1, "{}")
+    client.lost(1)
+    tried: list[str] = []
+    while len(tried) < 9:
+        client.to_deadline()
+        while opened := client.fields("Open", last=1):
+            generation, transport, _ = opened[-1]
+            tried.append(transport)
+            client.lost(generation, reason="no network")
+    assert tried[:2] == ["websocket"] * 2  # it had worked: a second chance
+    assert tried[2:9] == ["sse", "websocket", "longpoll", "websocket", "poll", "websocket", "sse"]
+    client.to_deadline()
+    client.received(client.fields("Open")[-1][0], welcome(id_of(client, "connect")))
+    assert client.machine.transport == "websocket"
+
+
+@scenario()
+def what_failed_only_with_everything_is_tried_again_at_once(client: Recorder) -> None:
+    connect(client)
+    client.lost(1, 1012, "shutdown")
+    client.to_deadline()
+    client.to_deadline()  # no answer: sse at once
+    client.lost(3, reason="no network")
+    client.to_deadline()
+    client.to_deadline()
+    assert client.fields("Open")[-1][1] == "longpoll"
+    client.polled(5, welcome(id_of(client, "connect")))
+    assert client.machine.transport == "longpoll"
+    began = client.now
+    client.to_deadline()
+    assert (client.now, client.fields("Open")[-1][1]) == (began, "websocket")
+
+
+@scenario(transports=["websocket", "sse", "longpoll"], attempt_burst=100)
+def where_nothing_ever_worked_the_first_is_tried_first(client: Recorder) -> None:
+    client.start()
+    for generation in (1, 2, 3):
+        client.lost(generation, reason="HTTP 502")
+    for generation, transport in ((4, "websocket"), (5, "sse"), (6, "websocket"), (7, "longpoll")):
+        if transport == "websocket":
+            client.to_deadline()
+        assert client.fields("Open")[-1][1] == transport
+        client.lost(generation, reason="HTTP 502")

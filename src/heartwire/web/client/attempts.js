@@ -53,8 +53,8 @@ export class Attempts {
 
   established(connection, now, isUpgrade) {
     if (!isUpgrade) this.#upgradeS = this.#options.upgradeAfterS;
-    this.ladder.opened(connection.rung);
-    if (connection.rung) this.planUpgrade(now);
+    if (this.ladder.opened(connection.rung)) this.#deadlines.set("upgrade", Math.max(now, this.notBefore));
+    else if (connection.rung) this.planUpgrade(now);
   }
 
   /** Plans to try a better transport, after twice as long each time. */

@@ -1,11 +1,14 @@
-// The choice of a transport, best rung first: heartwire/client/ladder.py.
+// The choice of a transport, best rung first: heartwire/client/ladder.py. Where a second rung fails too,
+// perhaps nothing gets through: so each wait ends at `#home`, the last rung that worked, and only then comes
+// another.
 
 const FORGIVEN = 2; // strikes of a rung that has worked, and early deaths of any, before the rung is left
 
 export class Ladder {
   /** How often all rungs have failed since one worked. */
   rounds = 0;
-  #worked = new Set();
+  #home = /** @type {number | null} */ (null);
+  #others = 0; // tried since a rung worked
   #strikes = 0;
   #earlyDeaths = 0;
   #lastBetter = -1;
@@ -26,7 +29,8 @@ export class Ladder {
       return false;
     }
     this.#strikes += isTimeout ? 2 : 1;
-    return this.#strikes >= (this.#worked.has(this.rung) ? FORGIVEN : 1) && this.#stepDown();
+    const hasChance = this.#home !== null && !this.#others;
+    return this.#strikes >= (hasChance ? FORGIVEN : 1) && this.#stepDown();
   }
 
   /** An open connection ended. Abnormal: without a close code of the server. */
@@ -35,15 +39,22 @@ export class Ladder {
     if (this.#earlyDeaths >= FORGIVEN) this.#stepDown();
   }
 
+  /**
+   * The rung works. Returns whether its better home deserves a try at once, because a third rung had failed
+   * with it: it may have failed only with everything.
+   */
   opened(rung) {
     if (rung !== this.rung) {
       this.#earlyDeaths = 0;
       this.#lastBetter = -1;
     }
-    this.rung = rung;
-    this.rounds = 0;
-    this.#strikes = 0;
-    this.#worked.add(rung);
+    const home = this.#home;
+    const others = this.#others;
+    this.rung = this.#home = rung;
+    this.rounds = this.#strikes = this.#others = 0;
+    if (home === null || others < 2 || home >= rung) return false;
+    this.#lastBetter = home - 1;
+    return true;
   }
 
   /** The next better rung to try, each in turn from the top; null at the top. */
@@ -56,10 +67,21 @@ export class Ladder {
   #stepDown() {
     this.#strikes = this.#earlyDeaths = 0;
     this.#lastBetter = -1;
-    this.rung++;
-    if (this.rung < this.transports.length) return true;
-    this.rung = 0;
-    this.rounds++;
+    const count = this.transports.length;
+    if (this.#home === null && this.rung + 1 < count) {
+      this.rung++;
+      return true;
+    }
+    if (this.#home === null) {
+      this.#others = count - 1; // one round of others: no second chance for the first
+      this.#home = 0;
+    } else if (this.rung === this.#home && count > 1) {
+      this.rung = (this.#home + 1 + (this.#others % (count - 1))) % count;
+      this.#others++;
+      return true;
+    }
+    this.rung = this.#home;
+    if (count === 1 || this.#others % (count - 1) === 0) this.rounds++;
     return false;
   }
 }
