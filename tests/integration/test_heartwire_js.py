@@ -522,3 +522,81 @@ def test_it_is_served_to_all_who_may(server: ServerProcess, name: str, media_typ
     assert get(**{"If-None-Match": str(answer.getheader("etag"))}).status == 304
     assert get(Origin="https://elsewhere.example").status == 403
     connection.close()
+
+
+def test_arguments_that_cannot_be_sent_cost_only_their_call(node: Runtime, server: ServerProcess) -> None:
+    """Half an emoji, a value of the wrong type, NaN: each closed the connection for good, or was sent again on
+    each new one, and held up what others had to say; NaN arrived as null."""
+    told, got, closes = node.run(
+        """begin(url);
+           const half = "😀".slice(0, 1);
+           const told = {};
+           const fails = async calls => {
+             for (const [name, call] of Object.entries(calls))
+               told[name] = await (async () => call())().then(() => "fine", error => error.name);
+           };
+           const got = [];
+           await client.subscribe(channel, ({ data }) => got.push(data)).ready;
+           await fails({
+             channelIsNumber: () => client.publish(42, 1),
+             channelIsMissing: () => client.publish(undefined, 1),
+             channelIsHalf: () => client.publish(half, 1),
+             channelIsEmpty: () => client.publish("", 1),
+             channelIsLong: () => client.publish("ü".repeat(128), 1),
+             channelHasComma: () => client.publish("a,b", 1),
+             channelHasControl: () => client.publish("a\\nb", 1),
+             textIsHalf: () => client.publish(channel, half),
+             jsonIsHalf: () => client.publish(channel, { deep: [half] }),
+             nameIsHalf: () => client.publish(channel, { [half]: 1 }),
+             nan: () => client.publish(channel, { deep: [NaN] }),
+             infinity: () => client.publish(channel, -Infinity),
+             boxed: () => client.publish(channel, [new Number(NaN)]),
+             bigint: () => client.publish(channel, 1n),
+             key: () => client.publish(channel, 1, { idempotencyKey: 7 }),
+             bigKey: () => client.publish(channel, 1, { idempotencyKey: 7n }),
+             signal: () => client.publish(channel, 1, { signal: {} }),
+             limit: () => client.history(channel, { limit: 1.5 }),
+             limitIsNegative: () => client.history(channel, { limit: -1 }),
+             reverse: () => client.history(channel, { reverse: "yes" }),
+             since: () => client.history(channel, { since: 7 }),
+             history: () => client.history(half),
+             presence: () => client.presence(7),
+             rpcIsNumber: () => client.rpc(7),
+             rpcIsHalf: () => client.rpc(half),
+             rpcData: () => client.rpc("echo", { deep: half }),
+             rpcNan: () => client.rpc("echo", NaN),
+             rpcFunction: () => client.rpc("echo", () => {}),
+             subscribe: () => client.subscribe(undefined),
+             subscribeIsHalf: () => client.subscribe(half),
+             callback: () => client.subscribe("other", "callback"),
+             onGap: () => client.subscribe("other", null, { onGap: 7 }),
+             token: () => client.subscribe("other", null, { token: half }),
+             aborting: () => client.subscribe("other", null, { signal: {} }),
+             ofClient: () => heartwire.connect(url, { token: half }),
+             getToken: () => heartwire.connect(url, { getToken: "t" }),
+             data: () => heartwire.connect(url, { data: { n: NaN } }),
+             headers: () => heartwire.connect(url, { headers: { "x-a": "b\\nc" } }),
+           });
+           const fine = [null, ["null"], "\\\\ud800", { text: "😀", none: null }, [1.5, -0.25]];
+           for (const one of fine) await client.publish(channel, one);
+           await client.subscribe("other").ready;
+           await until(() => got.length >= fine.length);
+           await client.close();
+           return [told, got, heard("close").length];""",
+        url=server.url,
+        channel="arguments",
+    )
+    assert {name: what for name, what in told.items() if what != "TypeError"} == {}
+    assert got == [None, ["null"], "\\ud800", {"text": "😀", "none": None}, [1.5, -0.25]]
+    assert closes == 1
+
+
+def test_a_token_that_is_no_text_is_an_error_and_no_message(node: Runtime) -> None:
+    """A function that gives half a character for a token had the client send what no server reads."""
+    messages = node.run(
+        """begin("http://127.0.0.1:9", { getToken: () => "😀".slice(1) });
+           await until(() => heard("error").length);
+           await client.close();
+           return heard("error").map(({ message }) => message);"""
+    )
+    assert "the answer of getToken" in messages[0]

@@ -6,81 +6,6 @@
  * Made from the modules in client/ by tools/join.py: change them, then run `make format`.
  */
 
-// -- arguments -----------------------------------------------------------------------------------------------
-
-// Arguments of applications, checked before they can do harm.
-
-/** How many letters have to change for one name to become the other (Levenshtein). */
-function distance(one, other) {
-  let row = Array.from({ length: other.length + 1 }, (_, at) => at);
-  for (const [n, letter] of [...one].entries()) {
-    const next = [n + 1];
-    for (let at = 1; at < row.length; at++)
-      next.push(Math.min(row[at] + 1, next[at - 1] + 1, row[at - 1] + (letter === other[at - 1] ? 0 : 1)));
-    row = next;
-  }
-  return row[other.length];
-}
-
-/** So that Python's name of an option, such as `ping_interval_s`, is near. */
-const plainName = name => name.toLowerCase().replaceAll("_", "");
-
-/**
- * Throws a `TypeError` for an option that does not exist, with the name that was probably meant.
- * @param {object} given
- * @param {string[]} known
- */
-function checkNames(given, known) {
-  for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue;
-    const distances = known.map(one => distance(plainName(one), plainName(name)));
-    const least = Math.min(...distances);
-    const hint =
-      least <= 2
-        ? `did you mean "${known[distances.indexOf(least)]}"?`
-        : `the options are ${known.join(", ")}`;
-    throw new TypeError(`unknown option "${name}": ${hint}`);
-  }
-}
-
-/** Throws a `TypeError` for a key that the server would refuse; "" means that there is none. */
-function checkIdempotencyKey(key) {
-  if (typeof key !== "string" || !/^[!-~]{0,255}$/.test(key))
-    throw new TypeError(`idempotencyKey: ${JSON.stringify(key)} is not 1 to 255 visible ASCII characters`);
-}
-
-/**
- * The address of a server for fetch. Without an argument: the origin of the page.
- * @param {any} given "https://host", "ws://host/below", a URL, or {scheme, host, port, path}
- */
-function baseOf(given) {
-  const { scheme = "http", host, port, path = "" } = given;
-  const parts = `${scheme}://${host}${port ? `:${port}` : ""}/${path}`.replace(/([^:]\/)\/+/g, "$1");
-  const url = new URL(host && !(given instanceof URL) ? parts : given, globalThis.location?.href);
-  const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
-  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
-  return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
-}
-
-// -- errors --------------------------------------------------------------------------------------------------
-
-// The error of the library.
-
-/** A refusal of the server, or a failure. */
-class HeartwireError extends Error {
-  /**
-   * @param {number} code docs/codes.md; 0: the client itself gave up
-   * @param {string} message
-   * @param {boolean} isUnknown whether it may have been done all the same
-   */
-  constructor(code, message, isUnknown = false) {
-    super(message || `code ${code}`);
-    this.name = "HeartwireError";
-    this.code = code;
-    this.isUnknown = isUnknown;
-  }
-}
-
 // -- states --------------------------------------------------------------------------------------------------
 
 // The states of a client, and what a close code asks of it: heartwire/client/states.py, which has a drawing.
@@ -128,6 +53,8 @@ function verdict(code) {
 // protocol are snake_case.
 
 const PONG = "{}";
+
+const encoder = new TextEncoder();
 
 /** Characters in a frame of many commands: the server takes 1 MiB, proxies and phones take less. */
 const MAX_FRAME = 64 * 1024;
@@ -225,6 +152,9 @@ function characters(string) {
   return string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0);
 }
 
+/** Bytes as UTF-8. */
+const byteLength = string => encoder.encode(string).length;
+
 /** One command. A body that is a string is JSON already. */
 const command = (id, method, body) =>
   `{"id":${id},"${method}":${typeof body === "string" ? body : JSON.stringify(body)}}`;
@@ -266,6 +196,137 @@ function closedByHttp(status, body) {
     // the page of a proxy, or nothing
   }
   return [status === 413 ? TOO_LARGE : ABNORMAL, `HTTP ${status}`];
+}
+
+// -- arguments -----------------------------------------------------------------------------------------------
+
+// Arguments of applications, checked before they can do harm: what a server cannot read would cost the
+// connection, again on each new one, and with it what others have to say.
+
+/** How many letters have to change for one name to become the other (Levenshtein). */
+function distance(one, other) {
+  let row = Array.from({ length: other.length + 1 }, (_, at) => at);
+  for (const [n, letter] of [...one].entries()) {
+    const next = [n + 1];
+    for (let at = 1; at < row.length; at++)
+      next.push(Math.min(row[at] + 1, next[at - 1] + 1, row[at - 1] + (letter === other[at - 1] ? 0 : 1)));
+    row = next;
+  }
+  return row[other.length];
+}
+
+/** So that Python's name of an option, such as `ping_interval_s`, is near. */
+const plainName = name => name.toLowerCase().replaceAll("_", "");
+
+/**
+ * Throws a `TypeError` for an option that does not exist, with the name that was probably meant.
+ * @param {object} given
+ * @param {string[]} known
+ */
+function checkNames(given, known) {
+  for (const name of Object.keys(given)) {
+    if (known.includes(name)) continue;
+    const distances = known.map(one => distance(plainName(one), plainName(name)));
+    const least = Math.min(...distances);
+    const hint =
+      least <= 2
+        ? `did you mean "${known[distances.indexOf(least)]}"?`
+        : `the options are ${known.join(", ")}`;
+    throw new TypeError(`unknown option "${name}": ${hint}`);
+  }
+}
+
+/** Whether text holds half of a pair of surrogates, as `slice` makes it of an emoji: that is not UTF-8. */
+const isHalved = text => /\p{Surrogate}/u.test(text);
+
+/** Throws a `TypeError` for what is not text, or cannot be sent as UTF-8. */
+function checkText(name, text) {
+  if (typeof text !== "string") throw new TypeError(`${name}: ${typeof text} is not a string`);
+  if (isHalved(text))
+    throw new TypeError(`${name}: ${JSON.stringify(text.slice(0, 64))} holds half a character`);
+}
+
+/** Throws a `TypeError` for a channel that no server takes. */
+function checkChannel(name) {
+  checkText("channel", name);
+  const size = byteLength(name);
+  if (size < 1 || size > 255)
+    throw new TypeError(`channel: ${size} bytes; a name has 1 to 255 bytes of UTF-8`);
+  if (/[,\p{Cc}]/u.test(name))
+    throw new TypeError(`channel: ${JSON.stringify(name)} holds a comma or a control character`);
+}
+
+/** Throws a `TypeError` unless it is of the type, or null. */
+function checkType(name, value, type) {
+  if (value !== null && typeof value !== type)
+    throw new TypeError(`${name}: ${typeof value} is not a ${type}`);
+}
+
+/** Throws a `TypeError` for what is not an `AbortSignal`, or null. */
+function checkSignal(signal) {
+  if (signal !== null) checkType("signal.throwIfAborted", signal?.throwIfAborted, "function");
+}
+
+/** Throws a `TypeError` for a number of publications that cannot be. */
+function checkLimit(limit) {
+  if (!Number.isSafeInteger(limit) || limit < 0) throw new TypeError(`limit: ${limit} is not a whole number`);
+}
+
+/** The replacer of `JSON.stringify` that refuses what it would change: NaN, infinities, half characters. */
+function refuseLoss(name, value) {
+  if (Object(value) instanceof Number && !Number.isFinite(Number(value)))
+    throw new TypeError(`${name || "data"}: ${value} is not a number of JSON`);
+  for (const text of [name, value]) if (Object(text) instanceof String) checkText("data", String(text));
+  return value;
+}
+
+/** A value as JSON. Throws a `TypeError` where it cannot be written so. */
+function jsonOf(value) {
+  const json = JSON.stringify(value);
+  if (json === undefined) throw new TypeError(`${typeof value} is not JSON`);
+  // Only such text can have come of a loss, and a replacer for all would take long.
+  if (/null|\\ud/.test(json)) JSON.stringify(value, refuseLoss);
+  return json;
+}
+
+/** Throws a `TypeError` for a key that the server would refuse; "" means that there is none. */
+function checkIdempotencyKey(key) {
+  if (typeof key !== "string" || !/^[!-~]{0,255}$/.test(key))
+    throw new TypeError(
+      `idempotencyKey: ${JSON.stringify(String(key))} is not 1 to 255 visible ASCII characters`,
+    );
+}
+
+/**
+ * The address of a server for fetch. Without an argument: the origin of the page.
+ * @param {any} given "https://host", "ws://host/below", a URL, or {scheme, host, port, path}
+ */
+function baseOf(given) {
+  const { scheme = "http", host, port, path = "" } = given;
+  const parts = `${scheme}://${host}${port ? `:${port}` : ""}/${path}`.replace(/([^:]\/)\/+/g, "$1");
+  const url = new URL(host && !(given instanceof URL) ? parts : given, globalThis.location?.href);
+  const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
+  if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
+  return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
+}
+
+// -- errors --------------------------------------------------------------------------------------------------
+
+// The error of the library.
+
+/** A refusal of the server, or a failure. */
+class HeartwireError extends Error {
+  /**
+   * @param {number} code docs/codes.md; 0: the client itself gave up
+   * @param {string} message
+   * @param {boolean} isUnknown whether it may have been done all the same
+   */
+  constructor(code, message, isUnknown = false) {
+    super(message || `code ${code}`);
+    this.name = "HeartwireError";
+    this.code = code;
+    this.isUnknown = isUnknown;
+  }
 }
 
 // -- links ---------------------------------------------------------------------------------------------------
@@ -2501,7 +2562,7 @@ class Driver {
     let answer;
     try {
       answer = await this.#getToken?.();
-      if (typeof answer !== "string") throw new TypeError(`getToken returned ${typeof answer}, not a string`);
+      checkText("the answer of getToken", answer);
     } catch (error) {
       if (asked !== this.#asks) return;
       this.#application.problem(error);
@@ -2559,15 +2620,16 @@ const fromBase64 = encoded => Uint8Array.from(atob(encoded), character => charac
 
 /** The argument of `publish` as JSON text and its encoding: "text", "base64", or "" for JSON. */
 function encode(data) {
-  if (typeof data === "string") return [JSON.stringify(data), "text"];
+  if (typeof data === "string") {
+    checkText("data", data);
+    return [JSON.stringify(data), "text"];
+  }
   if (data instanceof ArrayBuffer) return encode(new Uint8Array(data));
   if (ArrayBuffer.isView(data)) {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     return [`"${toBase64(bytes)}"`, "base64"];
   }
-  const json = JSON.stringify(data);
-  if (json === undefined) throw new TypeError(`${typeof data} cannot be published: it is not JSON`);
-  return [json, ""];
+  return [jsonOf(data), ""];
 }
 
 /** A position as applications see it. */
@@ -2794,7 +2856,7 @@ class Client extends Emitter {
   constructor(url, given = {}) {
     super();
     checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
-    const shell = { ...SHELL_DEFAULTS, ...given };
+    const shell = shellOptions(given);
     const { signal, debugUrl } = shell;
     const WebSocket = shell.WebSocket ?? globalThis.WebSocket;
     const fetch = shell.fetch ?? globalThis.fetch;
@@ -2841,6 +2903,11 @@ class Client extends Emitter {
   subscribe(channel, callback = null, options = {}) {
     checkNames(options, ["since", "token", "signal", "onGap"]);
     const { since = null, token = "", signal = null, onGap = null } = options;
+    checkChannel(channel);
+    checkText("token", token ?? "");
+    checkSignal(signal);
+    checkType("callback", callback, "function");
+    checkType("onGap", onGap, "function");
     this.#checkOpen();
     if (this.#subscriptions.has(channel))
       throw new Error(`${channel} is followed already: listen to the subscription that there is`);
@@ -2855,7 +2922,7 @@ class Client extends Emitter {
     if (callback !== null) subscription.on("publication", callback);
     if (onGap !== null) subscription.on("gap", onGap);
     signal?.addEventListener("abort", () => subscription.unsubscribe(), { once: true });
-    this.#driver.input("subscribe", channel, after, token);
+    this.#driver.input("subscribe", channel, after, token ?? "");
     if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
@@ -2867,7 +2934,9 @@ class Client extends Emitter {
   async publish(channel, data, options = {}) {
     checkNames(options, ["signal", "idempotencyKey"]);
     const { signal = null, idempotencyKey = "" } = options;
+    checkChannel(channel);
     checkIdempotencyKey(idempotencyKey);
+    checkSignal(signal);
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
@@ -2875,6 +2944,7 @@ class Client extends Emitter {
 
   /** The members of a channel, by client id. */
   async presence(channel) {
+    checkChannel(channel);
     return presenceOf(await this.#request("presence", { channel }));
   }
 
@@ -2882,12 +2952,17 @@ class Client extends Emitter {
   async history(channel, options = {}) {
     checkNames(options, ["limit", "since", "reverse"]);
     const { limit = 100, since = null, reverse = false } = options;
+    checkChannel(channel);
+    checkLimit(limit);
+    checkType("reverse", reverse, "boolean");
     const after = since === null ? {} : { since: parsePosition(since) };
     return historyOf(channel, await this.#request("history", { channel, limit, reverse, ...after }));
   }
 
   /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
+    checkText("method", method);
+    jsonOf(data);
     return (await this.#request("rpc", { method, data })).data;
   }
 
@@ -3016,6 +3091,22 @@ class Client extends Emitter {
       this.#driver.carryOut(); // only now: the answer may be there already
     });
   }
+}
+
+/** The other options, checked: with what is wrong there no connection would come about. */
+function shellOptions(given) {
+  const chosen = Object.entries(SHELL_DEFAULTS).map(([name, value]) => [
+    name,
+    given[name] === undefined ? value : given[name],
+  ]);
+  const shell = /** @type {typeof SHELL_DEFAULTS} */ (Object.fromEntries(chosen));
+  shell.token ??= "";
+  checkSignal(shell.signal);
+  checkText("token", shell.token);
+  checkType("getToken", shell.getToken, "function");
+  jsonOf(shell.data);
+  new Headers(shell.headers); // throws where fetch would, again and again
+  return shell;
 }
 
 /**

@@ -1,4 +1,7 @@
-// Arguments of applications, checked before they can do harm.
+// Arguments of applications, checked before they can do harm: what a server cannot read would cost the
+// connection, again on each new one, and with it what others have to say.
+
+import { byteLength } from "./wire.js";
 
 /** How many letters have to change for one name to become the other (Levenshtein). */
 function distance(one, other) {
@@ -33,10 +36,65 @@ export function checkNames(given, known) {
   }
 }
 
+/** Whether text holds half of a pair of surrogates, as `slice` makes it of an emoji: that is not UTF-8. */
+const isHalved = text => /\p{Surrogate}/u.test(text);
+
+/** Throws a `TypeError` for what is not text, or cannot be sent as UTF-8. */
+export function checkText(name, text) {
+  if (typeof text !== "string") throw new TypeError(`${name}: ${typeof text} is not a string`);
+  if (isHalved(text))
+    throw new TypeError(`${name}: ${JSON.stringify(text.slice(0, 64))} holds half a character`);
+}
+
+/** Throws a `TypeError` for a channel that no server takes. */
+export function checkChannel(name) {
+  checkText("channel", name);
+  const size = byteLength(name);
+  if (size < 1 || size > 255)
+    throw new TypeError(`channel: ${size} bytes; a name has 1 to 255 bytes of UTF-8`);
+  if (/[,\p{Cc}]/u.test(name))
+    throw new TypeError(`channel: ${JSON.stringify(name)} holds a comma or a control character`);
+}
+
+/** Throws a `TypeError` unless it is of the type, or null. */
+export function checkType(name, value, type) {
+  if (value !== null && typeof value !== type)
+    throw new TypeError(`${name}: ${typeof value} is not a ${type}`);
+}
+
+/** Throws a `TypeError` for what is not an `AbortSignal`, or null. */
+export function checkSignal(signal) {
+  if (signal !== null) checkType("signal.throwIfAborted", signal?.throwIfAborted, "function");
+}
+
+/** Throws a `TypeError` for a number of publications that cannot be. */
+export function checkLimit(limit) {
+  if (!Number.isSafeInteger(limit) || limit < 0) throw new TypeError(`limit: ${limit} is not a whole number`);
+}
+
+/** The replacer of `JSON.stringify` that refuses what it would change: NaN, infinities, half characters. */
+function refuseLoss(name, value) {
+  if (Object(value) instanceof Number && !Number.isFinite(Number(value)))
+    throw new TypeError(`${name || "data"}: ${value} is not a number of JSON`);
+  for (const text of [name, value]) if (Object(text) instanceof String) checkText("data", String(text));
+  return value;
+}
+
+/** A value as JSON. Throws a `TypeError` where it cannot be written so. */
+export function jsonOf(value) {
+  const json = JSON.stringify(value);
+  if (json === undefined) throw new TypeError(`${typeof value} is not JSON`);
+  // Only such text can have come of a loss, and a replacer for all would take long.
+  if (/null|\\ud/.test(json)) JSON.stringify(value, refuseLoss);
+  return json;
+}
+
 /** Throws a `TypeError` for a key that the server would refuse; "" means that there is none. */
 export function checkIdempotencyKey(key) {
   if (typeof key !== "string" || !/^[!-~]{0,255}$/.test(key))
-    throw new TypeError(`idempotencyKey: ${JSON.stringify(key)} is not 1 to 255 visible ASCII characters`);
+    throw new TypeError(
+      `idempotencyKey: ${JSON.stringify(String(key))} is not 1 to 255 visible ASCII characters`,
+    );
 }
 
 /**

@@ -1,6 +1,16 @@
 // The client as applications see it: heartwire/client/client.py. docs/javascript.md says how it is used.
 
-import { baseOf, checkIdempotencyKey, checkNames } from "./arguments.js";
+import {
+  baseOf,
+  checkChannel,
+  checkIdempotencyKey,
+  checkLimit,
+  checkNames,
+  checkSignal,
+  checkText,
+  checkType,
+  jsonOf,
+} from "./arguments.js";
 import { Driver } from "./driver.js";
 import { Emitter } from "./emitter.js";
 import { HeartwireError } from "./errors.js";
@@ -50,7 +60,7 @@ export class Client extends Emitter {
   constructor(url, given = {}) {
     super();
     checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
-    const shell = { ...SHELL_DEFAULTS, ...given };
+    const shell = shellOptions(given);
     const { signal, debugUrl } = shell;
     const WebSocket = shell.WebSocket ?? globalThis.WebSocket;
     const fetch = shell.fetch ?? globalThis.fetch;
@@ -97,6 +107,11 @@ export class Client extends Emitter {
   subscribe(channel, callback = null, options = {}) {
     checkNames(options, ["since", "token", "signal", "onGap"]);
     const { since = null, token = "", signal = null, onGap = null } = options;
+    checkChannel(channel);
+    checkText("token", token ?? "");
+    checkSignal(signal);
+    checkType("callback", callback, "function");
+    checkType("onGap", onGap, "function");
     this.#checkOpen();
     if (this.#subscriptions.has(channel))
       throw new Error(`${channel} is followed already: listen to the subscription that there is`);
@@ -111,7 +126,7 @@ export class Client extends Emitter {
     if (callback !== null) subscription.on("publication", callback);
     if (onGap !== null) subscription.on("gap", onGap);
     signal?.addEventListener("abort", () => subscription.unsubscribe(), { once: true });
-    this.#driver.input("subscribe", channel, after, token);
+    this.#driver.input("subscribe", channel, after, token ?? "");
     if (signal?.aborted) subscription.unsubscribe();
     return subscription;
   }
@@ -123,7 +138,9 @@ export class Client extends Emitter {
   async publish(channel, data, options = {}) {
     checkNames(options, ["signal", "idempotencyKey"]);
     const { signal = null, idempotencyKey = "" } = options;
+    checkChannel(channel);
     checkIdempotencyKey(idempotencyKey);
+    checkSignal(signal);
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
@@ -131,6 +148,7 @@ export class Client extends Emitter {
 
   /** The members of a channel, by client id. */
   async presence(channel) {
+    checkChannel(channel);
     return presenceOf(await this.#request("presence", { channel }));
   }
 
@@ -138,12 +156,17 @@ export class Client extends Emitter {
   async history(channel, options = {}) {
     checkNames(options, ["limit", "since", "reverse"]);
     const { limit = 100, since = null, reverse = false } = options;
+    checkChannel(channel);
+    checkLimit(limit);
+    checkType("reverse", reverse, "boolean");
     const after = since === null ? {} : { since: parsePosition(since) };
     return historyOf(channel, await this.#request("history", { channel, limit, reverse, ...after }));
   }
 
   /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
+    checkText("method", method);
+    jsonOf(data);
     return (await this.#request("rpc", { method, data })).data;
   }
 
@@ -272,6 +295,22 @@ export class Client extends Emitter {
       this.#driver.carryOut(); // only now: the answer may be there already
     });
   }
+}
+
+/** The other options, checked: with what is wrong there no connection would come about. */
+function shellOptions(given) {
+  const chosen = Object.entries(SHELL_DEFAULTS).map(([name, value]) => [
+    name,
+    given[name] === undefined ? value : given[name],
+  ]);
+  const shell = /** @type {typeof SHELL_DEFAULTS} */ (Object.fromEntries(chosen));
+  shell.token ??= "";
+  checkSignal(shell.signal);
+  checkText("token", shell.token);
+  checkType("getToken", shell.getToken, "function");
+  jsonOf(shell.data);
+  new Headers(shell.headers); // throws where fetch would, again and again
+  return shell;
 }
 
 /**

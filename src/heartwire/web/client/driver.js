@@ -1,6 +1,7 @@
 // A machine among real clocks, timers, sockets and tokens: heartwire/client/driver.py. Outputs for the
 // application are handed on.
 
+import { checkText } from "./arguments.js";
 import { LINKS } from "./links.js";
 import { Machine } from "./machine.js";
 
@@ -139,7 +140,7 @@ export class Driver {
     let answer;
     try {
       answer = await this.#getToken?.();
-      if (typeof answer !== "string") throw new TypeError(`getToken returned ${typeof answer}, not a string`);
+      checkText("the answer of getToken", answer);
     } catch (error) {
       if (asked !== this.#asks) return;
       this.#application.problem(error);

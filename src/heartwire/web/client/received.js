@@ -1,5 +1,7 @@
 // Values between applications and the wire: heartwire/client/received.py.
 
+import { checkText, jsonOf } from "./arguments.js";
+
 const toBase64 = bytes => {
   let binary = "";
   for (let at = 0; at < bytes.length; at += 0x8000)
@@ -10,15 +12,16 @@ const fromBase64 = encoded => Uint8Array.from(atob(encoded), character => charac
 
 /** The argument of `publish` as JSON text and its encoding: "text", "base64", or "" for JSON. */
 export function encode(data) {
-  if (typeof data === "string") return [JSON.stringify(data), "text"];
+  if (typeof data === "string") {
+    checkText("data", data);
+    return [JSON.stringify(data), "text"];
+  }
   if (data instanceof ArrayBuffer) return encode(new Uint8Array(data));
   if (ArrayBuffer.isView(data)) {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     return [`"${toBase64(bytes)}"`, "base64"];
   }
-  const json = JSON.stringify(data);
-  if (json === undefined) throw new TypeError(`${typeof data} cannot be published: it is not JSON`);
-  return [json, ""];
+  return [jsonOf(data), ""];
 }
 
 /** A position as applications see it. */

@@ -5,6 +5,8 @@ import { ABNORMAL, TOO_LARGE } from "./states.js";
 
 export const PONG = "{}";
 
+const encoder = new TextEncoder();
+
 /** Characters in a frame of many commands: the server takes 1 MiB, proxies and phones take less. */
 export const MAX_FRAME = 64 * 1024;
 
@@ -100,6 +102,9 @@ export function characters(string) {
   if (!/[\ud800-\udbff]/.test(string)) return string.length;
   return string.length - (string.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0);
 }
+
+/** Bytes as UTF-8. */
+export const byteLength = string => encoder.encode(string).length;
 
 /** One command. A body that is a string is JSON already. */
 export const command = (id, method, body) =>
