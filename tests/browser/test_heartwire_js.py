@@ -4,7 +4,7 @@ import pytest
 
 from heartwire.testing.server import run_server
 from tests.js.runtime import in_page, in_worker
-from tests.js.stories import TRANSPORTS, talks
+from tests.js.stories import THROWING, TRANSPORTS, check_throwing, talks
 
 
 @pytest.mark.slow
@@ -58,3 +58,10 @@ def test_a_page_begins_where_the_last_one_ended_and_heeds_what_the_system_says()
             ["connecting", "online", "waiting", "connecting", "online", "closed"],
             "the page was put aside",
         ]
+
+
+@pytest.mark.slow
+def test_a_listener_that_throws_is_an_error_event() -> None:
+    """It was an error of the page's, of which the application was not told."""
+    with run_server() as server, in_page(server.url) as page:
+        check_throwing(page.run(THROWING, url=server.url, channel="throwing"))

@@ -15,7 +15,7 @@ from tests.integration.centrifugal.sdk.app import SECRET
 from tests.integration.centrifugal.sdk.harness import Relay, serving
 from tests.integration.wire import publish
 from tests.js.runtime import Runtime, in_node
-from tests.js.stories import TRANSPORTS, talks
+from tests.js.stories import THROWING, TRANSPORTS, check_throwing, talks
 
 
 @pytest.fixture(scope="module")
@@ -600,3 +600,26 @@ def test_a_token_that_is_no_text_is_an_error_and_no_message(node: Runtime) -> No
            return heard("error").map(({ message }) => message);"""
     )
     assert "the answer of getToken" in messages[0]
+
+
+def test_a_listener_that_throws_is_an_error_event(node: Runtime, server: ServerProcess) -> None:
+    """A callback that threw, or an async one, ended the process of Node."""
+    check_throwing(node.run(THROWING, url=server.url, channel="throwing"))
+
+
+def test_a_wait_that_a_server_asks_for_has_a_limit(node: Runtime) -> None:
+    """`Retry-After: 99999999` had a client stay away for three years."""
+    waits = node.run(
+        """const waits = [];
+           for (const after of ["99999999", "-5", "1e3", "7", "soon"]) {
+             const headers = { "retry-after": after };
+             const fetch = async () => new Response("", { status: 503, headers });
+             begin("http://127.0.0.1:9", { transports: ["poll"], fetch, laterS: 0.1 });
+             await until(() => heard("close").length);
+             waits.push(Math.round(heard("close")[0].nextAttemptS));
+             await client.close();
+           }
+           return waits;"""
+    )
+    assert (waits[0], waits[3]) == (3600, 7)
+    assert max(waits[1], waits[2], waits[4]) <= 1

@@ -4,7 +4,7 @@ from heartwire.testing.server import ServerProcess
 from tests.integration.wire import publish
 from tests.js.runtime import Runtime
 
-__all__ = ["TRANSPORTS", "talks"]
+__all__ = ["THROWING", "TRANSPORTS", "check_throwing", "talks"]
 
 TRANSPORTS = ("websocket", "sse", "longpoll", "poll")
 
@@ -56,3 +56,35 @@ def talks(runtime: Runtime, server: ServerProcess, transport: str) -> None:
         " heard('close').at(-1).code];"
     )
     assert runtime.run(since) == ["closed", 0, [], 1000]
+
+
+THROWING = """begin(url);
+   const logged = [];
+   const log = console.error;
+   console.error = (...words) => logged.push(words.map(String).join(" "));
+   client.on("error", () => { throw new Error("in error"); });
+   client.on("message", async () => { throw new Error("later"); });
+   const ended = () => { throw new Error("ended already"); };
+   client.addEventListener("open", ended);
+   client.removeEventListener("open", ended);
+   client.addEventListener("open", { handleEvent() { throw new Error("in an object"); } });
+   const got = [];
+   const subscription = client.subscribe(channel, ({ data }) => {
+     got.push(data);
+     throw new Error(`at ${data}`);
+   });
+   subscription.on("subscribed", () => { throw new Error("in subscribed"); });
+   await subscription.ready;
+   for (const n of [1, 2]) await client.publish(channel, n);
+   await until(() => got.length === 2 && heard("error").length >= 6);
+   await client.close();
+   console.error = log;
+   return [got, heard("error").map(({ message }) => message), logged];"""
+
+
+def check_throwing(answer: tuple[list[int], list[str], list[str]]) -> None:
+    got, errors, logged = answer
+    assert got == [1, 2]
+    assert sorted(errors) == ["at 1", "at 2", "in an object", "in subscribed", "later", "later"]
+    assert [words for words in logged if 'a listener of "publication" failed: Error: at 1' in words]
+    assert len([words for words in logged if "in error" in words]) == len(errors)

@@ -333,10 +333,13 @@ class HeartwireError extends Error {
 
 // How bytes travel: a WebSocket, server-sent events, polls. heartwire/client/links.py.
 
+const MAX_RETRY_AFTER_S = 3600; // as in Python: a slip of somebody between must not part us for years
+
 /** An HTTP answer that is not 2xx, as an error for `Link.failed`. */
 async function refusal(response) {
   const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
-  const afterS = Number(response.headers.get("retry-after")) || 0;
+  const after = response.headers.get("retry-after") ?? "";
+  const afterS = /^\d{1,9}$/.test(after) ? Math.min(Number(after), MAX_RETRY_AFTER_S) : 0;
   return Object.assign(new HeartwireError(code, reason), { afterS });
 }
 
@@ -2579,12 +2582,28 @@ class Driver {
 
 // Events: an EventTarget with `on` and `once`, whose listeners get the detail itself.
 
+/**
+ * An EventTarget whose listeners may throw, or return a promise that is rejected: that is given to `failed`.
+ * By itself either would end a process of Node.
+ */
 class Emitter extends EventTarget {
   #heard = new Set();
+  #guarded = new WeakMap(); // by listener
+  #failed;
+
+  /** @param {(error: Error, name: string) => void} failed */
+  constructor(failed) {
+    super();
+    this.#failed = failed;
+  }
 
   addEventListener(name, hear, options) {
     this.#heard.add(name);
-    super.addEventListener(name, hear, options);
+    super.addEventListener(name, hear && this.#guard(hear), options);
+  }
+
+  removeEventListener(name, hear, options) {
+    super.removeEventListener(name, (hear && this.#guarded.get(hear)) ?? hear, options);
   }
 
   /** Calls `hear` with the detail of each such event. Returns how to end it. */
@@ -2603,6 +2622,22 @@ class Emitter extends EventTarget {
     if (!this.#heard.has(name)) return false;
     this.dispatchEvent(new CustomEvent(name, { detail }));
     return true;
+  }
+
+  #guard(hear) {
+    const known = this.#guarded.get(hear);
+    if (known) return known;
+    const guarded = event => {
+      const fail = error => this.#failed(error, event.type);
+      try {
+        const result = typeof hear === "function" ? hear.call(this, event) : hear.handleEvent(event);
+        if (typeof result?.then === "function") result.then(null, fail);
+      } catch (error) {
+        fail(error);
+      }
+    };
+    this.#guarded.set(hear, guarded);
+    return guarded;
   }
 }
 
@@ -2682,10 +2717,11 @@ class Subscription extends Emitter {
   #flow;
 
   /**
-   * @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it
+   * @param {{maxItems: number, pause(): void, resume(): void, end(): void, failed(error: any,
+   *   name: string): void}} flow what the client does for it
    */
   constructor(channel, flow) {
-    super();
+    super(flow.failed);
     this.channel = channel;
     this.#flow = flow;
     this.ready = new Promise((resolve, reject) => {
@@ -2854,7 +2890,7 @@ class Client extends Emitter {
   #end = new AbortController();
 
   constructor(url, given = {}) {
-    super();
+    super((error, name) => this.#failed(error, name));
     checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
     const shell = shellOptions(given);
     const { signal, debugUrl } = shell;
@@ -2917,6 +2953,7 @@ class Client extends Emitter {
       pause: () => this.#driver.input("pause", channel),
       resume: () => this.#driver.input("resume", channel),
       end: () => this.#unsubscribe(subscription),
+      failed: (error, name) => this.#failed(error, name),
     });
     this.#subscriptions.set(channel, subscription);
     if (callback !== null) subscription.on("publication", callback);
@@ -3056,6 +3093,12 @@ class Client extends Emitter {
 
   #problem(error) {
     if (!this.emit("error", { error })) console.error("heartwire:", error);
+  }
+
+  /** A listener has failed. For one of `error` there is no such event: that would go on and on. */
+  #failed(error, name) {
+    console.error(`heartwire: a listener of "${name}" failed:`, error);
+    if (name !== "error") this.emit("error", { error });
   }
 
   #checkOpen() {

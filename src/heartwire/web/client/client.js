@@ -58,7 +58,7 @@ export class Client extends Emitter {
   #end = new AbortController();
 
   constructor(url, given = {}) {
-    super();
+    super((error, name) => this.#failed(error, name));
     checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
     const shell = shellOptions(given);
     const { signal, debugUrl } = shell;
@@ -121,6 +121,7 @@ export class Client extends Emitter {
       pause: () => this.#driver.input("pause", channel),
       resume: () => this.#driver.input("resume", channel),
       end: () => this.#unsubscribe(subscription),
+      failed: (error, name) => this.#failed(error, name),
     });
     this.#subscriptions.set(channel, subscription);
     if (callback !== null) subscription.on("publication", callback);
@@ -260,6 +261,12 @@ export class Client extends Emitter {
 
   #problem(error) {
     if (!this.emit("error", { error })) console.error("heartwire:", error);
+  }
+
+  /** A listener has failed. For one of `error` there is no such event: that would go on and on. */
+  #failed(error, name) {
+    console.error(`heartwire: a listener of "${name}" failed:`, error);
+    if (name !== "error") this.emit("error", { error });
   }
 
   #checkOpen() {

@@ -4,10 +4,13 @@ import { HeartwireError } from "./errors.js";
 import { ABNORMAL } from "./states.js";
 import { closedByHttp } from "./wire.js";
 
+const MAX_RETRY_AFTER_S = 3600; // as in Python: a slip of somebody between must not part us for years
+
 /** An HTTP answer that is not 2xx, as an error for `Link.failed`. */
 async function refusal(response) {
   const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
-  const afterS = Number(response.headers.get("retry-after")) || 0;
+  const after = response.headers.get("retry-after") ?? "";
+  const afterS = /^\d{1,9}$/.test(after) ? Math.min(Number(after), MAX_RETRY_AFTER_S) : 0;
   return Object.assign(new HeartwireError(code, reason), { afterS });
 }
 

@@ -15,10 +15,11 @@ export class Subscription extends Emitter {
   #flow;
 
   /**
-   * @param {{maxItems: number, pause(): void, resume(): void, end(): void}} flow what the client does for it
+   * @param {{maxItems: number, pause(): void, resume(): void, end(): void, failed(error: any,
+   *   name: string): void}} flow what the client does for it
    */
   constructor(channel, flow) {
-    super();
+    super(flow.failed);
     this.channel = channel;
     this.#flow = flow;
     this.ready = new Promise((resolve, reject) => {
