@@ -623,3 +623,34 @@ def test_a_wait_that_a_server_asks_for_has_a_limit(node: Runtime) -> None:
     )
     assert (waits[0], waits[3]) == (3600, 7)
     assert max(waits[1], waits[2], waits[4]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_message_too_large_for_its_frame_costs_only_its_call(
+    node: Runtime, server: ServerProcess, transport: str
+) -> None:
+    """Characters of the data were counted, where the server counts bytes of the whole frame: a message just
+    under the limit, or one of umlauts, cost the connection."""
+    codes, lengths, closes = node.run(
+        """begin(url, { transports: [transport] });
+           const lengths = [];
+           await client.subscribe(channel, ({ data }) => lengths.push(data.length)).ready;
+           const code = promise => promise.then(() => 0, error => error.code);
+           const texts = ["x".repeat(1_048_573), "ü".repeat(600_000), "😀".repeat(270_000), ["ü".repeat(600_000)]];
+           const codes = [];
+           for (const text of texts) codes.push(await code(client.publish(channel, text)));
+           codes.push(await code(client.publish(channel, new Uint8Array(786_400))));
+           codes.push(await code(client.rpc("none", "ü".repeat(600_000))));
+           codes.push(await code(client.publish(channel, "x".repeat(1_048_576 - 250))));
+           codes.push(await code(client.publish(channel, "ü".repeat(524_288 - 125))));
+           await until(() => lengths.length === 2);
+           const closes = heard("close").length;
+           await client.close();
+           return [codes, lengths, closes];""",
+        url=server.url,
+        transport=transport,
+        channel=f"large:{transport}",
+    )
+    assert codes == [106] * 6 + [0, 0]
+    assert (lengths, closes) == ([1_048_576 - 250, 524_288 - 125], 0)

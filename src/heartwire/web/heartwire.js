@@ -6,6 +6,25 @@
  * Made from the modules in client/ by tools/join.py: change them, then run `make format`.
  */
 
+// -- errors --------------------------------------------------------------------------------------------------
+
+// The error of the library.
+
+/** A refusal of the server, or a failure. */
+class HeartwireError extends Error {
+  /**
+   * @param {number} code docs/codes.md; 0: the client itself gave up
+   * @param {string} message
+   * @param {boolean} isUnknown whether it may have been done all the same
+   */
+  constructor(code, message, isUnknown = false) {
+    super(message || `code ${code}`);
+    this.name = "HeartwireError";
+    this.code = code;
+    this.isUnknown = isUnknown;
+  }
+}
+
 // -- states --------------------------------------------------------------------------------------------------
 
 // The states of a client, and what a close code asks of it: heartwire/client/states.py, which has a drawing.
@@ -203,6 +222,8 @@ function closedByHttp(status, body) {
 // Arguments of applications, checked before they can do harm: what a server cannot read would cost the
 // connection, again on each new one, and with it what others have to say.
 
+const FRAME_BYTES = 200; // of a publish beside its channel, its data and a key of the application's, at most
+
 /** How many letters have to change for one name to become the other (Levenshtein). */
 function distance(one, other) {
   let row = Array.from({ length: other.length + 1 }, (_, at) => at);
@@ -272,6 +293,19 @@ function checkLimit(limit) {
   if (!Number.isSafeInteger(limit) || limit < 0) throw new TypeError(`limit: ${limit} is not a whole number`);
 }
 
+/**
+ * Throws a `HeartwireError` for a message that has more than `limit` bytes with the frame around it: a server
+ * counts all of a frame, and one that is over its limit would cost the connection.
+ */
+function checkSize(json, name, key, limit) {
+  const frame = FRAME_BYTES + byteLength(JSON.stringify(name)) + key.length;
+  if (json.length * 3 + frame <= limit) return; // no character has more bytes
+  const size = byteLength(json) + frame;
+  const over = `over the limit of ${limit} (maxMessageBytes)`;
+  if (size > limit)
+    throw new HeartwireError(LIMIT_EXCEEDED, `a message of ${size} bytes in its frame is ${over}`);
+}
+
 /** The replacer of `JSON.stringify` that refuses what it would change: NaN, infinities, half characters. */
 function refuseLoss(name, value) {
   if (Object(value) instanceof Number && !Number.isFinite(Number(value)))
@@ -308,25 +342,6 @@ function baseOf(given) {
   const protocol = { "ws:": "http:", "wss:": "https:" }[url.protocol] ?? url.protocol;
   if (protocol !== "http:" && protocol !== "https:") throw new TypeError(`${url}: http, https, ws or wss`);
   return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
-}
-
-// -- errors --------------------------------------------------------------------------------------------------
-
-// The error of the library.
-
-/** A refusal of the server, or a failure. */
-class HeartwireError extends Error {
-  /**
-   * @param {number} code docs/codes.md; 0: the client itself gave up
-   * @param {string} message
-   * @param {boolean} isUnknown whether it may have been done all the same
-   */
-  constructor(code, message, isUnknown = false) {
-    super(message || `code ${code}`);
-    this.name = "HeartwireError";
-    this.code = code;
-    this.isUnknown = isUnknown;
-  }
 }
 
 // -- links ---------------------------------------------------------------------------------------------------
@@ -2880,6 +2895,7 @@ class Client extends Emitter {
   #base;
   #storage;
   #maxQueueItems;
+  #maxMessageBytes;
   #closeTimeoutS;
   #publishes = new Map(); // how to settle them, by key
   #requests = new Map(); // the same, by id
@@ -2903,6 +2919,7 @@ class Client extends Emitter {
     const isLacking = WebSocket === undefined && (given.transports ?? TRANSPORTS).includes("websocket");
     const options = machineOptions(given, isLacking, recallTransport(this.#storage, this.#base));
     this.#maxQueueItems = options.maxQueueItems;
+    this.#maxMessageBytes = options.maxMessageBytes;
     this.#closeTimeoutS = options.closeTimeoutS;
     const surroundings = { ...shell, base: this.#base, WebSocket, fetch };
     this.#driver = new Driver(options, surroundings, {
@@ -2976,6 +2993,7 @@ class Client extends Emitter {
     checkSignal(signal);
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
+    checkSize(json, channel, idempotencyKey, this.#maxMessageBytes);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
   }
 
@@ -2999,7 +3017,7 @@ class Client extends Emitter {
   /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
     checkText("method", method);
-    jsonOf(data);
+    checkSize(jsonOf(data), method, "", this.#maxMessageBytes);
     return (await this.#request("rpc", { method, data })).data;
   }
 

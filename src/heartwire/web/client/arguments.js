@@ -1,7 +1,11 @@
 // Arguments of applications, checked before they can do harm: what a server cannot read would cost the
 // connection, again on each new one, and with it what others have to say.
 
+import { HeartwireError } from "./errors.js";
+import { LIMIT_EXCEEDED } from "./states.js";
 import { byteLength } from "./wire.js";
+
+const FRAME_BYTES = 200; // of a publish beside its channel, its data and a key of the application's, at most
 
 /** How many letters have to change for one name to become the other (Levenshtein). */
 function distance(one, other) {
@@ -70,6 +74,19 @@ export function checkSignal(signal) {
 /** Throws a `TypeError` for a number of publications that cannot be. */
 export function checkLimit(limit) {
   if (!Number.isSafeInteger(limit) || limit < 0) throw new TypeError(`limit: ${limit} is not a whole number`);
+}
+
+/**
+ * Throws a `HeartwireError` for a message that has more than `limit` bytes with the frame around it: a server
+ * counts all of a frame, and one that is over its limit would cost the connection.
+ */
+export function checkSize(json, name, key, limit) {
+  const frame = FRAME_BYTES + byteLength(JSON.stringify(name)) + key.length;
+  if (json.length * 3 + frame <= limit) return; // no character has more bytes
+  const size = byteLength(json) + frame;
+  const over = `over the limit of ${limit} (maxMessageBytes)`;
+  if (size > limit)
+    throw new HeartwireError(LIMIT_EXCEEDED, `a message of ${size} bytes in its frame is ${over}`);
 }
 
 /** The replacer of `JSON.stringify` that refuses what it would change: NaN, infinities, half characters. */

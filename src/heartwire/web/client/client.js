@@ -7,6 +7,7 @@ import {
   checkLimit,
   checkNames,
   checkSignal,
+  checkSize,
   checkText,
   checkType,
   jsonOf,
@@ -48,6 +49,7 @@ export class Client extends Emitter {
   #base;
   #storage;
   #maxQueueItems;
+  #maxMessageBytes;
   #closeTimeoutS;
   #publishes = new Map(); // how to settle them, by key
   #requests = new Map(); // the same, by id
@@ -71,6 +73,7 @@ export class Client extends Emitter {
     const isLacking = WebSocket === undefined && (given.transports ?? TRANSPORTS).includes("websocket");
     const options = machineOptions(given, isLacking, recallTransport(this.#storage, this.#base));
     this.#maxQueueItems = options.maxQueueItems;
+    this.#maxMessageBytes = options.maxMessageBytes;
     this.#closeTimeoutS = options.closeTimeoutS;
     const surroundings = { ...shell, base: this.#base, WebSocket, fetch };
     this.#driver = new Driver(options, surroundings, {
@@ -144,6 +147,7 @@ export class Client extends Emitter {
     checkSignal(signal);
     signal?.throwIfAborted();
     const [json, encoding] = encode(data);
+    checkSize(json, channel, idempotencyKey, this.#maxMessageBytes);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
   }
 
@@ -167,7 +171,7 @@ export class Client extends Emitter {
   /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
     checkText("method", method);
-    jsonOf(data);
+    checkSize(jsonOf(data), method, "", this.#maxMessageBytes);
     return (await this.#request("rpc", { method, data })).data;
   }
 
