@@ -654,3 +654,56 @@ def test_a_message_too_large_for_its_frame_costs_only_its_call(
     )
     assert codes == [106] * 6 + [0, 0]
     assert (lengths, closes) == ([1_048_576 - 250, 524_288 - 125], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_large_integers_can_be_read_as_they_came(
+    node: Runtime, server: ServerProcess, transport: str
+) -> None:
+    """An integer over 2^53 came changed, and there was no way to see what had been published."""
+    large = '{"n":9007199254740993}'
+    channel = f"integers:{transport}"
+    publish(server.url, channel, large)
+    found, own = node.run(
+        """begin(url, { transports: [transport] });
+           const found = [];
+           const subscription = client.subscribe(channel, one => found.push(one.json), { since: "earliest" });
+           await subscription.ready;
+           await client.publish(channel, ["ä\\\\\\"]}", { data: 1 }]);
+           await until(() => found.length === 2);
+           const { publications } = await client.history(channel);
+           await client.close();
+           return [[...found, ...publications.map(({ json }) => json)], Object.keys(publications[0])];""",
+        url=server.url,
+        transport=transport,
+        channel=channel,
+    )
+    other = json.dumps(['ä\\"]}', {"data": 1}], ensure_ascii=False, separators=(",", ":"))
+    assert found == [large, other] * 2
+    assert "json" not in own  # a copy of a publication is as large as before
+
+
+def test_the_text_of_a_value_is_found_in_json(node: Runtime) -> None:
+    texts = node.run(
+        r"""const { sourceOf } = heartwire.internals;
+            const line = ' { "a" : [ 1 , {"b\\"]":[]}, "x,]\\"" , 1e2,{ }, null ] ,"d" : 12 , "\\u0064":{"d":-0.0}}';
+            const of = (...path) => sourceOf(line, path);
+            return [of("a", 0), of("a", 1), of("a", 1, 'b"]'), of("a", 2), of("a", 3), of("a", 4), of("a", 5),
+                    of("d"), of("d", "d"), of("none"), of(), sourceOf("7", [])];"""
+    )
+    whole = '{ "a" : [ 1 , {"b\\"]":[]}, "x,]\\"" , 1e2,{ }, null ] ,"d" : 12 , "\\u0064":{"d":-0.0}}'
+    assert texts == [
+        "1",
+        '{"b\\"]":[]}',
+        "[]",
+        '"x,]\\""',
+        "1e2",
+        "{ }",
+        "null",
+        '{"d":-0.0}',
+        "-0.0",
+        "null",
+        whole,
+        "7",
+    ]

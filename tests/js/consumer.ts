@@ -68,10 +68,11 @@ export async function everything(client: Client = connect("https://example.com",
     reverse: true,
   });
   const kept: Publication<Chat>[] = publications;
+  const raw: string[] = kept.map(({ json }) => json);
   const sum = await client.rpc<number>("sum", [1, 2]);
   const state: State = client.state;
   const transport: Transport | "" = client.transport;
-  console.log(kept, sum, state, transport, client.pending, client.clientId, members.a?.connInfo);
+  console.log(kept, raw, sum, state, transport, client.pending, client.clientId, members.a?.connInfo);
   client.on("close", ({ wasOpen, nextAttemptS }) => console.log(wasOpen, nextAttemptS.toFixed()));
   client.on("note", ({ kind, transport, reason, next, text }: Note) => [kind, transport, reason, next, text]);
   client.once("error", ({ error }) => error instanceof HeartwireError && error.isUnknown);

@@ -9,6 +9,7 @@ const [module, ...files] = process.argv.slice(2);
 const { DEFAULTS, internals } = await import(pathToFileURL(module).href);
 const { Machine, closedByHttp, noteText, retryAfterS, verdict } = internals;
 
+const KEPT = { Answered: 3, Delivered: 8, Message: 2 }; // of both machines; here a source comes after it
 const FRAME = { Open: 3, Send: 2, Poll: 2 }; // where in such an output the frame is
 
 const inJs = name => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
@@ -33,7 +34,7 @@ function recorded(output) {
   const [name, ...fields] = output;
   if (name === "Note") return [name, noteText(...fields)];
   const at = FRAME[name];
-  if (at === undefined) return output;
+  if (at === undefined) return output.slice(0, KEPT[name]);
   return output.with(at, output[at] ? output[at].split("\n").map(line => JSON.parse(line)) : []);
 }
 

@@ -72,6 +72,8 @@ export interface Publication<T = any> {
   user: string;
   client: string;
   isBytes: boolean;
+  /** The JSON of `data` as it came, with integers over 2^53. A copy (structured clone) does not have it. */
+  readonly json: string;
 }
 
 export interface Gap {

@@ -156,10 +156,22 @@ const aReply = struct({
   history: [any, {}],
 });
 
+/** Remembers where the data of publications stands, for `Publication.json`. */
+function locate(line, pubs, ...path) {
+  for (const [n, pub] of pubs.entries()) pub.source = [line, [...path, "publications", n, "data"]];
+}
+
 /** One line of the server: a reply where it has an id, else a push, else a ping. Throws `SyntaxError`. */
 function parseReply(line) {
   try {
-    return aReply(JSON.parse(line));
+    const reply = { ...aReply(JSON.parse(line)), line };
+    const { push, subscribe, connect } = reply;
+    if (push?.pub) push.pub.source = [line, ["push", "pub", "data"]];
+    if (push?.message) push.message.source = [line, ["push", "message", "data"]];
+    if (push?.subscribe) locate(line, push.subscribe.publications, "push", "subscribe");
+    if (subscribe !== null) locate(line, subscribe.publications, "subscribe");
+    for (const [name, one] of connect?.subs ?? []) locate(line, one.publications, "connect", "subs", name);
+    return reply;
   } catch (error) {
     throw new SyntaxError(`${JSON.stringify(line.slice(0, 80))}: ${error.message}`);
   }
@@ -1528,6 +1540,7 @@ class ChannelState {
       pub.tags.get("encoding") ?? "",
       user,
       client,
+      pub.source,
     ];
   }
 }
@@ -1794,7 +1807,7 @@ class Requests {
   answered(id, method, reply) {
     if (!this.#forget(id)) return;
     if (reply.error !== null) this.#failed(id, reply.error.code, reply.error.message);
-    else this.#outputs.push(["Answered", id, reply[method]]);
+    else this.#outputs.push(["Answered", id, reply[method], reply.line]);
   }
 
   /** Gives up what was not answered in time. */
@@ -2175,7 +2188,7 @@ class Traffic {
     } else if (subscribe !== null) {
       this.#subscribedByServer(channel, subscribe);
     } else if (message !== null) {
-      this.#outputs.push(["Message", message.data]);
+      this.#outputs.push(["Message", message.data, message.source]);
     } else if (unsubscribe !== null && state !== undefined) {
       const { code, reason } = unsubscribe;
       state.lost();
@@ -2656,6 +2669,58 @@ class Emitter extends EventTarget {
   }
 }
 
+// -- source --------------------------------------------------------------------------------------------------
+
+// The text of a value inside a JSON text. `JSON.parse` rounds integers over 2^53; here they are as they came.
+
+const isIn = (set, json, at) => at < json.length && set.includes(json[at]);
+
+/** The next character that is neither white space nor a separator. */
+function skip(json, at) {
+  while (isIn(" \t\r\n:,", json, at)) at++;
+  return at;
+}
+
+function endOfString(json, at) {
+  for (at++; json[at] !== '"'; at++) if (json[at] === "\\") at++;
+  return at + 1;
+}
+
+/** The end of the value that begins there. The text is known to be JSON. */
+function endOf(json, at) {
+  let depth = 0;
+  do {
+    at = skip(json, at);
+    if (json[at] === '"') at = endOfString(json, at);
+    else if (isIn("[{", json, at++)) depth++;
+    else if (isIn("]}", json, at - 1)) depth--;
+    else while (at < json.length && !isIn(" \t\r\n,]}", json, at)) at++;
+  } while (depth);
+  return at;
+}
+
+/** The text of the value at a path of names and indexes. */
+function sourceOf(json, path) {
+  let at = skip(json, 0);
+  for (const step of path) {
+    const isObject = json[at] === "{";
+    let found = -1;
+    let n = 0;
+    for (at = skip(json, at + 1); !isIn("]}", json, at); at = skip(json, endOf(json, at))) {
+      let name = n++;
+      if (isObject) {
+        const end = endOf(json, at);
+        name = JSON.parse(json.slice(at, end));
+        at = skip(json, end);
+      }
+      if (name === step) found = at; // of two of a name the last counts
+    }
+    if (found < 0) return "null"; // what is missing is null
+    at = found;
+  }
+  return json.slice(at, endOf(json, at));
+}
+
 // -- received ------------------------------------------------------------------------------------------------
 
 // Values between applications and the wire: heartwire/client/received.py.
@@ -2692,17 +2757,43 @@ function parsePosition(given) {
   return { epoch, offset: Number(offset) };
 }
 
-function publication(channel, epoch, offset, data, encoding, user, client) {
+class Publication {
+  #source;
+
+  constructor(fields, source) {
+    Object.assign(this, fields);
+    this.#source = source;
+  }
+
+  /** The data as it came, for what JavaScript cannot hold: integers over 2^53. Looked up when it is read. */
+  get json() {
+    return sourceOf(...this.#source);
+  }
+}
+
+/** `source`: the line of the server, and the path to the data in it. @returns {any} */
+function publication(channel, epoch, offset, data, encoding, user, client, source) {
   const isBytes = encoding === "base64";
   const value = isBytes ? fromBase64(data) : data;
-  return { channel, data: value, position: tokenOf(epoch, offset), offset, user, client, isBytes };
+  const position = tokenOf(epoch, offset);
+  return new Publication({ channel, data: value, position, offset, user, client, isBytes }, source);
 }
 
 /** The result of a `history` request. */
-function historyOf(channel, { publications = [], epoch = "", offset = 0 }) {
-  const made = publications.map(({ data, offset, tags, info }) =>
-    publication(channel, epoch, offset, data, tags?.encoding, info?.user ?? "", info?.client ?? ""),
-  );
+function historyOf(channel, { publications = [], epoch = "", offset = 0 }, line) {
+  const made = publications.map(({ data, offset, tags, info }, n) => {
+    const source = [line, ["history", "publications", n, "data"]];
+    return publication(
+      channel,
+      epoch,
+      offset,
+      data,
+      tags?.encoding,
+      info?.user ?? "",
+      info?.client ?? "",
+      source,
+    );
+  });
   return { publications: made, position: tokenOf(epoch, offset) };
 }
 
@@ -3000,7 +3091,7 @@ class Client extends Emitter {
   /** The members of a channel, by client id. */
   async presence(channel) {
     checkChannel(channel);
-    return presenceOf(await this.#request("presence", { channel }));
+    return presenceOf((await this.#request("presence", { channel }))[0]);
   }
 
   /** What a channel has kept: `limit` publications after `since`, or in reverse. */
@@ -3011,14 +3102,14 @@ class Client extends Emitter {
     checkLimit(limit);
     checkType("reverse", reverse, "boolean");
     const after = since === null ? {} : { since: parsePosition(since) };
-    return historyOf(channel, await this.#request("history", { channel, limit, reverse, ...after }));
+    return historyOf(channel, ...(await this.#request("history", { channel, limit, reverse, ...after })));
   }
 
   /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
     checkText("method", method);
     checkSize(jsonOf(data), method, "", this.#maxMessageBytes);
-    return (await this.#request("rpc", { method, data })).data;
+    return (await this.#request("rpc", { method, data }))[0].data;
   }
 
   /** Leaves for good. Pending publishes have `closeTimeoutS` to be answered. */
@@ -3064,7 +3155,9 @@ class Client extends Emitter {
       client.#subscriptions.get(channel)?.deliver(made);
       client.emit("message", made);
     },
-    Message: (client, data) => client.emit("message", publication("", "", 0, data, "", "", "")),
+    Message(client, data, source) {
+      client.emit("message", publication("", "", 0, data, "", "", "", source));
+    },
     Gap(client, channel, beforeEpoch, beforeOffset, afterEpoch, afterOffset) {
       client.#gap(channel, tokenOf(beforeEpoch, beforeOffset), tokenOf(afterEpoch, afterOffset));
     },
@@ -3079,7 +3172,7 @@ class Client extends Emitter {
     Rejected(client, key, code, message, isUnknown) {
       take(client.#publishes, key)?.reject(new HeartwireError(code, message, isUnknown));
     },
-    Answered: (client, id, result) => take(client.#requests, id)?.resolve(result),
+    Answered: (client, id, result, line) => take(client.#requests, id)?.resolve([result, line]),
     Failed(client, id, code, message, isUnknown) {
       take(client.#requests, id)?.reject(new HeartwireError(code, message, isUnknown));
     },
@@ -3203,6 +3296,7 @@ const internals = Object.freeze({
   lineGroups,
   noteText,
   retryAfterS,
+  sourceOf,
   verdict,
 });
 

@@ -99,6 +99,7 @@ export class ChannelState {
       pub.tags.get("encoding") ?? "",
       user,
       client,
+      pub.source,
     ];
   }
 }

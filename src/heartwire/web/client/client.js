@@ -154,7 +154,7 @@ export class Client extends Emitter {
   /** The members of a channel, by client id. */
   async presence(channel) {
     checkChannel(channel);
-    return presenceOf(await this.#request("presence", { channel }));
+    return presenceOf((await this.#request("presence", { channel }))[0]);
   }
 
   /** What a channel has kept: `limit` publications after `since`, or in reverse. */
@@ -165,14 +165,14 @@ export class Client extends Emitter {
     checkLimit(limit);
     checkType("reverse", reverse, "boolean");
     const after = since === null ? {} : { since: parsePosition(since) };
-    return historyOf(channel, await this.#request("history", { channel, limit, reverse, ...after }));
+    return historyOf(channel, ...(await this.#request("history", { channel, limit, reverse, ...after })));
   }
 
   /** Calls a function of the application on the server. */
   async rpc(method, data = null) {
     checkText("method", method);
     checkSize(jsonOf(data), method, "", this.#maxMessageBytes);
-    return (await this.#request("rpc", { method, data })).data;
+    return (await this.#request("rpc", { method, data }))[0].data;
   }
 
   /** Leaves for good. Pending publishes have `closeTimeoutS` to be answered. */
@@ -218,7 +218,9 @@ export class Client extends Emitter {
       client.#subscriptions.get(channel)?.deliver(made);
       client.emit("message", made);
     },
-    Message: (client, data) => client.emit("message", publication("", "", 0, data, "", "", "")),
+    Message(client, data, source) {
+      client.emit("message", publication("", "", 0, data, "", "", "", source));
+    },
     Gap(client, channel, beforeEpoch, beforeOffset, afterEpoch, afterOffset) {
       client.#gap(channel, tokenOf(beforeEpoch, beforeOffset), tokenOf(afterEpoch, afterOffset));
     },
@@ -233,7 +235,7 @@ export class Client extends Emitter {
     Rejected(client, key, code, message, isUnknown) {
       take(client.#publishes, key)?.reject(new HeartwireError(code, message, isUnknown));
     },
-    Answered: (client, id, result) => take(client.#requests, id)?.resolve(result),
+    Answered: (client, id, result, line) => take(client.#requests, id)?.resolve([result, line]),
     Failed(client, id, code, message, isUnknown) {
       take(client.#requests, id)?.reject(new HeartwireError(code, message, isUnknown));
     },

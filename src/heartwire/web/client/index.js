@@ -7,6 +7,7 @@ import { lineGroups } from "./links.js";
 import { Machine } from "./machine.js";
 import { DEFAULTS, TRANSPORTS } from "./options.js";
 import { noteText } from "./outputs.js";
+import { sourceOf } from "./source.js";
 import { verdict } from "./states.js";
 import { Subscription } from "./subscription.js";
 import { closedByHttp, retryAfterS } from "./wire.js";
@@ -19,6 +20,7 @@ const internals = Object.freeze({
   lineGroups,
   noteText,
   retryAfterS,
+  sourceOf,
   verdict,
 });
 

@@ -1,6 +1,7 @@
 // Values between applications and the wire: heartwire/client/received.py.
 
 import { checkText, jsonOf } from "./arguments.js";
+import { sourceOf } from "./source.js";
 
 const toBase64 = bytes => {
   let binary = "";
@@ -34,17 +35,43 @@ export function parsePosition(given) {
   return { epoch, offset: Number(offset) };
 }
 
-export function publication(channel, epoch, offset, data, encoding, user, client) {
+class Publication {
+  #source;
+
+  constructor(fields, source) {
+    Object.assign(this, fields);
+    this.#source = source;
+  }
+
+  /** The data as it came, for what JavaScript cannot hold: integers over 2^53. Looked up when it is read. */
+  get json() {
+    return sourceOf(...this.#source);
+  }
+}
+
+/** `source`: the line of the server, and the path to the data in it. @returns {any} */
+export function publication(channel, epoch, offset, data, encoding, user, client, source) {
   const isBytes = encoding === "base64";
   const value = isBytes ? fromBase64(data) : data;
-  return { channel, data: value, position: tokenOf(epoch, offset), offset, user, client, isBytes };
+  const position = tokenOf(epoch, offset);
+  return new Publication({ channel, data: value, position, offset, user, client, isBytes }, source);
 }
 
 /** The result of a `history` request. */
-export function historyOf(channel, { publications = [], epoch = "", offset = 0 }) {
-  const made = publications.map(({ data, offset, tags, info }) =>
-    publication(channel, epoch, offset, data, tags?.encoding, info?.user ?? "", info?.client ?? ""),
-  );
+export function historyOf(channel, { publications = [], epoch = "", offset = 0 }, line) {
+  const made = publications.map(({ data, offset, tags, info }, n) => {
+    const source = [line, ["history", "publications", n, "data"]];
+    return publication(
+      channel,
+      epoch,
+      offset,
+      data,
+      tags?.encoding,
+      info?.user ?? "",
+      info?.client ?? "",
+      source,
+    );
+  });
   return { publications: made, position: tokenOf(epoch, offset) };
 }
 

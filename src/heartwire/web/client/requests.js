@@ -60,7 +60,7 @@ export class Requests {
   answered(id, method, reply) {
     if (!this.#forget(id)) return;
     if (reply.error !== null) this.#failed(id, reply.error.code, reply.error.message);
-    else this.#outputs.push(["Answered", id, reply[method]]);
+    else this.#outputs.push(["Answered", id, reply[method], reply.line]);
   }
 
   /** Gives up what was not answered in time. */

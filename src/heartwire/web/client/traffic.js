@@ -347,7 +347,7 @@ export class Traffic {
     } else if (subscribe !== null) {
       this.#subscribedByServer(channel, subscribe);
     } else if (message !== null) {
-      this.#outputs.push(["Message", message.data]);
+      this.#outputs.push(["Message", message.data, message.source]);
     } else if (unsubscribe !== null && state !== undefined) {
       const { code, reason } = unsubscribe;
       state.lost();

@@ -88,10 +88,22 @@ const aReply = struct({
   history: [any, {}],
 });
 
+/** Remembers where the data of publications stands, for `Publication.json`. */
+function locate(line, pubs, ...path) {
+  for (const [n, pub] of pubs.entries()) pub.source = [line, [...path, "publications", n, "data"]];
+}
+
 /** One line of the server: a reply where it has an id, else a push, else a ping. Throws `SyntaxError`. */
 export function parseReply(line) {
   try {
-    return aReply(JSON.parse(line));
+    const reply = { ...aReply(JSON.parse(line)), line };
+    const { push, subscribe, connect } = reply;
+    if (push?.pub) push.pub.source = [line, ["push", "pub", "data"]];
+    if (push?.message) push.message.source = [line, ["push", "message", "data"]];
+    if (push?.subscribe) locate(line, push.subscribe.publications, "push", "subscribe");
+    if (subscribe !== null) locate(line, subscribe.publications, "subscribe");
+    for (const [name, one] of connect?.subs ?? []) locate(line, one.publications, "connect", "subs", name);
+    return reply;
   } catch (error) {
     throw new SyntaxError(`${JSON.stringify(line.slice(0, 80))}: ${error.message}`);
   }
