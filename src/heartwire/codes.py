@@ -100,6 +100,7 @@ _ROWS: Final = {  # by retry and advice: name, HTTP status, close code, Centrifu
     ),
     (False, "do not retry"): (
         ("forbidden",              403, 3507, 103, "you may not do this here"),
+        ("host_refused",           421, 1008, 103, "the server is called by a name not in `allowed_hosts`"),
         ("origin_refused",         403, 1008, 103, "a browser page whose origin is not in `allowed_origins`"),
         ("connection_limit",       403, 3504,   0, "you have too many connections"),
         ("force_disconnect",       403, 3503,   0, "the application ended the connection for good"),

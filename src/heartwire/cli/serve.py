@@ -27,6 +27,8 @@ _ENGINE: Final = (
     "Where streams live: `memory`, `sqlite:///FILE`; `?synchronous=full` survives power cuts."
     "  *[sqlite:///heartwire.db]*"
 )
+_ORIGIN: Final = "A browser origin besides our own; `*` for all. Repeat."
+_HOST: Final = "A name of this server (`Host`) besides this machine's own; `*` for all. Repeat."
 
 
 def serve(
@@ -47,10 +49,8 @@ def serve(
     allow_anonymous: Annotated[
         bool | None, _access("Admit anonymous clients on a public address.", "--allow-anonymous")
     ] = None,
-    allowed_origins: Annotated[
-        list[str] | None,
-        _access("A browser origin besides our own; `*` for all. Repeat.", "--allowed-origin"),
-    ] = None,
+    allowed_origins: Annotated[list[str] | None, _access(_ORIGIN, "--allowed-origin")] = None,
+    allowed_hosts: Annotated[list[str] | None, _access(_HOST, "--allowed-host")] = None,
     max_message_bytes: Annotated[int | None, _limit("Largest message.  *[1 MiB]*")] = None,
     compress: Annotated[bool | None, _limit("Offer permessage-deflate to WebSockets.", "--compress")] = None,
     max_connections: Annotated[int | None, _limit("On this node.  *[100000]*")] = None,

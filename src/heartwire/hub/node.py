@@ -23,6 +23,7 @@ from heartwire.hub.hooks import Hooks
 from heartwire.hub.identity import Authenticator, token_authenticator
 from heartwire.hub.namespaces import Namespaces
 from heartwire.hub.options import HubOptions
+from heartwire.hub.origins import check_host, check_origin, expected_hosts
 from heartwire.hub.presence import Presence
 from heartwire.hub.publishing import Publishing
 from heartwire.types import Channel, Position
@@ -41,6 +42,7 @@ class Node:
     """See the module. It belongs to one event loop.
 
     Attributes:
+        hosts: the names that requests may call this server by; None: any. See `guard_hosts`.
         new_secret: makes the secrets of sessions.
         uploads: requests whose body is incomplete; `drain` ends them.
     """
@@ -76,12 +78,26 @@ class Node:
             secrets.token_hex(4), self.admission, self.background.deadlines, self.clocks
         )
         self._starting: asyncio.Future[None] | None = None
+        self.hosts: frozenset[str] | None = None
+        if options.allowed_hosts:
+            self.guard_hosts()
 
     async def remove_history(self, channel: Channel) -> Position:
         """See `Hub.remove_history`."""
         position = await settled(self.engine.remove(channel))
         self.switchboard.forget(channel)
         return position
+
+    # -- who may ask -----------------------------------------------------------------------------------------
+
+    def guard_hosts(self) -> None:
+        """Take only requests to loopback names and to those of ``allowed_hosts`` and ``allowed_origins``."""
+        self.hosts = expected_hosts(self.options.allowed_hosts, self.options.allowed_origins)
+
+    def check_page(self, origin: str | None, host: str) -> None:
+        """Raises `Refused` (``host_refused``, ``origin_refused``) for a page that may not use this hub."""
+        check_host(host, self.hosts)
+        check_origin(origin, host, self.options.allowed_origins)
 
     # -- life ------------------------------------------------------------------------------------------------
 

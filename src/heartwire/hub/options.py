@@ -113,6 +113,9 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         publish_rate_per_s: messages per second on one connection, and by POST from one address (0: no limit).
         publish_burst: how many may come at once.
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
+        allowed_hosts: names that requests may call the server by (``Host``), besides those of this machine
+            and of ``allowed_origins``; ``*`` for all. Empty: any; but `heartwire serve` on a loopback address
+            without an authenticator takes no others, because a page could bind its own name to that address.
         allow_unknown_namespaces: channels of namespaces that are not configured may be used. ``None``: only
             while no namespace is configured.
         ping_interval_s: how often a silent peer is pinged; less than the idle limit of common proxies (60 s).
@@ -152,6 +155,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
     publish_burst: Count = 100
     allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     allow_unknown_namespaces: bool | None = None
     ping_interval_s: Seconds = 25
     pong_timeout_s: Seconds = 10
@@ -241,6 +245,7 @@ class HubArguments(TypedDict, total=False):
     publish_rate_per_s: Annotated[float, Meta(ge=0)]
     publish_burst: Count
     allowed_origins: Sequence[str]
+    allowed_hosts: Sequence[str]
     allow_unknown_namespaces: bool | None
     ping_interval_s: Seconds
     pong_timeout_s: Seconds

@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 
 from heartwire.errors import EngineError, HeartwireError, Refused
 from heartwire.hub.node import Node
-from heartwire.hub.origins import check_origin
 from heartwire.server.addresses import Call, Handshake, Route, find_route, no_socket, segments, table_of
 from heartwire.server.assets import LIBRARY, asset, file_response
 from heartwire.server.dialects import DIALECTS
@@ -117,15 +116,16 @@ class Application:
         return Response(json.dumps(status), 503 if is_draining else 200, media_type="application/json")
 
     def _cross_origin(self, request: HTTPConnection) -> dict[str, str]:
-        """The CORS headers of the answer. Raises `Refused` (``origin_refused``)."""
+        """The CORS headers of the answer. Raises `Refused` (``host_refused``, ``origin_refused``)."""
         origin = request.headers.get("origin")
         headers = {"vary": "Origin, Accept"}
+        self._node.check_page(origin, request.headers.get("host", ""))
         if origin is None:
             return headers
-        allowed = self._node.options.allowed_origins
-        check_origin(origin, request.headers.get("host", ""), allowed)
         headers |= {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED_HEADERS}
-        if "*" not in allowed:  # credentials go with an explicit list only (Fetch standard, 3.2.5)
+        if (
+            "*" not in self._node.options.allowed_origins
+        ):  # credentials go with an explicit list only (Fetch standard, 3.2.5)
             headers["access-control-allow-credentials"] = "true"
         return headers
 

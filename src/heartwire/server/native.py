@@ -8,7 +8,6 @@ from typing import Any
 
 from heartwire.errors import HeartwireError, Refused
 from heartwire.hub.node import Node
-from heartwire.hub.origins import check_origin
 from heartwire.server.addresses import Handshake, Opening, find_route, no_socket, split_path, table_of
 from heartwire.server.dialects import DIALECTS
 from heartwire.server.plain.fast_path import FastPath
@@ -79,7 +78,7 @@ class HubDoor:
         handshake = Handshake(scope, found[1] if found is not None else [])
         headers = handshake.headers
         try:
-            check_origin(headers.get("origin"), headers.get("host", ""), node.options.allowed_origins)
+            node.check_page(headers.get("origin"), headers.get("host", ""))
         except Refused as error:
             socket.refuse(_refusal(error))
             return

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import sys
@@ -13,6 +12,7 @@ import uvicorn
 
 from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
+from heartwire.hub.origins import is_loopback
 from heartwire.server.config import Settings
 from heartwire.server.logs import log_config
 
@@ -42,6 +42,8 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
         EngineError: the store cannot be opened.
     """
     _check_exposure(settings, hub)
+    if settings.uds is None and is_loopback(settings.host) and _is_open(hub):
+        hub.node.guard_hosts()
     for name in ("tls_cert", "tls_key"):
         file = getattr(settings, name)
         if file is not None and not os.access(file, os.R_OK):
@@ -111,16 +113,14 @@ def _runner(settings: Settings) -> Callable[[Any], None]:
     return uvloop.run
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return host == "localhost"
+def _is_open(hub: Hub) -> bool:
+    """Whether nobody is asked who they are."""
+    return hub.node.authenticator is None or hub.options.insecure
 
 
 def _check_exposure(settings: Settings, hub: Hub) -> None:
-    is_open = hub.node.authenticator is None or hub.options.insecure
-    if settings.uds is None and not is_loopback(settings.host) and is_open and not settings.allow_anonymous:
+    is_closed = settings.uds is not None or is_loopback(settings.host) or not _is_open(hub)
+    if not is_closed and not settings.allow_anonymous:
         fix = (
             "others can reach this address, and nobody is asked who they are:"
             " add @hub.authenticate or a token key, or --allow-anonymous"

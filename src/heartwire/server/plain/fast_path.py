@@ -19,6 +19,7 @@ from heartwire.engines.contract import ReadResult
 from heartwire.errors import HeartwireError
 from heartwire.hub.identity import ANONYMOUS
 from heartwire.hub.node import Node
+from heartwire.hub.origins import allows_host
 from heartwire.server.addresses import split_path
 from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.polls import PAGE_BYTES, PAGE_ITEMS
@@ -53,6 +54,8 @@ class FastPath:
         """See `FrontDoor.try_answer`."""
         node = self._node
         if facts.origin is not None or node.authenticator is not None or node.draining or not node.is_started:
+            return False
+        if node.hosts is not None and not allows_host(facts.host, node.hosts):
             return False
         path, _, query = target.partition(b"?")
         channel = self._channels.get(path) or self._channel(path)
