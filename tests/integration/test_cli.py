@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -304,7 +305,12 @@ def test_clients_report_what_is_wrong(server: ServerProcess) -> None:
             None,
             "config = 'nope.toml': cannot be read: No such file or directory",
         ),
-        ([], {"HEARTWIRE_PROT": "1"}, None, "HEARTWIRE_PROT = 'prot': no such option; did you mean port?"),
+        (
+            ["--strict"],
+            {"HEARTWIRE_PROT": "1"},
+            None,
+            "HEARTWIRE_PROT = 'prot': no such option; did you mean port?",
+        ),
         ([], {"HEARTWIRE_PORT": "abc"}, None, "HEARTWIRE_PORT: port = 'abc': Expected `int`, got `str`"),
         (
             [],
@@ -430,6 +436,47 @@ def test_unix_socket(tmp_path: Path) -> None:
                 sock.sendall(b"POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
                 assert sock.recv(4096).startswith(b"HTTP/1.1 200 OK")
             server.restart()  # a stale socket file is no obstacle
+
+
+@pytest.mark.parametrize(
+    ("umask", "config", "mode"), [(0o007, "", 0o770), (0o077, "", 0o700), (0o077, 'uds_mode = "0660"', 0o660)]
+)
+def test_the_umask_decides_who_may_use_the_unix_socket(
+    umask: int, config: str, mode: int, tmp_path: Path
+) -> None:
+    """It was open to all, whatever the umask."""
+    path = str(tmp_path / "heartwire.sock")
+    ours = os.umask(umask)
+    try:
+        with run_server("--uds", path, config=config, folder=tmp_path):
+            assert stat.S_IMODE(os.stat(path).st_mode) == mode
+    finally:
+        os.umask(ours)
+
+
+def test_a_file_is_not_replaced_by_a_unix_socket(tmp_path: Path) -> None:
+    """It was deleted."""
+    file = tmp_path / "precious.txt"
+    file.write_text("years of work")
+    done = run("serve", "--engine", "memory", "--uds", str(file))
+    told = f"heartwire: uds = '{file}': is there already, and is not a socket: name another path\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    assert file.read_text() == "years of work"
+
+
+def test_variables_that_are_not_options_are_logged_once() -> None:
+    variables = {
+        "HEARTWIRE_PROT": "1",
+        "HEARTWIRE_PORT": "tcp://10.0.0.1:80",
+        "HEARTWIRE_SERVICE_HOST": "10.0.0.1",
+    }
+    with run_server("--log-format", "json", environment=variables) as server:
+        server.stop()
+        lines = [json.loads(line) for line in server.log.splitlines()]
+    told = [(line["level"], line["message"]) for line in lines if "HEARTWIRE_" in line["message"]]
+    assert [level for level, _ in told] == ["info", "warning"]
+    assert told[0][1].endswith("HEARTWIRE_PORT, HEARTWIRE_SERVICE_HOST")
+    assert "did you mean port?" in told[1][1]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")

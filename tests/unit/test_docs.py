@@ -306,6 +306,7 @@ def test_example_configuration_loads(tmp_path: Path) -> None:
 def test_what_the_example_comments_out_is_the_default() -> None:
     optional = {
         "uds",
+        "uds_mode",
         "tls_cert",
         "tls_key",
         "allow_unknown_namespaces",

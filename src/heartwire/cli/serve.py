@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from functools import partial
+from logging.config import dictConfig
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,7 +16,8 @@ from heartwire.cli.shared import option
 from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.hub.options import HubOptions
-from heartwire.server.config import Settings, load
+from heartwire.server.config import Settings, load, service_links
+from heartwire.server.logs import log_config
 from heartwire.server.run import hub_from
 from heartwire.server.run import serve as run
 
@@ -27,6 +29,7 @@ _ENGINE: Final = (
     "Where streams live: `memory`, `sqlite:///FILE`; `?synchronous=full` survives power cuts."
     "  *[sqlite:///heartwire.db]*"
 )
+_NOT_SETTINGS: Final = ("config", "target", "strict")
 _ORIGIN: Final = "A browser origin besides our own; `*` for all. Repeat."
 _HOST: Final = "A name of this server (`Host`) besides this machine's own; `*` for all. Repeat."
 
@@ -67,18 +70,31 @@ def serve(
     log_format: Annotated[str | None, option("`text` or `json`.  *[text]*")] = None,
     log_level: Annotated[str | None, option("`debug`, `info`, `warning` or `error`.  *[info]*")] = None,
     access_log: Annotated[bool | None, option("A line per HTTP request.", "--access-log")] = None,
+    strict: Annotated[bool, option("A variable `HEARTWIRE_…` that is no option ends the start.")] = False,
 ) -> None:
     """Serve channels, and the demo page, until Ctrl-C.
 
     Every option, and more (`docs/configuration.md`), can also be set as `HEARTWIRE_…` in the environment
     (`HEARTWIRE_PORT=9000`) or in a TOML file. Flags win over the environment, the environment over the file.
     """
-    given = {name: value for name, value in context.params.items() if name not in ("config", "target")}
+    given = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     # A list that was not given is empty here; it must not hide the environment or the file.
     flags = {name: value for name, value in given.items() if value not in (None, (), [])}
-    settings = load(config, os.environ, flags)
+    unknown: list[str] = []
+    settings = load(config, os.environ, flags, warn=None if strict else unknown.append)
+    _log_environment(settings, unknown)
     hub = _import_hub(target, flags) if target else hub_from(settings)
     run(settings, hub, started=lambda url: _banner(url, settings, hub))
+
+
+def _log_environment(settings: Settings, unknown: list[str]) -> None:
+    """Report the variables that are not taken, in the format of the log."""
+    dictConfig(log_config(settings.log_format, settings.log_level))
+    log = logging.getLogger("heartwire")
+    if links := service_links(os.environ):
+        log.info("not taken, as Kubernetes sets them for its Services: %s", ", ".join(sorted(links)))
+    for told in unknown:
+        log.warning("%s", told)
 
 
 def _import_hub(target: str, flags: dict[str, Any]) -> Hub:

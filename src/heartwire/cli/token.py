@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from heartwire.cli.shared import option
+from heartwire.cli.shared import note, option
 from heartwire.errors import ConfigError
 from heartwire.hub.options import duration_s
 from heartwire.server.config import load
@@ -42,7 +42,7 @@ def token(
     Keep the secret in HEARTWIRE_TOKEN_HMAC_SECRET_KEY or the file rather than in a flag: others on this
     machine can see the flags of a command.
     """
-    settings = load(config, os.environ, {"token_hmac_secret_key": secret})
+    settings = load(config, os.environ, {"token_hmac_secret_key": secret}, warn=note)
     if not settings.token_hmac_secret_key:
         fix = "give --secret, --config FILE, or HEARTWIRE_TOKEN_HMAC_SECRET_KEY"
         raise ConfigError("token_hmac_secret_key", "", fix)

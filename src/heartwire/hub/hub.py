@@ -198,7 +198,10 @@ class Hub:
             yield
 
     async def start(self) -> None:
-        """Open the engine. Idempotent. Raises `EngineError` where it cannot be opened."""
+        """Open the engine. Idempotent.
+
+        Raises `EngineError` where it cannot be opened, `ConfigError` for options that do not go together.
+        """
         await self.node.start()
 
     def drain(self) -> None:

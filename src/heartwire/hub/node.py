@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Retention
-from heartwire.errors import EngineError, Refused
+from heartwire.errors import ConfigError, EngineError, Refused
 from heartwire.hub import signals
 from heartwire.hub.admission import Admission, Rates
 from heartwire.hub.background import Background
@@ -57,7 +57,7 @@ class Node:
         self.draining = False
         self.uploads: set[asyncio.Timeout] = set()
         self.tokens = _tokens(options)
-        self.authenticator = self._token_authenticator()
+        self.authenticator = self._by_token = self._token_authenticator()
         self.namespaces = Namespaces(options)
         self.hooks = Hooks()
         self.admission = Admission(options)
@@ -99,11 +99,26 @@ class Node:
         check_host(host, self.hosts)
         check_origin(origin, host, self.options.allowed_origins)
 
+    def _check_origins(self) -> None:
+        """Tokens come from the page itself; cookies come along with the requests of any page."""
+        options = self.options
+        is_own = self.authenticator is not self._by_token
+        if is_own and "*" in options.allowed_origins and not options.authenticator_ignores_cookies:
+            fix = (
+                "pages of any site could use their visitor's cookies: list the origins, or say"
+                " authenticator_ignores_cookies=True if @hub.authenticate reads none"
+            )
+            raise ConfigError("allowed_origins", list(options.allowed_origins), fix)
+
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the engine. Idempotent. Raises `EngineError` where it cannot be opened."""
+        """Open the engine. Idempotent.
+
+        Raises `EngineError` where it cannot be opened, `ConfigError` for options that do not go together.
+        """
         if self._starting is None:
+            self._check_origins()
             self.loop = self._catch_up.loop = asyncio.get_running_loop()
             self._starting = self.loop.create_future()
             try:

@@ -116,6 +116,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         allowed_hosts: names that requests may call the server by (``Host``), besides those of this machine
             and of ``allowed_origins``; ``*`` for all. Empty: any; but `heartwire serve` on a loopback address
             without an authenticator takes no others, because a page could bind its own name to that address.
+        authenticator_ignores_cookies: the application's own authenticator reads no cookies. To be said with
+            ``allowed_origins = ["*"]``: pages of any site open WebSockets with their visitor's cookies.
         allow_unknown_namespaces: channels of namespaces that are not configured may be used. ``None``: only
             while no namespace is configured.
         ping_interval_s: how often a silent peer is pinged; less than the idle limit of common proxies (60 s).
@@ -156,6 +158,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     publish_burst: Count = 100
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    authenticator_ignores_cookies: bool = False
     allow_unknown_namespaces: bool | None = None
     ping_interval_s: Seconds = 25
     pong_timeout_s: Seconds = 10
@@ -246,6 +249,7 @@ class HubArguments(TypedDict, total=False):
     publish_burst: Count
     allowed_origins: Sequence[str]
     allowed_hosts: Sequence[str]
+    authenticator_ignores_cookies: bool
     allow_unknown_namespaces: bool | None
     ping_interval_s: Seconds
     pong_timeout_s: Seconds

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from heartwire.errors import EngineError, HeartwireError, Refused
+from heartwire.errors import ConfigError, EngineError, HeartwireError, Refused
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call, Handshake, Route, find_route, no_socket, segments, table_of
 from heartwire.server.assets import LIBRARY, asset, file_response
@@ -62,7 +62,7 @@ class Application:
             async with self._node.lifespan():
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-        except EngineError as error:
+        except (ConfigError, EngineError) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         except asyncio.CancelledError:  # a second Ctrl-C: the hub has stopped

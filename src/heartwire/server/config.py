@@ -1,10 +1,11 @@
 """Configuration from a TOML file, the environment and flags, with errors that name the wrong key and the
 right one."""
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
@@ -12,10 +13,18 @@ from heartwire.errors import ConfigError
 from heartwire.hub.conversion import convert, known_option
 from heartwire.hub.options import HubOptions
 
-__all__ = ["Settings", "load"]
+__all__ = ["Settings", "load", "service_links"]
 
 _PREFIX = "HEARTWIRE_"
-_OTHER_VARIABLES = ("HEARTWIRE_CONFIG", "HEARTWIRE_DEBUG_URL")
+_OTHER_VARIABLES = ("HEARTWIRE_CONFIG", "HEARTWIRE_DEBUG_URL", "HEARTWIRE_TOKEN")
+
+_SERVICE_LINK: Final = re.compile(
+    r"HEARTWIRE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""Kubernetes gives every pod the addresses of every Service near it: of one named ``heartwire``, or
+``heartwire-…``."""
+
+_LINK_URL: Final = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +35,7 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
             ``allow_anonymous``.
         port: 0 takes a free one.
         uds: path of a Unix socket to listen on instead of ``host`` and ``port``.
+        uds_mode: its mode in octal, such as "0660"; unset: what the umask leaves of 0777.
         engine: "memory", or "sqlite:///FILE".
         demo: serve the demo page at ``/``.
         tls_cert, tls_key: PEM files; with them the server speaks TLS.
@@ -37,6 +47,7 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     uds: str | None = None
+    uds_mode: Annotated[str, Meta(pattern="^0?[0-7]{3}$")] | None = None
     engine: str = "sqlite:///heartwire.db"
     demo: bool = True
     tls_cert: str | None = None
@@ -64,20 +75,46 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         return HubOptions(**{name: getattr(self, name) for name in HubOptions.__struct_fields__})
 
 
-def load(file: str | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
-    """Flags over ``HEARTWIRE_*`` over the file over defaults. Raises `ConfigError`."""
+def load(
+    file: str | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+    *,
+    warn: Callable[[str], None] | None = None,
+) -> Settings:
+    """Flags over ``HEARTWIRE_*`` over the file over defaults. Raises `ConfigError`.
+
+    ``warn`` is told of each variable that is no option; without it, that is an error.
+    """
     merged: dict[str, Any] = {}
     file = file or environment.get(_PREFIX + "CONFIG")
     if file:
         merged |= _read(file)
         convert(merged, Settings, file)
+    links = service_links(environment)
     for variable, text in environment.items():
-        if variable.startswith(_PREFIX) and variable not in _OTHER_VARIABLES:
+        if not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES or variable in links:
+            continue
+        try:
             name = known_option(variable.removeprefix(_PREFIX).lower(), Settings, variable)
+        except ConfigError as error:
+            if warn is None:
+                raise
+            warn(f"{error} (ignored; an error with --strict)")
+        else:
             merged[name] = _from_text(name, text)
             convert({name: merged[name]}, Settings, variable, strict=False)
     merged |= {name: value for name, value in flags.items() if value is not None}
     return convert(merged, Settings, "configuration", strict=False)
+
+
+def service_links(environment: Mapping[str, str]) -> list[str]:
+    """The variables ``HEARTWIRE_…`` that Kubernetes has set, and not somebody for us."""
+    return [
+        name
+        for name, text in environment.items()
+        if name.startswith(_PREFIX) and (_SERVICE_LINK.fullmatch(name) or _LINK_URL.fullmatch(text))
+    ]
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -132,11 +133,7 @@ def _listen(settings: Settings) -> socket.socket:
     where = settings.uds or f"{settings.host}:{settings.port}"
     try:
         if settings.uds is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(settings.uds)
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(settings.uds)
-            os.chmod(settings.uds, 0o666)  # noqa: S103 - a proxy runs as somebody else; the folder says who may
+            listener = _bind_unix(settings.uds, settings.uds_mode)
         else:
             family, _, _, _, address = socket.getaddrinfo(
                 settings.host, settings.port, type=socket.SOCK_STREAM
@@ -151,6 +148,22 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigError(
             "port" if settings.uds is None else "uds", where, f"cannot listen: {error.strerror or error}"
         ) from None
+    return listener
+
+
+def _bind_unix(path: str, mode: str | None) -> socket.socket:
+    """A socket at ``path``, in place of an older one. It has its mode from the first moment."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConfigError("uds", path, "is there already, and is not a socket: name another path")
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    umask = None if mode is None else os.umask(0o777 & ~int(mode, 8))
+    try:
+        listener.bind(path)
+    finally:
+        if umask is not None:
+            os.umask(umask)
     return listener
 
 

@@ -5,7 +5,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from heartwire import ConfigError
+from heartwire import ConfigError, Hub
 from heartwire.hub.options import HubArguments, HubOptions, NamespaceArguments, NamespaceOptions, duration_s
 
 
@@ -57,3 +57,55 @@ def test_arguments_are_the_fields_of_the_options(
     expected = {name: wider.get(kind, kind) for name, kind in fields.items()} | more
     assert get_type_hints(arguments, include_extras=True) == expected
     assert not arguments.__required_keys__
+
+
+def by_cookie(request: object) -> str:
+    return "ann"
+
+
+async def test_pages_of_any_site_and_an_authenticator_that_may_read_cookies_do_not_start() -> None:
+    """Nothing was said, and every page could act as its visitor."""
+    hub = Hub(allowed_origins=["*"])
+    hub.authenticate(by_cookie)
+    with pytest.raises(ConfigError, match="authenticator_ignores_cookies=True"):
+        await hub.start()
+    with pytest.raises(ConfigError):
+        async with hub.lifespan():
+            pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"allowed_origins": ["*"], "authenticator_ignores_cookies": True},
+        {"allowed_origins": ["https://app.example"]},
+    ],
+)
+async def test_an_authenticator_starts_with_listed_origins_or_without_cookies(options: HubArguments) -> None:
+    hub = Hub(**options)
+    hub.authenticate(by_cookie)
+    await hub.start()
+    await hub.stop()
+
+
+async def test_tokens_are_fine_with_pages_of_any_site() -> None:
+    hub = Hub(allowed_origins=["*"], token_hmac_secret_key="x" * 32)
+    await hub.start()
+    await hub.stop()
+
+
+async def test_an_asgi_server_is_told_why_the_hub_does_not_start() -> None:
+    hub = Hub(allowed_origins=["*"])
+    hub.authenticate(by_cookie)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    await hub.asgi()({"type": "lifespan"}, receive, send)
+    (failed,) = sent
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "allowed_origins" in failed["message"]

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from heartwire.server.config import load
+import pytest
+
+from heartwire.errors import ConfigError
+from heartwire.server.config import load, service_links
 from heartwire.server.run import hub_from
 
 EXAMPLE = Path(__file__).parents[3] / "heartwire.centrifugal.example.toml"
@@ -31,3 +34,51 @@ def test_every_commented_option_of_the_example_file_can_be_switched_on(tmp_path:
     file = tmp_path / "heartwire.toml"
     file.write_text("\n".join(switched_on))
     load(str(file), {}, {})
+
+
+KUBERNETES = {
+    "HEARTWIRE_PORT": "tcp://10.96.0.12:8000",
+    "HEARTWIRE_SERVICE_HOST": "10.96.0.12",
+    "HEARTWIRE_SERVICE_PORT": "8000",
+    "HEARTWIRE_SERVICE_PORT_HTTP": "8000",
+    "HEARTWIRE_PORT_8000_TCP": "tcp://10.96.0.12:8000",
+    "HEARTWIRE_PORT_8000_TCP_PROTO": "tcp",
+    "HEARTWIRE_PORT_8000_TCP_PORT": "8000",
+    "HEARTWIRE_PORT_8000_TCP_ADDR": "10.96.0.12",
+    "HEARTWIRE_EU_WEST_SERVICE_HOST": "10.96.0.13",
+    "HEARTWIRE_EU_WEST_PORT": "tcp://10.96.0.13:8000",
+}
+
+
+def test_variables_of_a_kubernetes_service_of_our_name_are_not_options() -> None:
+    """A Service named `heartwire` ended the start of every pod beside it."""
+    told: list[str] = []
+    for environment in (KUBERNETES, KUBERNETES | {"HEARTWIRE_MAX_CONNECTIONS": "7"}):
+        settings = load(None, environment, {}, warn=told.append)
+        assert settings.port == 8000
+    assert (settings.max_connections, told) == (7, [])
+    assert load(None, KUBERNETES, {}).port == 8000  # not strictly speaking either
+    assert service_links({**KUBERNETES, "PATH": "tcp://x", "HEARTWIRE_PORT": "9000"}) == [*KUBERNETES][1:]
+
+
+def test_an_unknown_variable_is_a_warning_and_strictly_an_error() -> None:
+    told: list[str] = []
+    assert load(None, {"HEARTWIRE_PROT": "1", "HEARTWIRE_PORT": "9"}, {}, warn=told.append).port == 9
+    (warning,) = told
+    assert "HEARTWIRE_PROT" in warning
+    assert "did you mean port?" in warning
+    with pytest.raises(ConfigError, match="did you mean port"):
+        load(None, {"HEARTWIRE_PROT": "1"}, {})
+    with pytest.raises(ConfigError, match="Expected `int`"):  # what is known has to be right
+        load(None, {"HEARTWIRE_PORT": "abc"}, {}, warn=told.append)
+
+
+@pytest.mark.parametrize("mode", ["660", "0600", "0777"])
+def test_the_mode_of_the_unix_socket_is_octal(mode: str) -> None:
+    assert load(None, {"HEARTWIRE_UDS_MODE": mode}, {}).uds_mode == mode
+
+
+@pytest.mark.parametrize("mode", ["0o660", "8", "rw", "0888", "00660"])
+def test_another_mode_is_an_error(mode: str) -> None:
+    with pytest.raises(ConfigError):
+        load(None, {"HEARTWIRE_UDS_MODE": mode}, {})
