@@ -6,22 +6,54 @@ import re
 import sys
 import time
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote_plus
 
-__all__ = ["JsonFormatter", "RedactTokens", "TextFormatter", "log_config"]
+__all__ = ["JsonFormatter", "SafeRecords", "TextFormatter", "log_config"]
 
-_SECRETS: Final = re.compile(r"([?&](?:token|access_token|cf_connect)=)[^&\s\"]*")
+_SECRETS: Final = ("token", "access_token", "cf_connect")
+
+_ADDRESS: Final = re.compile(r"[\w.:%\[\]-]*", re.ASCII)
+"""A client's address as we write it; X-Forwarded-For may hold anything."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-class RedactTokens(logging.Filter):
-    """Takes tokens out of the URLs in uvicorn's access log, which come as arguments of its records."""
+class SafeRecords(logging.Filter):
+    """Takes tokens out of URLs, and keeps what clients send from looking like lines of our own.
+
+    uvicorn gives the parts of a line as arguments of its records, the client first.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
         if isinstance(record.args, tuple):
-            record.args = tuple(
-                _SECRETS.sub(r"\1...", arg) if isinstance(arg, str) else arg for arg in record.args
-            )
+            record.args = tuple(_redacted(arg) if isinstance(arg, str) else arg for arg in record.args)
+            if record.name == "uvicorn.access":
+                client, *others = record.args
+                quoted = (one.replace('"', "%22") if isinstance(one, str) else one for one in others)
+                record.args = (client if _ADDRESS.fullmatch(str(client)) else json.dumps(client), *quoted)
+        record.msg, record.args = _CONTROL.sub(_escaped, record.getMessage()), None
         return True
+
+
+def _redacted(text: str) -> str:
+    """The text without the values of secret parameters, whose names may be percent-encoded."""
+    path, mark, query = text.partition("?")
+    return path + mark + "&".join(map(_parameter, query.split("&"))) if mark else text
+
+
+def _parameter(pair: str) -> str:
+    """One parameter; its value may hold an address with parameters of its own."""
+    parts = pair.split("?")
+    for at, part in enumerate(parts):
+        name, mark, _ = part.partition("=")
+        if mark and unquote_plus(name) in _SECRETS:
+            return "?".join([*parts[:at], f"{name}=..."])
+    return pair
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 class JsonFormatter(logging.Formatter):
@@ -64,17 +96,18 @@ def log_config(format: str, level: str) -> dict[str, Any]:
     loggers: dict[str, dict[str, Any]] = {
         "heartwire": {"level": level.upper()},
         "uvicorn.error": {"level": "DEBUG" if level == "debug" else "WARNING"},
-        "uvicorn.access": {"level": "INFO", "filters": ["redact"]},
+        "uvicorn.access": {"level": "INFO"},
     }
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"default": formatter},
-        "filters": {"redact": {"()": RedactTokens}},
+        "filters": {"safe": {"()": SafeRecords}},
         "handlers": {
             "default": {
                 "class": "logging.StreamHandler",
                 "formatter": "default",
+                "filters": ["safe"],
                 "stream": "ext://sys.stderr",
             }
         },
