@@ -89,6 +89,7 @@ _ROWS: Final = {  # by retry and advice: name, HTTP status, close code, Centrifu
         ("method_not_allowed",     405, 3501, 107, "the address does not take this method"),
         ("message_too_large",      413, 1009, 106, "a message over `max_message_bytes`"),
         ("unsupported_charset",    415, 1003, 107, "text in a charset other than UTF-8"),
+        ("unsupported_encoding",   415, 1003, 107, "a body with a `Content-Encoding`; send it as it is"),
         ("upgrade_required",       426, 1002, 107, "a WebSocket handshake of a version other than 13"),
     ),
     (False, "get a new token, or log in"): (

@@ -433,7 +433,7 @@ def test_unix_socket(tmp_path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(10)
                 sock.connect(path)
-                sock.sendall(b"POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+                sock.sendall(b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")
                 assert sock.recv(4096).startswith(b"HTTP/1.1 200 OK")
             server.restart()  # a stale socket file is no obstacle
 
@@ -553,7 +553,9 @@ def test_a_quiet_life_logs_nothing(channel: str) -> None:
         with Raw(server.url) as raw:
             raw.send("GET /channels/a HTTP/1.1\r\n")  # and goes
         with Raw(server.url) as raw:
-            raw.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")  # and goes
+            raw.send(
+                "POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf"
+            )  # and goes
         until(lambda: not present(server.url, channel))
         assert server.stop() == 0
         assert server.log.rstrip().endswith(f"heartwire sub {server.url} chat")
@@ -574,9 +576,9 @@ def test_signals_end_it_at_once_and_cleanly(number: signal.Signals, engine: str,
         idle.request("GET", "/health")
         idle.getresponse().read()
         half = Raw(server.url)
-        half.send("POST /channels/a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        half.send("POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf")
         unread = Raw(server.url)
-        unread.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+        unread.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         with Stream(server.url, path) as stream, ws(server.url, path) as sock, ws(server.url, "/") as lobby:
             stream.joined()
             until(lambda: len(present(server.url, channel)) == 4)

@@ -30,9 +30,9 @@ QUIET_S = 0.05
 EARLY_S = 0.01
 """uvloop's clock stands still within a turn of the loop, so that a wait can be shorter by that."""
 
-GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UPGRADE = (
-    b"GET /channels/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection:"
+    b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection:"
     b" Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -595,7 +595,7 @@ async def test_buffering_stops_sse_and_lets_the_rest_pass(
         reader, writer = await asyncio.open_connection("127.0.0.1", network.port)
         stream = End(reader, writer)
         await stream.send(
-            f"GET /channels/{channel} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode()
+            f"GET /channels/{channel} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
         )
         await stream.gets_nothing()
         async with connect(f"{network.ws_url}/channels/{channel}", proxy=None) as socket:
@@ -614,7 +614,7 @@ async def test_answer_502(loop_factory: Loop) -> None:
         await its_server.gets(GET)
         room.network.answer_502()
         client = await room.client()
-        for request in (GET, UPGRADE, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"):
+        for request in (GET, UPGRADE, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"):
             await client.send(request)
             await client.gets(b"HTTP/1.1 502 Bad Gateway\r\n")
             await client.gets(b"Content-Type: text/plain\r\nContent-Length: 16\r\n\r\n502 Bad Gateway\n")

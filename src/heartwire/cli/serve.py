@@ -39,9 +39,7 @@ def serve(
     target: Annotated[
         str | None, typer.Argument(metavar="[MODULE:HUB]", help="A hub in your own code, such as `chat:hub`.")
     ] = None,
-    config: Annotated[
-        str | None, option("A TOML file of these options and `[namespaces.NAME]` tables.")
-    ] = None,
+    config: Annotated[str | None, option("A TOML file of options and `[namespaces.NAME]` tables.")] = None,
     host: Annotated[str | None, _address("Address to listen on.  *[127.0.0.1]*")] = None,
     port: Annotated[int | None, _address("Port; 0 takes a free one.  *[8000]*")] = None,
     uds: Annotated[str | None, _address("Listen on a Unix socket instead.")] = None,
@@ -64,9 +62,7 @@ def serve(
         float | None, _limit("Messages a second on one connection; 0: no limit.  *[0]*")
     ] = None,
     ping_interval_s: Annotated[float | None, _limit("Seconds between two pings.  *[25]*")] = None,
-    pong_timeout_s: Annotated[
-        float | None, _limit("Seconds to wait for the answer to a ping.  *[10]*")
-    ] = None,
+    pong_timeout_s: Annotated[float | None, _limit("Seconds to wait for its answer.  *[10]*")] = None,
     log_format: Annotated[str | None, option("`text` or `json`.  *[text]*")] = None,
     log_level: Annotated[str | None, option("`debug`, `info`, `warning` or `error`.  *[info]*")] = None,
     access_log: Annotated[bool | None, option("A line per HTTP request.", "--access-log")] = None,

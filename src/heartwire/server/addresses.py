@@ -27,6 +27,7 @@ __all__ = [
     "Route",
     "SocketRoute",
     "Table",
+    "end_at_once",
     "find_route",
     "no_socket",
     "segments",
@@ -47,6 +48,13 @@ class Call(NamedTuple):
     values: list[str]
     cors: dict[str, str]
     send: Send
+
+
+async def end_at_once(call: Call, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Answer HEAD on a stream: its headers, and nothing that lasts (RFC 9110 9.3.2)."""
+    others = ((name.encode(), value.encode()) for name, value in call.cors.items())
+    await call.send({"type": "http.response.start", "status": 200, "headers": [*headers, *others]})
+    await call.send({"type": "http.response.body", "body": b""})
 
 
 class Route(NamedTuple):

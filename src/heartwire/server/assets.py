@@ -9,6 +9,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from heartwire.server.requests import known_tags
+
 __all__ = ["LIBRARY", "asset", "file_response"]
 
 LIBRARY: Final = ("heartwire.js", "heartwire.d.ts")
@@ -47,6 +49,7 @@ def file_response(request: Request, path: Path) -> Response:
         path, headers={"cache-control": "no-cache"}, media_type=_TYPES[path.suffix], stat_result=path.stat()
     )
     etag = response.headers["etag"]
-    if etag in request.headers.get("if-none-match", ""):
+    known = known_tags(request)
+    if etag.strip('"') in known or "*" in known:
         return Response(status_code=304, headers={"cache-control": "no-cache", "etag": etag})
     return response

@@ -100,11 +100,11 @@ def test_own_origin_and_no_origin_and_a_listed_one(server: ServerProcess, chosen
     assert shake(chosen.url, Origin="http://app.example").status == 403
 
 
-def test_host_without_port_matches_the_default_port(server: ServerProcess) -> None:
-    request = handshake(server.url, "/channels/a", Origin="http://heartwire.example:80")
-    host = f"Host: {server.url.removeprefix('http://')}"
-    with Raw(server.url) as raw:
-        raw.send(request.replace(host, "Host: HEARTWIRE.example"))
+def test_host_without_port_matches_the_default_port(chosen: ServerProcess) -> None:
+    request = handshake(chosen.url, "/channels/a", Origin="http://app.example:80")
+    host = f"Host: {chosen.url.removeprefix('http://')}"
+    with Raw(chosen.url) as raw:
+        raw.send(request.replace(host, "Host: APP.example"))
         assert raw.answer().status == 101
 
 

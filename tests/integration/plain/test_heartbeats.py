@@ -46,7 +46,7 @@ def open_websocket(server: ServerProcess, channel: str) -> socket.socket:
 
 def open_stream(server: ServerProcess, channel: str) -> socket.socket:
     raw = Raw(server.url)
-    raw.send(f"GET /channels/{channel} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+    raw.send(f"GET /channels/{channel} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
     raw.until(b"id: ")
     return raw.sock
 
@@ -117,7 +117,7 @@ def test_sse_comments_come_in_time(channel: str) -> None:
         run_server("--pong-timeout-s", "0.1", environment={"HEARTWIRE_SSE_HEARTBEAT_S": "0.3"}) as server,
         Raw(server.url) as raw,
     ):
-        raw.send(f"GET /channels/{channel} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+        raw.send(f"GET /channels/{channel} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         raw.until(b"id: ")
         raw.until(b"\n\n")
         times = []
@@ -160,7 +160,7 @@ def test_poll_leases(brisk: ServerProcess, channel: str) -> None:
 
 def test_half_open_long_poll_is_gone_once_the_next_is_overdue(brisk: ServerProcess, channel: str) -> None:
     with Raw(brisk.url) as raw:
-        raw.send(f"GET /channels/{channel}?wait=1&client=phone HTTP/1.1\r\nHost: a\r\n\r\n")
+        raw.send(f"GET /channels/{channel}?wait=1&client=phone HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: present(brisk.url, channel))
         black_hole(raw.sock)
         until(lambda: not present(brisk.url, channel), within_s=1 + BOUND_S + SLACK_S)

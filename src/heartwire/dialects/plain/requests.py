@@ -13,12 +13,15 @@ from heartwire.errors import LimitExceeded, Refused
 from heartwire.text import check_text, is_utf8
 from heartwire.types import EARLIEST, NOW, Channel, Position, Start
 
-__all__ = ["MAX_WAIT_S", "Follow", "Vector", "body_is_text", "parse_follow", "parse_wait"]
+__all__ = ["MAX_WAIT_S", "Follow", "Vector", "body_is_text", "parse_follow", "parse_starts", "parse_wait"]
 
 MAX_WAIT_S: Final = 55
 """The longest wait of a long poll: under the idle limits of common proxies (60 s)."""
 
 _STARTS: Final[dict[str, Start]] = {"-": NOW, "earliest": EARLIEST}
+_LOST: Final = Position("-", 0)
+"""A position in no life of any stream: a reader from there begins with a gap."""
+
 _CLIENT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TEXT_TYPE: Final = re.compile(r"text/.+|application/(json|xml|x-www-form-urlencoded|.+\+json|.+\+xml)")
 
@@ -87,7 +90,9 @@ def parse_follow(
         query: the URL's parameters, the last of each name; unknown ones are ignored.
         max_channels: the limit of channels in one request.
         is_multi: the request is to the URL of several channels; answers name the channel.
-        resume: a position from a header (``Last-Event-ID``); newer than ``since``, so it wins.
+        resume: a position from a header (``Last-Event-ID``); newer than ``since``, so it wins. A browser
+            sends whatever it has, and a refusal ends its `EventSource` for good: what is no position of these
+            channels is a gap.
     Raises:
         Refused: ``bad_channel``, ``too_many_channels``, ``bad_position``, ``bad_wait`` or ``bad_request``.
     """
@@ -97,14 +102,17 @@ def parse_follow(
         what, option = "channels in one request", "max_channels_per_request"
         raise LimitExceeded("too_many_channels", what, len(names), max_channels, option)
     channels = tuple(dict.fromkeys(to_channel(name) for name in names))
-    since = resume or query.get("last_event_id") or query.get("since")
+    resume = resume or query.get("last_event_id")
+    since = resume or query.get("since")
     client = query.get("client")
     if client is not None and not _CLIENT.fullmatch(client):
         raise Refused("bad_request", f"client={client[:64]!r}: 1 to 64 of A-Z a-z 0-9 . _ -")
     return Follow(
         channels=channels,
         is_multi=is_multi,
-        starts=_starts(channels, since, is_multi=is_multi),
+        starts=_resumed(channels, resume, is_multi=is_multi)
+        if resume
+        else parse_starts(channels, since, is_multi=is_multi),
         has_start=bool(since),
         wait_s=parse_wait(query.get("wait")),
         json=is_multi or _choice(query, "format", ("raw", "json"), "raw") == "json",
@@ -114,7 +122,15 @@ def parse_follow(
     )
 
 
-def _starts(channels: tuple[Channel, ...], since: str | None, *, is_multi: bool) -> dict[Channel, Start]:
+def _resumed(channels: tuple[Channel, ...], event_id: str, *, is_multi: bool) -> dict[Channel, Start]:
+    try:
+        return parse_starts(channels, event_id, is_multi=is_multi)
+    except Refused:
+        return dict.fromkeys(channels, _LOST)
+
+
+def parse_starts(channels: tuple[Channel, ...], since: str | None, *, is_multi: bool) -> dict[Channel, Start]:
+    """Read a position of channels. Raises `Refused` (``bad_position``)."""
     if not since:
         return dict.fromkeys(channels, NOW)
     if since == "earliest":

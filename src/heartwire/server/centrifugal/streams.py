@@ -15,7 +15,7 @@ from heartwire.dialects.centrifugal import JSON, PROTOBUF, PushFormat
 from heartwire.dialects.centrifugal.types import DisconnectBody
 from heartwire.errors import Refused
 from heartwire.hub.node import Node
-from heartwire.server.addresses import Call
+from heartwire.server.addresses import Call, end_at_once
 from heartwire.server.centrifugal.connection import SessionContext
 from heartwire.server.centrifugal.emulation import PROTOBUF_TYPE, EmulatedConnection, is_protobuf
 from heartwire.server.requests import address_of, read_body
@@ -45,7 +45,11 @@ async def http_stream(context: SessionContext, call: Call) -> None:
 
 async def event_stream(context: SessionContext, call: Call) -> None:
     """``/connection/sse``. Raises `Refused` before anything is sent."""
-    await _stream(context, call, "sse", _EVENTS, b"text/event-stream; charset=utf-8")
+    media_type = b"text/event-stream; charset=utf-8"
+    if call.request.method == "HEAD":
+        await end_at_once(call, [(b"content-type", media_type), *_STREAM_HEADERS])
+        return
+    await _stream(context, call, "sse", _EVENTS, media_type)
 
 
 async def read_commands(node: Node, call: Call) -> bytes:

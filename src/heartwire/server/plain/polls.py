@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from starlette.responses import Response
 
 from heartwire.core.waiting import settled
 from heartwire.dialects.plain.codec import page_json, publication_json
-from heartwire.dialects.plain.requests import Follow, Vector, parse_follow
+from heartwire.dialects.plain.requests import Follow, Vector, parse_starts
 from heartwire.errors import Refused
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
@@ -17,7 +17,7 @@ from heartwire.server.addresses import Call
 from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.formats import POLL, POLL_MULTI
 from heartwire.server.plain.requests import begin
-from heartwire.server.requests import address_of, disconnected
+from heartwire.server.requests import address_of, disconnected, known_tags
 from heartwire.transports.http.poll import Poll, jittered_wait_s
 from heartwire.types import Channel, Member, Position
 
@@ -54,10 +54,10 @@ class _Page:
     def position(self) -> str:
         return str(self._vector)
 
-    def response(self, known: str) -> Response:
+    def response(self, known: Sequence[str]) -> Response:
         """The answer; 304 for a reader that is at this position already (RFC 9110 13.1.2)."""
         headers = {"etag": f'"{self.position}"'}
-        if known == self.position:
+        if self.position in known or (self.is_empty and "*" in known):
             return Response(status_code=304, headers=headers)
         body = page_json(self.publications, self.position, recovered=self.recovered)
         return Response(body, headers=headers, media_type="application/json")
@@ -93,13 +93,11 @@ class Polls:
         """``GET``: the publications after ``since``, waiting for them as long as ``wait`` says. Raises
         `Refused`."""
         follow, identity = await begin(self._node, call.request, call.values)
-        known = call.request.headers.get("if-none-match", "").removeprefix("W/").strip('"')
-        if known and not follow.has_start:
-            count = len(follow.channels)
-            given = parse_follow(
-                follow.channels, {"since": known}, max_channels=count, is_multi=follow.is_multi
-            )
-            follow = follow._replace(starts=given.starts)
+        known = known_tags(call.request)
+        if not follow.has_start:
+            follow = _resumed(follow, known)
+        if call.request.method == "HEAD":  # nothing to wait for, and nobody to be seen
+            follow = follow._replace(wait_s=0, client=None)
         page = await self._page(follow)
         with self._present(follow, identity):
             if follow.wait_s and page.is_empty:
@@ -176,3 +174,11 @@ class Polls:
         finally:
             for channel in follow.channels:
                 presence.hold(channel, member)
+
+
+def _resumed(follow: Follow, tags: Sequence[str]) -> Follow:
+    """The same request, from the first of the tags that is a position of its channels; others are foreign."""
+    for tag in tags:
+        with contextlib.suppress(Refused):
+            return follow._replace(starts=parse_starts(follow.channels, tag, is_multi=follow.is_multi))
+    return follow

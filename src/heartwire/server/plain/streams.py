@@ -10,7 +10,7 @@ from heartwire.dialects.plain.codec import position_json
 from heartwire.dialects.plain.requests import Follow
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
-from heartwire.server.addresses import Call
+from heartwire.server.addresses import Call, end_at_once
 from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.formats import VectorFormat, sse_format
 from heartwire.server.plain.requests import begin
@@ -30,6 +30,10 @@ async def stream(node: Node, call: Call) -> None:
     Raises `Refused` before anything is sent.
     """
     node.refuse_when_draining()
+    if call.request.method == "HEAD":
+        await begin(node, call.request, call.values)
+        await end_at_once(call, HEADERS)
+        return
     others = [(name.encode(), value.encode()) for name, value in call.cors.items()]
     wait_s = node.admission.wait_s(node.clocks.monotonic())
     if wait_s:

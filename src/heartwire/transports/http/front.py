@@ -258,9 +258,7 @@ class _Reader:
 
 
 _ONCE: Final = frozenset((b"idempotency-key", b"if-none-match", b"last-event-id", b"sec-websocket-key"))
-_BEYOND: Final = frozenset(
-    (b"transfer-encoding", b"expect", b"upgrade", b"idempotency-key", b"if-none-match", b"last-event-id")
-)
+_BEYOND: Final = _ONCE | {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 """Headers that need more than the front can do."""
 
 
