@@ -1,7 +1,11 @@
 """Files for browsers: the demo page with its comparisons, and the client library, which pages of other
 origins import too."""
 
+import re
+from base64 import b64encode
 from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -30,6 +34,22 @@ _TYPES: Final = {
 }
 
 
+_STYLE: Final = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+
+
+@cache
+def _page_headers(path: Path, changed_at: float) -> dict[str, str]:
+    """A page loads our own files and talks to this server; nobody frames it. `heartwire compare` writes its
+    page as one file, whose inline style is known by its hash."""
+    hashes = (sha256(style.encode()).digest() for style in _STYLE.findall(path.read_text("utf-8")))
+    styles = "".join(f" 'sha256-{b64encode(digest).decode()}'" for digest in hashes)
+    policy = (
+        f"default-src 'none'; script-src 'self'; style-src 'self'{styles}; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+    return {"content-security-policy": policy, "referrer-policy": "no-referrer", "x-frame-options": "DENY"}
+
+
 def asset(segments: Sequence[str]) -> Path | None:
     """The file of `heartwire/web` at a path: the library, a page, or what the pages load from ``demo/`` and
     ``compare/``. None where there is no such file."""
@@ -45,11 +65,13 @@ def asset(segments: Sequence[str]) -> Path | None:
 
 def file_response(request: Request, path: Path) -> Response:
     """The file, or 304 if the browser has it. Browsers ask each time, so that an upgrade shows at once."""
-    response = FileResponse(
-        path, headers={"cache-control": "no-cache"}, media_type=_TYPES[path.suffix], stat_result=path.stat()
-    )
+    status = path.stat()
+    headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
+    if path.suffix == ".html":
+        headers |= _page_headers(path, status.st_mtime)
+    response = FileResponse(path, headers=headers, media_type=_TYPES[path.suffix], stat_result=status)
     etag = response.headers["etag"]
     known = known_tags(request)
     if etag.strip('"') in known or "*" in known:
-        return Response(status_code=304, headers={"cache-control": "no-cache", "etag": etag})
+        return Response(status_code=304, headers=headers | {"etag": etag})
     return response
