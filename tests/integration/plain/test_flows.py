@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -498,7 +499,8 @@ def test_presence_lists_each_connection_until_it_goes(server: ServerProcess, cha
 def test_named_poll_stays_present_and_displaces_an_older_one(server: ServerProcess, channel: str) -> None:
     path = f"/channels/{channel}?client=phone-1"
     older = Task(lambda: get(server.url, f"{path}&wait=20"))
-    until(lambda: present(server.url, channel) == ["poll-phone-1"])
+    until(lambda: present(server.url, channel))
+    (member,) = present(server.url, channel)
     newer = Task(lambda: get(server.url, f"{path}&wait=20"))
     assert older.result().error == (
         409,
@@ -508,7 +510,40 @@ def test_named_poll_stays_present_and_displaces_an_older_one(server: ServerProce
     )
     publish(server.url, channel, "hi")
     assert len(newer.result().json["publications"]) == 1
-    assert present(server.url, channel) == ["poll-phone-1"]
+    assert present(server.url, channel) == [member]
+
+
+def test_the_name_of_a_polling_client_is_shown_to_nobody(server: ServerProcess, channel: str) -> None:
+    """Who read it in presence could end the poll, and take its place."""
+    path = f"/channels/{channel}?client="
+    get(server.url, f"{path}phone-1")
+    (member,) = present(server.url, channel)
+    assert member.startswith("poll-")
+    assert "phone" not in member
+    for tried in (member, member.removeprefix("poll-")):
+        get(server.url, f"{path}{tried}")
+        assert member in present(server.url, channel)
+
+
+def test_two_users_with_one_name_of_a_polling_client(channel: str, tmp_path: Path) -> None:
+    """Each has a poll and a place of their own."""
+    code = (
+        "from heartwire import Hub\nhub = Hub()\nhub.authenticate(lambda request: request.headers['user'])\n"
+    )
+    (tmp_path / "polled.py").write_text(code)
+    with run_server("polled:hub", engine=None, folder=tmp_path) as server:
+        path = f"/channels/{channel}?wait=20&client=phone"
+        ann = Task(lambda: get(server.url, path, User="ann"))
+
+        def users() -> list[str]:
+            answer = get(server.url, f"/channels/{channel}/presence", User="eve")
+            return sorted(member["user"] for member in answer.json["presence"])
+
+        until(lambda: users() == ["ann"])
+        bob = Task(lambda: get(server.url, path, User="bob"))
+        until(lambda: users() == ["ann", "bob"])
+        assert post(server.url, channel, "hi", User="eve").status == 200
+        assert [len(poll.result().json["publications"]) for poll in (ann, bob)] == [1, 1]
 
 
 @pytest.mark.slow

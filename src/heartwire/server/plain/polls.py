@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from hashlib import blake2s
 from typing import Final
 
 from starlette.responses import Response
@@ -87,7 +88,7 @@ class Polls:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._held: dict[tuple[str, tuple[Channel, ...]], Poll] = {}
+        self._held: dict[tuple[str, str, tuple[Channel, ...]], Poll] = {}
 
     async def answer(self, call: Call) -> Response:
         """``GET``: the publications after ``since``, waiting for them as long as ``wait`` says. Raises
@@ -143,9 +144,9 @@ class Polls:
             raise poll.refusal
 
     @contextlib.contextmanager
-    def _only_one(self, follow: Follow, poll: Poll) -> Iterator[None]:
-        """A named client has one poll at a time: the newer ends the older."""
-        key = (follow.client or "", follow.channels)
+    def _only_one(self, follow: Follow, poll: _HeldPoll) -> Iterator[None]:
+        """A named client of one user has one poll at a time: the newer ends the older."""
+        key = (poll.identity.user, follow.client or "", follow.channels)
         if follow.client is None:
             yield
             return
@@ -166,7 +167,7 @@ class Polls:
             yield
             return
         presence = self._node.presence
-        member = Member(f"poll-{follow.client}", identity.user, identity.info)
+        member = Member(_shown(follow.client, identity.user), identity.user, identity.info)
         for channel in follow.channels:
             presence.hold(channel, member, follow.wait_s + self._node.options.pong_timeout_s)
         try:
@@ -182,3 +183,9 @@ def _resumed(follow: Follow, tags: Sequence[str]) -> Follow:
         with contextlib.suppress(Refused):
             return follow._replace(starts=parse_starts(follow.channels, tag, is_multi=follow.is_multi))
     return follow
+
+
+def _shown(client: str, user: str) -> str:
+    """A named client in presence. Its name is its secret: with it others could end its polls and take its
+    place. So they see a digest, and another user's client of the same name is another."""
+    return "poll-" + blake2s(f"{client}\0{user}".encode("utf-8", "replace"), digest_size=10).hexdigest()
