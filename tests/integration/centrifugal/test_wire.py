@@ -104,7 +104,7 @@ def test_empty_subprotocol_header_is_none(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
         lines = [
             "GET /connection/websocket HTTP/1.1",
-            "Host: x",
+            "Host: localhost",
             "Upgrade: websocket",
             "Connection: Upgrade",
             "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==",
