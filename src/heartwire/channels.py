@@ -13,7 +13,7 @@ _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def to_channel(name: str) -> Channel:
-    """Check a channel name: 1-255 bytes of UTF-8 without commas and control characters. Raises `Refused`
+    """Check a channel name: 1-255 bytes of UTF-8 without control characters. Raises `Refused`
     (``bad_channel``)."""
     try:
         size = len(name.encode())
@@ -27,11 +27,9 @@ def to_channel(name: str) -> Channel:
             f"channel {name[:32]!r}… has {size} bytes: a channel name has 1 to 255 bytes of UTF-8",
         )
     if not name.isalnum():
-        bad = next((char for char in name if char == "," or unicodedata.category(char) == "Cc"), None)
+        bad = next((char for char in name if unicodedata.category(char) == "Cc"), None)
         if bad is not None:
-            raise Refused(
-                "bad_channel", f"channel {name[:64]!r} holds {bad!r}: no commas and no control characters"
-            )
+            raise Refused("bad_channel", f"channel {name[:64]!r} holds {bad!r}: no control characters")
     return Channel(name)
 
 

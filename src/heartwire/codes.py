@@ -77,7 +77,7 @@ _REASONS: Final = {
 _ROWS: Final = {  # by retry and advice: name, HTTP status, close code, Centrifugal number, meaning
     (False, "change the request"): (
         ("bad_request",            400, 3501, 107, "malformed; the message says where"),
-        ("bad_channel",            400, 3501, 107, "empty, too long, or holds a comma or control character"),
+        ("bad_channel",            400, 3501, 107, "empty, too long, or holds a control character"),
         ("bad_position",           400, 3501, 107, "`since`: not `earliest` or a position of these channels"),
         ("bad_wait",               400, 3501, 107, "`wait` is not a number of seconds in range"),
         ("bad_idempotency_key",    400, 3501, 107, "the key is not 1 to 255 visible ASCII characters"),

@@ -20,8 +20,8 @@ __all__ = [
 ]
 
 Channel = NewType("Channel", str)
-"""A channel name checked by `heartwire.channels.to_channel`: 1-255 bytes of UTF-8 without control characters
-or commas."""
+"""A channel name checked by `heartwire.channels.to_channel`: 1-255 bytes of UTF-8 without control
+characters."""
 
 Action = Literal["subscribe", "publish", "presence", "history"]
 """What a client may do in a channel; "presence": list its members, "history": read back."""

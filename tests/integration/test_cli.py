@@ -260,10 +260,10 @@ def test_clients_report_what_is_wrong(server: ServerProcess) -> None:
     assert done.returncode == 1
     assert re.search(r"heartwire: no connection: .*; again in \d\.\d s\n", done.stderr)
     assert done.stderr.endswith("heartwire: not answered within 0.5 s (max_pending_age_s)\n")
-    done = run("pub", server.url, "a,b", "c")
-    message = "heartwire: channel 'a,b' holds ',': no commas and no control characters\n"
+    done = run("pub", server.url, "a\tb", "c")
+    message = "heartwire: channel 'a\\tb' holds '\\t': no control characters\n"
     assert (done.returncode, done.stderr) == (1, message)
-    done = run("sub", server.url, "a,b", "--transport", "sse")
+    done = run("sub", server.url, "a\tb", "--transport", "sse")
     assert (done.returncode, done.stderr) == (1, message)
     done = run("sub", server.url, "a", "--transport", "pigeon")
     assert done.returncode == 2

@@ -225,8 +225,8 @@ async def test_publish_from_python() -> None:
         assert (await hub.publish("chat:42", b"\x00")).offset == 3
         with pytest.raises(TypeError):
             await hub.publish("chat:42", object())
-        with pytest.raises(heartwire.Refused, match="holds ','"):
-            await hub.publish("a,b", "x")
+        with pytest.raises(heartwire.Refused, match="holds '\\\\n'"):
+            await hub.publish("a\nb", "x")
         with pytest.raises(heartwire.LimitExceeded, match="is over the limit of 1048576"):
             await hub.publish("a", "x" * (1024 * 1024 + 1))
 

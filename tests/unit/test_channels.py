@@ -20,6 +20,7 @@ from tests.unit.refusals import refusal
         "a/b",
         "💬",
         "%2C",
+        "dialog#41,42",
         "\u2028",
         "a b",
         "'\"\\",
@@ -38,11 +39,10 @@ def test_channel_name_is_taken_as_it_is(name: str) -> None:
         ("", "channel ''… has 0 bytes: a channel name has 1 to 255 bytes of UTF-8"),
         ("x" * 256, f"channel {'x' * 32!r}… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"),
         ("é" * 128, f"channel {'é' * 32!r}… has 256 bytes: a channel name has 1 to 255 bytes of UTF-8"),
-        ("a,b", "channel 'a,b' holds ',': no commas and no control characters"),
-        ("a\nb", "channel 'a\\nb' holds '\\n': no commas and no control characters"),
-        ("\0", "channel '\\x00' holds '\\x00': no commas and no control characters"),
-        ("a\x7f", "channel 'a\\x7f' holds '\\x7f': no commas and no control characters"),
-        ("a\x85", "channel 'a\\x85' holds '\\x85': no commas and no control characters"),
+        ("a\nb", "channel 'a\\nb' holds '\\n': no control characters"),
+        ("\0", "channel '\\x00' holds '\\x00': no control characters"),
+        ("a\x7f", "channel 'a\\x7f' holds '\\x7f': no control characters"),
+        ("a\x85", "channel 'a\\x85' holds '\\x85': no control characters"),
         ("\ud800", "channel '\\ud800' is not UTF-8: percent-encode its UTF-8 bytes"),
     ],
 )
@@ -52,7 +52,7 @@ def test_channel_name_out_of_bounds_is_refused(name: str, told: str) -> None:
 
 @given(st.text())
 def test_channel_name_is_taken_or_refused(name: str) -> None:
-    in_bounds = all(char != "," and not char < " " and not "\x7f" <= char < "\xa0" for char in name)
+    in_bounds = all(not char < " " and not "\x7f" <= char < "\xa0" for char in name)
     if in_bounds and 1 <= len(name.encode()) <= 255:
         assert to_channel(name) == name
     else:

@@ -142,8 +142,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             subscription token. Empty: none does.
         channel_user_boundary: where the hub knows its users, a channel is limited to the users its name lists
             after this. Empty: none is.
-        channel_user_separator: stands between the users in such a name. Not a comma, which channel names
-            cannot hold.
+        channel_user_separator: stands between the users in such a name.
         api_key: the key of the HTTP API. Empty: the API is off.
     """
 
@@ -179,7 +178,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     user_personal_channel_namespace: str = ""
     channel_private_prefix: str = "$"
     channel_user_boundary: str = "#"
-    channel_user_separator: str = ";"
+    channel_user_separator: str = ","
     api_key: str = ""
 
     def __post_init__(self) -> None:
@@ -188,7 +187,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 "pong_timeout_s", self.pong_timeout_s, f"less than ping_interval_s ({self.ping_interval_s:g})"
             )
         for name in self.namespaces:
-            if ":" in name or "," in name or len(name.encode()) > 254:
+            if ":" in name or len(name.encode()) > 254:
                 raise ConfigError(
                     "namespaces", name, "a namespace is the part of a channel's name before the first ':'"
                 )

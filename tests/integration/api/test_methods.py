@@ -100,7 +100,7 @@ def test_a_key_publishes_once_in_each_channel(api: cent.Client, chat: str) -> No
 
 def test_broadcast_answers_for_each_channel(api: cent.Client, chat: str) -> None:
     result = api.broadcast(
-        cent.BroadcastRequest(channels=[chat, "nowhere:1", "a,b", chat + "2", "quiet:1"], data=1)
+        cent.BroadcastRequest(channels=[chat, "nowhere:1", "a\nb", chat + "2", "quiet:1"], data=1)
     )
     assert [response.error and response.error.code for response in result.responses] == [
         None,
@@ -291,7 +291,7 @@ def test_cent_reports_a_wrong_key(url: str) -> None:
             "message_too_large",
         ),
         ("/api/history", b'{"channel":"nowhere:1"}', 200, 102),
-        ("/api/presence", b'{"channel":"a,b"}', 200, 107),
+        ("/api/presence", b'{"channel":"a\\nb"}', 200, 107),
     ],
 )
 def test_what_is_refused(url: str, path: str, body: bytes, status: int, code: int | str) -> None:

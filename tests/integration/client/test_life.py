@@ -230,7 +230,7 @@ async def test_arguments_that_cannot_be_leave_no_trace() -> None:
         for since in ("yesterday", 5):
             with pytest.raises(ValueError, match="position"):
                 client.subscribe("a", since=since)  # type: ignore[arg-type]
-        for channel in ("", "a,b", "\ud800", "x" * 256):
+        for channel in ("", "a\nb", "\ud800", "x" * 256):
             with pytest.raises(Refused):
                 client.subscribe(channel)
             with pytest.raises(Refused):

@@ -144,11 +144,11 @@ def test_an_action_that_is_off_is_off_for_all(how: dict[str, Any], options: dict
         ("#ann", {"ann"}),
         ("#bob", {"bob"}),
         ("n:#ann", {"ann"}),
-        ("n:dialog#ann;bob", {"ann", "bob"}),
-        ("n:dialog#ann;bobby", {"ann"}),
+        ("n:dialog#ann,bob", {"ann", "bob"}),
+        ("n:dialog#ann,bobby", {"ann"}),
         ("n:#annie", set()),
         ("n:#", set()),
-        ("n:#;", set()),
+        ("n:#,", set()),
         ("n:#ann#bob", {"bob"}),
         ("$n:1", set()),
         ("$n:#ann", set()),
@@ -221,9 +221,8 @@ def test_the_marks_can_be_changed_and_switched_off() -> None:
         ({"user_subscribe_to_personal": True}, "", None),
         ({"user_subscribe_to_personal": True, "user_personal_channel_namespace": "n"}, "42", "n:#42"),
         ({"user_subscribe_to_personal": True, "channel_user_boundary": ""}, "42", None),
-        ({"user_subscribe_to_personal": True}, "a;b", None),  # a and b would be let in
+        ({"user_subscribe_to_personal": True}, "a,b", None),  # a and b would be let in
         ({"user_subscribe_to_personal": True}, "a#b", None),  # b would be let in
-        ({"user_subscribe_to_personal": True}, "a,b", None),  # no name of a channel
         ({"user_subscribe_to_personal": True}, "x" * 255, None),
     ],
 )

@@ -184,7 +184,7 @@ class Fault(NamedTuple):
 
 
 FAULTS: Final = [
-    Fault("bad_channel", CLIENTS + BACKENDS, Publish(channel="n:a,b")),
+    Fault("bad_channel", CLIENTS + BACKENDS, Publish(channel="n:a\nb")),
     Fault("unknown_channel", CLIENTS + BACKENDS, Publish(channel="other:1")),
     Fault("message_too_large", CLIENTS + BACKENDS, Publish(data="x" * (MAX_BYTES + 1))),
     Fault("bad_idempotency_key", WITH_KEYS, Publish(key="a b")),
@@ -221,7 +221,7 @@ async def test_the_application_is_neither_limited_nor_asked(fault: Fault, door: 
 
 # -- one order -----------------------------------------------------------------------------------------------
 
-CHANNEL, LARGE, KEY = "n:a,b", "x" * (MAX_BYTES + 1), "a b"
+CHANNEL, LARGE, KEY = "n:a\nb", "x" * (MAX_BYTES + 1), "a b"
 
 
 def strict_hub() -> Hub:

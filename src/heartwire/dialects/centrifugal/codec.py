@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
-from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
+from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, Fault, PublishRequest
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.types import Member, Publication
 
@@ -39,11 +39,13 @@ class Codec(Protocol):
     ping: bytes
     """The message that asks for a pong."""
 
-    def commands(self, data: bytes) -> Iterator[Command]:
+    def commands(self, data: bytes) -> Iterator[Command | Fault]:
         """The commands of a frame, one after the other, so that those before a malformed one are handled.
 
-        Raises ``ValueError`` that names the fault: bytes that are not the encoding, an empty frame, a blank
-        line, a wrong type.
+        A `Fault` stands for a command that has an id, and an argument of a wrong type or range, or text that
+        is not Unicode: it has a reply, and the rest of the frame is good. Raises ``ValueError`` that names
+        the fault where nothing is to be replied to: bytes that are not the encoding, an empty frame, a blank
+        line, no id.
         """
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:

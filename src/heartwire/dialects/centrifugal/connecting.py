@@ -5,7 +5,7 @@ from heartwire.dialects.centrifugal import subscribing, types
 from heartwire.dialects.centrifugal.state import Phase, SessionState
 from heartwire.dialects.centrifugal.subscribing import Placed, seconds
 from heartwire.dialects.centrifugal.values import Disconnected, TokenExpired, Welcome
-from heartwire.errors import Unauthorized
+from heartwire.errors import Refused, Unauthorized
 from heartwire.types import Member
 
 __all__ = ["connect", "refresh"]
@@ -77,7 +77,7 @@ def _result(session: SessionState, welcome: Welcome, placed: list[Placed]) -> ty
 async def refresh(session: SessionState, id: int, request: types.RefreshRequest) -> None:
     """Take a new connection token."""
     if not request.token:
-        raise Disconnected("bad_request", "bad request: refresh without a token")
+        raise Refused("bad_request", "refresh without a token")
     try:
         refreshed = await settled(session.port.refresh(session, request.token))
     except TokenExpired:

@@ -11,13 +11,14 @@ How a publication's data stands in ``pub.data``:
 """
 
 import base64
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
 from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
-from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, PublishRequest
+from heartwire.dialects.centrifugal.types import UINT32, ClientInfo, Command, ErrorBody, Fault, PublishRequest
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.errors import Refused
 from heartwire.text import is_json, is_utf8
@@ -38,20 +39,18 @@ class JsonCodec(Codec):
     is_text = True
     ping = b"{}"
 
-    def commands(self, data: bytes) -> Iterator[Command]:
+    def commands(self, data: bytes) -> Iterator[Command | Fault]:
         """See `Codec.commands`. One newline at the end is allowed."""
         if not data.isascii():
             # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
             data.decode()
         decode = _decoder.decode
-        try:
-            if b"\n" not in data:
-                yield decode(data)
-                return
-            for line in data.removesuffix(b"\n").split(b"\n"):
-                yield decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(str(error)) from None
+        for line in data.removesuffix(b"\n").split(b"\n") if b"\n" in data else (data,):
+            try:
+                command: Command | Fault = decode(line)
+            except (msgspec.DecodeError, RecursionError) as error:
+                command = _fault(line, str(error))
+            yield command
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
         return b'{"id":%d,"%b":%b}' % (id, method.encode(), _encode(result))
@@ -123,6 +122,21 @@ class JsonCodec(Codec):
 
 
 JSON: Final = JsonCodec()
+
+
+def _fault(line: bytes, why: str) -> Fault:
+    """What is wrong with a command. Raises ``ValueError`` where there is no id to reply to.
+
+    Python's own reader takes half a surrogate pair, which text that was cut in a browser has.
+    """
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError(why) from None
+    id = told.get("id") if isinstance(told, dict) else None
+    if type(id) is not int or not 0 < id <= UINT32:
+        raise ValueError(why)
+    return Fault(id, why)
 
 
 def _data(publication: Publication) -> bytes:

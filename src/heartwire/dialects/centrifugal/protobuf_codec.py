@@ -32,11 +32,16 @@ class ProtobufCodec(Codec):
     is_text = False
     ping = b"\0"
 
-    def commands(self, data: bytes) -> Iterator[types.Command]:
+    def commands(self, data: bytes) -> Iterator[types.Command | types.Fault]:
         if not data:
             raise ValueError("an empty frame")
         for message in split(data):
-            yield _command(_decoded(pb.Command, message))
+            try:
+                command = _decoded(pb.Command, message)
+            except ValueError as error:
+                yield _fault(message, str(error))
+            else:
+                yield _command(command)
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
         reply = pb.Reply(id=id)
@@ -178,6 +183,18 @@ def _command(message: Any) -> types.Command:
     fields = {field.name: value for field, value in message.ListFields()}
     id = fields.pop("id", 0)
     return types.Command(id, **{name: _READ[name](request) for name, request in fields.items()})
+
+
+def _fault(message: bytes, why: str) -> types.Fault:
+    """What is wrong with a command: perhaps a text inside is not UTF-8. Raises ``ValueError`` where there is
+    no id to reply to.
+
+    An ``Error`` has its code where a command has its id, and passes over the rest unread.
+    """
+    id = _decoded(pb.Error, message).code
+    if not id:
+        raise ValueError(why)
+    return types.Fault(id, why)
 
 
 def _connect(message: Any) -> types.ConnectRequest:

@@ -15,7 +15,7 @@ from functools import partial
 
 from heartwire.dialects.centrifugal.state import SessionState
 from heartwire.dialects.centrifugal.types import PublishRequest, PublishResult
-from heartwire.dialects.centrifugal.values import Disconnected, error_code
+from heartwire.dialects.centrifugal.values import error_code
 from heartwire.errors import Refused
 from heartwire.types import Position
 
@@ -27,8 +27,6 @@ async def publish(session: SessionState, id: int, request: PublishRequest) -> No
     key, round = request.idempotency_key, request.round
     try:
         keep_order(session, key, round)
-        if not request.channel:
-            raise Disconnected("bad_request", "bad request: publish without a channel")
         if request.type:
             raise Refused("not_available", "map subscriptions are not supported")
         post = session.codec.post(request)

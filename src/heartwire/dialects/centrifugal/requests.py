@@ -3,36 +3,35 @@
 from heartwire.core.waiting import settled
 from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.state import SessionState
-from heartwire.dialects.centrifugal.values import Disconnected
 from heartwire.errors import Refused
-from heartwire.types import Channel, Member, Position
+from heartwire.types import Member, Position
 
 __all__ = ["history", "ping", "presence", "presence_stats", "rpc", "send"]
 
 
 async def presence(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
     """List the members of a channel."""
-    members = await _members(session, request.channel, "presence")
+    members = await _members(session, request.channel)
     info = session.codec.info
     session.reply(id, "presence", types.PresenceResult({member.client: info(member) for member in members}))
 
 
 async def presence_stats(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
     """Count the members of a channel; all anonymous ones are one user."""
-    members = await _members(session, request.channel, "presence_stats")
+    members = await _members(session, request.channel)
     users = {member.user for member in members}
     session.reply(id, "presence_stats", types.PresenceStatsResult(len(members), len(users)))
 
 
-async def _members(session: SessionState, name: str, method: str) -> list[Member]:
-    channel = _named(session, name, method)
+async def _members(session: SessionState, name: str) -> list[Member]:
+    channel = session.port.channel(session, name)
     await settled(session.port.authorize(session, "presence", channel))
     return await session.port.members(channel)
 
 
 async def history(session: SessionState, id: int, request: types.HistoryRequest) -> None:
     """Read a page of what is kept."""
-    channel = _named(session, request.channel, "history")
+    channel = session.port.channel(session, request.channel)
     since = request.since
     if request.limit < -1:
         raise Refused("bad_request", "limit is -1, 0 or more")
@@ -63,9 +62,3 @@ async def rpc(session: SessionState, id: int, request: types.RpcRequest) -> None
 async def send(session: SessionState, id: int, request: types.SendRequest) -> None:
     """Hand a message to the application; there is no reply."""
     await settled(session.port.send(session, bytes(request.data)))
-
-
-def _named(session: SessionState, name: str, method: str) -> Channel:
-    if not name:
-        raise Disconnected("bad_request", f"bad request: {method} without a channel")
-    return session.port.channel(session, name)

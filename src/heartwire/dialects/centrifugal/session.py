@@ -15,8 +15,9 @@ from heartwire.core.waiting import begun
 from heartwire.dialects.centrifugal import connecting, publishing, requests, subscribing
 from heartwire.dialects.centrifugal.state import Phase, SessionState
 from heartwire.dialects.centrifugal.subscribing import seconds
-from heartwire.dialects.centrifugal.types import Command, MessageBody, RefreshResult
+from heartwire.dialects.centrifugal.types import Command, Fault, MessageBody, RefreshResult
 from heartwire.dialects.centrifugal.values import Disconnected
+from heartwire.errors import Refused
 from heartwire.types import ServerSubscription
 
 __all__ = ["Session"]
@@ -59,13 +60,23 @@ class Session(SessionState):
         self.waiting = True
         try:
             for command in self.codec.commands(data):
-                await self._handle(command)
+                if isinstance(command, Fault):
+                    self._refuse_fault(command)
+                else:
+                    await self._handle(command)
                 if self.phase is not Phase.OPEN:
                     break
         except ValueError as error:  # from the codec; `_handle` catches those of handlers
             self.disconnect("bad_request", f"bad request: {error}")
         finally:
             self.waiting = False
+
+    def _refuse_fault(self, fault: Fault) -> None:
+        """Answer a command that cannot be carried out. Without `connect` there is no connection to keep."""
+        if self.phase is Phase.OPEN:
+            self.refuse(fault.id, "", Refused("bad_request", fault.why))
+        elif self.phase is Phase.NEW:
+            self.disconnect("bad_request", f"bad request: {fault.why}")
 
     async def _handle(self, command: Command) -> None:
         """Handle one command; the checks in the protocol's order."""

@@ -87,7 +87,7 @@ def go_live(session: SessionState, sub: ClientSubscription, start: Position) -> 
 async def unsubscribe(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
     """Unsubscribe from a channel; also answered where there is no subscription."""
     if not request.channel:
-        raise Disconnected("bad_request", "bad request: unsubscribe without a channel")
+        raise Refused("bad_request", "unsubscribe without a channel")
     sub = session.subs.get(request.channel)
     if sub is not None:
         sub.leave()
@@ -183,10 +183,8 @@ def seconds(duration_s: float | None) -> int:
 
 
 def _check(request: types.SubscribeRequest) -> None:
-    if not request.channel:
-        raise Disconnected("bad_request", "bad request: subscribe without a channel")
     if request.delta not in ("", "fossil"):
-        raise Disconnected("bad_request", "bad request: unknown delta")
+        raise Refused("bad_request", f"unknown delta {request.delta[:32]!r}")
     if request.type:
         raise Refused("not_available", "map and shared-poll subscriptions are not supported")
     if request.tf:

@@ -5,7 +5,7 @@ ignored, so that a client may be newer than this file. Requests of features that
 shared-poll subscriptions, tags filters) have just the fields by which they are recognised.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Raw
@@ -20,6 +20,7 @@ __all__ = [
     "DisconnectBody",
     "Empty",
     "ErrorBody",
+    "Fault",
     "HistoryRequest",
     "HistoryResult",
     "MessageBody",
@@ -163,6 +164,13 @@ class Command(msgspec.Struct, frozen=True):
     send: SendRequest | None = None
     refresh: RefreshRequest | None = None
     sub_refresh: SubRefreshRequest | None = None
+
+
+class Fault(NamedTuple):
+    """A command whose arguments cannot be read, though its id can: ``why`` is for its reply."""
+
+    id: int
+    why: str
 
 
 # -- results ------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from heartwire.core.subscription import Subscription
 from heartwire.dialects.centrifugal import JSON, PROTOBUF, ClientSubscription, Codec, Phase, PushFormat
 from heartwire.dialects.centrifugal.codec import Method
 from heartwire.dialects.centrifugal.protobuf_codec import connect_command
-from heartwire.dialects.centrifugal.types import ConnectResult, DisconnectBody, SubscribeResult
+from heartwire.dialects.centrifugal.types import ConnectResult, DisconnectBody, Fault, SubscribeResult
 from heartwire.dialects.plain.requests import parse_wait
 from heartwire.errors import Refused
 from heartwire.hub.node import Node
@@ -64,7 +64,7 @@ async def commands(context: SessionContext, call: Call) -> Response:
     link = _Link(context.node)
     batch = _Batch(context, link, _FORMATS[codec], address_of(request), dict(request.scope))
     try:
-        if first.connect is None:
+        if isinstance(first, Fault) or first.connect is None:
             await batch.introduce(_connect(codec, first.id or 1))
         if batch.session.phase in (Phase.NEW, Phase.OPEN):
             await batch.say(data)

@@ -138,8 +138,8 @@ class FakePort:
     # -- channels --------------------------------------------------------------------------------------------
 
     def channel(self, session: Session, name: str) -> Channel:
-        if "," in name:
-            raise Refused("bad_channel", "a comma")
+        if not name or "\n" in name:
+            raise Refused("bad_channel", "no name, or a control character")
         if name.startswith("nope:"):
             raise UnknownChannel(name, "nope")
         return Channel(name)

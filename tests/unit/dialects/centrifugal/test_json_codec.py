@@ -13,6 +13,7 @@ from heartwire.dialects.centrifugal.types import (
     Command,
     Empty,
     ErrorBody,
+    Fault,
     PresenceStatsResult,
     SubscribeResult,
 )
@@ -79,11 +80,6 @@ MALFORMED = [
     b'{"id":4294967296,"rpc":{}}',
     b'{"id":"1","rpc":{}}',
     b'{"id":1.5,"rpc":{}}',
-    b'{"id":1,"subscribe":"a"}',
-    b'{"id":1,"subscribe":{"channel":1}}',
-    b'{"id":1,"subscribe":{"channel":"a","recover":1}}',
-    b'{"id":1,"subscribe":{"channel":"a","offset":-1}}',
-    b'{"id":1,"connect":{"subs":[]}}',
     b'{"id":1,"publish":{"channel":"a","data":{"x":}}}',
     b'{"id":1,"publish":{"channel":"a","data":"\x01"}}',
     b'{"id":1,"publish":{"channel":"a","data":"\xff"}}',
@@ -98,8 +94,28 @@ def test_malformed_frame_is_refused(data: bytes) -> None:
         list(JSON.commands(data))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"id":7,"subscribe":"a"}',
+        b'{"id":7,"subscribe":{"channel":1}}',
+        b'{"id":7,"subscribe":{"channel":"a","recover":1}}',
+        b'{"id":7,"subscribe":{"channel":"a","offset":-1}}',
+        b'{"id":7,"subscribe":{"channel":"\\ud83d"}}',
+        b'{"id":7,"connect":{"subs":[]}}',
+    ],
+)
+def test_wrong_arguments_of_one_command_leave_the_others(data: bytes) -> None:
+    """They ended the connection, with everything else that it carried."""
+    before, fault, after = JSON.commands(b'{"id":6,"ping":{}}\n' + data + b'\n{"id":8,"ping":{}}')
+    assert (before.id, fault.id, after.id) == (6, 7, 8)
+    assert isinstance(fault, Fault)
+    assert fault.why
+
+
 def test_payload_is_kept_as_it_came() -> None:
     (command,) = JSON.commands(b'{"id":1,"publish":{"channel":"a","data": {"b" : 1.10, "a":"\\u00e9"} }}')
+    assert isinstance(command, Command)
     assert command.publish is not None
     assert bytes(command.publish.data) == b'{"b" : 1.10, "a":"\\u00e9"}'
 

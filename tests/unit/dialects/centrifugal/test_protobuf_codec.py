@@ -24,6 +24,7 @@ from heartwire.dialects.centrifugal.types import (
     DisconnectBody,
     Empty,
     ErrorBody,
+    Fault,
     HistoryRequest,
     HistoryResult,
     MessageBody,
@@ -188,7 +189,7 @@ MALFORMED = [
     ("empty frame", b""),
     ("field number 0", b"\x01\x00"),
     ("inner length beyond the message", b"\x02\x2a\x05"),
-    ("channel that is not UTF-8", delimited(b"\x08\x01\x2a\x03\x0a\x01\xff")),
+    ("channel that is not UTF-8, without an id", delimited(b"\x2a\x03\x0a\x01\xff")),
     ("length of 4 GiB", b"\xff\xff\xff\xff\x0f"),
     ("length without an end", b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
     ("JSON", b'{"id":1,"connect":{}}'),
@@ -199,6 +200,14 @@ MALFORMED = [
 def test_malformed_frame_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         list(PROTOBUF.commands(data))
+
+
+def test_text_that_is_not_utf8_leaves_the_other_commands() -> None:
+    """Half a surrogate pair of a browser's text arrives as such bytes, and ended the connection."""
+    ping = b"\x04\x08\x06\x5a\x00"
+    before, fault, after = PROTOBUF.commands(ping + delimited(b"\x08\x07\x2a\x03\x0a\x01\xff") + ping)
+    assert isinstance(fault, Fault)
+    assert (before.id, fault.id, after.id) == (6, 7, 6)
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 2097151, 2097152])
@@ -217,6 +226,7 @@ def test_field_of_another_type_is_one_that_is_not_known(data: bytes) -> None:
 
 def test_unknown_fields_are_skipped() -> None:
     (command,) = PROTOBUF.commands(delimited(b"\x08\x07" + b"\xa2\x06\x03abc" + b"\x32\x03\x0a\x01a"))
+    assert isinstance(command, Command)
     assert (command.id, command.unsubscribe) == (7, UnsubscribeRequest("a"))
 
 
@@ -227,6 +237,7 @@ def test_what_is_ours_of_publish() -> None:
 
     said = Ours(id=1, publish={"channel": "a", "data": b"x", "idempotency_key": "k", "round": 7})
     (command,) = PROTOBUF.commands(delimited(said.SerializeToString()))
+    assert isinstance(command, Command)
     assert command.publish is not None
     assert PROTOBUF.post(command.publish) == Post(b"x", False, "k", 7)
     (message,) = split(PROTOBUF.reply(1, "publish", PublishResult("e", TOP)))

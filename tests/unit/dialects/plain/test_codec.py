@@ -223,9 +223,9 @@ def test_command_is_a_channel_and_data(command: bytes, channel: str, body: Body)
             "encoding 'hex': \"base64\", or leave it out",
         ),
         (
-            b'{"channel":"a,b","data":"x"}',
+            b'{"channel":"a\\nb","data":"x"}',
             "bad_channel",
-            "channel 'a,b' holds ',': no commas and no control characters",
+            "channel 'a\\nb' holds '\\n': no control characters",
         ),
         (b'{"channel":"","data":"x"}', "bad_channel", "channel ''… has 0 bytes"),
         (b'{"channel":"a","data":"\xff"}', "invalid_utf8", "text is not UTF-8 at byte 23"),
