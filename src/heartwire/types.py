@@ -12,6 +12,7 @@ __all__ = [
     "Channel",
     "Member",
     "Message",
+    "Override",
     "Position",
     "Publication",
     "Publisher",
@@ -114,23 +115,30 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     chan_info: bytes | None = None
 
 
+class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a channel that are others for one subscription; ``None``: the namespace's."""
+
+    presence: bool | None = None
+    join_leave: bool | None = None
+    force_push_join_leave: bool | None = None
+    force_positioning: bool | None = None
+    force_recovery: bool | None = None
+
+
 class ServerSubscription(NamedTuple):
     """A channel that the server subscribes a connection to.
 
     Attributes:
         info: JSON about the client that others see in this channel.
         data: JSON for the client.
-        join_leave: report joins and leaves to the client, where the channel has them.
-        positioned, recoverable: report positions to the client; allow recovery.
         since: continue after this position; ``None``: from now on.
         ttl_s: seconds until the subscription expires; ``None``: it does not.
+        override: see `Override`.
     """
 
     channel: str
     info: bytes | None = None
     data: bytes | None = None
-    join_leave: bool = False
-    positioned: bool = False
-    recoverable: bool = False
     since: Position | None = None
     ttl_s: float | None = None
+    override: Override | None = None

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Any, Final, Literal, Protocol
 
 from heartwire.core.link import Link, WireFormat
-from heartwire.types import Channel, Member, Position
+from heartwire.types import Channel, Member, Override, Position
 
 __all__ = ["TRANSITIONS", "ChannelListener", "State", "Stream", "Subscription"]
 
@@ -71,6 +71,10 @@ class ChannelListener(Protocol):
     def member(self) -> Member | None:
         """The member that this subscription is in the channel's presence."""
 
+    @property
+    def override(self) -> Override | None:
+        """Options of the channel that are others for this subscription."""
+
     def live(self, subscription: "Subscription") -> None:
         """The subscription was made. Called once, before anybody hears of the join."""
 
@@ -114,6 +118,11 @@ class Subscription:
     def member(self) -> Member | None:
         """The member that the channel's presence lists."""
         return self.link.member if self.listener is None else self.listener.member
+
+    @property
+    def override(self) -> Override | None:
+        """Options of the channel that are others for this subscription."""
+        return None if self.listener is None else self.listener.override
 
     @property
     def position(self) -> Position:

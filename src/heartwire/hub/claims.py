@@ -6,16 +6,18 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from heartwire.channels import to_channel
 from heartwire.errors import Refused
-from heartwire.types import Channel, ServerSubscription
+from heartwire.types import Channel, Override, ServerSubscription
 
 __all__ = [
     "ConnectionClaims",
     "Expired",
     "Invalid",
     "Mismatch",
+    "Overrides",
     "SubscriptionClaims",
     "read_connection",
     "read_subscription",
@@ -60,6 +62,7 @@ class SubscriptionClaims(msgspec.Struct, frozen=True):
     channel: Channel
     expires_at: float | None = None
     info: bytes | None = None
+    override: Override | None = None
 
 
 Time = Annotated[float, Meta(ge=0, lt=_END_OF_TIME)]
@@ -77,9 +80,31 @@ class _Json(msgspec.Struct, frozen=True):
         return _json(self.info, self.b64info)
 
 
+class _Flag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    value: bool = False
+
+
+class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`Override` in Centrifugo's form. An option that we do not have might restrict: it is an error."""
+
+    presence: _Flag | None = None
+    join_leave: _Flag | None = None
+    force_push_join_leave: _Flag | None = None
+    force_positioning: _Flag | None = None
+    force_recovery: _Flag | None = None
+
+    @property
+    def override(self) -> Override | None:
+        """The same without the form; ``None`` where no option is given."""
+        given = {name: flag.value for name, flag in asdict(self).items() if flag is not None}
+        return Override(**given) if given else None
+
+
 class _Sub(_Json, frozen=True):
     data: msgspec.Raw = _ABSENT
     b64data: str | None = None
+    override: Overrides = Overrides()
+    expire_at: Time | None = None
 
 
 class _Claims(_Json, frozen=True):
@@ -94,6 +119,8 @@ class _Claims(_Json, frozen=True):
     channel: str | None = None
     channels: list[str] = []
     subs: dict[str, _Sub] = {}
+    client: str | None = None
+    override: Overrides = Overrides()
     expire_at: Time | None = None
 
 
@@ -113,17 +140,30 @@ def read_connection(
         subs = {channel: ServerSubscription(channel) for channel in map(to_channel, claims.channels)}
         for name, sub in claims.subs.items():
             channel = to_channel(name)
-            subs[channel] = ServerSubscription(channel, sub.info_json, _json(sub.data, sub.b64data))
-        return ConnectionClaims(claims.sub, claims.exp, claims.info_json, tuple(subs.values()))
+            subs[channel] = ServerSubscription(
+                channel,
+                sub.info_json,
+                _json(sub.data, sub.b64data),
+                ttl_s=max(0, sub.expire_at - now) if sub.expire_at else None,
+                override=sub.override.override,
+            )
+        return ConnectionClaims(claims.sub, _end(claims), claims.info_json, tuple(subs.values()))
     except (ValueError, Refused) as error:
         return Invalid(str(error))
 
 
 def read_subscription(
-    payload: bytes, now: float, *, audience: str, issuer: str, user: str, channel: str | None
+    payload: bytes,
+    now: float,
+    *,
+    audience: str,
+    issuer: str,
+    user: str,
+    channel: str | None,
+    client: str = "",
 ) -> SubscriptionClaims | Expired | Mismatch | Invalid:
     """Read the claims of a subscription token that ``user`` showed for ``channel`` (``None``: for the one it
-    names)."""
+    names), on the connection ``client``."""
     claims = _read(payload, now, audience, issuer)
     if not isinstance(claims, _Claims):
         return claims
@@ -136,8 +176,14 @@ def read_subscription(
         return Mismatch(f"it is of user {claims.sub[:64]!r}, not of {user[:64]!r}")
     if channel is not None and named != channel:
         return Mismatch(f"it is for channel {named!r}, not for {channel!r}")
-    expires_at = claims.exp if claims.expire_at is None else claims.expire_at or None
-    return SubscriptionClaims(claims.sub, named, expires_at, info)
+    if claims.client is not None and claims.client != client:
+        return Mismatch(f"it is of client {claims.client[:64]!r}, not of {client!r}")
+    return SubscriptionClaims(claims.sub, named, _end(claims), info, claims.override.override)
+
+
+def _end(claims: _Claims) -> float | None:
+    """When what the token allows ends: not always with the token."""
+    return claims.exp if claims.expire_at is None else claims.expire_at or None
 
 
 def _read(payload: bytes, now: float, audience: str, issuer: str) -> _Claims | Expired | Invalid:

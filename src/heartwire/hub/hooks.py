@@ -15,7 +15,7 @@ import msgspec
 
 from heartwire.errors import Refused
 from heartwire.hub.connections import Connection
-from heartwire.hub.identity import Identity
+from heartwire.hub.identity import Identity, called, finished
 from heartwire.messages import Body, to_body
 from heartwire.types import ServerSubscription
 
@@ -138,13 +138,13 @@ class Hooks:
             if not self.rpc:
                 raise Refused("not_available", "there are no RPC methods")
             raise Refused("method_not_found", f"no method {method[:64]!r}")
-        answer = handler(client, data)
+        answer = called(handler, client, data)
         return self.task(_encoded(answer)) if inspect.isawaitable(answer) else answer_bytes(answer)
 
     def call_publish(self, identity: Identity, channel: str, body: Body) -> Body | Awaitable[Body]:
         """Return the body to publish in place of ``body``, or an awaitable of it."""
         assert self.publish is not None
-        answer = self.publish(identity, channel, body.data)
+        answer = called(self.publish, identity, channel, body.data)
         return self.task(_changed(answer, body)) if inspect.isawaitable(answer) else _replaced(answer, body)
 
     def call_disconnect(self, client: ConnectedClient, why: Disconnect) -> None:
@@ -152,7 +152,7 @@ class Hooks:
         if self.disconnect is None:
             return
         try:
-            answer = self.disconnect(client, why)
+            answer = called(self.disconnect, client, why)
         except Exception:
             log.exception("on_disconnect failed")
             return
@@ -169,11 +169,11 @@ def answer_bytes(value: object) -> bytes | None:
 
 
 async def _encoded(answer: Awaitable[Any]) -> bytes | None:
-    return answer_bytes(await answer)
+    return answer_bytes(await finished(answer))
 
 
 async def _changed(answer: Awaitable[Any], body: Body) -> Body:
-    return _replaced(await answer, body)
+    return _replaced(await finished(answer), body)
 
 
 def _replaced(answer: Any, body: Body) -> Body:
@@ -182,6 +182,6 @@ def _replaced(answer: Any, body: Body) -> Body:
 
 async def _logged(answer: Awaitable[Any], what: str) -> None:
     try:
-        await answer
+        await finished(answer)
     except Exception:
         log.exception("%s failed", what)

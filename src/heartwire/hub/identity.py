@@ -1,5 +1,6 @@
 """Identities, and how a request is authenticated."""
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -17,8 +18,11 @@ __all__ = [
     "ANONYMOUS",
     "Authenticator",
     "Identity",
+    "NoToken",
+    "asked",
+    "called",
+    "finished",
     "identify",
-    "resolved",
     "token_authenticator",
     "token_of",
 ]
@@ -37,23 +41,53 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     expires_at: float | None = None
 
 
+class NoToken(Unauthorized):
+    """The request shows no token where one is needed."""
+
+
 ANONYMOUS: Final = Identity()
+
+_CANCELLED: Final = "a CancelledError left a function of the application that was not cancelled"
 
 Authenticator = Callable[[HTTPConnection], Awaitable[Identity | str | None] | Identity | str | None]
 """Given the request: an identity, a user's name, or ``None`` for anonymous. Raises
 `heartwire.Unauthorized`."""
 
 
-async def resolved(answer: Any) -> Any:
-    """Return the answer of a sync or async function of the application."""
-    return await answer if inspect.isawaitable(answer) else answer
+async def asked(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the answer of a sync or async function of the application; see `called` and `finished`."""
+    answer = called(function, *arguments)
+    return await finished(answer) if inspect.isawaitable(answer) else answer
+
+
+def called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of the application.
+
+    A ``CancelledError`` that leaves it is of something that it waited for, such as a task that it cancelled:
+    a fault of this call, which must not end the connection as a cancellation of ours does.
+    """
+    try:
+        return function(*arguments)
+    except asyncio.CancelledError as error:
+        raise RuntimeError(_CANCELLED) from error
+
+
+async def finished(answer: Awaitable[Any]) -> Any:
+    """Await what a function of the application returned; see `called`."""
+    try:
+        return await answer
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(_CANCELLED) from error
 
 
 async def identify(authenticate: Authenticator | None, request: HTTPConnection) -> Identity:
     """Authenticate a request. Raises what the application raises."""
     if authenticate is None:
         return ANONYMOUS
-    found = await resolved(authenticate(request))
+    found = await asked(authenticate, request)
     if isinstance(found, str):
         return Identity(found)
     return ANONYMOUS if found is None else found
@@ -70,7 +104,7 @@ def token_authenticator(
         if not token:
             if allow_anonymous:
                 return None
-            raise Unauthorized("no token: send Authorization: Bearer TOKEN, or ?token=TOKEN")
+            raise NoToken("no token: send Authorization: Bearer TOKEN, or ?token=TOKEN")
         claims = tokens.connection(token, clock())
         if isinstance(claims, Expired):
             raise Unauthorized(f"the token expired at {claims.expired_at:.0f}: get a new one")

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, get_args
 from heartwire.channels import namespace_of, to_channel
 from heartwire.engines.contract import Retention
 from heartwire.errors import Forbidden, Refused, UnknownChannel
-from heartwire.hub.identity import Identity, resolved
+from heartwire.hub.identity import Identity, asked
 from heartwire.hub.options import HubOptions, NamespaceOptions
 from heartwire.types import Action, Channel
 
@@ -151,7 +151,7 @@ class Namespaces:
             )
         if (
             rule.permission is not None
-            and await resolved(rule.permission(identity, action, channel)) is not True
+            and await asked(rule.permission, identity, action, channel) is not True
         ):
             raise Forbidden(f"{_who(identity)} may not {_VERBS[action]} {channel!r}")
 

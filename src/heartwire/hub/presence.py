@@ -9,7 +9,7 @@ from heartwire.engines.contract import Engine
 from heartwire.errors import Refused
 from heartwire.hub.links import ServedLink
 from heartwire.hub.namespaces import Namespaces
-from heartwire.types import Channel, Member, Start
+from heartwire.types import Channel, Member, Override, Start
 
 __all__ = ["Presence"]
 
@@ -41,13 +41,14 @@ class Presence:
         """Let a link follow a channel, and list its member there. Undone by `unfollow` or `unfollow_all`."""
         options = self._namespaces.of(channel)
         member = link.member if listener is None else listener.member
-        if member is not None and options.presence:
+        override = None if listener is None else listener.override
+        if member is not None and _chosen(override, "presence", options.presence):
             self._engine.lease(channel, member, self.lease_s)
         subscription = self._switchboard.follow(link, channel, format, start, echo=echo, listener=listener)
         link.subscriptions.append(subscription)
         if listener is not None:
             listener.live(subscription)
-        if options.join_leave and member is not None:
+        if member is not None and _chosen(override, "join_leave", options.join_leave):
             self._announce(channel, "join", member)
 
     def unfollow(self, link: ServedLink, subscription: Subscription) -> None:
@@ -77,9 +78,11 @@ class Presence:
     def renew(self) -> None:
         """Renew the leases of this node's members. Called every third of `lease_s`."""
         for topic in list(self._switchboard.topics.values()):
-            if self._namespaces.of(topic.channel).presence:
-                for subscription in topic.subscriptions:
-                    if subscription.member is not None:
+            on = self._namespaces.of(topic.channel).presence
+            for subscription in topic.subscriptions:
+                if subscription.member is not None:
+                    override = subscription.override
+                    if _chosen(override, "presence", on):
                         self._engine.lease(topic.channel, subscription.member, self.lease_s)
 
     def _leave(self, subscription: Subscription) -> None:
@@ -87,7 +90,8 @@ class Presence:
         self._switchboard.leave(subscription)
         if member is not None:
             self._engine.release(channel, member.client)
-            if self._namespaces.tells_members(channel):
+            override = subscription.override
+            if _chosen(override, "join_leave", self._namespaces.tells_members(channel)):
                 self._announce(channel, "leave", member)
 
     def _announce(self, channel: Channel, kind: Literal["join", "leave"], member: Member) -> None:
@@ -99,3 +103,9 @@ class Presence:
         for subscription in tuple(topic.subscriptions):
             if subscription.listener is not None:
                 subscription.listener.hear(kind, member, made)
+
+
+def _chosen(override: Override | None, name: str, default: bool) -> bool:
+    """An option of a channel, for a subscription that may have its own."""
+    given: bool | None = None if override is None else getattr(override, name)
+    return default if given is None else given

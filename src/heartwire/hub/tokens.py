@@ -92,14 +92,21 @@ class Tokens:
         return read_connection(payload, now, audience=self._audience, issuer=self._issuer)
 
     def subscription(
-        self, token: str, now: float, *, user: str, channel: str | None
+        self, token: str, now: float, *, user: str, channel: str | None, client: str = ""
     ) -> SubscriptionClaims | Expired | Mismatch | Invalid:
-        """Read a subscription token that ``user`` shows for ``channel`` (``None``: the one it names)."""
+        """Read a subscription token that ``user`` shows for ``channel`` (``None``: the one it names), on the
+        connection ``client``."""
         payload = self._payload(token)
         if isinstance(payload, Invalid):
             return payload
         return read_subscription(
-            payload, now, audience=self._audience, issuer=self._issuer, user=user, channel=channel
+            payload,
+            now,
+            audience=self._audience,
+            issuer=self._issuer,
+            user=user,
+            channel=channel,
+            client=client,
         )
 
     def _payload(self, token: str) -> bytes | Invalid:

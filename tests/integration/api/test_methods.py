@@ -304,3 +304,64 @@ def test_without_a_key_there_is_no_api() -> None:
     with run_server() as server:
         for headers in ({}, {"X-API-Key": ""}):
             assert post(server.url, "/api/info", headers=headers)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (f"/api/info?api_key={KEY}", {}, 200),
+        ("/api/info", {"Authorization": f"apikey {KEY}"}, 200),
+        ("/api/info?api_key=wrong", {}, 401),
+        ("/api/info?api_key=%ED%A0%BD", {}, 401),
+        ("/api/info", {}, 401),
+    ],
+)
+def test_the_key_is_taken_where_other_clients_of_the_api_put_it(
+    url: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    assert post(url, path, headers=headers)[0] == status
+
+
+def test_a_channel_that_the_last_follower_left_is_not_listed(url: str, api: cent.Client, chat: str) -> None:
+    """It was listed with no clients for a while."""
+    with connect(url.replace("http", "ws", 1) + "/connection/websocket") as socket:
+        commands: list[dict[str, Any]] = [{"connect": {}}, {"subscribe": {"channel": chat}}]
+        for id, command in enumerate(commands, 1):
+            socket.send(json.dumps({"id": id, **command}))
+            socket.recv(timeout=10)
+        listed = api.channels(cent.ChannelsRequest(pattern=chat)).channels
+        assert {name: info.num_clients for name, info in listed.items()} == {chat: 1}
+        socket.send(json.dumps({"id": 3, "unsubscribe": {"channel": chat}}))
+        socket.recv(timeout=10)
+        assert api.channels(cent.ChannelsRequest(pattern=chat)).channels == {}
+
+
+def versioned(url: str, channel: str, version: int, epoch: str = "", **more: Any) -> int:
+    body = {"channel": channel, "data": version, "version": version, "version_epoch": epoch, **more}
+    status, answer = post(url, "/api/publish", json.dumps(body).encode())
+    assert status == 200
+    offset: int = answer["result"]["offset"]
+    return offset
+
+
+def test_an_older_or_equal_version_is_dropped(url: str, api: cent.Client, chat: str) -> None:
+    """`version` was ignored: 5, 3, 5 were all delivered."""
+    assert [versioned(url, chat, version) for version in (5, 3, 5, 6)] == [1, 1, 1, 2]
+    assert [one.data for one in history(api, chat, limit=10).publications] == [5, 6]
+    # Another epoch counts anew, and a publish without a version is not compared.
+    assert [versioned(url, chat, 1, "b"), versioned(url, chat, 1, "b"), versioned(url, chat, 0)] == [3, 3, 4]
+    body = {"channels": [chat], "data": 0, "version": 1, "version_epoch": "b"}
+    (_, answer) = post(url, "/api/broadcast", json.dumps(body).encode())
+    assert answer["result"]["responses"][0]["result"]["offset"] == 4
+    for bad in (-1, 1.5, "1"):
+        status, answer = post(
+            url, "/api/publish", json.dumps({"channel": chat, "data": 1, "version": bad}).encode()
+        )
+        assert (status, answer["error"]["code"]) == (200, 107)
+
+
+def test_a_version_that_was_not_stored_is_not_remembered(url: str, chat: str) -> None:
+    """Its repetition would be taken for an old one, and be lost."""
+    body = {"channel": chat, "data": "x", "version": 5, "idempotency_key": "no key"}
+    assert post(url, "/api/publish", json.dumps(body).encode())[1]["error"]["code"] == 107
+    assert versioned(url, chat, 5) == 1

@@ -15,6 +15,8 @@ from heartwire.core.subscription import State, Subscription
 from heartwire.dialects.centrifugal import JSON, PushFormat
 from heartwire.engines.memory import MemoryEngine
 from heartwire.hub.hooks import ConnectedClient, Disconnect
+from heartwire.hub.tokens import make_token
+from heartwire.server.api.connections import Subscribe, subscribe
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.centrifugal.dialect import session_context
 from heartwire.types import Channel, Member, Message
@@ -426,5 +428,142 @@ def test_authenticator_sees_the_token_of_connect() -> None:
         assert [connection.identity.user for connection in hub.node.connections.of("Bearer abc")] == [
             "Bearer abc"
         ]
+
+    in_hub(test)
+
+
+# -- what restricts is honoured ------------------------------------------------------------------------------
+
+SECRET = "a secret that is long enough for HS256"
+
+
+def test_another_connections_subscription_token_ends_the_connection() -> None:
+    """A token that names its client was taken from every client of the user."""
+
+    async def test(hub: Hub) -> None:
+        visitor = Visitor(hub)
+        await visitor.say({"id": 1, "connect": {"token": make_token({"sub": "ann"}, SECRET)}})
+        claims = {"sub": "ann", "channel": "a", "client": visitor.connection.id}
+        token = make_token(claims, SECRET)
+        (reply,) = await visitor.say({"id": 2, "subscribe": {"channel": "a", "token": token}})
+        assert "subscribe" in reply
+        token = make_token(claims | {"channel": "b", "client": "another"}, SECRET)
+        assert await visitor.say({"id": 3, "subscribe": {"channel": "b", "token": token}}) == []
+        assert visitor.link.ended is not None
+        assert visitor.link.ended[0] == 3500
+
+    in_hub(test, token_hmac_secret_key=SECRET)
+
+
+def test_connect_without_a_token_is_told_from_a_bad_one() -> None:
+    async def test(hub: Hub) -> None:
+        for token, code in (("", 3501), ("bad", 3500)):
+            visitor = Visitor(hub)
+            assert await visitor.say({"id": 1, "connect": {"token": token}}) == []
+            assert visitor.link.ended is not None
+            assert visitor.link.ended[0] == code
+
+    in_hub(test, token_hmac_secret_key=SECRET)
+
+
+@pytest.mark.parametrize("by", ["subscription token", "subs claim"])
+def test_options_of_one_subscription(by: str) -> None:
+    """`override` was ignored: who was to be hidden stood in presence, joined and left in public, and who was
+    not to recover did."""
+
+    async def test(hub: Hub) -> None:
+        hub.namespace("", join_leave=True, force_push_join_leave=True, allow_presence_for_client=True)
+        off = ("presence", "join_leave", "force_push_join_leave", "force_recovery")
+        override = {name: {"value": False} for name in off}
+        other = Visitor(hub)
+        claims = {"sub": "bob", "channels": ["a"]}
+        await other.say({"id": 1, "connect": {"token": make_token(claims, SECRET)}})
+        hidden = Visitor(hub)
+        own = {"subs": {"a": {"override": override}}} if by == "subs claim" else {}
+        (told,) = await hidden.say({"id": 1, "connect": {"token": make_token({"sub": "ann"} | own, SECRET)}})
+        if own:
+            result = told["connect"]["subs"]["a"]
+        else:
+            token = make_token({"sub": "ann", "channel": "a", "override": override}, SECRET)
+            (told,) = await hidden.say(
+                {"id": 2, "subscribe": {"channel": "a", "token": token, "recoverable": True}}
+            )
+            result = told["subscribe"]
+        assert not result.get("recoverable")
+        hub.node.presence.renew()
+        (reply,) = await other.say({"id": 3, "presence": {"channel": "a"}})
+        assert [one["user"] for one in reply["presence"]["presence"].values()] == ["bob"]
+        hidden.connection.unsubscribe("a", 2000, "test")
+        await turn()
+        assert other.link.read() == []  # neither a join nor a leave
+        assert [list(one["push"]) for one in hidden.link.read()] == [["channel", "unsubscribe"]]
+
+    in_hub(test, token_hmac_secret_key=SECRET)
+
+
+async def _cancels_a_job_of_its_own(*arguments: Any) -> None:
+    job = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0)
+    job.cancel()
+    await job
+
+
+def _raises_cancelled(*arguments: Any) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("hook", [_cancels_a_job_of_its_own, _raises_cancelled])
+@pytest.mark.parametrize("where", ["connect", "rpc", "publish", "message", "permission", "authenticate"])
+def test_a_cancelled_error_that_leaves_a_hook_is_a_fault_of_that_call(hook: Any, where: str) -> None:
+    """It ended the connection's reader without a word, and nothing was answered any more."""
+
+    async def test(hub: Hub) -> None:
+        match where:
+            case "connect":
+                hub.on_connect(hook)
+            case "rpc":
+                hub.rpc("x")(hook)
+            case "publish":
+                hub.on_publish(hook)
+            case "message":
+                hub.on_message(hook)
+            case "permission":
+                hub.namespace("p")(hook)
+            case "authenticate":
+                hub.authenticate(hook)
+        visitor = Visitor(hub)
+        first = await visitor.say({"id": 1, "connect": {}})
+        if where in ("connect", "authenticate"):
+            assert first[0]["error"]["code"] == 100
+            return
+        command: Any = {
+            "rpc": {"rpc": {"method": "x"}},
+            "publish": {"publish": {"channel": "a", "data": 1}},
+            "message": {"send": {"data": 1}},
+            "permission": {"subscribe": {"channel": "p:a"}},
+        }[where]
+        answers = await visitor.say({"id": 2, **command}, {"id": 3, "subscribe": {"channel": "a"}})
+        assert answers[-1]["id"] == 3
+        assert "subscribe" in answers[-1]
+        assert answers[0].get("error", {}).get("code") == 100
+        assert visitor.link.ended is None
+
+    in_hub(test)
+
+
+def test_a_subscription_of_the_api_ends_after_its_time_and_the_grace() -> None:
+    """`expire_at` was ignored: publications came for ever."""
+
+    async def test(hub: Hub) -> None:
+        now, wall = 1000.0, 1_700_000_000.0
+        hub.node.clocks.monotonic, hub.node.clocks.wall = lambda: now, lambda: wall
+        visitor = await opened(hub)
+        visitor.link.read()
+        await subscribe(hub.node, Subscribe(user="", channel="a", expire_at=int(wall) + 10))
+        hub.node.background.deadlines.advance(now + 10 + 24)
+        assert visitor.link.ended is None
+        hub.node.background.deadlines.advance(now + 10 + 26)
+        assert visitor.link.ended is not None
+        assert visitor.link.ended[0] == 3006
 
     in_hub(test)

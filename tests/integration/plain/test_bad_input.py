@@ -147,20 +147,10 @@ ROWS: Final = {
         f"channel '{'€' * 32}'… has 258 bytes: a channel name has 1 to 255 bytes of UTF-8",
     ),
     "line feed": Row(
-        "/channels/a%0Ab",
-        "",
-        400,
-        3501,
-        "bad_channel",
-        "channel 'a\\nb' holds '\\n': no control characters",
+        "/channels/a%0Ab", "", 400, 3501, "bad_channel", "channel 'a\\nb' holds '\\n': no control characters"
     ),
     "zero": Row(
-        "/channels/%00",
-        "",
-        400,
-        3501,
-        "bad_channel",
-        "channel '\\x00' holds '\\x00': no control characters",
+        "/channels/%00", "", 400, 3501, "bad_channel", "channel '\\x00' holds '\\x00': no control characters"
     ),
     "delete": Row(
         "/channels/a%7F",
@@ -488,11 +478,7 @@ def test_presence_that_is_off(strict: ServerProcess) -> None:
             "bad_request",
             r'encoding \'hex\': "base64", or leave it out',
         ),
-        (
-            '{"channel":"a\\nb","data":1}',
-            "bad_channel",
-            "channel 'a\\nb' holds '\\n': no control characters",
-        ),
+        ('{"channel":"a\\nb","data":1}', "bad_channel", "channel 'a\\nb' holds '\\n': no control characters"),
         ('{"channel":"c","data":1}', "forbidden", r"channel 'c' is not one that this connection follows"),
         (b"\xff", "invalid_utf8", ""),
     ],

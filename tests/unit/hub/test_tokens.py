@@ -17,7 +17,7 @@ from heartwire import Channel, ConfigError
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch, SubscriptionClaims
 from heartwire.hub.options import HubOptions
 from heartwire.hub.tokens import Tokens, make_token
-from heartwire.types import ServerSubscription
+from heartwire.types import Override, ServerSubscription
 
 NEWS = Channel("news")
 NOW = 1_700_000_000.0
@@ -75,6 +75,15 @@ def oct_jwk(secret: str, **more: str) -> dict[str, str]:
             ConnectionClaims("", subs=(ServerSubscription("news", b"1", b'{"b":2}'),)),
         ),
         ({"unknown": {"claim": []}, "meta": {}}, ConnectionClaims("")),
+        # What restricts was ignored: a nearer end, options of a subscription.
+        ({"exp": NOW + 9, "expire_at": NOW + 5}, ConnectionClaims("", NOW + 5)),
+        ({"exp": NOW + 9, "expire_at": 0}, ConnectionClaims("")),
+        (
+            {"subs": {"news": {"override": {"presence": {"value": False}}, "expire_at": NOW + 5}}},
+            ConnectionClaims(
+                "", subs=(ServerSubscription("news", ttl_s=5, override=Override(presence=False)),)
+            ),
+        ),
     ],
 )
 def test_claims_of_a_connection_token(claims: dict[str, Any], expected: ConnectionClaims) -> None:
@@ -96,6 +105,7 @@ def test_claims_of_a_connection_token(claims: dict[str, Any], expected: Connecti
         ({"sub": None}, "$.sub"),
         ({"channels": "news"}, "$.channels"),
         ({"channels": [1]}, "$.channels"),
+        ({"subs": {"news": {"override": {"read_only": {"value": True}}}}}, "read_only"),
         ({"channels": ["a\nb"]}, "no control characters"),
         ({"channels": [""]}, "1 to 255 bytes"),
         ({"subs": []}, "$.subs"),
@@ -144,6 +154,13 @@ def test_audience_and_issuer_are_checked_where_configured() -> None:
         ({"exp": NOW, "sub": "43"}, Expired(NOW)),
         ({"sub": "43"}, Mismatch("it is of user '43', not of '42'")),
         ({"sub": ""}, Mismatch("it is of user '', not of '42'")),
+        ({"client": "other"}, Mismatch("it is of client 'other', not of 'mine'")),
+        ({"client": "mine"}, SubscriptionClaims("42", NEWS)),
+        (
+            {"override": {"force_recovery": {"value": False}}},
+            SubscriptionClaims("42", NEWS, override=Override(force_recovery=False)),
+        ),
+        ({"override": {"read_only": {"value": True}}}, Invalid),
         ({"channel": "olds"}, Mismatch("it is for channel 'olds', not for 'news'")),
         ({"channel": ""}, Invalid),
         ({"channel": None}, Invalid),
@@ -154,7 +171,7 @@ def test_audience_and_issuer_are_checked_where_configured() -> None:
 )
 def test_claims_of_a_subscription_token(claims: dict[str, Any], expected: object) -> None:
     token = make_token({"sub": "42", "channel": "news"} | claims, SECRET)
-    outcome = HMAC.subscription(token, NOW, user="42", channel="news")
+    outcome = HMAC.subscription(token, NOW, user="42", channel="news", client="mine")
     assert outcome == expected or (expected is Invalid and isinstance(outcome, Invalid))
 
 

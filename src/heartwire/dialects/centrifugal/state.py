@@ -26,7 +26,7 @@ from heartwire.dialects.centrifugal.port import Cancellable, Outlet, Port
 from heartwire.dialects.centrifugal.types import ErrorBody, UnsubscribeBody
 from heartwire.dialects.centrifugal.values import SessionSettings, error_code
 from heartwire.errors import HeartwireError, Refused
-from heartwire.types import Channel, Member, Position
+from heartwire.types import Channel, Member, Override, Position
 
 __all__ = ["TRANSITIONS", "ClientSubscription", "Phase", "SessionState"]
 
@@ -221,6 +221,7 @@ class ClientSubscription:
     subscription: Subscription | None = None  # the core's, once it is made
     hears_members: bool = False  # receives joins and leaves
     expires_at: float | None = None  # monotonic seconds, with the grace; ``None``: it does not expire
+    override: Override | None = None  # options of the channel that are others for it
     member: Member = field(init=False)  # the client, as others in this channel see it
 
     def __post_init__(self) -> None:

@@ -60,7 +60,8 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
         except Unauthorized as error:
             raise Forbidden(error.message) from None
         sub.inform(grant.info)
-        rules = session.port.rules(channel)
+        sub.override = grant.override
+        rules = session.port.rules(channel).overridden(grant.override)
         sub.hears_members = await _hears_members(session, channel, rules, asked=request.join_leave)
         placed = await _place(session, sub, request, rules)
     except BaseException:
@@ -127,15 +128,16 @@ async def place_server_side(
     sub = _begin(session, channel, is_server_side=True)
     try:
         sub.inform(wanted.info)
-        rules = session.port.rules(channel)
-        sub.hears_members = rules.join_leave and (rules.force_push_join_leave or wanted.join_leave)
+        sub.override = wanted.override
+        rules = session.port.rules(channel).overridden(wanted.override)
+        sub.hears_members = rules.join_leave and rules.force_push_join_leave
         asked = recover or _NOT_RECOVERING
         request = types.SubscribeRequest(
             recover=asked.recover,
             offset=asked.offset,
             epoch=asked.epoch,
-            positioned=wanted.positioned or asked.positioned,
-            recoverable=wanted.recoverable or asked.recoverable,
+            positioned=asked.positioned,
+            recoverable=asked.recoverable,
         )
         placed = await _place(session, sub, request, rules)
     except BaseException:

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar, Union
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from heartwire.codes import CODES, Code
 from heartwire.errors import HeartwireError, Unauthorized
-from heartwire.types import Position, ServerSubscription
+from heartwire.types import Override, Position, ServerSubscription
 
 __all__ = [
     "Answer",
@@ -104,6 +105,17 @@ class Rules(msgspec.Struct, frozen=True):
     allow_recovery: bool = True
     cache: bool = False
 
+    def overridden(self, override: Override | None) -> "Rules":
+        """The rules of a subscription with options of its own."""
+        if override is None:
+            return self
+        given = {name: value for name, value in asdict(override).items() if value is not None}
+        if override.force_recovery is False:
+            given["allow_recovery"] = False
+        if override.force_positioning is False:
+            given["allow_positioning"] = False
+        return replace(self, **given)
+
 
 class Welcome(NamedTuple):
     """The server accepts a connection.
@@ -129,6 +141,7 @@ class SubscriptionGrant(NamedTuple):
     ttl_s: float | None = None
     info: bytes | None = None
     data: bytes | None = None
+    override: Override | None = None
 
 
 class Refreshed(NamedTuple):
@@ -137,6 +150,7 @@ class Refreshed(NamedTuple):
     ttl_s: float | None = None
     channel: str = ""
     info: bytes | None = None
+    override: Override | None = None
 
 
 class Post(NamedTuple):

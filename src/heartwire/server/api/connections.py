@@ -6,13 +6,15 @@ A command is for all of a user's connections on this node, or for one of them (`
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from heartwire.channels import to_channel
 from heartwire.codes import CODES
 from heartwire.errors import Refused
+from heartwire.hub.claims import Overrides
 from heartwire.hub.connections import Connection
 from heartwire.hub.node import Node
 from heartwire.types import Position, ServerSubscription
@@ -50,21 +52,8 @@ class _Since(msgspec.Struct, frozen=True):
     epoch: str = ""
 
 
-class _Flag(msgspec.Struct, frozen=True):
-    value: bool = False
-
-
-class _Override(msgspec.Struct, frozen=True):
-    """Options of the channel that are switched on for these subscriptions; those that a namespace has on stay
-    on."""
-
-    force_push_join_leave: _Flag = _Flag()
-    force_positioning: _Flag = _Flag()
-    force_recovery: _Flag = _Flag()
-
-
 class Subscribe(_ForUser, frozen=True, kw_only=True):
-    """``subscribe``."""
+    """``subscribe``; ``expire_at``: seconds since 1970, 0: it does not expire."""
 
     channel: str
     info: msgspec.Raw = _ABSENT
@@ -72,7 +61,8 @@ class Subscribe(_ForUser, frozen=True, kw_only=True):
     data: msgspec.Raw = _ABSENT
     b64data: str = ""
     recover_since: _Since | None = None
-    override: _Override = _Override()
+    override: Overrides = Overrides()
+    expire_at: Annotated[int, Meta(ge=0)] = 0
 
 
 class Unsubscribe(_ForUser, frozen=True, kw_only=True):
@@ -105,15 +95,14 @@ async def subscribe(node: Node, request: Subscribe) -> dict[str, Any]:
     """Subscribe them to a channel, from the server's side."""
     channel = to_channel(request.channel)
     node.namespaces.of(channel)
-    wanted, since = request.override, request.recover_since
+    since, expire_at = request.recover_since, request.expire_at
     subscription = ServerSubscription(
         channel,
         info=_payload(request.info, request.b64info, "b64info"),
         data=_payload(request.data, request.b64data, "b64data"),
-        join_leave=wanted.force_push_join_leave.value,
-        positioned=wanted.force_positioning.value,
-        recoverable=wanted.force_recovery.value,
         since=Position(since.epoch, since.offset) if since is not None else None,
+        ttl_s=max(0, expire_at - node.clocks.wall()) if expire_at else None,
+        override=request.override.override,
     )
     for connection in request.connections(node):
         wait = connection.subscribe(subscription) if connection.can_subscribe else None

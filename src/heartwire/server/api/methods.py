@@ -12,10 +12,12 @@ import fnmatch
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +25,7 @@ from heartwire.channels import to_channel
 from heartwire.dialects.plain.codec import data_json
 from heartwire.errors import HeartwireError, Refused, Unauthorized
 from heartwire.hub.node import Node
+from heartwire.hub.versions import Versions
 from heartwire.messages import Body
 from heartwire.server.api import connections
 from heartwire.server.requests import read_body
@@ -55,6 +58,8 @@ class _Data(_Request, frozen=True, kw_only=True):
     idempotency_key: str = ""
     skip_history: bool = False
     tags: dict[str, str] = {}
+    version: Annotated[int, Meta(ge=0)] = 0
+    version_epoch: str = ""
 
     def body(self) -> Body:
         """The body to publish. Raises `Refused`."""
@@ -113,6 +118,7 @@ class Api:
         self._node = node
         self._key = node.options.api_key.encode()
         self._started_at = node.clocks.monotonic()
+        self._versions = Versions(lambda: node.clocks.monotonic())
 
     async def respond(self, request: Request, name: str) -> Response:
         """Answer ``POST /api/NAME``. Raises `Refused` where the request itself is wrong."""
@@ -137,7 +143,8 @@ class Api:
             raise Refused("not_found", "the HTTP API is off: set api_key")
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         key = request.headers.get("x-api-key") or (given.strip() if scheme.lower() == "apikey" else "")
-        if not hmac.compare_digest(key.encode(), self._key):
+        key = key or request.query_params.get("api_key", "")
+        if not hmac.compare_digest(key.encode(errors="replace"), self._key):
             raise Unauthorized("the API key is missing or wrong: send X-API-Key: KEY")
 
     async def _answer(self, name: str, body: bytes | msgspec.Raw) -> dict[str, Any]:
@@ -183,9 +190,14 @@ class Api:
         return {"responses": await asyncio.gather(*map(one, request.channels))}
 
     async def _publish(self, channel: str, request: _Data) -> Result:
-        key = request.idempotency_key or None
-        publish = self._node.publishing.publish_and_wait
-        return _position(await publish(None, to_channel(channel), *request.body(), key=key))
+        key, name, body = request.idempotency_key or None, to_channel(channel), request.body()
+        publish = partial(self._node.publishing.publish_and_wait, None, name, *body, key=key)
+        if not request.version:
+            return _position(await publish())
+        position = await self._versions.publish(name, request.version, request.version_epoch, publish)
+        if position is None:  # dropped; the head is what there is instead
+            position = (await self._node.history.page(name, limit=0)).head
+        return _position(position)
 
     async def history(self, request: _History) -> Result:
         channel = self._known(request.channel)
@@ -215,7 +227,9 @@ class Api:
         """Channels that somebody follows on this node."""
         wanted = request.pattern or "*"
         topics = self._node.switchboard.topics.items()
-        counts = {name: {"num_clients": len(topic.subscriptions)} for name, topic in topics}
+        counts = {
+            name: {"num_clients": len(topic.subscriptions)} for name, topic in topics if topic.subscriptions
+        }
         return {
             "channels": {name: count for name, count in counts.items() if fnmatch.fnmatchcase(name, wanted)}
         }
@@ -223,7 +237,7 @@ class Api:
     async def info(self, request: _Request) -> Result:
         """This node; there is no other."""
         node = self._node
-        topics = node.switchboard.topics.values()
+        topics = [topic for topic in node.switchboard.topics.values() if topic.subscriptions]
         told = {
             "uid": node.connections.node_id,
             "name": node.connections.node_id,

@@ -39,7 +39,7 @@ from heartwire.server.centrifugal.emulation import is_protobuf
 from heartwire.server.centrifugal.streams import read_commands
 from heartwire.server.requests import address_of, disconnected
 from heartwire.transports.http.poll import jittered_wait_s
-from heartwire.types import Member, Position
+from heartwire.types import Member, Override, Position
 
 __all__ = ["MAX_ANSWER_BYTES", "commands"]
 
@@ -243,6 +243,7 @@ class _Reader:
     __slots__ = ("_link", "_node", "_sub", "_subscription")
 
     member: Member | None = None
+    override: Override | None = None
 
     def __init__(self, node: Node, link: _Link, sub: ClientSubscription) -> None:
         self._node = node

@@ -32,7 +32,7 @@ from heartwire.errors import Refused, Unauthorized
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch
 from heartwire.hub.hooks import ConnectedClient, Disconnect, answer_bytes
-from heartwire.hub.identity import ANONYMOUS, Identity, identify
+from heartwire.hub.identity import ANONYMOUS, Identity, NoToken, asked, called, finished, identify
 from heartwire.hub.node import Node
 from heartwire.hub.publishing import Accepted
 from heartwire.server.centrifugal.connection import HubSession
@@ -85,15 +85,16 @@ class HubPort:
         if claims is not None:
             identity = Identity(claims.user, claims.info)
         else:
-            identity = await identify(node.authenticator, _request(scope, request.token))
+            try:
+                identity = await identify(node.authenticator, _request(scope, request.token))
+            except NoToken as error:  # the protocol's own server tells a token that is missing from a bad one
+                raise Disconnected("bad_request", f"bad request: {error.message}") from None
         welcome = self._welcome(session, identity, claims)
         if node.hooks.connect is None or session.closed:
             return welcome
         data = session.codec.value(bytes(request.data))
         client = ConnectedClient(session.outlet, data=data, name=request.name, version=request.version)
-        answer = node.hooks.connect(client)
-        if inspect.isawaitable(answer):
-            answer = await answer
+        answer = await asked(node.hooks.connect, client)
         return welcome._replace(data=answer_bytes(answer), subs=[*welcome.subs, *client.wanted])
 
     def _welcome(self, session: HubSession, identity: Identity, claims: ConnectionClaims | None) -> Welcome:
@@ -148,7 +149,10 @@ class HubPort:
             session, channel, token, Disconnected("unauthorized", "invalid token: not for this")
         )
         return self._granted(
-            session, channel, SubscriptionGrant(refreshed.ttl_s, refreshed.info), has_token=True
+            session,
+            channel,
+            SubscriptionGrant(refreshed.ttl_s, refreshed.info, override=refreshed.override),
+            has_token=True,
         )
 
     async def _granted(
@@ -169,7 +173,7 @@ class HubPort:
     ) -> Refreshed:
         assert self._node.tokens is not None
         claims = self._node.tokens.subscription(
-            token, self._node.clocks.wall(), user=session.user, channel=channel
+            token, self._node.clocks.wall(), user=session.user, channel=channel, client=session.client
         )
         match claims:
             case Expired():
@@ -178,7 +182,7 @@ class HubPort:
                 raise mismatch
             case Invalid(reason):
                 raise Unauthorized(reason)
-        return Refreshed(self._ttl_s(claims.expires_at), claims.channel, claims.info)
+        return Refreshed(self._ttl_s(claims.expires_at), claims.channel, claims.info, claims.override)
 
     def authorize(self, session: HubSession, action: Action, channel: Channel) -> Answer[None]:
         """See `Port.authorize`."""
@@ -315,8 +319,8 @@ class HubPort:
         handler = self._node.hooks.message
         if handler is None:
             raise Disconnected("not_available")
-        answer = handler(ConnectedClient(session.outlet), session.codec.value(data))
-        return self._node.hooks.task(answer) if inspect.isawaitable(answer) else None
+        answer = called(handler, ConnectedClient(session.outlet), session.codec.value(data))
+        return self._node.hooks.task(finished(answer)) if inspect.isawaitable(answer) else None
 
 
 def _request(scope: Scope, token: str) -> HTTPConnection:

@@ -13,7 +13,7 @@ from heartwire.dialects.centrifugal import (
     Welcome,
 )
 from heartwire.errors import EngineUnavailable, Unauthorized
-from heartwire.types import Position, ServerSubscription
+from heartwire.types import Override, Position, ServerSubscription
 from tests.unit.dialects.centrifugal.fakes import FakePort, Peer
 
 
@@ -483,8 +483,8 @@ def test_server_side_subscriptions_are_in_the_reply_and_recover(slow: bool) -> N
     port.append("feed", b"2")
     port.rules_of["feed"] = Rules(join_leave=True, force_push_join_leave=True)
     subs = [
-        ServerSubscription("feed", b'{"n":1}', recoverable=True, data=b"[1]"),
-        ServerSubscription("plain", positioned=True),
+        ServerSubscription("feed", b'{"n":1}', b"[1]", override=Override(force_recovery=True)),
+        ServerSubscription("plain", override=Override(force_positioning=True)),
         ServerSubscription("feed"),
     ]
     port.welcome = Welcome("42", subs=subs)
@@ -527,7 +527,9 @@ def test_server_subscribes_and_unsubscribes(slow: bool) -> None:
     port.append("a", b"1")
     port.slow = slow
     for _ in range(2):  # the second time nothing happens
-        wait = peer.session.subscribe(ServerSubscription("a", recoverable=True, data=b"{}"))
+        wait = peer.session.subscribe(
+            ServerSubscription("a", data=b"{}", override=Override(force_recovery=True))
+        )
         for _ in peer.steps(wait) if wait is not None else ():
             pass
     subscribe = {"recoverable": True, "positioned": True, "epoch": E, "offset": 1, "data": {}}
