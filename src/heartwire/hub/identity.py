@@ -3,11 +3,13 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import HTTPConnection
 
+from heartwire.core.waiting import settled
 from heartwire.errors import Unauthorized
 from heartwire.hub.claims import Expired, Invalid
 
@@ -19,6 +21,7 @@ __all__ = [
     "Authenticator",
     "Identity",
     "NoToken",
+    "after",
     "asked",
     "called",
     "finished",
@@ -26,6 +29,9 @@ __all__ = [
     "token_authenticator",
     "token_of",
 ]
+
+
+T = TypeVar("T")
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +45,12 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     user: str = ""
     info: bytes | None = None
     expires_at: float | None = None
+
+
+async def after(wait: Awaitable[object], then: Callable[[], T | Awaitable[T]]) -> T:
+    """Do something once something else is done."""
+    await wait
+    return await settled(then())
 
 
 class NoToken(Unauthorized):
@@ -99,12 +111,16 @@ def token_authenticator(
     """The authenticator of a hub with token keys: ``Authorization: Bearer``, ``?token=``,
     ``?access_token=``."""
 
-    def authenticate(request: HTTPConnection) -> Identity | None:
+    def authenticate(request: HTTPConnection) -> Awaitable[Identity] | Identity | None:
         token = token_of(request)
         if not token:
             if allow_anonymous:
                 return None
             raise NoToken("no token: send Authorization: Bearer TOKEN, or ?token=TOKEN")
+        wait = tokens.wait_for_key(token)
+        return read(token) if wait is None else after(wait, partial(read, token))
+
+    def read(token: str) -> Identity:
         claims = tokens.connection(token, clock())
         if isinstance(claims, Expired):
             raise Unauthorized(f"the token expired at {claims.expired_at:.0f}: get a new one")

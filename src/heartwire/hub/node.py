@@ -56,7 +56,7 @@ class Node:
         self.new_secret: Callable[[], str] = partial(secrets.token_urlsafe, 24)
         self.draining = False
         self.uploads: set[asyncio.Timeout] = set()
-        self.tokens = _tokens(options)
+        self.tokens = _tokens(options, lambda: self.clocks.monotonic())
         self.authenticator = self._by_token = self._token_authenticator()
         self.namespaces = Namespaces(options)
         self.hooks = Hooks()
@@ -209,9 +209,9 @@ class Node:
         return token_authenticator(self.tokens, lambda: self.clocks.wall(), allow_anonymous=is_open)
 
 
-def _tokens(options: HubOptions) -> "Tokens | None":
+def _tokens(options: HubOptions, clock: Callable[[], float]) -> "Tokens | None":
     if not options.has_tokens:
         return None
     from heartwire.hub.tokens import Tokens  # PyJWT and cryptography are imported only where they are used
 
-    return Tokens(options)
+    return Tokens(options, clock)

@@ -133,7 +133,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         token_hmac_secret_key: secret of tokens signed with HS256, HS384 or HS512; 32 bytes or more.
         token_rsa_public_key: PEM, or a file of it: the key of tokens signed with RS256, RS384 or RS512.
         token_ecdsa_public_key: PEM, or a file of it: the key of tokens signed with ES256, ES384 or ES512.
-        token_jwks: a JSON Web Key Set (RFC 7517), or a file of it.
+        token_jwks: a JSON Web Key Set (RFC 7517), or a file or an address (``https://``) of it.
         token_audience: required in a token's ``aud``; empty: anything.
         token_issuer: required as a token's ``iss``; empty: anything.
         user_subscribe_to_personal: each user's connections join the user's personal channel, ``#USER``.

@@ -7,7 +7,9 @@ public key is never taken for a secret, and `none` is no algorithm at all.
 
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +30,7 @@ from heartwire.hub.claims import (
     read_connection,
     read_subscription,
 )
+from heartwire.hub.key_sets import KeySet
 from heartwire.hub.options import HubOptions
 
 __all__ = ["Tokens", "make_token"]
@@ -76,13 +79,26 @@ class Tokens:
     Raises `ConfigError`: a key that cannot be used.
     """
 
-    def __init__(self, options: HubOptions) -> None:
+    def __init__(self, options: HubOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self._audience, self._issuer = options.token_audience, options.token_issuer
         self._keys: list[_Key] = []
+        self._published: KeySet[_Key] | None = None
         for name, read in _READERS.items():
             given: str = getattr(options, name)
-            if given:
+            if name == "token_jwks" and given.startswith(("http://", "https://")):
+                self._published = KeySet(given, partial(_read_keys, name, read=read), clock)
+            elif given:
                 self._keys += _read_keys(name, given, read)
+
+    def wait_for_key(self, token: str) -> Awaitable[None] | None:
+        """What to wait for before a token is read, where its key may have to be fetched first."""
+        if self._published is None or len(token) > MAX_TOKEN_BYTES:
+            return None
+        try:
+            id = _SIGNATURES.get_unverified_header(token).get("kid")
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
+            return None
+        return self._published.wait_for(id)
 
     def connection(self, token: str, now: float) -> ConnectionClaims | Expired | Invalid:
         """Read a connection token at ``now`` (seconds since 1970)."""
@@ -118,10 +134,10 @@ class Tokens:
         except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
             return Invalid(f"it is not a JSON Web Token: {error}")
         algorithm, id = header.get("alg"), header.get("kid")
-        for key in self._keys:
+        for key in (*self._keys, *(self._published.keys if self._published is not None else ())):
             if algorithm in key.algorithms and (id is None or key.id is None or key.id == id):
                 try:
-                    payload: bytes = _SIGNATURES.decode_complete(token, key.key, [algorithm])["payload"]
+                    payload: bytes = _SIGNATURES.decode_complete(token, key.key, [str(algorithm)])["payload"]
                     return payload
                 except (jwt.InvalidTokenError, ValueError):
                     continue  # perhaps it is another key's

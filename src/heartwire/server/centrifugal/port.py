@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -32,7 +32,7 @@ from heartwire.errors import Refused, Unauthorized
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch
 from heartwire.hub.hooks import ConnectedClient, Disconnect, answer_bytes
-from heartwire.hub.identity import ANONYMOUS, Identity, NoToken, asked, called, finished, identify
+from heartwire.hub.identity import ANONYMOUS, Identity, NoToken, after, asked, called, finished, identify
 from heartwire.hub.node import Node
 from heartwire.hub.publishing import Accepted
 from heartwire.server.centrifugal.connection import HubSession
@@ -43,6 +43,8 @@ __all__ = ["HubPort"]
 log = logging.getLogger("heartwire")
 
 _READ_BYTES: Final = 64 * 1024
+
+T = TypeVar("T")
 
 
 class HubPort:
@@ -70,6 +72,16 @@ class HubPort:
                 raise Disconnected(
                     "too_many_connects", with_retry_after(CODES["too_many_connects"].reason, wait_s)
                 )
+        return self._with_key(request.token, partial(self._admitted, session, scope, request))
+
+    def _with_key(self, token: str, then: Callable[[], Answer[T]]) -> Answer[T]:
+        """Do something that reads a token, once its key is there."""
+        tokens = self._node.tokens
+        wait = tokens.wait_for_key(token) if token and tokens is not None else None
+        return then() if wait is None else self._node.hooks.task(after(wait, then))
+
+    def _admitted(self, session: HubSession, scope: Scope | None, request: ConnectRequest) -> Answer[Welcome]:
+        node = self._node
         claims = self._claims(request.token) if request.token and node.tokens is not None else None
         if node.hooks.connect is not None or (claims is None and node.authenticator is not None):
             assert scope is not None
@@ -128,10 +140,13 @@ class HubPort:
             raise TokenExpired
         return ttl_s
 
-    def refresh(self, session: HubSession, token: str) -> Refreshed:
+    def refresh(self, session: HubSession, token: str) -> Answer[Refreshed]:
         """See `Port.refresh`."""
         if self._node.tokens is None:
             raise Refused("not_available", "this server takes no tokens")
+        return self._with_key(token, partial(self._refreshed, session, token))
+
+    def _refreshed(self, session: HubSession, token: str) -> Refreshed:
         claims = self._claims(token)
         if claims.user != session.user:
             raise Unauthorized("it is of another user")
@@ -145,6 +160,9 @@ class HubPort:
             if not self._node.namespaces.asks(channel, "subscribe"):
                 return SubscriptionGrant()
             return self._granted(session, channel, SubscriptionGrant(), has_token=False)
+        return self._with_key(token, partial(self._by_token, session, channel, token))
+
+    def _by_token(self, session: HubSession, channel: Channel, token: str) -> Answer[SubscriptionGrant]:
         refreshed = self._subscription(
             session, channel, token, Disconnected("unauthorized", "invalid token: not for this")
         )
@@ -162,11 +180,12 @@ class HubPort:
         await wait
         return grant
 
-    def sub_refresh(self, session: HubSession, channel: str, token: str) -> Refreshed:
+    def sub_refresh(self, session: HubSession, channel: str, token: str) -> Answer[Refreshed]:
         """See `Port.sub_refresh`."""
         if self._node.tokens is None:
             raise Refused("not_available", "this server takes no tokens")
-        return self._subscription(session, channel or None, token, Unauthorized("not for this"))
+        mismatch = Unauthorized("not for this")
+        return self._with_key(token, partial(self._subscription, session, channel or None, token, mismatch))
 
     def _subscription(
         self, session: HubSession, channel: str | None, token: str, mismatch: Exception

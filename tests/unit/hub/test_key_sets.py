@@ -1,0 +1,116 @@
+"""Keys that another server publishes, which is a real one here."""
+
+import asyncio
+from typing import Any
+
+import jwt
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from heartwire import Hub
+from heartwire.engines.memory import MemoryEngine
+from heartwire.hub.claims import Invalid
+from heartwire.hub.options import HubOptions
+from heartwire.hub.tokens import Tokens
+from tests.integration.centrifugal.test_hub import Visitor
+
+KEYS = {id: rsa.generate_private_key(65537, 2048) for id in ("one", "two")}
+
+
+def token_of(id: str) -> str:
+    return jwt.encode({"sub": "ann"}, KEYS["two" if id == "two" else "one"], "RS256", {"kid": id})
+
+
+class Publisher:
+    """The server of the keys ``ids``; ``None``: it is out of order."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] | None = ["one"]
+        self.asked = 0
+        application = web.Application()
+        application.router.add_get("/keys", self._answer)
+        self.server = TestServer(application)
+
+    async def __aenter__(self) -> "Publisher":
+        await self.server.start_server()
+        self.address = str(self.server.make_url("/keys"))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.server.close()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        if self.ids is None:
+            return web.Response(status=500)
+        to_jwk = jwt.algorithms.RSAAlgorithm.to_jwk
+        keys: list[Any] = [to_jwk(KEYS[id].public_key(), as_dict=True) | {"kid": id} for id in self.ids]
+        return web.json_response({"keys": keys})
+
+
+def test_keys_are_fetched_kept_and_fetched_again() -> None:
+    """An address of a key set could not be read at all."""
+
+    async def test() -> None:
+        async with Publisher() as publisher:
+            now = 0.0
+            tokens = Tokens(HubOptions(token_jwks=publisher.address), lambda: now)
+
+            async def is_good(id: str) -> bool:
+                token = token_of(id)
+                wait = tokens.wait_for_key(token)
+                if wait is not None:
+                    await wait
+                return not isinstance(tokens.connection(token, now), Invalid)
+
+            assert await asyncio.gather(*(is_good("one") for _ in range(5))) == [True] * 5
+            assert await is_good("one")
+            assert publisher.asked == 1
+            # A key that is not known is asked for, once in a while only.
+            assert [await is_good(id) for id in ("two", "two", "made up")] == [False] * 3
+            assert publisher.asked == 1
+            now, publisher.ids = 10.0, ["one", "two"]
+            assert await is_good("two")
+            assert [await is_good("made up") for _ in range(3)] == [False] * 3
+            assert publisher.asked == 2
+            # While the server is out of order the last keys stay.
+            now, publisher.ids = 5000.0, None
+            assert tokens.wait_for_key(token_of("one")) is None  # the fetch goes on behind it
+            assert not await is_good("made up")  # waits for that fetch
+            assert publisher.asked == 3
+            assert await is_good("one")
+            # A key that was withdrawn is gone with the next fetch.
+            now, publisher.ids = 5010.0, ["two"]
+            assert await is_good("one")
+            assert not await is_good("made up")
+            assert not await is_good("one")
+            assert await is_good("two")
+
+    asyncio.run(test())
+
+
+def test_an_address_that_is_away_refuses_tokens_and_nothing_else() -> None:
+    async def test() -> None:
+        tokens = Tokens(HubOptions(token_jwks="http://127.0.0.1:1/keys"), lambda: 0.0)
+        wait = tokens.wait_for_key(token_of("one"))
+        assert wait is not None
+        await wait
+        assert isinstance(tokens.connection(token_of("one"), 0), Invalid)
+        assert tokens.wait_for_key("not a token") is None
+
+    asyncio.run(test())
+
+
+def test_a_connection_waits_for_its_key() -> None:
+    async def test() -> None:
+        async with Publisher() as publisher:
+            hub = Hub(MemoryEngine(), token_jwks=publisher.address)
+            await hub.start()
+            visitor = Visitor(hub)
+            (reply,) = await visitor.say({"id": 1, "connect": {"token": token_of("one")}})
+            assert reply["connect"]["client"] == visitor.connection.id
+            assert visitor.connection.identity.user == "ann"
+            await hub.stop()
+
+    asyncio.run(test())
