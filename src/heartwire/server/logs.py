@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 
 __all__ = ["JsonFormatter", "SafeRecords", "TextFormatter", "log_config"]
 
-_SECRETS: Final = ("token", "access_token", "cf_connect")
+_SECRETS: Final = ("token", "access_token", "cf_connect", "api_key")
 
 _ADDRESS: Final = re.compile(r"[\w.:%\[\]-]*", re.ASCII)
 """A client's address as we write it; X-Forwarded-For may hold anything."""
