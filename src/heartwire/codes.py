@@ -5,9 +5,9 @@ The table feeds the errors (`heartwire.errors`) and the documentation (`docs/cod
 convention); codes below 3000 are those of RFC 6455 7.4.1 and the IANA registry.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["CODES", "Code", "close_code"]
+__all__ = ["CODES", "Code", "Verdict", "close_code", "verdict"]
 
 
 class Code(NamedTuple):
@@ -147,3 +147,26 @@ CODES: Final = {row[0]: Code(*row, *then) for then, rows in _ROWS.items() for ro
 def close_code(name: str) -> int:
     """The WebSocket close code of a named refusal. Raises ``KeyError`` for an unknown name."""
     return CODES[name].close_code
+
+
+Verdict = Literal["now", "later", "token", "never"]
+"""What a client does after the server ended its connection: reconnect after the usual wait, after a longer
+one, with a new token if it can get one, or never."""
+
+_VERDICTS: Final[dict[int, Verdict]] = {
+    **dict.fromkeys((1002, 1003, 1007, 1008, 1010), "never"),
+    **dict.fromkeys((1013, 3013), "later"),
+    **dict.fromkeys((3005, 3500), "token"),
+    # Stale: no `connect` came in time. A client sends its own at once, so the network has swallowed it.
+    3502: "now",
+}
+"""The exceptions to the ranges."""
+
+
+def verdict(code: int) -> Verdict:
+    """What a close code asks of a client: RFC 6455 7.4.1, the IANA registry, the ranges above.
+
+    1009 (a message was too large) is *now*: the client rejects the message, and goes on.
+    """
+    is_final = 3500 <= code < 4000 or 4500 <= code < 5000
+    return _VERDICTS.get(code, "never" if is_final else "now")

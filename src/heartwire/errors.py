@@ -1,6 +1,8 @@
 """The tree of errors. Each has fields, and a message built from them that names the value and the fix."""
 
-from heartwire.codes import CODES, Code
+from typing import Any
+
+from heartwire.codes import CODES, Code, verdict
 
 __all__ = [
     "ClosedAbnormally",
@@ -28,6 +30,22 @@ class HeartwireError(Exception):
     @property
     def retry(self) -> bool:
         return self.code.retry
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.code.name!r}, {str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the message alone. Most of them take fields instead: reading the
+        # pickle fails, and with it the thread of a `multiprocessing.Pool` that takes the answers.
+        return _made, (type(self), self.args, self.__dict__)
+
+
+def _made(cls: type[HeartwireError], args: tuple[Any, ...], fields: dict[str, Any]) -> HeartwireError:
+    """Return an error of these fields, without a call of ``__init__``."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class ProtocolError(HeartwireError):
@@ -97,11 +115,8 @@ class ConnectionClosed(HeartwireError):
 
     @property
     def retry(self) -> bool:
-        """Whether to reconnect; `heartwire.codes` explains the ranges."""
-        code = self.close_code
-        return not (
-            code in (1002, 1003, 1007, 1008, 1009, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000
-        )
+        """Whether a client comes back with the token it has; see `heartwire.codes.verdict`."""
+        return verdict(self.close_code) in ("now", "later")
 
 
 class ClosedAbnormally(ConnectionClosed):

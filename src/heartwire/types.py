@@ -55,6 +55,12 @@ class Position(NamedTuple):
 class _Start(NamedTuple):
     name: str
 
+    def __repr__(self) -> str:
+        return self.name.upper()
+
+    def __reduce__(self) -> str:
+        return self.name.upper()  # by name: the two are compared by identity, also after a pickle or a copy
+
 
 NOW: Final = _Start("now")
 """Start with the next publication."""

@@ -1,12 +1,16 @@
 """The table of refusals and the tree of errors."""
 
+import copy
 import inspect
+import multiprocessing
+import pickle
 import re
+from typing import Any
 
 import pytest
 
 from heartwire import errors
-from heartwire.codes import _ROWS, CODES, Code, close_code
+from heartwire.codes import _ROWS, CODES, Code, close_code, verdict
 from heartwire.errors import (
     ClosedAbnormally,
     ConfigError,
@@ -15,6 +19,7 @@ from heartwire.errors import (
     EngineError,
     EngineUnavailable,
     Forbidden,
+    GivenUp,
     HeartwireError,
     LimitExceeded,
     ProtocolError,
@@ -122,3 +127,96 @@ def test_fields_can_be_read() -> None:
     config = ConfigError("port", 0, "fix")
     assert (config.setting, config.value, config.fix) == ("port", 0, "fix")
     assert UnknownChannel("x:1", "x").channel == "x:1"
+
+
+ONE_OF_EACH = [
+    HeartwireError("x"),
+    ProtocolError("x"),
+    Refused("shutdown", "going", after_s=1.5, allow="GET"),
+    Unauthorized("who?"),
+    Forbidden("ask ann"),
+    UnknownChannel("x:1", "x"),
+    LimitExceeded("too_many_channels", "channels", 5, 3, "max_channels_per_request"),
+    ConnectionClosed(4000, "bye"),
+    ClosedAbnormally("reset"),
+    GivenUp("no answer", is_unknown=True),
+    EngineError("x"),
+    EngineUnavailable("x"),
+    EngineCorrupt("x"),
+    ConfigError("port", 99999, "1 to 65535"),
+]
+
+
+def test_there_is_one_of_each() -> None:
+    assert {type(error).__name__ for error in ONE_OF_EACH} == set(errors.__all__)
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "again",
+    [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy],
+    ids=["pickle", "copy", "deepcopy"],
+)
+def test_an_error_keeps_its_fields_through_a_pickle_and_a_copy(error: HeartwireError, again: Any) -> None:
+    # Most of them take other arguments than the message: they could be pickled, but not read again.
+    error.add_note("a note")
+    other = again(error)
+    assert type(other) is type(error)
+    assert (str(other), other.args, other.code, other.retry) == (
+        str(error),
+        error.args,
+        error.code,
+        error.retry,
+    )
+    assert vars(other) == vars(error)
+
+
+def test_an_error_of_the_application_with_arguments_of_its_own_keeps_them() -> None:
+    error = pickle.loads(pickle.dumps(_TooPoor(3, currency="EUR")))
+    assert (error.missing, error.currency, error.code.name) == (3, "EUR", "forbidden")
+
+
+class _TooPoor(Refused):
+    def __init__(self, missing: int, *, currency: str) -> None:
+        self.missing, self.currency = missing, currency
+        super().__init__("forbidden", f"{missing} {currency} missing")
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: type(error).__name__)
+def test_repr_has_the_class_the_code_and_the_message(error: HeartwireError) -> None:
+    assert repr(error) == f"{type(error).__name__}({error.code.name!r}, {str(error)!r})"
+
+
+def test_a_pool_of_processes_raises_them_and_does_not_hang() -> None:
+    # An error that cannot be read again ends the thread that takes the answers: `get` waited for ever.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        for number, error in enumerate(ONE_OF_EACH):
+            answer = pool.apply_async(_raise, (number,))
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                answer.get(timeout=30)
+
+
+def _raise(number: int) -> None:
+    raise ONE_OF_EACH[number]
+
+
+@pytest.mark.parametrize(
+    ("code", "retry"),
+    [
+        (1000, True),
+        (1006, True),
+        (1008, False),
+        (1009, True),  # the client rejects the message that was too large, and goes on
+        (1013, True),
+        (3005, False),  # with the same token it is refused again
+        (3500, False),
+        (3501, False),
+        (3502, True),  # the network has swallowed the client's `connect`
+        (3503, False),
+        (4000, True),
+        (4500, False),
+    ],
+)
+def test_a_closed_connection_says_what_the_client_does(code: int, retry: bool) -> None:
+    assert ConnectionClosed(code, "").retry is retry
+    assert (verdict(code) in ("now", "later")) is retry

@@ -1,12 +1,16 @@
 """Positions and their tokens."""
 
 import contextlib
+import copy
+import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartwire.types import EARLIEST, NOW, Channel, Position, Publication
+import heartwire
+from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication, Publisher
 
 EPOCHS = st.text("ABCXYZabcxyz0189_-", min_size=1, max_size=32)
 
@@ -54,3 +58,47 @@ def test_starts_are_distinct_and_not_positions() -> None:
 
 def test_position_of_a_publication_is_right_after_it() -> None:
     assert Publication(Channel("a"), "e", 7, b"", True, None, 0).position == Position("e", 7)
+
+
+VALUES = [
+    EARLIEST,
+    NOW,
+    Position("e", 1),
+    Publication(Channel("a"), "e", 1, b"x", True, Publisher("ann", "c", b"{}"), 5),
+    Publisher("ann", "c", b"{}"),
+    Member("c", "ann", b"{}", b"1"),
+    heartwire.Disconnect(3000, "left"),
+    heartwire.Gap("a", "e", 1, "e", 5),
+    heartwire.Identity("ann", b"{}", 5.0),
+    heartwire.Options(tick_s=2),
+    heartwire.Received("a", {"x": 1}, Position("e", 1), "ann", "c", '{"x":1}', ""),
+]
+LIVE = {"Hub", "ConnectedClient", "Subscription"}
+"""They belong to a process, and are no values."""
+
+
+def test_there_is_one_of_each_public_value() -> None:
+    named = {name for name in heartwire.__all__ if isinstance(getattr(heartwire, name), type)}
+    errors = {name for name in named if issubclass(getattr(heartwire, name), Exception)}
+    assert {type(value).__name__ for value in VALUES} - {"_Start"} == named - errors - LIVE
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "again",
+    [lambda value: pickle.loads(pickle.dumps(value)), copy.copy, copy.deepcopy],
+    ids=["pickle", "copy", "deepcopy"],
+)
+def test_a_value_is_the_same_after_a_pickle_and_a_copy(value: Any, again: Any) -> None:
+    assert again(value) == value
+    assert type(again(value)) is type(value)
+
+
+@pytest.mark.parametrize("start", [EARLIEST, NOW], ids=repr)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_start_stays_the_one_it_is(start: Any, protocol: int) -> None:
+    # Readers compare it with `is`: another equal one would be taken for a position.
+    assert pickle.loads(pickle.dumps(start, protocol)) is start
+    assert copy.copy(start) is start
+    assert copy.deepcopy([start])[0] is start
+    assert repr([EARLIEST, NOW]) == "[EARLIEST, NOW]"

@@ -12,10 +12,11 @@ from heartwire.client.connection import Connection
 from heartwire.client.context import Context, Deadline
 from heartwire.client.polling import Polling
 from heartwire.client.probing import Probing
-from heartwire.client.states import LOCAL, TRANSITIONS, Event, State, Verdict, verdict
+from heartwire.client.states import LOCAL, TRANSITIONS, Event, State
 from heartwire.client.tokens import Tokens
 from heartwire.client.traffic import Traffic
 from heartwire.client.wire import PONG, ConnectResult, ErrorBody, Reply, retry_after_s
+from heartwire.codes import Verdict, verdict
 
 __all__ = ["Hint", "Lifecycle"]
 

@@ -1,4 +1,4 @@
-"""The states of a client, what moves it from one to another, and what a close code asks of it.
+"""The states of a client, and what moves it from one to another.
 Only the machine assigns the state, and only by this table.
 
                  established                 lost
@@ -18,7 +18,7 @@ CLOSED      for good: by the application, or by a server that said *never*
 from enum import Enum
 from typing import Final, Literal
 
-__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "TRANSITIONS", "Event", "State", "Verdict", "verdict"]
+__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "TRANSITIONS", "Event", "State"]
 
 ABNORMAL: Final = 1006
 """The code of a connection that ended without a close code (RFC 6455 7.1.5)."""
@@ -54,29 +54,3 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.OFFLINE, "network_up"): State.WAITING,
     **{(state, "closed"): State.CLOSED for state in State},
 }
-
-Verdict = Literal["now", "later", "token", "never"]
-"""What a client does after the server ended its connection: reconnect after the usual wait, after a longer
-one, with a new token, or never."""
-
-_LATER: Final = frozenset({1013, 3013})
-_TOKEN: Final = frozenset({3005, 3500})
-_STALE: Final = 3502
-
-
-def verdict(code: int) -> Verdict:
-    """Return what a close code asks for: RFC 6455 7.4.1, the IANA registry, the ranges of `heartwire.codes`.
-
-    1009 (a message was too large) is *now*: the message is rejected, and the client goes on. So is 3502
-    (*stale*: no `connect` came in time), in spite of its range: ours is sent at once, so the network has
-    swallowed it.
-    """
-    if code in _TOKEN:
-        return "token"
-    if code in _LATER:
-        return "later"
-    if code == _STALE:
-        return "now"
-    if code in (1002, 1003, 1007, 1008, 1010) or 3500 <= code < 4000 or 4500 <= code < 5000:
-        return "never"
-    return "now"

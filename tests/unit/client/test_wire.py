@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from heartwire.client.states import verdict
 from heartwire.client.wire import closed_by_http, command, replies, retry_after_s, take_frame, text
+from heartwire.codes import verdict
 from tests.vectors.telling import FOLDER
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads((FOLDER / "wire.json").read_text("utf-8"))
