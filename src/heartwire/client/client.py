@@ -116,6 +116,7 @@ class Client:
         self._end: HeartwireError | None = None
         self._changed: asyncio.Future[None] | None = None
         self._driver: Driver | None = None
+        self._is_failing = False  # an attempt has failed, which is logged once, until one succeeds
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -230,19 +231,23 @@ class Client:
         driver.carry_out()
         return subscription
 
-    async def publish(self, channel: str, data: object, *, idempotency_key: str = "") -> Position:
+    async def publish(
+        self, channel: str, data: object, *, idempotency_key: str = "", timeout_s: float | None = None
+    ) -> Position:
         """Publish (str: text; bytes: bytes; anything else: JSON). Return the position once the server has it.
 
         Args:
             idempotency_key: whoever publishes again with the same key, it is applied once; 1 to 255 visible
                 ASCII characters.
+            timeout_s: how long to wait for the answer; without it ``max_pending_age_s``, which is the most.
         Raises:
             Refused: the server refused it; or ``limit_exceeded``, the message is too large or too many wait
                 already; ``bad_channel``, ``bad_idempotency_key``.
-            GivenUp: not answered within ``max_pending_age_s``, or the client was closed meanwhile;
+            GivenUp: not answered within ``timeout_s``, or the client was closed meanwhile;
                 ``is_unknown`` says whether the server may have it all the same.
             ConnectionClosed: the client was closed before.
             TypeError: ``data`` cannot be written as JSON.
+            ValueError: ``timeout_s`` is not over 0.
         Promises: applied once, in the order of the calls, across reconnections. A cancelled call may still be
         applied.
         """
@@ -250,12 +255,21 @@ class Client:
         text, encoding = encoded(data)
         if idempotency_key != "":
             check_idempotency_key(idempotency_key)
+        if timeout_s is not None and not timeout_s > 0:
+            raise ValueError(f"timeout_s={timeout_s!r}: a number over 0")
         key = driver.machine.publish(to_channel(channel), text, encoding, driver.now, idempotency_key)
         answer: asyncio.Future[Position] = driver.loop.create_future()
         answer.add_done_callback(mark_retrieved)
         self._publishes[key] = answer
         driver.carry_out()
+        if timeout_s is not None and not answer.done():
+            timer = driver.loop.call_later(timeout_s, self._give_up, driver, key, timeout_s)
+            answer.add_done_callback(lambda _: timer.cancel())
         return await answer
+
+    def _give_up(self, driver: "Driver", key: str, timeout_s: float) -> None:
+        driver.machine.give_up(key, f"not answered within {timeout_s:g} s (timeout_s)", driver.now)
+        driver.carry_out()
 
     async def presence(self, channel: str) -> dict[str, Any]:
         """Return the members by client id. Raises `Refused`, or `GivenUp` after ``request_timeout_s``."""
@@ -348,6 +362,7 @@ class Client:
             case out.StateChanged(state):
                 self._state_changed(output, state)
             case out.Closed(code, reason, _, next_attempt_s):
+                self._log_closed(output)
                 self._events.emit("close", output)
                 if next_attempt_s < 0:
                     self._ended(code, reason)
@@ -380,7 +395,21 @@ class Client:
             self._changed = None
         self._events.emit("state", output)
         if state == "online":
+            if self._is_failing:
+                self._is_failing = False
+                _log.warning("%s: connected, over %s", self.url, self.transport)
             self._events.emit("open", self.transport)
+
+    def _log_closed(self, output: out.Closed) -> None:
+        """Log a connection that ended and comes back by itself quietly, and the first attempt that fails."""
+        if output.next_attempt_s < 0:
+            return
+        words = output.reason or output.code
+        if output.was_open:
+            _log.info("%s: the connection ended: %s", self.url, words)
+        elif not self._is_failing:
+            self._is_failing = True
+            _log.warning("%s: cannot connect: %s; trying on", self.url, words)
 
     def _ended(self, code: int, reason: str) -> None:
         self._end = ConnectionClosed(code, reason)

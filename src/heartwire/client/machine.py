@@ -139,6 +139,12 @@ class Machine:
         self._at(now)
         return self.traffic.publish(channel, data, encoding, idempotency_key)
 
+    def give_up(self, key: str, reason: str, now: float) -> None:
+        """Reject a publish that is not answered yet, by its key: whoever waited does so no more."""
+        self._at(now)
+        self.traffic.publishes.give_up_one(key, reason)
+        self.traffic.pump()
+
     def request(self, method: str, body: dict[str, Any], now: float) -> int:
         """Request ``presence``, ``presence_stats``, ``history`` or ``rpc``. Return the id of the `Answered`
         or `Failed` to come. Raises ``TypeError`` where ``body`` cannot be JSON."""

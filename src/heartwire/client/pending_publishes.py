@@ -20,7 +20,7 @@ from msgspec import Raw
 from heartwire.client import outputs as out
 from heartwire.client.context import Context
 from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
-from heartwire.client.wire import Reply, retry_after_s
+from heartwire.client.wire import Reply, frame_bytes, max_frame_bytes, message_bytes, retry_after_s
 
 __all__ = ["Item", "PendingPublishes"]
 
@@ -40,6 +40,7 @@ class Item:
     channel: str
     data: str  # JSON
     encoding: str  # how to read ``data``: "" as itself, "text" or "base64"
+    size: int  # of the message, in bytes
     expires_at: float
     is_in_flight: bool = False
     is_sent: bool = False  # the server may have it
@@ -52,7 +53,7 @@ class Item:
 
 
 class PendingPublishes:
-    """The pending publishes of one client: ``size_bytes`` characters of data, sent in rounds."""
+    """The pending publishes of one client: ``size_bytes`` of messages, sent in rounds."""
 
     def __init__(self, context: Context, *, prefix: str) -> None:
         self.round = self.size_bytes = 0
@@ -69,19 +70,24 @@ class PendingPublishes:
 
     def add(self, channel: str, data: str, encoding: str, idempotency_key: str) -> str:
         """Add a publish, or reject it at once where a bound is exceeded. Return its key."""
-        options, size = self._options, len(data)
+        options, size = self._options, message_bytes(data, encoding)
         self._serial += 1
         key = f"{self._prefix}-{self._serial}"
         expires_at = self._context.now + options.max_pending_age_s
-        item = Item(key, idempotency_key or key, channel, data, encoding, expires_at)
+        item = Item(key, idempotency_key or key, channel, data, encoding, size, expires_at)
         if self._context.is_closed:
             self._reject(item, LOCAL, "the client is closed")
         elif size > options.max_message_bytes:
-            limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
-            self._reject(item, LIMIT_EXCEEDED, f"a message of {size} characters is {limit}")
+            limited = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
+            self._reject(item, LIMIT_EXCEEDED, f"a message of {size} characters is {limited}")
+        elif (frame := frame_bytes(item.body(0))) > (limit := max_frame_bytes(options.max_message_bytes)):
+            limited = f"over the limit of {limit} (max_message_bytes)"
+            self._reject(
+                item, LIMIT_EXCEEDED, f"a message of {size} bytes in a frame of {frame} is {limited}"
+            )
         elif self._is_full(size):
-            limit = "(max_pending_items, max_pending_bytes)"
-            self._reject(item, LIMIT_EXCEEDED, f"{len(self)} publishes wait already {limit}")
+            limited = "(max_pending_items, max_pending_bytes)"
+            self._reject(item, LIMIT_EXCEEDED, f"{len(self)} publishes wait already {limited}")
         else:
             self._items[key] = item
             self.size_bytes += size
@@ -172,6 +178,14 @@ class PendingPublishes:
         self._watch()
         self._plan_round()
 
+    def give_up_one(self, key: str, reason: str) -> None:
+        """Reject one, if it is still pending."""
+        item = self._remove(key)
+        if item is not None:
+            self._reject(item, LOCAL, reason)
+            self._watch()
+            self._plan_round()
+
     def give_up(self, reason: str) -> None:
         """Reject all: there will be no other connection."""
         items = list(self._items.values())
@@ -193,7 +207,7 @@ class PendingPublishes:
     def _remove(self, key: str) -> Item | None:
         item = self._items.pop(key, None)
         if item is not None:
-            self.size_bytes -= len(item.data)
+            self.size_bytes -= item.size
             self._landed(item)
         return item
 

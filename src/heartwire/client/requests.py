@@ -7,7 +7,7 @@ from typing import Any
 from heartwire.client import outputs as out
 from heartwire.client.context import Context
 from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
-from heartwire.client.wire import Reply, text
+from heartwire.client.wire import Reply, frame_bytes, max_frame_bytes, text
 
 __all__ = ["Request", "Requests"]
 
@@ -24,7 +24,7 @@ class Request:
 
 
 class Requests:
-    """The pending requests of one client; their bodies have ``size_bytes`` characters."""
+    """The pending requests of one client; their bodies have ``size_bytes``."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -40,8 +40,9 @@ class Requests:
         if self._context.is_closed:
             self._failed(id, LOCAL, "the client is closed")
             return None
-        options, size = self._options, len(text(body))
-        if size > options.max_message_bytes:
+        options, size = self._options, len(text(body).encode())
+        is_too_large = frame_bytes(body) > max_frame_bytes(options.max_message_bytes)
+        if is_too_large or size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"
             self._failed(id, LIMIT_EXCEEDED, f"a request of {size} characters is {limit}")
         elif len(self) >= options.max_pending_items or self.size_bytes + size > options.max_pending_bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
@@ -34,10 +35,12 @@ class SyncClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._handing_over = threading.Lock()  # nothing is handed to the loop once `_stop` has begun
+        self._process = 0
 
     def __enter__(self) -> Self:
         if self._thread is not None:
             raise RuntimeError("this client was started before: make another with heartwire.connect_sync()")
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="heartwire", daemon=True)
         self._thread.start()
@@ -54,6 +57,8 @@ class SyncClient:
     def close(self) -> None:
         """See `Client.close`. Idempotent. Iterators in other threads yield what has come already, and end."""
         self._not_in_its_own()
+        if self._is_forked:  # its thread and its sockets are the parent's
+            return
         try:
             with contextlib.suppress(_NotRunning):
                 self._wait(self.client.close())
@@ -78,9 +83,12 @@ class SyncClient:
         """See `Client.wait_online`."""
         self._wait(self.client.wait_online())
 
-    def publish(self, channel: str, data: object, *, idempotency_key: str = "") -> Position:
+    def publish(
+        self, channel: str, data: object, *, idempotency_key: str = "", timeout_s: float | None = None
+    ) -> Position:
         """See `Client.publish`."""
-        return self._wait(self.client.publish(channel, data, idempotency_key=idempotency_key))
+        key = idempotency_key
+        return self._wait(self.client.publish(channel, data, idempotency_key=key, timeout_s=timeout_s))
 
     def presence(self, channel: str) -> dict[str, Any]:
         """See `Client.presence`."""
@@ -105,7 +113,7 @@ class SyncClient:
     def _later(self, function: Callable[[], None]) -> None:
         """Call a function on the loop, without waiting; for any thread, and the garbage collector."""
         loop = self._loop
-        if loop is not None:
+        if loop is not None and not self._is_forked:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(function)
 
@@ -113,6 +121,9 @@ class SyncClient:
         """Run a coroutine on the loop and return its result. Ctrl-C cancels it."""
         try:
             self._not_in_its_own()
+            if self._is_forked:
+                hint = "a fork does not copy its thread: call heartwire.connect_sync in each process"
+                raise RuntimeError(f"this client was started in another process: {hint}")
             with self._handing_over:
                 if self._loop is None:
                     hint = "use `with heartwire.connect_sync(...) as client`"
@@ -126,6 +137,11 @@ class SyncClient:
         except BaseException:
             answer.cancel()
             raise
+
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this process is a child of the one that has the client's thread. Nobody would answer."""
+        return self._process not in (0, os.getpid())
 
     def _not_in_its_own(self) -> None:
         if threading.current_thread() is self._thread:

@@ -20,6 +20,9 @@ __all__ = [
     "SubscribeResult",
     "closed_by_http",
     "command",
+    "frame_bytes",
+    "max_frame_bytes",
+    "message_bytes",
     "replies",
     "retry_after_s",
     "take_frame",
@@ -30,6 +33,10 @@ PONG: Final = "{}"
 
 MAX_FRAME: Final = 64 * 1024
 """Most characters in a frame of many commands: the server takes 1 MiB, but proxies and phones prefer less."""
+
+
+_ENVELOPE: Final = 64
+"""Room for a command's id, its method and the digits of its round."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -138,6 +145,24 @@ def text(value: object) -> str:
 def command(id: int, method: str, request: object) -> str:
     """Return one command."""
     return f'{{"id":{id},"{method}":{text(request)}}}'
+
+
+def message_bytes(data: str, encoding: str) -> int:
+    """Return the size of a message, as the server counts it, by its JSON and encoding."""
+    if encoding == "base64":
+        return (len(data) - 2) // 4 * 3 - data.endswith('="') - data.endswith('=="')
+    return len((msgspec.json.decode(data) if encoding == "text" else data).encode())
+
+
+def frame_bytes(body: object) -> int:
+    """Return the most bytes that a command with this body takes as a frame."""
+    return len(msgspec.json.encode(body)) + _ENVELOPE
+
+
+def max_frame_bytes(max_message_bytes: int) -> int:
+    """Return the largest frame to send. A larger one would cost the connection, not this one call: servers
+    and what is before them bound frames, too, and JSON and base64 make a frame longer than its message."""
+    return max(max_message_bytes, MAX_FRAME)
 
 
 def take_frame(commands: list[str]) -> str:

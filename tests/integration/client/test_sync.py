@@ -1,13 +1,17 @@
 """`connect_sync`: the client for threads."""
 
+import multiprocessing
+import os
+import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import heartwire
 from heartwire import GivenUp
-from heartwire.testing import ServerProcess
+from heartwire.testing import ServerProcess, run_server
 from tests.integration.client.tools import FAST
 
 pytestmark = [pytest.mark.filterwarnings("error::ResourceWarning")]
@@ -161,3 +165,80 @@ def test_misuse(server: ServerProcess, channel: str) -> None:
     for call in (client.wait_online, client.__enter__):
         with pytest.raises(RuntimeError, match=r"with heartwire\.connect_sync|make another"):
             call()
+
+
+def test_a_forked_child_is_told_at_once(server: ServerProcess, channel: str) -> None:
+    # A fork does not copy the client's thread: every call in the child waited for it for ever.
+    with heartwire.connect_sync(server.url) as client:
+        following = client.subscribe(channel)
+        for call in (
+            lambda: client.publish(channel, "child"),
+            client.wait_online,
+            lambda: client.history(channel),
+            lambda: client.subscribe(channel + "x"),
+            lambda: next(following),
+        ):
+            assert _in_a_child(call) == (
+                "RuntimeError: this client was started in another process: a fork does not copy its thread:"
+                " call heartwire.connect_sync in each process"
+            )
+        assert _in_a_child(client.close) == "None"
+        assert _in_a_child(lambda: client.__exit__(None, None, None)) == "None"
+        assert _in_a_child(following.unsubscribe) == "None"
+        assert _in_a_child(lambda: _publish_anew(server.url, channel)) == "1"
+        assert client.publish(channel, "parent").offset == 2
+        assert [next(following).data for _ in range(2)] == ["anew", "parent"]
+
+
+def _publish_anew(url: str, channel: str) -> int:
+    with heartwire.connect_sync(url) as client:
+        return client.publish(channel, "anew").offset
+
+
+def _in_a_child(call: Callable[[], Any]) -> str:
+    """Return the result of a call in a forked child, or its error."""
+    receiving, sending = multiprocessing.get_context("fork").Pipe(duplex=False)
+    pid = os.fork()
+    if not pid:
+        try:
+            sending.send(str(call()))
+        except BaseException as error:
+            sending.send(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(0)
+    sending.close()
+    try:
+        assert receiving.poll(10), "it hangs"
+        return str(receiving.recv())
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        receiving.close()
+
+
+def test_a_time_limit_of_one_publish() -> None:
+    with heartwire.connect_sync("http://127.0.0.1:1", options=FAST) as client:
+        with pytest.raises(GivenUp, match=r"not answered within 0\.05 s \(timeout_s\)") as raised:
+            client.publish("a", "x", timeout_s=0.05)
+        assert not raised.value.is_unknown  # it was never sent, and never will be
+        assert client.client.pending == 0
+        with pytest.raises(ValueError, match="timeout_s=0"):
+            client.publish("a", "x", timeout_s=0)
+
+
+def test_a_server_that_is_down_is_logged_once_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
+    # Nothing was said until a call failed, two minutes later.
+    failed = threading.Semaphore(0)
+    with run_server() as server:
+        server.kill()
+        with heartwire.connect_sync(server.url, options=FAST) as client:
+            client.on("close", lambda event: failed.release())
+            for _ in range(3):
+                assert failed.acquire(timeout=10)
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            assert caplog.records[0].getMessage().startswith(f"{server.url}: cannot connect: no connection: ")
+            server.start()
+            client.wait_online()
+            client.publish("a", "x")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert caplog.records[1].getMessage() == f"{server.url}: connected, over websocket"

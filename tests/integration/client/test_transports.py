@@ -197,7 +197,9 @@ async def test_a_message_too_large_for_the_connection_is_refused_alone(transport
 async def test_a_message_over_the_limit_of_the_client(server: ServerProcess, channel: str) -> None:
     async with client_of(server.url, "", FAST._replace(max_message_bytes=10, max_pending_items=2)) as client:
         with pytest.raises(Refused, match="max_message_bytes"):
-            await client.publish(channel, "x" * 10)
+            await client.publish(channel, "x" * 11)
+        for message in ("x" * 10, "é" * 5, b"\0" * 10, [1, 2, 3, 4]):
+            await client.publish(channel, message)
     async with client_of(
         "http://127.0.0.1:1", "", FAST._replace(max_pending_items=2, close_timeout_s=0.01)
     ) as client:
@@ -209,6 +211,23 @@ async def test_a_message_over_the_limit_of_the_client(server: ServerProcess, cha
     for publish in waiting:
         with pytest.raises(heartwire.GivenUp):
             await publish
+
+
+@each_transport
+@pytest.mark.parametrize("message", ["x" * 1_048_573, b"x" * 800_000, "\n" * 600_000], ids=type)
+async def test_a_message_whose_frame_is_too_large_costs_no_connection(
+    message: Any, transport: str, server: ServerProcess, channel: str
+) -> None:
+    # Its JSON is within the limit, or the message is, but not the frame: the server ended the connection.
+    async with client_of(server.url, transport) as client:
+        story = Story(client)
+        await client.wait_online()
+        with pytest.raises(Refused, match=r"in a frame of \d+ is over the limit of 1048576"):
+            await client.publish(channel, message)
+        with pytest.raises(Refused, match="a request of"):
+            await client.rpc("nothing", "x" * 1_048_540)
+        assert (await client.publish(channel, "x" * 1_048_200)).offset == 1
+        assert story.closed == []
 
 
 # -- who -----------------------------------------------------------------------------------------------------

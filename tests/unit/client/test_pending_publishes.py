@@ -97,3 +97,24 @@ def test_the_largest_on_the_way() -> None:
     sent(box)
     box.reject_largest("too large")
     assert rejected(box) == ["p-2"]
+
+
+def test_one_that_is_given_up_is_not_sent_any_more() -> None:
+    box = pending("1", "2", "3")
+    assert sent(box) == ["1", "2"]
+    box.give_up_one("p-3", "too late")
+    box.give_up_one("p-1", "too late")
+    box.give_up_one("p-1", "again")
+    assert [one[1:] for one in box._outputs] == [(0, "too late", False), (0, "too late", True)]
+    box.answered("p-2", Reply())
+    assert (len(box), box.size_bytes, sent(box), "publish" in box._deadlines) == (0, 0, [], False)
+
+
+def test_a_round_goes_on_without_the_one_it_began_with() -> None:
+    box = pending("1", "2")
+    assert sent(box) == ["1", "2"]
+    assert not refuse_for_now(box, "p-2")
+    box.give_up_one("p-1", "too late")
+    assert box.is_round_over
+    next_round(box)
+    assert (sent(box), box.round) == (["2"], 1)
