@@ -7,24 +7,26 @@ This is the only module that imports aiohttp.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
-import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, Protocol, Unpack
+from typing import Any, Final, Protocol, TypeVar, Unpack
 
 import aiohttp
 from yarl import URL
 
 from heartwire.client.machine import LossFacts
 from heartwire.client.outputs import Close, Open, Poll, Send, Session
+from heartwire.client.proxies import proxy_for
 from heartwire.client.states import ABNORMAL
 from heartwire.client.wire import closed_by_http, text
+from heartwire.errors import ConfigError
 
-__all__ = ["LinkListener", "Links", "proxy_for"]
+__all__ = ["LinkListener", "Links"]
+
+T = TypeVar("T")
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 """A longer frame, answer or line of an event stream is not of our server."""
@@ -33,6 +35,9 @@ _MAX_RETRY_AFTER_S: Final = 3600
 
 _GOODBYE_S: Final = 1.0
 """How long the closing handshake of a WebSocket may take."""
+
+_MOST_MOVES: Final = 5
+"""Redirects that one request follows."""
 
 _log: Final = logging.getLogger("heartwire.client")
 
@@ -71,7 +76,10 @@ class Links:
         self._headers = headers
         self._ssl = ssl
         self._dead_after_ms = max(1, int(dead_after_s * 1000))
-        self._cookies = aiohttp.CookieJar()  # a load balancer's, across connections
+        # A load balancer's, across connections: also on an IP address, and sent back as they came.
+        self._cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
+        self._tracing = aiohttp.TraceConfig()
+        self._tracing.on_request_redirect.append(_stop_at_redirect)
         self._links: dict[int, _Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -80,6 +88,7 @@ class Links:
         return aiohttp.ClientSession(
             headers=self._headers,
             cookie_jar=self._cookies,
+            trace_configs=[self._tracing],
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             connector=aiohttp.TCPConnector(ssl=self._ssl, socket_factory=self._socket),
         )
@@ -129,16 +138,31 @@ class Links:
         return sock
 
 
-def proxy_for(url: URL) -> URL | None:
-    """Return the environment's HTTP proxy for a URL (``HTTP_PROXY``...); ``None`` for this machine itself."""
-    host = url.host or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return None
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return None
-    proxy = urllib.request.getproxies().get(url.scheme)
-    return None if proxy is None or urllib.request.proxy_bypass(host) else URL(proxy)
+class _Moved(Exception):
+    """The server says that the address has moved."""
+
+
+async def _stop_at_redirect(
+    session: aiohttp.ClientSession, context: Any, redirect: aiohttp.TraceRequestRedirectParams
+) -> None:
+    """Raise `_Moved`. Followed by aiohttp, a POST would become a GET, and a token go to whoever is named."""
+    where = redirect.response.headers.get("Location")
+    if where is not None:
+        redirect.response.close()
+        raise _Moved(where)
+
+
+def _moved_base(base: URL, path: str, where: str) -> URL:
+    """Return the base of an address that has moved on the same host, not from TLS to plain. Else `_Moved`."""
+    try:
+        new = base.joinpath(path).join(URL(where))
+        new = new.with_scheme(new.scheme.replace("ws", "http"))
+    except ValueError:
+        raise _Moved(where) from None
+    is_safe = new.scheme == "https" or new.scheme == base.scheme == "http"
+    if new.host != base.host or not is_safe or not new.path.endswith(f"/{path}"):
+        raise _Moved(where)
+    return new.with_path(new.path.removesuffix(path))
 
 
 class _Link(ABC):
@@ -147,6 +171,7 @@ class _Link(ABC):
     def __init__(self, links: Links, generation: int) -> None:
         self.links = links
         self.generation = generation
+        self.base, self.proxy = links.base, links.proxy
         self.is_closed = False
         self.http = links.session_for_one()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,7 +209,11 @@ class _Link(ABC):
             self.lost(ABNORMAL, f"no connection: {error.os_error or error}", is_reachable=False)
         except aiohttp.WSServerHandshakeError as error:
             self.lost(ABNORMAL, f"HTTP {error.status}", after_s=_retry_after_s(error.headers))
-        except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
+        except _Moved as moved:
+            self.lost(
+                ABNORMAL, f"moved to {moved}: give that address, if it is the server", was_poll=was_poll
+            )
+        except (aiohttp.ClientError, ConfigError, OSError, UnicodeDecodeError) as error:
             self.lost(ABNORMAL, f"{type(error).__name__}: {error}", was_poll=was_poll)
         except Exception as error:
             _log.exception("a fault in the client: it closes this connection and opens another")
@@ -198,14 +227,28 @@ class _Link(ABC):
         if not self.is_closed:
             self.links.listener.lost(self.generation, code, reason, **facts)
 
+    async def reach(self, path: str, ask: Callable[[URL], Awaitable[T]]) -> T:
+        """Ask an address below the base, and where it has moved, there; so do later requests of this link."""
+        for _ in range(_MOST_MOVES):
+            try:
+                return await ask(self.base.joinpath(path))
+            except _Moved as moved:
+                self.base = _moved_base(self.base, path, str(moved))
+                self.proxy = proxy_for(self.base)
+        raise _Moved(f"{self.base}, in a circle")
+
     async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
         """Post a request, and give its answer to `received`. False: refused, and the connection is lost."""
         links = self.links
         headers = {"Content-Type": "application/json"}
         if links.listener.token:
             headers["Authorization"] = f"Bearer {links.listener.token}"
-        url = links.base.joinpath(path).with_query({"wait": f"{wait_s:g}"} if wait_s else {})
-        async with self.http.post(url, data=body, headers=headers, proxy=links.proxy) as answer:
+        query = {"wait": f"{wait_s:g}"} if wait_s else {}
+
+        async def ask(url: URL) -> aiohttp.ClientResponse:
+            return await self.http.post(url.with_query(query), data=body, headers=headers, proxy=self.proxy)
+
+        async with await self.reach(path, ask) as answer:
             said = await _read(answer)
             if answer.status in (200, 204):
                 self.received(said.decode())
@@ -249,9 +292,10 @@ class _Socket(_Link):
         self._frames.put_nowait(frame)
 
     async def _talk(self) -> None:
-        links = self.links
-        url = links.base.joinpath("connection/websocket")
-        socket = await self.http.ws_connect(url, autoping=True, max_msg_size=_MAX_BYTES, proxy=links.proxy)
+        async def ask(url: URL) -> aiohttp.ClientWebSocketResponse:
+            return await self.http.ws_connect(url, max_msg_size=_MAX_BYTES, proxy=self.proxy)
+
+        socket = await self.reach("connection/websocket", ask)
         try:
             self.run(partial(self._write, socket))
             while True:
@@ -293,10 +337,12 @@ class _Stream(_Link):
         self.run(partial(self._say, frame))
 
     async def _listen(self, frame: str) -> None:
-        links = self.links
-        url = links.base.joinpath("connection/sse")
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        async with self.http.post(url, data=frame, headers=headers, proxy=links.proxy) as answer:
+
+        async def ask(url: URL) -> aiohttp.ClientResponse:
+            return await self.http.post(url, data=frame, headers=headers, proxy=self.proxy)
+
+        async with await self.reach("connection/sse", ask) as answer:
             if answer.status != 200 or answer.content_type != "text/event-stream":
                 self.failed(answer, await _read(answer))
                 return

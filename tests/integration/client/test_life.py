@@ -15,7 +15,7 @@ from yarl import URL
 import heartwire
 from heartwire import EARLIEST, ConfigError, ConnectionClosed, GivenUp, Hub, Received, Refused
 from heartwire.client.client import Client
-from heartwire.client.links import proxy_for
+from heartwire.client.proxies import proxy_for
 from heartwire.hub.tokens import make_token
 from heartwire.testing import FakeClock, FaultyNetwork, serving
 from tests.integration.client.tools import (
