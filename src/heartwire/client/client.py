@@ -11,7 +11,15 @@ import msgspec
 
 from heartwire.channels import check_idempotency_key, to_channel
 from heartwire.client import outputs as out
-from heartwire.client.arguments import address, check_str, checked_url, start_of
+from heartwire.client.arguments import (
+    address,
+    check_headers,
+    check_ssl,
+    check_str,
+    checked_token,
+    checked_url,
+    start_of,
+)
 from heartwire.client.emitter import Emitter, Event
 from heartwire.client.machine import Hint
 from heartwire.client.options import Options, Transport, check_options
@@ -28,7 +36,7 @@ from heartwire.client.received import (
 )
 from heartwire.client.states import State
 from heartwire.client.subscription import Subscription, mark_retrieved
-from heartwire.errors import ConnectionClosed, HeartwireError, Refused
+from heartwire.errors import ConfigError, ConnectionClosed, HeartwireError, Refused
 from heartwire.types import Position, Start
 
 if TYPE_CHECKING:
@@ -62,7 +70,8 @@ def connect(
         debug_url: used instead of either; so is the environment variable ``HEARTWIRE_DEBUG_URL``.
         token: proves who we are.
         get_token: instead, a function (plain or async) that returns a token, called again before it expires.
-            After ``open_timeout_cap_s`` it is cancelled, and called again after a wait.
+            After ``open_timeout_cap_s`` it is cancelled, and called again after a wait; so it is where it
+            raises or returns ``None``. Anything else that is not a token ends the client.
         data: for the server's ``on_connect``; any JSON.
         transports: the ladder, best first; one name fixes the transport. Overrides ``options``.
         options: everything else; see `Options`.
@@ -107,7 +116,11 @@ class Client:
         self.options = options
         self.wall_clock = time.time
         data = None if data is None else msgspec.Raw(json_of(data).encode())
-        self._arguments = {"token": check_str("token", token), "get_token": get_token, "data": data}
+        check_headers(headers)
+        check_ssl(ssl)
+        if get_token is not None and not callable(get_token):
+            raise ConfigError("get_token", type(get_token), "a function; a token that lasts goes in token=")
+        self._arguments = {"token": checked_token("token", token), "get_token": get_token, "data": data}
         self._arguments |= {"headers": headers, "ssl": ssl}
         self._events = Emitter()
         self._subscriptions: dict[str, Subscription] = {}

@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Unpack
 
 from heartwire.client import outputs as out
+from heartwire.client.arguments import checked_token
 from heartwire.client.links import Links
 from heartwire.client.machine import LossFacts, Machine
 from heartwire.client.options import Options
+from heartwire.codes import close_code
+from heartwire.errors import ConfigError
 
 __all__ = ["Driver", "TokenSource"]
 
@@ -148,15 +151,22 @@ class Driver:
         try:
             answer = self._get_token()
             token = await answer if inspect.isawaitable(answer) else answer
-            if not isinstance(token, str):
-                raise TypeError(f"it returned {token!r:.100}, not a string")
+            if token is None:
+                raise TypeError("it returned None")
         except Exception as error:
             _log.warning("get_token: %r", error)
             self.machine.no_token(str(error) or type(error).__name__, self.now)
         else:
-            self.token = token
-            self.machine.token(token, self.now)
+            self._take_token(token)
         self.carry_out()
+
+    def _take_token(self, answer: object) -> None:
+        try:
+            self.token = checked_token("get_token", answer)
+        except ConfigError as error:  # a fault of the program: it would be asked for ever
+            self.machine.fail(close_code("unauthorized"), str(error), self.now)
+        else:
+            self.machine.token(self.token, self.now)
 
     # -- reports of the links: see heartwire.client.links.LinkListener ---------------------------------------
 

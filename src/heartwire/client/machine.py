@@ -108,8 +108,12 @@ class Machine:
 
     def close(self, now: float) -> None:
         """Close for good. Idempotent."""
+        self.fail(1000, "closed by the application", now)
+
+    def fail(self, code: int, reason: str, now: float) -> None:
+        """Close for good, because of a fault that no other attempt mends. Idempotent."""
         self._at(now)
-        self._life.finish(1000, "closed by the application", was_open=self.current is not None)
+        self._life.finish(code, reason, was_open=self.current is not None)
 
     def subscribe(
         self, channel: str, since: Position | Literal["earliest"] | None, now: float, token: str = ""

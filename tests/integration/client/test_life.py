@@ -481,7 +481,7 @@ async def test_tokens_from_functions() -> None:
 
 
 async def test_a_token_function_that_fails_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
-    answers: list[Any] = [RuntimeError("the vault is closed"), None, 5, signed()]
+    answers: list[Any] = [RuntimeError("the vault is closed"), None, signed()]
 
     def get_token() -> Any:
         answer = answers.pop(0)
@@ -492,8 +492,27 @@ async def test_a_token_function_that_fails_is_asked_again(caplog: pytest.LogCapt
     async with hub_at(token_hmac_secret_key=SECRET) as (_, url):
         client = await online_with(url, get_token)
         await client.close()
-    assert caplog.text.count("get_token") == 3
+    assert caplog.text.count("get_token") == 2
     assert answers == []
+    caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [(b"a.b.c", "a str; decode bytes"), (5, "a str"), ("a.b.c\n", "strip what was read")]
+)
+async def test_what_cannot_be_a_token_ends_the_client(
+    answer: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The function was asked again for ever, and nobody was told.
+    async with hub_at() as (_, url):
+        client = client_of(url, get_token=lambda: answer)
+        client.start()
+        with pytest.raises(ConnectionClosed, match=f"3500 get_token.*{why}"):
+            async with asyncio.timeout(10):
+                await client.wait_online()
+        assert client.state == "closed"
+        await client.close()
+    assert "a.b.c" not in caplog.text
     caplog.clear()
 
 
