@@ -180,6 +180,73 @@ def test_pub(server: ServerProcess, channel: str) -> None:
     ]
 
 
+def test_pub_by_the_http_api() -> None:
+    with run_server(environment={"HEARTWIRE_API_KEY": "the-key"}) as server:
+        for words in ("hello", '{"a":1}', "- --bytes", "once --idempotency-key k"):
+            done = run("pub", server.url, "a", *words.split(), "--api-key", "the-key", given=b"\x00\xff")
+            assert (done.returncode, done.stderr) == (0, "")
+        key = {"HEARTWIRE_API_KEY": "the-key"}
+        assert run("pub", server.url, "a", "once", "--idempotency-key", "k", extra=key).stdout == done.stdout
+        lines = run("pub", server.url, "a", "--lines", given="one\n2", extra=key).stdout.split()
+        page = get(server.url, "/channels/a?since=earliest").json
+        assert page["position"] == lines[-1]
+        sent = [item["data"] for item in page["publications"]]
+        assert sent == ["hello", {"a": 1}, "AP8=", "once", "one", 2]
+        for arguments, message in (
+            (("a", "x", "--api-key", "other"), "unauthorized"),
+            (("a,b", "x", "--api-key", "the-key"), "channel"),
+            (("a", "x", "--api-key", "the\nkey"), "X-API-Key"),
+        ):
+            done = run("pub", server.url, *arguments)
+            assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+            assert message in done.stderr
+    for url in (server.url, "http://nobody.invalid"):
+        done = run("pub", url, "a", "x", "--api-key", "the-key")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("URL", "a", b"\xff"),
+        ("URL", b"\xff", "x"),
+        (b"http://\xff", "a", "x"),
+        ("URL", "a", "x", "--token", b"\xff"),
+        ("URL", "a", "x", "--idempotency-key", b"\xff"),
+        ("URL", "a", "x", "--api-key", b"\xff"),
+        ("URL", "a", "-"),
+        ("URL", "a", "--lines"),
+    ],
+    ids=ascii,
+)
+def test_pub_of_what_is_not_utf8_is_one_line(
+    arguments: tuple[str | bytes, ...], server: ServerProcess
+) -> None:
+    # It was a traceback.
+    given = tuple(os.fsdecode(server.url if one == "URL" else one) for one in arguments)
+    done = run("pub", *given, given=b"\xff\n")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("heartwire: ")
+
+
+def test_pub_takes_bytes_as_an_argument(server: ServerProcess, channel: str) -> None:
+    assert run("pub", server.url, channel, os.fsdecode(b"\xff"), "--bytes").returncode == 0
+    assert get(server.url, f"/channels/{channel}?since=earliest").json["publications"][0]["data"] == "/w=="
+
+
+def test_sub_escapes_control_characters_on_a_terminal(server: ServerProcess, channel: str) -> None:
+    # Whoever publishes could write to the terminal of whoever reads: titles, colours, a cleared screen.
+    publish(server.url, channel, "\x1b]0;title\x07 \x9b2J \u202etxt \r tab\tline\nfeed é")
+    arguments = ("sub", server.url, channel, "--since", "earliest", "--count", "1")
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        subprocess.run((*COMMAND, *arguments), stdout=theirs, env=environment(), timeout=20, check=True)
+        os.close(theirs)
+        shown = terminal.read(4096).decode()
+    assert shown == "\\x1b]0;title\\x07 \\x9b2J \\u202etxt \\r tab\tline\r\nfeed é\r\n"
+    assert "\x1b]0;title" in run(*arguments).stdout, "into a pipe it goes as it is"
+
+
 @pytest.mark.parametrize("transport", ["auto", "websocket", "sse", "longpoll", "poll"])
 def test_sub_shows_a_line_each(server: ServerProcess, channel: str, transport: str) -> None:
     for data in ("plain", '{"a": 1}', "grüß", b"bytes"):

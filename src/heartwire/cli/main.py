@@ -9,6 +9,7 @@ import heartwire
 from heartwire.cli.compare import compare
 from heartwire.cli.pub import pub
 from heartwire.cli.serve import serve
+from heartwire.cli.shared import printable
 from heartwire.cli.sub import sub
 from heartwire.cli.token import token
 from heartwire.errors import HeartwireError
@@ -54,5 +55,7 @@ def main() -> None:
     try:
         app()
     except HeartwireError as error:
-        typer.secho(f"heartwire: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
+        is_terminal = sys.stderr.isatty()
+        text = printable(str(error)) if is_terminal else str(error)
+        typer.secho(f"heartwire: {text}", fg="red" if is_terminal else None, err=True)
         sys.exit(1)

@@ -1,15 +1,18 @@
 """`heartwire pub`."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
 
+from heartwire.cli.backend import Backend
 from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, option, run
 from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
+from heartwire.errors import Refused
 from heartwire.types import Position
 
 __all__ = ["pub"]
@@ -29,6 +32,12 @@ def pub(
     ] = "",
     transport: TransportOption = "auto",
     token: Token = "",
+    api_key: Annotated[
+        str,
+        option(
+            "The server's key: publish by its HTTP API, as JSON.", "--api-key", envvar="HEARTWIRE_API_KEY"
+        ),
+    ] = "",
     give_up_s: Annotated[float, option("Give up after so many seconds without an answer.", min=0.1)] = 10,
 ) -> None:
     """Publish to a channel and print the position.
@@ -37,15 +46,27 @@ def pub(
 
     date | heartwire pub http://127.0.0.1:8000 chat
     """
-    options = Options(transports=LADDER[transport], max_pending_age_s=give_up_s)
-    client = connect(url, token=token, options=options)
-    narrate(client)
     if lines:
         messages: Iterable[bytes] = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
     else:
-        messages = [sys.stdin.buffer.read() if data == "-" else data.encode()]
-    bodies = (message if as_bytes else message.decode() for message in messages)
+        messages = [sys.stdin.buffer.read() if data == "-" else os.fsencode(data)]
+    bodies = (message if as_bytes else _text(message) for message in messages)
+    if api_key:
+        backend = Backend(url, api_key, give_up_s=give_up_s)
+        for body in bodies:
+            typer.echo(backend.publish(channel, body, idempotency_key))
+        return
+    options = Options(transports=LADDER[transport], max_pending_age_s=give_up_s)
+    client = connect(url, token=token, options=options)
+    narrate(client)
     run(_publish(client, channel, bodies, idempotency_key))
+
+
+def _text(message: bytes) -> str:
+    try:
+        return message.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("invalid_utf8", f"the message is not UTF-8: {error}; --bytes publishes bytes") from None
 
 
 async def _publish(client: Client, channel: str, bodies: Iterator[str | bytes], key: str) -> None:

@@ -1,6 +1,8 @@
 """The part that commands share: common options, a client that reports on stderr, and running a coroutine."""
 
 import asyncio
+import logging
+import re
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any, Final, Literal
@@ -11,7 +13,7 @@ from heartwire.client.client import Client
 from heartwire.client.options import TRANSPORTS
 from heartwire.client.outputs import Closed
 
-__all__ = ["LADDER", "Token", "TransportOption", "narrate", "note", "option", "run"]
+__all__ = ["LADDER", "Token", "TransportOption", "narrate", "note", "option", "printable", "run"]
 
 LADDER: Final = {"auto": TRANSPORTS} | {name: (name,) for name in TRANSPORTS}
 
@@ -30,13 +32,23 @@ Token = Annotated[
 ]
 
 
+_CONTROL: Final = re.compile("[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]")
+"""All but tabs and line feeds, and what changes the direction of writing."""
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal, with control characters escaped: others wrote it, and it must not act."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def note(text: str) -> None:
     """Print a line on stderr."""
-    typer.echo(f"heartwire: {text}", err=True)
+    typer.echo(f"heartwire: {printable(text) if sys.stderr.isatty() else text}", err=True)
 
 
 def narrate(client: Client) -> None:
     """Report on stderr when the connection breaks, when it works again, and each change of transport."""
+    logging.getLogger("heartwire.client").setLevel(logging.ERROR)  # the rest of it is said here
     quiet = {client.options.transports[0]}  # where it begins is not worth a line
 
     def opened(transport: str) -> None:

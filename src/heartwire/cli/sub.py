@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, note, option, run
+from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, note, option, printable, run
 from heartwire.client.client import Client, connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
@@ -28,7 +28,7 @@ def sub(
     """Subscribe to a channel and print its messages, a line each, through reconnections, until Ctrl-C.
 
     Changes of the connection are reported on stderr. `--since` with the last position you saw goes on where
-    you left off.
+    you left off. On a terminal control characters are escaped; into a file or a pipe bytes go as they are.
     """
     try:
         if since is not None and since != "earliest":
@@ -44,11 +44,14 @@ def sub(
 async def _print(
     client: Client, channel: str, since: str | None, count: int, *, with_positions: bool
 ) -> None:
-    seen, out = 0, sys.stdout.buffer
+    seen, out, is_terminal = 0, sys.stdout.buffer, sys.stdout.isatty()
     async with client:
         async for received in client.subscribe(channel, since=since):
             position = f"{received.position} ".encode() if with_positions else b""
-            out.write(position + received.payload + b"\n")
+            payload = received.payload
+            if is_terminal:
+                payload = printable(payload.decode(errors="backslashreplace")).encode()
+            out.write(position + payload + b"\n")
             out.flush()
             seen += 1
             if seen == count:

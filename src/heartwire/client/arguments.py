@@ -85,6 +85,7 @@ def checked_url(url: str) -> str:
         url = "http" + url.removeprefix("ws")
     wanted = "http://HOST:PORT or https://HOST:PORT, and the path where the hub is mounted"
     try:
+        url.encode()
         parts = urlsplit(url)
         has_port = parts.port is None or parts.port > 0
         is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and has_port
