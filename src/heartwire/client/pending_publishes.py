@@ -20,7 +20,7 @@ from msgspec import Raw
 from heartwire.client import outputs as out
 from heartwire.client.context import Context
 from heartwire.client.states import LIMIT_EXCEEDED, LOCAL
-from heartwire.client.wire import Reply, frame_bytes, max_frame_bytes, message_bytes, retry_after_s
+from heartwire.client.wire import Reply, frame_bytes, max_frame_bytes, retry_after_s
 
 __all__ = ["Item", "PendingPublishes"]
 
@@ -40,7 +40,7 @@ class Item:
     channel: str
     data: str  # JSON
     encoding: str  # how to read ``data``: "" as itself, "text" or "base64"
-    size: int  # of the message, in bytes
+    size: int  # of its JSON, in characters, as in heartwire.js
     expires_at: float
     is_in_flight: bool = False
     is_sent: bool = False  # the server may have it
@@ -53,7 +53,7 @@ class Item:
 
 
 class PendingPublishes:
-    """The pending publishes of one client: ``size_bytes`` of messages, sent in rounds."""
+    """The pending publishes of one client: ``size_bytes`` characters of data, sent in rounds."""
 
     def __init__(self, context: Context, *, prefix: str) -> None:
         self.round = self.size_bytes = 0
@@ -70,7 +70,7 @@ class PendingPublishes:
 
     def add(self, channel: str, data: str, encoding: str, idempotency_key: str) -> str:
         """Add a publish, or reject it at once where a bound is exceeded. Return its key."""
-        options, size = self._options, message_bytes(data, encoding)
+        options, size = self._options, len(data)
         self._serial += 1
         key = f"{self._prefix}-{self._serial}"
         expires_at = self._context.now + options.max_pending_age_s
@@ -83,7 +83,7 @@ class PendingPublishes:
         elif (frame := frame_bytes(item.body(0))) > (limit := max_frame_bytes(options.max_message_bytes)):
             limited = f"over the limit of {limit} (max_message_bytes)"
             self._reject(
-                item, LIMIT_EXCEEDED, f"a message of {size} bytes in a frame of {frame} is {limited}"
+                item, LIMIT_EXCEEDED, f"a message of {size} characters in a frame of {frame} is {limited}"
             )
         elif self._is_full(size):
             limited = "(max_pending_items, max_pending_bytes)"

@@ -24,7 +24,7 @@ class Request:
 
 
 class Requests:
-    """The pending requests of one client; their bodies have ``size_bytes``."""
+    """The pending requests of one client; their bodies have ``size_bytes`` characters."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -40,7 +40,7 @@ class Requests:
         if self._context.is_closed:
             self._failed(id, LOCAL, "the client is closed")
             return None
-        options, size = self._options, len(text(body).encode())
+        options, size = self._options, len(text(body))
         is_too_large = frame_bytes(body) > max_frame_bytes(options.max_message_bytes)
         if is_too_large or size > options.max_message_bytes:
             limit = f"over the limit of {options.max_message_bytes} (max_message_bytes)"

@@ -22,7 +22,6 @@ __all__ = [
     "command",
     "frame_bytes",
     "max_frame_bytes",
-    "message_bytes",
     "replies",
     "retry_after_s",
     "take_frame",
@@ -145,13 +144,6 @@ def text(value: object) -> str:
 def command(id: int, method: str, request: object) -> str:
     """Return one command."""
     return f'{{"id":{id},"{method}":{text(request)}}}'
-
-
-def message_bytes(data: str, encoding: str) -> int:
-    """Return the size of a message, as the server counts it, by its JSON and encoding."""
-    if encoding == "base64":
-        return (len(data) - 2) // 4 * 3 - data.endswith('="') - data.endswith('=="')
-    return len((msgspec.json.decode(data) if encoding == "text" else data).encode())
 
 
 def frame_bytes(body: object) -> int:

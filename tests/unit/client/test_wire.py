@@ -5,18 +5,8 @@ from typing import Any
 
 import pytest
 
-from heartwire.client.received import encoded
-from heartwire.client.wire import (
-    closed_by_http,
-    command,
-    message_bytes,
-    replies,
-    retry_after_s,
-    take_frame,
-    text,
-)
+from heartwire.client.wire import closed_by_http, command, replies, retry_after_s, take_frame, text
 from heartwire.codes import verdict
-from heartwire.messages import to_body
 from tests.vectors.telling import FOLDER
 
 VECTORS: dict[str, list[dict[str, Any]]] = json.loads((FOLDER / "wire.json").read_text("utf-8"))
@@ -99,13 +89,3 @@ def test_the_answer_to_a_question_is_the_json_it_is(method: str) -> None:
 )
 def test_data_of_the_application_may_be_anything(line: str) -> None:
     assert len(list(replies(line))) == 1
-
-
-@pytest.mark.parametrize(
-    "message",
-    ["", "x" * 10, "é💬", '\n\0\\"', b"", b"1", b"12", b"123", b"1234", [1, "é"], {"a": None}],
-    ids=repr,
-)
-def test_the_size_of_a_message_is_what_the_server_counts(message: Any) -> None:
-    # Characters of JSON were counted: 1,048,573 x passed, and broke the connection.
-    assert message_bytes(*encoded(message)) == len(to_body(message).data)
