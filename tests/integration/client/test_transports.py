@@ -220,7 +220,7 @@ async def test_a_message_whose_frame_is_too_large_costs_no_connection(
     async with client_of(server.url, transport) as client:
         story = Story(client)
         await client.wait_online()
-        with pytest.raises(Refused, match=r"in a frame of \d+ is over the limit of 1048576"):
+        with pytest.raises(Refused, match="over the limit of 1048576"):
             await client.publish(channel, message)
         with pytest.raises(Refused, match="a request of"):
             await client.rpc("nothing", "x" * 1_048_540)
