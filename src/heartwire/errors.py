@@ -15,6 +15,7 @@ __all__ = [
     "GivenUp",
     "HeartwireError",
     "LimitExceeded",
+    "NotStarted",
     "ProtocolError",
     "Refused",
     "Unauthorized",
@@ -137,6 +138,16 @@ class GivenUp(HeartwireError):
     def __init__(self, message: str, *, is_unknown: bool) -> None:
         self.is_unknown = is_unknown
         super().__init__(f"{message}; it may have reached the server" if is_unknown else message)
+
+
+class NotStarted(HeartwireError):
+    """The hub does not run here: nothing was done."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}: run the hub's lifespan once, in the loop that serves it (lifespan=hub.lifespan, or async"
+            " with hub.lifespan()); from another process, publish over the HTTP API"
+        )
 
 
 class EngineError(HeartwireError):

@@ -1,8 +1,8 @@
 """The application's functions for connections that send commands, and how they are called.
 
-All of them may be sync or async. What they raise: a `heartwire.Refused` (or `Forbidden`, `Unauthorized`) is
-sent to the client; anything else is logged with its traceback, the client receives ``internal``, and the
-connection lives.
+All of them may be async, or sync: then they run in a thread (`Hub` sees to it). What they raise: a
+`heartwire.Refused` (or `Forbidden`, `Unauthorized`) is sent to the client; anything else is logged with its
+traceback, the client receives ``internal``, and the connection lives.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import msgspec
 from heartwire.errors import Refused
 from heartwire.hub.connections import Connection
 from heartwire.hub.identity import Identity, called, finished
+from heartwire.hub.threads import called_in
 from heartwire.messages import Body, to_body
 from heartwire.types import ServerSubscription
 
@@ -33,7 +34,7 @@ class Disconnect(NamedTuple):
 
 
 class ConnectedClient:
-    """One connection that sends commands, for the application's functions.
+    """One connection that sends commands, for the application's functions. Its methods work from any thread.
 
     Attributes:
         data: what the client sent with ``connect``, parsed; ``None`` where it sent nothing, and after
@@ -42,12 +43,13 @@ class ConnectedClient:
         wanted: subscriptions that a connect hook has asked for, which begin with the connection.
     """
 
-    __slots__ = ("_connection", "data", "name", "version", "wanted")
+    __slots__ = ("_connection", "_loop", "data", "name", "version", "wanted")
 
     def __init__(
         self, connection: Connection, *, data: Any = None, name: str = "", version: str = ""
     ) -> None:
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
         self.wanted: list[ServerSubscription] = []
         self.data = data
         self.name = name
@@ -92,16 +94,16 @@ class ConnectedClient:
     def unsubscribe(self, channel: str, *, code: int = 2000, reason: str = "server unsubscribe") -> bool:
         """End a subscription; returns whether there was one. Codes from 2500 on ask the client to subscribe
         again."""
-        return self._connection.unsubscribe(channel, code, reason)
+        return called_in(self._loop, self._connection.unsubscribe, channel, code, reason)
 
     def send(self, data: object) -> None:
         """Send it a message that belongs to no channel."""
         encoded = answer_bytes(data)
-        self._connection.send(b"null" if encoded is None else encoded)
+        called_in(self._loop, self._connection.send, b"null" if encoded is None else encoded)
 
     def disconnect(self, code: int = 3503, reason: str = "force disconnect") -> None:
         """End the connection. Codes of 3000-3499 and 4000-4499 ask the client to come back, others not to."""
-        self._connection.disconnect(code, reason)
+        called_in(self._loop, self._connection.disconnect, code, reason)
 
 
 ConnectHook = Callable[[ConnectedClient], Any]

@@ -1,8 +1,9 @@
 """The hub: what a Python program holds."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar, Unpack
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar, Unpack
 
 from starlette.types import ASGIApp
 
@@ -15,6 +16,7 @@ from heartwire.hub.identity import Authenticator
 from heartwire.hub.namespaces import Permission
 from heartwire.hub.node import Node
 from heartwire.hub.options import HubArguments, HubOptions, NamespaceArguments, NamespaceOptions
+from heartwire.hub.threads import off_loop
 from heartwire.messages import to_body
 from heartwire.types import Position, Publisher
 
@@ -40,7 +42,10 @@ class Hub:
         ConfigError: an unknown option, or a value out of range.
 
     The hub starts with its ASGI application's lifespan, with ``async with hub.lifespan(app)``, or with the
-    first request. It belongs to one event loop.
+    first request. Its connections belong to that event loop; `publish` works from any. After `stop` it may be
+    started again, in any loop: a memory engine still has its streams.
+
+    Functions given to it that are not ``async def`` run in threads, so they may block.
     """
 
     def __init__(
@@ -71,29 +76,48 @@ class Hub:
         Raises:
             Refused: ``bad_channel``, ``unknown_channel``, ``message_too_large``, ``bad_idempotency_key``.
             EngineUnavailable: nothing was published; try again.
+            NotStarted: the hub does not run in this process; nothing was published.
             TypeError: ``data`` cannot be written as JSON.
 
         Promises: kept by the engine when it returns; applied once per ``idempotency_key`` within
         ``idempotency_window_s``; calls of one task are applied in order; a cancelled call may still be
-        applied.
+        applied. From another event loop it is handed to the hub's.
         """
-        await self.node.ensure_started()
-        body = to_body(data)
+        return await self.node.run(self._publish(channel, data, idempotency_key, publisher))
+
+    def publish_sync(
+        self,
+        channel: str,
+        data: object,
+        *,
+        idempotency_key: str | None = None,
+        publisher: Publisher | None = None,
+    ) -> Position:
+        """`publish` for a thread, which waits for it. Raises `NotStarted` in the hub's own loop too."""
+        return self.node.run_sync(self._publish(channel, data, idempotency_key, publisher))
+
+    def _publish(
+        self, channel: str, data: object, key: str | None, publisher: Publisher | None
+    ) -> Callable[[], Coroutine[Any, Any, Position]]:
+        body, name = to_body(data), to_channel(channel)
         publish = self.node.publishing.publish_and_wait
-        return await publish(None, to_channel(channel), *body, key=idempotency_key, publisher=publisher)
+        return lambda: publish(None, name, *body, key=key, publisher=publisher)
 
     async def remove_history(self, channel: str) -> Position:
         """Forget the kept publications of a channel, and return the position after them.
 
-        Readers who were behind are told of a gap.
+        Readers who were behind are told of a gap. Raises `NotStarted`.
         """
-        await self.node.ensure_started()
-        return await self.node.remove_history(to_channel(channel))
+        return await self.node.run(partial(self.node.remove_history, to_channel(channel)))
+
+    def remove_history_sync(self, channel: str) -> Position:
+        """`remove_history` for a thread, which waits for it."""
+        return self.node.run_sync(partial(self.node.remove_history, to_channel(channel)))
 
     def authenticate(self, function: AuthenticatorT) -> AuthenticatorT:
         """Decorator: the function that says whose a request is. See `Authenticator`. It replaces the one for
         tokens."""
-        self.node.authenticator = function
+        self.node.authenticator = off_loop(function)
         self.node.namespaces.knows_users = True
         return function
 
@@ -108,7 +132,7 @@ class Hub:
         self.node.namespaces.configure(name, configured, None)
 
         def decorate(function: PermissionT) -> PermissionT:
-            self.node.namespaces.configure(name, configured, function)
+            self.node.namespaces.configure(name, configured, off_loop(function))
             return function
 
         return decorate
@@ -122,7 +146,7 @@ class Hub:
         """
 
         def decorate(function: RpcHookT) -> RpcHookT:
-            self.node.hooks.rpc[name] = function
+            self.node.hooks.rpc[name] = off_loop(function)
             return function
 
         return decorate
@@ -133,13 +157,13 @@ class Hub:
         It returns the ``data`` of the answer; `ConnectedClient.subscribe` adds a server-side subscription to
         it; raising `Unauthorized`, `Forbidden` or another `Refused` keeps the client out.
         """
-        self.node.hooks.connect = function
+        self.node.hooks.connect = off_loop(function)
         return function
 
     def on_disconnect(self, function: DisconnectHookT) -> DisconnectHookT:
         """Decorator: called with each `ConnectedClient` whose connection has ended, and the `Disconnect`
         reason."""
-        self.node.hooks.disconnect = function
+        self.node.hooks.disconnect = off_loop(function)
         return function
 
     def on_publish(self, function: PublishHookT) -> PublishHookT:
@@ -150,13 +174,13 @@ class Hub:
         `Forbidden` or another `Refused` refuses it. It is called for every dialect and transport, and not for
         `publish`.
         """
-        self.node.hooks.publish = function
+        self.node.hooks.publish = off_loop(function)
         self.node.namespaces.asks_to_publish = True
         return function
 
     def on_message(self, function: RpcHookT) -> RpcHookT:
         """Decorator: called with the `ConnectedClient` and the data of its ``send``, which has no answer."""
-        self.node.hooks.message = function
+        self.node.hooks.message = off_loop(function)
         return function
 
     def asgi(self, *, demo: bool = False) -> ASGIApp:
@@ -198,9 +222,10 @@ class Hub:
             yield
 
     async def start(self) -> None:
-        """Open the engine. Idempotent.
+        """Open the engine; after `stop`, begin anew. Idempotent.
 
-        Raises `EngineError` where it cannot be opened, `ConfigError` for options that do not go together.
+        Raises `EngineError` where it cannot be opened, `ConfigError` for options that do not go together,
+        `NotStarted` where it runs in another event loop.
         """
         await self.node.start()
 

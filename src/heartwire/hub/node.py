@@ -2,17 +2,18 @@
 it."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Retention
-from heartwire.errors import ConfigError, EngineError, Refused
+from heartwire.errors import ConfigError, EngineError, NotStarted, Refused
 from heartwire.hub import signals
 from heartwire.hub.admission import Admission, Rates
 from heartwire.hub.background import Background
@@ -26,6 +27,7 @@ from heartwire.hub.options import HubOptions
 from heartwire.hub.origins import check_host, check_origin, expected_hosts
 from heartwire.hub.presence import Presence
 from heartwire.hub.publishing import Publishing
+from heartwire.hub.threads import running_loop
 from heartwire.types import Channel, Position
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 log = logging.getLogger("heartwire")
+
+T = TypeVar("T")
 
 LINGERING_TOPICS: Final = 1024
 
@@ -81,6 +85,7 @@ class Node:
         self.hosts: frozenset[str] | None = None
         if options.allowed_hosts:
             self.guard_hosts()
+        self._handed: set[asyncio.Task[Any]] = set()
 
     async def remove_history(self, channel: Channel) -> Position:
         """See `Hub.remove_history`."""
@@ -113,12 +118,16 @@ class Node:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the engine. Idempotent.
+        """Open the engine; after `stop`, begin anew. Idempotent.
 
-        Raises `EngineError` where it cannot be opened, `ConfigError` for options that do not go together.
+        Raises:
+            EngineError: it cannot be opened.
+            ConfigError: options do not go together.
+            NotStarted: the node runs in another event loop.
         """
         if self._starting is None:
             self._check_origins()
+            self.draining = False
             self.loop = self._catch_up.loop = asyncio.get_running_loop()
             self._starting = self.loop.create_future()
             try:
@@ -129,6 +138,8 @@ class Node:
                 raise
             self.background.start()
             self._starting.set_result(None)
+        elif self.loop is not asyncio.get_running_loop():
+            raise NotStarted("the hub belongs to another event loop, which started it")
         await asyncio.shield(self._starting)
 
     @property
@@ -137,9 +148,43 @@ class Node:
         return self._starting is not None and self._starting.done()
 
     async def ensure_started(self) -> None:
-        """`start`, but quick where it has been done."""
-        if not self.is_started:
+        """`start`, but quick where it has been done. A stopped node is left to refuse: only `start` begins
+        anew."""
+        if self._starting is None and self.draining:
+            return
+        if not self.is_started or self.loop is not asyncio.get_running_loop():
             await self.start()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a call of the program in the node's loop, whichever loop it comes from. Raises `NotStarted`
+        before anything happens."""
+        if self._own_loop() is asyncio.get_running_loop():
+            return await work()
+        return await asyncio.wrap_future(self._hand_over(work))
+
+    def run_sync(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """`run` for a thread, which waits."""
+        if running_loop() is self._own_loop():
+            raise RuntimeError(
+                "a call that waits would hold up the hub's own event loop: await the async one"
+            )
+        return self._hand_over(work).result()
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        if not self.is_started or not (running_loop() is self.loop or self.loop.is_running()):
+            raise NotStarted("the hub is not started in this process, so nobody would read it")
+        return self.loop
+
+    def _hand_over(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "concurrent.futures.Future[T]":
+        async def handed() -> T:
+            self._own_loop()  # it may have stopped meanwhile
+            task = asyncio.current_task()
+            assert task is not None
+            self._handed.add(task)
+            task.add_done_callback(self._handed.discard)
+            return await work()
+
+        return asyncio.run_coroutine_threadsafe(handed(), self.loop)
 
     def drain(self) -> None:
         """End every connection with ``shutdown``, and refuse new ones from now on. Call it on the event
@@ -163,7 +208,11 @@ class Node:
         self.drain()
         self._starting = None
         await self.background.stop()
+        await asyncio.gather(*self._handed, return_exceptions=True)
         await self.engine.stop()
+        self.switchboard.flush()
+        for _ in range(2):  # topics without readers: another process may go on with the store
+            self.switchboard.sweep()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

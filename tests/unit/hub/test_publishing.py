@@ -131,6 +131,7 @@ async def by_api(hub: Hub, publishes: list[Publish]) -> Told | None:
 
 async def by_hub(hub: Hub, publishes: list[Publish]) -> Told | None:
     told: Told | None = None
+    await hub.start()
     for channel, data, key in publishes:
         try:
             await hub.publish(channel, data, idempotency_key=key)

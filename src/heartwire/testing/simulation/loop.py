@@ -17,8 +17,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         loop.run_for(3600)  # an hour, in no time
 
     Attributes:
+        has_no_threads: the application's sync functions run on the loop.
         faults: exceptions of callbacks, and of tasks that are not awaited; asyncio's own loop logs them.
     """
+
+    has_no_threads: Final = True
 
     def __init__(self) -> None:
         super().__init__()

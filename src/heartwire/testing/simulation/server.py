@@ -5,12 +5,13 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.engines.contract import Notify, Retention
 from heartwire.engines.memory import MemoryEngine
-from heartwire.errors import EngineError, EngineUnavailable
+from heartwire.errors import EngineError, EngineUnavailable, NotStarted
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.network import Application, Blocked, Wire
@@ -194,17 +195,20 @@ class SimulatedServer:
 
     def publish(self, channel: str, data: object) -> None:
         """Publish, as the application that holds the hub."""
-        self._call(self.hub.publish(channel, data))
+        self._call(partial(self.hub.publish, channel, data))
 
     def forget(self, channel: str) -> None:
         """Remove the history of a channel."""
         self._world.note("server", f"forgets what is kept of {channel}")
-        self._call(self.hub.remove_history(channel))
+        self._call(partial(self.hub.remove_history, channel))
 
-    def _call(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _call(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        node = self.hub.node
+
         async def may_fail() -> None:
-            with contextlib.suppress(EngineError):
-                await work
+            with contextlib.suppress(EngineError, NotStarted):  # it may stop right after the call
+                await node.ensure_started()
+                await work()
 
         task = self._world.loop.create_task(may_fail())
         self._calls.add(task)
