@@ -2,11 +2,13 @@
 
 An ASGI server waits for open streams and polls before it tells the application of a shutdown, so they would
 hold it up for ever. We hear the signal first, end them, and hand the signal on to whoever handled it before.
+uvicorn also ends without one (``should_exit``, ``limit_max_requests``): there we act before its shutdown.
 """
 
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -17,7 +19,48 @@ __all__ = ["heard"]
 
 @contextlib.contextmanager
 def heard(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> Iterator[None]:
-    """Run ``act`` on the loop when a signal asks the process to end. Off the main thread nothing is heard."""
+    """Run ``act`` on the loop when a signal asks the process to end, or uvicorn does.
+
+    Off the main thread no signal is heard.
+    """
+    with _before_shutdown(act), _signalled(loop, act):
+        yield
+
+
+@contextlib.contextmanager
+def _before_shutdown(act: Callable[[], None]) -> Iterator[None]:
+    server = _uvicorn()
+    if server is None:
+        yield
+        return
+    shutdown = server.shutdown
+
+    async def act_first(*arguments: Any, **named: Any) -> None:
+        act()
+        await shutdown(*arguments, **named)
+
+    server.shutdown = act_first
+    try:
+        yield
+    finally:
+        server.shutdown = shutdown
+
+
+def _uvicorn() -> Any:
+    """The uvicorn server that runs this loop; an application has no other way to it than its coroutine."""
+    uvicorn: Any = sys.modules.get("uvicorn")
+    for task in asyncio.all_tasks() if uvicorn is not None else ():
+        work: Any = task.get_coro()
+        while (frame := getattr(work, "cr_frame", None)) is not None:
+            server = frame.f_locals.get("self")
+            if isinstance(server, uvicorn.Server):
+                return server
+            work = work.cr_await
+    return None
+
+
+@contextlib.contextmanager
+def _signalled(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

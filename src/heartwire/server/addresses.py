@@ -198,10 +198,27 @@ def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[
 
 def segments(scope: Scope) -> list[str]:
     """The path below our prefix, split before it is decoded, so that a name may hold an encoded slash."""
-    raw = scope.get("raw_path")
-    path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
-    path = path.removeprefix(scope.get("root_path", ""))
-    return split_path(path, is_encoded=bool(raw))
+    path = _below(scope["path"], scope.get("root_path", ""))
+    raw_path = scope.get("raw_path")
+    if not raw_path:
+        return split_path(path, is_encoded=False)
+    raw = raw_path.partition(b"?")[0].decode("latin-1")
+    # What is before us may have cut ``path`` only: ours is the end of the raw path that means the same.
+    if not raw.endswith(path) or "%" in raw:
+        ends = (raw[at:] for at in range(len(raw) + 1) if raw[at : at + 1] in ("/", ""))
+        raw = next((end for end in ends if unquote(end) == path), "")
+        if not raw:
+            return split_path(path, is_encoded=False)
+        path = raw
+    return split_path(path)
+
+
+def _below(path: str, root: str) -> str:
+    """A decoded path below a prefix, which may be encoded, and may be cut off already."""
+    for prefix in (root, unquote(root)):
+        if prefix and (path == prefix or path.startswith(prefix.rstrip("/") + "/")):
+            return path[len(prefix.rstrip("/")) :]
+    return path
 
 
 def split_path(path: str, *, is_encoded: bool = True) -> list[str]:

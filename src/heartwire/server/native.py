@@ -40,7 +40,8 @@ class HubDoor:
         self.switchboard = node.switchboard
         self.max_message_bytes = node.options.max_message_bytes
         self._node = node
-        self._prefix = prefix.rstrip("/")
+        self._root = split_path(prefix.rstrip("/")) if prefix.rstrip("/") else []
+        self._root_path = "".join(f"/{segment}" for segment in self._root)
         routes = [route for dialect in DIALECTS for route in dialect.sockets(node)]
         self._sockets = table_of(routes)
         self._first_segments = {split_path(route.path)[0] for route in routes}
@@ -49,9 +50,16 @@ class HubDoor:
 
     def claims(self, path: str) -> bool:
         """See `SocketDoor.claims`: all that begins like an address of ours, to refuse it in our words."""
-        if not path.startswith(self._prefix):
-            return False
-        return path[len(self._prefix) :].removeprefix("/").partition("/")[0] in self._first_segments
+        below = self._below(path)
+        return below is not None and below.removeprefix("/").partition("/")[0] in self._first_segments
+
+    def _below(self, path: str) -> str | None:
+        """An encoded path below the prefix, which clients encode as they like; ``None`` elsewhere."""
+        if not self._root:
+            return path
+        depth = len(self._root) + 1
+        parts = path.split("/", depth)
+        return "/".join(["", *parts[depth:]]) if split_path("/".join(parts[:depth])) == self._root else None
 
     def bad_handshake(self, name: str, message: str) -> Refusal:
         """See `SocketDoor.bad_handshake`."""
@@ -71,8 +79,8 @@ class HubDoor:
         """See `SocketDoor.answer_handshake`: at once, where nobody has to be asked."""
         node = self._node
         path = scope["path"]
-        found = find_route(self._sockets, split_path(path[len(self._prefix) :]))
-        scope["root_path"] = self._prefix
+        found = find_route(self._sockets, split_path(self._below(path) or ""))
+        scope["root_path"] = self._root_path
         if "%" in path:
             scope["path"] = "/".join(["", *split_path(path)])
         handshake = Handshake(scope, found[1] if found is not None else [])
