@@ -194,7 +194,7 @@ def test_pub_by_the_http_api() -> None:
         assert sent == ["hello", {"a": 1}, "AP8=", "once", "one", 2]
         for arguments, message in (
             (("a", "x", "--api-key", "other"), "unauthorized"),
-            (("a,b", "x", "--api-key", "the-key"), "channel"),
+            (("a\tb", "x", "--api-key", "the-key"), "channel"),
             (("a", "x", "--api-key", "the\nkey"), "X-API-Key"),
         ):
             done = run("pub", server.url, *arguments)

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from heartwire.client import machine, states
+from heartwire import codes
+from heartwire.client import machine
 from heartwire.client.channel_state import ChannelState
 from heartwire.client.connection import Connection
 from heartwire.client.lifecycle import Lifecycle
@@ -196,7 +197,7 @@ def hints_are_not_heeded(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def stale_means_never(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(states, "_STALE", 0)
+    patch.delitem(codes._VERDICTS, 3502)
 
 
 # -- the client: what is published ---------------------------------------------------------------------------

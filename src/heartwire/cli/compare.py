@@ -1,6 +1,7 @@
 """`heartwire compare`."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def compare(
     byte. Then the link is cut, and goes silent. A bare WebSocket, without heartbeat and resumption, is
     measured too.
     """
+    logging.getLogger("heartwire.client").setLevel(logging.ERROR)  # links fail on purpose
     if from_:
         report = _read(from_)
     else:

@@ -285,8 +285,7 @@ function checkChannel(name) {
   const size = byteLength(name);
   if (size < 1 || size > 255)
     throw new TypeError(`channel: ${size} bytes; a name has 1 to 255 bytes of UTF-8`);
-  if (/[,\p{Cc}]/u.test(name))
-    throw new TypeError(`channel: ${JSON.stringify(name)} holds a comma or a control character`);
+  if (/\p{Cc}/u.test(name)) throw new TypeError(`channel: ${JSON.stringify(name)} holds a control character`);
 }
 
 /** Throws a `TypeError` unless it is of the type, or null. */

@@ -86,6 +86,11 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
+async def hooks_done(hub: Hub) -> None:
+    """Wait for functions of the application that nobody else waits for."""
+    await asyncio.gather(*hub.node.hooks._tasks)
+
+
 def in_hub(
     test: Callable[[Hub], Awaitable[None]], engine: MemoryEngine | None = None, **options: Any
 ) -> None:
@@ -310,6 +315,7 @@ def test_drain_asks_every_client_to_reconnect() -> None:
         visitor, silent = await opened(hub), Visitor(hub)
         hub.drain()
         assert visitor.link.ended == silent.link.ended == (3001, "shutdown")
+        await hooks_done(hub)
         assert ends == [Disconnect(3001, "shutdown")]
         late = Visitor(hub)
         await late.say({"id": 1, "connect": {}})
@@ -387,7 +393,7 @@ def test_hooks_may_be_sync_or_async(is_async: bool, caplog: pytest.LogCaptureFix
         assert reply["error"]["code"] == 100
         hub.on_disconnect(either(fault))
         visitor.connection.lost()
-        await turn()
+        await hooks_done(hub)
         assert "on_disconnect failed" in caplog.text
 
     in_hub(test)

@@ -478,7 +478,11 @@ def test_presence_that_is_off(strict: ServerProcess) -> None:
             "bad_request",
             r'encoding \'hex\': "base64", or leave it out',
         ),
-        ('{"channel":"a\\nb","data":1}', "bad_channel", "channel 'a\\nb' holds '\\n': no control characters"),
+        (
+            '{"channel":"a\\nb","data":1}',
+            "bad_channel",
+            r"channel 'a\\nb' holds '\\n': no control characters",
+        ),
         ('{"channel":"c","data":1}', "forbidden", r"channel 'c' is not one that this connection follows"),
         (b"\xff", "invalid_utf8", ""),
     ],
