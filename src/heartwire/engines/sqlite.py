@@ -4,7 +4,7 @@ One thread owns the connection. It takes what has queued up, does it all in one 
 answers after the commit. In WAL mode the operating system holds a commit, so a killed process loses nothing
 that was answered; ``synchronous="full"`` also flushes the disk, for power loss, once per group. The file is
 locked while it is open: two processes on one file would not hear of each other's publications.
-`sqlite_store` has the reads and writes of a transaction.
+`sqlite_store` has the reads and writes of a transaction, `sqlite_mark` notices a WAL that was cut.
 """
 
 import asyncio

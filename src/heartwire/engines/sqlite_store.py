@@ -4,6 +4,7 @@ Only the engine's thread uses it.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import sqlite3
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from heartwire.engines.contract import Clock, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.sqlite_mark import HEADER_BYTES, Mark, MarkWriter
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
 from heartwire.types import NOW, Channel, Message, Position, Publication, Publisher, Start
 
 __all__ = ["Store", "explain"]
+
+log = logging.getLogger("heartwire")
 
 _APPLICATION_ID: Final = 0x48575254  # "HWRT"; https://sqlite.org/fileformat.html 1.3.14
 _SCHEMA_VERSION: Final = 1
@@ -65,39 +69,45 @@ class Store:
         self._swept = 0
         self.failures = 0  # of transactions
         self._path = path.absolute()
-        self._db = _open(path, synchronous)
+        self._db, self._newest, self._marks = _open(path, synchronous)
         self._file = _identity(self._path)
         try:
+            self._notice_cut()
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))
             meta = dict(self._db.execute("SELECT name, value FROM meta"))
             self._life, self._life_ms = meta["life"], int(meta["life_ms"])
         except BaseException:
-            self._db.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """Close the file and release its lock."""
         self._db.close()
+        self._marks.close()  # after it: see `MarkWriter`
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's work, or roll back all of it and raise."""
         if _identity(self._path) != self._file:  # else what is answered would be gone with the next start
-            why = "was deleted or replaced while it was in use; nothing was stored: restart the server"
+            why = (
+                "was deleted, emptied or replaced while it was in use; nothing was stored: restart the server"
+            )
             raise EngineUnavailable(f"{self._path} {why}")
-        life = self._life, self._life_ms
+        before = self._life, self._life_ms, self._newest
         self._db.execute("BEGIN")
         try:
             yield
             self._write_heads()
             self._db.execute("COMMIT")
         except BaseException:
-            self._life, self._life_ms = life
+            self._life, self._life_ms, self._newest = before
             self._streams.clear()
             self._changed.clear()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        if self._newest is not before[2]:
+            self._marks.write(self._newest)
 
     def append(
         self, channel: Channel, message: Message, keep: Retention, key: str | None, key_ttl_s: float
@@ -157,6 +167,9 @@ class Store:
             unused = oldest > stream.head and is_old and channel not in self._changed
             # A stream that comes back must not count again in an epoch it had: it stays while its life lasts.
             if unused and epoch != epoch_of(self._life, channel) and not self._has_keys(id):
+                if id == self._newest.stream:  # before the commit: a mark must not be ahead of the file
+                    self._newest = Mark()
+                    self._marks.write(self._newest)
                 self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
                 self._streams.pop(channel, None)
         free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
@@ -234,24 +247,51 @@ class Store:
             last_gone = stream.head - stream.keep.history_size
             if last_gone > 0:
                 self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
-        self._changed.clear()
+        if self._changed:
+            self._newest = Mark(stream.id, stream.head)
+            self._changed.clear()
+
+    def _notice_cut(self) -> None:
+        """Begin new epochs where the file is behind its mark."""
+        found = self._db.execute("SELECT head FROM streams WHERE id = ?", (self._newest.stream,)).fetchone()
+        if self._newest.head <= (found[0] if found else 0):
+            return
+        life, life_ms = secrets.token_hex(8), str(int(self._clock() * 1000))
+        self._db.create_function("epoch_of", 2, epoch_of)
+        self._db.execute("BEGIN")
+        self._db.execute("UPDATE streams SET epoch = epoch_of(?, channel)", (life,))
+        meta = [("life", life), ("life_ms", life_ms)]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
+        self._db.execute("COMMIT")
+        # The mark goes when the new epochs no longer depend on the WAL; until then it raises the alarm again.
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._newest = Mark()
+        self._marks.write(self._newest)
+        why = "its WAL was deleted, cut or damaged, and publications that were answered are lost"
+        log.error("%s: %s; all channels have new epochs, so that their readers get a gap", self._path, why)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at a path; ``None``: there is none."""
+    """Which file is at a path; ``None``: there is none, or it is empty, as SQLite leaves none."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if found.st_size else None
 
 
-def _open(path: Path, synchronous: str) -> sqlite3.Connection:
-    """Open or make the file. Writes nothing before it knows that the file is ours or empty."""
+def _open(path: Path, synchronous: str) -> tuple[sqlite3.Connection, Mark, MarkWriter]:
+    """Open or make the file. Writes nothing before it knows that the file is ours or empty.
+
+    Returns its mark too, as it is before SQLite can checkpoint a page over it.
+    """
     size = path.stat().st_size if path.exists() else 0
+    mark = Mark()
     if size:
         with path.open("rb") as file:
-            if file.read(16) != b"SQLite format 3\0":
+            header = file.read(HEADER_BYTES)
+            mark = Mark.parse(header)
+            if not header.startswith(b"SQLite format 3\0"):
                 raise EngineCorrupt(f"{path} is not a SQLite database; {_LEFT}: name another file")
     wal = path.with_name(f"{path.name}-wal")
     check = size <= _CHECK_UP_TO_BYTES
@@ -277,10 +317,10 @@ def _open(path: Path, synchronous: str) -> sqlite3.Connection:
         db.execute("COMMIT")
         # The reader's; the lock's holder needs none.
         path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+        return db, mark, MarkWriter(path)
     except BaseException:
         db.close()
         raise
-    return db
 
 
 def _is_ours(db: sqlite3.Connection, path: Path, *, check: bool) -> bool:

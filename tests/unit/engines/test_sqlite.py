@@ -623,23 +623,27 @@ async def test_new_file_is_its_owners_and_an_old_one_keeps_its_mode(tmp_path: Pa
         os.umask(before)
 
 
-@pytest.mark.parametrize("is_replaced", [False, True])
-async def test_file_deleted_or_replaced_under_the_server_takes_no_more_publications(
-    is_replaced: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("then", ["deleted", "emptied", "replaced"])
+async def test_file_deleted_emptied_or_replaced_under_the_server_takes_no_more_publications(
+    then: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else they would be answered, and gone at the next start."""
     path = tmp_path / "store.db"
     async with opened(path) as engine:
         await append(engine)
         path.rename(tmp_path / "elsewhere.db")
-        if is_replaced:
+        if then != "deleted":
+            path.touch()
+        if then == "replaced":
             shutil.copy(tmp_path / "elsewhere.db", path)
         for _ in range(2):
-            with pytest.raises(EngineUnavailable, match="was deleted or replaced while it was in use"):
+            with pytest.raises(
+                EngineUnavailable, match="was deleted, emptied or replaced while it was in use"
+            ):
                 await append(engine)
             with pytest.raises(EngineUnavailable):
                 await kept(engine)
-        assert len([line for line in caplog.messages if "was deleted or replaced" in line]) == 1
+        assert len([line for line in caplog.messages if "was deleted, emptied or replaced" in line]) == 1
         path.unlink(missing_ok=True)
         (tmp_path / "elsewhere.db").rename(path)
         assert (await append(engine)).offset == 2
