@@ -89,8 +89,8 @@ def _log_environment(settings: Settings, unknown: list[str]) -> None:
     log = logging.getLogger("heartwire")
     if links := service_links(os.environ):
         log.info("not taken, as Kubernetes sets them for its Services: %s", ", ".join(sorted(links)))
-    for told in unknown:
-        log.warning("%s", told)
+    for warning in unknown:
+        log.warning("%s", warning)
 
 
 def _import_hub(target: str, flags: dict[str, Any]) -> Hub:

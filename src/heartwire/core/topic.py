@@ -186,10 +186,10 @@ class Topic:
     def covers(self, position: Position) -> bool:
         """Whether the tail has everything after ``position`` that was flushed, and the channel keeps it."""
         epoch, offset = position
-        if (
-            epoch != self.epoch or offset >= self.flushed
-        ):  # most often at the end, where there is nothing to keep
-            return epoch == self.epoch and offset == self.flushed
+        if epoch != self.epoch or offset > self.flushed:
+            return False
+        if offset == self.flushed:  # most often, and then retention has nothing to say
+            return True
         self._end()
         return self._first() - 1 <= offset
 

@@ -17,7 +17,7 @@ _JUMP_S: Final = 1.0
 
 
 def _asleep() -> float:
-    """Seconds the machine slept, where the system tells: ages grow meanwhile, and ``monotonic`` stands."""
+    """Seconds the machine slept, where that is known: ages grow meanwhile, and ``monotonic`` stands."""
     boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return 0.0 if boottime is None else time.clock_gettime(boottime) - time.monotonic()
 
@@ -30,7 +30,7 @@ class ForwardClock:
     passes. Any thread may call it.
     """
 
-    __slots__ = ("_asleep", "_is_told", "_line", "_lock", "_slept", "_steady", "_wall")
+    __slots__ = ("_asleep", "_is_logged", "_line", "_lock", "_slept", "_steady", "_wall")
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ForwardClock:
         self._wall, self._steady, self._asleep = wall, steady, asleep
         self._slept = asleep()
         self._line = wall(), steady(), 1.0
-        self._is_told = False
+        self._is_logged = False
         self._lock = threading.Lock()
 
     def __call__(self) -> float:
@@ -62,15 +62,15 @@ class ForwardClock:
                     base += slept
                     self._slept += slept
                 ahead = self._wall() - base
-                self._tell(ahead)
+                self._log_jump(ahead)
                 self._line = base, now, 1 + max(-_SLEW, min(_SLEW, ahead / _LOOK_S))
             return base
 
-    def _tell(self, ahead: float) -> None:
+    def _log_jump(self, ahead: float) -> None:
         if abs(ahead) < _JUMP_S:
-            self._is_told = False
-        elif not self._is_told:
-            self._is_told = True
+            self._is_logged = False
+        elif not self._is_logged:
+            self._is_logged = True
             log.warning(
                 "the wall clock has jumped by %+.0f s: ages go on without the jump, and approach it by %d %%",
                 ahead,

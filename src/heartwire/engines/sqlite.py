@@ -59,7 +59,7 @@ class SqliteEngine(Leases):
         self._jobs: SimpleQueue[_Task | None] = SimpleQueue()
         self._queued = self._queued_bytes = self._failures = 0
         self._thread: threading.Thread | None = None
-        self._told = ""  # the last failure that was logged
+        self._logged = ""  # the last failure that was logged
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -167,8 +167,8 @@ class SqliteEngine(Leases):
         except Exception as error:  # whatever it is, all callers get it, and the thread lives on
             store.failures += 1
             failure = explain(error, self.path)
-            if str(failure) != self._told:
-                self._told = str(failure)
+            if str(failure) != self._logged:
+                self._logged = str(failure)
                 log.error("%s", failure)
             done = [(task.future, failure, None) for task in group]
         why = f"{self.path}: what came before it was not stored"

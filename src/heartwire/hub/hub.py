@@ -106,7 +106,7 @@ class Hub:
     async def remove_history(self, channel: str) -> Position:
         """Forget the kept publications of a channel, and return the position after them.
 
-        Readers who were behind are told of a gap. Raises `NotStarted`.
+        Readers who were behind get a gap. Raises `NotStarted`.
         """
         return await self.node.run(partial(self.node.remove_history, to_channel(channel)))
 

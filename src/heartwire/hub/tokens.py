@@ -204,17 +204,17 @@ def _asymmetric(key: Any) -> _Key:
 
 def _key_set(given: str) -> list[_Key]:
     keys = []
-    for told in json.loads(_inline_or_file(given, "{"))["keys"]:
-        if told.get("use", "sig") != "sig" or told.get("kty") not in ("oct", "RSA", "EC"):
+    for jwk in json.loads(_inline_or_file(given, "{"))["keys"]:
+        if jwk.get("use", "sig") != "sig" or jwk.get("kty") not in ("oct", "RSA", "EC"):
             continue  # RFC 7517 5: keys that one does not understand are ignored
-        made = jwt.PyJWK.from_dict(told).key
+        made = jwt.PyJWK.from_dict(jwk).key
         key = (
             _Key(made, _HMAC)
             if isinstance(made, bytes)
             else _asymmetric(getattr(made, "public_key", lambda made=made: made)())
         )
-        algorithms = tuple(name for name in key.algorithms if told.get("alg", name) == name)
-        keys.append(_Key(key.key, algorithms, told.get("kid")))
+        algorithms = tuple(name for name in key.algorithms if jwk.get("alg", name) == name)
+        keys.append(_Key(key.key, algorithms, jwk.get("kid")))
     return keys
 
 

@@ -130,10 +130,10 @@ def _fault(line: bytes, why: str) -> Fault:
     Python's own reader takes half a surrogate pair, which text that was cut in a browser has.
     """
     try:
-        told = json.loads(line)
+        command = json.loads(line)
     except (ValueError, RecursionError):
         raise ValueError(why) from None
-    id = told.get("id") if isinstance(told, dict) else None
+    id = command.get("id") if isinstance(command, dict) else None
     if type(id) is not int or not 0 < id <= UINT32:
         raise ValueError(why)
     return Fault(id, why)

@@ -238,7 +238,7 @@ class Api:
         """This node; there is no other."""
         node = self._node
         topics = [topic for topic in node.switchboard.topics.values() if topic.subscriptions]
-        told = {
+        node_info = {
             "uid": node.connections.node_id,
             "name": node.connections.node_id,
             "version": metadata.version("heartwire"),
@@ -248,7 +248,7 @@ class Api:
             "num_subs": sum(len(topic.subscriptions) for topic in topics),
             "uptime": int(node.clocks.monotonic() - self._started_at),
         }
-        return {"nodes": [told]}
+        return {"nodes": [node_info]}
 
     def _known(self, name: str) -> Channel:
         channel = to_channel(name)
@@ -261,12 +261,12 @@ def _position(position: Position) -> Result:
 
 
 def _info(who: Member | Publisher) -> Result:
-    told: Result = {"user": who.user, "client": who.client}
+    fields: Result = {"user": who.user, "client": who.client}
     if who.info:
-        told["conn_info"] = msgspec.Raw(who.info)
+        fields["conn_info"] = msgspec.Raw(who.info)
     if isinstance(who, Member) and who.chan_info:
-        told["chan_info"] = msgspec.Raw(who.chan_info)
-    return told
+        fields["chan_info"] = msgspec.Raw(who.chan_info)
+    return fields
 
 
 def _publication(publication: Publication) -> msgspec.Raw:

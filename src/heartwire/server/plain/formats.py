@@ -53,15 +53,15 @@ class _Format:
         self,
         encode: Callable[[Publication], Any],
         join: Callable[[list[Any], Publication], Any] | None,
-        told: Callable[[Position, bool], Any] | None,
+        notice: Callable[[Position, bool], Any] | None,
     ) -> None:
         self.encode = encode
         self.join = join
-        self._told = told
+        self._notice = notice
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
         """See `WireFormat.joined`. Raw messages have no room for it."""
-        return None if self._told is None else self._told(position, recovered)
+        return None if self._notice is None else self._notice(position, recovered)
 
 
 def _positioned(publication: Publication) -> tuple[Position, bytes]:

@@ -9,7 +9,7 @@ from heartwire.client import outputs as out
 from heartwire.client.connection import Connection
 from heartwire.dialects.centrifugal import SessionSettings
 from heartwire.server.centrifugal.connection import CentrifugalConnection
-from heartwire.testing.simulation.client import Following, SimulatedClient, body_of
+from heartwire.testing.simulation.client import ChannelRecord, SimulatedClient, body_of
 from heartwire.types import Position
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Checks:
         following.position = position
         following.is_placed = True
 
-    def _was_head(self, following: Following, position: Position) -> bool:
+    def _was_head(self, following: ChannelRecord, position: Position) -> bool:
         """Whether this was the head at some time after the client asked for the channel."""
         head = self._world.server.head(following.channel)
         lowest = following.head.offset if following.head.epoch == position.epoch else 0

@@ -20,7 +20,7 @@ from heartwire.types import Position
 if TYPE_CHECKING:
     from heartwire.testing.simulation.world import Simulation
 
-__all__ = ["Following", "Publish", "SimulatedClient", "body_of"]
+__all__ = ["ChannelRecord", "Publish", "SimulatedClient", "body_of"]
 
 Since = Position | Literal["earliest"] | None
 
@@ -34,7 +34,7 @@ class Publish:
     outcome: out.Published | out.Rejected | None = None
 
 
-class Following:
+class ChannelRecord:
     """A followed channel, as the application sees it.
 
     Attributes:
@@ -78,7 +78,7 @@ class SimulatedClient:
     def __init__(self, world: "Simulation", name: str, options: Options, path: Path, chance: Random) -> None:
         self.world, self.name, self.options, self.path = world, name, options, path
         self.is_closed = self.is_asleep = False
-        self.followed: dict[str, Following] = {}
+        self.followed: dict[str, ChannelRecord] = {}
         self.published: dict[str, Publish] = {}
         self.attempts: list[float] = []
         self.heard_at = 0.0
@@ -115,7 +115,7 @@ class SimulatedClient:
         if self.is_asleep:
             self._missed.append(partial(self.follow, channel, since))
             return
-        self.followed[channel] = Following(channel, since, self.world.server.head(channel))
+        self.followed[channel] = ChannelRecord(channel, since, self.world.server.head(channel))
         self._do(Machine.subscribe, channel, since)
 
     def unfollow(self, channel: str) -> Position | None:
