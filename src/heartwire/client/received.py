@@ -9,6 +9,7 @@ from msgspec import Raw
 from heartwire.client.outputs import Delivered, Failed, Rejected
 from heartwire.client.wire import Pub
 from heartwire.errors import Forbidden, GivenUp, HeartwireError, ProtocolError, Refused, Unauthorized
+from heartwire.messages import to_json
 from heartwire.types import Position
 
 __all__ = [
@@ -89,11 +90,7 @@ def encoded(data: object) -> tuple[str, str]:
 
 def json_of(data: object) -> str:
     """Return a value as JSON. Raises ``TypeError`` where it cannot be written so."""
-    try:
-        return msgspec.json.encode(data).decode()
-    except (ValueError, OverflowError, RecursionError) as error:
-        # A lone surrogate, an integer of over 64 bits, a circle.
-        raise TypeError(f"{data!r:.100} cannot be written as JSON: {error}") from None
+    return to_json(data).decode()
 
 
 class _Presence(msgspec.Struct, frozen=True):

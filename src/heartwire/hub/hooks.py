@@ -11,13 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-import msgspec
-
 from heartwire.errors import Refused
 from heartwire.hub.connections import Connection
 from heartwire.hub.identity import Identity, called, finished
 from heartwire.hub.threads import called_in
-from heartwire.messages import Body, to_body
+from heartwire.messages import Body, to_body, to_json
 from heartwire.types import ServerSubscription
 
 __all__ = ["ConnectedClient", "Disconnect", "Hooks", "answer_bytes"]
@@ -167,7 +165,7 @@ def answer_bytes(value: object) -> bytes | None:
     ``TypeError``."""
     if value is None or isinstance(value, bytes):
         return value
-    return msgspec.json.encode(value)
+    return to_json(value)
 
 
 async def _encoded(answer: Awaitable[Any]) -> bytes | None:
