@@ -326,3 +326,61 @@ async def test_page_of_another_origin_may_read_the_answer(kind: str, wait: str, 
         assert answer.status == status
         assert answer.header("access-control-allow-origin") == ORIGIN
         assert "Retry-After" in (answer.header("access-control-expose-headers") or "")
+
+
+# -- a CancelledError that leaves a hook ---------------------------------------------------------------------
+
+
+async def _cancels_a_job_of_its_own(*arguments: Any) -> None:
+    job = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0)
+    job.cancel()
+    await job
+
+
+def _raises_cancelled(*arguments: Any) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("hook", [_cancels_a_job_of_its_own, _raises_cancelled])
+@pytest.mark.parametrize("wait", ["0", "50"])
+@pytest.mark.parametrize(
+    "command",
+    [{"rpc": {"method": "x"}}, {"publish": {"channel": "a", "data": 1}}, {"subscribe": {"channel": "p:a"}}],
+)
+async def test_a_cancelled_error_that_leaves_a_hook_is_error_100_of_that_command(
+    kind: str, hook: Any, wait: str, command: dict[str, Any]
+) -> None:
+    """The poll was lost, so its client sent the same batch again and again."""
+    hub = Hub()
+    hub.rpc("x")(hook)
+    hub.on_publish(hook)
+    hub.namespace("p")(hook)
+    async with SERVERS[kind](hub) as served:
+        answer = await batch(served, {"id": 1, **command}, {"id": 2, "ping": {}}, wait=wait)
+        replies = {reply["id"]: reply for reply in told(answer)}
+        assert replies[1]["error"]["code"] == 100
+        assert "error" not in replies[2]
+
+
+@pytest.mark.parametrize("hook", [_cancels_a_job_of_its_own, _raises_cancelled])
+async def test_a_cancelled_error_that_leaves_a_hook_answers_a_post(kind: str, hook: Any) -> None:
+    hub = Hub()
+    hub.on_publish(hook)
+    async with SERVERS[kind](hub) as served, await Wire.open(served) as wire:
+        for _ in range(2):  # the connection lives
+            await wire.send(b"POST /channels/a HTTP/1.1\r\nHost: here\r\nContent-Length: 1\r\n\r\nx")
+            answer = await soon(wire.answer())
+            assert answer.status == 500
+            assert json.loads(answer.body)["error"]["code"] == "internal"
+
+
+@pytest.mark.parametrize("hook", [_cancels_a_job_of_its_own, _raises_cancelled])
+async def test_a_cancelled_error_that_leaves_a_hook_answers_a_read(kind: str, hook: Any) -> None:
+    """A poll, and a long poll, of a channel whose permission fails."""
+    hub = Hub()
+    hub.namespace("p")(hook)
+    async with SERVERS[kind](hub) as served, await Wire.open(served) as wire:
+        for query in ("", "?wait=20"):
+            await wire.send(f"GET /channels/p:a{query} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            assert (await soon(wire.answer())).status == 500
