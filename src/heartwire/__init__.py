@@ -1,6 +1,6 @@
 """Realtime messaging that survives bad networks."""
 
-from heartwire.client.client import connect
+from heartwire.client.connecting import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.client.received import Received

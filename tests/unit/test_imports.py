@@ -58,7 +58,7 @@ DRIVERS: Final[dict[str, set[str]]] = {
         "transports/websocket/scope.py",
     },
     "uvloop": {"server/run.py"},
-    "aiohttp": {"client/links.py", "hub/key_sets.py"},
+    "aiohttp": {"client/links.py", "client/redirects.py", "hub/key_sets.py"},
     "jwt": {"hub/tokens.py"},
     "cryptography": {"hub/tokens.py"},
     # Beside the codec only what was generated from client.proto.

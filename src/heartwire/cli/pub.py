@@ -10,7 +10,8 @@ import typer
 
 from heartwire.cli.backend import Backend
 from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, option, run
-from heartwire.client.client import Client, connect
+from heartwire.client.client import Client
+from heartwire.client.connecting import connect
 from heartwire.client.options import Options
 from heartwire.errors import Refused
 from heartwire.types import Position

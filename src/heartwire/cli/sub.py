@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from heartwire.cli.shared import LADDER, Token, TransportOption, narrate, note, option, printable, run
-from heartwire.client.client import Client, connect
+from heartwire.client.client import Client
+from heartwire.client.connecting import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.types import Position

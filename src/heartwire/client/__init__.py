@@ -1,6 +1,7 @@
 """The Python client: `connect` for asyncio, `connect_sync` for scripts, and classes for annotations."""
 
-from heartwire.client.client import Client, connect
+from heartwire.client.client import Client
+from heartwire.client.connecting import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Gap
 from heartwire.client.received import Received

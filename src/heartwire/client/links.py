@@ -2,7 +2,7 @@
 
 A closed link reports nothing any more: whatever is still in flight is dropped, half-read or not. Its sockets
 are its own and end with it, so that no later link finds a dead one in a pool. Timeouts are the machine's.
-This is the only module that imports aiohttp.
+Only this module and `redirects` import aiohttp.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from yarl import URL
 from heartwire.client.machine import LossFacts
 from heartwire.client.outputs import Close, Open, Poll, Send, Session
 from heartwire.client.proxies import proxy_for
+from heartwire.client.redirects import Moved, moved_base, stop_at_redirect
 from heartwire.client.states import ABNORMAL
 from heartwire.client.wire import closed_by_http, text
 from heartwire.errors import ConfigError
@@ -79,7 +80,7 @@ class Links:
         # A load balancer's, across connections: also on an IP address, and sent back as they came.
         self._cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
         self._tracing = aiohttp.TraceConfig()
-        self._tracing.on_request_redirect.append(_stop_at_redirect)
+        self._tracing.on_request_redirect.append(stop_at_redirect)
         self._links: dict[int, _Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -138,33 +139,6 @@ class Links:
         return sock
 
 
-class _Moved(Exception):
-    """The server says that the address has moved."""
-
-
-async def _stop_at_redirect(
-    session: aiohttp.ClientSession, context: Any, redirect: aiohttp.TraceRequestRedirectParams
-) -> None:
-    """Raise `_Moved`. Followed by aiohttp, a POST would become a GET, and a token go to whoever is named."""
-    where = redirect.response.headers.get("Location")
-    if where is not None:
-        redirect.response.close()
-        raise _Moved(where)
-
-
-def _moved_base(base: URL, path: str, where: str) -> URL:
-    """Return the base of an address that has moved on the same host, not from TLS to plain. Else `_Moved`."""
-    try:
-        new = base.joinpath(path).join(URL(where))
-        new = new.with_scheme(new.scheme.replace("ws", "http"))
-    except ValueError:
-        raise _Moved(where) from None
-    is_safe = new.scheme == "https" or new.scheme == base.scheme == "http"
-    if new.host != base.host or not is_safe or not new.path.endswith(f"/{path}"):
-        raise _Moved(where)
-    return new.with_path(new.path.removesuffix(path))
-
-
 class _Link(ABC):
     """One connection. Its sockets and tasks end with it, and it reports nothing once it is closed."""
 
@@ -209,7 +183,7 @@ class _Link(ABC):
             self.lost(ABNORMAL, f"no connection: {error.os_error or error}", is_reachable=False)
         except aiohttp.WSServerHandshakeError as error:
             self.lost(ABNORMAL, f"HTTP {error.status}", after_s=_retry_after_s(error.headers))
-        except _Moved as moved:
+        except Moved as moved:
             self.lost(
                 ABNORMAL, f"moved to {moved}: give that address, if it is the server", was_poll=was_poll
             )
@@ -232,10 +206,10 @@ class _Link(ABC):
         for _ in range(_MOST_MOVES):
             try:
                 return await ask(self.base.joinpath(path))
-            except _Moved as moved:
-                self.base = _moved_base(self.base, path, str(moved))
+            except Moved as moved:
+                self.base = moved_base(self.base, path, str(moved))
                 self.proxy = proxy_for(self.base)
-        raise _Moved(f"{self.base}, in a circle")
+        raise Moved(f"{self.base}, in a circle")
 
     async def post(self, path: str, body: str, *, wait_s: float = 0, was_poll: bool = False) -> bool:
         """Post a request, and give its answer to `received`. False: refused, and the connection is lost."""

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self, TypeVar
 
-from heartwire.client.client import Client, connect
+from heartwire.client.client import Client
+from heartwire.client.connecting import connect
 from heartwire.client.emitter import Event
 from heartwire.client.received import Received
 from heartwire.client.subscription import Subscription

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from heartwire.client.client import Client, connect
+from heartwire.client.client import Client
+from heartwire.client.connecting import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
 from heartwire.compare.plan import KINDS, Plan

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
-from heartwire.client.client import connect
+from heartwire.client.connecting import connect
 from heartwire.client.options import Options
 from heartwire.client.outputs import Closed
 from heartwire.compare.meter import Meter
