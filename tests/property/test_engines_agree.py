@@ -1,5 +1,9 @@
 """One list of commands, two engines, the same answers: the memory engine is the model, the SQLite engine is
-put beside it."""
+put beside it.
+
+After a month without use an engine may forget an empty stream, each at its own time, and it begins anew. What
+both promise then is what is kept, and that no reader takes a new stream for the old one.
+"""
 
 import asyncio
 import tempfile
@@ -205,6 +209,75 @@ class Side:
         return None
 
 
+def kept(publications: Sequence[Publication]) -> list[tuple[Any, ...]]:
+    """What is the same in both engines whatever was forgotten."""
+    return [(one.channel, one.data, one.is_text, one.publisher, one.time_ms) for one in publications]
+
+
+class Truth:
+    """What one engine has published under each position, for ever."""
+
+    def __init__(self) -> None:
+        self.messages: dict[tuple[Channel, Position], bytes] = {}
+        self.heads: dict[tuple[Channel, str], int] = {}
+
+    def published(self, publication: Publication) -> None:
+        at = publication.channel, publication.position
+        assert at not in self.messages, "a position was issued twice"
+        self.messages[at] = publication.data
+        stream = publication.channel, publication.epoch
+        assert publication.offset == self.heads.get(stream, 0) + 1, "offsets have a hole"
+        self.heads[stream] = publication.offset
+
+    def check(self, channel: Channel, start: Start, result: ReadResult) -> None:
+        for number, one in enumerate(result.publications, 1):
+            assert one.offset == result.start.offset + number
+            assert self.messages[channel, one.position] == one.data
+        if isinstance(start, Position) and result.recovered:
+            assert result.start == start
+
+
+async def compare_with_forgetting(
+    script: Sequence[Command], keep: dict[Channel, Retention], path: Path
+) -> None:
+    """All that is kept is the same, whenever each engine forgets an empty stream."""
+    clock = FakeClock()
+    truths = Truth(), Truth()
+    engines: tuple[Engine, Engine] = MemoryEngine(clock=clock), SqliteEngine(path, clock=clock)
+    positions: tuple[list[Position], list[Position]] = [], []
+    for engine, truth in zip(engines, truths, strict=True):
+        await engine.start(truth.published)
+    try:
+        for command in script:
+            if isinstance(command, Advance):
+                clock.advance(command.seconds * 60)  # 299.75 s become 5 hours, half a day a month
+            all_kept = []
+            for engine, truth, known in zip(engines, truths, positions, strict=True):
+                if isinstance(command, Append):
+                    channel, message, key, key_ttl_s = command
+                    position = await settled(
+                        engine.append(channel, message, keep[channel], key=key, key_ttl_s=key_ttl_s)
+                    )
+                    known.append(position)
+                elif isinstance(command, Sweep):
+                    await engine.sweep(lambda channel: keep[channel])
+                elif isinstance(command, Read):
+                    channel = command.channel
+                    start: Start = known[command.shift % len(known)] if known else NOW
+                    result = await settled(
+                        engine.read(channel, start, keep[channel], limit=1000, max_bytes=1 << 20)
+                    )
+                    truth.check(channel, start, result)
+                    result = await settled(
+                        engine.read(channel, EARLIEST, keep[channel], limit=1000, max_bytes=1 << 20)
+                    )
+                    truth.check(channel, EARLIEST, result)
+                    all_kept.append(kept(result.publications))
+            assert all_kept[1:] == all_kept[:-1], command
+    finally:
+        await engines[1].stop()
+
+
 async def compare(script: Sequence[Command], keep: dict[Channel, Retention], path: Path) -> None:
     clock = FakeClock()
     model, other = (
@@ -237,3 +310,13 @@ async def compare(script: Sequence[Command], keep: dict[Channel, Retention], pat
 def test_sqlite_answers_as_memory_does(script: list[Command], keep: dict[Channel, Retention]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(compare(script, keep, Path(folder) / "streams.db"))
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(st.lists(commands, max_size=60), st.fixed_dictionaries(dict.fromkeys(CHANNELS, keeps)))
+def test_engines_keep_the_same_whenever_they_forget(
+    script: list[Command], keep: dict[Channel, Retention]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(compare_with_forgetting(script, keep, Path(folder) / "streams.db"))
