@@ -45,6 +45,8 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         publish: clients may publish; false: only the application.
         subprotocols: WebSocket subprotocols of these channels; the first one offered by the client is chosen.
             Empty: the first one offered, whatever it is.
+        heartbeat_text: a text that a plain WebSocket is answered with itself, and that is not published: the
+            heartbeat of clients that cannot send pings. Empty: only with ``?heartbeat=TEXT``.
         join_leave: report joins and leaves to subscribers that ask for them.
         force_push_join_leave: report them to all subscribers.
         force_recovery: subscribers can recover what they missed, even if they did not ask for it; on, because
@@ -64,6 +66,7 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     presence: bool = True
     publish: bool = True
     subprotocols: tuple[str, ...] = ()
+    heartbeat_text: str = ""
     join_leave: bool = False
     force_push_join_leave: bool = False
     force_recovery: bool = True
@@ -213,6 +216,7 @@ class NamespaceArguments(TypedDict, total=False):
     presence: bool
     publish: bool
     subprotocols: Sequence[str]
+    heartbeat_text: str
     join_leave: bool
     force_push_join_leave: bool
     force_recovery: bool

@@ -568,3 +568,28 @@ async def test_connections_that_just_broke_do_not_keep_the_others_from_being_clo
             assert await wire.rest() == b""
             wire.sock.close()
         await until(lambda: at_rest(hub))
+
+
+# -- heartbeats as text --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/", "heartbeat"),
+        ("/channels/lobby", "up?"),
+        ("/channels/beat:a", "tick"),
+        ("/channels/beat:a?heartbeat=up%3F", "up?"),
+    ],
+)
+async def test_heartbeat_text_is_answered_and_not_published(path: str, text: str) -> None:
+    hub = Hub(namespaces={"beat": {"heartbeat_text": "tick"}})
+    async with serve_native(hub) as served, ws(served, path) as one, ws(served, path) as other:
+        await one.send(text)
+        await one.send("said")
+        answers = [text, "said"]
+        if path == "/channels/lobby":  # only `/` and the namespace give a text
+            assert [await soon(other.recv()) for _ in answers] == answers
+        else:
+            assert await soon(other.recv()) == "said"
+        assert [await soon(one.recv()) for _ in answers] == answers

@@ -41,7 +41,7 @@ def _sockets(node: Node) -> Iterator[SocketRoute]:
     yield SocketRoute("/channels", partial(open_socket, node))
     yield SocketRoute("/channels/{}", partial(open_socket, node))
     # So that `new WebSocket("ws://127.0.0.1:8000")` just works.
-    yield SocketRoute("/", partial(open_socket, node, channel=["lobby"]))
+    yield SocketRoute("/", partial(open_socket, node, channel=["lobby"], heartbeat="heartbeat"))
 
 
 PLAIN = Dialect("plain", _routes, _sockets)

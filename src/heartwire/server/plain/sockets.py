@@ -27,16 +27,20 @@ __all__ = ["PlainSocket", "open_socket"]
 
 
 def open_socket(
-    node: Node, handshake: Handshake, channel: list[str] | None = None
+    node: Node, handshake: Handshake, channel: list[str] | None = None, heartbeat: str | None = None
 ) -> Opening | Awaitable[Opening]:
     """Answer a handshake, at once where nobody has to be asked. Raises `Refused`, also where it is not its
     turn.
 
-    ``channel``: in place of the one that the path names.
+    ``channel``: in place of the one that the path names. ``heartbeat``: where neither the URL nor the
+    channel's namespace has one.
     """
     node.admission.check_rate(node.clocks.monotonic())
     resume = handshake.headers.get("last-event-id")
     follow = read_follow(node, channel or handshake.values, handshake.query, resume=resume)
+    if follow.heartbeat is None:
+        text = node.namespaces.of(follow.channels[0]).heartbeat_text or heartbeat
+        follow = follow._replace(heartbeat=text) if text else follow
     if node.authenticator is None and not any(
         node.namespaces.asks(one, "subscribe") for one in follow.channels
     ):
