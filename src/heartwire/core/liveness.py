@@ -1,8 +1,9 @@
 """Detection of dead peers: one timer wheel for all links of a node.
 
 Every ``ping_interval_s`` a link is pinged; anything that arrives from it within ``pong_timeout_s`` is an
-answer. So a peer that goes silent is given up at most ``ping_interval_s + pong_timeout_s`` after it was last
-heard.
+answer. A link that is full is not read from, and that its peer takes some of what waits is the answer. So a
+peer that goes silent, or takes nothing whatever it sends, is given up at most ``ping_interval_s +
+pong_timeout_s`` after that.
 
 In: links, and the time (the hub calls `Liveness.advance`). Out: `Watched.ping` and `Watched.give_up`.
 """
@@ -26,8 +27,12 @@ class Watched(Protocol):
     def closed(self) -> bool:
         """Whether the link has ended; the wheel then forgets it."""
 
+    @property
+    def takes(self) -> bool:
+        """Whether the link is full and what waits has shrunk since the last `ping`."""
+
     def ping(self) -> None:
-        """Send the peer a ping. Never raises, never blocks."""
+        """Send the peer a ping; where the link is full, note what waits. Never raises, never blocks."""
 
     def give_up(self) -> None:
         """The peer is dead: end the connection without waiting for it."""
@@ -80,7 +85,7 @@ class Liveness:
             link.heard, link.asked = False, True
             link.ping()
             self._put(link, self._timeout_ticks)
-        elif link.heard:
+        elif link.heard or link.takes:
             link.asked = False
             self._put(link, self._pause_ticks)
         elif late:

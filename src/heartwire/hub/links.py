@@ -21,3 +21,6 @@ class WatchedLink(ServedLink, Watched, Protocol):
     @property
     def backlog_bytes(self) -> int:
         """About how many of the written bytes wait in this process."""
+
+    async def drained(self) -> None:
+        """Wait while the link is full and open. What a peer asks for is not done before it takes answers."""

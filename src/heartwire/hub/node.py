@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Retention
@@ -48,6 +49,7 @@ class Node:
     Attributes:
         hosts: the names that requests may call this server by; None: any. See `guard_hosts`.
         new_secret: makes the secrets of sessions.
+        leftovers: work of connections that sent more than one turn of the event loop serves.
         uploads: requests whose body is incomplete; `drain` ends them.
     """
 
@@ -60,6 +62,7 @@ class Node:
         self.new_secret: Callable[[], str] = partial(secrets.token_urlsafe, 24)
         self.draining = False
         self.uploads: set[asyncio.Timeout] = set()
+        self.leftovers = FairQueue(self._soon)
         self.tokens = _tokens(options, lambda: self.clocks.monotonic())
         self.authenticator = self._by_token = self._token_authenticator()
         self.namespaces = Namespaces(options)

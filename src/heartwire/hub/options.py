@@ -198,6 +198,13 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ConfigError("channel_user_separator", "", "at least one character")
 
     @property
+    def max_frame_bytes(self) -> int:
+        """The largest frame, or body, that wraps a message: JSON writes a byte as up to six (``\\u0000``),
+        base64 as fewer, and the command stands around it. The message itself is checked when it is
+        published."""
+        return 6 * self.max_message_bytes + 2048
+
+    @property
     def has_tokens(self) -> bool:
         """Whether a token key is configured."""
         return bool(

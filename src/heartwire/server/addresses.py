@@ -15,8 +15,8 @@ from starlette.types import Scope, Send
 from heartwire.errors import Refused
 from heartwire.hub.links import WatchedLink
 from heartwire.hub.node import Node
+from heartwire.transports.websocket.incoming import SocketHandler
 from heartwire.transports.websocket.messages import SocketMessages
-from heartwire.transports.websocket.native import SocketHandler
 
 __all__ = [
     "Call",
@@ -133,10 +133,12 @@ class Opening(NamedTuple):
     Attributes:
         handler: makes the handler of the connection, given its link and how messages become payloads there.
             Raises `LimitExceeded`.
+        max_frame_bytes: the largest frame that may come in; see `HubOptions.max_frame_bytes`.
     """
 
     subprotocol: str | None
     handler: Callable[[WatchedLink, SocketMessages], OpenHandler]
+    max_frame_bytes: int
 
 
 class SocketRoute(NamedTuple):

@@ -153,7 +153,8 @@ class Application:
         route, values = found
         answer = route.open(Handshake(scope, values))
         opening = await answer if inspect.isawaitable(answer) else answer
-        link = SocketLink(self._node.switchboard, self._node.connections.next_serial(), receive, send)
+        node = self._node
+        link = SocketLink(node.switchboard, node.connections.next_serial(), receive, send, node.leftovers)
         handler = opening.handler(link, ASGI)
         try:
             await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})

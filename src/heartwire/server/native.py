@@ -38,7 +38,7 @@ class HubDoor:
 
     def __init__(self, node: Node, prefix: str) -> None:
         self.switchboard = node.switchboard
-        self.max_message_bytes = node.options.max_message_bytes
+        self.leftovers = node.leftovers
         self._node = node
         self._root = split_path(prefix.rstrip("/")) if prefix.rstrip("/") else []
         self._root_path = "".join(f"/{segment}" for segment in self._root)
@@ -130,7 +130,12 @@ class HubDoor:
             extensions = negotiate(handshake.all("sec-websocket-extensions"))
         socket.serial = node.connections.next_serial()
         handler = opening.handler(socket, NATIVE if extensions is None else NATIVE_DEFLATED)
-        socket.accept(handler, subprotocol=opening.subprotocol, extensions=extensions)
+        socket.accept(
+            handler,
+            max_frame_bytes=opening.max_frame_bytes,
+            subprotocol=opening.subprotocol,
+            extensions=extensions,
+        )
         handler.opened()
 
 

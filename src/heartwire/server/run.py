@@ -68,7 +68,7 @@ def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
         hub.asgi(demo=settings.demo),
         http=hub.http_class(),
         ws=hub.websocket_class(),
-        ws_max_size=settings.max_message_bytes
+        ws_max_size=hub.options.max_frame_bytes
         + 64 * 1024,  # so that our limit, which names itself, comes first
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.pong_timeout_s,

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from heartwire.codes import close_code
+from heartwire.core.backlog import MAX_OWED_BYTES, Backlog
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
@@ -17,6 +19,9 @@ __all__ = ["FULL_BYTES", "AsgiLink", "attend"]
 
 FULL_BYTES: Final = 4 * 1024
 """A fuller link keeps what is written, and pauses its subscriptions until it has drained."""
+
+CLOSE_TIMEOUT_S: Final = 5
+"""How long a peer has to take the last bytes."""
 
 
 class AsgiLink(OwnSink):
@@ -53,6 +58,7 @@ class AsgiLink(OwnSink):
         self._finish = finish
         self._queue: list[Any] = []
         self._queued_bytes = 0
+        self._backlog: Backlog | None = None
         self._sending = False
         self._close: tuple[int, str] | None = None
         self._wake = asyncio.Event()
@@ -61,11 +67,16 @@ class AsgiLink(OwnSink):
         """See `Link.write`."""
         if self.closed:
             return
+        size = self._size(payload)
+        if self._backlog is not None and not self._backlog.owe(size, self.backlog_bytes):
+            self.close(close_code("slow"), f"more than {MAX_OWED_BYTES} bytes wait for this reader")
+            return
         self._queue.append(payload)
-        self._queued_bytes += self._size(payload)
+        self._queued_bytes += size
         self._wake.set()
         if self._queued_bytes > FULL_BYTES and not self.paused:
             self.paused = True
+            self._backlog = Backlog(self.backlog_bytes)
             for subscription in self.subscriptions:
                 self._switchboard.pause(subscription)
 
@@ -75,6 +86,7 @@ class AsgiLink(OwnSink):
             self._shut()
             self._close = (code, reason)
             self._wake.set()
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._end)
 
     def give_up(self) -> None:
         """See `Watched.give_up`."""
@@ -84,6 +96,18 @@ class AsgiLink(OwnSink):
     def ping(self) -> None:
         """See `Watched.ping`. Over ASGI only a blocked send shows a dead peer; the server pings it."""
         self.heard = not self._sending
+        if self._backlog is not None:
+            self._backlog.look(self.backlog_bytes)
+
+    @property
+    def takes(self) -> bool:
+        """See `Watched.takes`."""
+        return self._backlog is not None and self._backlog.has_shrunk(self.backlog_bytes)
+
+    async def drained(self) -> None:
+        """See `WatchedLink.drained`."""
+        if self._backlog is not None:
+            await self._backlog.drained()
 
     @property
     def backlog_bytes(self) -> int:
@@ -110,11 +134,18 @@ class AsgiLink(OwnSink):
             self._sending = False
             if self.paused and self._queued_bytes <= FULL_BYTES // 2:
                 self.paused = False
+                self._release()
                 for subscription in list(self.subscriptions):
                     self._switchboard.resume(subscription)
 
+    def _release(self) -> None:
+        backlog, self._backlog = self._backlog, None
+        if backlog is not None:
+            backlog.end()
+
     def _shut(self) -> None:
         self.closed = True
+        self._release()
         for subscription in self.subscriptions:
             self._switchboard.leave(subscription)
 

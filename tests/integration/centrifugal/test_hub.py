@@ -27,7 +27,7 @@ class FakeLink(OwnSink):
 
     def __init__(self, hub: Hub) -> None:
         self.serial = hub.node.connections.next_serial()
-        self.paused = self.heard = self.asked = self.closed = False
+        self.paused = self.heard = self.takes = self.asked = self.closed = False
         self.member: Member | None = None
         self.subscriptions: list[Subscription] = []
         self.written: list[bytes] = []
@@ -42,6 +42,9 @@ class FakeLink(OwnSink):
         if self.ended is None:
             self.ended = (code, reason)
             self.lost()
+
+    async def drained(self) -> None:
+        """It is never full."""
 
     def ping(self) -> None:
         raise AssertionError("sessions are pinged, not links")

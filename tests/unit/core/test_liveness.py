@@ -15,7 +15,7 @@ class Peer:
 
     def __init__(self, *, dies_at: float = math.inf, delay_s: float = 0, talks: bool = False) -> None:
         self.talks = talks
-        self.heard = self.asked = self.closed = False
+        self.heard = self.asked = self.takes = self.closed = False
         self.dies_at = dies_at
         self.delay_s = delay_s
         self.now = 0.0
@@ -173,3 +173,17 @@ def test_time_that_stands_still_does_nothing() -> None:
     wheel.watch(peer, spread=0)
     run(wheel, [peer], [100.0, 100.0, 100.5, 100.99])
     assert peer.pings == []
+
+
+def test_full_link_lives_while_what_waits_shrinks_and_dies_when_it_does_not_whatever_comes_in() -> None:
+    """60 KB to a reader of 1 KB a second once counted as silence; bytes from a peer that takes nothing as
+    life."""
+    wheel = Liveness(ping_interval_s=25, pong_timeout_s=10, now=0)
+    slow, stuck = Peer(dies_at=0), Peer(dies_at=0)
+    slow.takes = True
+    wheel.watch(slow, spread=1)
+    wheel.watch(stuck, spread=1)
+    run(wheel, [slow, stuck], ticks(wheel, 70))
+    assert slow.given_up_at is None
+    assert stuck.given_up_at is not None
+    assert stuck.given_up_at <= 35

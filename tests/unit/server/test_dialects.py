@@ -88,7 +88,10 @@ def routes(node: Node) -> Iterator[Route]:
 
 def sockets(node: Node) -> Iterator[SocketRoute]:
     def open(handshake: Handshake) -> Opening:
-        return Opening(None, lambda link, messages: ToyConnection(node, link, messages, handshake.address))
+        def made(link: WatchedLink, messages: SocketMessages) -> ToyConnection:
+            return ToyConnection(node, link, messages, handshake.address)
+
+        return Opening(None, made, node.options.max_message_bytes)
 
     yield SocketRoute("/toy", open)
 

@@ -7,24 +7,28 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.server import ServerState
 
+from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
 from heartwire.transports.websocket.handshake import Refusal
-from heartwire.transports.websocket.native import NativeSocket, SocketHandler, native_protocol
+from heartwire.transports.websocket.incoming import SocketHandler
+from heartwire.transports.websocket.native import NativeSocket, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
 __all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps the bytes written. Full above ``high`` bytes, until `drain`."""
+    """Keeps the bytes written. The peer takes them, unless ``is_stuck``: full above ``high`` bytes then, until
+    `drain`."""
 
     def __init__(self, *, is_tls: bool = False) -> None:
         super().__init__()
         self.written = b""
         self.high = 64 * 1024
         self.held = 0
+        self.is_stuck = False
         self.is_reading_paused = False
         self.has_eof = False
         self.eof_error: OSError | None = None
@@ -37,9 +41,12 @@ class FakeTransport(asyncio.Transport):
             raise RuntimeError("written after the end")
         was_full = self.held > self.high
         self.written += bytes(data)
-        self.held += len(data)
+        self.held += len(data) if self.is_stuck else 0
         if self.held > self.high and not was_full:
             self.protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.held
 
     def drain(self) -> None:
         was_full, self.held = self.held > self.high, 0
@@ -117,8 +124,8 @@ class FakeHandler:
 class FakeDoor:
     """Claims "/ours", and leaves the answer to the test."""
 
-    def __init__(self, max_message_bytes: int = 70_000) -> None:
-        self.max_message_bytes = max_message_bytes
+    def __init__(self) -> None:
+        self.leftovers = FairQueue(lambda work: asyncio.get_running_loop().call_soon(work))
         self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: None)
         self.entered: list[tuple[NativeSocket, dict[str, Any]]] = []
         self.connections: set[Any] = set()
@@ -164,9 +171,10 @@ def opened(
     path: str = "/ours",
 ) -> tuple[NativeSocket, FakeTransport]:
     """An open one."""
-    door = FakeDoor(limit)
+    door = FakeDoor()
     socket, transport = made(door, is_tls=is_tls)
     socket.data_received(handshake(path))
-    socket.accept(handler, extensions="permessage-deflate" if compressed else None)
+    extensions = "permessage-deflate" if compressed else None
+    socket.accept(handler, max_frame_bytes=limit, extensions=extensions)
     assert transport.written.startswith(b"HTTP/1.1 101 ")
     return socket, transport

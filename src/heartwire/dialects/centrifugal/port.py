@@ -34,8 +34,18 @@ class Outlet(Protocol):
         """The pipe is full."""
 
     @property
-    def backlog_bytes(self) -> int:
-        """Roughly how many of the written bytes wait in this process."""
+    def takes(self) -> bool:
+        """The pipe is full, and the peer has taken some of it since `look`."""
+
+    @property
+    def is_closed(self) -> bool:
+        """It takes nothing more: it was closed, or has closed because too much waits for its peer."""
+
+    def look(self) -> None:
+        """Note how much waits in the full pipe."""
+
+    def drained(self) -> Awaitable[None]:
+        """What to await before more is done for a peer that takes nothing."""
 
     def write(self, messages: list[bytes]) -> None:
         """Send messages (at least one), in one frame if there are frames. Never raises, never blocks."""
@@ -140,6 +150,9 @@ class Port(Protocol[SessionT, SubscriptionT]):
 
     def send(self, session: SessionT, data: bytes) -> Answer[None]:
         """Take a message without a reply. Raises `Disconnected` (``not_available``) where nobody listens."""
+
+    def next_turn(self) -> Awaitable[None]:
+        """What to await before a session goes on with a long frame, so that others come first."""
 
     def soon(self, work: Callable[[], None]) -> None:
         """Run ``work`` after this turn of the event loop."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from heartwire.codes import CODES
+from heartwire.core.fair_queue import SLICE
 from heartwire.core.waiting import begun
 from heartwire.dialects.centrifugal import connecting, publishing, requests, subscribing
 from heartwire.dialects.centrifugal.state import Phase, SessionState
@@ -21,6 +22,9 @@ from heartwire.errors import Refused
 from heartwire.types import ServerSubscription
 
 __all__ = ["Session"]
+
+_OUT_BYTES: Final = 64 * 1024
+"""Answers that are gathered for one frame; a command's own may be longer."""
 
 _Handler = Callable[[SessionState, int, Any], Coroutine[Any, Any, None]]
 
@@ -58,8 +62,12 @@ class Session(SessionState):
 
     async def _receive(self, data: bytes) -> None:
         self.waiting = True
+        left = SLICE
         try:
             for command in self.codec.commands(data):
+                if not left or self._out_bytes > _OUT_BYTES:
+                    left = await self._next_slice()
+                left -= 1
                 if isinstance(command, Fault):
                     self._refuse_fault(command)
                 else:
@@ -70,6 +78,14 @@ class Session(SessionState):
             self.disconnect("bad_request", f"bad request: {error}")
         finally:
             self.waiting = False
+
+    async def _next_slice(self) -> int:
+        """Send the answers so far. Wait until the client has taken them, then for a turn. Returns how many
+        commands may follow."""
+        self.flush()
+        await self.outlet.drained()
+        await self.port.next_turn()
+        return SLICE
 
     def _refuse_fault(self, fault: Fault) -> None:
         """Answer a command that cannot be carried out. Without `connect` there is no connection to keep."""
@@ -103,18 +119,26 @@ class Session(SessionState):
 
     @property
     def heard(self) -> bool:
-        """A pong has come; or none could, because the outlet is full or a command is being handled."""
-        return self._ponged or self.waiting or not self.pong or (self._asks_outlet and self.outlet.heard)
+        """A pong has come; or none could, because a command is being handled, or the outlet was full."""
+        if self._ponged or (self._asks_outlet and self.outlet.heard):
+            return True
+        return (self.waiting or not self.pong) and not self.outlet.paused
 
     @heard.setter
     def heard(self, value: bool) -> None:
         self._ponged = value
+
+    @property
+    def takes(self) -> bool:
+        """See `Watched.takes`."""
+        return self.outlet.takes
 
     def ping(self) -> None:
         """Ask for a pong. A full outlet could not take the ping: that it takes anything is the sign then."""
         self._asks_outlet = self.outlet.paused
         if self._asks_outlet:
             self.outlet.heard = False
+            self.outlet.look()
         else:
             self.flush()
             self._unanswered += 1

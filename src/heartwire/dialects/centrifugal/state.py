@@ -71,6 +71,7 @@ class SessionState:
     asked: bool = False
     _ponged: bool = False
     _asks_outlet: bool = False
+    _out_bytes: int = 0
     _flushing: bool = False
     _in_turn: bool = False
     _unanswered: int = 0
@@ -112,6 +113,7 @@ class SessionState:
         if self.phase is Phase.CLOSED:
             return
         self.out.append(message)
+        self._out_bytes += len(message)
         if not self._in_turn and not self._flushing:
             self._flushing = True
             self.port.soon(self._flush_later)
@@ -119,9 +121,9 @@ class SessionState:
     def flush(self) -> None:
         """Send what is queued."""
         if self.out:
-            messages, self.out = self.out, []
+            messages, self.out, self._out_bytes = self.out, [], 0
             self.outlet.write(messages)
-            self._check_backlog()
+            self._check_outlet()
 
     def _flush_later(self) -> None:
         self._flushing = False
@@ -132,13 +134,12 @@ class SessionState:
         self.flush()
         if self.phase is Phase.OPEN:
             write(payload)
-            self._check_backlog()
+            self._check_outlet()
 
-    def _check_backlog(self) -> None:
-        """Disconnect a client that is too slow."""
-        outlet = self.outlet
-        if outlet.paused and outlet.backlog_bytes > self.settings.max_backlog_bytes:
-            self.disconnect("slow")
+    def _check_outlet(self) -> None:
+        """A pipe that has closed, because its peer is too slow, is the end of the session."""
+        if self.outlet.is_closed:
+            self.end(CODES["slow"].close_code, CODES["slow"].reason)
 
     # -- deadlines -------------------------------------------------------------------------------------------
 

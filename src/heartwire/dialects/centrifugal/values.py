@@ -67,8 +67,6 @@ class SessionSettings(NamedTuple):
         grace_s: time after a token's expiry; clients ask for the next token only then.
         recovered_items: publications in one reply; the rest of a long recovery follows as pushes.
         history_items: publications in one reply to ``history``.
-        max_backlog_bytes: bytes that may wait for a client that does not read, publications apart (they never
-            wait here).
         publish_burst: publishes that may be refused for their rate in a row; one more disconnects the client.
     """
 
@@ -79,7 +77,6 @@ class SessionSettings(NamedTuple):
     grace_s: float = 25
     recovered_items: int = 300
     history_items: int = 300
-    max_backlog_bytes: int = 1024 * 1024
     publish_burst: int = 100
 
 

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from heartwire.codes import close_code
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.dialects.centrifugal import JSON, PROTOBUF, ClientSubscription, Codec, Phase, PushFormat
@@ -96,7 +97,7 @@ class _Link(OwnSink):
         self.serial = node.connections.next_serial()
         self.member: Member | None = None
         self.subscriptions: list[Subscription] = []
-        self.heard = self.asked = self.closed = False
+        self.heard = self.asked = self.takes = self.closed = False
         self.paused = False
         self.messages: list[bytes] = []
         self.end: tuple[int, str] | None = None
@@ -111,6 +112,9 @@ class _Link(OwnSink):
         self.stirred.set()
         if self.backlog_bytes > MAX_ANSWER_BYTES and not self.paused:
             self.paused = True
+            if not self.subscriptions:
+                reason = f"the answer has {MAX_ANSWER_BYTES} bytes: ask for the rest in another request"
+                self.close(close_code("slow"), reason)
             for subscription in self.subscriptions:
                 self._switchboard.pause(subscription)
 
@@ -124,6 +128,9 @@ class _Link(OwnSink):
     def handle_deadline(self, now: float) -> None:
         """The time to wait is over."""
         self.stirred.set()
+
+    async def drained(self) -> None:
+        """See `WatchedLink.drained`. An answer that is too long ends the session instead."""
 
     def ping(self) -> None:
         """See `Watched.ping`. Nobody could answer."""
@@ -176,7 +183,6 @@ class _Batch(CentrifugalConnection):
     ) -> None:
         super().__init__(context, link, format, "commands", address=address, scope=scope, pong=False)
         self._starts: dict[ClientSubscription, Position] = {}
-        self.session.settings = context.settings._replace(max_backlog_bytes=MAX_ANSWER_BYTES)
         # Each request is a new session, so that the limit must be its address's.
         self.bucket = context.node.rates.of(address, self.since)
 
@@ -225,12 +231,6 @@ class _Batch(CentrifugalConnection):
         """See `Outlet.write`. A client that polls is not asked whether it is there."""
         if messages != [self.session.codec.ping]:
             super().write(messages)
-
-    def close(self, code: int, reason: str) -> None:
-        """See `Outlet.close`."""
-        if self.link.paused:
-            reason = f"the answer has {MAX_ANSWER_BYTES} bytes: ask for the rest in another request"
-        self.link.close(code, reason)
 
     def follow(self, subscription: ClientSubscription, start: Position) -> None:
         """See `Port.follow`. The reply was all, unless there is time to wait for more."""

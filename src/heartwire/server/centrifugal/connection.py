@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from starlette.types import Scope
 
@@ -33,8 +33,6 @@ from heartwire.messages import check_message_size
 from heartwire.types import Channel, Member, Position, Publisher, ServerSubscription
 
 __all__ = ["CentrifugalConnection", "HubSession", "SessionContext"]
-
-_CLOSE_WITHIN_S: Final = 5
 
 
 class HubSession(Session):
@@ -138,7 +136,7 @@ class CentrifugalConnection(Connection):
         """A message came in. Returns what to wait for before the next one, where there is a need to wait."""
         node = self._node
         try:
-            check_message_size(len(data), node.options.max_message_bytes)
+            check_message_size(len(data), node.options.max_frame_bytes)
         except LimitExceeded as error:  # over ASGI; the native door does not let it in
             self.session.disconnect("message_too_large", str(error))
             return None
@@ -166,9 +164,22 @@ class CentrifugalConnection(Connection):
         return self.link.paused
 
     @property
-    def backlog_bytes(self) -> int:
-        """See `Outlet.backlog_bytes`."""
-        return self.link.backlog_bytes
+    def takes(self) -> bool:
+        """See `Outlet.takes`."""
+        return self.link.takes
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Outlet.is_closed`."""
+        return self.link.closed
+
+    def look(self) -> None:
+        """See `Outlet.look`."""
+        self.link.ping()
+
+    def drained(self) -> Awaitable[None]:
+        """See `Outlet.drained`."""
+        return self.link.drained()
 
     def write(self, messages: list[bytes]) -> None:
         """See `Outlet.write`."""
@@ -188,10 +199,8 @@ class CentrifugalConnection(Connection):
         self.session.relay(payload, self._write)
 
     def close(self, code: int, reason: str) -> None:
-        """See `Outlet.close`. A peer that takes nothing is not waited for for ever."""
+        """See `Outlet.close`."""
         self.link.close(code, reason)
-        if self.link.paused:
-            self._node.loop.call_later(_CLOSE_WITHIN_S, self.link.give_up)
 
     def give_up(self) -> None:
         """See `Outlet.give_up`."""

@@ -40,42 +40,55 @@ class CommandQueue:
     """Commands that come in requests of their own: handled one after the other, as they came.
 
     Args:
-        receive: handles one request's commands; see `CentrifugalConnection.receive`.
+        connection: handles them; nothing is handled while it takes no answers.
+        turn: returns what to await between two requests that have waited.
     """
 
-    def __init__(self, receive: Callable[[bool, bytes], Awaitable[None] | None], *, is_text: bool) -> None:
-        self._receive = receive
-        self._is_text = is_text
+    def __init__(self, connection: CentrifugalConnection, turn: Callable[[], Awaitable[None]]) -> None:
+        self._connection = connection
+        self._turn = turn
         self._frames: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._wait: Awaitable[None] | None = None
         self._wake = asyncio.Event()
 
     def feed(self, data: bytes) -> bool:
-        """Take commands; false where too many wait already."""
-        if self._wait is None:
-            self._wait = self._receive(self._is_text, data)
-            if self._wait is not None:
-                self._wake.set()
-        elif len(self._frames) >= MAX_WAITING or self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
+        """Take commands; false where too many wait already. One request may wait whatever its size."""
+        if self._wait is None and not self._frames and not self._connection.paused:
+            self._receive(data)
+            if self._wait is None:
+                return True
+        elif self._frames and (
+            len(self._frames) >= MAX_WAITING or self._waiting_bytes + len(data) > MAX_WAITING_BYTES
+        ):
             return False
         else:
             self._frames.append(data)
             self._waiting_bytes += len(data)
+        self._wake.set()
         return True
 
     async def run(self) -> None:
         """Handle the waiting commands, until cancelled."""
         while True:
             await self._wake.wait()
-            while self._wait is not None:
-                await self._wait
-                self._wait = None
-                while self._frames and self._wait is None:
-                    data = self._frames.popleft()
-                    self._waiting_bytes -= len(data)
-                    self._wait = self._receive(self._is_text, data)
+            while self._wait is not None or self._frames:
+                if self._wait is not None:
+                    await self._wait
+                    self._wait = None
+                await self._connection.drained()
+                if self._frames:
+                    await self._turn()
+                    self._next()
             self._wake.clear()
+
+    def _next(self) -> None:
+        data = self._frames.popleft()
+        self._waiting_bytes -= len(data)
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        self._wait = self._connection.receive(self._connection.session.codec.is_text, data)
 
 
 class EmulatedConnection(CentrifugalConnection):
@@ -85,7 +98,7 @@ class EmulatedConnection(CentrifugalConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = CommandQueue(self.receive, is_text=self.session.codec.is_text)
+        self.commands = CommandQueue(self, self._node.leftovers.turn)
 
 
 class _Emulation(msgspec.Struct):
@@ -99,9 +112,9 @@ _decoder: Final = msgspec.json.Decoder(_Emulation)
 
 async def emulate(node: Node, call: Call) -> Response:
     """Answer ``POST /emulation``. A session that is gone is not an error: its client knows, or soon will."""
-    limit = node.options.max_message_bytes
-    # JSON in a JSON string is longer than it is by itself.
-    body = await read_body(node, call.request, 2 * limit + 1024)
+    limit = node.options.max_frame_bytes
+    # JSON in a JSON string: each escape is one byte longer.
+    body = await read_body(node, call.request, limit + node.options.max_message_bytes + 2048)
     try:
         session, node_id, data = emulation_request(body) if is_protobuf(call.request) else _read(body)
     except (ValueError, RecursionError) as error:

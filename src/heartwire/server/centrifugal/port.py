@@ -238,6 +238,10 @@ class HubPort:
         """See `Port.call_at`."""
         return self._node.background.deadlines.at(when, session)
 
+    def next_turn(self) -> Awaitable[None]:
+        """See `Port.next_turn`."""
+        return self._node.leftovers.turn()
+
     def soon(self, work: Callable[[], None]) -> None:
         """See `Port.soon`."""
         self._node.loop.call_soon(work)

@@ -36,7 +36,8 @@ def open_socket(context: SessionContext, handshake: Handshake) -> Opening:
     subprotocol = None
     if (offered := handshake.subprotocols) or handshake.scope["query_string"]:
         codec, subprotocol = choose_codec(offered, dict(handshake.query))
-    return Opening(subprotocol, partial(_connection, context, handshake, codec))
+    limit = context.node.options.max_frame_bytes
+    return Opening(subprotocol, partial(_connection, context, handshake, codec), limit)
 
 
 def _connection(

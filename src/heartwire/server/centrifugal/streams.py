@@ -58,7 +58,7 @@ async def read_commands(node: Node, call: Call) -> bytes:
     if call.request.method == "GET":
         data = call.request.query_params.get("cf_connect", "").encode("utf-8", "surrogateescape")
     else:
-        data = await read_body(node, call.request)
+        data = await read_body(node, call.request, node.options.max_frame_bytes)
     if not data:
         message = "a `connect` command is missing: in cf_connect, or as the body of a POST"
         raise Refused("bad_request", message)

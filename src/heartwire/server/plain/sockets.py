@@ -57,7 +57,9 @@ def _opening(node: Node, handshake: Handshake, follow: Follow, identity: Identit
     subprotocol = None
     if offered := handshake.subprotocols:
         subprotocol = choose_subprotocol(offered, node.namespaces.of(follow.channels[0]).subprotocols)
-    return Opening(subprotocol, partial(PlainSocket, node, follow, identity, handshake.address))
+    # Of one channel a frame is the message; of several it is a command around it.
+    limit = node.options.max_frame_bytes if follow.is_multi else node.options.max_message_bytes
+    return Opening(subprotocol, partial(PlainSocket, node, follow, identity, handshake.address), limit)
 
 
 class PlainSocket(PlainConnection):

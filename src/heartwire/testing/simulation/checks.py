@@ -233,8 +233,8 @@ class Checks:
                 if lasts and dead_at is not None and world.loop.now_s - dead_at > allowed_s:
                     self.fail("server", f"a {wire.kind} of {client.name} is dead since {dead_at:.1f}")
         for one in hub.node.connections:
-            if isinstance(one, CentrifugalConnection) and one.backlog_bytes > _MAX_BACKLOG_BYTES:
-                self.fail("server", f"{one.backlog_bytes} bytes wait for {one.id}")
+            if isinstance(one, CentrifugalConnection) and one.link.backlog_bytes > _MAX_BACKLOG_BYTES:
+                self.fail("server", f"{one.link.backlog_bytes} bytes wait for {one.id}")
 
     # -- the end ---------------------------------------------------------------------------------------------
 

@@ -184,7 +184,7 @@ class FrontProtocol(asyncio.Protocol):
         block = data[line_end + 2 : head_end + 4]
         facts = _remembered[block] if block in _remembered else _learn(block)
         if facts is None:
-            return line[1] == b"GET" and self._upgrade(line[2], block)
+            return line[1] == b"GET" and self._upgrade(line[2], block, data[head_end + 4 :])
         body = data[head_end + 4 :]
         if len(body) != facts.content_length or not self.door.try_answer(self, line[1], line[2], facts, body):
             return False
@@ -194,8 +194,9 @@ class FrontProtocol(asyncio.Protocol):
             _requests[data] = line[2], facts
         return True
 
-    def _upgrade(self, target: bytes, block: bytes) -> bool:
-        """Pass a plain WebSocket handshake to the native socket. Returns False for any other request."""
+    def _upgrade(self, target: bytes, block: bytes, early: bytes) -> bool:
+        """Pass a plain WebSocket handshake, and what came behind it, to the native socket. Returns False for
+        any other request."""
         protocol_class = self.config.ws_protocol_class
         if not isinstance(protocol_class, type) or not issubclass(protocol_class, NativeSocket):
             return False
@@ -215,7 +216,7 @@ class FrontProtocol(asyncio.Protocol):
         socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self._hand_over(socket)
-        socket.begin_handshake(target, headers, bytes, is_checked=True)
+        socket.begin_handshake(target, headers, bytes, is_checked=True, early=early)
         return True
 
     def _leave_to_uvicorn(self, data: bytes) -> None:
@@ -224,7 +225,7 @@ class FrontProtocol(asyncio.Protocol):
         other.connection_made(self.transport)
         other.data_received(data)
 
-    def _hand_over(self, protocol: asyncio.Protocol) -> None:
+    def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         self.server_state.connections.discard(self)
         if self._timer is not None:  # its deadline is the keep-alive of the front alone
             self._timer.cancel()

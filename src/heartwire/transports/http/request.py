@@ -5,8 +5,10 @@ requests to the ASGI application, handshakes to `NativeSocket`.
 """
 
 import asyncio
+import sys
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
@@ -33,7 +35,9 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._goes_on = False
+        self._data = data
         super().data_received(data)
+        self._data = b""
         # Those of a line that does not end.
         self._silent_bytes = 0 if self._goes_on else self._silent_bytes + len(data)
         if self._head_bytes + self._silent_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -64,16 +68,22 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def handle_websocket_upgrade(self) -> None:
-        """Pass a handshake to `NativeSocket` in parts, instead of as bytes to be parsed again."""
+        """Pass a handshake to `NativeSocket` in parts, instead of as bytes to be parsed again, and what came
+        behind it."""
+        upgrade = sys.exc_info()[1]  # uvicorn calls this where it has caught it
+        early = self._data[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
         protocol_class: Any = self.ws_protocol_class
         if not issubclass(protocol_class, NativeSocket):
             super().handle_websocket_upgrade()
+            if early:
+                protocol: Any = self.transport.get_protocol()
+                protocol.data_received(early)
             return
         self.connections.discard(self)
         socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self.transport.set_protocol(socket)
-        socket.begin_handshake(self.url, self.headers, self._request)
+        socket.begin_handshake(self.url, self.headers, self._request, early=early)
 
     def _request(self) -> bytes:
         lines = [b"GET %b HTTP/1.1" % self.url, *(b"%b: %b" % header for header in self.headers), b"", b""]

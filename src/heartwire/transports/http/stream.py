@@ -38,6 +38,13 @@ class HttpStream(AsgiLink):
         if self._transport is not None and not self._finished:
             self._transport.abort()
 
+    @property
+    def backlog_bytes(self) -> int:
+        """See `AsgiLink.backlog_bytes`; of what is being sent, also how much the server still holds, so that
+        a peer that takes it slowly is seen to take it."""
+        held: int = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._queued_bytes + held
+
     async def watch_peer(self) -> None:
         """Return when the client has gone."""
         while (await self._request.receive())["type"] != "http.disconnect":

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
+from heartwire.core.fair_queue import SLICE, FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.transports.asgi_link import AsgiLink
 from heartwire.transports.websocket.frames import truncated
@@ -37,15 +38,24 @@ class Receiver(Protocol):
 class SocketLink(AsgiLink):
     """The link of one WebSocket over ASGI."""
 
-    def __init__(self, switchboard: Switchboard, serial: int, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, switchboard: Switchboard, serial: int, receive: Receive, send: Send, leftovers: FairQueue
+    ) -> None:
         events, finish = self._send_events, self._finish
         super().__init__(switchboard, serial=serial, send=events, size=event_bytes, finish=finish)
         self._receive = receive
         self._asgi_send = send
+        self._leftovers = leftovers
 
     async def read(self, receiver: Receiver) -> None:
-        """Hand on what comes in, until the client goes."""
+        """Hand on what comes in, a slice a turn, until the client goes; nothing while it takes nothing."""
+        left = SLICE
         while True:
+            await self.drained()
+            left -= 1
+            if not left:
+                await self._leftovers.turn()
+                left = SLICE
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 return
@@ -61,6 +71,7 @@ class SocketLink(AsgiLink):
     async def _send_events(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
             await self._asgi_send(event)
+            self.heard = True
 
     async def _finish(self, code: int, reason: str) -> None:
         await self._asgi_send({"type": "websocket.close", "code": code, "reason": truncated(reason)})

@@ -12,7 +12,7 @@ try:
 except ImportError:  # no C extension on this platform
     from websockets.utils import apply_mask
 
-__all__ = ["PING", "answer_to_close", "close_frame", "frame", "head", "truncated", "unmasked"]
+__all__ = ["PING", "PONG", "answer_to_close", "close_frame", "frame", "head", "truncated", "unmasked"]
 
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
@@ -25,6 +25,9 @@ unmasked: Final = apply_mask
 
 PING: Final = b"\x89\x00"
 """An empty ping; its answer is an empty pong (RFC 6455 5.5.2)."""
+
+PONG: Final = 0x8A
+"""The first byte of a pong."""
 
 
 def head(first: int, length: int) -> bytes:

@@ -1,16 +1,14 @@
 """WebSockets on uvicorn's raw transport, without ASGI in between. For uvicorn's ``ws=`` setting.
 
-In: bytes from the socket, by asyncio's protocol methods; handshakes also from `FrontProtocol` and
-`HeartwireHttpProtocol`. Out: handshakes to a `SocketDoor`, messages to a `SocketHandler`. Publications are
+In: handshakes, from `FrontProtocol` and `HeartwireHttpProtocol`, or as bytes from another HTTP protocol of
+uvicorn. Out: handshakes to a `SocketDoor`, messages to a `SocketHandler` (see `Incoming`). Publications are
 written to the transport itself, so that each costs a subscriber one call.
 
-The common frame (complete, unfragmented, masked, small) is parsed here, every other one by `RareFrames`.
 Paths that the door does not claim are left to uvicorn's own WebSocket protocol.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
@@ -20,19 +18,18 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from heartwire.codes import close_code
+from heartwire.core.backlog import MAX_OWED_BYTES, Backlog
+from heartwire.core.fair_queue import FairQueue
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
-from heartwire.text import is_utf8
-from heartwire.transports.websocket.deflate import extension
-from heartwire.transports.websocket.frames import PING, answer_to_close, close_frame, unmasked
+from heartwire.transports.websocket.frames import PING, close_frame
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
+from heartwire.transports.websocket.incoming import DOOR, PEER, READ_BYTES, TURN, Incoming, SocketHandler
 from heartwire.transports.websocket.rare_frames import RareFrames
 from heartwire.transports.websocket.scope import websocket_scope
 from heartwire.types import Member
 
 __all__ = ["NativeSocket", "SocketDoor", "SocketHandler", "native_protocol"]
-
-log = logging.getLogger("heartwire")
 
 WRITE_BUFFER_BYTES: Final = 1
 """A connection is full as soon as its socket is: it then holds the rest of one write, and shares those bytes
@@ -50,21 +47,11 @@ CLOSE_TIMEOUT_S: Final = 5
 """How long a peer has to take the last bytes, and to close."""
 
 
-class SocketHandler(Protocol):
-    """The dialect's side of one connection."""
-
-    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
-        """A message came in; text is UTF-8. Returns an awaitable where the next message must wait for it."""
-
-    def lost(self) -> None:
-        """The connection has ended. Called once."""
-
-
 class SocketDoor(Protocol):
     """The server's side of all connections: it decides which are opened."""
 
     switchboard: Switchboard
-    max_message_bytes: int
+    leftovers: FairQueue
 
     def claims(self, path: str) -> bool:
         """Whether the door serves WebSockets to this (still percent-encoded) path."""
@@ -80,7 +67,7 @@ class SocketDoor(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class NativeSocket(asyncio.Protocol):
+class NativeSocket(Incoming):
     """One connection: a `Link`, and `Watched` by the liveness wheel. Made by uvicorn."""
 
     door: ClassVar[SocketDoor]
@@ -96,7 +83,10 @@ class NativeSocket(asyncio.Protocol):
     _handler: SocketHandler | None = None
     _rare: RareFrames | None = None
     _left_over: bytes = b""
-    _waiting: bool = True  # for the door, or for the handler
+    _pong: bytes = b""
+    _waits_for: int = DOOR
+    _backlog: Backlog | None = None  # while it is full
+    max_frame_bytes: int = 0
     compressed: bool = False
     serial: int = 0
     member: Member | None = None
@@ -134,19 +124,25 @@ class NativeSocket(asyncio.Protocol):
         *,
         is_get: bool = True,
         is_checked: bool = False,
+        early: bytes = b"",
     ) -> None:
         """Begin, given the request's parts (names of headers in lower case).
 
         ``request`` returns the whole request, which uvicorn needs where the path is not the door's. A request
-        that ``is_checked`` has passed `can_open`.
+        that ``is_checked`` has passed `can_open`. ``early``: what came behind it, before it was answered.
         """
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
         if not is_checked and not self.claims(target):
-            self._leave_to_uvicorn(request())
+            self._leave_to_uvicorn(request() + early)
             return
         given = dict(headers)
         problem = None if is_checked else handshake_problem(lambda name: _header(given, name), is_get=is_get)
+        if len(early) > READ_BYTES:
+            problem = (
+                "bad_request",
+                f"{len(early)} bytes came before the answer to the handshake: wait for it",
+            )
         self._key = given.get(b"sec-websocket-key", b"")
         self.door.stop_with(server_state.connections)
         if problem is not None:
@@ -155,19 +151,28 @@ class NativeSocket(asyncio.Protocol):
         transport = self.transport
         transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
         self.door.answer_handshake(self, websocket_scope(transport, config, app_state, target, headers))
+        if early:
+            self.take(early)
 
     def accept(
-        self, handler: SocketHandler | None, *, subprotocol: str | None = None, extensions: str | None = None
+        self,
+        handler: SocketHandler | None,
+        *,
+        max_frame_bytes: int = 0,
+        subprotocol: str | None = None,
+        extensions: str | None = None,
     ) -> None:
         """Answer 101. Without a handler, `close` must follow."""
         assert self._key is not None
         self.write(accepted(self._key, subprotocol=subprotocol, extensions=extensions))
         self.compressed = extensions is not None
         self._handler = handler
+        self.max_frame_bytes = max_frame_bytes
         self._made_by = self._key = None
-        self._waiting = False
+        self._waits_for &= ~DOOR
         if self._left_over:  # once the caller has opened the handler
-            asyncio.get_running_loop().call_soon(self._resume_reading)
+            self._waits_for |= TURN
+            asyncio.get_running_loop().call_soon(self._take_turn)
 
     def refuse(self, answer: Refusal) -> None:
         """Answer the handshake with an HTTP error."""
@@ -186,133 +191,15 @@ class NativeSocket(asyncio.Protocol):
         # uvicorn sets this protocol on the transport after the return; the other one has to come later.
         asyncio.get_running_loop().call_soon(self.transport.set_protocol, other)
 
-    # -- what comes in ---------------------------------------------------------------------------------------
-
     def data_received(self, data: bytes) -> None:
-        self.heard = True
-        if self._waiting or self.closed or self._left_over or self._rare is not None:
-            self._read_later(data)
+        """Bytes that did not come by the buffer: a handshake, as another HTTP protocol rebuilt it."""
+        if self._made_by is None or self._key is not None or self.closed:
+            self.take(data)
             return
-        size = len(data)
-        if 6 < size < 132 and data[1] == size + 122 and (data[0] == 0x81 or data[0] == 0x82):
-            # One short frame, most often; `_read_common` would come to the same.
-            payload = unmasked(data[6:], data[2:6])
-            if payload.isascii():
-                wait = self._handler.receive(data[0] == 0x81, payload)  # type: ignore[union-attr]  # it is open
-                if wait is not None:
-                    self._wait_for(wait)
-                return
-        self._read(data)
-
-    def _read_later(self, data: bytes) -> None:
-        """Read bytes that come before the door's answer, with the handler busy, or within a rare frame."""
-        if self._waiting or self.closed:
-            if self._made_by is not None and self._key is None and not self.closed:
-                method, target, headers = parsed(data)  # as uvicorn's HTTP protocol rebuilt it
-                self.begin_handshake(target, headers, lambda: data, is_get=method == b"GET")
-            elif not self.closed:
-                self._left_over += data
-                self.transport.pause_reading()
-            return
-        if self._left_over:
-            data, self._left_over = self._left_over + data, b""
-        self._read(data)
-
-    def _read(self, data: bytes) -> None:
-        """Read from a frame's edge, or from within a rare frame."""
-        while data and not self.closed:
-            if self._waiting:
-                self._left_over = data
-                self.transport.pause_reading()
-                return
-            data = self._read_common(data) if self._rare is None else self._read_rare(self._rare, data)
-
-    def _read_common(self, data: bytes) -> bytes:
-        """Read common frames, up to a rare one or one that the handler waits for. Returns the rest."""
-        handler = self._handler
-        assert handler is not None
-        at, size = 0, len(data)
-        while size - at >= 2:
-            first, length = data[at], data[at + 1] - 128
-            if (first != 0x81 and first != 0x82) or length < 0 or length > 126:
-                if first == 0x8A and 0 <= length < 126 and size - at >= length + 6:
-                    at += length + 6  # a pong; `heard` is set already
-                    continue
-                answer = answer_to_close(data[at:]) if first == 0x88 else None
-                if answer is not None:
-                    self.write(answer)
-                    self._end()
-                else:
-                    extensions = (extension(),) if self.compressed else ()
-                    self._rare = RareFrames(self.door.max_message_bytes, extensions)
-                return data[at:]
-            start = at + 6
-            if length == 126:
-                start = at + 8
-                if size < start:
-                    break
-                length = data[at + 2] << 8 | data[at + 3]
-                if length > self.door.max_message_bytes:
-                    self._rare = RareFrames(self.door.max_message_bytes)
-                    return data[at:]
-            end = start + length
-            if size < end:
-                break
-            payload = unmasked(data[start:end], data[start - 4 : start])
-            at = end
-            is_text = first == 0x81
-            if is_text and not is_utf8(payload):
-                self.close(close_code("invalid_utf8"), "text is not UTF-8")
-                return b""
-            wait = handler.receive(is_text, payload)
-            if wait is not None:
-                self._wait_for(wait)
-                return data[at:]
-            if self.closed:
-                return b""
-        if at < size:
-            self._left_over = data[at:]
-        return b""
-
-    def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
-        message, data = rare.feed(data)
-        if rare.output:
-            self.write(rare.output)
-            rare.output = b""
-        if rare.ended:
-            self._end() if rare.peer_closed else self._await_close()
-            return b""
-        if rare.done:
-            self._rare = None
-        if message is not None:
-            assert self._handler is not None
-            wait = self._handler.receive(*message)
-            if wait is not None:
-                self._wait_for(wait)
-        return data
-
-    def _wait_for(self, wait: Awaitable[None]) -> None:
-        """Read no more until the handler is done with a message."""
-        self._waiting = True
-        asyncio.ensure_future(wait).add_done_callback(self._waited)
-
-    def _waited(self, task: "asyncio.Future[None]") -> None:
-        self._waiting = False
-        if self.closed or task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            log.error("a message could not be handled", exc_info=error)
-            self.close(close_code("internal"), "internal server error")
-            return
-        self._resume_reading()
-
-    def _resume_reading(self) -> None:
-        if self.transport.is_closing():
-            return
-        self.transport.resume_reading()
-        data, self._left_over = self._left_over, b""
-        self._read(data)
+        head, end, early = data.partition(b"\r\n\r\n")
+        method, target, headers = parsed(head + end)
+        is_get = method == b"GET"
+        self.begin_handshake(target, headers, lambda: head + end, is_get=is_get, early=early)
 
     # -- what goes out ---------------------------------------------------------------------------------------
 
@@ -323,26 +210,54 @@ class NativeSocket(asyncio.Protocol):
 
     def write(self, payload: bytes) -> None:
         """See `Link.write`."""
-        if not self.closed:
+        if self.closed:
+            return
+        backlog = self._backlog
+        if backlog is not None and not backlog.owe(len(payload), self.backlog_bytes):
+            self.close(close_code("slow"), f"more than {MAX_OWED_BYTES} bytes wait for this reader")
+        else:
             self.transport.write(payload)
 
     def pause_writing(self) -> None:
-        """The transport is over its bound: see `Link.paused`."""
+        """The transport is over its bound: see `Link.paused`. Nothing is read until it has drained."""
         self.paused = True
+        self._backlog = Backlog(self.backlog_bytes)
         for subscription in self.subscriptions:
             self.door.switchboard.pause(subscription)
+        if not self.closed:
+            self._waits_for |= PEER
+            self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The transport has drained: the peer acknowledges, so it lives."""
         self.heard = True
         self.paused = False
+        self._drained()
         for subscription in tuple(self.subscriptions):
             self.door.switchboard.resume(subscription)
+        self._done_waiting(PEER)
+
+    def _drained(self) -> None:
+        backlog, self._backlog = self._backlog, None
+        if backlog is not None:
+            backlog.end()
+
+    async def drained(self) -> None:
+        """See `WatchedLink.drained`."""
+        if self._backlog is not None:
+            await self._backlog.drained()
 
     def ping(self) -> None:
         """See `Watched.ping`. A full socket is not pinged: that it drains is the sign of life."""
-        if not self.paused:
+        if self._backlog is None:
             self.write(PING)
+        else:
+            self._backlog.look(self.backlog_bytes)
+
+    @property
+    def takes(self) -> bool:
+        """See `Watched.takes`."""
+        return self._backlog is not None and self._backlog.has_shrunk(self.backlog_bytes)
 
     @property
     def backlog_bytes(self) -> int:
@@ -358,7 +273,7 @@ class NativeSocket(asyncio.Protocol):
         if self.transport.is_closing():  # it broke; connection_lost comes next
             self._shut()
             return
-        self.write(close_frame(code, reason))
+        self.transport.write(close_frame(code, reason))
         self._await_close()
 
     def _await_close(self) -> None:
@@ -378,7 +293,7 @@ class NativeSocket(asyncio.Protocol):
         """See `Watched.give_up`. A peer that lives after all gets the reason."""
         if not self.closed:
             if not self.transport.is_closing():
-                self.write(close_frame(close_code("no_pong"), "no pong"))
+                self.transport.write(close_frame(close_code("no_pong"), "no pong"))
             self._shut()
             self.transport.close()
             self._abort_after(0.1)
@@ -390,8 +305,12 @@ class NativeSocket(asyncio.Protocol):
         if self._heir is not None:  # lost before it was set on the transport
             self._heir.connection_lost(exc)
 
-    def _end(self) -> None:
-        """Both sides have sent a close frame: the server closes TCP first (RFC 6455 7.1.1)."""
+    def end(self, *, is_answered: bool) -> None:
+        """See `Incoming.end`. Where both sides have sent a close frame, the server closes TCP first (RFC 6455
+        7.1.1)."""
+        if not is_answered:
+            self._await_close()
+            return
         self._shut()
         self.transport.close()
         self._abort_after(CLOSE_TIMEOUT_S)
@@ -403,6 +322,7 @@ class NativeSocket(asyncio.Protocol):
         self.closed = True
         self._left_over = b""
         self._rare = None
+        self._drained()
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost()
@@ -413,7 +333,8 @@ class NativeSocket(asyncio.Protocol):
 
 def native_protocol(door: SocketDoor) -> type[NativeSocket]:
     """Return the class for uvicorn's ``ws=`` setting that serves one door."""
-    return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": ()})
+    shared = {"buffer": bytearray(READ_BYTES), "leftovers": door.leftovers}
+    return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": (), **shared})
 
 
 def _header(headers: dict[bytes, bytes], name: str) -> str | None:

@@ -22,12 +22,13 @@ from heartwire.codes import close_code
 from heartwire.messages import message_too_large
 from heartwire.transports.websocket.frames import close_frame
 
-__all__ = ["RareFrames", "frame_sizes", "header_problem"]
+__all__ = ["RareFrames", "frame_sizes", "header_problem", "max_fragments"]
 
 _quiet: Final = logging.getLogger("heartwire.websockets")
 _quiet.setLevel(logging.CRITICAL)  # the errors that ServerProtocol logs are answered here
 
 _PROTOCOL_ERROR: Final = 1002  # RFC 6455 7.4.1
+_POLICY: Final = 1008
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _OPCODES: Final = frozenset(Opcode)
 
@@ -36,20 +37,22 @@ class RareFrames:
     """A reader from one frame's edge to another.
 
     Attributes:
-        output: bytes to send now; the caller clears it.
+        pong: the answer to the latest ping, to be sent; the caller clears it.
+        output: the last bytes to send, where it has ``ended``.
         done: common frames may follow again; this object holds nothing.
-        ended: the peer closed or broke the protocol; ``output`` is the last to send.
+        ended: the peer closed or broke the protocol.
     """
 
-    def __init__(self, max_message_bytes: int, extensions: Sequence[Extension] = ()) -> None:
-        self.output = b""
+    def __init__(self, max_frame_bytes: int, extensions: Sequence[Extension] = ()) -> None:
+        self.output = self.pong = b""
         self.done = self.ended = False
-        self._max_message_bytes = max_message_bytes
-        self._protocol = ServerProtocol(state=OPEN, max_size=max_message_bytes, logger=_quiet)
+        self._max_frame_bytes = max_frame_bytes
+        self._protocol = ServerProtocol(state=OPEN, max_size=max_frame_bytes, logger=_quiet)
         self._protocol.extensions = list(extensions)
         self._head = b""
         self._left = 0  # bytes of the current frame to come
-        self._parts: list[bytes] = []
+        self._body: bytearray | None = None  # of the message whose end has not come
+        self._fragments = 0
         self._is_text = False
 
     @property
@@ -58,21 +61,21 @@ class RareFrames:
         return self._protocol.close_rcvd is not None
 
     def feed(self, data: bytes) -> tuple[tuple[bool, bytes] | None, bytes]:
-        """Read until a message is complete, or common frames may follow, or ``data`` is used up.
+        """Read one frame, or as much of it as there is.
 
         Returns the message (whether it is text, and its bytes), and the unread rest of ``data``.
         """
-        data, self._head = self._head + data, b""
-        while data and not self.ended and not self.done:
-            if not self._left and not self._begin(data):
-                return None, b""
-            piece, data = data[: self._left], data[self._left :]
-            self._left -= len(piece)
-            message = self._read(piece)
-            self.done = not self._left and self._protocol.current_size is None and not self._parts
-            if message is not None:
-                return message, data
-        return None, b"" if self.ended else data
+        if self.ended or self.done:
+            return None, b"" if self.ended else data
+        if self._head:
+            data, self._head = self._head + data, b""
+        if not self._left and not self._begin(data):
+            return None, b""
+        piece, data = data[: self._left], data[self._left :]
+        self._left -= len(piece)
+        message = self._read(piece)
+        self.done = not self._left and self._protocol.current_size is None and self._body is None
+        return message, b"" if self.ended else data
 
     def _begin(self, data: bytes) -> bool:
         """Read a frame's header; False where it is incomplete or breaks the protocol."""
@@ -108,12 +111,16 @@ class RareFrames:
             if event.opcode in _DATA:
                 message = self._assemble(event)
         if not self.ended:
-            self.output += b"".join(protocol.data_to_send())
+            sent = b"".join(protocol.data_to_send())
             self.ended = protocol.state is not OPEN
+            if self.ended:
+                self.output = sent
+            else:  # only a ping is answered
+                self.pong = sent or self.pong
         return message
 
     def _too_large(self, error: PayloadTooBig) -> str:
-        limit = self._max_message_bytes
+        limit = self._max_frame_bytes
         if error.size is None:  # known only after inflating, which stops here
             return f"bytes of this message: over the limit of {limit} (max_message_bytes)"
         return str(message_too_large(error.size + (error.current_size or 0), limit))
@@ -121,11 +128,17 @@ class RareFrames:
     def _assemble(self, frame: Frame) -> tuple[bool, bytes] | None:
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
-        self._parts.append(bytes(frame.data))
+            self._fragments = 0
+        self._fragments += 1
         if not frame.fin:
+            if self._fragments > max_fragments(self._max_frame_bytes):
+                self._end(_POLICY, f"a message of more than {self._fragments - 1} fragments")
+                return None
+            self._body = bytearray() if self._body is None else self._body
+            self._body += frame.data
             return None
-        data = b"".join(self._parts)
-        self._parts = []
+        data = bytes(frame.data if self._body is None else self._body + frame.data)
+        self._body = None
         if self._is_text:
             try:
                 data.decode()
@@ -135,8 +148,13 @@ class RareFrames:
         return self._is_text, data
 
     def _end(self, code: int, reason: str) -> None:
-        self.output += close_frame(code, reason)
+        self.output = close_frame(code, reason)
         self.ended = True
+
+
+def max_fragments(max_frame_bytes: int) -> int:
+    """Return how many fragments a message may have: enough for one that is cut into 64 bytes each."""
+    return 1024 + max_frame_bytes // 64
 
 
 def header_problem(data: bytes, *, allow_compressed: bool = False) -> str | None:

@@ -1,5 +1,6 @@
 """A server and a client for sessions, both without I/O."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, Literal
@@ -49,12 +50,29 @@ class FakeOutlet:
         self.closed: tuple[int, str] | None = None
         self.given_up = False
         self.paused = False
-        self.heard = False
+        self.heard = self.takes = False
         self.backlog_bytes = 0
+        self.max_owed_bytes = 1_000_000
+        self.looks = 0
+        self.drain = asyncio.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        return self.closed is not None
+
+    def look(self) -> None:
+        self.looks += 1
+
+    async def drained(self) -> None:
+        if self.paused:
+            await self.drain.wait()
 
     def write(self, messages: list[bytes]) -> None:
         assert self.closed is None
         assert all(b"\n" not in message and message for message in messages)
+        if self.paused and self.backlog_bytes > self.max_owed_bytes:
+            self.close(3008, "slow")
+            return
         self.frames.append([json.loads(message) for message in messages])
 
     def announce(
@@ -99,6 +117,7 @@ class FakePort:
         self.publish_fails: Exception | None = None
         self.publish_wait: Awaitable[None] | None = None
         self.bucket: TokenBucket | None = None
+        self.turns = 0
 
     def _answer(self, answer: Callable[[], Any]) -> Any:
         return Later(answer) if self.slow else answer()
@@ -269,6 +288,10 @@ class FakePort:
     def failed(self, session: Session, what: str, error: BaseException) -> None:
         self.failures.append((what, error))
 
+    async def next_turn(self) -> None:
+        self.turns += 1
+        await asyncio.sleep(0)
+
 
 class Peer:
     """A session and the client at its other end."""
@@ -276,6 +299,7 @@ class Peer:
     def __init__(self, port: FakePort | None = None, **limits: Any) -> None:
         self.port = port or FakePort()
         self.outlet = FakeOutlet()
+        self.outlet.max_owed_bytes = limits.pop("max_owed_bytes", self.outlet.max_owed_bytes)
         self.now = 100.0
         rate_per_s = limits.pop("publish_rate_per_s", 0)
         if rate_per_s:

@@ -397,8 +397,7 @@ def test_emulation_request() -> None:
 class _Outlet:
     """Keeps what was written."""
 
-    paused = heard = False
-    backlog_bytes = 0
+    paused = heard = takes = is_closed = False
 
     def __init__(self) -> None:
         self.data = b""
@@ -414,6 +413,12 @@ class _Outlet:
         self.closed = (code, reason)
 
     def give_up(self) -> None:
+        raise NotImplementedError
+
+    def look(self) -> None:
+        raise NotImplementedError
+
+    async def drained(self) -> None:
         raise NotImplementedError
 
 

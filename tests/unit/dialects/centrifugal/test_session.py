@@ -1,11 +1,13 @@
 """A session: what may be said when, and what comes of it."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from heartwire.core.fair_queue import SLICE
 from heartwire.dialects.centrifugal import Phase, Refreshed, TokenExpired, Welcome
 from heartwire.dialects.centrifugal.state import TRANSITIONS
 from heartwire.dialects.centrifugal.values import Post
@@ -208,6 +210,55 @@ def test_full_outlet_is_not_pinged_and_answers_by_draining() -> None:
     assert peer.closed is not None
 
 
+def test_full_outlet_that_shrinks_is_a_sign_of_life_and_what_comes_in_is_not() -> None:
+    peer = opened()
+    peer.port.slow = True
+    peer.port.rpcs["wait"] = lambda data: b"1"
+    peer.outlet.paused = True
+    _pinged(peer)
+    assert peer.outlet.looks == 1
+    wait = peer.send(b'{"id":2,"rpc":{"method":"wait"}}')
+    assert wait is not None
+    assert not peer.session.heard, "a command under way does not keep it"
+    assert not peer.session.takes
+    peer.outlet.takes = True
+    assert peer.session.takes
+    list(peer.steps(wait))
+
+
+async def test_long_frame_is_served_a_slice_a_turn_and_waits_for_a_client_that_takes_no_answers() -> None:
+    peer = opened()
+    peer.outlet.frames.clear()
+    peer.outlet.paused = True
+    rpc = b'{"id":%d,"rpc":{"method":"no"}}'
+    rest = peer.send(b"\n".join(rpc % id for id in range(1, 3 * SLICE + 1)))
+    assert rest is not None
+    assert [len(frame) for frame in peer.outlet.frames] == [SLICE]
+    served = asyncio.ensure_future(rest)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(peer.outlet.frames) == 1, "it has taken no answer"
+    peer.outlet.paused = False
+    peer.outlet.drain.set()
+    await served
+    for work in peer.port.later:
+        work()
+    assert [message["id"] for frame in peer.outlet.frames for message in frame] == [*range(1, 3 * SLICE + 1)]
+    assert peer.port.turns == 2
+
+
+async def test_large_answers_are_not_gathered_for_one_frame() -> None:
+    peer = opened()
+    peer.port.rpcs["large"] = lambda data: b'"%b"' % (b"x" * 50_000)
+    peer.outlet.frames.clear()
+    rest = peer.send(b"\n".join(b'{"id":%d,"rpc":{"method":"large"}}' % id for id in range(1, 7)))
+    assert rest is not None
+    await rest
+    for work in peer.port.later:
+        work()
+    assert [len(frame) for frame in peer.outlet.frames] == [2, 2, 2]
+
+
 def test_command_under_way_keeps_a_connection_from_being_given_up() -> None:
     """What comes in is not read meanwhile, the pong neither."""
     peer = opened()
@@ -390,7 +441,7 @@ def test_peer_that_goes_ends_the_session_once() -> None:
 
 
 def test_client_that_does_not_read_its_answers_is_slow() -> None:
-    peer = opened(max_backlog_bytes=1000)
+    peer = opened(max_owed_bytes=1000)
     peer.outlet.paused = True
     peer.outlet.backlog_bytes = 999
     peer.say({"id": 2, "rpc": {"method": "no"}})
@@ -401,18 +452,19 @@ def test_client_that_does_not_read_its_answers_is_slow() -> None:
 
 
 def test_client_that_does_not_read_pushes_is_slow() -> None:
-    peer = opened(max_backlog_bytes=1000)
+    peer = opened(max_owed_bytes=1000)
     told: list[object] = []
     peer.session.relay("x", told.append)
-    peer.outlet.paused, peer.outlet.backlog_bytes = True, 1001
+    peer.outlet.closed = (3008, "slow")  # by the next write, as links do
     peer.session.relay("x", told.append)
     peer.session.relay("x", told.append)
     assert told == ["x", "x"]
+    assert peer.port.ends == [(3008, "slow")]
     assert peer.closed == (3008, "slow")
 
 
 def test_slow_client_that_was_to_be_disconnected_is_closed_once() -> None:
-    peer = opened(max_backlog_bytes=1000)
+    peer = opened(max_owed_bytes=1000)
     peer.outlet.paused, peer.outlet.backlog_bytes = True, 1001
     peer.session.message(b"1")
     peer.session.disconnect("force_disconnect")

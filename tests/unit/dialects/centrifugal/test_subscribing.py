@@ -590,7 +590,7 @@ def test_everything_is_left_at_once() -> None:
 
 def test_what_ends_with_the_reply_is_not_followed() -> None:
     """The reply itself may be one too many for a client that does not read."""
-    peer = opened(max_backlog_bytes=10)
+    peer = opened(max_owed_bytes=10)
     peer.outlet.paused, peer.outlet.backlog_bytes = True, 11
     peer.say({"id": 2, "subscribe": {"channel": "a"}})
     assert peer.closed == (3008, "slow")

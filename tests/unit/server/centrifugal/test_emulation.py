@@ -3,9 +3,14 @@ waits."""
 
 import asyncio
 from collections.abc import Awaitable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from heartwire.core.fair_queue import FairQueue
+from heartwire.dialects.centrifugal import JSON
+from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.centrifugal.emulation import MAX_WAITING, MAX_WAITING_BYTES, CommandQueue
 
 
@@ -16,6 +21,13 @@ class _Connection:
         self.dealt_with: list[bytes] = []
         self._news = asyncio.Event()
         self.gate = asyncio.Event()
+        self.paused = False
+        self.taken = asyncio.Event()
+        self.session = SimpleNamespace(codec=JSON)
+
+    async def drained(self) -> None:
+        if self.paused:
+            await self.taken.wait()
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         assert is_text
@@ -41,7 +53,28 @@ class _Connection:
 
 def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
-    return connection, CommandQueue(lambda *message: connection.receive(*message), is_text=True)
+    queue = FairQueue(asyncio.get_running_loop().call_soon)
+    return connection, CommandQueue(cast(CentrifugalConnection, connection), queue.turn)
+
+
+def test_nothing_is_done_for_a_client_that_takes_no_answers() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        running = asyncio.ensure_future(emulated.run())
+        connection.paused = True
+        assert emulated.feed(b"a")
+        assert emulated.feed(b"b")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert connection.dealt_with == []
+        connection.paused = False
+        assert emulated.feed(b"c")  # does not overtake
+        connection.taken.set()
+        await connection.reached(3)
+        assert connection.dealt_with == [b"a", b"b", b"c"]
+        running.cancel()
+
+    asyncio.run(main())
 
 
 def test_what_needs_no_waiting_is_done_at_once() -> None:

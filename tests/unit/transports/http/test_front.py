@@ -732,7 +732,7 @@ async def test_pipelined_requests_come_after_the_one_before_and_in_order(
 
 async def test_a_full_connection_takes_no_requests() -> None:
     _, front, transport = at_the_door()
-    transport.high = 2
+    transport.high, transport.is_stuck = 2, True
     front.data_received(get("/now"))
     assert transport.written == b"<1>"
     front.data_received(get("/now"))
@@ -752,7 +752,7 @@ async def test_a_connection_that_is_silent_is_closed_and_one_that_takes_nothing_
     front.data_received(get("/now"))
     await until(lambda: transport.closed_by == "close")
     _, front, transport = at_the_door()
-    transport.high = 2
+    transport.high, transport.is_stuck = 2, True
     front.data_received(get("/now"))
     await until(lambda: transport.closed_by == "abort")
 

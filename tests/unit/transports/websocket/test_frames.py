@@ -111,8 +111,8 @@ class Reader:
     def feed(self, data: bytes) -> None:
         while data and not self.ended:
             message, data = self._rare.feed(data)
-            self.output += self._rare.output
-            self._rare.output = b""
+            self.output += self._rare.pong + self._rare.output
+            self._rare.pong = self._rare.output = b""
             if message is not None:
                 self.messages.append(message)
             self.ended = self._rare.ended
@@ -129,7 +129,7 @@ class Reader:
     @property
     def is_idle(self) -> bool:
         """Whether it stands at the edge of a message."""
-        return not self._rare._head and not self._rare._left and not self._rare._parts
+        return not self._rare._head and not self._rare._left and self._rare._body is None
 
 
 def read(*pieces: bytes, limit: int = LIMIT, compressed: bool = False) -> Reader:
@@ -188,7 +188,7 @@ def test_what_follows_a_message_is_given_back() -> None:
     rare = RareFrames(LIMIT)
     assert rare.feed(frame(PING, b"p") + b"\x81\x80") == (None, b"\x81\x80")
     assert rare.done
-    assert split_frames(rare.output) == ([Frame(PONG, b"p")], b"")
+    assert split_frames(rare.pong) == ([Frame(PONG, b"p")], b"")
 
 
 BROKEN = {

@@ -6,8 +6,11 @@ from collections.abc import Awaitable
 
 import pytest
 
+from heartwire.core.backlog import MAX_OWED_BYTES
+from heartwire.core.fair_queue import SLICE
 from heartwire.transports.websocket import native as websocket_uvicorn
 from heartwire.transports.websocket.deflate import deflated_frame
+from heartwire.transports.websocket.incoming import READ_BYTES
 from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, made, opened
 from tests.unit.transports.tools import (
     BINARY,
@@ -230,7 +233,7 @@ async def test_compressed_messages_are_read_where_they_were_agreed_on() -> None:
 async def test_pause_and_resume() -> None:
     handler = FakeHandler()
     socket, transport = opened(handler)
-    transport.drain()
+    transport.is_stuck = True
     assert transport.high == websocket_uvicorn.WRITE_BUFFER_BYTES
     socket.write(b"x" * transport.high)
     assert not socket.paused
@@ -254,6 +257,126 @@ async def test_whatever_comes_is_a_sign_of_life() -> None:
         socket.heard = False
         socket.data_received(data)
         assert socket.heard
+
+
+async def test_full_socket_is_not_read_from_until_it_has_drained() -> None:
+    """A peer that sent and never read once made the server hold 300 MB in 7 s."""
+    handler = FakeHandler(lambda is_text, data: socket.write(b"x" * 100))
+    socket, transport = opened(handler)
+    transport.is_stuck = True
+    socket.data_received(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(PING, b"p"))
+    assert texts(handler) == [b"1"]
+    assert transport.is_reading_paused
+    transport.is_stuck = False
+    transport.drain()
+    assert texts(handler) == [b"1", b"2"]
+    assert transport.written.endswith(b"x" * 100 + b"\x8a\x01p")
+    assert not transport.is_reading_paused
+
+
+async def test_full_socket_that_shrinks_takes_and_one_that_does_not_does_not() -> None:
+    socket, transport = opened(FakeHandler())
+    assert not socket.takes
+    transport.is_stuck = True
+    socket.write(b"x" * 60_000)
+    socket.ping()
+    assert not socket.takes
+    transport.held -= 1000
+    assert socket.takes
+    socket.ping()
+    assert not socket.takes
+    socket.write(b"owed" * 1000)
+    transport.held -= 1
+    assert socket.takes
+
+
+async def test_what_a_socket_owes_has_a_bound() -> None:
+    handler = FakeHandler()
+    socket, transport = opened(handler)
+    transport.is_stuck = True
+    socket.write(b"x")
+    socket.write(b"x")
+    socket.write(b"x" * (MAX_OWED_BYTES - 2))
+    assert not socket.closed
+    waiting = asyncio.ensure_future(socket.drained())
+    await asyncio.sleep(0)
+    socket.write(b"x" * 3)
+    assert transport.written.endswith(b"wait for this reader")
+    assert (3008).to_bytes(2) in transport.written[-80:]
+    assert handler.losses == 1
+    await waiting
+
+
+# -- turns ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "one", [frame(TEXT, b"abc"), frame(BINARY, b"x" * 200), frame(TEXT, "€".encode())], ids=len
+)
+async def test_many_messages_are_served_a_slice_a_turn(one: bytes) -> None:
+    handler = FakeHandler()
+    socket, transport = opened(handler)
+    socket.data_received(one * (3 * SLICE + 1) + one[:5])
+    for served in (1, 2, 3):
+        assert len(handler.messages) == served * SLICE
+        assert transport.is_reading_paused
+        socket.heard = False
+        await asyncio.sleep(0)
+        assert socket.heard
+    assert len(handler.messages) == 3 * SLICE + 1
+    assert not transport.is_reading_paused
+    socket.data_received(one[5:])
+    assert len(handler.messages) == 3 * SLICE + 2
+
+
+async def test_fragments_are_served_a_slice_a_turn() -> None:
+    handler = FakeHandler()
+    socket, transport = opened(handler)
+    message = frame(TEXT, b"a", fin=False) + frame(CONT, b"b", fin=False) * (2 * SLICE) + frame(CONT, b"c")
+    socket.data_received(message)
+    for _ in range(2):
+        assert transport.is_reading_paused
+        await asyncio.sleep(0)
+    assert texts(handler) == [b"a" + b"b" * (2 * SLICE) + b"c"]
+    assert not transport.is_reading_paused
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_pings_of_one_turn_are_answered_with_the_latest_pong(inside: bool) -> None:
+    socket, transport = opened(FakeHandler())
+    pings = b"".join(frame(PING, b"%d" % number) for number in range(SLICE + 2))
+    start = frame(TEXT, b"a", fin=False) if inside else b""
+    socket.data_received(start + pings)
+    await asyncio.sleep(0)
+    last = SLICE - 2 if inside else SLICE - 1
+    assert transport.frames == [Frame(PONG, b"%d" % last), Frame(PONG, b"%d" % (SLICE + 1))]
+
+
+async def test_a_message_of_endless_fragments_ends_the_connection() -> None:
+    handler = FakeHandler()
+    socket, transport = opened(handler, limit=6400)
+    socket.data_received(frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 1124)
+    await until(lambda: socket.closed)
+    [end] = transport.frames
+    assert end.payload == (1008).to_bytes(2) + b"a message of more than 1124 fragments"
+
+
+async def test_one_read_is_small_and_the_next_comes_in_another_turn() -> None:
+    handler = FakeHandler()
+    socket, transport = opened(handler)
+    buffer = socket.get_buffer(-1)
+    assert len(buffer) == READ_BYTES
+    message = frame(BINARY, b"x" * 20_000)
+    buffer[:] = message[:READ_BYTES]
+    socket.buffer_updated(READ_BYTES)
+    assert transport.is_reading_paused
+    await asyncio.sleep(0)
+    assert not transport.is_reading_paused
+    rest = message[READ_BYTES:]
+    buffer[: len(rest)] = rest
+    socket.buffer_updated(len(rest))
+    assert not transport.is_reading_paused
+    assert texts(handler) == [b"x" * 20_000]
 
 
 # -- the end -------------------------------------------------------------------------------------------------
@@ -412,6 +535,24 @@ async def test_a_handshake_that_uvicorn_refuses_at_once_is_forgotten_when_it_is_
     transport.lose()
     assert len(connections) == 0
     await asyncio.sleep(0)
+
+
+async def test_frames_in_the_packet_of_the_handshake_are_served() -> None:
+    """They were dropped in silence."""
+    handler = FakeHandler()
+    door = FakeDoor()
+    socket, transport = made(door)
+    socket.data_received(handshake("/ours") + frame(TEXT, b"early"))
+    socket.accept(handler, max_frame_bytes=100)
+    await until(lambda: texts(handler) == [b"early"])
+    assert not transport.is_reading_paused
+
+
+async def test_more_than_a_read_behind_the_handshake_is_refused() -> None:
+    socket, transport = made(FakeDoor())
+    socket.data_received(handshake("/ours") + b"x" * (READ_BYTES + 1))
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert b"16385 bytes came before the answer to the handshake" in transport.written
 
 
 @pytest.mark.parametrize(
