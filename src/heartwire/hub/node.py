@@ -139,7 +139,8 @@ class Node:
             self.background.start()
             self._starting.set_result(None)
         elif self.loop is not asyncio.get_running_loop():
-            raise NotStarted("the hub belongs to another event loop, which started it")
+            fix = "run it in the server's lifespan (lifespan=hub.lifespan, with a lifespan for each loop)"
+            raise NotStarted(f"the hub belongs to another event loop, which started it: {fix}")
         await asyncio.shield(self._starting)
 
     @property

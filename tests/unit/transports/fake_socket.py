@@ -5,16 +5,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import uvicorn
+from starlette.types import Scope
 from uvicorn.server import ServerState
 
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
+from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
 from heartwire.transports.websocket.native import NativeSocket, SocketHandler, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
-__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "made", "opened"]
+__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "accept", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
@@ -120,7 +122,7 @@ class FakeDoor:
     def __init__(self, max_message_bytes: int = 70_000) -> None:
         self.max_message_bytes = max_message_bytes
         self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: None)
-        self.entered: list[tuple[NativeSocket, dict[str, Any]]] = []
+        self.entered: list[tuple[NativeSocket, Scope]] = []
         self.connections: set[Any] = set()
 
     def claims(self, path: str) -> bool:
@@ -133,8 +135,9 @@ class FakeDoor:
     def stop_with(self, connections: set[Any]) -> None:
         self.connections = connections
 
-    def answer_handshake(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
-        self.entered.append((socket, scope))
+    def answer_handshake(self, handshake: AsgiHandshake) -> None:
+        assert isinstance(handshake.socket, NativeSocket)
+        self.entered.append((handshake.socket, handshake.scope))
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
@@ -155,6 +158,17 @@ def made(door: FakeDoor, *, is_tls: bool = False) -> tuple[NativeSocket, FakeTra
     return socket, transport
 
 
+def accept(
+    socket: NativeSocket, handler: SocketHandler | None, *, extensions: str | None = None, **given: Any
+) -> None:
+    """Accept a handshake as the application does it; without a handler, `NativeSocket.close` must follow."""
+    if handler is not None:
+        socket.attach(handler, extensions=extensions)
+    socket.accept(**given)
+    if handler is not None:
+        socket.start()
+
+
 def opened(
     handler: SocketHandler,
     *,
@@ -167,6 +181,6 @@ def opened(
     door = FakeDoor(limit)
     socket, transport = made(door, is_tls=is_tls)
     socket.data_received(handshake(path))
-    socket.accept(handler, extensions="permessage-deflate" if compressed else None)
+    accept(socket, handler, extensions="permessage-deflate" if compressed else None)
     assert transport.written.startswith(b"HTTP/1.1 101 ")
     return socket, transport

@@ -10,7 +10,7 @@ Paths that the door does not claim are left to uvicorn's own WebSocket protocol.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
@@ -23,11 +23,11 @@ from heartwire.codes import close_code
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.text import is_utf8
+from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.deflate import extension
 from heartwire.transports.websocket.frames import PING, answer_to_close, close_frame, unmasked
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
 from heartwire.transports.websocket.rare_frames import RareFrames
-from heartwire.transports.websocket.scope import websocket_scope
 from heartwire.types import Member
 
 __all__ = ["NativeSocket", "SocketDoor", "SocketHandler", "native_protocol"]
@@ -75,8 +75,8 @@ class SocketDoor(Protocol):
     def stop_with(self, connections: set[Any]) -> None:
         """A connection begins. uvicorn calls ``shutdown`` of each of ``connections`` when it stops."""
 
-    def answer_handshake(self, socket: "NativeSocket", scope: dict[str, Any]) -> None:
-        """Answer a handshake that obeys the RFC, now or later, by the socket's ``accept`` or ``refuse``."""
+    def answer_handshake(self, handshake: AsgiHandshake) -> None:
+        """Run a handshake that obeys the RFC, now or in a task."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +92,7 @@ class NativeSocket(asyncio.Protocol):
     _made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = field(init=False)
     _abort: asyncio.TimerHandle | None = None
     _heir: asyncio.Protocol | None = None
-    _key: bytes | None = None
+    _handshake: AsgiHandshake | None = None
     _handler: SocketHandler | None = None
     _rare: RareFrames | None = None
     _left_over: bytes = b""
@@ -145,26 +145,41 @@ class NativeSocket(asyncio.Protocol):
         if not is_checked and not self.claims(target):
             self._leave_to_uvicorn(request())
             return
+        self._made_by = None
         given = dict(headers)
         problem = None if is_checked else handshake_problem(lambda name: _header(given, name), is_get=is_get)
-        self._key = given.get(b"sec-websocket-key", b"")
         self.door.stop_with(server_state.connections)
         if problem is not None:
             self.refuse(self.door.bad_handshake(*problem))
             return
         transport = self.transport
         transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
-        self.door.answer_handshake(self, websocket_scope(transport, config, app_state, target, headers))
+        key = given[b"sec-websocket-key"]
+        self._handshake = AsgiHandshake(self, config, app_state, target, headers, key)
+        self.door.answer_handshake(self._handshake)
 
-    def accept(
-        self, handler: SocketHandler | None, *, subprotocol: str | None = None, extensions: str | None = None
-    ) -> None:
-        """Answer 101. Without a handler, `close` must follow."""
-        assert self._key is not None
-        self.write(accepted(self._key, subprotocol=subprotocol, extensions=extensions))
-        self.compressed = extensions is not None
+    @property
+    def is_answered(self) -> bool:
+        """Whether the handshake has its answer, or the client is gone."""
+        return self._handshake is None
+
+    def attach(self, handler: SocketHandler, *, extensions: str | None = None) -> None:
+        """Set the handler, and the extensions that 101 names, before the handshake is answered."""
+        assert self._handshake is not None
         self._handler = handler
-        self._made_by = self._key = None
+        self._handshake.extensions = extensions
+        self.compressed = extensions is not None
+
+    def accept(self, *, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer 101. `start` or `close` must follow."""
+        handshake, self._handshake = self._handshake, None
+        assert handshake is not None
+        self.write(
+            accepted(handshake.key, subprotocol=subprotocol, extensions=handshake.extensions, headers=headers)
+        )
+
+    def start(self) -> None:
+        """Let the handler have what the client sends, and has sent."""
         self._waiting = False
         if self._left_over:  # once the caller has opened the handler
             asyncio.get_running_loop().call_soon(self._resume_reading)
@@ -207,7 +222,7 @@ class NativeSocket(asyncio.Protocol):
     def _read_later(self, data: bytes) -> None:
         """Read bytes that come before the door's answer, with the handler busy, or within a rare frame."""
         if self._waiting or self.closed:
-            if self._made_by is not None and self._key is None and not self.closed:
+            if self._made_by is not None and not self.closed:
                 method, target, headers = parsed(data)  # as uvicorn's HTTP protocol rebuilt it
                 self.begin_handshake(target, headers, lambda: data, is_get=method == b"GET")
             elif not self.closed:
@@ -358,6 +373,8 @@ class NativeSocket(asyncio.Protocol):
         if self.transport.is_closing():  # it broke; connection_lost comes next
             self._shut()
             return
+        if self._handshake is not None:
+            self.accept()  # a browser does not show a page why a handshake failed
         self.write(close_frame(code, reason))
         self._await_close()
 
@@ -404,8 +421,10 @@ class NativeSocket(asyncio.Protocol):
         self._left_over = b""
         self._rare = None
         handler, self._handler = self._handler, None
-        if handler is not None:
-            handler.lost()
+        handshake, self._handshake = self._handshake, None
+        for ended in (handler, handshake):
+            if ended is not None:
+                ended.lost()
 
     def _abort_after(self, seconds: float) -> None:
         self._abort = asyncio.get_running_loop().call_later(seconds, self.transport.abort)

@@ -8,7 +8,7 @@ import pytest
 
 from heartwire.transports.websocket import native as websocket_uvicorn
 from heartwire.transports.websocket.deflate import deflated_frame
-from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, made, opened
+from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, accept, made, opened
 from tests.unit.transports.tools import (
     BINARY,
     CLOSE,
@@ -167,7 +167,7 @@ async def test_messages_that_came_before_the_answer_are_read_when_the_session_is
     socket.data_received(handshake("/ours"))
     socket.data_received(frame(TEXT, b"early"))
     assert transport.is_reading_paused
-    socket.accept(handler)
+    accept(socket, handler)
     assert handler.messages == []  # `accept` comes before the handler is open
     await until(lambda: texts(handler) == [b"early"])
     assert not transport.is_reading_paused
@@ -182,7 +182,7 @@ async def test_messages_that_came_before_a_refusal_are_not_read() -> None:
     socket, transport = made(door)
     socket.data_received(handshake("/ours"))
     socket.data_received(frame(TEXT, b"early"))
-    socket.accept(None)
+    accept(socket, None)
     socket.close(3500, "who are you")
     assert transport.frames == [Frame(CLOSE, (3500).to_bytes(2) + b"who are you")]
     assert not transport.is_reading_paused
@@ -441,7 +441,7 @@ async def test_an_accept_carries_what_was_chosen() -> None:
     assert entered is socket
     assert scope["path"] == "/ours"
     assert (b"sec-websocket-version", b"13") in scope["headers"]
-    socket.accept(FakeHandler(), subprotocol="chat", extensions="permessage-deflate")
+    accept(socket, FakeHandler(), subprotocol="chat", extensions="permessage-deflate")
     lines = transport.written.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
     assert b"Sec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=" in lines
