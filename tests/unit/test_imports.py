@@ -50,12 +50,13 @@ DRIVERS: Final[dict[str, set[str]]] = {
     # uvicorn is the server, and the protocols are plugged into it; its processes are what `run_server`
     # starts.
     "uvicorn": {
+        "server/native.py",
         "server/run.py",
         "testing/server.py",
         "transports/http/front.py",
         "transports/http/request.py",
         "transports/websocket/native.py",
-        "transports/websocket/scope.py",
+        "transports/websocket/asgi_handshake.py",
     },
     "uvloop": {"server/run.py"},
     "aiohttp": {"client/links.py", "client/redirects.py", "hub/key_sets.py"},

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Retention
@@ -29,6 +28,7 @@ from heartwire.hub.origins import check_host, check_origin, expected_hosts
 from heartwire.hub.presence import Presence
 from heartwire.hub.publishing import Publishing
 from heartwire.hub.threads import running_loop
+from heartwire.transports.fair_queue import FairQueue
 from heartwire.types import Channel, Position
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class Node:
             self.background.start()
             self._starting.set_result(None)
         elif self.loop is not asyncio.get_running_loop():
-            raise NotStarted("the hub belongs to another event loop, which started it")
+            fix = "run it in the server's lifespan (lifespan=hub.lifespan, with a lifespan for each loop)"
+            raise NotStarted(f"the hub belongs to another event loop, which started it: {fix}")
         await asyncio.shield(self._starting)
 
     @property

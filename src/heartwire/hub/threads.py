@@ -3,10 +3,9 @@
 import asyncio
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
-from starlette._utils import is_async_callable
 from starlette.concurrency import run_in_threadpool
 
 __all__ = ["called_in", "off_loop", "running_loop"]
@@ -18,7 +17,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 def off_loop(function: FunctionT) -> FunctionT:
     """Return a function of the application so that it may block: ``async def`` as it is, others in a
     thread."""
-    if is_async_callable(function):
+    if _is_async(function):
         return function
 
     @wraps(function)
@@ -30,6 +29,13 @@ def off_loop(function: FunctionT) -> FunctionT:
         return await answer if inspect.isawaitable(answer) else answer
 
     return in_thread  # type: ignore[return-value]  # every caller takes awaitables too
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether it is ``async def``: a function, a method, a ``partial`` of one, an object's ``__call__``."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def called_in(loop: asyncio.AbstractEventLoop, function: Callable[..., T], *arguments: Any) -> T:

@@ -200,7 +200,9 @@ def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[
 
 def segments(scope: Scope) -> list[str]:
     """The path below our prefix, split before it is decoded, so that a name may hold an encoded slash."""
-    path = _below(scope["path"], scope.get("root_path", ""))
+    path, root = scope["path"], scope.get("root_path", "")
+    if root:
+        path = _below(path, root)
     raw_path = scope.get("raw_path")
     if not raw_path:
         return split_path(path, is_encoded=False)
@@ -218,7 +220,7 @@ def segments(scope: Scope) -> list[str]:
 def _below(path: str, root: str) -> str:
     """A decoded path below a prefix, which may be encoded, and may be cut off already."""
     for prefix in (root, unquote(root)):
-        if prefix and (path == prefix or path.startswith(prefix.rstrip("/") + "/")):
+        if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
             return path[len(prefix.rstrip("/")) :]
     return path
 

@@ -2,31 +2,45 @@
 
 import asyncio
 import contextlib
-import inspect
 import json
 import logging
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from heartwire.core.switchboard import Switchboard
 from heartwire.errors import ConfigError, EngineError, HeartwireError, Refused
 from heartwire.hub.node import Node
-from heartwire.server.addresses import Call, Handshake, Route, find_route, no_socket, segments, table_of
+from heartwire.server.addresses import (
+    Call,
+    Handshake,
+    Opening,
+    Route,
+    find_route,
+    no_socket,
+    segments,
+    table_of,
+)
 from heartwire.server.assets import LIBRARY, asset, file_response
 from heartwire.server.dialects import DIALECTS
 from heartwire.server.responses import refusal
 from heartwire.transports.asgi_link import attend
 from heartwire.transports.websocket.asgi import SocketLink
+from heartwire.transports.websocket.asgi_handshake import EXTENSION, AsgiHandshake
+from heartwire.transports.websocket.deflate import negotiate
 from heartwire.transports.websocket.frames import truncated
 from heartwire.transports.websocket.handshake import handshake_problem
-from heartwire.transports.websocket.messages import ASGI
+from heartwire.transports.websocket.messages import ASGI, NATIVE, NATIVE_DEFLATED
+from heartwire.transports.websocket.native import NativeSocket
 
 __all__ = ["Application"]
 
 log = logging.getLogger("heartwire")
 
+_INTERNAL: Final = "internal server error: the server's log has the details"
 _EXPOSED_HEADERS: Final = "ETag, Retry-After"
 _PREFLIGHT_S: Final = "7200"  # the longest that Chromium honours
 
@@ -81,7 +95,7 @@ class Application:
             response = refusal(error)
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
-            response = refusal(HeartwireError("internal server error: the server's log has the details"))
+            response = refusal(HeartwireError(_INTERNAL))
         if response is not None:  # else it was streamed
             response.headers.update(cors)
             response.headers.setdefault("cache-control", "no-store")
@@ -133,26 +147,61 @@ class Application:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        native = _taken(scope, self._node.switchboard)
+        found = find_route(self._sockets, segments(scope))
+        handshake = Handshake(scope, found[1] if found is not None else [])
         try:
-            self._cross_origin(HTTPConnection(scope))
+            self._node.check_page(handshake.headers.get("origin"), handshake.headers.get("host", ""))
         except Refused as error:
-            await _refuse_handshake(scope, receive, send, error)
+            await _refuse_handshake(scope, receive, send, error, is_native=native is not None)
             return
         try:
-            await self._serve_socket(scope, receive, send)
+            if found is None:
+                raise no_socket()
+            answer = found[0].open(handshake)
+            opening = answer if isinstance(answer, Opening) else await self._allowed(answer, handshake)
+            if native is not None:
+                await self._open_natively(native, opening, handshake, send)
+            else:
+                await self._serve_socket(opening, receive, send)
         except HeartwireError as error:
             # After accepting: a browser does not show a page why a handshake failed.
             await send({"type": "websocket.accept"})
             reason = truncated(str(error))
             await send({"type": "websocket.close", "code": error.code.close_code, "reason": reason})
 
-    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = find_route(self._sockets, segments(scope))
-        if found is None:
-            raise no_socket()
-        route, values = found
-        answer = route.open(Handshake(scope, values))
-        opening = await answer if inspect.isawaitable(answer) else answer
+    async def _allowed(self, answer: Awaitable[Opening], handshake: Handshake) -> Opening:
+        """Wait for those who are asked. Raises `HeartwireError`, whatever they raise."""
+        if asyncio.current_task() is None:  # natively, and functions of the application may need one
+            await asyncio.sleep(0)
+        try:
+            opening = await answer
+        except HeartwireError:
+            raise
+        except Exception:
+            log.exception("WebSocket %s failed", handshake.scope["path"])
+            raise HeartwireError(_INTERNAL) from None
+        self._node.refuse_when_draining()  # it may have begun meanwhile
+        return opening
+
+    async def _open_natively(
+        self, socket: NativeSocket, opening: Opening, handshake: Handshake, send: Send
+    ) -> None:
+        """Hand the socket to its handler; this call need not last as long as the connection."""
+        if socket.closed:  # the client is gone
+            return
+        extensions = None
+        if self._node.options.compress and "sec-websocket-extensions" in handshake.headers:
+            extensions = negotiate(handshake.all("sec-websocket-extensions"))
+        socket.serial = self._node.connections.next_serial()
+        handler = opening.handler(socket, NATIVE if extensions is None else NATIVE_DEFLATED)
+        socket.attach(handler, max_frame_bytes=opening.max_frame_bytes, extensions=extensions)
+        await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})
+        if socket.is_answered and not socket.closed:
+            handler.opened()
+            socket.start()
+
+    async def _serve_socket(self, opening: Opening, receive: Receive, send: Send) -> None:
         node = self._node
         link = SocketLink(node.switchboard, node.connections.next_serial(), receive, send, node.leftovers)
         handler = opening.handler(link, ASGI)
@@ -162,6 +211,19 @@ class Application:
             await attend(link, link.read(handler))
         finally:
             handler.lost()
+
+
+def _taken(scope: Scope, switchboard: Switchboard) -> NativeSocket | None:
+    """Take over the native socket of a scope, to accept it; ``None`` where it has none of this hub."""
+    handshake: AsgiHandshake | None = scope.get("extensions", {}).get(EXTENSION)
+    if handshake is None:
+        return None
+    socket = handshake.socket
+    if not isinstance(socket, NativeSocket) or socket.door.switchboard is not switchboard:
+        return None
+    del scope["extensions"][EXTENSION]  # who keeps the scope need not keep this
+    handshake.is_taken = True
+    return socket
 
 
 def _check_method(request: Request, methods: tuple[str, ...]) -> None:
@@ -194,7 +256,9 @@ def _preflight(request: Request, methods: tuple[str, ...], cors: dict[str, str])
     return Response(status_code=204, headers={"allow": allow} | headers)
 
 
-async def _refuse_handshake(scope: Scope, receive: Receive, send: Send, error: Refused) -> None:
+async def _refuse_handshake(
+    scope: Scope, receive: Receive, send: Send, error: Refused, *, is_native: bool
+) -> None:
     """Answer a handshake with an HTTP error where the server can, else with its own 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         reason = truncated(str(error))
@@ -204,6 +268,8 @@ async def _refuse_handshake(scope: Scope, receive: Receive, send: Send, error: R
     status, headers = response.status_code, response.raw_headers
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": response.body})
+    if is_native:
+        return
     # uvicorn takes an application that returns before the connection is gone for one that forgot to answer,
     # and logs an error. It reports the end twice: that the answer is complete, and that the connection is
     # gone. Others report it once.

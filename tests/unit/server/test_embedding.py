@@ -89,9 +89,9 @@ def natives(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     accept = NativeSocket.accept
 
-    def noting(self: NativeSocket, handler: Any, **given: Any) -> None:
-        paths.append("open" if handler else "refused")
-        accept(self, handler, **given)
+    def noting(self: NativeSocket, **given: Any) -> None:
+        paths.append("open" if self._handler else "refused")
+        accept(self, **given)
 
     monkeypatch.setattr(NativeSocket, "accept", noting)
     return paths
@@ -135,7 +135,7 @@ async def test_heartwires_paths_are_native_and_all_others_stay_with_the_applicat
         assert refused.value.response.status_code == 403
         async with (
             ws(served, "/realtime/channels/a") as socket,
-            ws(served, "/realtime") as lobby,
+            ws(served, "/realtime/") as lobby,
             ws(served, "/shout") as own,
         ):
             assert natives == ["open", "open"]

@@ -5,18 +5,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import uvicorn
+from starlette.types import Scope
 from uvicorn.server import ServerState
 
-from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
+from heartwire.transports.fair_queue import FairQueue
+from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
 from heartwire.transports.websocket.incoming import SocketHandler
 from heartwire.transports.websocket.native import NativeSocket, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
-__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "made", "opened"]
+__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "accept", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
@@ -127,7 +129,7 @@ class FakeDoor:
     def __init__(self) -> None:
         self.leftovers = FairQueue(lambda work: asyncio.get_running_loop().call_soon(work))
         self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: None)
-        self.entered: list[tuple[NativeSocket, dict[str, Any]]] = []
+        self.entered: list[tuple[NativeSocket, Scope]] = []
         self.connections: set[Any] = set()
 
     def claims(self, path: str) -> bool:
@@ -140,8 +142,9 @@ class FakeDoor:
     def stop_with(self, connections: set[Any]) -> None:
         self.connections = connections
 
-    def answer_handshake(self, socket: NativeSocket, scope: dict[str, Any]) -> None:
-        self.entered.append((socket, scope))
+    def answer_handshake(self, handshake: AsgiHandshake) -> None:
+        assert isinstance(handshake.socket, NativeSocket)
+        self.entered.append((handshake.socket, handshake.scope))
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
@@ -162,6 +165,22 @@ def made(door: FakeDoor, *, is_tls: bool = False) -> tuple[NativeSocket, FakeTra
     return socket, transport
 
 
+def accept(
+    socket: NativeSocket,
+    handler: SocketHandler | None,
+    *,
+    max_frame_bytes: int = 70_000,
+    extensions: str | None = None,
+    **given: Any,
+) -> None:
+    """Accept a handshake as the application does it; without a handler, `NativeSocket.close` must follow."""
+    if handler is not None:
+        socket.attach(handler, max_frame_bytes=max_frame_bytes, extensions=extensions)
+    socket.accept(**given)
+    if handler is not None:
+        socket.start()
+
+
 def opened(
     handler: SocketHandler,
     *,
@@ -174,7 +193,6 @@ def opened(
     door = FakeDoor()
     socket, transport = made(door, is_tls=is_tls)
     socket.data_received(handshake(path))
-    extensions = "permessage-deflate" if compressed else None
-    socket.accept(handler, max_frame_bytes=limit, extensions=extensions)
+    accept(socket, handler, max_frame_bytes=limit, extensions="permessage-deflate" if compressed else None)
     assert transport.written.startswith(b"HTTP/1.1 101 ")
     return socket, transport

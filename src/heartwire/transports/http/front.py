@@ -182,9 +182,11 @@ class FrontProtocol(asyncio.Protocol):
         if line is None or self.config.access_log:
             return False
         block = data[line_end + 2 : head_end + 4]
+        if b"sec-websocket-key:" in block.lower():  # which need not be parsed as an ordinary request first
+            return line[1] == b"GET" and self._upgrade(line[2], block, data[head_end + 4 :])
         facts = _remembered[block] if block in _remembered else _learn(block)
         if facts is None:
-            return line[1] == b"GET" and self._upgrade(line[2], block, data[head_end + 4 :])
+            return False
         body = data[head_end + 4 :]
         if len(body) != facts.content_length or not self.door.try_answer(self, line[1], line[2], facts, body):
             return False

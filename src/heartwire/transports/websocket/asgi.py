@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
-from heartwire.core.fair_queue import SLICE, FairQueue
+from heartwire.core.limits import SLICE
 from heartwire.core.switchboard import Switchboard
 from heartwire.transports.asgi_link import AsgiLink
+from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.websocket.frames import truncated
 
 __all__ = ["Receiver", "SocketLink", "event", "event_bytes"]

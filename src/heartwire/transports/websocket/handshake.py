@@ -8,7 +8,7 @@ subprotocols or none. ``Origin`` is the application's decision.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from websockets.utils import accept_key
@@ -47,14 +47,22 @@ def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None
     return next((name for name in offered if name and (not known or name in known)), None)
 
 
-def accepted(key: bytes, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
-    """Return the answer that opens the connection."""
+def accepted(
+    key: bytes,
+    *,
+    subprotocol: str | None = None,
+    extensions: str | None = None,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """Return the answer that opens the connection, with further ``headers`` such as cookies."""
     answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     answer += f"Sec-WebSocket-Accept: {accept_key(key.decode('latin-1'))}\r\n"
     if subprotocol is not None:
         answer += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
     if extensions is not None:
         answer += f"Sec-WebSocket-Extensions: {extensions}\r\n"
+    for name, value in headers:
+        answer += f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n"
     return f"{answer}\r\n".encode("latin-1")
 
 

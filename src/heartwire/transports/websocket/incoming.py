@@ -14,22 +14,26 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from heartwire.codes import close_code
-from heartwire.core.fair_queue import SLICE, FairQueue
+from heartwire.core.limits import SLICE
 from heartwire.text import is_utf8
+from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.websocket.deflate import extension
 from heartwire.transports.websocket.frames import PONG, answer_to_close, head, unmasked
 from heartwire.transports.websocket.rare_frames import RareFrames
 
-__all__ = ["DOOR", "PEER", "READ_BYTES", "Incoming", "SocketHandler"]
+__all__ = ["DOOR", "PEER", "READ_BYTES", "TURN", "Incoming", "SocketHandler"]
 
 log = logging.getLogger("heartwire")
 
 READ_BYTES: Final = 16 * 1024
 """One read. Measured: with the 64 to 256 KiB of the event loops, 1,000 flooding peers held as much each."""
 
-DOOR, HANDLER, TURN, PEER = 1, 2, 4, 8
-"""What a connection waits for: the answer to its handshake, its handler, its turn, its peer (the socket is
-full)."""
+DOOR: Final = 1
+HANDLER: Final = 2
+TURN: Final = 4
+PEER: Final = 8
+"""What a connection waits for, added up: the answer to its handshake, its handler, its turn, its peer (the
+socket is full)."""
 
 
 class SocketHandler(Protocol):
@@ -49,6 +53,8 @@ class Incoming(asyncio.BufferedProtocol):
         __slots__ = ()
 
     buffer: ClassVar[bytearray]
+    view: ClassVar[memoryview]
+    """Of the buffer: asyncio's TLS fills what it is given from slices, which copy a ``bytearray``."""
     leftovers: ClassVar[FairQueue]
     transport: asyncio.Transport
     heard: bool
@@ -73,8 +79,8 @@ class Incoming(asyncio.BufferedProtocol):
 
     # -- the socket ------------------------------------------------------------------------------------------
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self.buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.view
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = True

@@ -8,7 +8,7 @@ Paths that the door does not claim are left to uvicorn's own WebSocket protocol.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
@@ -18,15 +18,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from heartwire.codes import close_code
-from heartwire.core.backlog import MAX_OWED_BYTES, Backlog
-from heartwire.core.fair_queue import FairQueue
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
+from heartwire.transports.backlog import MAX_OWED_BYTES, Backlog
+from heartwire.transports.fair_queue import FairQueue
+from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.frames import PING, close_frame
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
 from heartwire.transports.websocket.incoming import DOOR, PEER, READ_BYTES, TURN, Incoming, SocketHandler
 from heartwire.transports.websocket.rare_frames import RareFrames
-from heartwire.transports.websocket.scope import websocket_scope
 from heartwire.types import Member
 
 __all__ = ["NativeSocket", "SocketDoor", "SocketHandler", "native_protocol"]
@@ -62,8 +62,8 @@ class SocketDoor(Protocol):
     def stop_with(self, connections: set[Any]) -> None:
         """A connection begins. uvicorn calls ``shutdown`` of each of ``connections`` when it stops."""
 
-    def answer_handshake(self, socket: "NativeSocket", scope: dict[str, Any]) -> None:
-        """Answer a handshake that obeys the RFC, now or later, by the socket's ``accept`` or ``refuse``."""
+    def answer_handshake(self, handshake: AsgiHandshake) -> None:
+        """Run a handshake that obeys the RFC, now or in a task."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +79,7 @@ class NativeSocket(Incoming):
     _made_by: tuple[uvicorn.Config, ServerState, dict[str, Any]] | None = field(init=False)
     _abort: asyncio.TimerHandle | None = None
     _heir: asyncio.Protocol | None = None
-    _key: bytes | None = None
+    _handshake: AsgiHandshake | None = None
     _handler: SocketHandler | None = None
     _rare: RareFrames | None = None
     _left_over: bytes = b""
@@ -136,6 +136,7 @@ class NativeSocket(Incoming):
         if not is_checked and not self.claims(target):
             self._leave_to_uvicorn(request() + early)
             return
+        self._made_by = None
         given = dict(headers)
         problem = None if is_checked else handshake_problem(lambda name: _header(given, name), is_get=is_get)
         if len(early) > READ_BYTES:
@@ -143,32 +144,42 @@ class NativeSocket(Incoming):
                 "bad_request",
                 f"{len(early)} bytes came before the answer to the handshake: wait for it",
             )
-        self._key = given.get(b"sec-websocket-key", b"")
         self.door.stop_with(server_state.connections)
         if problem is not None:
             self.refuse(self.door.bad_handshake(*problem))
             return
         transport = self.transport
         transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
-        self.door.answer_handshake(self, websocket_scope(transport, config, app_state, target, headers))
+        key = given[b"sec-websocket-key"]
+        self._handshake = AsgiHandshake(self, config, app_state, target, headers, key)
+        self.door.answer_handshake(self._handshake)
         if early:
             self.take(early)
 
-    def accept(
-        self,
-        handler: SocketHandler | None,
-        *,
-        max_frame_bytes: int = 0,
-        subprotocol: str | None = None,
-        extensions: str | None = None,
-    ) -> None:
-        """Answer 101. Without a handler, `close` must follow."""
-        assert self._key is not None
-        self.write(accepted(self._key, subprotocol=subprotocol, extensions=extensions))
-        self.compressed = extensions is not None
+    @property
+    def is_answered(self) -> bool:
+        """Whether the handshake has its answer, or the client is gone."""
+        return self._handshake is None
+
+    def attach(self, handler: SocketHandler, *, max_frame_bytes: int, extensions: str | None = None) -> None:
+        """Set the handler, the largest frame, and the extensions that 101 names, before the handshake is
+        answered."""
+        assert self._handshake is not None
         self._handler = handler
+        self._handshake.extensions = extensions
+        self.compressed = extensions is not None
         self.max_frame_bytes = max_frame_bytes
-        self._made_by = self._key = None
+
+    def accept(self, *, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer 101. `start` or `close` must follow."""
+        handshake, self._handshake = self._handshake, None
+        assert handshake is not None
+        self.write(
+            accepted(handshake.key, subprotocol=subprotocol, extensions=handshake.extensions, headers=headers)
+        )
+
+    def start(self) -> None:
+        """Let the handler have what the client sends, and has sent."""
         self._waits_for &= ~DOOR
         if self._left_over:  # once the caller has opened the handler
             self._waits_for |= TURN
@@ -193,7 +204,7 @@ class NativeSocket(Incoming):
 
     def data_received(self, data: bytes) -> None:
         """Bytes that did not come by the buffer: a handshake, as another HTTP protocol rebuilt it."""
-        if self._made_by is None or self._key is not None or self.closed:
+        if self._made_by is None or self.closed:
             self.take(data)
             return
         head, end, early = data.partition(b"\r\n\r\n")
@@ -273,6 +284,8 @@ class NativeSocket(Incoming):
         if self.transport.is_closing():  # it broke; connection_lost comes next
             self._shut()
             return
+        if self._handshake is not None:
+            self.accept()  # a browser does not show a page why a handshake failed
         self.transport.write(close_frame(code, reason))
         self._await_close()
 
@@ -324,8 +337,10 @@ class NativeSocket(Incoming):
         self._rare = None
         self._drained()
         handler, self._handler = self._handler, None
-        if handler is not None:
-            handler.lost()
+        handshake, self._handshake = self._handshake, None
+        for ended in (handler, handshake):
+            if ended is not None:
+                ended.lost()
 
     def _abort_after(self, seconds: float) -> None:
         self._abort = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
@@ -333,7 +348,8 @@ class NativeSocket(Incoming):
 
 def native_protocol(door: SocketDoor) -> type[NativeSocket]:
     """Return the class for uvicorn's ``ws=`` setting that serves one door."""
-    shared = {"buffer": bytearray(READ_BYTES), "leftovers": door.leftovers}
+    buffer = bytearray(READ_BYTES)
+    shared = {"buffer": buffer, "view": memoryview(buffer), "leftovers": door.leftovers}
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": (), **shared})
 
 

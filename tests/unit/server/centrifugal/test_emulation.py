@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from heartwire.core.fair_queue import FairQueue
 from heartwire.dialects.centrifugal import JSON
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.centrifugal.emulation import MAX_WAITING, MAX_WAITING_BYTES, CommandQueue
+from heartwire.transports.fair_queue import FairQueue
 
 
 class _Connection:

@@ -6,12 +6,12 @@ from collections.abc import Awaitable
 
 import pytest
 
-from heartwire.core.backlog import MAX_OWED_BYTES
-from heartwire.core.fair_queue import SLICE
+from heartwire.core.limits import SLICE
+from heartwire.transports.backlog import MAX_OWED_BYTES
 from heartwire.transports.websocket import native as websocket_uvicorn
 from heartwire.transports.websocket.deflate import deflated_frame
 from heartwire.transports.websocket.incoming import READ_BYTES
-from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, made, opened
+from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, accept, made, opened
 from tests.unit.transports.tools import (
     BINARY,
     CLOSE,
@@ -170,7 +170,7 @@ async def test_messages_that_came_before_the_answer_are_read_when_the_session_is
     socket.data_received(handshake("/ours"))
     socket.data_received(frame(TEXT, b"early"))
     assert transport.is_reading_paused
-    socket.accept(handler)
+    accept(socket, handler)
     assert handler.messages == []  # `accept` comes before the handler is open
     await until(lambda: texts(handler) == [b"early"])
     assert not transport.is_reading_paused
@@ -185,7 +185,7 @@ async def test_messages_that_came_before_a_refusal_are_not_read() -> None:
     socket, transport = made(door)
     socket.data_received(handshake("/ours"))
     socket.data_received(frame(TEXT, b"early"))
-    socket.accept(None)
+    accept(socket, None)
     socket.close(3500, "who are you")
     assert transport.frames == [Frame(CLOSE, (3500).to_bytes(2) + b"who are you")]
     assert not transport.is_reading_paused
@@ -543,7 +543,7 @@ async def test_frames_in_the_packet_of_the_handshake_are_served() -> None:
     door = FakeDoor()
     socket, transport = made(door)
     socket.data_received(handshake("/ours") + frame(TEXT, b"early"))
-    socket.accept(handler, max_frame_bytes=100)
+    accept(socket, handler, max_frame_bytes=100)
     await until(lambda: texts(handler) == [b"early"])
     assert not transport.is_reading_paused
 
@@ -582,7 +582,7 @@ async def test_an_accept_carries_what_was_chosen() -> None:
     assert entered is socket
     assert scope["path"] == "/ours"
     assert (b"sec-websocket-version", b"13") in scope["headers"]
-    socket.accept(FakeHandler(), subprotocol="chat", extensions="permessage-deflate")
+    accept(socket, FakeHandler(), subprotocol="chat", extensions="permessage-deflate")
     lines = transport.written.split(b"\r\n")
     assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
     assert b"Sec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=" in lines

@@ -7,13 +7,8 @@ however many peers flood a node, a peer that does not waits for one piece of the
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
-__all__ = ["SLICE", "FairQueue"]
-
-SLICE: Final = 32
-"""Frames, or commands, of one connection that are served in one piece. Measured: a third of a millisecond of
-echoes; with 8 the turns of the loop cost as much as the echoes."""
+__all__ = ["FairQueue"]
 
 
 class FairQueue:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from heartwire.core.fair_queue import FairQueue
+from heartwire.transports.fair_queue import FairQueue
 
 
 class Turns:
