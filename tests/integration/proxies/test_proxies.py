@@ -170,18 +170,12 @@ class Http2:
         finally:
             writer.close()
 
-    def send(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> None:
-        """Send the request. Without a body its stream stays open."""
+    def send(self, method: str, path: str, headers: dict[str, str]) -> None:
+        """Send the request. After CONNECT both ways stay open."""
         self._machine.initiate_connection()
-        head = {
-            ":method": method,
-            ":scheme": "https",
-            ":authority": f"{SITE}:{self._proxy.port}",
-            ":path": path,
-        }
-        self._machine.send_headers(1, [*head.items(), *headers.items()])
-        if body is not None:
-            self._machine.send_data(1, body, end_stream=True)
+        authority = f"{SITE}:{self._proxy.port}"
+        head = {":method": method, ":scheme": "https", ":authority": authority, ":path": path} | headers
+        self._machine.send_headers(1, list(head.items()), end_stream=method != "CONNECT")
         self._writer.write(self._machine.data_to_send())
 
     async def until(self, mark: bytes) -> bytes:
@@ -203,14 +197,25 @@ class Http2:
 async def test_event_streams_over_http_2(site: Site, channel: str) -> None:
     """A browser has more than six of them there. The page's origin is compared with HTTP/2's `:authority`."""
     async with Http2.open(site.proxy) as stream, client_of(site.server.url, "websocket") as publisher:
-        stream.send(
-            "GET", f"/channels/{channel}", body=b"", accept="text/event-stream", origin=site.proxy.url
-        )
+        headers = {"accept": "text/event-stream", "origin": site.proxy.url}
+        stream.send("GET", f"/channels/{channel}", headers)
         await stream.until(b"retry: ")
         assert stream.status == b"200"
         for number in range(3):
             await publisher.publish(channel, number)
             assert b"data: %d" % number in await stream.until(b"data: %d\n" % number)
+
+
+async def test_websockets_over_http_2(tmp_path: Path) -> None:
+    """HAProxy offers them (RFC 8441), so browsers that have a connection over HTTP/2 open them on it."""
+    with run_server(*server_flags()) as server, run_proxy("haproxy", server.port, tmp_path) as proxy:
+        async with Http2.open(proxy) as stream, client_of(server.url, "websocket") as publisher:
+            headers = {":protocol": "websocket", "sec-websocket-version": "13", "origin": proxy.url}
+            stream.send("CONNECT", "/channels/a?since=earliest", headers)
+            for text in ("one", "two"):
+                await publisher.publish("a", text)
+                await stream.until(b"\x81\x03" + text.encode())
+            assert stream.status == b"200"
 
 
 # -- what else has to pass -----------------------------------------------------------------------------------
