@@ -6,7 +6,7 @@ SERVE ?=
 SEEDS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench simulate clean no-node
+.PHONY: help serve test check format bench sdks simulate clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ endif
 bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 	@$(BIN)/python -m bench.setup
 	@$(BIN)/python -m bench
+
+sdks: $(VENV)/.dev ## run the suites of the official SDKs (PYTHON_SDK=checkout JS_SDK=checkout)
+	@$(BIN)/python -m tools.sdk_suites $(if $(PYTHON_SDK),--python $(PYTHON_SDK)) $(if $(JS_SDK),--js $(JS_SDK))
 
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
 	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2

@@ -4,16 +4,15 @@ import base64
 import contextlib
 import itertools
 import json
-import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from websockets.sync.client import ClientConnection, connect
+
+from tests.programs import chromium
 
 __all__ = ["Page", "open_page"]
 
@@ -105,14 +104,8 @@ class Page:
 @contextlib.contextmanager
 def open_page() -> Iterator[Page]:
     """A new browser with one tab. Without Chromium the test is skipped at a desk, and fails in CI."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        message = "no Chromium here (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [browser, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        command = [chromium(), *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         try:

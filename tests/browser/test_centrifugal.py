@@ -3,9 +3,7 @@ a server that dies."""
 
 import http.server
 import json
-import os
 import queue
-import shutil
 import signal
 import subprocess
 import threading
@@ -19,6 +17,7 @@ import pytest
 from heartwire.hub.tokens import make_token
 from tests.integration.centrifugal.sdk.app import SECRET
 from tests.integration.centrifugal.sdk.harness import HERE, Relay, node_modules, serving
+from tests.programs import chromium
 
 CHANNELS = 300
 
@@ -138,20 +137,10 @@ def page() -> Iterator[Page]:
     page.close()
 
 
-@pytest.fixture
-def chromium() -> str:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        message = "no Chromium here (Debian: apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return browser
-
-
 @pytest.mark.slow
-def test_hundreds_of_channels_in_chromium(page: Page, chromium: str, tmp_path: Path) -> None:
+def test_hundreds_of_channels_in_chromium(page: Page, tmp_path: Path) -> None:
     node_modules()
+    program = chromium()
     server_folder, profile = tmp_path / "server", tmp_path / "profile"
     server_folder.mkdir()
     with serving(server_folder, APP_ORIGIN=page.origin) as server:
@@ -173,7 +162,7 @@ def test_hundreds_of_channels_in_chromium(page: Page, chromium: str, tmp_path: P
         ]
         address = f"{page.origin}/?url={url}&token={token}"
         with subprocess.Popen(
-            [chromium, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [program, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as browser:
             try:
                 assert page.wait("connected")["hello"] == "42"

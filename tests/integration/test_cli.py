@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -27,6 +26,7 @@ import heartwire
 from heartwire.cli.serve import _called
 from heartwire.testing import faulty_network
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
+from tests.integration.certificates import self_signed
 from tests.integration.wire import Raw, Stream, Task, get, present, publish, until, ws
 
 pytestmark = pytest.mark.slow
@@ -546,23 +546,8 @@ def test_variables_that_are_not_options_are_logged_once() -> None:
     assert "did you mean port?" in told[1][1]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_tls(tmp_path: Path) -> None:
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    command = (
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    )
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    subprocess.run((*command, "-keyout", key, "-out", cert, *names), check=True, capture_output=True)
+    cert, key = map(str, self_signed(tmp_path, "127.0.0.1", "localhost"))
     trust = ssl.create_default_context(cafile=cert)
     with run_server("--tls-cert", cert, "--tls-key", key) as server:
         assert server.url.startswith("https://127.0.0.1:")

@@ -18,6 +18,7 @@ from heartwire import connect
 from heartwire.compare.plan import KINDS, Kind, Plan, message
 from heartwire.compare.subscribers import subscriber
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
+from tests.integration.certificates import self_signed
 from tests.integration.client.tools import until
 from tests.unit.compare.test_report import numbers_without_unit
 
@@ -100,28 +101,8 @@ def test_a_short_comparison(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_against_a_server_with_tls(tmp_path: Path) -> None:
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    command = (
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    )
-    names = (
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-    )  # not the proxies' 127.0.0.1
-    subprocess.run((*command, "-keyout", key, "-out", cert, *names), check=True, capture_output=True)
+    cert, key = map(str, self_signed(tmp_path, "localhost"))  # not the proxies' 127.0.0.1
     with run_server("--tls-cert", cert, "--tls-key", key) as server:
         url = f"https://localhost:{server.port}"
         done = run(

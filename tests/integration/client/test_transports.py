@@ -5,7 +5,6 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import heartwire
 from heartwire import EARLIEST, ConnectionClosed, Forbidden, Hub, Position, Received, Refused
 from heartwire.hub.tokens import make_token
 from heartwire.testing import ServerProcess, serving
+from tests.integration.certificates import self_signed
 from tests.integration.client.tools import FAST, Story, client_of, data, each_transport, take, until
 
 SECRET = "a secret of thirty-two bytes or more"
@@ -298,7 +298,7 @@ async def test_closed_for_good() -> None:
 @contextlib.asynccontextmanager
 async def tls(url: str, folder: Path) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
     """The same server behind TLS, and a context that trusts it."""
-    certificate, key = self_signed(folder)
+    certificate, key = self_signed(folder, "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     port = int(url.rpartition(":")[2])
@@ -325,38 +325,6 @@ async def tls(url: str, folder: Path) -> AsyncIterator[tuple[str, ssl.SSLContext
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "certificate").write_bytes(certificate.public_bytes(pem))
-    (folder / "key").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "certificate", folder / "key"
 
 
 @each_transport
