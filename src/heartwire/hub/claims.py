@@ -213,5 +213,5 @@ def _json(plain: msgspec.Raw, encoded: str | None) -> bytes | None:
     try:
         decoded = base64.b64decode(encoded, validate=True)
         return bytes(msgspec.json.decode(decoded, type=msgspec.Raw))
-    except (binascii.Error, msgspec.DecodeError) as error:
+    except (binascii.Error, msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"a claim in base64 does not hold JSON: {error}") from None

@@ -160,5 +160,5 @@ def _payload(plain: msgspec.Raw, encoded: str, name: str) -> bytes | None:
         return None if bytes(plain) == b"null" else bytes(plain)
     try:
         return bytes(msgspec.json.decode(base64.b64decode(encoded, validate=True), type=msgspec.Raw))
-    except (binascii.Error, msgspec.DecodeError) as error:
+    except (binascii.Error, msgspec.DecodeError, RecursionError) as error:
         raise Refused("bad_request", f"{name} holds no JSON in base64: {error}") from None
