@@ -273,6 +273,9 @@ def test_cent_reports_a_wrong_key(url: str) -> None:
         ("/api/nothing", b"{}", 404, "not_found"),
         ("/api/publish", b"{", 400, "bad_request"),
         ("/api/publish", b'{"data":' + b"[" * 20000, 400, "bad_request"),
+        # These ended as a fault of the server, or as text that is none.
+        ("/api/publish", b'{"channel":"chat:1\xff","data":1}', 400, "invalid_utf8"),
+        ("/api/publish", b'{"channel":"chat:1","data":"\xff"}', 400, "invalid_utf8"),
         ("/api/publish", b"[]", 200, 107),
         ("/api/publish", b"", 200, 107),
         ("/api/publish", b'{"channel":1,"data":1}', 200, 107),

@@ -29,6 +29,7 @@ from heartwire.hub.versions import Versions
 from heartwire.messages import Body
 from heartwire.server.api import connections
 from heartwire.server.requests import read_body
+from heartwire.text import check_text
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 __all__ = ["Api"]
@@ -129,7 +130,7 @@ class Api:
                 "not_found", f"no method {name[:64]!r} in this API: there are batch, {', '.join(_METHODS)}"
             )
         limit = _BODY_MESSAGES * self._node.options.max_message_bytes
-        body = await read_body(self._node, request, limit) or b"{}"
+        body = check_text(await read_body(self._node, request, limit)) or b"{}"
         try:
             answer = await self._batch(body) if name == "batch" else await self._answer(name, body)
         except msgspec.ValidationError as error:
