@@ -135,6 +135,7 @@ def run(*names: str, batches: int, module: str = "tools.fuzz.target", settle_s: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # on a machine that is busy with something else
 def test_a_short_run_finds_nothing() -> None:
     total = run(*TARGETS, batches=4)
     assert [str(finding) for finding in total.findings] == []
@@ -143,6 +144,7 @@ def test_a_short_run_finds_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # on a machine that is busy with something else
 def test_a_handler_that_raises_is_found_and_traced_to_its_connection() -> None:
     total = run("presence_raises", batches=6, module="tests.property.fuzz_plants")
     assert any("ZeroDivisionError: planted" in finding.problem for finding in total.findings)
@@ -152,6 +154,7 @@ def test_a_handler_that_raises_is_found_and_traced_to_its_connection() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # on a machine that is busy with something else
 def test_connections_that_stay_are_found() -> None:
     total = run("sockets_stay", batches=1, settle_s=0.5, module="tests.property.fuzz_plants")
     assert any(finding.problem.startswith("connections left") for finding in total.findings)

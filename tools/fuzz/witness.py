@@ -5,6 +5,7 @@ import asyncio
 import http.client
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -49,10 +50,15 @@ async def _timed(name: str, check: Callable[[int], Any], port: int) -> tuple[str
             problem = f"{name}: {error!r}"
             continue
         took_s = time.monotonic() - began
-        if took_s <= WITHIN_S:
+        if took_s <= _within_s():
             return "", took_s
         problem = f"{name}: {took_s:.2f} s"
     return problem, time.monotonic() - began
+
+
+def _within_s() -> float:
+    """On a machine where others have most of the time, it takes as much longer."""
+    return WITHIN_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _message() -> str:
