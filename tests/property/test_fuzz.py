@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -128,14 +130,19 @@ def test_codes_of_the_client_may_come_back() -> None:
 # -- runs ----------------------------------------------------------------------------------------------------
 
 
+def real(test: Callable[[], None]) -> Callable[[], None]:
+    """Mark a test of real servers, which has time on a machine that is busy with something else."""
+    skip = pytest.mark.skipif(sys.platform != "linux", reason="memory and sockets are read from /proc")
+    return pytest.mark.slow(pytest.mark.timeout(180)(skip(test)))
+
+
 def run(*names: str, batches: int, module: str = "tools.fuzz.target", settle_s: float = 20) -> Total:
     with watched(names, module=module) as servers:
         seeds = [range(at, batches * len(names), len(names)) for at in range(len(names))]
         return asyncio.run(fuzz(servers, lambda at: iter(seeds[at]), settle_s=settle_s))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)  # on a machine that is busy with something else
+@real
 def test_a_short_run_finds_nothing() -> None:
     total = run(*TARGETS, batches=4)
     assert [str(finding) for finding in total.findings] == []
@@ -143,8 +150,7 @@ def test_a_short_run_finds_nothing() -> None:
     assert total.answers > 50
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)  # on a machine that is busy with something else
+@real
 def test_a_handler_that_raises_is_found_and_traced_to_its_connection() -> None:
     total = run("presence_raises", batches=6, module="tests.property.fuzz_plants")
     assert any("ZeroDivisionError: planted" in finding.problem for finding in total.findings)
@@ -153,8 +159,7 @@ def test_a_handler_that_raises_is_found_and_traced_to_its_connection() -> None:
     assert all(finding.script and b"/presence" in finding.script.sent for finding in blamed)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)  # on a machine that is busy with something else
+@real
 def test_connections_that_stay_are_found() -> None:
     total = run("sockets_stay", batches=1, settle_s=0.5, module="tests.property.fuzz_plants")
     assert any(finding.problem.startswith("connections left") for finding in total.findings)
