@@ -282,6 +282,7 @@ def test_cent_reports_a_wrong_key(url: str) -> None:
         ("/api/publish", b'{"channel":"chat:1"}', 200, 107),
         ("/api/publish", b'{"channel":"","data":1}', 200, 107),
         ("/api/publish", b'{"channel":"chat:1","b64data":"%"}', 200, 107),
+        ("/api/publish", '{"channel":"chat:1","b64data":"\u00e9"}'.encode(), 200, 107),
         ("/api/publish", b'{"channel":"chat:1","data":1,"idempotency_key":"\\n"}', 200, 107),
         ("/api/publish", b'{"channel":"nowhere:1","data":1}', 200, 102),
         ("/api/publish", b'{"channel":"chat:1","data":1,"skip_history":true}', 200, 108),

@@ -7,7 +7,6 @@ itself. `docs/api.md` has the methods.
 
 import asyncio
 import base64
-import binascii
 import fnmatch
 import hmac
 import logging
@@ -72,7 +71,7 @@ class _Data(_Request, frozen=True, kw_only=True):
         if self.b64data:
             try:
                 return Body(False, base64.b64decode(self.b64data, validate=True))
-            except binascii.Error as error:
+            except ValueError as error:  # also for what is not ASCII
                 raise Refused("bad_request", f"b64data: {error}") from None
         if not bytes(self.data):
             raise Refused("bad_request", "data, or b64data, is missing")
