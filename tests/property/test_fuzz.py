@@ -64,6 +64,7 @@ def test_commands_have_a_protobuf_form() -> None:
         answer(400, ERROR) * 2,
         b"HTTP/1.1 204 X\r\n\r\n" + answer(400, ERROR),
         b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n" + answer(400, ERROR),
+        answer(200, b'{"data":%b}' % (b"9" * 5000)),
         SHAKEN + b"\x81\x02{}\x88\x02\x03\xe8",
     ],
 )

@@ -164,7 +164,11 @@ def _loaded(data: bytes | str) -> Any:
         raise Malformed(f"{constant} is not JSON: {data[:200]!r}")
 
     text = data.decode() if isinstance(data, bytes) else data
-    return json.loads(text, parse_constant=refuse)
+    try:
+        # Numbers may be longer than Python reads; those that are judged are short.
+        return json.loads(text, parse_constant=refuse, parse_int=lambda digits: int(digits[:20]))
+    except RecursionError:
+        return {}  # as deep as a publication may be, and deeper than Python reads here
 
 
 # -- WebSocket -----------------------------------------------------------------------------------------------
