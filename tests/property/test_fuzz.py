@@ -66,6 +66,7 @@ def test_commands_have_a_protobuf_form() -> None:
         b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n" + answer(400, ERROR),
         answer(200, b'{"data":%b}' % (b"9" * 5000)),
         SHAKEN + b"\x81\x02{}\x88\x02\x03\xe8",
+        SHAKEN + b"\x88\x02\x03\xe8\x8a\x00",
     ],
 )
 def test_what_is_right(got: bytes) -> None:

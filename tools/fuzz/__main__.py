@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress = _Progress(options.seconds)
         total = asyncio.run(fuzz(servers, seeds_of, tick=progress.tick))
     progress.show_findings(total)
-    _say(_summary(total, options.first))
+    _say(_summary(total, options.first if options.seed is None else options.seed))
     return 1 if total.findings else 0
 
 

@@ -190,8 +190,9 @@ def _socket_faults(sent: bytes, answer: Answer, data: bytes) -> Iterator[str]:
             yield f"a frame that begins with {frame.first:#x}"
         elif opcode == 8:
             yield from _close_faults(frame.payload, close_codes(sent))
-            if index + 1 < len(frames):
-                yield f"after the close: {frames[index + 1]!r}"
+            # uvicorn, on paths that are not ours, still sends pongs; RFC 6455 5.5.1 is about data frames.
+            if later := [one for one in frames[index + 1 :] if one.first & 15 not in (9, 10)]:
+                yield f"after the close: {later[0]!r}"
         elif opcode in (1, 2):
             payload = _inflated(frame, may_deflate=may_deflate)
             yield from _message_faults(sent, payload, is_text=opcode == 1)
