@@ -20,7 +20,8 @@ End = Literal["server", "client"]
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) [\x20-\x7e]*")
 _HEADER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ?([\t\x20-\x7e\x80-\xff]*)")
 _STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/octet-stream")
-_CLOSE_CODES: Final = {code.close_code for code in CODES.values()} | {1000, 1002}
+_CLOSE_CODES: Final = {code.close_code for code in CODES.values()} | {1000, 1002, 4000}
+"""4000 is what the corpus has the HTTP API say."""
 _ELSEWHERE: Final = b"Failed to open a WebSocket connection: "
 """A bad handshake to a path that is not ours is answered by uvicorn."""
 
