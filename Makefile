@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVE ?=
 SEEDS ?= 100000
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench sdks simulate clean no-node
+.PHONY: help serve test check format bench sdks simulate fuzz clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +74,9 @@ sdks: $(VENV)/.dev ## run the suites of the official SDKs (PYTHON_SDK=checkout J
 
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
 	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2
+
+fuzz: $(VENV)/.dev ## send real servers what they should not get (SECONDS=60)
+	@$(BIN)/python -m tools.fuzz --seconds $(SECONDS)
 
 clean: ## remove the virtual environments and node_modules
 	rm -rf $(VENV) .venv-bench .bench node_modules

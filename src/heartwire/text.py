@@ -1,12 +1,12 @@
-"""Whether bytes are UTF-8, and whether they are JSON."""
+"""Whether bytes are UTF-8, and whether they are JSON; JSON as values."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from heartwire.errors import Refused
 
-__all__ = ["check_text", "is_json", "is_utf8"]
+__all__ = ["check_text", "is_json", "is_utf8", "parse_json"]
 
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 _JSON_STARTS: Final = frozenset(b' \t\r\n{["-0123456789tfn')
@@ -42,3 +42,12 @@ def is_json(data: bytes) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
+
+
+def parse_json(data: bytes) -> Any:
+    """Return JSON as Python's values. Raises `Refused` (``bad_request``) where it is none, or has no such
+    values: a number of more than 4300 digits, or too many levels."""
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError) as error:  # DecodeError is a ValueError
+        raise Refused("bad_request", f"data: {error}") from None

@@ -41,3 +41,11 @@ def test_every_file_is_what_its_type_says(server: ServerProcess, path: str) -> N
         assert (again.status, again.headers["etag"], again.body) == (304, tag, b"")
         assert again.headers["x-content-type-options"] == "nosniff"
     assert get(server.url, path, If_None_Match='"x"').status == 200
+
+
+@pytest.mark.parametrize("range", ["bytes=0-1", "bytes=9-1", "x", "bytes=0-1,5-,-3"])
+def test_ranges_are_ignored(server: ServerProcess, range: str) -> None:
+    """A bad one was answered in words of another library."""
+    answer = get(server.url, "/heartwire.js", Range=range)
+    assert (answer.status, answer.headers["accept-ranges"]) == (200, "none")
+    assert answer.body == get(server.url, "/heartwire.js").body

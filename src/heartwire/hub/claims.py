@@ -1,7 +1,6 @@
 """The claims of a token whose signature is valid. Pure: no keys, no clock of its own."""
 
 import base64
-import binascii
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -213,5 +212,5 @@ def _json(plain: msgspec.Raw, encoded: str | None) -> bytes | None:
     try:
         decoded = base64.b64decode(encoded, validate=True)
         return bytes(msgspec.json.decode(decoded, type=msgspec.Raw))
-    except (binascii.Error, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"a claim in base64 does not hold JSON: {error}") from None

@@ -12,6 +12,7 @@ from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from heartwire.server.requests import known_tags
 
@@ -50,6 +51,16 @@ def _page_headers(path: Path, changed_at: float) -> dict[str, str]:
     return {"content-security-policy": policy, "referrer-policy": "no-referrer", "x-frame-options": "DENY"}
 
 
+class _WholeFile(FileResponse):
+    """A file without ranges, which a server may ignore (RFC 9110 14.2): Starlette has errors of its own for
+    bad ones."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["accept-ranges"] = "none"
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+
 def asset(segments: Sequence[str]) -> Path | None:
     """The file of `heartwire/web` at a path: the library, a page, or what the pages load from ``demo/`` and
     ``compare/``. None where there is no such file."""
@@ -69,7 +80,7 @@ def file_response(request: Request, path: Path) -> Response:
     headers = {"cache-control": "no-cache", "x-content-type-options": "nosniff"}
     if path.suffix == ".html":
         headers |= _page_headers(path, status.st_mtime)
-    response = FileResponse(path, headers=headers, media_type=_TYPES[path.suffix], stat_result=status)
+    response = _WholeFile(path, headers=headers, media_type=_TYPES[path.suffix], stat_result=status)
     etag = response.headers["etag"]
     known = known_tags(request)
     if etag.strip('"') in known or "*" in known:

@@ -4,6 +4,7 @@ bare JSON."""
 import json
 import queue
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -192,6 +193,8 @@ def test_our_client_has_another_token_before_the_time_that_was_set(api: cent.Cli
     [
         (cent.SubscribeRequest(user="x", channel="nowhere:1"), 102),
         (cent.SubscribeRequest(user="x", channel="feed:1", b64data="%"), 107),
+        (cent.SubscribeRequest(user="x", channel="feed:1", b64info="\u00e9"), 107),
+        (cent.SubscribeRequest(user="x", channel="feed:1", b64data=b64encode(b"[" * 5000).decode()), 107),
         (cent.DisconnectRequest(user="x", disconnect=cent.Disconnect(code=1000, reason="no")), 107),
         (cent.DisconnectRequest(user="x", disconnect=cent.Disconnect(code=4000, reason="x" * 124)), 107),
     ],

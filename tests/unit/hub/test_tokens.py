@@ -111,7 +111,9 @@ def test_claims_of_a_connection_token(claims: dict[str, Any], expected: Connecti
         ({"subs": []}, "$.subs"),
         ({"subs": {"\n": {}}}, "control characters"),
         ({"b64info": "%"}, "base64"),
+        ({"b64info": "\u00e9"}, "base64"),
         ({"b64info": base64.b64encode(b"{").decode()}, "base64"),
+        ({"b64info": base64.b64encode(b"[" * 5000).decode()}, "base64"),
         ({"channel": "news"}, "subscription token"),
     ],
 )

@@ -85,4 +85,5 @@ class Codec(Protocol):
         """The content of a publish. Raises `Refused` (``bad_request``)."""
 
     def value(self, payload: bytes) -> Any:
-        """A payload for an application: parsed where it is JSON; ``None`` where there is none."""
+        """A payload for an application: parsed where it is JSON; ``None`` where there is none. Raises
+        `Refused`, as `parse_json` does."""

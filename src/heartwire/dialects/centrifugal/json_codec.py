@@ -21,7 +21,7 @@ from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.types import UINT32, ClientInfo, Command, ErrorBody, Fault, PublishRequest
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.errors import Refused
-from heartwire.text import is_json, is_utf8
+from heartwire.text import is_json, is_utf8, parse_json
 from heartwire.types import Member, Publication
 
 __all__ = ["JSON", "JsonCodec"]
@@ -118,7 +118,7 @@ class JsonCodec(Codec):
         return Post(data, is_text, request.idempotency_key, request.round)
 
     def value(self, payload: bytes) -> Any:
-        return msgspec.json.decode(payload) if payload else None
+        return parse_json(payload) if payload else None
 
 
 JSON: Final = JsonCodec()

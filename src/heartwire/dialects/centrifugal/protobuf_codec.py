@@ -16,7 +16,7 @@ from heartwire.dialects.centrifugal import client_pb2 as pb
 from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.values import Post
-from heartwire.text import is_json, is_utf8
+from heartwire.text import is_json, is_utf8, parse_json
 from heartwire.types import Member, Publication
 
 __all__ = ["PROTOBUF", "ProtobufCodec", "connect_command", "delimited", "emulation_request", "split"]
@@ -100,7 +100,7 @@ class ProtobufCodec(Codec):
         """See `Codec.value`, and the module."""
         if not payload:
             return None
-        return msgspec.json.decode(payload) if is_json(payload) and is_utf8(payload) else payload
+        return parse_json(payload) if is_json(payload) and is_utf8(payload) else payload
 
 
 PROTOBUF: Final = ProtobufCodec()

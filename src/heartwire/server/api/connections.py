@@ -4,7 +4,6 @@ A command is for all of a user's connections on this node, or for one of them (`
 """
 
 import base64
-import binascii
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
@@ -160,5 +159,5 @@ def _payload(plain: msgspec.Raw, encoded: str, name: str) -> bytes | None:
         return None if bytes(plain) == b"null" else bytes(plain)
     try:
         return bytes(msgspec.json.decode(base64.b64decode(encoded, validate=True), type=msgspec.Raw))
-    except (binascii.Error, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("bad_request", f"{name} holds no JSON in base64: {error}") from None

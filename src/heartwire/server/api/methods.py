@@ -7,7 +7,6 @@ itself. `docs/api.md` has the methods.
 
 import asyncio
 import base64
-import binascii
 import fnmatch
 import hmac
 import logging
@@ -29,6 +28,7 @@ from heartwire.hub.versions import Versions
 from heartwire.messages import Body
 from heartwire.server.api import connections
 from heartwire.server.requests import read_body
+from heartwire.text import check_text
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 __all__ = ["Api"]
@@ -71,7 +71,7 @@ class _Data(_Request, frozen=True, kw_only=True):
         if self.b64data:
             try:
                 return Body(False, base64.b64decode(self.b64data, validate=True))
-            except binascii.Error as error:
+            except ValueError as error:  # also for what is not ASCII
                 raise Refused("bad_request", f"b64data: {error}") from None
         if not bytes(self.data):
             raise Refused("bad_request", "data, or b64data, is missing")
@@ -129,7 +129,7 @@ class Api:
                 "not_found", f"no method {name[:64]!r} in this API: there are batch, {', '.join(_METHODS)}"
             )
         limit = _BODY_MESSAGES * self._node.options.max_message_bytes
-        body = await read_body(self._node, request, limit) or b"{}"
+        body = check_text(await read_body(self._node, request, limit)) or b"{}"
         try:
             answer = await self._batch(body) if name == "batch" else await self._answer(name, body)
         except msgspec.ValidationError as error:

@@ -9,10 +9,10 @@ import sys
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
-from heartwire.transports.websocket.handshake import handshake_problem
+from heartwire.transports.websocket.handshake import handshake_problem, refused
 from heartwire.transports.websocket.native import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]
@@ -22,7 +22,9 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 
 
 class HeartwireHttpProtocol(HttpToolsProtocol):
-    """Bounds the write buffer and header lines, and passes bad WebSocket handshakes to the application.
+    """Bounds the write buffer and header lines, and passes bad WebSocket handshakes to the application. Bytes
+    that are not HTTP get an error like any other; where a request before them is not answered yet, its answer
+    is the last one.
 
     The scope's extensions give the application the transport, as ``heartwire.transport``.
     """
@@ -31,9 +33,26 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
         self._head_bytes = self._silent_bytes = 0
-        self._is_in_head = self._goes_on = False
+        self._is_in_head = self._goes_on = self._is_broken = False
+        self._running: RequestResponseCycle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disconnect()
+        super().connection_lost(exc)
+
+    def _disconnect(self) -> None:
+        """Report the end to the request under way: uvicorn reports it to the last one that has come."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_broken:
+            return
         self._goes_on = False
         self._data = data
         super().data_received(data)
@@ -45,6 +64,28 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
                 self.send_400_response("Header lines are too long.")
             else:  # they stand behind the body
                 self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, behind the answers to what came before it."""
+        self._is_broken = True
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()  # the broken one
+        running = self._running
+        if running is not None and not running.response_complete:
+            last = self.pipeline[0][0] if self.pipeline else running
+            if not last.more_body:
+                last.keep_alive = False
+                return
+            self._disconnect()
+            if running.response_started:
+                self.transport.close()
+                return
+        protocol_class: Any = self.ws_protocol_class
+        if issubclass(protocol_class, NativeSocket):
+            self.transport.write(refused(protocol_class.door.bad_handshake("bad_request", msg)))
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from heartwire.dialects.centrifugal import JSON, PushFormat
+from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, PushFormat
 from heartwire.dialects.centrifugal.types import (
     ClientInfo,
     Command,
@@ -17,6 +17,7 @@ from heartwire.dialects.centrifugal.types import (
     PresenceStatsResult,
     SubscribeResult,
 )
+from heartwire.errors import Refused
 from heartwire.types import Channel, Member, Position, Publication, Publisher
 
 COMMANDS: list[tuple[bytes, dict[str, Any]]] = [
@@ -218,6 +219,18 @@ def test_format_encodes_once_and_joins_into_one_frame() -> None:
 def test_value_is_parsed() -> None:
     assert JSON.value(b'{"a":1}') == {"a": 1}
     assert JSON.value(b"") is None
+
+
+@pytest.mark.parametrize("payload", [b"9" * 5000, b"[" * 3000 + b"]" * 3000])
+@pytest.mark.parametrize("codec", [JSON, PROTOBUF], ids=lambda codec: codec.name)
+def test_value_that_python_has_not_is_refused(codec: Codec, payload: bytes) -> None:
+    """It ended as a fault of the server, with a traceback in its log."""
+    if codec is PROTOBUF and payload[:1] == b"[":
+        assert codec.value(payload) == payload  # too deep to be known as JSON: bytes
+        return
+    with pytest.raises(Refused, match=r"^data: ") as refused:
+        codec.value(payload)
+    assert refused.value.code.name == "bad_request"
 
 
 def test_commands_are_typed() -> None:
