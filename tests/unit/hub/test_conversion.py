@@ -34,6 +34,12 @@ def test_mistakes_are_named(options: dict[str, Any], told: str) -> None:
     assert told in str(failure.value)
 
 
+def test_an_option_with_choices_lists_them() -> None:
+    with pytest.raises(ConfigError) as failure:
+        convert({"log_level": "loud"}, Settings, "file")
+    assert str(failure.value) == "file: log_level = 'loud': one of debug, info, warning, error"
+
+
 def test_secrets_are_not_shown_in_errors() -> None:
     with pytest.raises(ConfigError) as failure:
         convert({"api_key": 123456}, Settings, "file")
