@@ -16,6 +16,7 @@ from heartwire.hub.claims import Invalid
 from heartwire.hub.options import HubOptions
 from heartwire.hub.tokens import Tokens
 from tests.integration.centrifugal.test_hub import Visitor
+from tests.unit.transports.tools import until
 
 KEYS = {id: rsa.generate_private_key(65537, 2048) for id in ("one", "two")}
 
@@ -82,14 +83,22 @@ def test_keys_are_fetched_kept_and_fetched_again() -> None:
             assert await is_good("two")
             assert [await is_good("made up") for _ in range(3)] == [False] * 3
             assert publisher.asked == 2
+            # Keys are fetched again an hour after the last time.
+            now = 10.0 + 3599
+            assert await is_good("one")
+            assert publisher.asked == 2
+            now += 1
+            assert tokens.wait_for_key(token_of("one")) is None  # by the keys it has, and behind it:
+            await until(lambda: publisher.asked == 3, "they are fetched again")
+            assert not await is_good("made up")  # waits for that fetch
             # While the server is out of order the last keys stay.
-            now, publisher.ids = 5000.0, None
+            now, publisher.ids = 9000.0, None
             assert tokens.wait_for_key(token_of("one")) is None  # the fetch goes on behind it
             assert not await is_good("made up")  # waits for that fetch
-            assert publisher.asked == 3
+            assert publisher.asked == 4
             assert await is_good("one")
             # A key that was withdrawn is gone with the next fetch.
-            now, publisher.ids = 5010.0, ["two"]
+            now, publisher.ids = 9010.0, ["two"]
             assert await is_good("one")
             assert not await is_good("made up")
             assert not await is_good("one")
