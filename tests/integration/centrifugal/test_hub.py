@@ -176,6 +176,26 @@ def test_gap_that_cannot_be_filled_ends_the_subscription_and_the_client_recovers
     in_hub(test, namespaces={"": {"history_size": 3}})
 
 
+def test_a_reply_has_up_to_three_hundred_publications_and_the_rest_follows_as_pushes() -> None:
+    """[docs/centrifugal.md] And what waits for a client is up to 1 MiB."""
+
+    async def test(hub: Hub) -> None:
+        for number in range(310):
+            position = await hub.publish("a", number)
+        visitor = await opened(hub)
+        visitor.link.read()
+        (history,) = await visitor.say({"id": 2, "history": {"channel": "a", "limit": -1}})
+        assert [one["offset"] for one in history["history"]["publications"]] == list(range(1, 301))
+        recover = {"channel": "a", "recover": True, "offset": 0, "epoch": position.epoch}
+        reply, *pushes = await visitor.say({"id": 3, "subscribe": recover})
+        assert reply["subscribe"]["recovered"]
+        assert [one["offset"] for one in reply["subscribe"]["publications"]] == list(range(1, 301))
+        assert [push["push"]["pub"]["offset"] for push in pushes] == list(range(301, 311))
+        assert visitor.connection.session.settings.max_backlog_bytes == 1024 * 1024
+
+    in_hub(test)
+
+
 def test_gap_of_a_server_side_subscription_ends_the_connection() -> None:
     async def test(hub: Hub) -> None:
         @hub.on_connect
