@@ -9,7 +9,7 @@ from heartwire.types import Channel, Position
 __all__ = ["Versions"]
 
 _FORGET_AFTER_S: Final = 30 * 86400
-"""As long as the engine in memory keeps a stream that nobody uses."""
+"""A channel without a version for as long begins anew, so that old channels take no memory."""
 
 
 class Versions:

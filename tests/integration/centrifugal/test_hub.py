@@ -73,7 +73,12 @@ class Visitor:
         self.link.lost = self.connection.lost
 
     async def say(self, *commands: Any) -> list[Any]:
-        wait = self.connection.receive(True, "\n".join(map(json.dumps, commands)).encode())
+        """Send commands in one frame, which comes from the event loop as a socket's does: without a task."""
+        loop = asyncio.get_running_loop()
+        received = loop.create_future()
+        frame = "\n".join(map(json.dumps, commands)).encode()
+        loop.call_soon(lambda: received.set_result(self.connection.receive(True, frame)))
+        wait = await received
         if wait is not None:
             await wait
         await turn()
@@ -172,6 +177,26 @@ def test_gap_that_cannot_be_filled_ends_the_subscription_and_the_client_recovers
         assert visitor.link.read()[0]["push"]["pub"]["offset"] == 8
 
     in_hub(test, namespaces={"": {"history_size": 3}})
+
+
+def test_a_reply_has_up_to_three_hundred_publications_and_the_rest_follows_as_pushes() -> None:
+    """[docs/centrifugal.md] And what waits for a client is up to 1 MiB."""
+
+    async def test(hub: Hub) -> None:
+        for number in range(310):
+            position = await hub.publish("a", number)
+        visitor = await opened(hub)
+        visitor.link.read()
+        (history,) = await visitor.say({"id": 2, "history": {"channel": "a", "limit": -1}})
+        assert [one["offset"] for one in history["history"]["publications"]] == list(range(1, 301))
+        recover = {"channel": "a", "recover": True, "offset": 0, "epoch": position.epoch}
+        reply, *pushes = await visitor.say({"id": 3, "subscribe": recover})
+        assert reply["subscribe"]["recovered"]
+        assert [one["offset"] for one in reply["subscribe"]["publications"]] == list(range(1, 301))
+        assert [push["push"]["pub"]["offset"] for push in pushes] == list(range(301, 311))
+        assert visitor.connection.session.settings.max_backlog_bytes == 1024 * 1024
+
+    in_hub(test)
 
 
 def test_gap_of_a_server_side_subscription_ends_the_connection() -> None:
@@ -402,7 +427,10 @@ def test_hooks_may_be_sync_or_async(is_async: bool, caplog: pytest.LogCaptureFix
     in_hub(test)
 
 
-def test_permission_function_runs_in_a_task() -> None:
+@pytest.mark.parametrize("is_one_frame", [True, False])
+def test_permission_function_runs_in_a_task(is_one_frame: bool) -> None:
+    """A frame comes without one; what waits behind an earlier command of its frame is in one already."""
+
     async def test(hub: Hub) -> None:
         @hub.namespace("chat")
         async def may(identity: Any, action: str, channel: Channel) -> bool:
@@ -413,12 +441,14 @@ def test_permission_function_runs_in_a_task() -> None:
             return action != "publish"
 
         visitor = await opened(hub)
-        replies = await visitor.say(
+        commands: list[Any] = [
             {"id": 2, "subscribe": {"channel": "chat:a"}},
             {"id": 3, "publish": {"channel": "chat:a", "data": 1}},
             {"id": 4, "presence": {"channel": "chat:a"}},
             {"id": 5, "history": {"channel": "chat:a"}},
-        )
+        ]
+        frames = [commands] if is_one_frame else [[command] for command in commands]
+        replies = [reply for frame in frames for reply in await visitor.say(*frame)]
         assert [reply.get("error", {}).get("code") for reply in replies] == [None, 103, 103, None]
 
     in_hub(test)

@@ -1,6 +1,7 @@
 """The clock of ages: a wall clock that jumps changes no age, no key, no lease, and no order of times."""
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,19 @@ def test_time_asleep_counts_at_once() -> None:
     machine.slept_s += 8 * HOUR_S
     machine.passes(2)
     assert machine.error_s == pytest.approx(0, abs=1e-3)
+
+
+def test_time_asleep_is_what_the_kernel_counts_and_monotonic_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, slept_s = FakeClock(), 0.0
+    monkeypatch.setattr(time, "CLOCK_BOOTTIME", 7, raising=False)
+    monkeypatch.setattr(time, "clock_gettime", lambda kind: time.monotonic() + slept_s if kind == 7 else 0.0)
+    clock = ForwardClock(lambda: real() + slept_s, real)
+    before = clock()
+    slept_s = 8 * HOUR_S
+    real.advance(2)
+    assert clock() - before == pytest.approx(8 * HOUR_S + 2, abs=1)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

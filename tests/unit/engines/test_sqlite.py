@@ -665,6 +665,26 @@ async def test_stream_unused_for_a_month_is_forgotten_once_its_life_is_over(tmp_
         assert not (await engine.read(A, old, keep, limit=1, max_bytes=1)).recovered
 
 
+async def test_stream_that_keeps_a_publication_or_was_used_lately_outlives_its_life(tmp_path: Path) -> None:
+    """Only a stream that is both empty and old is forgotten: readers of the others go on where they were."""
+    clock = FakeClock()
+    keep, forever = Retention(10, 60), Retention(10, 365 * 86_400)
+    kept, late = Channel("kept"), Channel("late")
+    retention = {kept: forever, late: keep}
+    async with opened(tmp_path / "store.db", clock=clock) as engine:
+        first = await append(engine, channel=kept, keep=forever)
+        clock.advance(25 * 86_400)
+        second = await append(engine, channel=late, keep=keep)
+        clock.advance(6 * 86_400)
+        await engine.sweep(lambda channel: retention[channel])
+    async with opened(tmp_path / "store.db", clock=clock) as engine:
+        for channel, position in ((kept, first), (late, second)):
+            result = await engine.read(channel, position, retention[channel], limit=1, max_bytes=1)
+            assert (result.head, result.recovered) == (position, True)
+        result = await engine.read(kept, EARLIEST, forever, limit=1, max_bytes=9)
+        assert [one.data for one in result.publications] == [b"x"]
+
+
 async def test_failed_sweep_changes_no_epoch(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path / "store.db", clock=clock) as engine:

@@ -29,3 +29,17 @@ def test_a_connection_ends_with_its_identity() -> None:
     assert [connection.closed_with for connection in connections] == [[], [], []]
     hub.node.background.deadlines.advance(105)
     assert [connection.closed_with for connection in connections] == [[3005], [], []]
+
+
+class _WithDeadlinesOfItsOwn(_Connection):
+    expires_with_identity = Connection.expires_with_identity
+
+
+def test_a_connection_that_keeps_its_own_deadlines_is_left_to_them() -> None:
+    hub = Hub()
+    hub.node.clocks.monotonic, hub.node.clocks.wall = lambda: 100.0, lambda: 1_000_000.0
+    connection = _WithDeadlinesOfItsOwn(hub, 1_000_005.0)
+    hub.node.connections.add(connection)
+    hub.node.connections.index(connection)
+    hub.node.background.deadlines.advance(1000)
+    assert connection.closed_with == []

@@ -34,6 +34,22 @@ def test_mistakes_are_named(options: dict[str, Any], told: str) -> None:
     assert told in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "below"),
+    [("max_connections_per_address", 0, -1), ("max_channels_per_connection", 1, 0), ("stream_max_s", 0.1, 0)],
+)
+def test_numbers_have_a_least_value(name: str, least: float, below: float) -> None:
+    assert getattr(convert({name: least}, Settings, "file"), name) == least
+    with pytest.raises(ConfigError, match=name):
+        convert({name: below}, Settings, "file")
+
+
+def test_an_option_with_choices_lists_them() -> None:
+    with pytest.raises(ConfigError) as failure:
+        convert({"log_level": "loud"}, Settings, "file")
+    assert str(failure.value) == "file: log_level = 'loud': one of debug, info, warning, error"
+
+
 def test_secrets_are_not_shown_in_errors() -> None:
     with pytest.raises(ConfigError) as failure:
         convert({"api_key": 123456}, Settings, "file")

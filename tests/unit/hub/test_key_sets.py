@@ -1,9 +1,11 @@
 """Keys that another server publishes, which is a real one here."""
 
 import asyncio
+import json
 from typing import Any
 
 import jwt
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -14,6 +16,7 @@ from heartwire.hub.claims import Invalid
 from heartwire.hub.options import HubOptions
 from heartwire.hub.tokens import Tokens
 from tests.integration.centrifugal.test_hub import Visitor
+from tests.unit.transports.tools import until
 
 KEYS = {id: rsa.generate_private_key(65537, 2048) for id in ("one", "two")}
 
@@ -27,6 +30,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self.ids: list[str] | None = ["one"]
+        self.body_bytes = 0  # at least, with spaces
         self.asked = 0
         application = web.Application()
         application.router.add_get("/keys", self._answer)
@@ -40,13 +44,18 @@ class Publisher:
     async def __aexit__(self, *error: object) -> None:
         await self.server.close()
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
         if self.ids is None:
             return web.Response(status=500)
         to_jwk = jwt.algorithms.RSAAlgorithm.to_jwk
         keys: list[Any] = [to_jwk(KEYS[id].public_key(), as_dict=True) | {"kid": id} for id in self.ids]
-        return web.json_response({"keys": keys})
+        text = json.dumps({"keys": keys}).encode()
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for start in range(0, max(len(text), self.body_bytes), 100_000):  # in pieces, as large sets come
+            await answer.write(text.ljust(self.body_bytes)[start : start + 100_000])
+        return answer
 
 
 def test_keys_are_fetched_kept_and_fetched_again() -> None:
@@ -74,20 +83,42 @@ def test_keys_are_fetched_kept_and_fetched_again() -> None:
             assert await is_good("two")
             assert [await is_good("made up") for _ in range(3)] == [False] * 3
             assert publisher.asked == 2
+            # Keys are fetched again an hour after the last time.
+            now = 10.0 + 3599
+            assert await is_good("one")
+            assert publisher.asked == 2
+            now += 1
+            assert tokens.wait_for_key(token_of("one")) is None  # by the keys it has, and behind it:
+            await until(lambda: publisher.asked == 3, "they are fetched again")
+            assert not await is_good("made up")  # waits for that fetch
             # While the server is out of order the last keys stay.
-            now, publisher.ids = 5000.0, None
+            now, publisher.ids = 9000.0, None
             assert tokens.wait_for_key(token_of("one")) is None  # the fetch goes on behind it
             assert not await is_good("made up")  # waits for that fetch
-            assert publisher.asked == 3
+            assert publisher.asked == 4
             assert await is_good("one")
             # A key that was withdrawn is gone with the next fetch.
-            now, publisher.ids = 5010.0, ["two"]
+            now, publisher.ids = 9010.0, ["two"]
             assert await is_good("one")
             assert not await is_good("made up")
             assert not await is_good("one")
             assert await is_good("two")
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize(("body_bytes", "is_read"), [(1024 * 1024, True), (1024 * 1024 + 1, False)])
+async def test_a_key_set_may_have_a_mebibyte(
+    body_bytes: int, is_read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Publisher() as publisher:
+        publisher.body_bytes = body_bytes
+        tokens = Tokens(HubOptions(token_jwks=publisher.address), lambda: 0.0)
+        wait = tokens.wait_for_key(token_of("one"))
+        assert wait is not None
+        await wait
+        assert isinstance(tokens.connection(token_of("one"), 0), Invalid) is not is_read
+        assert ("larger than 1048576 bytes" in caplog.text) is not is_read
 
 
 def test_an_address_that_is_away_refuses_tokens_and_nothing_else() -> None:

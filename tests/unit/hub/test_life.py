@@ -159,12 +159,20 @@ async def test_sync_functions_of_the_application_run_in_threads(serve: Any) -> N
 async def test_a_client_is_told_what_to_do_from_a_thread() -> None:
     """Its methods wrote to the connection from whichever thread called them."""
     on: list[threading.Thread] = []
+    sent: list[bytes] = []
 
     class Told:
         def disconnect(self, code: int, reason: str) -> None:
             on.append(threading.current_thread())
 
+        def send(self, data: bytes) -> None:
+            on.append(threading.current_thread())
+            sent.append(data)
+
     client = ConnectedClient(Told())  # type: ignore[arg-type]
     await asyncio.to_thread(client.disconnect)
     client.disconnect()
-    assert on == [threading.current_thread()] * 2
+    await asyncio.to_thread(client.send, {"a": 1})
+    client.send(None)
+    assert on == [threading.current_thread()] * 4
+    assert sent == [b'{"a":1}', b"null"]

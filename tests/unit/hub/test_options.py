@@ -39,6 +39,14 @@ def test_marks_that_make_no_sense_are_refused() -> None:
         NamespaceOptions(channel_regex="(")
 
 
+@pytest.mark.parametrize("name", ["a:b", "x" * 255])
+def test_a_name_that_no_namespace_can_have_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        HubOptions(namespaces={name: NamespaceOptions()})
+    assert (failure.value.setting, failure.value.value) == ("namespaces", name)
+    assert "before the first ':'" in failure.value.fix
+
+
 # -- keyword arguments: the fields of the options, so that an editor completes them --------------------------
 
 

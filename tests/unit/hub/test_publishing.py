@@ -37,8 +37,8 @@ class Door(Protocol):
 # -- the doors -----------------------------------------------------------------------------------------------
 
 
-async def http(hub: Hub, path: str, body: str, headers: dict[str, str]) -> Any:
-    """One POST to the hub's application; the parsed answer."""
+async def http(hub: Hub, path: str, body: str, headers: dict[str, str], application: Any = None) -> Any:
+    """One POST to the hub's application, a new one by default; the parsed answer."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -56,7 +56,7 @@ async def http(hub: Hub, path: str, body: str, headers: dict[str, str]) -> Any:
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "client": ("1.2.3.4", 5),
     }
-    await hub.asgi()(scope, receive, send)
+    await (application or hub.asgi())(scope, receive, send)
     return json.loads(b"".join(event.get("body", b"") for event in sent))
 
 

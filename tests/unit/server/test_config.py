@@ -82,3 +82,11 @@ def test_the_mode_of_the_unix_socket_is_octal(mode: str) -> None:
 def test_another_mode_is_an_error(mode: str) -> None:
     with pytest.raises(ConfigError):
         load(None, {"HEARTWIRE_UDS_MODE": mode}, {})
+
+
+def test_personal_channels_need_a_namespace_that_is_there() -> None:
+    given = {"user_personal_channel_namespace": "me", "namespaces": {"chat": {}}}
+    with pytest.raises(ConfigError, match=r"user_personal_channel_namespace = 'me': add \[namespaces\.me\]"):
+        load(None, {}, given)
+    load(None, {}, given | {"allow_unknown_namespaces": True})
+    load(None, {}, given | {"namespaces": {"me": {}}})

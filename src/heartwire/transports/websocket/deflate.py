@@ -56,7 +56,7 @@ def deflated_frame(is_text: bool, data: bytes) -> bytes:
         return frame(is_text, data)
     compressor = zlib.compressobj(wbits=-15)
     packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    packed = packed[:-4]  # 7.2.1: the empty block at the end is not sent
     if len(packed) >= len(data):
         return frame(is_text, data)
-    packed = packed[:-4]  # 7.2.1: the empty block at the end is not sent
     return head((0x81 if is_text else 0x82) | 0x40, len(packed)) + packed

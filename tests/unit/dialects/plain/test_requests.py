@@ -172,6 +172,7 @@ def test_wait_out_of_range_is_refused(wait: str) -> None:
     [
         ("format", "xml", "format='xml': one of raw, json"),
         ("format", "", "format='': one of raw, json"),
+        ("format", "x" * 99, f"format={'x' * 32!r}: one of raw, json"),
         ("echo", "false", "echo='false': one of 1, 0"),
         ("client", "", "client='': 1 to 64 of A-Z a-z 0-9 . _ -"),
         ("client", "a b", "client='a b': 1 to 64 of A-Z a-z 0-9 . _ -"),

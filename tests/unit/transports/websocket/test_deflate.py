@@ -1,5 +1,6 @@
 """permessage-deflate: negotiation, frames, and bombs."""
 
+import random
 import tracemalloc
 import zlib
 
@@ -76,6 +77,16 @@ def test_what_does_not_shrink_is_sent_as_it_is() -> None:
     noise = zlib.compress(bytes(range(256)) * 40, 9)
     noise = (noise * 10)[:200]
     assert deflated_frame(False, noise) == our_frame(False, noise)
+
+
+def test_what_shrinks_by_one_byte_is_compressed_and_what_does_not_shrink_is_not() -> None:
+    saved = set()
+    for size in range(60):  # from noise to noise with a tail that shrinks, a byte at a time
+        data = random.Random(1).randbytes(128) + b"x" * size
+        made, plain = deflated_frame(False, data), our_frame(False, data)
+        saved.add(len(plain) - len(made))
+        assert made == plain or len(made) < len(plain)
+    assert {0, 1} <= saved
 
 
 @pytest.mark.parametrize("is_text", [True, False])

@@ -1,0 +1,43 @@
+"""The end of an HTTP answer that streams."""
+
+from typing import Any
+
+import pytest
+
+from heartwire import Hub
+from heartwire.transports.http.stream import HttpStream
+
+
+class Transport:
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Request:
+    """A request whose client goes at once."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.scope = {"extensions": {"heartwire.transport": transport}}
+
+    async def receive(self) -> Any:
+        return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("has_gone", [False, True])
+async def test_a_stream_that_is_given_up_aborts_its_connection_unless_the_client_has_gone(
+    has_gone: bool,
+) -> None:
+    """Where the client has gone, the connection may already carry the next request."""
+    transport = Transport()
+
+    async def send(event: Any) -> None:
+        raise AssertionError(event)
+
+    request: Any = Request(transport)
+    stream = HttpStream(Hub().node.switchboard, request, send, serial=1)
+    if has_gone:
+        await stream.watch_peer()
+    stream.give_up()
+    assert transport.aborted is not has_gone
