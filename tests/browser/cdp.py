@@ -1,4 +1,4 @@
-"""A page in headless Chromium, driven over the DevTools protocol."""
+"""Headless Chromium, driven over the DevTools protocol."""
 
 import base64
 import contextlib
@@ -8,13 +8,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from websockets.sync.client import ClientConnection, connect
 
+from tests.browser.page import Page, stop
 from tests.programs import chromium
 
-__all__ = ["Page", "open_page"]
+__all__ = ["Chromium", "ChromiumPage"]
 
 _FLAGS = (
     "--headless=new",
@@ -29,15 +30,12 @@ _FLAGS = (
 )
 
 
-class Page:
-    """One tab. ``complaints`` are the console errors and uncaught exceptions so far."""
+class _Calls:
+    """Commands over one socket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._ids = itertools.count(1)
-        self.complaints: list[str] = []
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> Any:
         """A DevTools command's result."""
@@ -50,33 +48,37 @@ class Page:
                 return message["result"]
             self._note(message)
 
+    def _note(self, message: dict[str, Any]) -> None:
+        """Take an event."""
+
+
+class ChromiumPage(_Calls, Page):
+    """One tab, which may do all that DevTools can."""
+
+    def __init__(self, socket: ClientConnection, browser: "Chromium", profile: str, target: str) -> None:
+        super().__init__(socket)
+        self.complaints: list[str] = []
+        self._browser = browser
+        self._profile = profile
+        self._target = target
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression; a promise is awaited."""
         found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, condition: str, *, timeout_s: float = 20) -> Any:
-        """Wait in the page until an expression is true; its value."""
-        poll = f"""new Promise((done, failed) => {{
-            const end = performance.now() + {timeout_s * 1000};
-            const look = () => {{
-                const value = ({condition});
-                if (value) done(value);
-                else if (performance.now() > end) failed(new Error("not so in time: " + {json.dumps(condition)}));
-                else setTimeout(look, 20);
-            }};
-            look();
-        }})"""
-        return self.evaluate(poll)
-
     def goto(self, url: str) -> None:
-        """Open an address, and wait until it is there."""
         self.call("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
+    def back(self) -> None:
+        history = self.call("Page.getNavigationHistory")
+        entry = history["entries"][history["currentIndex"] - 1]
+        self.call("Page.navigateToHistoryEntry", entryId=entry["id"])
+
     def resize(self, width: int, height: int) -> None:
-        """The window's size in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -86,8 +88,16 @@ class Page:
         )
 
     def screenshot(self, file: Path) -> None:
-        """Save what is seen as PNG."""
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def hide(self) -> None:
+        self._browser.call("Target.createTarget", url="about:blank", browserContextId=self._profile)
+
+    def show(self) -> None:
+        self._browser.call("Target.activateTarget", targetId=self._target)
+
+    def beside(self) -> contextlib.AbstractContextManager["ChromiumPage"]:
+        return self._browser.tab(self._profile)
 
     def _note(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
@@ -101,22 +111,47 @@ class Page:
             self.complaints.append(str(params["args"]))
 
 
-@contextlib.contextmanager
-def open_page() -> Iterator[Page]:
-    """A new browser with one tab. Without Chromium the test is skipped at a desk, and fails in CI."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [chromium(), *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
+class Chromium(_Calls):
+    """The browser, through its own socket."""
+
+    name = "chromium"
+
+    def __init__(self, socket: ClientConnection, address: str) -> None:
+        super().__init__(socket)
+        self._address = address
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls) -> Iterator[Self]:
+        """A new process, with a folder of its own."""
+        program = chromium()
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            command = [program, *_FLAGS, f"--user-data-dir={folder}", "about:blank"]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            assert process.stderr is not None
+            try:
+                url = next(line.split()[-1] for line in process.stderr if "DevTools listening on" in line)
+                with connect(url, max_size=None) as socket:
+                    yield cls(socket, url.partition("/devtools")[0])
+            finally:
+                stop(process)
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[ChromiumPage]:
+        profile = self.call("Target.createBrowserContext")["browserContextId"]
         try:
-            url = next(line.split()[-1] for line in process.stderr if "DevTools listening on" in line)
-            with connect(url, max_size=None) as root:
-                root.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-                targets = json.loads(root.recv())["result"]["targetInfos"]
-            tab = next(target["targetId"] for target in targets if target["type"] == "page")
-            with connect(f"{url.partition('/devtools')[0]}/devtools/page/{tab}", max_size=None) as socket:
-                yield Page(socket)
+            with self.tab(profile) as page:
+                yield page
         finally:
-            process.kill()
-            process.wait()
-            process.stderr.close()
+            self.call("Target.disposeBrowserContext", browserContextId=profile)
+
+    @contextlib.contextmanager
+    def tab(self, profile: str) -> Iterator[ChromiumPage]:
+        """A window of a profile that exists."""
+        created = self.call(
+            "Target.createTarget", url="about:blank", browserContextId=profile, newWindow=True
+        )
+        target = created["targetId"]
+        with connect(f"{self._address}/devtools/page/{target}", max_size=None) as socket:
+            yield ChromiumPage(socket, self, profile, target)
+        self.call("Target.closeTarget", targetId=target)

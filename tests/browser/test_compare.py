@@ -6,7 +6,7 @@ import pytest
 
 from heartwire.compare.page import page as compare_page
 from heartwire.compare.plan import Plan
-from tests.browser.cdp import open_page
+from tests.browser.cdp import Chromium
 from tests.unit.compare.reports import made_report
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,12 +31,12 @@ COLLIDING = """[...document.querySelectorAll("svg.plot")].flatMap(image => {
 
 
 @pytest.mark.slow
-def test_page_fits_phones_and_desktops(tmp_path: Path) -> None:
+def test_page_fits_phones_and_desktops(chromium: Chromium, tmp_path: Path) -> None:
     made = tmp_path / "page.html"
     made.write_text(compare_page(made_report()))
     tls = tmp_path / "tls.html"
     tls.write_text(compare_page(made_report(Plan("https://example.org"), has_cpu=False)))
-    with open_page() as page:
+    with chromium.page() as page:
         for file in (DOCS / "compare.html", made, tls):
             for width in (320, 390, 1280):
                 page.resize(width, 900)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from heartwire.testing.server import run_server
-from tests.browser.cdp import Page, open_page
+from tests.browser.cdp import Chromium
+from tests.browser.page import Page
 
 KINDS = ("poll", "longpoll", "sse", "websocket")
 FIGURES = ("received", "lost", "doubled", "p50", "max", "requests", "down", "up")
@@ -55,9 +56,9 @@ COLLIDING = """[...document.querySelectorAll("#compare-live svg text")].flatMap(
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
+def page(chromium: Chromium) -> Iterator[Page]:
     """The page, online. Nothing may be on its console at the end."""
-    with run_server() as server, open_page() as page:
+    with run_server() as server, chromium.page() as page:
         page.resize(1280, 900)
         page.goto(f"{server.url}/?compare-seconds={SECONDS}#channel=demo")
         page.until("document.querySelector('#state').textContent === 'online, WebSocket'")

@@ -8,7 +8,8 @@ import pytest
 
 from heartwire import connect_sync
 from heartwire.testing.server import ServerProcess, run_server
-from tests.browser.cdp import Page, open_page
+from tests.browser.cdp import Chromium
+from tests.browser.page import Page
 
 TRANSPORTS = {"websocket": "WebSocket", "sse": "SSE", "longpoll": "Long poll", "poll": "Poll"}
 
@@ -20,9 +21,9 @@ def server() -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def page(server: ServerProcess) -> Iterator[Page]:
+def page(server: ServerProcess, chromium: Chromium) -> Iterator[Page]:
     """The page, online in channel `demo`. Nothing may be on its console at the end."""
-    with open_page() as page:
+    with chromium.page() as page:
         page.resize(1280, 900)
         page.goto(f"{server.url}/#channel=demo")
         _online(page, "WebSocket")

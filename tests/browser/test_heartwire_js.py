@@ -1,39 +1,40 @@
-"""heartwire.js in Chromium: in a page and in a worker, as the server gives it."""
+"""heartwire.js in each browser: in a page and in a worker, as the server gives it."""
 
 import pytest
 
 from heartwire.testing.server import run_server
+from tests.browser.page import Browser
 from tests.js.runtime import in_page, in_worker
 from tests.js.stories import THROWING, TRANSPORTS, check_throwing, talks
 
 
 @pytest.mark.slow
-def test_talks_in_a_page_over_every_transport() -> None:
-    with run_server() as server, in_page(server.url) as page:
+def test_talks_in_a_page_over_every_transport(browser: Browser) -> None:
+    with run_server() as server, in_page(browser, server.url) as page:
         for transport in TRANSPORTS:
             talks(page, server, transport)
 
 
 @pytest.mark.slow
-def test_talks_in_a_worker_over_every_transport() -> None:
-    with run_server() as server, in_worker(server.url) as worker:
+def test_talks_in_a_worker_over_every_transport(browser: Browser) -> None:
+    with run_server() as server, in_worker(browser, server.url) as worker:
         for transport in TRANSPORTS:
             talks(worker, server, transport)
 
 
 @pytest.mark.slow
-def test_a_page_of_another_origin_may_use_it_where_that_is_allowed() -> None:
+def test_a_page_of_another_origin_may_use_it_where_that_is_allowed(browser: Browser) -> None:
     with run_server() as elsewhere:
         origin = elsewhere.url
-        with run_server("--allowed-origin", origin) as server, in_page(origin) as page:
+        with run_server("--allowed-origin", origin) as server, in_page(browser, origin) as page:
             page.run(f"globalThis.heartwire = await import('{server.url}/heartwire.js');")
             for transport in TRANSPORTS:
                 talks(page, server, transport)
 
 
 @pytest.mark.slow
-def test_a_page_begins_where_the_last_one_ended_and_heeds_what_the_system_says() -> None:
-    with run_server() as server, in_page(server.url) as page:
+def test_a_page_begins_where_the_last_one_ended_and_heeds_what_the_system_says(browser: Browser) -> None:
+    with run_server() as server, in_page(browser, server.url) as page:
         opened = page.run(
             """begin(undefined, { storage: undefined, transports: ["sse"] });
                await until(() => heard("open").length);
@@ -61,7 +62,7 @@ def test_a_page_begins_where_the_last_one_ended_and_heeds_what_the_system_says()
 
 
 @pytest.mark.slow
-def test_a_listener_that_throws_is_an_error_event() -> None:
+def test_a_listener_that_throws_is_an_error_event(browser: Browser) -> None:
     """It was an error of the page's, of which the application was not told."""
-    with run_server() as server, in_page(server.url) as page:
+    with run_server() as server, in_page(browser, server.url) as page:
         check_throwing(page.run(THROWING, url=server.url, channel="throwing"))

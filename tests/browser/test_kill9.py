@@ -13,6 +13,7 @@ from heartwire import connect_sync
 from heartwire.client.options import Options
 from heartwire.testing import FaultyNetwork, faulty_network
 from heartwire.testing.server import run_server
+from tests.browser.cdp import Chromium
 from tests.integration.wire import until
 from tests.js.node import in_js
 from tests.js.runtime import PageRuntime, in_page
@@ -111,10 +112,10 @@ def kept(url: str, total: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_server_that_is_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_twenty_times_loses_nothing(tmp_path: Path, chromium: Chromium) -> None:
     with (
         run_server(engine="sqlite:///hw.db", folder=tmp_path) as server,
-        in_page(server.url, is_network_bad=True) as page,
+        in_page(chromium, server.url, is_network_bad=True) as page,
     ):
         with publishing(page, server.url) as publishers:
             for _ in range(RESTARTS):
@@ -152,11 +153,11 @@ MODES: dict[str, tuple[Fault, ...]] = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_network_that_fails_in_every_way_loses_nothing(tmp_path: Path) -> None:
+def test_a_network_that_fails_in_every_way_loses_nothing(tmp_path: Path, chromium: Chromium) -> None:
     with (
         run_server(*SERVER, engine="sqlite:///hw.db", folder=tmp_path) as server,
         faulty_network(server.url) as network,
-        in_page(network.url, is_network_bad=True) as page,
+        in_page(chromium, network.url, is_network_bad=True) as page,
         publishing(page, server.url),
     ):
         for faults in MODES.values():

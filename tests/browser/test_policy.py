@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from heartwire.testing.server import ServerProcess, run_server
-from tests.browser.cdp import open_page
+from tests.browser.cdp import Chromium
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +15,8 @@ def server() -> Iterator[ServerProcess]:
 
 
 @pytest.mark.slow
-def test_pages_keep_to_their_policy(server: ServerProcess) -> None:
-    with open_page() as page:
+def test_pages_keep_to_their_policy(server: ServerProcess, chromium: Chromium) -> None:
+    with chromium.page() as page:
         for width in (390, 1280):
             page.resize(width, 900)
             page.goto(f"{server.url}/")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from heartwire.testing.server import ServerProcess, run_server
+from tests.browser.cdp import Chromium, ChromiumPage
 from tests.integration.wire import publish
 from tests.js.runtime import PageRuntime, in_page
 from tests.js.stories import TRANSPORTS
@@ -32,8 +33,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def page(server: ServerProcess) -> Iterator[PageRuntime]:
-    with in_page(server.url, is_network_bad=True) as page:
+def page(server: ServerProcess, chromium: Chromium) -> Iterator[PageRuntime]:
+    with in_page(chromium, server.url, is_network_bad=True) as page:
         page.run(CLOCK)
         yield page
 
@@ -100,15 +101,16 @@ def test_a_laptop_that_slept_for_a_night_is_back_within_5_s(
 @pytest.mark.parametrize("restarts", [False, True], ids=["", "restart"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_page_that_chromium_froze_is_back_within_5_s(
-    server: ServerProcess, transport: str, restarts: bool
+    server: ServerProcess, chromium: Chromium, transport: str, restarts: bool
 ) -> None:
     """Chromium drops a frozen page's WebSocket and says so as it wakes; a stream it drops without a word: the
     probe finds out."""
-    with in_page(server.url, is_network_bad=True) as page:
+    with in_page(chromium, server.url, is_network_bad=True) as page:
         page.run(
             BEGIN + "globalThis.woken = 0; document.addEventListener('resume', () => woken++);",
             transport=transport,
         )
+        assert isinstance(page.tab, ChromiumPage)
         page.tab.call("Page.setWebLifecycleState", state="frozen")
         for n in range(3):
             publish(server.url, "a", str(n))

@@ -1,4 +1,4 @@
-"""Places in which heartwire.js runs: a process of Node, a page of Chromium, a worker of one. Each takes
+"""Places in which heartwire.js runs: a process of Node, a page of a browser, a worker of one. Each takes
 programs as text."""
 
 import contextlib
@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from tests.browser.cdp import Page, open_page
+from tests.browser.page import Browser, Page
 from tests.js.node import HERE, MODULE, need_node
 
 __all__ = ["PageRuntime", "Runtime", "in_node", "in_page", "in_worker"]
@@ -63,7 +63,7 @@ def in_node(*, has_websocket: bool = True) -> Iterator[Runtime]:
 
 
 class PageRuntime:
-    """A page; ``tab`` is what DevTools can do with it."""
+    """A page; ``tab`` is what can be done with it from outside."""
 
     def __init__(self, tab: Page) -> None:
         self.tab = tab
@@ -80,11 +80,11 @@ _NETWORK = (
 
 
 @contextlib.contextmanager
-def in_page(url: str, *, is_network_bad: bool = False) -> Iterator[PageRuntime]:
+def in_page(browser: Browser, url: str, *, is_network_bad: bool = False) -> Iterator[PageRuntime]:
     """A page of the server's that has nothing on it but the module. Its console stays empty, but for the bad
     network's."""
-    with open_page() as page:
-        page.goto(f"{url}/health")
+    with browser.page() as page:
+        page.goto(f"{url}/heartwire.js")  # shown as text; Firefox would have a viewer of its own for JSON
         runtime = PageRuntime(page)
         runtime.run("globalThis.heartwire = await import('/heartwire.js');" + PRELUDE)
         yield runtime
@@ -131,9 +131,9 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def in_worker(url: str) -> Iterator[Runtime]:
+def in_worker(browser: Browser, url: str) -> Iterator[Runtime]:
     """A module worker of such a page."""
-    with in_page(url) as page:
+    with in_page(browser, url) as page:
         worker = _Worker(page, url)
         worker.run(PRELUDE)
         yield worker
