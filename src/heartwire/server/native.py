@@ -12,7 +12,9 @@ from heartwire.server.addresses import Handshake, Opening, find_route, no_socket
 from heartwire.server.dialects import DIALECTS
 from heartwire.server.plain.fast_path import FastPath
 from heartwire.server.responses import refusal
+from heartwire.transports.http.connection import HttpBounds
 from heartwire.transports.http.front import front_protocol
+from heartwire.transports.http.phases import HttpTimes
 from heartwire.transports.websocket.deflate import negotiate
 from heartwire.transports.websocket.handshake import Refusal
 from heartwire.transports.websocket.messages import NATIVE, NATIVE_DEFLATED
@@ -30,7 +32,10 @@ def websocket_class(node: Node, prefix: str) -> type:
 
 def http_class(node: Node) -> type:
     """See `Hub.http_class`."""
-    return front_protocol(FastPath(node))
+    options = node.options
+    times = HttpTimes(write_s=options.ping_interval_s + options.pong_timeout_s)
+    bounds = HttpBounds(times, max_connections=options.max_tcp_connections)
+    return front_protocol(FastPath(node), bounds)
 
 
 class HubDoor:
@@ -86,7 +91,7 @@ class HubDoor:
         handshake = Handshake(scope, found[1] if found is not None else [])
         headers = handshake.headers
         try:
-            node.check_page(headers.get("origin"), headers.get("host", ""))
+            node.check_page(headers.get("origin"), handshake.all("host"), "1.1")
         except Refused as error:
             socket.refuse(_refusal(error))
             return

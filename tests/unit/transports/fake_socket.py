@@ -46,6 +46,9 @@ class FakeTransport(asyncio.Transport):
         if was_full:
             self.protocol.resume_writing()
 
+    def get_write_buffer_size(self) -> int:
+        return self.held
+
     def can_write_eof(self) -> bool:
         return not self._is_tls
 
