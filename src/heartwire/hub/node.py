@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,10 +24,12 @@ from heartwire.hub.hooks import Hooks
 from heartwire.hub.identity import Authenticator, token_authenticator
 from heartwire.hub.namespaces import Namespaces
 from heartwire.hub.options import HubOptions
-from heartwire.hub.origins import check_host, check_origin, expected_hosts
+from heartwire.hub.origins import check_host, check_origin, expected_hosts, the_host
 from heartwire.hub.presence import Presence
 from heartwire.hub.publishing import Publishing
 from heartwire.hub.threads import running_loop
+from heartwire.hub.turns import TurnBudget
+from heartwire.hub.uploads import Uploads
 from heartwire.transports.fair_queue import FairQueue
 from heartwire.types import Channel, Position
 
@@ -50,7 +52,8 @@ class Node:
         hosts: the names that requests may call this server by; None: any. See `guard_hosts`.
         new_secret: makes the secrets of sessions.
         leftovers: work of connections that sent more than one turn of the event loop serves.
-        uploads: requests whose body is incomplete; `drain` ends them.
+        pages: the turns of polls whose answers are large.
+        uploads: requests whose body is incomplete.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -61,7 +64,6 @@ class Node:
         self.clocks = Clocks()
         self.new_secret: Callable[[], str] = partial(secrets.token_urlsafe, 24)
         self.draining = False
-        self.uploads: set[asyncio.Timeout] = set()
         self.leftovers = FairQueue(self._soon)
         self.tokens = _tokens(options, lambda: self.clocks.monotonic())
         self.authenticator = self._by_token = self._token_authenticator()
@@ -69,6 +71,7 @@ class Node:
         self.hooks = Hooks()
         self.admission = Admission(options)
         self.rates = Rates(options)
+        self.pages = TurnBudget()
         self.history = History(engine, self.namespaces)
         self._catch_up = CatchUp(self.history)
         self.switchboard = Switchboard(
@@ -81,6 +84,7 @@ class Node:
         self.background = Background(
             options, self.clocks, lease_s=lease_s, renew=self._renew, sweep=self._sweep
         )
+        self.uploads = Uploads(options.max_upload_bytes, self.clocks, self.background.deadlines)
         self.connections = Connections(
             secrets.token_hex(4), self.admission, self.background.deadlines, self.clocks
         )
@@ -102,8 +106,10 @@ class Node:
         """Take only requests to loopback names and to those of ``allowed_hosts`` and ``allowed_origins``."""
         self.hosts = expected_hosts(self.options.allowed_hosts, self.options.allowed_origins)
 
-    def check_page(self, origin: str | None, host: str) -> None:
-        """Raises `Refused` (``host_refused``, ``origin_refused``) for a page that may not use this hub."""
+    def check_page(self, origin: str | None, hosts: Sequence[str], http_version: str) -> None:
+        """Check ``Origin`` and ``Host`` of a request. Raises `Refused` (``host_refused``, ``origin_refused``)
+        for a page that may not use this hub, ``bad_request`` for other than one ``Host``."""
+        host = the_host(hosts, http_version)
         check_host(host, self.hosts)
         check_origin(origin, host, self.options.allowed_origins)
 
@@ -196,14 +202,12 @@ class Node:
         self.draining = True
         self.switchboard.flush()
         self.connections.drain()
-        uploads, self.uploads = self.uploads, set()
-        for upload in uploads:
-            upload.reschedule(0)
+        self.uploads.refuse_all(_going_away())
 
     def refuse_when_draining(self) -> None:
         """Raises `Refused` (``shutdown``) once the node is on its way out."""
         if self.draining:
-            raise Refused("shutdown", "the server is going away: come back after a moment")
+            raise _going_away()
 
     async def stop(self) -> None:
         """Drain, and close the engine once everything accepted is stored. Idempotent."""
@@ -260,6 +264,10 @@ class Node:
             return None
         is_open = self.options.allow_anonymous or self.options.insecure
         return token_authenticator(self.tokens, lambda: self.clocks.wall(), allow_anonymous=is_open)
+
+
+def _going_away() -> Refused:
+    return Refused("shutdown", "the server is going away: come back after a moment")
 
 
 def _tokens(options: HubOptions, clock: Callable[[], float]) -> "Tokens | None":

@@ -110,6 +110,9 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         max_connections: WebSockets, streams and held polls on this node.
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one
             address).
+        max_tcp_connections: TCP connections, also of clients that have not said anything, counted with all
+            other open descriptors (0: as many as the process may open, less a reserve); a new one is reset.
+        max_upload_bytes: bytes of bodies that are not complete yet; at least ``max_message_bytes``.
         connects_per_s: WebSockets and streams admitted per second (0: no limit); the rest get a time to
             retry. The default takes about a tenth of a core.
         connects_burst: how many are admitted at once.
@@ -154,6 +157,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_channels_per_connection: Count = 1000
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
+    max_tcp_connections: CountOrOff = 0
+    max_upload_bytes: Count = 32 * 1024 * 1024
     connects_per_s: Annotated[float, Meta(ge=0)] = 1000
     connects_burst: Annotated[int, Meta(ge=1)] = 10_000
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
@@ -189,6 +194,9 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ConfigError(
                 "pong_timeout_s", self.pong_timeout_s, f"less than ping_interval_s ({self.ping_interval_s:g})"
             )
+        if self.max_upload_bytes < self.max_message_bytes:
+            fix = f"at least max_message_bytes ({self.max_message_bytes})"
+            raise ConfigError("max_upload_bytes", self.max_upload_bytes, fix)
         for name in self.namespaces:
             if ":" in name or len(name.encode()) > 254:
                 raise ConfigError(
@@ -253,6 +261,8 @@ class HubArguments(TypedDict, total=False):
     max_channels_per_connection: Count
     max_connections: Count
     max_connections_per_address: CountOrOff
+    max_tcp_connections: CountOrOff
+    max_upload_bytes: Count
     connects_per_s: Annotated[float, Meta(ge=0)]
     connects_burst: Annotated[int, Meta(ge=1)]
     publish_rate_per_s: Annotated[float, Meta(ge=0)]

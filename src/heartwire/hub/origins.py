@@ -2,13 +2,22 @@
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
 from heartwire.errors import Refused
 
-__all__ = ["allows_host", "check_host", "check_origin", "expected_hosts", "is_loopback", "same_origin"]
+__all__ = [
+    "allows_host",
+    "check_host",
+    "check_origin",
+    "expected_hosts",
+    "is_loopback",
+    "same_origin",
+    "the_host",
+]
 
 _LOOPBACK: Final = re.compile(r"^(127\.0\.0\.1|\[::1\])(?=:|$)")
 """Other names of this machine: a page that was opened by one of them may connect by another."""
@@ -49,6 +58,14 @@ def expected_hosts(hosts: tuple[str, ...], origins: tuple[str, ...]) -> frozense
     if "*" in hosts or "*" in origins:
         return None
     return frozenset(name.lower() for name in (*hosts, *(origin.partition("//")[2] for origin in origins)))
+
+
+def the_host(hosts: Sequence[str], http_version: str) -> str:
+    """Return a request's ``Host``, "" where HTTP/1.0 and HTTP/2 may be without. Raises `Refused`
+    (``bad_request``; RFC 9112 3.2)."""
+    if len(hosts) > 1 or (not hosts and http_version == "1.1"):
+        raise Refused("bad_request", f"{len(hosts)} Host headers: a request of HTTP/1.1 has one")
+    return hosts[0] if hosts else ""
 
 
 def check_host(host: str, expected: frozenset[str] | None) -> None:

@@ -99,8 +99,8 @@ class Application:
         if response is not None:  # else it was streamed
             response.headers.update(cors)
             response.headers.setdefault("cache-control", "no-store")
-            if _is_upgrade(request):  # whatever the client sends next, it is not meant as HTTP
-                response.headers["connection"] = "close"
+            if _is_upgrade(request) or (response.status_code == 408 and request.scope["http_version"] < "2"):
+                response.headers["connection"] = "close"  # what the client sends next is not another request
             await response(request.scope, request.receive, send)
 
     async def _answer(self, request: Request, cors: dict[str, str], send: Send) -> Response | None:
@@ -133,7 +133,7 @@ class Application:
         """The CORS headers of the answer. Raises `Refused` (``host_refused``, ``origin_refused``)."""
         origin = request.headers.get("origin")
         headers = {"vary": "Origin, Accept"}
-        self._node.check_page(origin, request.headers.get("host", ""))
+        self._node.check_page(origin, request.headers.getlist("host"), request.scope.get("http_version", ""))
         if origin is None:
             return headers
         headers |= {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED_HEADERS}
@@ -151,7 +151,8 @@ class Application:
         found = find_route(self._sockets, segments(scope))
         handshake = Handshake(scope, found[1] if found is not None else [])
         try:
-            self._node.check_page(handshake.headers.get("origin"), handshake.headers.get("host", ""))
+            version = scope.get("http_version", "")
+            self._node.check_page(handshake.headers.get("origin"), handshake.all("host"), version)
         except Refused as error:
             await _refuse_handshake(scope, receive, send, error, is_native=native is not None)
             return

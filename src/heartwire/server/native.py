@@ -14,7 +14,9 @@ from heartwire.server.app import Application
 from heartwire.server.dialects import DIALECTS
 from heartwire.server.plain.fast_path import FastPath
 from heartwire.server.responses import refusal
+from heartwire.transports.http.connection import HttpBounds
 from heartwire.transports.http.front import front_protocol
+from heartwire.transports.http.phases import HttpTimes
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
 from heartwire.transports.websocket.native import native_protocol
@@ -29,7 +31,10 @@ def websocket_class(node: Node, prefix: str) -> type:
 
 def http_class(node: Node) -> type:
     """See `Hub.http_class`."""
-    return front_protocol(FastPath(node))
+    options = node.options
+    times = HttpTimes(write_s=options.ping_interval_s + options.pong_timeout_s)
+    bounds = HttpBounds(times, max_connections=options.max_tcp_connections)
+    return front_protocol(FastPath(node), bounds)
 
 
 class HubDoor:

@@ -1,7 +1,9 @@
 """Requests as every dialect reads them: the peer's address, the body, the end of the client."""
 
 import asyncio
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -10,7 +12,7 @@ from heartwire.errors import Refused
 from heartwire.hub.node import Node
 from heartwire.messages import check_message_size
 
-__all__ = ["address_of", "disconnected", "known_tags", "read_body"]
+__all__ = ["address_of", "known_tags", "read_body", "watch_client"]
 
 
 _TAG: Final = re.compile(r'(?:W/)?"([^"]*)"|([^\s",]+)')
@@ -31,8 +33,30 @@ def address_of(request: HTTPConnection) -> str:
     return request.client.host if request.client else ""
 
 
-async def disconnected(request: Request) -> None:
-    """Wait until the client of a request, whose body has been read, is gone."""
+@contextlib.contextmanager
+def watch_client(request: Request, gone: Callable[[], None]) -> Iterator[None]:
+    """Call ``gone``, maybe twice, when the client of a request, whose body has been read, is gone; or, behind
+    our protocol classes for uvicorn, sends no more: it may be gone, or wait for an answer, which it gets."""
+    half_closed: asyncio.Future[None] | None
+    half_closed = request.scope.get("extensions", {}).get("heartwire.half_closed")
+    watching: list[asyncio.Future[None]] = [asyncio.ensure_future(_disconnected(request))]
+    if half_closed is not None:
+        watching.append(half_closed)
+
+    def ended(_: object) -> None:
+        gone()
+
+    for future in watching:
+        future.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        if half_closed is not None:
+            half_closed.remove_done_callback(ended)
+        watching[0].cancel()
+
+
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -40,8 +64,9 @@ async def disconnected(request: Request) -> None:
 async def read_body(node: Node, request: Request, max_bytes: int | None = None) -> bytes:
     """Read a request's whole body, of ``max_bytes`` (``max_message_bytes``) at most.
 
-    Raises `LimitExceeded` (``message_too_large``); `Refused` (``bad_request``) where the client breaks off,
-    ``shutdown`` where the node drains meanwhile, ``unsupported_encoding`` for a compressed one.
+    Raises `LimitExceeded` (``message_too_large``, ``uploads_full``); `Refused` (``bad_request``) where the
+    client breaks off, ``upload_stalled`` where it pauses, ``shutdown`` where the node drains meanwhile,
+    ``unsupported_encoding`` for a compressed one.
     """
     encoding = request.headers.get("content-encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
@@ -51,19 +76,20 @@ async def read_body(node: Node, request: Request, max_bytes: int | None = None) 
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal():
         check_message_size(int(declared), limit)
-    upload = asyncio.timeout(None)
+    upload = node.uploads.begin()
     try:
-        async with upload:
-            node.uploads.add(upload)
+        async with upload.timeout:
             body = bytearray()
             async for chunk in request.stream():
                 body += chunk
                 check_message_size(len(body), limit)
+                node.uploads.grow(upload, len(chunk))
             return bytes(body)
     except TimeoutError:
-        node.refuse_when_draining()
+        if upload.refusal is not None:
+            raise upload.refusal from None
         raise
     except ClientDisconnect:
         raise Refused("bad_request", "the connection broke before the body was complete") from None
     finally:
-        node.uploads.discard(upload)
+        node.uploads.end(upload)

@@ -1,19 +1,56 @@
-"""The kernel's knowledge of a peer that cannot answer pings: the age of its last acknowledgement.
+"""What only the kernel knows and does of a connection: acknowledgements, bytes on the way, the reset.
 
-In: an asyncio transport. Out: seconds. Called for the event streams of the plain dialect.
+In: an asyncio transport. Out: seconds, bytes. Called for event streams and for the deadlines of HTTP.
 """
 
+import array
 import asyncio
+import contextlib
 import socket
 import struct
+import sys
 from typing import Final
 
-__all__ = ["unanswered_s"]
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+__all__ = ["cut", "unanswered_s", "unsent_bytes"]
 
 _UNACKED: Final = 24
 _LAST_ACK_RECV: Final = 56
 """Offsets in Linux's ``struct tcp_info`` (linux/tcp.h), stable since 2.6: packets in flight; milliseconds
 since the last ACK."""
+
+_RESET_AT_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""``struct linger``: on, for no time."""
+
+
+def cut(transport: asyncio.BaseTransport) -> None:
+    """End a connection at once, with a reset.
+
+    After a plain abort the kernel keeps what the peer has not taken, for minutes, and the peer takes the
+    connection for open.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+    transport.abort()  # type: ignore[attr-defined]  # all transports of streams have it
+
+
+def unsent_bytes(transport: asyncio.WriteTransport) -> int:
+    """Return the bytes written that the peer's kernel has not acknowledged; on Windows, those not sent."""
+    size = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is None or sys.platform == "win32":
+        return size
+    queued = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
+    except OSError:
+        return size  # closed meanwhile
+    return size + queued[0]
 
 
 def unanswered_s(transport: asyncio.BaseTransport | None) -> float:

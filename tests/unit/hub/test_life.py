@@ -37,7 +37,8 @@ async def asked(app: Any, method: str, path: str, body: bytes = b"") -> tuple[in
         parts.append(message)
 
     path, _, query = path.partition("?")
-    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": []}
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "query_string": query.encode()}
+    scope["headers"] = [(b"host", b"testserver")]
     scope |= {"http_version": "1.1", "client": ("127.0.0.1", 1), "root_path": "", "scheme": "http"}
     await app(scope | {"server": ("testserver", 80)}, receive, send)
     return parts[0]["status"], b"".join(part.get("body", b"") for part in parts).decode()

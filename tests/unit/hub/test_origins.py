@@ -67,10 +67,10 @@ def test_a_star_is_any_name() -> None:
 
 def test_a_hub_takes_any_name_until_it_lists_some() -> None:
     """It does not know the address of its server."""
-    Hub().node.check_page(None, "evil.example")
+    Hub().node.check_page(None, ["evil.example"], "1.1")
     listing = Hub(allowed_hosts=["app.example"]).node
-    listing.check_page(None, "app.example:8000")
-    name, message = refusal(lambda: listing.check_page("http://evil.example", "evil.example"))
+    listing.check_page(None, ["app.example:8000"], "1.1")
+    name, message = refusal(lambda: listing.check_page("http://evil.example", ["evil.example"], "1.1"))
     assert (name, message) == (
         "host_refused",
         "host 'evil.example' is not this server's: add it to allowed_hosts",

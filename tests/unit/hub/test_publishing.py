@@ -53,7 +53,10 @@ async def http(hub: Hub, path: str, body: str, headers: dict[str, str], applicat
         "method": "POST",
         "path": path,
         "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "headers": [
+            (b"host", b"here"),
+            *((name.encode(), value.encode()) for name, value in headers.items()),
+        ],
         "client": ("1.2.3.4", 5),
     }
     await (application or hub.asgi())(scope, receive, send)

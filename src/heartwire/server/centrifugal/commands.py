@@ -38,7 +38,7 @@ from heartwire.server.addresses import Call
 from heartwire.server.centrifugal.connection import CentrifugalConnection, HubSession, SessionContext
 from heartwire.server.centrifugal.emulation import is_protobuf
 from heartwire.server.centrifugal.streams import read_commands
-from heartwire.server.requests import address_of, disconnected
+from heartwire.server.requests import address_of, watch_client
 from heartwire.transports.http.poll import jittered_wait_s
 from heartwire.types import Member, Override, Position
 
@@ -212,8 +212,6 @@ class _Batch(CentrifugalConnection):
         """Wait for the first push, the end of the session, or the end of the client."""
         node, link = self._node, self.link
         link.stirred.clear()
-        gone = asyncio.ensure_future(disconnected(request))
-        gone.add_done_callback(lambda _: link.stirred.set())
         ends_at = node.clocks.monotonic() + jittered_wait_s(wait_s)
         deadline = node.background.deadlines.at(ends_at, link)
         try:
@@ -221,10 +219,10 @@ class _Batch(CentrifugalConnection):
                 if self.session.subs.get(sub.channel) is sub:
                     reader = _Reader(node, link, sub)
                     node.presence.follow(link, sub.channel, self._format, start, listener=reader)
-            await link.stirred.wait()
+            with watch_client(request, link.stirred.set):
+                await link.stirred.wait()
         finally:
             deadline.cancel()
-            gone.cancel()
             node.presence.unfollow_all(link)
 
     def write(self, messages: list[bytes]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from heartwire.channels import to_channel
+from heartwire.core.caches import ByteCache
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.dialects.plain.codec import page_json, position_json, publication_json
@@ -30,8 +31,9 @@ from heartwire.types import Channel, Member, Position, Publication, Start
 
 __all__ = ["FastPath"]
 
-_REMEMBERED_PATHS: Final = 10_000
-_REMEMBERED_QUERIES: Final = 1000
+_REMEMBERED_BYTES: Final = 1024 * 1024
+"""Of paths, and as much of queries."""
+
 _STORE_S: Final = 3600
 """The engine answers in its own time."""
 
@@ -45,8 +47,8 @@ class FastPath:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._channels: dict[bytes, Channel] = {}
-        self._queries: dict[bytes, tuple[Start, float]] = {}
+        self._channels: ByteCache[Channel] = ByteCache(_REMEMBERED_BYTES)
+        self._queries: ByteCache[tuple[Start, float]] = ByteCache(_REMEMBERED_BYTES)
 
     def try_answer(
         self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes
@@ -73,13 +75,9 @@ class FastPath:
         if len(parts) != 2 or parts[0] != "channels":
             return None
         try:
-            channel = to_channel(parts[1])
+            return self._channels.remember(path, to_channel(parts[1]))
         except HeartwireError:
             return None
-        if len(self._channels) >= _REMEMBERED_PATHS:
-            self._channels.clear()
-        self._channels[path] = channel
-        return channel
 
     # -- publish ---------------------------------------------------------------------------------------------
 
@@ -112,6 +110,10 @@ class FastPath:
         topic = node.switchboard.topics.get(channel)
         if topic is not None and isinstance(start, Position) and start == topic.position:
             return self._settle(front, channel, wait_s, ReadResult(start, [], start, True))
+        if node.pages.is_spent:
+            front.wait(_STORED, _STORE_S)
+            node.pages.when_left(partial(self._begin_read, front, channel, start, wait_s))
+            return True
         answer = node.history.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
         if isinstance(answer, ReadResult):
             return self._settle(front, channel, wait_s, answer)
@@ -119,15 +121,30 @@ class FastPath:
         answer.add_done_callback(partial(self._read, front, channel, wait_s))
         return True
 
+    def _begin_read(self, front: FrontProtocol, channel: Channel, start: Start, wait_s: float) -> None:
+        """Read after others' large answers, for a client that waits."""
+        if front.waiting is None:
+            return
+        future: asyncio.Future[ReadResult] = self._node.loop.create_future()
+        try:
+            answer = self._node.history.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
+            if isinstance(answer, ReadResult):
+                future.set_result(answer)
+            else:
+                future = answer
+        except HeartwireError as error:
+            future.set_exception(error)
+        if future.done():
+            self._read(front, channel, wait_s, future)
+        else:
+            future.add_done_callback(partial(self._read, front, channel, wait_s))
+
     def _parse(self, query: bytes) -> tuple[Start, float] | None:
         given = _parameters(query)
         if given is None:
             return None
         follow = parse_follow(("_",), given, max_channels=1, is_multi=False)
-        if len(self._queries) >= _REMEMBERED_QUERIES:
-            self._queries.clear()
-        parsed = self._queries[query] = next(iter(follow.starts.values())), follow.wait_s
-        return parsed
+        return self._queries.remember(query, (next(iter(follow.starts.values())), follow.wait_s))
 
     def _read(
         self, front: FrontProtocol, channel: Channel, wait_s: float, answer: "asyncio.Future[ReadResult]"
@@ -145,14 +162,9 @@ class FastPath:
             _HeldPoll(self._node, front, channel, result.start, wait_s)
             return True
         last = result.publications[-1].position if result.publications else result.start
-        front.answer(
-            _page(
-                front,
-                [publication_json(publication) for publication in result.publications],
-                last,
-                result.recovered,
-            )
-        )
+        page = _page(front, list(map(publication_json, result.publications)), last, result.recovered)
+        self._node.pages.spend(len(page))
+        front.answer(page)
         return True
 
 

@@ -18,7 +18,7 @@ from heartwire.server.addresses import Call
 from heartwire.server.plain.connections import PlainConnection
 from heartwire.server.plain.formats import POLL, POLL_MULTI
 from heartwire.server.plain.requests import begin
-from heartwire.server.requests import address_of, disconnected, known_tags
+from heartwire.server.requests import address_of, known_tags, watch_client
 from heartwire.transports.http.poll import Poll, jittered_wait_s
 from heartwire.types import Channel, Member, Position
 
@@ -111,10 +111,12 @@ class Polls:
             has_room = page.size < PAGE_BYTES
             limit = PAGE_ITEMS - len(page.publications) if has_room else 0
             left = max(1, PAGE_BYTES - page.size)
+            await self._node.pages.turn()
             answer = self._node.history.read(channel, follow.starts[channel], limit=limit, max_bytes=left)
             result = await settled(answer)
             last = result.publications[-1].position if result.publications else result.start
             frames = [publication_json(one, with_channel=follow.is_multi) for one in result.publications]
+            self._node.pages.spend(sum(map(len, frames)))
             page.add(channel, frames, last, recovered=result.recovered)
             follow.starts[channel] = last
         return page
@@ -123,11 +125,9 @@ class Polls:
         """Wait for publications after an empty page, and add them to it."""
         node = self._node
         node.connections.add(poll)
-        gone = asyncio.ensure_future(disconnected(call.request))
-        gone.add_done_callback(lambda _: poll.answered.set())
         try:
             node.connections.index(poll)
-            with self._only_one(follow, poll):
+            with watch_client(call.request, poll.answered.set), self._only_one(follow, poll):
                 for channel in follow.channels:
                     format = POLL_MULTI if follow.is_multi else POLL
                     node.presence.follow(poll, channel, format, follow.starts[channel])
@@ -135,7 +135,6 @@ class Polls:
                     async with asyncio.timeout(jittered_wait_s(follow.wait_s)):
                         await poll.answered.wait()
         finally:
-            gone.cancel()
             node.connections.remove(poll)
             node.presence.unfollow_all(poll)
         for channel, frames, position, recovered in poll.news:

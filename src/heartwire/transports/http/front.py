@@ -17,6 +17,8 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
+from heartwire.core.caches import ByteCache
+from heartwire.transports.http.connection import HttpBounds, TimedConnection
 from heartwire.transports.http.request import HeartwireHttpProtocol
 from heartwire.transports.websocket.native import NativeSocket
 
@@ -25,10 +27,7 @@ __all__ = ["Facts", "FrontDoor", "FrontProtocol", "Waiting", "front_protocol"]
 _REQUEST_LINE: Final = re.compile(rb"(GET|POST) (/[!\"$-~]*) HTTP/1\.1")
 """In origin form (RFC 9112 3.2.1); a fragment is not part of it."""
 
-_REMEMBERED: Final = 512
-_MAX_BLOCK_BYTES: Final = 2048
-_KEEP_ALIVE_S: Final = 75
-"""Longer than a slow client's pause between polls, or each poll would pay for a new connection."""
+_REMEMBERED_BYTES: Final = 1024 * 1024
 
 
 class Facts(NamedTuple):
@@ -61,10 +60,11 @@ class FrontDoor(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class FrontProtocol(asyncio.Protocol):
+class FrontProtocol(TimedConnection):
     """One connection, until it turns out to be something else."""
 
     door: ClassVar[FrontDoor]
+    bounds: ClassVar[HttpBounds]  # type: ignore[misc]  # it is the door's
     config: uvicorn.Config
     server_state: ServerState
     app_state: dict[str, Any]
@@ -77,6 +77,8 @@ class FrontProtocol(asyncio.Protocol):
     _is_last: bool = False
     _timer: asyncio.TimerHandle | None = None
     _deadline: float = 0.0
+    _unsent_bytes: int = 0
+    _taken_at: float = 0.0
 
     def __post_init__(self, _loop: object) -> None:
         if not self.config.loaded:
@@ -86,11 +88,11 @@ class FrontProtocol(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
         self.loop = asyncio.get_running_loop()
         self.server_state.connections.add(self)  # type: ignore[arg-type]
+        self._begin(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.gone()
@@ -100,6 +102,7 @@ class FrontProtocol(asyncio.Protocol):
             # The next request, before this one is answered or the answer is sent: it waits, in order.
             self._buffer += data
             self.transport.pause_reading()
+            self.bounds.hold(self, len(self._buffer) + self.transport.get_write_buffer_size())
         elif not self._recognise(data):
             self._leave_to_uvicorn(data)
 
@@ -113,8 +116,9 @@ class FrontProtocol(asyncio.Protocol):
         self.waiting = None
         if self.transport.is_closing():
             return
+        self._unsent_bytes = 0
+        self._set_deadline(self.bounds.times.idle_s)
         self.transport.write(response)
-        self._set_deadline(_KEEP_ALIVE_S)
         if self._is_last:
             self.transport.close()
         elif self._buffer:
@@ -123,39 +127,39 @@ class FrontProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read its answers: stop reading from it until it does."""
         self._is_full = True
+        self._hold_answer(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """The client has read its answers."""
         self._is_full = False
+        self._release_answer()
+        self._set_deadline(self.bounds.times.idle_s)
         if self._buffer:
             self.loop.call_soon(self._next)
 
     def _next(self) -> None:
         if self.waiting is None and self._buffer and not self._is_full and not self.transport.is_closing():
             data, self._buffer = self._buffer, b""
+            self.bounds.release(self)
             self.transport.resume_reading()
             self.data_received(data)
 
-    def _set_deadline(self, seconds: float) -> None:
-        """Move the deadline. Most move before they come, so the one timer checks again when it wakes."""
-        self._deadline = deadline = self.loop.time() + seconds
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self.loop.call_later(seconds, self._wake)
-
-    def _wake(self) -> None:
-        self._timer = None
-        left_s = self._deadline - self.loop.time()
-        if left_s > 0.002:  # timers are that exact
-            self._timer = self.loop.call_later(left_s, self._wake)
-        elif self.waiting is not None:
+    def _expire(self) -> None:
+        """The deadline has come: that of a request that waits, or the connection's."""
+        if self.waiting is not None:
             self.waiting.time_out()
-        elif self._is_full:
-            self.transport.abort()
         else:
-            self.transport.close()
+            TimedConnection._expire(self)  # not by `super`: slots make another class of this one
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It may be gone, or wait for what it has asked: that is answered now."""
+        is_owed = self.waiting is not None or bool(self._buffer)
+        if not is_owed or not self.transport.can_write_eof():
+            return False
+        self._is_last |= not self._buffer
+        if self.waiting is not None:
+            self.waiting.time_out()
+        return True
 
     def shutdown(self) -> None:
         """uvicorn is stopping."""
@@ -190,10 +194,8 @@ class FrontProtocol(asyncio.Protocol):
         body = data[head_end + 4 :]
         if len(body) != facts.content_length or not self.door.try_answer(self, line[1], line[2], facts, body):
             return False
-        if not body and line[1] == b"GET" and len(data) <= _MAX_BLOCK_BYTES and block in _remembered:
-            if len(_requests) >= _REMEMBERED:
-                _requests.clear()
-            _requests[data] = line[2], facts
+        if not body and line[1] == b"GET" and block in _remembered:
+            _requests.remember(data, (line[2], facts))
         return True
 
     def _upgrade(self, target: bytes, block: bytes, early: bytes) -> bool:
@@ -207,7 +209,7 @@ class FrontProtocol(asyncio.Protocol):
         parts = (line.partition(b":") for line in block[:-4].split(b"\r\n"))
         headers = [(name.lower(), value.strip()) for name, _, value in parts]
         given = dict(headers)
-        is_websocket = given.get(b"upgrade", b"").lower() == b"websocket"
+        is_websocket = b"host" in given and given.get(b"upgrade", b"").lower() == b"websocket"
         if len(given) != len(headers) or not is_websocket or b"content-length" in given:
             return False
         options = given.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
@@ -223,24 +225,24 @@ class FrontProtocol(asyncio.Protocol):
 
     def _leave_to_uvicorn(self, data: bytes) -> None:
         other = HeartwireHttpProtocol(self.config, self.server_state, self.app_state)
+        other.bounds = self.bounds
         self._hand_over(other)
         other.connection_made(self.transport)
         other.data_received(data)
 
     def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         self.server_state.connections.discard(self)
-        if self._timer is not None:  # its deadline is the keep-alive of the front alone
-            self._timer.cancel()
+        self._end()  # its deadline is the front's alone
         self.transport.set_protocol(protocol)
 
 
 _PLAIN_HANDSHAKE: Final = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)+\r\n")
 """Header lines of RFC 9110 5.5, without folding."""
 
-_remembered: Final[dict[bytes, Facts | None]] = {}
-"""Parsed header blocks."""
+_remembered: Final[ByteCache[Facts | None]] = ByteCache(_REMEMBERED_BYTES)
+"""Parsed header blocks. This and the next depend on nothing but the bytes, so all doors share them."""
 
-_requests: Final[dict[bytes, tuple[bytes, Facts]]] = {}
+_requests: Final[ByteCache[tuple[bytes, Facts]]] = ByteCache(_REMEMBERED_BYTES)
 """Whole requests without a body: of all clients that poll at one position, only the first one's is parsed."""
 
 _dated: Final[list[Any]] = [None, b""]
@@ -276,21 +278,17 @@ def _learn(block: bytes) -> Facts | None:
     given = dict(reader.headers)
     facts = None
     length = given.get(b"content-length", b"0")
-    is_single = len(given) == len(reader.headers)
+    is_single = len(given) == len(reader.headers) and b"host" in given
     # Not httptools' should_keep_alive: it forgets a `close` at the end of the message, which is now where
     # there is no body.
     keeps_alive = given.get(b"connection", b"keep-alive").lower() == b"keep-alive"
     if reader.is_complete and is_single and keeps_alive and not _BEYOND & given.keys() and length.isdigit():
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
         content_type, accept = texts.get("content-type"), texts.get("accept", "")
-        facts = Facts(int(length), content_type, accept, texts.get("host", ""), texts.get("origin"))
-    if len(block) <= _MAX_BLOCK_BYTES and not _ONCE & given.keys():
-        if len(_remembered) >= _REMEMBERED:
-            _remembered.clear()
-        _remembered[block] = facts
-    return facts
+        facts = Facts(int(length), content_type, accept, texts["host"], texts.get("origin"))
+    return facts if _ONCE & given.keys() else _remembered.remember(block, facts)
 
 
-def front_protocol(door: FrontDoor) -> type[FrontProtocol]:
+def front_protocol(door: FrontDoor, bounds: HttpBounds) -> type[FrontProtocol]:
     """Return the class for uvicorn's ``http=`` setting that serves one door."""
-    return type("HeartwireFrontProtocol", (FrontProtocol,), {"door": door, "__slots__": ()})
+    return type("HeartwireFrontProtocol", (FrontProtocol,), {"door": door, "bounds": bounds, "__slots__": ()})

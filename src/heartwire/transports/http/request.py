@@ -9,34 +9,59 @@ import sys
 from typing import Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import is_ssl
 
+from heartwire.transports.http.connection import HttpBounds, TimedConnection
+from heartwire.transports.http.phases import Phase, limit_s, phase_of
+from heartwire.transports.tcp import cut, unsent_bytes
 from heartwire.transports.websocket.handshake import handshake_problem, refused
-from heartwire.transports.websocket.native import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
+from heartwire.transports.websocket.native import NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """The bound of header lines, give or take one read. uvicorn has it (the same) only where it runs on h11."""
 
+_PIECE_BYTES: Final = 1024
+"""What is parsed at once, but for bodies of known length: it may hold some forty requests, and uvicorn makes
+some kilobytes of each before it answers the first."""
 
-class HeartwireHttpProtocol(HttpToolsProtocol):
-    """Bounds the write buffer and header lines, and passes bad WebSocket handshakes to the application. Bytes
-    that are not HTTP get an error like any other; where a request before them is not answered yet, its answer
-    is the last one.
+_LATE: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
-    The scope's extensions give the application the transport, as ``heartwire.transport``.
+
+class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
+    """Gives each phase of a connection its deadline, bounds what it holds, and passes bad WebSocket
+    handshakes to the application. Bytes that are not HTTP get an error like any other; where a request before
+    them is not answered yet, its answer is the last one.
+
+    The next request is not begun, and not read, while an answer is owed or not taken. The scope's extensions
+    give the application the transport, as ``heartwire.transport``, and a future that is done once the client
+    has closed its side, and may still read: ``heartwire.half_closed``.
     """
+
+    bounds = HttpBounds()
+    """Of all servers of this process that name the class itself."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
+        self.flow = _Flow(transport)
+        self._timer = None
+        self._unsent_bytes = 0
+        self._taken_at = 0.0
         self._head_bytes = self._silent_bytes = 0
-        self._is_in_head = self._goes_on = self._is_broken = False
+        self._is_in_head = self._is_in_body = self._goes_on = self._is_broken = False
+        self._body_left = 0
+        self._rest = b""  # read, and not begun
+        self._is_untaken = False
+        self._half_closed = self.loop.create_future()
         self._running: RequestResponseCycle | None = None
+        self._phase = Phase.HEAD
+        self._begin(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._rest = b""
+        self._end()
         self._disconnect()
         super().connection_lost(exc)
 
@@ -50,9 +75,30 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    # -- what comes in ---------------------------------------------------------------------------------------
+
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        if self._rest or self._has_to_wait:
+            self._wait_with(self._rest + data)
+            return
+        while data and not (self._is_broken or self.transport.is_closing()):
+            if self._has_to_wait:
+                self._wait_with(data)
+                return
+            size = max(self._body_left, _PIECE_BYTES)
+            self._feed(data[:size])
+            data = data[size:]
+            heir = self.transport.get_protocol()
+            if heir is not self:
+                self._end()
+                if data:
+                    heir.data_received(data)  # type: ignore[attr-defined]  # a WebSocket's
+                return
+        self._enter_phase()
+
+    def _feed(self, data: bytes) -> None:
         self._goes_on = False
         self._data = data
         super().data_received(data)
@@ -87,11 +133,113 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         else:
             super().send_400_response(msg)
 
+    def _wait_with(self, data: bytes) -> None:
+        self._rest = data
+        self.flow.pause_reading()
+        if not self.flow.write_paused:
+            self.bounds.hold(self, len(data))
+
+    def _go_on(self) -> None:
+        """Begin the next request."""
+        if not self._has_to_wait and not self.transport.is_closing():
+            data, self._rest = self._rest, b""
+            self.bounds.release(self)
+            self.flow.resume_reading()
+            self.data_received(data)
+            if self._half_closed.done() and not self._is_owed:
+                self.transport.close()
+
+    @property
+    def _is_owed(self) -> bool:
+        """Whether a request has come that is not answered."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    @property
+    def _has_to_wait(self) -> bool:
+        return self._is_owed or self.flow.write_paused
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. What it has asked is answered, but for a stream, which would not end."""
+        is_owed = self._is_owed and not self.cycle.chunked_encoding
+        if not (is_owed or self._rest) or not self.transport.can_write_eof():
+            return False
+        if not self._half_closed.done():
+            self._half_closed.set_result(None)
+        return True
+
+    # -- deadlines -------------------------------------------------------------------------------------------
+
+    def _enter_phase(self) -> None:
+        """Move the deadline after what came in. That of the next request is uvicorn's timer."""
+        before, self._phase = (
+            self._phase,
+            phase_of(
+                is_unread=self.flow.write_paused,
+                is_in_head=self._is_in_head,
+                is_in_body=self._is_in_body,
+                is_owed=self._is_owed,
+            ),
+        )
+        if self._phase is not before or self._phase is Phase.BODY:
+            self._set_deadline(limit_s(self._phase, self.bounds.times))
+
+    def _expire(self) -> None:
+        if self._phase is Phase.BODY and self.flow.read_paused:  # the application does not read it
+            self._set_deadline(limit_s(self._phase, self.bounds.times))
+        elif self._phase is Phase.HEAD and self._is_in_head and not unsent_bytes(self.transport):
+            self.transport.write(_LATE)
+            self.transport.close()
+        else:
+            super()._expire()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See `HttpTimes.idle_s`, which is uvicorn's ``timeout_keep_alive`` here."""
+        if unsent_bytes(self.transport):
+            cut(self.transport)
+        else:
+            super().timeout_keep_alive_handler()
+
+    # -- what goes out ---------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._phase = Phase.UNREAD
+        self._hold_answer(self.transport.get_write_buffer_size() + len(self._rest))
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._release_answer()
+        self._enter_phase()
+        if self._rest:
+            self.bounds.hold(self, len(self._rest))
+        if self._is_untaken:
+            self._is_untaken = False
+            self.on_response_complete()
+        elif self._rest:
+            self.loop.call_soon(self._go_on)
+
+    def on_response_complete(self) -> None:
+        """The next request may follow, once this answer is taken."""
+        if self.flow.write_paused and not self.transport.is_closing():
+            self._is_untaken = True
+            return
+        super().on_response_complete()
+        if self._rest:
+            self.loop.call_soon(self._go_on)
+        elif self._half_closed.done() and not self._is_owed:
+            self.transport.close()
+
+    # -- what the parser finds -------------------------------------------------------------------------------
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head = self._goes_on = True
+        self._is_in_body = False
         self._head_bytes = 0
-        self.scope["extensions"] = {"heartwire.transport": self.transport}  # type: ignore[dict-item]
+        self.scope["extensions"] = {
+            "heartwire.transport": self.transport,  # type: ignore[dict-item]
+            "heartwire.half_closed": self._half_closed,  # type: ignore[dict-item]
+        }
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line is complete, or one behind a chunked body."""
@@ -101,12 +249,23 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        self._is_in_body = True
         self._head_bytes = 0
+        length = self._header("content-length")
+        self._body_left = (
+            int(length) if length is not None and self._header("transfer-encoding") is None else 0
+        )
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._goes_on = True
+        self._body_left -= len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_in_body = False
+        self._body_left = 0
+        super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         """Pass a handshake to `NativeSocket` in parts, instead of as bytes to be parsed again, and what came
@@ -146,3 +305,27 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
         return next((value.decode("latin-1") for key, value in self.headers if key == wanted), None)
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control, which also reads nothing while an answer is not taken."""
+
+    _may_read = True
+
+    def pause_reading(self) -> None:
+        self._may_read = False
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        self._may_read = True
+        if not self.write_paused:
+            super().resume_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        super().pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._may_read and not self._transport.is_closing():
+            super().resume_reading()

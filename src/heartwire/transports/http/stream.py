@@ -13,6 +13,7 @@ from starlette.types import Send
 
 from heartwire.core.switchboard import Switchboard
 from heartwire.transports.asgi_link import AsgiLink
+from heartwire.transports.tcp import cut
 
 __all__ = ["HttpStream"]
 
@@ -33,10 +34,10 @@ class HttpStream(AsgiLink):
             await self._asgi_send({"type": "http.response.start", "status": 200, "headers": list(headers)})
 
     def give_up(self) -> None:
-        """See `Watched.give_up`. Without the abort the kernel would retry for a quarter of an hour."""
+        """See `Watched.give_up`. Without the cut the kernel would retry for a quarter of an hour."""
         super().give_up()
         if self._transport is not None and not self._finished:
-            self._transport.abort()
+            cut(self._transport)
 
     @property
     def backlog_bytes(self) -> int:

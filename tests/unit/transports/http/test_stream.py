@@ -14,6 +14,9 @@ class Transport:
     def abort(self) -> None:
         self.aborted = True
 
+    def get_extra_info(self, name: str) -> None:
+        """It has no socket."""
+
 
 class Request:
     """A request whose client goes at once."""

@@ -1,0 +1,1 @@
+"""Clients that misbehave until the server ends them; each is ``async def name(port, peers) -> None``."""
