@@ -4,6 +4,7 @@ The body is ``{"session":…,"node":…,"data":"commands"}``, or Protobuf; the a
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -12,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heartwire.codes import close_code
 from heartwire.dialects.centrifugal.protobuf_codec import emulation_request
 from heartwire.errors import Refused
 from heartwire.hub.node import Node
@@ -21,6 +23,8 @@ from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.requests import read_body
 
 __all__ = ["PROTOBUF_TYPE", "CommandQueue", "EmulatedConnection", "emulate", "is_protobuf"]
+
+log = logging.getLogger("heartwire")
 
 MAX_WAITING: Final = 1000
 """Emulation requests of one connection that wait for the one before them: centrifuge-js sends a publish in
@@ -41,41 +45,61 @@ class CommandQueue:
 
     Args:
         receive: handles one request's commands; see `CentrifugalConnection.receive`.
+        failed: called with what ``receive``'s awaitable raises; nothing is handled any more.
     """
 
-    def __init__(self, receive: Callable[[bool, bytes], Awaitable[None] | None], *, is_text: bool) -> None:
+    __slots__ = ("_failed", "_frames", "_is_text", "_receive", "_task", "_waiting_bytes")
+
+    def __init__(
+        self,
+        receive: Callable[[bool, bytes], Awaitable[None] | None],
+        failed: Callable[[BaseException], None],
+        *,
+        is_text: bool,
+    ) -> None:
         self._receive = receive
+        self._failed = failed
         self._is_text = is_text
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[bytes] | None = None  # an empty one takes 760 bytes
         self._waiting_bytes = 0
-        self._wait: Awaitable[None] | None = None
-        self._wake = asyncio.Event()
+        self._task: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes) -> bool:
         """Take commands; false where too many wait already."""
-        if self._wait is None:
-            self._wait = self._receive(self._is_text, data)
-            if self._wait is not None:
-                self._wake.set()
-        elif len(self._frames) >= MAX_WAITING or self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
+        if self._task is None:
+            self._handle(data)
+            return True
+        frames = self._frames = self._frames or deque()
+        if len(frames) >= MAX_WAITING or self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
             return False
-        else:
-            self._frames.append(data)
-            self._waiting_bytes += len(data)
+        frames.append(data)
+        self._waiting_bytes += len(data)
         return True
 
-    async def run(self) -> None:
-        """Handle the waiting commands, until cancelled."""
-        while True:
-            await self._wake.wait()
-            while self._wait is not None:
-                await self._wait
-                self._wait = None
-                while self._frames and self._wait is None:
-                    data = self._frames.popleft()
-                    self._waiting_bytes -= len(data)
-                    self._wait = self._receive(self._is_text, data)
-            self._wake.clear()
+    def end(self) -> None:
+        """Handle no more."""
+        self._frames = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def _handle(self, data: bytes) -> None:
+        wait = self._receive(self._is_text, data)
+        if wait is not None:
+            self._task = asyncio.ensure_future(wait)
+            self._task.add_done_callback(self._handled)
+
+    def _handled(self, task: "asyncio.Future[None]") -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed(error)
+            return
+        self._task = None
+        while self._frames and self._task is None:
+            data = self._frames.popleft()
+            self._waiting_bytes -= len(data)
+            self._handle(data)
 
 
 class EmulatedConnection(CentrifugalConnection):
@@ -85,7 +109,16 @@ class EmulatedConnection(CentrifugalConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = CommandQueue(self.receive, is_text=self.session.codec.is_text)
+        self.commands = CommandQueue(self.receive, self._fail, is_text=self.session.codec.is_text)
+
+    def lost(self) -> None:
+        """See `CentrifugalConnection.lost`."""
+        self.commands.end()
+        super().lost()
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("commands could not be handled", exc_info=error)
+        self.link.close(close_code("internal"), "internal server error")
 
 
 class _Emulation(msgspec.Struct):

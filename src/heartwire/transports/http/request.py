@@ -7,9 +7,10 @@ requests to the ASGI application, handshakes to `NativeSocket`.
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
+from heartwire.transports.http.native_stream import TRANSPORT, StreamingCycle
 from heartwire.transports.websocket.handshake import handshake_problem
 from heartwire.transports.websocket.native import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
 
@@ -46,7 +47,7 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head = self._goes_on = True
         self._head_bytes = 0
-        self.scope["extensions"] = {"heartwire.transport": self.transport}  # type: ignore[dict-item]
+        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line is complete, or one behind a chunked body."""
@@ -62,6 +63,16 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._goes_on = True
         super().on_body(body)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.__class__ = StreamingCycle  # uvicorn takes no class of ours
+        super()._start_asgi_task(cycle, app)
+
+    def leave(self) -> None:
+        """Leave the connection to another protocol, with no request under way."""
+        self.connections.discard(self)
+        self.server_state.total_requests += 1
+        self._unset_keepalive_if_required()
 
     def handle_websocket_upgrade(self) -> None:
         """Pass a handshake to `NativeSocket` in parts, instead of as bytes to be parsed again."""

@@ -16,6 +16,7 @@ class _Connection:
         self.dealt_with: list[bytes] = []
         self._news = asyncio.Event()
         self.gate = asyncio.Event()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         assert is_text
@@ -41,7 +42,10 @@ class _Connection:
 
 def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
-    return connection, CommandQueue(lambda *message: connection.receive(*message), is_text=True)
+    queue = CommandQueue(
+        lambda *message: connection.receive(*message), connection.failed.set_exception, is_text=True
+    )
+    return connection, queue
 
 
 def test_what_needs_no_waiting_is_done_at_once() -> None:
@@ -57,7 +61,6 @@ def test_what_needs_no_waiting_is_done_at_once() -> None:
 def test_order_is_kept_while_one_takes_time() -> None:
     async def main() -> None:
         connection, emulated = _made()
-        running = asyncio.ensure_future(emulated.run())
         frames = [b"a", b"slow 1", b"b", b"slow 2", b"slow 3", b"c"]
         for frame in frames:
             assert emulated.feed(frame)
@@ -69,7 +72,6 @@ def test_order_is_kept_while_one_takes_time() -> None:
             assert emulated.feed(frame)
         await connection.reached(len(frames) + 3)
         assert connection.dealt_with[-3:] == [b"d", b"slow 4", b"e"]
-        running.cancel()
 
     asyncio.run(main())
 
@@ -80,12 +82,10 @@ def test_not_any_number_waits() -> None:
         emulated.feed(b"slow")
         assert all(emulated.feed(b"%d" % number) for number in range(MAX_WAITING))
         assert not emulated.feed(b"one more")
-        running = asyncio.ensure_future(emulated.run())
         connection.gate.set()
         await connection.reached(MAX_WAITING + 1)
         assert emulated.feed(b"now")
         assert connection.dealt_with[-1] == b"now"
-        running.cancel()
 
     asyncio.run(main())
 
@@ -96,7 +96,6 @@ def test_not_any_number_of_bytes_waits() -> None:
         emulated.feed(b"slow")
         assert emulated.feed(b"x" * MAX_WAITING_BYTES)
         assert not emulated.feed(b"x")
-        running = asyncio.ensure_future(emulated.run())
         connection.gate.set()
         await connection.reached(2)
         connection.gate.clear()
@@ -104,7 +103,6 @@ def test_not_any_number_of_bytes_waits() -> None:
         assert emulated.feed(b"x" * MAX_WAITING_BYTES)  # what was taken is not counted any more
         connection.gate.set()
         await connection.reached(4)
-        running.cancel()
 
     asyncio.run(main())
 
@@ -119,6 +117,20 @@ def test_failure_ends_the_connection() -> None:
         connection.receive = lambda is_text, data: fails()  # type: ignore[method-assign]
         emulated.feed(b"a")
         with pytest.raises(OSError, match="a fault"):
-            await emulated.run()
+            await connection.failed
+
+    asyncio.run(main())
+
+
+def test_end_handles_no_more() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        emulated.feed(b"slow")
+        emulated.feed(b"b")
+        emulated.end()
+        connection.gate.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert connection.dealt_with == []
 
     asyncio.run(main())
