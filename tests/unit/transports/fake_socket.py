@@ -119,7 +119,7 @@ class FakeDoor:
 
     def __init__(self, max_message_bytes: int = 70_000) -> None:
         self.max_message_bytes = max_message_bytes
-        self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: None)
+        self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: work())
         self.entered: list[tuple[NativeSocket, dict[str, Any]]] = []
         self.connections: set[Any] = set()
 

@@ -153,7 +153,7 @@ class NativeStream(asyncio.Protocol):
     def write(self, payload: bytes) -> None:
         """See `Link.write`."""
         if not self.closed:
-            self.transport.write(payload)
+            self._switchboard.hold(self.transport, payload)
 
     def send(self, body: bytes) -> None:
         """See `StreamLink.send`."""
@@ -191,6 +191,7 @@ class NativeStream(asyncio.Protocol):
             handler = self._handler
             assert handler is not None
             self.write(handler.last_words(code, reason) + _LAST_CHUNK)
+            self._switchboard.release(self.transport)
             self.transport.close()
             self._abort = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
         self._shut()
@@ -209,6 +210,7 @@ class NativeStream(asyncio.Protocol):
     def _shut(self) -> None:
         """Stop being a link."""
         self.closed = True
+        self._switchboard.release(self.transport, is_lost=True)
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost()

@@ -322,9 +322,9 @@ class NativeSocket(asyncio.Protocol):
         return self.transport
 
     def write(self, payload: bytes) -> None:
-        """See `Link.write`."""
+        """See `Link.write`. What one turn of the event loop writes leaves in one piece."""
         if not self.closed:
-            self.transport.write(payload)
+            self.door.switchboard.hold(self.transport, payload)
 
     def pause_writing(self) -> None:
         """The transport is over its bound: see `Link.paused`."""
@@ -401,6 +401,7 @@ class NativeSocket(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        self.door.switchboard.release(self.transport, is_lost=self.transport.is_closing())
         self._left_over = b""
         self._rare = None
         handler, self._handler = self._handler, None
