@@ -15,7 +15,7 @@ from heartwire.server.responses import refusal
 from heartwire.transports.http.front import front_protocol
 from heartwire.transports.websocket.deflate import negotiate
 from heartwire.transports.websocket.handshake import Refusal
-from heartwire.transports.websocket.messages import NATIVE, NATIVE_DEFLATED
+from heartwire.transports.websocket.messages import NATIVE, native_deflated
 from heartwire.transports.websocket.native import NativeSocket, native_protocol
 
 __all__ = ["HubDoor", "http_class", "websocket_class"]
@@ -125,11 +125,13 @@ class HubDoor:
 
     def _open(self, socket: NativeSocket, handshake: Handshake, opening: Opening) -> None:
         node = self._node
-        extensions = None
+        deflate = None
         if node.options.compress and "sec-websocket-extensions" in handshake.headers:
-            extensions = negotiate(handshake.all("sec-websocket-extensions"))
+            deflate = negotiate(handshake.all("sec-websocket-extensions"))
         socket.serial = node.connections.next_serial()
-        handler = opening.handler(socket, NATIVE if extensions is None else NATIVE_DEFLATED)
+        messages = NATIVE if deflate is None else native_deflated(deflate.window_bits)
+        handler = opening.handler(socket, messages)
+        extensions = None if deflate is None else deflate.header
         socket.accept(handler, subprotocol=opening.subprotocol, extensions=extensions)
         handler.opened()
 
