@@ -42,12 +42,12 @@ class Facts(NamedTuple):
 
 
 class Waiting(Protocol):
-    """A request that is answered later."""
+    """What answers a request, or several, later."""
 
-    def gone(self) -> None:
+    def gone(self, front: "FrontProtocol") -> None:
         """The client is gone; an answer would be lost."""
 
-    def time_out(self) -> None:
+    def time_out(self, front: "FrontProtocol") -> None:
         """The time given to `FrontProtocol.wait` is over."""
 
 
@@ -93,7 +93,7 @@ class FrontProtocol(asyncio.Protocol):
             self._timer.cancel()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
-            waiting.gone()
+            waiting.gone(self)
 
     def data_received(self, data: bytes) -> None:
         if self.waiting is not None or self._is_full or self._buffer:
@@ -151,7 +151,7 @@ class FrontProtocol(asyncio.Protocol):
         if left_s > 0.002:  # timers are that exact
             self._timer = self.loop.call_later(left_s, self._wake)
         elif self.waiting is not None:
-            self.waiting.time_out()
+            self.waiting.time_out(self)
         elif self._is_full:
             self.transport.abort()
         else:

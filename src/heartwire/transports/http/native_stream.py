@@ -1,8 +1,8 @@
 """Event and line streams on uvicorn's raw transport: ASGI serves the request up to the head of the answer.
 
-In: a body message that names a `NativeStream`, by `StreamingCycle.send`, where middleware has passed it on as
-it is; payloads, from core. Out: chunks of one answer (RFC 9112 7.1), written to the transport itself.
-Middleware that makes messages of its own leaves the stream to ASGI.
+In: a body message that names a `NativeStream`, where middleware has passed it on as it is; payloads, from
+core. Out: chunks of one answer (RFC 9112 7.1), written to the transport itself. Middleware that makes
+messages of its own leaves the stream to ASGI.
 
 An idle stream then has no task, no request and no HTTP parser.
 """
@@ -10,24 +10,13 @@ An idle stream then has no task, no request and no HTTP parser.
 import asyncio
 from typing import Any, Final, Protocol
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
 from heartwire.core.link import Link, WireFormat
 from heartwire.core.liveness import Watched
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.types import Channel, Member, Position, Publication
 
-__all__ = [
-    "TAKE_OVER",
-    "TRANSPORT",
-    "ChunkedFormat",
-    "NativeStream",
-    "StreamHandler",
-    "StreamLink",
-    "StreamingCycle",
-    "chunk",
-]
+__all__ = ["TAKE_OVER", "TRANSPORT", "ChunkedFormat", "NativeStream", "StreamHandler", "StreamLink", "chunk"]
 
 TRANSPORT: Final = "heartwire.transport"
 """The scope's extension that is the transport, where it is uvicorn's."""
@@ -214,28 +203,3 @@ class NativeStream(asyncio.Protocol):
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.lost()
-
-
-class StreamingCycle(RequestResponseCycle):
-    """uvicorn's request, which a `NativeStream` can take the connection from."""
-
-    async def send(self, message: Any) -> None:
-        """See ASGI. The stream is begun when this returns, or it is not named, or the answer is not one to
-        take over."""
-        stream = message.get(TAKE_OVER)
-        if stream is None or not self._can_be_left():
-            await super().send(message)
-            return
-        self.response_complete = True
-        self.message_event.set()
-        protocol: Any = self.transport.get_protocol()
-        protocol.leave()
-        stream.begin(self.transport, protocol.connections, message["body"])
-
-    def _can_be_left(self) -> bool:
-        """Whether nothing of the request or of its answer is owed but the rest of the body."""
-        is_plain = self.response_started and self.chunked_encoding and not self.response_complete
-        is_whole = (
-            not self.more_body and self.scope["method"] != "HEAD" and self.scope["http_version"] == "1.1"
-        )
-        return bool(is_plain and is_whole and not self.disconnected and not self.transport.is_closing())

@@ -10,7 +10,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
-from heartwire.transports.http.native_stream import TRANSPORT, StreamingCycle
+from heartwire.transports.http.native_stream import TAKE_OVER, TRANSPORT
 from heartwire.transports.websocket.handshake import handshake_problem
 from heartwire.transports.websocket.native import TLS_WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES, NativeSocket
 
@@ -65,7 +65,7 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        cycle.__class__ = StreamingCycle  # uvicorn takes no class of ours
+        cycle.__class__ = _StreamingCycle  # uvicorn takes no class of ours
         super()._start_asgi_task(cycle, app)
 
     def leave(self) -> None:
@@ -106,3 +106,28 @@ class HeartwireHttpProtocol(HttpToolsProtocol):
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
         return next((value.decode("latin-1") for key, value in self.headers if key == wanted), None)
+
+
+class _StreamingCycle(RequestResponseCycle):
+    """uvicorn's request, which a `NativeStream` can take the connection from."""
+
+    async def send(self, message: Any) -> None:
+        """See ASGI. The stream is begun when this returns, or it is not named, or the answer is not one to
+        take over."""
+        stream = message.get(TAKE_OVER)
+        if stream is None or not self._can_be_left():
+            await super().send(message)
+            return
+        self.response_complete = True
+        self.message_event.set()
+        protocol: Any = self.transport.get_protocol()
+        protocol.leave()
+        stream.begin(self.transport, protocol.connections, message["body"])
+
+    def _can_be_left(self) -> bool:
+        """Whether nothing of the request or of its answer is owed but the rest of the body."""
+        is_plain = self.response_started and self.chunked_encoding and not self.response_complete
+        is_whole = (
+            not self.more_body and self.scope["method"] != "HEAD" and self.scope["http_version"] == "1.1"
+        )
+        return bool(is_plain and is_whole and not self.disconnected and not self.transport.is_closing())
