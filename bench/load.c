@@ -80,6 +80,41 @@ static void send_message(conn *c, uint32_t seq) {
 
 static int may_send(void) { return sending && sent < send_limit; }
 
+/* ---- flooders: connections that send as much as they can ---- */
+
+static conn *flooders;
+static char flood_block[1 << 14];
+static size_t flood_bytes;
+
+/* Fills the block with whole frames of the kind that is asked for; returns whether there is such a kind. A fragment
+ * never ends its message; an empty mask keeps bytes as they are. */
+static int flood_kind(void) {
+    static const struct {
+        const char *name, *frame;
+        size_t length;
+    } kinds[] = {{"pings", "\x89\x80\0\0\0\0", 6},
+                 {"fragments", "\x00\x81\0\0\0\0x", 7},
+                 {"messages", "\x82\x83\0\0\0\0xyz", 9}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(opt.flood, kinds[i].name)) continue;
+        for (; flood_bytes + kinds[i].length <= sizeof flood_block; flood_bytes += kinds[i].length)
+            memcpy(flood_block + flood_bytes, kinds[i].frame, kinds[i].length);
+        return 1;
+    }
+    return 0;
+}
+
+/* Gives every flooder whose last block has left the next one. One that the server has closed stays closed. */
+static void flood(void) {
+    for (int i = 0; i < opt.flooders; i++) {
+        conn *c = &flooders[i];
+        if (c->state != ST_OPEN || c->out_len) continue;
+        if (!c->step++ && flood_block[0] == 0) append(c, "\x02\x81\0\0\0\0x", 7);
+        append(c, flood_block, flood_bytes);
+        flush(c);
+    }
+}
+
 static void send_own(conn *c) {
     if (!may_send() || c->busy) return;
     sent++;
@@ -241,6 +276,7 @@ static void run_phase(double seconds, uint32_t messages) {
     sending = 1;
     start_sending();
     for (;;) {
+        flood();
         if (work == FANOUT || work == LONGPOLL) refill();
         else if (work == HANDSHAKE) reopen();
         pump(0);
@@ -330,6 +366,7 @@ static void run(result *r) {
     open_publishers();
     if (work == LONGPOLL) wait_for_polls();
     settle(opt.settle_s);
+    open_all(flooders, opt.flooders, KIND_FLOOD, 0);
     if (!failures) measure(r);
 }
 
@@ -365,6 +402,7 @@ int main(int argc, char **argv) {
     read_buffer = must(malloc(READ_BYTES));
     subs = must(calloc((size_t)opt.connections, sizeof *subs));
     posters = must(calloc((size_t)opt.connections, sizeof *posters));
+    flooders = must(calloc((size_t)opt.flooders + 1, sizeof *flooders));
     closed = must(calloc((size_t)opt.connections, sizeof *closed));
     sent_ns = must(calloc(MAX_MESSAGES, sizeof *sent_ns));
     remaining = must(calloc(MAX_MESSAGES, sizeof *remaining));

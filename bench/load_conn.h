@@ -13,9 +13,10 @@
 #define MARKER "HWmk"
 #define SOURCE_ADDRESSES 40 /* 127.0.0.2 ...: one address has 28,000 ports, and closed ones rest for a minute */
 #define ACCEPT_VALUE "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" /* the answer to the key below, RFC 6455 1.3 */
+#define FLOOD_PATH "/channels/flood-%d?echo=0"
 #define KEY "dGhlIHNhbXBsZSBub25jZQ=="
 
-typedef enum { KIND_SUB, KIND_PUB, KIND_HTTP } kind;
+typedef enum { KIND_SUB, KIND_PUB, KIND_HTTP, KIND_FLOOD } kind;
 typedef enum { ST_NEW, ST_CONNECTING, ST_HANDSHAKE, ST_HELLO, ST_OPEN, ST_CLOSING, ST_CLOSED } state;
 
 typedef struct conn {
@@ -160,8 +161,13 @@ static void scan(conn *c, const char *p, size_t n, uint64_t now) {
 
 /* ---- WebSocket, the client's side ---- */
 
+static int is_stream(const conn *c) { return opt.stream && c->kind == KIND_SUB; }
+
 /* What a frame must contain for the connection to be open, or NULL. */
-static const char *ready_text(const conn *c) { return c->kind == KIND_PUB && opt.pub_ready ? opt.pub_ready : opt.ready; }
+static const char *ready_text(const conn *c) {
+    if (c->kind == KIND_FLOOD) return NULL;
+    return c->kind == KIND_PUB && opt.pub_ready ? opt.pub_ready : opt.ready;
+}
 
 static void on_data_frame(conn *c, const char *p, size_t n, uint64_t now) {
     if (n == (size_t)opt.size && !c->part_len && !c->skip && !memcmp(p, MARKER, 4)) { /* a frame that is a payload */
@@ -202,10 +208,27 @@ static size_t parse_frame(conn *c, const char *data, size_t n, uint64_t now) {
         append_frame(c, 10, "", 0, data + start, length, "", 0);
         flush(c);
     } else if (opcode == 8) {
-        if (c->state != ST_CLOSING) fail(c, "closed by the server:", length > 2 ? data + start + 2 : "");
+        if (c->state != ST_CLOSING && c->kind != KIND_FLOOD) fail(c, "closed by the server:", length > 2 ? data + start + 2 : "");
         conn_close(c);
     }
     return start + length;
+}
+
+/* Takes the head of an event stream; returns its length, or 0 when it is not all here yet. */
+static size_t parse_stream_head(conn *c, char *data, size_t n, uint64_t now) {
+    char *end = memmem(data, n, "\r\n\r\n", 4);
+    if (!end) return 0;
+    if (memcmp(data, "HTTP/1.1 200", 12)) {
+        *end = 0;
+        fail(c, "stream refused:", data);
+        c->state = ST_CLOSING, open_count++;
+        conn_close(c);
+        return n;
+    }
+    c->state = ST_OPEN;
+    open_count++;
+    on_open(c, now);
+    return (size_t)(end - data) + 4;
 }
 
 /* Takes the answer to the upgrade; returns its length, or 0 when it is not all here yet. */
@@ -219,7 +242,7 @@ static size_t parse_handshake(conn *c, char *data, size_t n, uint64_t now) {
         conn_close(c);
         return n;
     }
-    int hellos = c->kind == KIND_PUB ? opt.pub_hellos : opt.hellos;
+    int hellos = c->kind == KIND_PUB ? opt.pub_hellos : c->kind == KIND_SUB ? opt.hellos : 0;
     for (int i = 0; i < hellos; i++) append_text(c, c->kind == KIND_PUB ? opt.pub_hello[i] : opt.hello[i]);
     c->state = ready_text(c) ? ST_HELLO : ST_OPEN;
     flush(c);
@@ -239,6 +262,10 @@ static size_t parse(conn *c, char *data, size_t n, uint64_t now) {
         size_t step;
         if (c->kind == KIND_HTTP)
             step = parse_response(c, data + used, n - used, now);
+        else if (is_stream(c) && c->state == ST_OPEN)
+            scan(c, data + used, step = n - used, now);
+        else if (is_stream(c))
+            step = parse_stream_head(c, data + used, n - used, now);
         else if (c->state == ST_HANDSHAKE)
             step = parse_handshake(c, data + used, n - used, now);
         else
@@ -267,7 +294,7 @@ static void conn_read(conn *c) {
         ssize_t got = recv(c->fd, read_buffer + kept, READ_BYTES - kept, 0);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) {
-            if (c->state == ST_OPEN) fail(c, "closed by the server", got ? strerror(errno) : "");
+            if (c->state == ST_OPEN && c->kind != KIND_FLOOD) fail(c, "closed by the server", got ? strerror(errno) : "");
             conn_close(c);
             return;
         }
@@ -280,7 +307,14 @@ static void conn_read(conn *c) {
 
 static void append_upgrade(conn *c) {
     char path[1024], request[2048];
-    expand(path, sizeof path, c->kind == KIND_PUB ? opt.pub_path : opt.sub_path, c->id, &c->counter);
+    const char *wanted = c->kind == KIND_PUB ? opt.pub_path : c->kind == KIND_SUB ? opt.sub_path : FLOOD_PATH;
+    expand(path, sizeof path, wanted, c->id, &c->counter);
+    if (is_stream(c)) {
+        int length = snprintf(request, sizeof request,
+                              "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n", path, opt.port);
+        append(c, request, (size_t)length);
+        return;
+    }
     int n = snprintf(request, sizeof request,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                      "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",

@@ -29,6 +29,9 @@ typedef struct {
     char *reply_to, *reply; /* a whole frame equal to reply_to is answered with reply (application pings) */
     char *prefix, *suffix; /* what the publisher puts around a payload */
     int binary;            /* send binary frames */
+    int stream;            /* subscribers take server-sent events */
+    char *flood;           /* what the flooders send: pings, fragments, messages */
+    int flooders;
     int connections, inflight, size, window, burst;
     uint32_t messages;     /* most messages of the measured part; 0: as many as fit in `seconds` */
     double seconds, warm_s, settle_s, grace_s;

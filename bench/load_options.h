@@ -5,7 +5,7 @@
 enum {
     O_PORT = 256, O_SUB_PATH, O_PUB_PATH, O_POST_PATH, O_POLL_PATH, O_POLL_FIRST, O_POLL_KIND, O_PROTOCOL, O_HELLO,
     O_PUB_HELLO, O_READY, O_PUB_READY, O_REPLY, O_PREFIX, O_SUFFIX, O_BINARY, O_CONNECTIONS, O_INFLIGHT, O_SIZE, O_WINDOW,
-    O_BURST, O_MESSAGES, O_SECONDS, O_WARM, O_SETTLE, O_GRACE, O_MASK, O_PID, O_CORE, O_HELP
+    O_BURST, O_MESSAGES, O_SECONDS, O_WARM, O_SETTLE, O_GRACE, O_MASK, O_STREAM, O_FLOOD, O_FLOODERS, O_PID, O_CORE, O_HELP
 };
 
 static const struct option long_options[] = {
@@ -14,6 +14,7 @@ static const struct option long_options[] = {
     {"poll-kind", 1, 0, O_POLL_KIND}, {"protocol", 1, 0, O_PROTOCOL}, {"hello", 1, 0, O_HELLO},
     {"pub-hello", 1, 0, O_PUB_HELLO}, {"ready", 1, 0, O_READY}, {"pub-ready", 1, 0, O_PUB_READY},
     {"reply", 1, 0, O_REPLY}, {"prefix", 1, 0, O_PREFIX}, {"suffix", 1, 0, O_SUFFIX}, {"binary", 0, 0, O_BINARY},
+    {"stream", 0, 0, O_STREAM}, {"flood", 1, 0, O_FLOOD}, {"flooders", 1, 0, O_FLOODERS},
     {"connections", 1, 0, O_CONNECTIONS}, {"inflight", 1, 0, O_INFLIGHT}, {"size", 1, 0, O_SIZE},
     {"window", 1, 0, O_WINDOW}, {"burst", 1, 0, O_BURST}, {"messages", 1, 0, O_MESSAGES},
     {"seconds", 1, 0, O_SECONDS}, {"warm", 1, 0, O_WARM}, {"settle", 1, 0, O_SETTLE}, {"grace", 1, 0, O_GRACE},
@@ -30,9 +31,12 @@ static const char usage[] =
     "                              headers: Etag and Last-Modified are sent back; eio: Engine.IO 4 polling\n"
     "  --protocol NAME --hello TEXT --pub-hello TEXT --ready TEXT --pub-ready TEXT --reply FRAME=ANSWER\n"
     "  --prefix T --suffix T --binary\n"
+    "  --stream                    subscribers are server-sent events\n"
     "the load:\n"
     "  --connections N --size BYTES --window MESSAGES --burst MESSAGES --inflight HANDSHAKES --mask HEX\n"
     "  --warm S --seconds S --messages N --settle S --grace S\n"
+    "  --flooders N --flood pings|fragments|messages\n"
+    "                              beside it, N connections to /channels/flood-%d?echo=0 send as much as they can\n"
     "the server's cost:  --pid PID (repeatable) --core N\n";
 
 /* Decodes \r \n \\ \xNN in place. */
@@ -83,6 +87,7 @@ static void set_server_option(int name, char *value) {
     case O_PREFIX: opt.prefix = unescape(value); break;
     case O_SUFFIX: opt.suffix = unescape(value); break;
     case O_BINARY: opt.binary = 1; break;
+    case O_STREAM: opt.stream = 1; break;
     case O_PID:
         if (opt.n_pids == MAX_PIDS) die("at most %d --pid", MAX_PIDS);
         opt.pids[opt.n_pids++] = atoi(value);
@@ -104,6 +109,8 @@ static int set_load_option(int name, const char *value) {
     case O_WARM: opt.warm_s = atof(value); break;
     case O_SETTLE: opt.settle_s = atof(value); break;
     case O_GRACE: opt.grace_s = atof(value); break;
+    case O_FLOOD: opt.flood = (char *)value; break;
+    case O_FLOODERS: opt.flooders = atoi(value); break;
     case O_MASK: opt.mask = htonl((uint32_t)strtoul(value, NULL, 16)); break;
     default: return 0;
     }
@@ -114,6 +121,7 @@ static void check_options(void) {
     if (opt.port < 1 || opt.port > 65535) die("--port is missing");
     if (opt.connections < 1 || opt.connections > 60000) die("--connections must be 1-60000");
     if (opt.size < 24) die("--size must be at least 24");
+    if (opt.flooders && (!opt.flood || !flood_kind())) die("--flood must be pings, fragments or messages");
     if (opt.window < 1) die("--window must be at least 1");
     if (work == ROUNDROBIN && opt.window > opt.connections) die("--window must not be above --connections");
     if (work == PUBLISH && !opt.post_path) die("publish needs --post-path");

@@ -24,6 +24,11 @@ ABOUT: Final = {
     "longpoll": "200 HTTP clients wait; one message is published, all are answered and ask again.",
     "publish": "20 keep-alive connections POST, each to a channel with one subscriber; answers are timed.",
     "idle": "5000 connections are opened (50 handshakes at a time) and left alone; memory is PSS.",
+    "idle-stream": "The same with server-sent events.",
+    **{
+        f"fairness-{flood}": "One connection has one message in flight; look at its p99."
+        for flood in ("pings", "fragments", "messages")
+    },
     "handshake": "50 clients connect, upgrade, close, again and again.",
 }
 
@@ -65,7 +70,7 @@ def columns(results: Results, workload: Workload) -> list[Column]:
     """Return the columns of one workload's table."""
     cpu = column(f"CPU µs per {workload.unit}", lambda run: run.cpu_us, with_spread=True)
     rate = column("thousand a second", lambda run: run.rate / 1000)
-    if workload.name == "idle":
+    if workload.work == "idle":
         memory = column("bytes per connection", lambda run: run.memory_per_connection, with_spread=True)
         opens = column("connects a second", lambda run: run.rate)
         return [memory, column("CPU µs per connect", lambda run: run.cpu_us, with_spread=True), opens]
@@ -90,7 +95,7 @@ def workload_section(results: Results, workload: Workload, servers: Sequence[Ser
         return ""
 
     def cost(item: tuple[Server, list[Run]]) -> float:
-        idle = workload.name == "idle"
+        idle = workload.work == "idle"
         return Spread.of(run.memory_per_connection if idle else run.cpu_us for run in item[1]).middle
 
     shown = columns(results, workload)

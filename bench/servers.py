@@ -167,6 +167,7 @@ def own_servers(template: str) -> list[Server]:
         heartwire(
             "heartwire-centrifugal", "**Heartwire**, Centrifugal JSON", "memory", template, wires.CENTRIFUGAL
         ),
+        heartwire("heartwire-sse", "**Heartwire**, SSE", "memory", template, wires.HEARTWIRE_SSE),
         heartwire("heartwire-sqlite", "**Heartwire**, SQLite engine", SQLITE, template, durable),
         Server(name="floor", label="floor: bare `send(2)`", command=floor(), wire=wires.PLAIN, growth=True),
         Server(
@@ -207,6 +208,14 @@ def compiled_peers() -> list[Server]:
             label="nchan (nginx, C)",
             command=nchan_command,
             wire=wires.NCHAN,
+            missing=nchan_missing,
+            package=("nginx", "nginx with nchan"),
+        ),
+        Server(
+            name="nchan-sse",
+            label="nchan (nginx, C), SSE",
+            command=nchan_command,
+            wire=wires.NCHAN_SSE,
             missing=nchan_missing,
             package=("nginx", "nginx with nchan"),
         ),

@@ -22,6 +22,11 @@ NCHAN: Final[Wire] = {
     "publish": ("--post-path", "/pub?id=p%d", "--sub-path", "/sub?id=p%d"),
 }
 
+NCHAN_SSE: Final[Wire] = {
+    "fanout": ("--stream", "--sub-path", "/events?id=bench", "--pub-path", "/pub?id=bench"),
+    "idle-stream": ("--stream", "--sub-path", "/events?id=bench"),
+}
+
 # NATS: its text protocol inside WebSocket frames; the server may put many messages into one frame.
 _NATS_CONNECT: Final = r'CONNECT {"verbose":false,"pedantic":false,"echo":true}\r\n'
 _NATS_SUBSCRIBER: Final = (
@@ -73,6 +78,12 @@ HEARTWIRE: Final[Wire] = {
         *("--poll-kind", "json", "--post-path", "/channels/bench"),
     ),
     "publish": ("--post-path", "/channels/post-%d", "--sub-path", "/channels/post-%d"),
+    "fairness": ("--sub-path", "/channels/echo-%d"),
+}
+
+HEARTWIRE_SSE: Final[Wire] = {
+    "fanout": ("--stream", "--sub-path", "/channels/bench", "--pub-path", "/channels/bench?echo=0"),
+    "idle-stream": ("--stream", "--sub-path", "/channels/bench"),
 }
 
 # Heartwire's Centrifugal dialect in JSON (docs/centrifugal.md): commands with growing ids, "{}" is a ping and

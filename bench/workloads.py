@@ -67,6 +67,31 @@ BASE: Final = [
         unit="connection",
     ),
     Workload(
+        name="idle-stream",
+        title="Idle event streams",
+        work="idle",
+        kind="idle-stream",
+        connections=5000,
+        options=("--settle", "1"),
+        unit="connection",
+    ),
+    *(
+        Workload(
+            name=f"fairness-{flood}",
+            title=f"One quiet echo while 32 connections flood with {words}",
+            work="echo",
+            kind="fairness",
+            connections=1,
+            options=("--flooders", "32", "--flood", flood),
+            unit="round trip",
+        )
+        for flood, words in (
+            ("pings", "pings"),
+            ("fragments", "1-byte fragments"),
+            ("messages", "3-byte messages"),
+        )
+    ),
+    Workload(
         name="handshake",
         title="Connect, upgrade, close",
         work="handshake",

@@ -5,11 +5,11 @@ In: payloads, written by `Topic` and `Subscription`. Out: whatever the transport
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 from heartwire.types import Channel, Member, Position, Publication
 
-__all__ = ["Link", "OwnSink", "Sink", "WireFormat"]
+__all__ = ["Held", "Link", "OwnSink", "Sink", "WireFormat"]
 
 
 class Sink(Protocol):
@@ -23,6 +23,10 @@ class Sink(Protocol):
         Raises:
             RuntimeError: the pipe has broken and is about to be closed.
         """
+
+
+Held: TypeAlias = dict[Sink, list[bytes]]
+"""Payloads that wait for the end of this turn of the event loop, by sink: see `Switchboard.hold`."""
 
 
 class Link(Sink, Protocol):

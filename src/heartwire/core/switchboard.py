@@ -6,10 +6,11 @@ functions.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from heartwire.codes import close_code
-from heartwire.core.link import Link, WireFormat
+from heartwire.core.link import Held, Link, Sink, WireFormat
 from heartwire.core.subscription import ChannelListener, State, Subscription
 from heartwire.core.topic import CHUNK_BYTES, Kept, TailLimits, Topic, keep_all
 from heartwire.types import NOW, Channel, Position, Publication, Start
@@ -60,6 +61,7 @@ class Switchboard:
         self._limits = limits or TailLimits()
         self._kept = kept
         self._dirty: list[Topic] = []
+        self._held: Held = {}
         self._lingering = lingering
         self._idle: dict[Topic, None] = {}
         self._idle_before: dict[Topic, None] = {}
@@ -83,7 +85,7 @@ class Switchboard:
         """
         topic = self.topics.get(channel)
         if topic is None:
-            topic = self.topics[channel] = Topic(channel, self._limits, self._kept)
+            topic = self.topics[channel] = Topic(channel, self._limits, self._kept, self._held)
         elif not topic.subscriptions:
             self._idle.pop(topic, None)
             self._idle_before.pop(topic, None)
@@ -129,7 +131,7 @@ class Switchboard:
         if topic is None:
             return
         if topic.flushed == topic.head:
-            if not self._dirty:
+            if not self._dirty and not self._held:
                 self._soon(self.flush)
             self._dirty.append(topic)
         if not topic.notify(publication):
@@ -178,13 +180,36 @@ class Switchboard:
         if topic is not None:
             topic.forget()
 
+    def hold(self, sink: Sink, payload: bytes) -> None:
+        """Write a payload at the end of this turn, in one write with all else that the sink gets until then.
+
+        Promises: a sink gets payloads in the order they were held and flushed.
+        """
+        held = self._held.get(sink)
+        if held is not None:
+            held.append(payload)
+            return
+        is_first = not self._dirty and not self._held
+        self._held[sink] = [payload]
+        if is_first:
+            self._soon(self.flush)
+
+    def release(self, sink: Sink, *, is_lost: bool = False) -> None:
+        """Write what is held for a sink now, or forget it with a sink that is lost."""
+        held = self._held.pop(sink, None)
+        if held is not None and not is_lost:
+            with suppress(RuntimeError):  # see `Subscription.write`
+                sink.write(b"".join(held))
+
     def flush(self) -> None:
-        """Flush all topics with new publications."""
+        """Flush all topics with new publications, and write what was held."""
         dirty, self._dirty = self._dirty, []
         for topic in dirty:
             topic.flush()
             if topic.ahead:
                 self._release(topic)
+        for sink in tuple(self._held):
+            self.release(sink)
 
     # -- inside ----------------------------------------------------------------------------------------------
 

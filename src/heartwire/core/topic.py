@@ -12,7 +12,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
 
-from heartwire.core.link import Sink, WireFormat
+from heartwire.core.link import Held, Sink, WireFormat
 from heartwire.core.subscription import State, Subscription
 from heartwire.types import Channel, Position, Publication
 
@@ -57,6 +57,7 @@ class Topic:
     channel: Channel
     _limits: TailLimits
     _kept: Kept = keep_all
+    _held: Held = field(default_factory=dict)
     epoch: str = ""  # "" until the first read brings the head
     head: int = 0
     flushed: int = 0
@@ -135,6 +136,7 @@ class Topic:
         ):
             self._trim()
         last = news[-1]
+        held = self._held
         for encode, groups, singles in self._live if self._live is not None else self._list_live():
             frames = []
             for publication in news:  # most often one, for which a comprehension takes twice as long
@@ -142,6 +144,9 @@ class Topic:
             for join, sinks in groups:
                 payload = b"".join(frames) if join is None else join(frames, last)
                 for sink in sinks:
+                    if held and sink in held:
+                        held[sink].append(payload)
+                        continue
                     try:
                         sink.write(payload)
                     except RuntimeError:  # see `Subscription.write`

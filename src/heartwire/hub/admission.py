@@ -11,7 +11,10 @@ __all__ = ["Admission", "Rates", "drain_reason", "take_token", "with_retry_after
 
 
 class Admission:
-    """Limits of connections: how many on the node and from one address, and how fast they come."""
+    """Limits of connections: how many on the node and from one address, and how fast they come.
+
+    ``count``: how many there are.
+    """
 
     def __init__(self, options: HubOptions) -> None:
         self._limit = options.max_connections
@@ -19,12 +22,12 @@ class Admission:
         self._by_address: dict[str, int] = {}
         self._rate_per_s = options.connects_per_s
         self._turns = Turns(self._rate_per_s, options.connects_burst, 0) if self._rate_per_s else None
-        self._count = 0
+        self.count = 0
 
     @property
     def window_s(self) -> float:
         """How long it takes to let in as many connections as there are; 0 without a rate."""
-        return self._count / self._rate_per_s if self._rate_per_s else 0.0
+        return self.count / self._rate_per_s if self._rate_per_s else 0.0
 
     def wait_s(self, now: float) -> float:
         """Seconds until a client that comes now may connect; 0: now, and that is counted as a connect."""
@@ -39,19 +42,19 @@ class Admission:
 
     def add(self, address: str) -> None:
         """Count one more. Raises `LimitExceeded` (``node_full``, ``too_many_connections``)."""
-        here, limit = self._count + 1, self._limit
+        here, limit = self.count + 1, self._limit
         if here > limit:
             raise LimitExceeded("node_full", "connections on this node", here, limit, "max_connections")
         mine, limit = self._by_address.get(address, 0) + 1, self._limit_per_address
         if limit and mine > limit:
             what, setting = f"connections from {address}", "max_connections_per_address"
             raise LimitExceeded("too_many_connections", what, mine, limit, setting)
-        self._count = here
+        self.count = here
         self._by_address[address] = mine
 
     def remove(self, address: str) -> None:
         """Count one less; for each `add` that returned, once."""
-        self._count -= 1
+        self.count -= 1
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]

@@ -180,7 +180,7 @@ class Connections:
         return iter(tuple(self._by_serial.values()))
 
     def __len__(self) -> int:
-        return len(self._by_serial)
+        return self._admission.count
 
     def drain(self) -> None:
         """End them all. They return over as long as `Admission` takes to let so many in."""

@@ -33,7 +33,7 @@ from heartwire.transports.websocket.asgi_handshake import EXTENSION, AsgiHandsha
 from heartwire.transports.websocket.deflate import negotiate
 from heartwire.transports.websocket.frames import truncated
 from heartwire.transports.websocket.handshake import handshake_problem
-from heartwire.transports.websocket.messages import ASGI, NATIVE, NATIVE_DEFLATED
+from heartwire.transports.websocket.messages import ASGI, NATIVE, native_deflated
 from heartwire.transports.websocket.native import NativeSocket
 
 __all__ = ["Application"]
@@ -191,11 +191,13 @@ class Application:
         """Hand the socket to its handler; this call need not last as long as the connection."""
         if socket.closed:  # the client is gone
             return
-        extensions = None
+        deflate = None
         if self._node.options.compress and "sec-websocket-extensions" in handshake.headers:
-            extensions = negotiate(handshake.all("sec-websocket-extensions"))
+            deflate = negotiate(handshake.all("sec-websocket-extensions"))
         socket.serial = self._node.connections.next_serial()
-        handler = opening.handler(socket, NATIVE if extensions is None else NATIVE_DEFLATED)
+        extensions = None if deflate is None else deflate.header
+        messages = NATIVE if deflate is None else native_deflated(deflate.window_bits)
+        handler = opening.handler(socket, messages)
         socket.attach(handler, max_frame_bytes=opening.max_frame_bytes, extensions=extensions)
         await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})
         if socket.is_answered and not socket.closed:

@@ -2,10 +2,11 @@
 
 import pytest
 
+from heartwire.core.link import OwnSink
 from heartwire.core.subscription import State
 from heartwire.core.topic import CHUNK_BYTES, TailLimits
 from heartwire.engines.contract import Retention
-from heartwire.types import EARLIEST, NOW, Channel, Position
+from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication
 from tests.unit.core.fakes import A, B, Desk, FakeLink, RecordingFormat, Told, Wrote
 
 
@@ -736,3 +737,78 @@ def test_leaving_twice_leaves_a_successor_alone() -> None:
     desk.settle()
     assert (link.payloads, other.payloads[0]) == ([], Told(A, Position(desk.head().epoch, 0), True))
     assert other.offsets == [1]
+
+
+# -- payloads held for the end of a turn ------------------------------------------------------------------
+
+
+class _Bytes:
+    """`WireFormat` of bytes: offsets of publications, and nothing for a start."""
+
+    join = None
+
+    def encode(self, publication: Publication) -> bytes:
+        return b"p%d." % publication.offset
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> None:
+        return None
+
+
+class _Sink(OwnSink):
+    """A link that keeps bytes."""
+
+    def __init__(self) -> None:
+        self.serial = 1
+        self.paused = False
+        self.member: Member | None = None
+        self.written: list[bytes] = []
+
+    def write(self, payload: bytes) -> None:
+        self.written.append(payload)
+
+    def close(self, code: int, reason: str) -> None:
+        raise AssertionError
+
+
+def _follow(desk: Desk) -> _Sink:
+    link = _Sink()
+    desk.switchboard.follow(link, A, _Bytes(), NOW)
+    desk.answer()
+    desk.turn()
+    return link
+
+
+def test_held_payloads_leave_with_the_publications_of_the_turn_in_one_write() -> None:
+    desk = Desk()
+    link, other = _follow(desk), _follow(desk)
+    desk.switchboard.hold(link, b"reply 1.")
+    desk.publish()
+    desk.switchboard.hold(link, b"reply 2.")
+    assert link.written == []
+    desk.turn()
+    assert link.written == [b"reply 1.reply 2.p1."]
+    assert other.written == [b"p1."]
+    desk.turn()
+    assert len(link.written) == 1
+
+
+def test_flush_in_the_middle_of_a_turn_keeps_the_order_of_what_is_held() -> None:
+    desk = Desk(limits=TailLimits(topic_items=2))
+    link = _follow(desk)
+    desk.switchboard.hold(link, b"reply.")
+    desk.publish(5)  # more than twice the bound: flushed at once
+    desk.switchboard.hold(link, b"reply.")
+    desk.turn()
+    assert b"".join(link.written) == b"reply.p1.p2.p3.p4.p5.reply."
+
+
+def test_release_writes_at_once_and_forgets_what_is_lost() -> None:
+    desk = Desk()
+    link = _Sink()
+    desk.switchboard.hold(link, b"a")
+    desk.switchboard.release(link)
+    assert link.written == [b"a"]
+    desk.switchboard.hold(link, b"b")
+    desk.switchboard.release(link, is_lost=True)
+    desk.turn()
+    assert link.written == [b"a"]

@@ -128,7 +128,7 @@ class FakeDoor:
 
     def __init__(self) -> None:
         self.leftovers = FairQueue(lambda work: asyncio.get_running_loop().call_soon(work))
-        self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: None)
+        self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: work())
         self.entered: list[tuple[NativeSocket, Scope]] = []
         self.connections: set[Any] = set()
 

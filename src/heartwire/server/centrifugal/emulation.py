@@ -4,7 +4,7 @@ The body is ``{"session":…,"node":…,"data":"commands"}``, or Protobuf; the a
 """
 
 import asyncio
-from collections import deque
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heartwire.codes import close_code
 from heartwire.dialects.centrifugal.protobuf_codec import emulation_request
 from heartwire.errors import Refused
 from heartwire.hub.node import Node
@@ -21,6 +22,8 @@ from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.requests import read_body
 
 __all__ = ["PROTOBUF_TYPE", "CommandQueue", "EmulatedConnection", "emulate", "is_protobuf"]
+
+log = logging.getLogger("heartwire")
 
 MAX_WAITING: Final = 1000
 """Emulation requests of one connection that wait for the one before them: centrifuge-js sends a publish in
@@ -42,53 +45,72 @@ class CommandQueue:
     Args:
         connection: handles them; nothing is handled while it takes no answers.
         turn: returns what to await between two requests that have waited.
+        failed: called with what handling raises; nothing is handled any more.
     """
 
-    def __init__(self, connection: CentrifugalConnection, turn: Callable[[], Awaitable[None]]) -> None:
+    __slots__ = ("_connection", "_failed", "_frames", "_task", "_turn", "_waiting_bytes")
+
+    def __init__(
+        self,
+        connection: CentrifugalConnection,
+        turn: Callable[[], Awaitable[None]],
+        failed: Callable[[BaseException], None],
+    ) -> None:
         self._connection = connection
         self._turn = turn
-        self._frames: deque[bytes] = deque()
+        self._failed = failed
+        self._frames: list[bytes] = []  # a deque of nothing takes 760 bytes
         self._waiting_bytes = 0
-        self._wait: Awaitable[None] | None = None
-        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     def feed(self, data: bytes) -> bool:
         """Take commands; false where too many wait already. One request may wait whatever its size."""
-        if self._wait is None and not self._frames and not self._connection.paused:
-            self._receive(data)
-            if self._wait is None:
-                return True
-        elif self._frames and (
+        if self._task is None and not self._connection.paused:
+            wait = self._receive(data)
+            if wait is not None:
+                self._go_on(wait)
+            return True
+        if self._frames and (
             len(self._frames) >= MAX_WAITING or self._waiting_bytes + len(data) > MAX_WAITING_BYTES
         ):
             return False
-        else:
-            self._frames.append(data)
-            self._waiting_bytes += len(data)
-        self._wake.set()
+        self._frames.append(data)
+        self._waiting_bytes += len(data)
+        if self._task is None:
+            self._go_on(None)
         return True
 
-    async def run(self) -> None:
-        """Handle the waiting commands, until cancelled."""
-        while True:
-            await self._wake.wait()
-            while self._wait is not None or self._frames:
-                if self._wait is not None:
-                    await self._wait
-                    self._wait = None
-                await self._connection.drained()
-                if self._frames:
-                    await self._turn()
-                    self._next()
-            self._wake.clear()
+    def end(self) -> None:
+        """Handle no more."""
+        self._frames.clear()
+        if self._task is not None:
+            self._task.cancel()
 
-    def _next(self) -> None:
-        data = self._frames.popleft()
-        self._waiting_bytes -= len(data)
-        self._receive(data)
+    def _go_on(self, wait: Awaitable[None] | None) -> None:
+        self._task = asyncio.ensure_future(self._run(wait))
+        self._task.add_done_callback(self._ended)
 
-    def _receive(self, data: bytes) -> None:
-        self._wait = self._connection.receive(self._connection.session.codec.is_text, data)
+    async def _run(self, wait: Awaitable[None] | None) -> None:
+        """Handle what waits, behind what is being handled."""
+        while wait is not None or self._frames:
+            if wait is not None:
+                await wait
+                wait = None
+            await self._connection.drained()
+            if self._frames:
+                await self._turn()
+                data = self._frames.pop(0)
+                self._waiting_bytes -= len(data)
+                wait = self._receive(data)
+        self._task = None
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._failed(error)
+
+    def _receive(self, data: bytes) -> Awaitable[None] | None:
+        return self._connection.receive(self._connection.session.codec.is_text, data)
 
 
 class EmulatedConnection(CentrifugalConnection):
@@ -98,7 +120,16 @@ class EmulatedConnection(CentrifugalConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = CommandQueue(self, self._node.leftovers.turn)
+        self.commands = CommandQueue(self, self._node.leftovers.turn, self._fail)
+
+    def lost(self) -> None:
+        """See `CentrifugalConnection.lost`."""
+        self.commands.end()
+        super().lost()
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("commands could not be handled", exc_info=error)
+        self.link.close(close_code("internal"), "internal server error")
 
 
 class _Emulation(msgspec.Struct):

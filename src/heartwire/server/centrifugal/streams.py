@@ -8,10 +8,10 @@ session's id, which the reply to `connect` holds, is all that an emulation reque
 """
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from heartwire.dialects.centrifugal import JSON, PROTOBUF, PushFormat
+from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, PushFormat
 from heartwire.dialects.centrifugal.types import DisconnectBody
 from heartwire.errors import Refused
 from heartwire.hub.node import Node
@@ -19,7 +19,7 @@ from heartwire.server.addresses import Call, end_at_once
 from heartwire.server.centrifugal.connection import SessionContext
 from heartwire.server.centrifugal.emulation import PROTOBUF_TYPE, EmulatedConnection, is_protobuf
 from heartwire.server.requests import address_of, read_body
-from heartwire.transports.asgi_link import attend
+from heartwire.transports.http.native_stream import StreamLink, chunk
 from heartwire.transports.http.stream import HttpStream
 
 __all__ = ["ascii_lines", "event_stream", "http_stream", "read_commands"]
@@ -37,19 +37,15 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 async def http_stream(context: SessionContext, call: Call) -> None:
     """``/connection/http_stream``. Raises `Refused` before anything is sent."""
-    if is_protobuf(call.request):
-        await _stream(context, call, "http_stream", _DELIMITED, PROTOBUF_TYPE.encode())
-    else:
-        await _stream(context, call, "http_stream", _LINES, b"application/x-ndjson")
+    await _stream(context, call, _DELIMITED if is_protobuf(call.request) else _LINES)
 
 
 async def event_stream(context: SessionContext, call: Call) -> None:
     """``/connection/sse``. Raises `Refused` before anything is sent."""
-    media_type = b"text/event-stream; charset=utf-8"
     if call.request.method == "HEAD":
-        await end_at_once(call, [(b"content-type", media_type), *_STREAM_HEADERS])
+        await end_at_once(call, [(b"content-type", _EVENTS.media_type), *_STREAM_HEADERS])
         return
-    await _stream(context, call, "sse", _EVENTS, media_type)
+    await _stream(context, call, _EVENTS)
 
 
 async def read_commands(node: Node, call: Call) -> bytes:
@@ -65,43 +61,46 @@ async def read_commands(node: Node, call: Call) -> bytes:
     return data
 
 
-async def _stream(
-    context: SessionContext, call: Call, transport: str, format: PushFormat, media_type: bytes
-) -> None:
+async def _stream(context: SessionContext, call: Call, kind: "_Kind") -> None:
     """One connection, from its first command to its end."""
     node, request = context.node, call.request
     data = await read_commands(node, call)
-    link = _StreamLink(node, call, format)
-    connection = EmulatedConnection(
+    link = HttpStream(node.switchboard, request, call.send, serial=node.connections.next_serial())
+    connection = _StreamConnection(
         context,
         link,
-        format,
-        transport,
+        kind.format,
+        kind.transport,
         address=address_of(request),
         scope=dict(request.scope),
         session_id=node.new_secret(),
     )
-    try:
-        others = ((name.encode(), value.encode()) for name, value in call.cors.items())
-        await link.begin([(b"content-type", media_type), *_STREAM_HEADERS, *others])
-        if format is _EVENTS:
-            link.write(b"\r\n")  # so that the headers go out before `connect` is answered
-        connection.commands.feed(data)
-        await attend(link, link.watch_peer(), connection.commands.run())
-    finally:
-        connection.lost()
+    connection.begin(kind, data)
+    others = ((name.encode(), value.encode()) for name, value in call.cors.items())
+    headers = [(b"content-type", kind.media_type), *_STREAM_HEADERS, *others]
+    await link.serve(connection, headers, kind.first)
 
 
-class _StreamLink(HttpStream):
-    """One answer that does not end. Its last message is the disconnect."""
+class _StreamConnection(EmulatedConnection):
+    """One answer that does not end. A `StreamHandler`."""
 
-    def __init__(self, node: Node, call: Call, format: PushFormat) -> None:
-        serial = node.connections.next_serial()
-        super().__init__(node.switchboard, call.request, call.send, serial=serial)
-        self._format = format
+    __slots__ = ("_beginning",)
+
+    def begin(self, kind: "_Kind", data: bytes) -> None:
+        """Handle ``data`` once the stream is open."""
+        self._beginning: tuple[_Kind, bytes] | None = kind, data
+
+    def opened_on(self, link: StreamLink) -> None:
+        """See `StreamHandler.opened_on`."""
+        assert self._beginning is not None
+        (kind, data), self._beginning = self._beginning, None
+        self.link = link
+        if link.is_native:
+            self._format = kind.chunked
+        self.commands.feed(data)
 
     def last_words(self, code: int, reason: str) -> bytes:
-        """See `HttpStream.last_words`: here a disconnect is a message."""
+        """See `StreamHandler.last_words`: here a disconnect is a message."""
         push = self._format.codec.push("disconnect", "", DisconnectBody(code, reason))
         last: bytes = self._format.pack([push])
         return last
@@ -125,6 +124,27 @@ def _events(messages: Sequence[bytes]) -> bytes:
     return b"".join(b"data: %b\n\n" % message for message in messages)
 
 
-_LINES: Final = PushFormat(JSON, ascii_lines)
-_EVENTS: Final = PushFormat(JSON, _events)
-_DELIMITED: Final = PushFormat(PROTOBUF, b"".join)
+class _Kind(NamedTuple):
+    """A kind of stream. ``first``: sent before anything else, so that the head goes out at once."""
+
+    transport: str
+    media_type: bytes
+    format: PushFormat
+    chunked: PushFormat
+    first: bytes
+
+
+def _kind(
+    transport: str,
+    media_type: bytes,
+    codec: Codec,
+    pack: Callable[[Sequence[bytes]], bytes],
+    first: bytes = b"",
+) -> _Kind:
+    chunked = PushFormat(codec, lambda messages: chunk(pack(messages)))
+    return _Kind(transport, media_type, PushFormat(codec, pack), chunked, first)
+
+
+_LINES: Final = _kind("http_stream", b"application/x-ndjson", JSON, ascii_lines)
+_DELIMITED: Final = _kind("http_stream", PROTOBUF_TYPE.encode(), PROTOBUF, b"".join)
+_EVENTS: Final = _kind("sse", b"text/event-stream; charset=utf-8", JSON, _events, b"\r\n")

@@ -49,6 +49,7 @@ class FastPath:
         self._node = node
         self._channels: ByteCache[Channel] = ByteCache(_REMEMBERED_BYTES)
         self._queries: ByteCache[tuple[Start, float]] = ByteCache(_REMEMBERED_BYTES)
+        self._held: dict[Channel, _HeldPolls] = {}
 
     def try_answer(
         self, front: FrontProtocol, method: bytes, target: bytes, facts: Facts, body: bytes
@@ -109,7 +110,10 @@ class FastPath:
         start, wait_s = parsed
         topic = node.switchboard.topics.get(channel)
         if topic is not None and isinstance(start, Position) and start == topic.position:
-            return self._settle(front, channel, wait_s, ReadResult(start, [], start, True))
+            if wait_s:
+                self._hold(front, channel, wait_s, start)
+                return True
+            return self._settle(front, channel, 0, ReadResult(start, [], start, True))
         if node.pages.is_spent:
             front.wait(_STORED, _STORE_S)
             node.pages.when_left(partial(self._begin_read, front, channel, start, wait_s))
@@ -159,7 +163,7 @@ class FastPath:
     def _settle(self, front: FrontProtocol, channel: Channel, wait_s: float, result: ReadResult) -> bool:
         """Answer with the publications there are, or wait for the next."""
         if wait_s and not result.publications and result.recovered:
-            _HeldPoll(self._node, front, channel, result.start, wait_s)
+            self._hold(front, channel, wait_s, result.start)
             return True
         last = result.publications[-1].position if result.publications else result.start
         page = _page(front, list(map(publication_json, result.publications)), last, result.recovered)
@@ -167,32 +171,66 @@ class FastPath:
         front.answer(page)
         return True
 
+    def _hold(self, front: FrontProtocol, channel: Channel, wait_s: float, position: Position) -> None:
+        held = self._held.get(channel)
+        if held is not None and held.position == position:
+            held.add(front, wait_s)
+        else:
+            _HeldPolls(self._node, self._held, channel, position).begin(front, wait_s)
 
-class _HeldPoll(OwnSink, PlainConnection):
-    """A `Link` that takes one payload, and answers with it."""
 
-    __slots__ = ("_front", "_node", "_position", "member", "paused", "serial", "since", "subscriptions")
+class _HeldPolls(OwnSink, PlainConnection):
+    """The polls that wait for what follows one position of a channel: a `Link` whose first payload answers
+    them all."""
+
+    __slots__ = (
+        "_channel",
+        "_fronts",
+        "_held",
+        "_node",
+        "member",
+        "paused",
+        "position",
+        "serial",
+        "since",
+        "subscriptions",
+    )
 
     address = ""
     identity = ANONYMOUS
     transport = "longpoll"
 
     def __init__(
-        self, node: Node, front: FrontProtocol, channel: Channel, position: Position, wait_s: float
+        self, node: Node, held: "dict[Channel, _HeldPolls]", channel: Channel, position: Position
     ) -> None:
         self.serial = node.connections.next_serial()
         self.since = node.clocks.monotonic()
-        node.connections.add(self)
-        self._node = node
-        self._front = front
-        self._position = position
+        self.position = position
         self.member: Member | None = None
         self.paused = False
         self.subscriptions: list[Subscription] = []
+        self._channel = channel
+        self._fronts: dict[FrontProtocol, None] = {}
+        self._held = held
+        self._node = node
+
+    def begin(self, front: FrontProtocol, wait_s: float) -> None:
+        """Hold the first poll. Raises `LimitExceeded`."""
+        self._node.connections.add(self)  # which counts this poll; `add` counts the others
+        self._put(front, wait_s)
+        self._held[self._channel] = self
+        self._node.presence.follow(self, self._channel, _FORMAT, self.position)
+        if not self._fronts:  # answered while it began to follow
+            self._node.presence.unfollow_all(self)
+
+    def add(self, front: FrontProtocol, wait_s: float) -> None:
+        """Hold one more poll. Raises `LimitExceeded`."""
+        self._node.admission.add(self.address)
+        self._put(front, wait_s)
+
+    def _put(self, front: FrontProtocol, wait_s: float) -> None:
+        self._fronts[front] = None
         front.wait(self, jittered_wait_s(wait_s))
-        node.presence.follow(self, channel, _FORMAT, position)
-        if self._front.waiting is not self:
-            node.presence.unfollow_all(self)  # answered while it began to follow
 
     @property
     def id(self) -> str:
@@ -200,31 +238,43 @@ class _HeldPoll(OwnSink, PlainConnection):
         return self._node.connections.id_of(self.serial)
 
     @property
-    def link(self) -> "_HeldPoll":  # type: ignore[override]
+    def link(self) -> "_HeldPolls":  # type: ignore[override]
         """See `PlainConnection`."""
         return self
 
     def write(self, payload: bytes) -> None:
         """See `Link.write`."""
-        if self._front.waiting is self:
-            self._end()
-            self._front.answer(b"HTTP/1.1 200 OK\r\n" + self._front.date + payload)
+        fronts, self._fronts = self._fronts, {}
+        if fronts:
+            self._end(len(fronts))
+            answer = b"HTTP/1.1 200 OK\r\n" + next(iter(fronts)).date + payload
+            for front in fronts:
+                front.answer(answer)
 
     def close(self, code: int, reason: str) -> None:
         """See `Link.close`. There is nothing to report: its position still holds."""
-        self.time_out()
+        for front in tuple(self._fronts):
+            self.time_out(front)
 
-    def gone(self) -> None:
+    def gone(self, front: FrontProtocol) -> None:
         """See `Waiting.gone`."""
-        self._end()
+        del self._fronts[front]
+        if self._fronts:
+            self._node.admission.remove(self.address)
+        else:
+            self._end(1)
 
-    def time_out(self) -> None:
+    def time_out(self, front: FrontProtocol) -> None:
         """See `Waiting.time_out`."""
-        if self._front.waiting is self:
-            self._end()
-            self._front.answer(_page(self._front, [], self._position, True))
+        self.gone(front)
+        front.answer(_page(front, [], self.position, True))
 
-    def _end(self) -> None:
+    def _end(self, count: int) -> None:
+        """Hold nothing any more, of what were ``count`` polls."""
+        if self._held.get(self._channel) is self:
+            del self._held[self._channel]
+        for _ in range(count - 1):
+            self._node.admission.remove(self.address)
         self._node.connections.remove(self)
         self._node.presence.unfollow_all(self)
 
@@ -249,10 +299,10 @@ _FORMAT: Final = _HeldFormat()
 class _Stored:
     """`Waiting` for the engine, which cannot be called off."""
 
-    def gone(self) -> None:
+    def gone(self, front: FrontProtocol) -> None:
         """See `Waiting.gone`."""
 
-    def time_out(self) -> None:
+    def time_out(self, front: FrontProtocol) -> None:
         """See `Waiting.time_out`."""
 
 

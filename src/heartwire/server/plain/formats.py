@@ -9,14 +9,16 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
+from heartwire.core.link import WireFormat
 from heartwire.dialects.plain.codec import joined_json, publication_json, since_json
 from heartwire.dialects.plain.requests import Follow, Vector
+from heartwire.transports.http.native_stream import ChunkedFormat
 from heartwire.transports.http.poll import PollFormat
 from heartwire.transports.http.sse import SseEvent, SseFormat, sse_event
 from heartwire.transports.websocket.messages import SocketMessages
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["POLL", "POLL_MULTI", "SocketFormats", "VectorFormat", "socket_formats", "sse_format"]
+__all__ = ["POLL", "POLL_MULTI", "SocketFormats", "VectorFormat", "chunked", "socket_formats", "sse_format"]
 
 
 class SocketFormats:
@@ -140,7 +142,15 @@ def sse_format(follow: Follow) -> SseFormat | VectorFormat:
     return _SSE_JSON if follow.json else _SSE_RAW
 
 
+def chunked(format: SseFormat | VectorFormat) -> ChunkedFormat:
+    """The same format for native streams: one object for all that share it."""
+    return _CHUNKED.get(format) or ChunkedFormat(format)
+
+
 _SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
 _SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
+_CHUNKED: Final[dict[WireFormat, ChunkedFormat]] = {
+    format: ChunkedFormat(format) for format in (_SSE_RAW, _SSE_JSON)
+}
 POLL: Final = PollFormat(publication_json)
 POLL_MULTI: Final = PollFormat(partial(publication_json, with_channel=True))

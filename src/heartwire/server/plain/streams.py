@@ -1,10 +1,10 @@
 """Server-sent events of the plain dialect."""
 
-import asyncio
 import math
 import random
 
 from heartwire.codes import CODES
+from heartwire.core.deadlines import Deadline
 from heartwire.core.subscription import State
 from heartwire.dialects.plain.codec import position_json
 from heartwire.dialects.plain.requests import Follow
@@ -12,10 +12,10 @@ from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call, end_at_once
 from heartwire.server.plain.connections import PlainConnection
-from heartwire.server.plain.formats import VectorFormat, sse_format
+from heartwire.server.plain.formats import VectorFormat, chunked, sse_format
 from heartwire.server.plain.requests import begin
 from heartwire.server.requests import address_of
-from heartwire.transports.asgi_link import attend
+from heartwire.transports.http.native_stream import StreamLink
 from heartwire.transports.http.sse import COMMENT, HEADERS, SseEvent, opening, returning, sse_event
 from heartwire.transports.http.stream import HttpStream
 from heartwire.transports.tcp import unanswered_s
@@ -41,77 +41,121 @@ async def stream(node: Node, call: Call) -> None:
         await call.send({"type": "http.response.body", "body": returning(math.ceil(wait_s * 1000))})
         return
     follow, identity = await begin(node, call.request, call.values)
-    link = _EventStream(node, call, follow, identity)
-    node.connections.add(link)
-    try:
-        await link.begin([*HEADERS, *others])
-        # Spread, so that the streams a restart cut do not all come back in one moment.
-        link.write(opening(random.randint(1000, 3000)))
-        link.follow(follow)
-        await attend(
-            link, link.watch_peer(), link.live_for(node.options.stream_max_s * random.uniform(0.5, 1))
-        )
-    finally:
-        node.connections.remove(link)
-        node.presence.unfollow_all(link)
+    link = HttpStream(node.switchboard, call.request, call.send, serial=node.connections.next_serial())
+    connection = _EventStream(node, call, follow, identity, link)
+    # Spread, so that the streams a restart cut do not all come back in one moment.
+    await link.serve(connection, [*HEADERS, *others], opening(random.randint(1000, 3000)))
 
 
-class _EventStream(HttpStream, PlainConnection):
-    """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges."""
+class _EventStream(PlainConnection):
+    """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges.
+
+    A `StreamHandler`, and `Watched` in place of its link.
+    """
+
+    __slots__ = (
+        "_ends",
+        "_follow",
+        "_heartbeat_is_event",
+        "_node",
+        "_vector",
+        "address",
+        "asked",
+        "identity",
+        "link",
+        "serial",
+        "since",
+    )
 
     transport = "sse"
+    link: StreamLink
 
-    def __init__(self, node: Node, call: Call, follow: Follow, identity: Identity) -> None:
-        serial = node.connections.next_serial()
-        super().__init__(node.switchboard, call.request, call.send, serial=serial)
-        self.link = self
+    def __init__(self, node: Node, call: Call, follow: Follow, identity: Identity, link: HttpStream) -> None:
+        self.link = link
+        self.serial = link.serial
+        self.asked = False
         self.address = address_of(call.request)
         self.identity = identity
         self.since = node.clocks.monotonic()
         self._node = node
-        self.member = Member(self.id, identity.user, identity.info)
-        self._format = sse_format(follow)
+        self._follow: Follow | None = follow
         self._heartbeat_is_event = follow.heartbeat == "event"
-        self._timeout_s = node.options.pong_timeout_s
+        link.member = Member(self.id, identity.user, identity.info)
+        self._vector: VectorFormat | None = None
+        self._ends: Deadline | None = None
+        node.connections.add(self)
 
     @property
     def id(self) -> str:
         """See `Connection.id`."""
         return self._node.connections.id_of(self.serial)
 
-    def follow(self, follow: Follow) -> None:
+    def opened_on(self, link: StreamLink) -> None:
         """Begin."""
-        node = self._node
+        node, self.link = self._node, link
+        follow, self._follow = self._follow, None
+        assert follow is not None
         node.connections.index(self)
         node.background.stream_liveness.watch(self, spread=1)
+        lives_s = node.options.stream_max_s * random.uniform(0.5, 1)
+        self._ends = node.background.deadlines.at(self.since + lives_s, self)
+        format = sse_format(follow)
+        self._vector = format if isinstance(format, VectorFormat) else None
+        payloads = chunked(format) if link.is_native else format
         for channel in follow.channels:
-            node.presence.follow(self, channel, self._format, follow.starts[channel])
+            node.presence.follow(link, channel, payloads, follow.starts[channel])
+
+    def lost(self) -> None:
+        """See `StreamHandler.lost`."""
+        if self._ends is not None:
+            self._ends.cancel()
+        self._node.connections.remove(self)
+        self._node.presence.unfollow_all(self.link)
+
+    def last_words(self, code: int, reason: str) -> bytes:
+        """See `StreamHandler.last_words`."""
+        return b""
+
+    def handle_deadline(self, now: float) -> None:
+        """End the stream after its time; the client returns to any worker that has room."""
+        self.link.close(CODES["shutdown"].close_code, "rotation")
+
+    @property
+    def closed(self) -> bool:
+        """See `Watched.closed`."""
+        return self.link.closed
 
     def ping(self) -> None:
         """Keep the connection alive, and give the peer's kernel something to acknowledge."""
-        super().ping()
-        if not self.paused:
-            self.write(self._heartbeat() if self._heartbeat_is_event else COMMENT)
+        self.link.ping()
+        if not self.link.paused:
+            self.link.send(self._heartbeat() if self._heartbeat_is_event else COMMENT)
+
+    @property
+    def takes(self) -> bool:
+        """See `Watched.takes`."""
+        return self.link.takes
+
+    def give_up(self) -> None:
+        """See `Watched.give_up`."""
+        self.link.give_up()
 
     @property
     def heard(self) -> bool:
         """Everything written is sent, and acknowledged."""
-        return self._heard and unanswered_s(self._transport) < self._timeout_s / 2
+        within_s = self._node.options.pong_timeout_s / 2
+        return self.link.heard and unanswered_s(self.link.transport) < within_s
 
     @heard.setter
     def heard(self, value: bool) -> None:
-        self._heard = value
-
-    async def live_for(self, seconds: float) -> None:
-        """End the stream after its time; the client returns to any worker that has room."""
-        await asyncio.sleep(seconds)
-        self.close(CODES["shutdown"].close_code, "rotation")
-        await self.ended
+        self.link.heard = value
 
     def _heartbeat(self) -> bytes:
-        position = str(self._format) if isinstance(self._format, VectorFormat) else str(self._position())
+        position = str(self._position())
         return sse_event(position, SseEvent(b"heartbeat", position_json(position)))
 
-    def _position(self) -> Position | str:
-        subscription = self.subscriptions[0]
+    def _position(self) -> Position | str | VectorFormat:
+        if self._vector is not None:
+            return self._vector
+        subscription = self.link.subscriptions[0]
         return subscription.position if subscription.state is not State.JOINING else "-"

@@ -41,12 +41,12 @@ class Facts(NamedTuple):
 
 
 class Waiting(Protocol):
-    """A request that is answered later."""
+    """What answers a request, or several, later."""
 
-    def gone(self) -> None:
+    def gone(self, front: "FrontProtocol") -> None:
         """The client is gone; an answer would be lost."""
 
-    def time_out(self) -> None:
+    def time_out(self, front: "FrontProtocol") -> None:
         """The time given to `FrontProtocol.wait` is over."""
 
 
@@ -95,7 +95,7 @@ class FrontProtocol(TimedConnection):
         self._end()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
-            waiting.gone()
+            waiting.gone(self)
 
     def data_received(self, data: bytes) -> None:
         if self.waiting is not None or self._is_full or self._buffer:
@@ -147,7 +147,7 @@ class FrontProtocol(TimedConnection):
     def _expire(self) -> None:
         """The deadline has come: that of a request that waits, or the connection's."""
         if self.waiting is not None:
-            self.waiting.time_out()
+            self.waiting.time_out(self)
         else:
             TimedConnection._expire(self)  # not by `super`: slots make another class of this one
 
@@ -158,7 +158,7 @@ class FrontProtocol(TimedConnection):
             return False
         self._is_last |= not self._buffer
         if self.waiting is not None:
-            self.waiting.time_out()
+            self.waiting.time_out(self)
         return True
 
     def shutdown(self) -> None:

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from heartwire.transports.http.connection import HttpBounds, TimedConnection
+from heartwire.transports.http.native_stream import TAKE_OVER, TRANSPORT
 from heartwire.transports.http.phases import Phase, limit_s, phase_of
 from heartwire.transports.tcp import cut, unsent_bytes
 from heartwire.transports.websocket.handshake import handshake_problem, refused
@@ -73,7 +74,15 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.__class__ = _StreamingCycle  # uvicorn takes no class of ours
         super()._start_asgi_task(cycle, app)
+
+    def leave(self) -> None:
+        """Leave the connection to another protocol, with no request under way."""
+        self.connections.discard(self)
+        self.server_state.total_requests += 1
+        self._unset_keepalive_if_required()
+        self._end()
 
     # -- what comes in ---------------------------------------------------------------------------------------
 
@@ -237,7 +246,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         self._is_in_body = False
         self._head_bytes = 0
         self.scope["extensions"] = {
-            "heartwire.transport": self.transport,  # type: ignore[dict-item]
+            TRANSPORT: self.transport,  # type: ignore[dict-item]
             "heartwire.half_closed": self._half_closed,  # type: ignore[dict-item]
         }
 
@@ -329,3 +338,28 @@ class _Flow(FlowControl):
         super().resume_writing()
         if self._may_read and not self._transport.is_closing():
             super().resume_reading()
+
+
+class _StreamingCycle(RequestResponseCycle):
+    """uvicorn's request, which a `NativeStream` can take the connection from."""
+
+    async def send(self, message: Any) -> None:
+        """See ASGI. The stream is begun when this returns, or it is not named, or the answer is not one to
+        take over."""
+        stream = message.get(TAKE_OVER)
+        if stream is None or not self._can_be_left():
+            await super().send(message)
+            return
+        self.response_complete = True
+        self.message_event.set()
+        protocol: Any = self.transport.get_protocol()
+        protocol.leave()
+        stream.begin(self.transport, protocol.connections, message["body"])
+
+    def _can_be_left(self) -> bool:
+        """Whether nothing of the request or of its answer is owed but the rest of the body."""
+        is_plain = self.response_started and self.chunked_encoding and not self.response_complete
+        is_whole = (
+            not self.more_body and self.scope["method"] != "HEAD" and self.scope["http_version"] == "1.1"
+        )
+        return bool(is_plain and is_whole and not self.disconnected and not self.transport.is_closing())

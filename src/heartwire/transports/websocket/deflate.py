@@ -1,4 +1,5 @@
-"""permessage-deflate (RFC 7692) without context takeover: a message is compressed once for all subscribers.
+"""permessage-deflate (RFC 7692) without context takeover: a message is compressed once for all
+subscribers with one window.
 
 In: a client's offers and messages to send. Out: the accepted parameters and compressed frames. Called by the
 native door of the server and by the dialects' formats, where the option ``compress`` is on.
@@ -9,7 +10,7 @@ messages hardly shrink, and compressing takes longer than sending does on most n
 
 import zlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
@@ -17,7 +18,7 @@ from websockets.headers import build_extension, parse_extension
 
 from heartwire.transports.websocket.frames import frame, head
 
-__all__ = ["deflated_frame", "extension", "negotiate"]
+__all__ = ["Agreed", "deflated_frame", "extension", "negotiate"]
 
 _FACTORY: Final = ServerPerMessageDeflateFactory(
     server_no_context_takeover=True, client_no_context_takeover=True
@@ -26,8 +27,20 @@ _WORTH_BYTES: Final = 128
 """Smaller messages gain nothing."""
 
 
-def negotiate(offers: Sequence[str]) -> str | None:
-    """Return the Sec-WebSocket-Extensions that accepts one of the offers; ``None`` where none fits."""
+class Agreed(NamedTuple):
+    """What was negotiated.
+
+    Attributes:
+        header: the Sec-WebSocket-Extensions of the answer.
+        window_bits: the window that the client can inflate: 2 to this power bytes, 9-15.
+    """
+
+    header: str
+    window_bits: int
+
+
+def negotiate(offers: Sequence[str]) -> Agreed | None:
+    """Accept the first of the offers that fits (RFC 7692 7.1); ``None`` where none does."""
     try:
         offered = [offer for header in offers for offer in parse_extension(header)]
     except InvalidHeader:
@@ -40,8 +53,7 @@ def negotiate(offers: Sequence[str]) -> str | None:
         except NegotiationError:
             continue
         assert isinstance(made, PerMessageDeflate)
-        if made.local_max_window_bits == 15:  # a smaller window would need frames of its own
-            return build_extension([(name, accepted)])
+        return Agreed(build_extension([(name, accepted)]), made.local_max_window_bits)
     return None
 
 
@@ -50,11 +62,11 @@ def extension() -> PerMessageDeflate:
     return PerMessageDeflate(True, True, 15, 15)
 
 
-def deflated_frame(is_text: bool, data: bytes) -> bytes:
+def deflated_frame(is_text: bool, data: bytes, window_bits: int = 15) -> bytes:
     """Return a message as one frame, compressed (RFC 7692 7.2.1) where that makes it smaller."""
     if len(data) < _WORTH_BYTES:
         return frame(is_text, data)
-    compressor = zlib.compressobj(wbits=-15)
+    compressor = zlib.compressobj(wbits=-window_bits)
     packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
     packed = packed[:-4]  # 7.2.1: the empty block at the end is not sent
     if len(packed) >= len(data):

@@ -1,17 +1,18 @@
 """How a message becomes a payload of a WebSocket link: frames for the native door, events for ASGI."""
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, Final
 
 from heartwire.transports.websocket.asgi import event
 from heartwire.transports.websocket.deflate import deflated_frame
 from heartwire.transports.websocket.frames import frame
 
-__all__ = ["ASGI", "NATIVE", "NATIVE_DEFLATED", "SocketMessages"]
+__all__ = ["ASGI", "NATIVE", "SocketMessages", "native_deflated"]
 
 
 class SocketMessages:
-    """One of three ways.
+    """One of these ways.
 
     Args:
         one: makes a message, given whether it is text and its bytes, an item of a payload.
@@ -33,5 +34,10 @@ class SocketMessages:
 
 
 NATIVE: Final = SocketMessages(frame)
-NATIVE_DEFLATED: Final = SocketMessages(deflated_frame)
 ASGI: Final = SocketMessages(event, list)
+
+
+@cache
+def native_deflated(window_bits: int) -> SocketMessages:
+    """Frames of the native door, compressed for a window: one object for all connections with it."""
+    return SocketMessages(partial(deflated_frame, window_bits=window_bits))

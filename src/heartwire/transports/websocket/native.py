@@ -20,8 +20,9 @@ from uvicorn.server import ServerState
 from heartwire.codes import close_code
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
-from heartwire.transports.backlog import MAX_OWED_BYTES, Backlog
+from heartwire.transports.backlog import Backlog
 from heartwire.transports.fair_queue import FairQueue
+from heartwire.transports.outgoing import Outgoing
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.frames import PING, close_frame
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
@@ -67,7 +68,7 @@ class SocketDoor(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class NativeSocket(Incoming):
+class NativeSocket(Outgoing, Incoming):
     """One connection: a `Link`, and `Watched` by the liveness wheel. Made by uvicorn."""
 
     door: ClassVar[SocketDoor]
@@ -215,65 +216,25 @@ class NativeSocket(Incoming):
     # -- what goes out ---------------------------------------------------------------------------------------
 
     @property
-    def sink(self) -> asyncio.Transport:
-        """See `Link.sink`."""
-        return self.transport
-
-    def write(self, payload: bytes) -> None:
-        """See `Link.write`."""
-        if self.closed:
-            return
-        backlog = self._backlog
-        if backlog is not None and not backlog.owe(len(payload), self.backlog_bytes):
-            self.close(close_code("slow"), f"more than {MAX_OWED_BYTES} bytes wait for this reader")
-        else:
-            self.transport.write(payload)
+    def _board(self) -> Switchboard:
+        return self.door.switchboard
 
     def pause_writing(self) -> None:
-        """The transport is over its bound: see `Link.paused`. Nothing is read until it has drained."""
-        self.paused = True
-        self._backlog = Backlog(self.backlog_bytes)
-        for subscription in self.subscriptions:
-            self.door.switchboard.pause(subscription)
+        """See `Outgoing.pause_writing`. Nothing is read until it has drained."""
+        Outgoing.pause_writing(self)
         if not self.closed:
             self._waits_for |= PEER
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """The transport has drained: the peer acknowledges, so it lives."""
-        self.heard = True
-        self.paused = False
-        self._drained()
-        for subscription in tuple(self.subscriptions):
-            self.door.switchboard.resume(subscription)
+        """See `Outgoing.resume_writing`."""
+        Outgoing.resume_writing(self)
         self._done_waiting(PEER)
-
-    def _drained(self) -> None:
-        backlog, self._backlog = self._backlog, None
-        if backlog is not None:
-            backlog.end()
-
-    async def drained(self) -> None:
-        """See `WatchedLink.drained`."""
-        if self._backlog is not None:
-            await self._backlog.drained()
 
     def ping(self) -> None:
         """See `Watched.ping`. A full socket is not pinged: that it drains is the sign of life."""
-        if self._backlog is None:
+        if not self._look():
             self.write(PING)
-        else:
-            self._backlog.look(self.backlog_bytes)
-
-    @property
-    def takes(self) -> bool:
-        """See `Watched.takes`."""
-        return self._backlog is not None and self._backlog.has_shrunk(self.backlog_bytes)
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes written and not sent."""
-        return self.transport.get_write_buffer_size()
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -286,8 +247,12 @@ class NativeSocket(Incoming):
             return
         if self._handshake is not None:
             self.accept()  # a browser does not show a page why a handshake failed
-        self.transport.write(close_frame(code, reason))
+        self._write_last(close_frame(code, reason))
         self._await_close()
+
+    def _write_last(self, frame: bytes) -> None:
+        """Write behind all that is held, whatever the peer owes us room for."""
+        self.door.switchboard.hold(self.transport, frame)
 
     def _await_close(self) -> None:
         """Let the peer close first: closing with bytes of it unread could cost it the bytes sent last."""
@@ -306,7 +271,7 @@ class NativeSocket(Incoming):
         """See `Watched.give_up`. A peer that lives after all gets the reason."""
         if not self.closed:
             if not self.transport.is_closing():
-                self.transport.write(close_frame(close_code("no_pong"), "no pong"))
+                self._write_last(close_frame(close_code("no_pong"), "no pong"))
             self._shut()
             self.transport.close()
             self._abort_after(0.1)
@@ -333,6 +298,7 @@ class NativeSocket(Incoming):
         if self.closed:
             return
         self.closed = True
+        self.door.switchboard.release(self.transport, is_lost=self.transport.is_closing())
         self._left_over = b""
         self._rare = None
         self._drained()

@@ -21,6 +21,7 @@ class _Connection:
         self.dealt_with: list[bytes] = []
         self._news = asyncio.Event()
         self.gate = asyncio.Event()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.paused = False
         self.taken = asyncio.Event()
         self.session = SimpleNamespace(codec=JSON)
@@ -54,13 +55,14 @@ class _Connection:
 def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
     queue = FairQueue(asyncio.get_running_loop().call_soon)
-    return connection, CommandQueue(cast(CentrifugalConnection, connection), queue.turn)
+    return connection, CommandQueue(
+        cast(CentrifugalConnection, connection), queue.turn, connection.failed.set_exception
+    )
 
 
 def test_nothing_is_done_for_a_client_that_takes_no_answers() -> None:
     async def main() -> None:
         connection, emulated = _made()
-        running = asyncio.ensure_future(emulated.run())
         connection.paused = True
         assert emulated.feed(b"a")
         assert emulated.feed(b"b")
@@ -72,7 +74,6 @@ def test_nothing_is_done_for_a_client_that_takes_no_answers() -> None:
         connection.taken.set()
         await connection.reached(3)
         assert connection.dealt_with == [b"a", b"b", b"c"]
-        running.cancel()
 
     asyncio.run(main())
 
@@ -90,7 +91,6 @@ def test_what_needs_no_waiting_is_done_at_once() -> None:
 def test_order_is_kept_while_one_takes_time() -> None:
     async def main() -> None:
         connection, emulated = _made()
-        running = asyncio.ensure_future(emulated.run())
         frames = [b"a", b"slow 1", b"b", b"slow 2", b"slow 3", b"c"]
         for frame in frames:
             assert emulated.feed(frame)
@@ -102,7 +102,6 @@ def test_order_is_kept_while_one_takes_time() -> None:
             assert emulated.feed(frame)
         await connection.reached(len(frames) + 3)
         assert connection.dealt_with[-3:] == [b"d", b"slow 4", b"e"]
-        running.cancel()
 
     asyncio.run(main())
 
@@ -113,12 +112,10 @@ def test_not_any_number_waits() -> None:
         emulated.feed(b"slow")
         assert all(emulated.feed(b"%d" % number) for number in range(MAX_WAITING))
         assert not emulated.feed(b"one more")
-        running = asyncio.ensure_future(emulated.run())
         connection.gate.set()
         await connection.reached(MAX_WAITING + 1)
         assert emulated.feed(b"now")
         assert connection.dealt_with[-1] == b"now"
-        running.cancel()
 
     asyncio.run(main())
 
@@ -129,7 +126,6 @@ def test_not_any_number_of_bytes_waits() -> None:
         emulated.feed(b"slow")
         assert emulated.feed(b"x" * MAX_WAITING_BYTES)
         assert not emulated.feed(b"x")
-        running = asyncio.ensure_future(emulated.run())
         connection.gate.set()
         await connection.reached(2)
         connection.gate.clear()
@@ -137,7 +133,6 @@ def test_not_any_number_of_bytes_waits() -> None:
         assert emulated.feed(b"x" * MAX_WAITING_BYTES)  # what was taken is not counted any more
         connection.gate.set()
         await connection.reached(4)
-        running.cancel()
 
     asyncio.run(main())
 
@@ -152,6 +147,20 @@ def test_failure_ends_the_connection() -> None:
         connection.receive = lambda is_text, data: fails()  # type: ignore[method-assign]
         emulated.feed(b"a")
         with pytest.raises(OSError, match="a fault"):
-            await emulated.run()
+            await connection.failed
+
+    asyncio.run(main())
+
+
+def test_end_handles_no_more() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        emulated.feed(b"slow")
+        emulated.feed(b"b")
+        emulated.end()
+        connection.gate.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert connection.dealt_with == []
 
     asyncio.run(main())

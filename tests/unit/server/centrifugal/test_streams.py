@@ -21,5 +21,5 @@ def test_stream_is_ascii_lines(text: str) -> None:
 
 
 def test_events_are_one_each() -> None:
-    pack: Any = centrifugal_http._EVENTS.pack
+    pack: Any = centrifugal_http._EVENTS.format.pack
     assert pack([b'{"a":1}', b"{}"]) == b'data: {"a":1}\n\ndata: {}\n\n'

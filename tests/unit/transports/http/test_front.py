@@ -696,10 +696,10 @@ class NotingDoor:
             return False
         return True
 
-    def gone(self) -> None:
+    def gone(self, front: Any) -> None:
         self.gone_count += 1
 
-    def time_out(self) -> None:
+    def time_out(self, front: Any) -> None:
         self.timed_out += 1
 
 

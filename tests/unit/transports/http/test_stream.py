@@ -41,6 +41,6 @@ async def test_a_stream_that_is_given_up_aborts_its_connection_unless_the_client
     request: Any = Request(transport)
     stream = HttpStream(Hub().node.switchboard, request, send, serial=1)
     if has_gone:
-        await stream.watch_peer()
+        await stream._watch_peer()
     stream.give_up()
     assert transport.aborted is not has_gone

@@ -31,11 +31,9 @@ AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_take
             ["permessage-deflate; server_max_window_bits=15"],
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15",
         ),
-        # A smaller window would need frames of its own: the next offer that does not ask for one, or nothing.
-        (["permessage-deflate; server_max_window_bits=10"], None),
-        (["permessage-deflate; server_max_window_bits=8"], None),
-        (["permessage-deflate; server_max_window_bits=10, permessage-deflate"], AGREED),
-        (["permessage-deflate; server_max_window_bits=10", "permessage-deflate"], AGREED),
+        (["permessage-deflate; server_max_window_bits=8"], None),  # zlib has none so small
+        (["permessage-deflate; server_max_window_bits=8, permessage-deflate"], AGREED),
+        (["permessage-deflate; server_max_window_bits=8", "permessage-deflate"], AGREED),
         # Not what RFC 7692 7.1 allows: that offer is declined, not the handshake.
         (["permessage-deflate; server_max_window_bits"], None),
         (["permessage-deflate; server_max_window_bits=7"], None),
@@ -64,7 +62,27 @@ AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_take
     ],
 )  # fmt: skip
 def test_negotiation(offers: list[str], answer: str | None) -> None:
-    assert negotiate(offers) == answer
+    agreed = negotiate(offers)
+    assert (agreed.header if agreed is not None else None) == answer
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+@pytest.mark.parametrize("takeover", ["", "; server_no_context_takeover", "; client_no_context_takeover"])
+def test_a_client_inflates_in_the_window_that_it_asked_for(bits: int, takeover: str) -> None:
+    agreed = negotiate(
+        [f"permessage-deflate; server_max_window_bits={bits}; client_max_window_bits{takeover}"]
+    )
+    assert agreed is not None
+    assert f"server_max_window_bits={bits}" in agreed.header.split("; ")
+    assert agreed.window_bits == bits
+    # Distances of up to 40,000 bytes: a window that is too large would refer beyond the client's.
+    data = b"".join(b"%d %d\n" % (n, n * n) for n in range(3000)) * 2
+    [sent], rest = split_frames(deflated_frame(True, data, bits))
+    assert not rest
+    packed = bytes(sent.payload) + b"\x00\x00\xff\xff"
+    for _ in range(2):  # each message by itself: no context is taken over
+        inflater = zlib.decompressobj(wbits=-bits)
+        assert inflater.decompress(packed) == data
 
 
 @pytest.mark.parametrize("is_text", [True, False])
