@@ -157,6 +157,7 @@ def test_end_handles_no_more() -> None:
         connection, emulated = _made()
         emulated.feed(b"slow")
         emulated.feed(b"b")
+        await asyncio.sleep(0)
         emulated.end()
         connection.gate.set()
         for _ in range(5):
