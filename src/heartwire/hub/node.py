@@ -102,7 +102,8 @@ class Node:
     def check_page(self, origin: str | None, host: str) -> None:
         """Raises `Refused` (``host_refused``, ``origin_refused``) for a page that may not use this hub."""
         check_host(host, self.hosts)
-        check_origin(origin, host, self.options.allowed_origins)
+        if origin is not None:
+            check_origin(origin, host, self.options.allowed_origins)
 
     def _check_origins(self) -> None:
         """Tokens come from the page itself; cookies come along with the requests of any page."""

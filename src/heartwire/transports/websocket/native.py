@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol
 
 import uvicorn
@@ -124,7 +125,7 @@ class NativeSocket(asyncio.Protocol):
     @classmethod
     def can_open(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
         """Whether a handshake is the door's and obeys the RFC."""
-        return cls.claims(target) and handshake_problem(lambda name: _header(headers, name)) is None
+        return cls.claims(target) and handshake_problem(partial(_header, headers)) is None
 
     def begin_handshake(
         self,
@@ -147,7 +148,7 @@ class NativeSocket(asyncio.Protocol):
             return
         self._made_by = None
         given = dict(headers)
-        problem = None if is_checked else handshake_problem(lambda name: _header(given, name), is_get=is_get)
+        problem = None if is_checked else handshake_problem(partial(_header, given), is_get=is_get)
         self.door.stop_with(server_state.connections)
         if problem is not None:
             self.refuse(self.door.bad_handshake(*problem))
