@@ -111,7 +111,8 @@ class Node:
         for a page that may not use this hub, ``bad_request`` for other than one ``Host``."""
         host = the_host(hosts, http_version)
         check_host(host, self.hosts)
-        check_origin(origin, host, self.options.allowed_origins)
+        if origin is not None:
+            check_origin(origin, host, self.options.allowed_origins)
 
     def _check_origins(self) -> None:
         """Tokens come from the page itself; cookies come along with the requests of any page."""

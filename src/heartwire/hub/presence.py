@@ -42,13 +42,17 @@ class Presence:
         options = self._namespaces.of(channel)
         member = link.member if listener is None else listener.member
         override = None if listener is None else listener.override
-        if member is not None and _chosen(override, "presence", options.presence):
+        presence, join_leave = options.presence, options.join_leave
+        if override is not None:
+            presence = _chosen(override, "presence", presence)
+            join_leave = _chosen(override, "join_leave", join_leave)
+        if member is not None and presence:
             self._engine.lease(channel, member, self.lease_s)
         subscription = self._switchboard.follow(link, channel, format, start, echo=echo, listener=listener)
         link.subscriptions.append(subscription)
         if listener is not None:
             listener.live(subscription)
-        if member is not None and _chosen(override, "join_leave", options.join_leave):
+        if member is not None and join_leave:
             self._announce(channel, "join", member)
 
     def unfollow(self, link: ServedLink, subscription: Subscription) -> None:

@@ -206,8 +206,8 @@ class FrontProtocol(TimedConnection):
             return False
         if not _PLAIN_HANDSHAKE.fullmatch(block):
             return False
-        parts = (line.partition(b":") for line in block[:-4].split(b"\r\n"))
-        headers = [(name.lower(), value.strip()) for name, _, value in parts]
+        lines = block[:-4].split(b"\r\n")
+        headers = [(n.lower(), v.strip()) for line in lines for n, _, v in (line.partition(b":"),)]
         given = dict(headers)
         is_websocket = b"host" in given and given.get(b"upgrade", b"").lower() == b"websocket"
         if len(given) != len(headers) or not is_websocket or b"content-length" in given:

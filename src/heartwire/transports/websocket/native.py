@@ -10,6 +10,7 @@ Paths that the door does not claim are left to uvicorn's own WebSocket protocol.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol
 
 import uvicorn
@@ -115,7 +116,7 @@ class NativeSocket(Outgoing, Incoming):
     @classmethod
     def can_open(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
         """Whether a handshake is the door's and obeys the RFC."""
-        return cls.claims(target) and handshake_problem(lambda name: _header(headers, name)) is None
+        return cls.claims(target) and handshake_problem(partial(_header, headers)) is None
 
     def begin_handshake(
         self,
@@ -139,7 +140,7 @@ class NativeSocket(Outgoing, Incoming):
             return
         self._made_by = None
         given = dict(headers)
-        problem = None if is_checked else handshake_problem(lambda name: _header(given, name), is_get=is_get)
+        problem = None if is_checked else handshake_problem(partial(_header, given), is_get=is_get)
         if len(early) > READ_BYTES:
             problem = (
                 "bad_request",
