@@ -42,9 +42,9 @@ class Firefox:
             environment = os.environ | {"HOME": folder}  # it takes no other user's
             log = Path(folder) / "stderr"
             with log.open("w") as stderr:  # a file: a pipe that nobody reads would stop it when it is full
-                process = subprocess.Popen(command, stderr=stderr, text=True, env=environment)
+                process = subprocess.Popen(command, stdout=stderr, stderr=stderr, text=True, env=environment)
             try:
-                with connect(f"{_address(process, log)}/session", max_size=None) as socket:
+                with connect(f"{_address(process, log)}/session", max_size=None, open_timeout=60) as socket:
                     yield cls(socket)
             finally:
                 stop(process)

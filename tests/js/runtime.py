@@ -68,15 +68,23 @@ class PageRuntime:
     def __init__(self, tab: Page) -> None:
         self.tab = tab
 
+    def open(self, url: str) -> None:
+        """Show a page of a server's that has nothing on it but the module."""
+        self.tab.goto(f"{url}/heartwire.js")  # as text; Firefox has a viewer of its own for JSON
+        self.run("globalThis.heartwire = await import('/heartwire.js');" + PRELUDE)
+
     def run(self, code: str, **values: Any) -> Any:
         return self.tab.evaluate(f"(async () => {{ {_with(values, code)} }})()")
 
 
+# The browser asks for an icon, and says when it cannot connect.
 _NETWORK = (
     "404",
-    "WebSocket connection to",
-    "Failed to load resource",
-)  # the browser asks for an icon, and says when it can't connect
+    "WebSocket connection to",  # Chromium
+    "Failed to load resource",  # Chromium
+    "The connection to ws",  # Firefox: was interrupted
+    "establish a connection to the server at ws",  # Firefox
+)
 
 
 @contextlib.contextmanager
@@ -84,12 +92,12 @@ def in_page(browser: Browser, url: str, *, is_network_bad: bool = False) -> Iter
     """A page of the server's that has nothing on it but the module. Its console stays empty, but for the bad
     network's."""
     with browser.page() as page:
-        page.goto(f"{url}/heartwire.js")  # shown as text; Firefox would have a viewer of its own for JSON
         runtime = PageRuntime(page)
-        runtime.run("globalThis.heartwire = await import('/heartwire.js');" + PRELUDE)
+        runtime.open(url)
         yield runtime
         expected = _NETWORK if is_network_bad else _NETWORK[:1]
-        assert [one for one in page.complaints if not any(words in one for words in expected)] == []
+        complaints = [one for one in page.complaints if not any(words in one for words in expected)]
+        assert complaints == [], complaints
 
 
 _WORKER = """

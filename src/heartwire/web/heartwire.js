@@ -355,6 +355,44 @@ function baseOf(given) {
   return `${protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
 }
 
+// -- holding -------------------------------------------------------------------------------------------------
+
+// Which of a browser's tabs may hold an HTTP request open. Over HTTP/1.1 a browser opens six connections to a
+// host, for all tabs together: the requests of a seventh tab that holds one, and all publishes, would wait
+// for ever. Python has no such limit, and no such module.
+
+/** Two of six stay free for what is answered at once. */
+const MOST_HELD = 4;
+
+/** HTTP/2 and 3 share one connection. The browser keeps to itself what other origins speak ("" then). */
+function isShared(base) {
+  const entries = globalThis.performance?.getEntriesByType?.("resource") ?? [];
+  const last = entries.findLast(({ name }) => name.startsWith(`${base}/`));
+  return /^h[23]/.test(/** @type {any} */ (last)?.nextHopProtocol ?? "");
+}
+
+/**
+ * Holds a request open: `act`, until its promise settles. The tabs and workers of a browser share a few locks
+ * for that, which end with the page that has one.
+ * @param {string} base The address of the server.
+ * @param {() => Promise<any>} act
+ * @param {() => any} full Called instead where all are taken.
+ */
+async function holding(base, act, full) {
+  const locks = globalThis.location && globalThis.navigator?.locks; // not in Node, and not on insecure pages
+  if (!locks || isShared(base)) return act();
+  for (let n = 0; n < MOST_HELD; n++) {
+    const name = `heartwire ${new URL(base).host} ${n}`;
+    let isHeld = false;
+    const answer = await locks.request(name, { ifAvailable: true }, lock => {
+      isHeld = lock !== null;
+      return isHeld && act();
+    });
+    if (isHeld) return answer;
+  }
+  return full();
+}
+
 // -- links ---------------------------------------------------------------------------------------------------
 
 // How bytes travel: a WebSocket, server-sent events, polls. heartwire/client/links.py.
@@ -414,6 +452,7 @@ class Link {
    * @param {{request?: AbortController, read?: (response: Response) => Promise<any>}} options
    */
   async ask(path, body, { request = new AbortController(), read = response => response.text() } = {}) {
+    if (this.#isClosed) request.abort(); // it was while this waited for its turn
     this.#requests.add(request);
     try {
       const { base, headers, fetch } = this.surroundings;
@@ -487,7 +526,11 @@ class StreamLink extends Link {
         if (data.length) this.report("received", data.join("\n"));
       }
     };
-    this.ask("/connection/sse", frame, { read }).then(
+    const stream = () => this.ask("/connection/sse", frame, { read });
+    const full = () => {
+      throw new HeartwireError(ABNORMAL, `${MOST_HELD} tabs hold requests to this host already`);
+    };
+    holding(this.surroundings.base, stream, full).then(
       () => this.report("lost", ABNORMAL, "the stream ended", {}),
       error => this.failed(error),
     );
@@ -516,7 +559,11 @@ class PollLink extends Link {
     const request = new AbortController();
     this.#request = request;
     const isDropped = () => this.#request !== request;
-    this.ask(`/connection/commands${waitS ? `?wait=${waitS}` : ""}`, frame, { request }).then(
+    const ask = (query = "") => this.ask(`/connection/commands${query}`, frame, { request });
+    const { base } = this.surroundings;
+    // Where no request may be held it is answered at once, and the machine makes a pause before the next.
+    const asked = waitS ? holding(base, () => ask(`?wait=${waitS}`), ask) : ask();
+    asked.then(
       answer => isDropped() || this.#answered(answer, "polled"),
       error => isDropped() || this.failed(error, { wasPoll: true }),
     );

@@ -1,6 +1,7 @@
 // How bytes travel: a WebSocket, server-sent events, polls. heartwire/client/links.py.
 
 import { HeartwireError } from "./errors.js";
+import { holding, MOST_HELD } from "./holding.js";
 import { ABNORMAL } from "./states.js";
 import { closedByHttp } from "./wire.js";
 
@@ -59,6 +60,7 @@ class Link {
    * @param {{request?: AbortController, read?: (response: Response) => Promise<any>}} options
    */
   async ask(path, body, { request = new AbortController(), read = response => response.text() } = {}) {
+    if (this.#isClosed) request.abort(); // it was while this waited for its turn
     this.#requests.add(request);
     try {
       const { base, headers, fetch } = this.surroundings;
@@ -132,7 +134,11 @@ class StreamLink extends Link {
         if (data.length) this.report("received", data.join("\n"));
       }
     };
-    this.ask("/connection/sse", frame, { read }).then(
+    const stream = () => this.ask("/connection/sse", frame, { read });
+    const full = () => {
+      throw new HeartwireError(ABNORMAL, `${MOST_HELD} tabs hold requests to this host already`);
+    };
+    holding(this.surroundings.base, stream, full).then(
       () => this.report("lost", ABNORMAL, "the stream ended", {}),
       error => this.failed(error),
     );
@@ -161,7 +167,11 @@ class PollLink extends Link {
     const request = new AbortController();
     this.#request = request;
     const isDropped = () => this.#request !== request;
-    this.ask(`/connection/commands${waitS ? `?wait=${waitS}` : ""}`, frame, { request }).then(
+    const ask = (query = "") => this.ask(`/connection/commands${query}`, frame, { request });
+    const { base } = this.surroundings;
+    // Where no request may be held it is answered at once, and the machine makes a pause before the next.
+    const asked = waitS ? holding(base, () => ask(`?wait=${waitS}`), ask) : ask();
+    asked.then(
       answer => isDropped() || this.#answered(answer, "polled"),
       error => isDropped() || this.failed(error, { wasPoll: true }),
     );
