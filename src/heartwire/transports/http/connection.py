@@ -67,7 +67,8 @@ class HttpBounds:
         return bool(limit and sock is not None and sock.fileno() >= limit)
 
     def hold(self, connection: "TimedConnection", size: int) -> None:
-        """Count the bytes held for a client that does not take its answers; `release` must follow."""
+        """Count the bytes held for a client: of answers that it does not take, or of a body that the
+        application has not read yet. `release` must follow."""
         self.release(connection)
         self._held[connection] = size
         self.held_bytes += size
@@ -89,6 +90,7 @@ class HttpBounds:
 
     def _drop(self, connection: "TimedConnection") -> None:
         self.release(connection)
+        connection.let_go()
         cut(connection.transport)
 
 
@@ -161,6 +163,9 @@ class TimedConnection(asyncio.Protocol):
                 cut(self.transport)
             case Verdict.CLOSE:
                 self.transport.close()
+
+    def let_go(self) -> None:
+        """Free what is held: the connection is about to be cut."""
 
     def _hold_answer(self, size: int) -> None:
         """The client does not take its answer: it has `HttpTimes.write_s` for the next of its bytes."""

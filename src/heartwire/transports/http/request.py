@@ -28,6 +28,9 @@ _PIECE_BYTES: Final = 1024
 """What is parsed at once, but for bodies of known length: it may hold some forty requests, and uvicorn makes
 some kilobytes of each before it answers the first."""
 
+_SMALL_BYTES: Final = 16 * 1024
+"""Bodies that are not counted before the application has read them."""
+
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -270,6 +273,14 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         self._goes_on = True
         self._body_left -= len(body)
         super().on_body(body)
+        if len(self.cycle.body) > _SMALL_BYTES:  # the loop reads from all clients before any application runs
+            self.bounds.hold(self, len(self.cycle.body))
+
+    def let_go(self) -> None:
+        """See `TimedConnection.let_go`."""
+        self._rest = b""
+        if self.cycle is not None:
+            self.cycle.body.clear()
 
     def on_message_complete(self) -> None:
         self._is_in_body = False
@@ -342,6 +353,14 @@ class _Flow(FlowControl):
 
 class _StreamingCycle(RequestResponseCycle):
     """uvicorn's request, which a `NativeStream` can take the connection from."""
+
+    async def receive(self) -> Any:
+        """See ASGI. What it returns is the application's to count."""
+        message = await super().receive()
+        protocol: Any = self.transport.get_protocol()
+        if isinstance(protocol, HeartwireHttpProtocol) and protocol.cycle is self:
+            protocol.bounds.release(protocol)
+        return message
 
     async def send(self, message: Any) -> None:
         """See ASGI. The stream is begun when this returns, or it is not named, or the answer is not one to

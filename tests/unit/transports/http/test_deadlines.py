@@ -19,6 +19,7 @@ from heartwire.server.run import uvicorn_config
 from heartwire.transports.http.connection import HttpBounds
 from heartwire.transports.http.front import Facts, FrontProtocol, front_protocol
 from heartwire.transports.http.phases import BODY_GRACE_S, HttpTimes
+from heartwire.transports.http.request import HeartwireHttpProtocol
 from tests.unit.transports.fake_socket import FakeTransport
 from tests.unit.transports.tools import KEY, Served, Wire, at_rest, published, run, serve_native, soon, until
 
@@ -301,3 +302,36 @@ async def test_over_the_bound_those_go_that_have_taken_nothing_for_longest() -> 
     assert bounds.held_bytes == 3000
     others[1][1].lose()
     assert bounds.held_bytes == 2000
+
+
+async def test_bodies_that_no_application_has_read_are_bounded_together() -> None:
+    """The loop reads from a thousand clients before one of their requests runs."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("not before the end of this turn")
+
+    bounds, state = HttpBounds(max_held_bytes=100_000), ServerState()
+    http_class: Any = type("Http", (HeartwireHttpProtocol,), {"bounds": bounds})
+    config = uvicorn.Config(app, log_config=None, access_log=False)
+    config.load()
+    made: list[tuple[Any, FakeTransport]] = []
+    for _ in range(3):
+        protocol, transport = http_class(config, state, {}), FakeTransport()
+        transport.protocol = protocol
+        protocol.connection_made(transport)
+        protocol.data_received(b"POST /channels/c HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n")
+        protocol.data_received(b"x" * 40_000)
+        made.append((protocol, transport))
+    [(cut, _)] = [one for one in made if one[1].closed_by == "abort"]
+    assert cut is not made[-1][0], "the one that just sent something"
+    assert [len(protocol.cycle.body) for protocol, _ in made if protocol is not cut] == [40_000, 40_000]
+    assert len(cut.cycle.body) == 0
+    assert bounds.held_bytes == 80_000
+    with pytest.raises(StopIteration):  # it need not wait
+        made[-1][0].cycle.receive().send(None)
+    assert bounds.held_bytes == 40_000
+    for task in state.tasks:
+        task.cancel()
+    for _, transport in made:
+        transport.lose()
+    assert bounds.held_bytes == 0
