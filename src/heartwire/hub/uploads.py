@@ -1,7 +1,7 @@
-"""Uploads: bodies of requests that are not complete yet. Together they have a bound, and each has to go on.
+"""Uploads: bodies of requests, and large messages of WebSockets, that are not complete yet.
 
-In: the bytes of each as they come, and the time. Out: refusals, and the end of those that stand still. Bodies
-are read by `heartwire.server.requests.read_body`.
+Together they have a bound, and each body has to go on. In: the bytes of each as they come, and the time. Out:
+refusals, and the end of those that stand still. Bodies are read by `heartwire.server.requests.read_body`.
 """
 
 import asyncio
@@ -79,6 +79,12 @@ class Uploads:
         if upload in self._open:
             del self._open[upload]
             self.size_bytes -= upload.size
+
+    def recount(self, before: int, after: int) -> bool:
+        """Count what a WebSocket holds of an incomplete message, which was ``before`` bytes; False where that
+        is more than there is room for. At last ``after`` must be 0."""
+        self.size_bytes += after - before
+        return after <= before or self.size_bytes <= self._max_bytes
 
     def refuse_all(self, refusal: Refused) -> None:
         """End all that are under way."""

@@ -19,6 +19,7 @@ from heartwire.transports.http.front import front_protocol
 from heartwire.transports.http.phases import HttpTimes
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
+from heartwire.transports.websocket.incoming import Incomplete
 from heartwire.transports.websocket.native import native_protocol
 
 __all__ = ["HubDoor", "http_class", "websocket_class"]
@@ -43,6 +44,7 @@ class HubDoor:
     def __init__(self, node: Node, prefix: str) -> None:
         self.switchboard = node.switchboard
         self.leftovers = node.leftovers
+        self.incomplete: Incomplete = node.uploads
         self._node = node
         self._root = split_path(prefix.rstrip("/")) if prefix.rstrip("/") else []
         self._first_segments = {

@@ -14,11 +14,11 @@ from heartwire.server.responses import refusal
 from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
-from heartwire.transports.websocket.incoming import SocketHandler
+from heartwire.transports.websocket.incoming import Incomplete, SocketHandler
 from heartwire.transports.websocket.native import NativeSocket, native_protocol
 from tests.unit.transports.tools import Frame, handshake, split_frames
 
-__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "accept", "made", "opened"]
+__all__ = ["FakeDoor", "FakeHandler", "FakeTransport", "Room", "accept", "made", "opened"]
 
 
 class FakeTransport(asyncio.Transport):
@@ -123,10 +123,23 @@ class FakeHandler:
         self.losses += 1
 
 
+class Room:
+    """Room for incomplete messages."""
+
+    def __init__(self) -> None:
+        self.left = 1 << 30
+
+    def recount(self, before: int, after: int) -> bool:
+        self.left -= after - before
+        return after <= before or self.left >= 0
+
+
 class FakeDoor:
     """Claims "/ours", and leaves the answer to the test."""
 
     def __init__(self) -> None:
+        self.room = Room()
+        self.incomplete: Incomplete = self.room
         self.leftovers = FairQueue(lambda work: asyncio.get_running_loop().call_soon(work))
         self.switchboard = Switchboard(read=lambda topic, start: None, soon=lambda work: work())
         self.entered: list[tuple[NativeSocket, Scope]] = []

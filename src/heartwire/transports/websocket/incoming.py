@@ -21,7 +21,7 @@ from heartwire.transports.websocket.deflate import extension
 from heartwire.transports.websocket.frames import PONG, answer_to_close, head, unmasked
 from heartwire.transports.websocket.rare_frames import RareFrames
 
-__all__ = ["DOOR", "PEER", "READ_BYTES", "TURN", "Incoming", "SocketHandler"]
+__all__ = ["DOOR", "PEER", "READ_BYTES", "TURN", "Incoming", "Incomplete", "SocketHandler"]
 
 log = logging.getLogger("heartwire")
 
@@ -46,6 +46,13 @@ class SocketHandler(Protocol):
         """The connection has ended. Called once."""
 
 
+class Incomplete(Protocol):
+    """The bound of large messages that are not complete, of all connections."""
+
+    def recount(self, before: int, after: int) -> bool:
+        """A connection holds ``after`` bytes now, ``before`` before; False: there is no room for that."""
+
+
 class Incoming(asyncio.BufferedProtocol):
     """The reading half of a `NativeSocket`, which has its slots."""
 
@@ -56,6 +63,7 @@ class Incoming(asyncio.BufferedProtocol):
     view: ClassVar[memoryview]
     """Of the buffer: asyncio's TLS fills what it is given from slices, which copy a ``bytearray``."""
     leftovers: ClassVar[FairQueue]
+    incomplete: ClassVar["Incomplete"]
     transport: asyncio.Transport
     heard: bool
     closed: bool
@@ -234,8 +242,15 @@ class Incoming(asyncio.BufferedProtocol):
         self.write(answer)
         self.end(is_answered=True)
 
+    def _recount(self, rare: RareFrames, held_bytes: int) -> bool:
+        before, rare.counted_bytes = rare.counted_bytes, held_bytes
+        return self.incomplete.recount(before, held_bytes)
+
     def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
         message, data = rare.feed(data)
+        if not self._recount(rare, rare.held_bytes):
+            self.close(close_code("uploads_full"), "incomplete messages hold max_upload_bytes on this node")
+            return b""
         if rare.pong:
             self._pong, rare.pong = rare.pong, b""
         if rare.ended:

@@ -27,7 +27,15 @@ from heartwire.transports.outgoing import Outgoing
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.frames import PING, close_frame
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
-from heartwire.transports.websocket.incoming import DOOR, PEER, READ_BYTES, TURN, Incoming, SocketHandler
+from heartwire.transports.websocket.incoming import (
+    DOOR,
+    PEER,
+    READ_BYTES,
+    TURN,
+    Incoming,
+    Incomplete,
+    SocketHandler,
+)
 from heartwire.transports.websocket.rare_frames import RareFrames
 from heartwire.types import Member
 
@@ -54,6 +62,7 @@ class SocketDoor(Protocol):
 
     switchboard: Switchboard
     leftovers: FairQueue
+    incomplete: Incomplete
 
     def claims(self, path: str) -> bool:
         """Whether the door serves WebSockets to this (still percent-encoded) path."""
@@ -301,7 +310,9 @@ class NativeSocket(Outgoing, Incoming):
         self.closed = True
         self.door.switchboard.release(self.transport, is_lost=self.transport.is_closing())
         self._left_over = b""
-        self._rare = None
+        rare, self._rare = self._rare, None
+        if rare is not None:
+            self._recount(rare, 0)
         self._drained()
         handler, self._handler = self._handler, None
         handshake, self._handshake = self._handshake, None
@@ -317,6 +328,7 @@ def native_protocol(door: SocketDoor) -> type[NativeSocket]:
     """Return the class for uvicorn's ``ws=`` setting that serves one door."""
     buffer = bytearray(READ_BYTES)
     shared = {"buffer": buffer, "view": memoryview(buffer), "leftovers": door.leftovers}
+    shared["incomplete"] = door.incomplete
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": (), **shared})
 
 

@@ -41,6 +41,7 @@ class RareFrames:
         output: the last bytes to send, where it has ``ended``.
         done: common frames may follow again; this object holds nothing.
         ended: the peer closed or broke the protocol.
+        counted_bytes: what the caller has counted of ``held_bytes``.
     """
 
     def __init__(self, max_frame_bytes: int, extensions: Sequence[Extension] = ()) -> None:
@@ -50,10 +51,17 @@ class RareFrames:
         self._protocol = ServerProtocol(state=OPEN, max_size=max_frame_bytes, logger=_quiet)
         self._protocol.extensions = list(extensions)
         self._head = b""
-        self._left = 0  # bytes of the current frame to come
+        self._size = self._left = 0  # bytes of the current frame, and of it to come
+        self.counted_bytes = 0
         self._body: bytearray | None = None  # of the message whose end has not come
         self._fragments = 0
         self._is_text = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a message that is not complete."""
+        body = 0 if self._body is None else len(self._body)
+        return body + (self._size - self._left if self._left else 0)
 
     @property
     def peer_closed(self) -> bool:
@@ -89,7 +97,7 @@ class RareFrames:
         if sizes is None:
             self._head = data
             return False
-        self._left = sum(sizes)
+        self._size = self._left = sum(sizes)
         if data[0] & 8 and sizes[1] > 125:
             self._end(_PROTOCOL_ERROR, "a control frame has at most 125 bytes")
             return False

@@ -11,7 +11,7 @@ from heartwire.transports.backlog import MAX_OWED_BYTES
 from heartwire.transports.websocket import native as websocket_uvicorn
 from heartwire.transports.websocket.deflate import deflated_frame
 from heartwire.transports.websocket.incoming import READ_BYTES
-from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, accept, made, opened
+from tests.unit.transports.fake_socket import FakeDoor, FakeHandler, Room, accept, made, opened
 from tests.unit.transports.tools import (
     BINARY,
     CLOSE,
@@ -588,3 +588,35 @@ async def test_an_accept_carries_what_was_chosen() -> None:
     assert b"Sec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=" in lines
     assert b"Sec-WebSocket-Protocol: chat" in lines
     assert b"Sec-WebSocket-Extensions: permessage-deflate" in lines
+
+
+async def test_incomplete_messages_of_all_connections_have_one_bound() -> None:
+    door = FakeDoor()
+    door.room.left = 100_000
+    links = []
+    for _ in range(3):
+        socket, transport = made(door)
+        socket.data_received(handshake("/ours"))
+        accept(socket, FakeHandler(), max_frame_bytes=1 << 20)
+        socket.data_received(frame(TEXT, b"x" * 70_000)[:40_000])
+        links.append((socket, transport))
+    assert [socket.closed for socket, _ in links] == [False, False, True]
+    code, reason = links[2][1].frames[-1].payload[:2], links[2][1].frames[-1].payload[2:]
+    assert (int.from_bytes(code), reason[:10]) == (1013, b"incomplete")
+    links[0][0].data_received(frame(TEXT, b"x" * 70_000)[40_000:])
+    assert door.room.left == 60_000
+    links[1][1].lose()
+    assert door.room.left == 100_000
+
+
+async def test_fragments_are_counted_until_their_message_is_complete() -> None:
+    handler = FakeHandler()
+    socket, _ = opened(handler, limit=100_000)
+    room = socket.door.incomplete
+    assert isinstance(room, Room)
+    before = room.left
+    socket.data_received(frame(TEXT, b"x" * 1000, fin=False))
+    assert before - room.left == 1000
+    socket.data_received(frame(CONT, b"y"))
+    assert room.left == before
+    assert texts(handler) == [b"x" * 1000 + b"y"]
