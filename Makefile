@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVE ?=
 SEEDS ?= 100000
+SOAK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench simulate clean no-node
+.PHONY: help serve test check format bench simulate soak clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
 	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2
+
+soak: $(VENV)/.dev ## peers that misbehave: memory, time until they are given up, waits of others (SOAK='pings --peers 100')
+	@$(BIN)/python -m tools.soak $(SOAK)
 
 clean: ## remove the virtual environments and node_modules
 	rm -rf $(VENV) .venv-bench .bench node_modules

@@ -4,7 +4,6 @@ In: work that is left over, one piece a connection. Out: calls of it, one a turn
 however many peers flood a node, a peer that does not waits for one piece of their work at most.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -34,12 +33,6 @@ class FairQueue:
         if not self._waiting:
             self._soon(self._next)
         self._waiting.append(work)
-
-    async def turn(self) -> None:
-        """Wait for one's turn."""
-        come = asyncio.get_running_loop().create_future()
-        self.add(lambda: None if come.done() else come.set_result(None))
-        await come
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -96,6 +96,12 @@ class Node:
         self.switchboard.forget(channel)
         return position
 
+    async def turn(self) -> None:
+        """Wait for one's turn among those of ``leftovers``."""
+        come = self.loop.create_future()
+        self.leftovers.add(lambda: None if come.done() else come.set_result(None))
+        await come
+
     # -- who may ask -----------------------------------------------------------------------------------------
 
     def guard_hosts(self) -> None:

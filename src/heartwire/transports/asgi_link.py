@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from heartwire.codes import close_code
-from heartwire.core.backlog import MAX_OWED_BYTES, Backlog
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
+from heartwire.transports.backlog import MAX_OWED_BYTES, Backlog
 from heartwire.types import Member
 
 __all__ = ["FULL_BYTES", "AsgiLink", "attend"]

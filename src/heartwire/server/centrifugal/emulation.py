@@ -98,7 +98,7 @@ class EmulatedConnection(CentrifugalConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = CommandQueue(self, self._node.leftovers.turn)
+        self.commands = CommandQueue(self, self._node.turn)
 
 
 class _Emulation(msgspec.Struct):

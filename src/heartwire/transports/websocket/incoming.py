@@ -20,14 +20,17 @@ from heartwire.transports.websocket.deflate import extension
 from heartwire.transports.websocket.frames import PONG, answer_to_close, head, unmasked
 from heartwire.transports.websocket.rare_frames import RareFrames
 
-__all__ = ["DOOR", "PEER", "READ_BYTES", "Incoming", "SocketHandler"]
+__all__ = ["DOOR", "PEER", "READ_BYTES", "TURN", "Incoming", "SocketHandler"]
 
 log = logging.getLogger("heartwire")
 
 READ_BYTES: Final = 16 * 1024
 """One read. Measured: with the 64 to 256 KiB of the event loops, 1,000 flooding peers held as much each."""
 
-DOOR, HANDLER, TURN, PEER = 1, 2, 4, 8
+DOOR: Final = 1
+HANDLER: Final = 2
+TURN: Final = 4
+PEER: Final = 8
 """What a connection waits for: the answer to its handshake, its handler, its turn, its peer (the socket is
 full)."""
 
@@ -49,6 +52,7 @@ class Incoming(asyncio.BufferedProtocol):
         __slots__ = ()
 
     buffer: ClassVar[bytearray]
+    view: ClassVar[memoryview]
     leftovers: ClassVar[FairQueue]
     transport: asyncio.Transport
     heard: bool
@@ -58,7 +62,7 @@ class Incoming(asyncio.BufferedProtocol):
     _handler: SocketHandler | None
     _rare: RareFrames | None
     _left_over: bytes
-    _pong: bytes
+    _pongs: bytes
     _waits_for: int
 
     def write(self, payload: bytes) -> None:
@@ -73,8 +77,8 @@ class Incoming(asyncio.BufferedProtocol):
 
     # -- the socket ------------------------------------------------------------------------------------------
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self.buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.view  # asyncio's TLS fills slices of it
 
     def buffer_updated(self, nbytes: int) -> None:
         self.heard = True
@@ -158,13 +162,14 @@ class Incoming(asyncio.BufferedProtocol):
                 data, left = self._read_common(data, left)
             else:
                 data, left = self._read_rare(self._rare, data), left - 1
-        self._send_pong()
+        self._send_pongs()
 
-    def _send_pong(self) -> None:
-        """Answer the latest ping, which answers those before it too (RFC 6455 5.5.3)."""
-        if self._pong:
-            pong, self._pong = self._pong, b""
-            self.write(pong)
+    def _send_pongs(self) -> None:
+        """Answer the pings of a slice in one write. Each has its pong: some clients count them, although the
+        latest would do (RFC 6455 5.5.3)."""
+        if self._pongs:
+            pongs, self._pongs = self._pongs, b""
+            self.write(pongs)
 
     def _read_common(self, data: bytes, left: int) -> tuple[bytes, int]:
         """Read at most ``left`` common frames, up to a rare one or something to wait for. Returns the rest of
@@ -216,7 +221,7 @@ class Incoming(asyncio.BufferedProtocol):
             return 0
         if first == 0x89:
             payload = unmasked(data[at + 6 : at + 6 + length], data[at + 2 : at + 6])
-            self._pong = head(PONG, length) + payload
+            self._pongs += head(PONG, length) + payload
         return length + 6
 
     def _begin_rare(self, data: bytes, first: int) -> None:
@@ -224,16 +229,17 @@ class Incoming(asyncio.BufferedProtocol):
         if answer is None:
             self._rare = RareFrames(self.max_frame_bytes, (extension(),) if self.compressed else ())
             return
-        self._send_pong()
+        self._send_pongs()
         self.write(answer)
         self.end(is_answered=True)
 
     def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
         message, data = rare.feed(data)
         if rare.pong:
-            self._pong, rare.pong = rare.pong, b""
+            self._pongs += rare.pong
+            rare.pong = b""
         if rare.ended:
-            self._send_pong()
+            self._send_pongs()
             self.write(rare.output)
             self.end(is_answered=rare.peer_closed)
             return b""

@@ -18,10 +18,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from heartwire.codes import close_code
-from heartwire.core.backlog import MAX_OWED_BYTES, Backlog
 from heartwire.core.fair_queue import FairQueue
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
+from heartwire.transports.backlog import MAX_OWED_BYTES, Backlog
 from heartwire.transports.websocket.frames import PING, close_frame
 from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
 from heartwire.transports.websocket.incoming import DOOR, PEER, READ_BYTES, TURN, Incoming, SocketHandler
@@ -83,7 +83,7 @@ class NativeSocket(Incoming):
     _handler: SocketHandler | None = None
     _rare: RareFrames | None = None
     _left_over: bytes = b""
-    _pong: bytes = b""
+    _pongs: bytes = b""
     _waits_for: int = DOOR
     _backlog: Backlog | None = None  # while it is full
     max_frame_bytes: int = 0
@@ -273,8 +273,10 @@ class NativeSocket(Incoming):
         if self.transport.is_closing():  # it broke; connection_lost comes next
             self._shut()
             return
-        self.transport.write(close_frame(code, reason))
-        self._await_close()
+        self._send_pongs()
+        if not self.closed:  # for what it owes
+            self.transport.write(close_frame(code, reason))
+            self._await_close()
 
     def _await_close(self) -> None:
         """Let the peer close first: closing with bytes of it unread could cost it the bytes sent last."""
@@ -333,7 +335,8 @@ class NativeSocket(Incoming):
 
 def native_protocol(door: SocketDoor) -> type[NativeSocket]:
     """Return the class for uvicorn's ``ws=`` setting that serves one door."""
-    shared = {"buffer": bytearray(READ_BYTES), "leftovers": door.leftovers}
+    buffer = bytearray(READ_BYTES)
+    shared = {"buffer": buffer, "view": memoryview(buffer), "leftovers": door.leftovers}
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": (), **shared})
 
 

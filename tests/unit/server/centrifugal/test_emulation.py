@@ -8,7 +8,6 @@ from typing import cast
 
 import pytest
 
-from heartwire.core.fair_queue import FairQueue
 from heartwire.dialects.centrifugal import JSON
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.centrifugal.emulation import MAX_WAITING, MAX_WAITING_BYTES, CommandQueue
@@ -53,8 +52,7 @@ class _Connection:
 
 def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
-    queue = FairQueue(asyncio.get_running_loop().call_soon)
-    return connection, CommandQueue(cast(CentrifugalConnection, connection), queue.turn)
+    return connection, CommandQueue(cast(CentrifugalConnection, connection), lambda: asyncio.sleep(0))
 
 
 def test_nothing_is_done_for_a_client_that_takes_no_answers() -> None:

@@ -1,6 +1,6 @@
 """What a full link owes, and whether it shrinks."""
 
-from heartwire.core.backlog import MAX_OWED_BYTES, Backlog
+from heartwire.transports.backlog import MAX_OWED_BYTES, Backlog
 
 
 def test_it_shrinks_only_by_what_the_peer_takes() -> None:
