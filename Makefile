@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 SERVE ?=
 SEEDS ?= 100000
 SECONDS ?= 60
+SOAK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench sdks simulate fuzz clean no-node
+.PHONY: help serve test check format bench sdks simulate fuzz soak clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,9 @@ simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs
 
 fuzz: $(VENV)/.dev ## send real servers what they should not get (SECONDS=60)
 	@$(BIN)/python -m tools.fuzz --seconds $(SECONDS)
+
+soak: $(VENV)/.dev ## peers that misbehave: memory, time until they are given up, waits of others (SOAK='pings --peers 100')
+	@$(BIN)/python -m tools.soak $(SOAK)
 
 clean: ## remove the virtual environments and node_modules
 	rm -rf $(VENV) .venv-bench .bench node_modules

@@ -1,1 +1,2 @@
-"""Clients that misbehave until the server ends them; each is ``async def name(port, peers) -> None``."""
+"""Peers that misbehave, for `tools.soak`: functions ``async def name(port, peers) -> None`` that connect and
+misbehave until every connection is closed."""

@@ -130,3 +130,18 @@ def _is_ended(sock: socket.socket) -> bool:
 
 _ESTABLISHED: Final = 1
 """``TCP_ESTABLISHED`` of linux/tcp.h."""
+
+
+SCENARIOS: Final = {
+    scenario.__name__: scenario
+    for scenario in (
+        unread_answers,
+        unread_answers_asgi,
+        pipelined,
+        pipelined_asgi,
+        half_uploads,
+        half_uploads_asgi,
+        endless_heads,
+        idle_connections,
+    )
+}

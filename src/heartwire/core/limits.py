@@ -1,4 +1,4 @@
-"""Limits of rate and of work: a token bucket, turns for a crowd, a turn's work. Pure; time is an argument.
+"""Rate limits: a token bucket, and turns for a crowd. Pure; time is an argument.
 
 `TokenBucket` limits publishes; `Turns` limits connects. Both are called by `heartwire.hub.admission` and the
 dialects' sessions, which turn a refusal into an error.
@@ -6,11 +6,7 @@ dialects' sessions, which turn a refusal into an error.
 
 from typing import Final
 
-__all__ = ["SLICE", "TokenBucket", "Turns"]
-
-SLICE: Final = 32
-"""Frames, or commands, of one connection that are served in one piece. Measured: a third of a millisecond of
-echoes; with 8 the turns of the loop cost as much as the echoes."""
+__all__ = ["TokenBucket", "Turns"]
 
 _LONGEST_TURN_S: Final = 300
 """How far ahead turns are given: 150,000 clients at the default rate. After that they begin anew, so that a

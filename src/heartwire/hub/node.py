@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Retention
@@ -30,7 +31,6 @@ from heartwire.hub.publishing import Publishing
 from heartwire.hub.threads import running_loop
 from heartwire.hub.turns import TurnBudget
 from heartwire.hub.uploads import Uploads
-from heartwire.transports.fair_queue import FairQueue
 from heartwire.types import Channel, Position
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ class Node:
         position = await settled(self.engine.remove(channel))
         self.switchboard.forget(channel)
         return position
+
+    async def turn(self) -> None:
+        """Wait for one's turn among those of ``leftovers``."""
+        come = self.loop.create_future()
+        self.leftovers.add(lambda: None if come.done() else come.set_result(None))
+        await come
 
     # -- who may ask -----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import ConfigError, EngineError, HeartwireError, Refused
+from heartwire.hub.memory import memory_bound_bytes
 from heartwire.hub.node import Node
 from heartwire.server.addresses import (
     Call,
@@ -126,7 +127,9 @@ class Application:
 
     async def _health(self, call: Call) -> Response:
         is_draining = self._node.draining
-        status = {"status": "draining" if is_draining else "ok"}
+        status: dict[str, object] = {"status": "draining" if is_draining else "ok"}
+        if "verbose" in call.request.query_params:
+            status["memory_bound_bytes"] = memory_bound_bytes(self._node.options)
         return Response(json.dumps(status), 503 if is_draining else 200, media_type="application/json")
 
     def _cross_origin(self, request: HTTPConnection) -> dict[str, str]:
@@ -206,7 +209,7 @@ class Application:
 
     async def _serve_socket(self, opening: Opening, receive: Receive, send: Send) -> None:
         node = self._node
-        link = SocketLink(node.switchboard, node.connections.next_serial(), receive, send, node.leftovers)
+        link = SocketLink(node.switchboard, node.connections.next_serial(), receive, send, node.turn)
         handler = opening.handler(link, ASGI)
         try:
             await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})

@@ -18,10 +18,12 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from heartwire.dialects.centrifugal.protobuf_codec import delimited, split
+from heartwire.hub.options import HubOptions
 from heartwire.hub.tokens import make_token
 from tests.integration.centrifugal.sdk.app import SECRET
 from tests.integration.centrifugal.sdk.harness import Server, serving, until
 
+MAX_FRAME_BYTES = HubOptions(max_message_bytes=65536).max_frame_bytes
 JSON_TYPE = "application/json"
 PROTOBUF_TYPE = "application/octet-stream"
 Kind = Literal["http_stream", "sse", "sse-post", "protobuf"]
@@ -248,19 +250,19 @@ REFUSED = [
     ("GET", "/connection/sse?cf_connect=", b"", {}, 400),
     ("POST", "/connection/sse", b"", {}, 400),
     ("POST", "/connection/http_stream", b"", {}, 400),
-    ("POST", "/connection/http_stream", b" " * 65537, {}, 413),
+    ("POST", "/connection/http_stream", b" " * (MAX_FRAME_BYTES + 1), {}, 413),
     ("POST", "/connection/commands", b"", {}, 400),
     ("POST", "/connection/commands", b"{", {}, 400),
     ("POST", "/connection/commands", b"{}", {"Content_Type": PROTOBUF_TYPE}, 400),
-    ("POST", "/connection/commands", b" " * 65537, {}, 413),
+    ("POST", "/connection/commands", b" " * (MAX_FRAME_BYTES + 1), {}, 413),
     ("POST", "/emulation", b"", {}, 400),
     ("POST", "/emulation", b'{"session":"x"', {}, 400),
     ("POST", "/emulation", b'{"session":1}', {}, 400),
     ("POST", "/emulation", b'{"session":"x","node":"another","data":"{}"}', {}, 404),
     ("POST", "/emulation", b'{"session":"\xff"}', {}, 400),
     ("POST", "/emulation", b"\xff", {"Content_Type": PROTOBUF_TYPE}, 400),
-    ("POST", "/emulation", b" " * 200_000, {}, 413),
-    ("POST", "/emulation", b'{"data":"%b"}' % (b"x" * 65537), {}, 413),
+    ("POST", "/emulation", b" " * 500_000, {}, 413),
+    ("POST", "/emulation", b'{"data":"%b"}' % (b"x" * (MAX_FRAME_BYTES + 1)), {}, 413),
     ("POST", "/connection/webtransport", b"{}", {}, 404),
     *(
         (method, path, body, {"Origin": "https://evil.example"}, 403)

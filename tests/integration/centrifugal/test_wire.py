@@ -1,5 +1,6 @@
 """The Centrifugal protocol as it is on the wire, over the native door and over ASGI."""
 
+import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from heartwire.hub.options import HubOptions
 from tests.integration.centrifugal.sdk.harness import Sdk, Server, node_modules, serving, until
+
+MAX_MESSAGE_BYTES = 65536
+MAX_FRAME_BYTES = HubOptions(max_message_bytes=MAX_MESSAGE_BYTES).max_frame_bytes
 
 
 @pytest.fixture(scope="module", params=["native", "wsproto"])
@@ -134,7 +139,7 @@ MALFORMED = [
     ("second connect", b'{"id":2,"connect":{}}', 3501),
     ("unsolicited pong", b"{}", 3501),
     ("not UTF-8", b'{"id":2,"rpc":{"method":"\xff"}}', 3501),
-    ("too large", b" " * 65537, 1009),
+    ("too large", b" " * (MAX_FRAME_BYTES + 1), 1009),
 ]
 
 
@@ -345,3 +350,29 @@ def test_publish_hook_sees_messages_of_plain_clients(server: Server) -> None:
         assert json.loads(plain.recv(timeout=10))["error"]["code"] == "internal"
         plain.send('"shout"')
         assert json.loads(plain.recv(timeout=10))["data"] == {"shouted": "HELLO"}
+
+
+@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("encoding", ["text", "base64", ""])
+def test_limit_is_of_the_message_not_of_its_escapes_and_envelope(
+    server: Server, encoding: str, over: int
+) -> None:
+    """A message of just the limit once ended the connection where JSON made its frame longer."""
+    size = MAX_MESSAGE_BYTES + over
+    if encoding == "base64":
+        data = base64.b64encode(bytes(size)).decode()
+    else:
+        data = "\x01" * size if encoding == "text" else "x" * (size - 2)  # two quotes belong to the message
+    from heartwire.hub.tokens import make_token
+    from tests.integration.centrifugal.sdk.app import SECRET
+
+    with Wire(server) as wire:
+        wire.socket.send(json.dumps({"id": 1, "connect": {"token": make_token({"sub": "1"}, SECRET)}}))
+        assert "connect" in wire.read()
+        publish = {"channel": f"news:limit-{encoding}-{over}", "data": data, "encoding": encoding}
+        wire.socket.send(json.dumps({"id": 2, "publish": publish}))
+        reply = wire.read()
+        assert ("publish" in reply) == (not over), reply
+        if over:
+            assert reply["error"]["code"] == 106
+            assert f"{size} is over the limit of {MAX_MESSAGE_BYTES}" in reply["error"]["message"]

@@ -175,3 +175,14 @@ def test_a_script_that_only_knows_the_address_stays_connected(server: ServerProc
         assert lobby.recv() == "hi"
         publish(server.url, "lobby", "all")
         assert [socket.recv(), socket.recv()] == ["hi", "all"]
+
+
+@pytest.mark.parametrize("more", [{}, {"x_several": "1\r\nX-Several: 2"}], ids=["front", "uvicorn"])
+def test_frames_in_the_packet_of_the_handshake_are_served(
+    server: ServerProcess, more: dict[str, str]
+) -> None:
+    """They were dropped in silence; clients exist that send them."""
+    with Raw(server.url) as raw:
+        raw.send(handshake(server.url, "/channels/early?heartbeat=beat", **more).encode() + frame(1, b"beat"))
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        assert raw.frame() == (1, b"beat")

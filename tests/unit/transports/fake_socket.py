@@ -8,10 +8,10 @@ import uvicorn
 from starlette.types import Scope
 from uvicorn.server import ServerState
 
+from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.errors import Refused
 from heartwire.server.responses import refusal
-from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
 from heartwire.transports.websocket.incoming import Incomplete, SocketHandler

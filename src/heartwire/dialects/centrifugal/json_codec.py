@@ -45,7 +45,7 @@ class JsonCodec(Codec):
             # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
             data.decode()
         decode = _decoder.decode
-        for line in data.removesuffix(b"\n").split(b"\n") if b"\n" in data else (data,):
+        for line in _lines(data) if b"\n" in data else (data,):
             try:
                 command: Command | Fault = decode(line)
             except (msgspec.DecodeError, RecursionError) as error:
@@ -122,6 +122,16 @@ class JsonCodec(Codec):
 
 
 JSON: Final = JsonCodec()
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Lines one by one: thousands of them may wait for their turn."""
+    at, size = 0, len(data) - data.endswith(b"\n")
+    while at <= size:
+        end = data.find(b"\n", at, size)
+        end = size if end < 0 else end
+        yield data[at:end]
+        at = end + 1
 
 
 def _fault(line: bytes, why: str) -> Fault:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from heartwire.codes import CODES
-from heartwire.core.limits import SLICE
+from heartwire.core.fair_queue import SLICE
 from heartwire.core.waiting import begun
 from heartwire.dialects.centrifugal import connecting, publishing, requests, subscribing
 from heartwire.dialects.centrifugal.state import Phase, SessionState

@@ -120,7 +120,7 @@ class EmulatedConnection(CentrifugalConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = CommandQueue(self, self._node.leftovers.turn, self._fail)
+        self.commands = CommandQueue(self, self._node.turn, self._fail)
 
     def lost(self) -> None:
         """See `CentrifugalConnection.lost`."""

@@ -240,7 +240,7 @@ class HubPort:
 
     def next_turn(self) -> Awaitable[None]:
         """See `Port.next_turn`."""
-        return self._node.leftovers.turn()
+        return self._node.turn()
 
     def soon(self, work: Callable[[], None]) -> None:
         """See `Port.soon`."""

@@ -3,15 +3,14 @@
 In: messages, from a dialect's formats. Out: events for the ASGI ``send``.
 """
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
-from heartwire.core.limits import SLICE
+from heartwire.core.fair_queue import SLICE
 from heartwire.core.switchboard import Switchboard
 from heartwire.transports.asgi_link import AsgiLink
-from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.websocket.frames import truncated
 
 __all__ = ["Receiver", "SocketLink", "event", "event_bytes"]
@@ -40,13 +39,18 @@ class SocketLink(AsgiLink):
     """The link of one WebSocket over ASGI."""
 
     def __init__(
-        self, switchboard: Switchboard, serial: int, receive: Receive, send: Send, leftovers: FairQueue
+        self,
+        switchboard: Switchboard,
+        serial: int,
+        receive: Receive,
+        send: Send,
+        turn: Callable[[], Awaitable[None]],
     ) -> None:
         events, finish = self._send_events, self._finish
         super().__init__(switchboard, serial=serial, send=events, size=event_bytes, finish=finish)
         self._receive = receive
         self._asgi_send = send
-        self._leftovers = leftovers
+        self._turn = turn
 
     async def read(self, receiver: Receiver) -> None:
         """Hand on what comes in, a slice a turn, until the client goes; nothing while it takes nothing."""
@@ -55,7 +59,7 @@ class SocketLink(AsgiLink):
             await self.drained()
             left -= 1
             if not left:
-                await self._leftovers.turn()
+                await self._turn()
                 left = SLICE
             message = await self._receive()
             if message["type"] == "websocket.disconnect":

@@ -14,9 +14,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from heartwire.codes import close_code
-from heartwire.core.limits import SLICE
+from heartwire.core.fair_queue import SLICE, FairQueue
 from heartwire.text import is_utf8
-from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.websocket.deflate import extension
 from heartwire.transports.websocket.frames import PONG, answer_to_close, head, unmasked
 from heartwire.transports.websocket.rare_frames import RareFrames
@@ -72,7 +71,7 @@ class Incoming(asyncio.BufferedProtocol):
     _handler: SocketHandler | None
     _rare: RareFrames | None
     _left_over: bytes
-    _pong: bytes
+    _pongs: bytes
     _waits_for: int
 
     def write(self, payload: bytes) -> None:
@@ -172,13 +171,14 @@ class Incoming(asyncio.BufferedProtocol):
                 data, left = self._read_common(data, left)
             else:
                 data, left = self._read_rare(self._rare, data), left - 1
-        self._send_pong()
+        self._send_pongs()
 
-    def _send_pong(self) -> None:
-        """Answer the latest ping, which answers those before it too (RFC 6455 5.5.3)."""
-        if self._pong:
-            pong, self._pong = self._pong, b""
-            self.write(pong)
+    def _send_pongs(self) -> None:
+        """Answer the pings of a slice in one write. Each has its pong: some clients count them, although the
+        latest would do (RFC 6455 5.5.3)."""
+        if self._pongs:
+            pongs, self._pongs = self._pongs, b""
+            self.write(pongs)
 
     def _read_common(self, data: bytes, left: int) -> tuple[bytes, int]:
         """Read at most ``left`` common frames, up to a rare one or something to wait for. Returns the rest of
@@ -230,7 +230,7 @@ class Incoming(asyncio.BufferedProtocol):
             return 0
         if first == 0x89:
             payload = unmasked(data[at + 6 : at + 6 + length], data[at + 2 : at + 6])
-            self._pong = head(PONG, length) + payload
+            self._pongs += head(PONG, length) + payload
         return length + 6
 
     def _begin_rare(self, data: bytes, first: int) -> None:
@@ -238,7 +238,7 @@ class Incoming(asyncio.BufferedProtocol):
         if answer is None:
             self._rare = RareFrames(self.max_frame_bytes, (extension(),) if self.compressed else ())
             return
-        self._send_pong()
+        self._send_pongs()
         self.write(answer)
         self.end(is_answered=True)
 
@@ -252,9 +252,10 @@ class Incoming(asyncio.BufferedProtocol):
             self.close(close_code("uploads_full"), "incomplete messages hold max_upload_bytes on this node")
             return b""
         if rare.pong:
-            self._pong, rare.pong = rare.pong, b""
+            self._pongs += rare.pong
+            rare.pong = b""
         if rare.ended:
-            self._send_pong()
+            self._send_pongs()
             self.write(rare.output)
             self.end(is_answered=rare.peer_closed)
             return b""

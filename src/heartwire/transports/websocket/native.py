@@ -19,10 +19,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from heartwire.codes import close_code
+from heartwire.core.fair_queue import FairQueue
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.transports.backlog import Backlog
-from heartwire.transports.fair_queue import FairQueue
 from heartwire.transports.outgoing import Outgoing
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.frames import PING, close_frame
@@ -94,7 +94,7 @@ class NativeSocket(Outgoing, Incoming):
     _handler: SocketHandler | None = None
     _rare: RareFrames | None = None
     _left_over: bytes = b""
-    _pong: bytes = b""
+    _pongs: bytes = b""
     _waits_for: int = DOOR
     _backlog: Backlog | None = None  # while it is full
     max_frame_bytes: int = 0
@@ -257,8 +257,10 @@ class NativeSocket(Outgoing, Incoming):
             return
         if self._handshake is not None:
             self.accept()  # a browser does not show a page why a handshake failed
-        self._write_last(close_frame(code, reason))
-        self._await_close()
+        self._send_pongs()
+        if not self.closed:  # for what it owes
+            self._write_last(close_frame(code, reason))
+            self._await_close()
 
     def _write_last(self, frame: bytes) -> None:
         """Write behind all that is held, whatever the peer owes us room for."""

@@ -37,7 +37,7 @@ class RareFrames:
     """A reader from one frame's edge to another.
 
     Attributes:
-        pong: the answer to the latest ping, to be sent; the caller clears it.
+        pong: the answer to a ping, to be sent; the caller clears it.
         output: the last bytes to send, where it has ``ended``.
         done: common frames may follow again; this object holds nothing.
         ended: the peer closed or broke the protocol.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from heartwire.core.limits import SLICE
+from heartwire.core.fair_queue import SLICE
 from heartwire.dialects.centrifugal import Phase, Refreshed, TokenExpired, Welcome
 from heartwire.dialects.centrifugal.state import TRANSITIONS
 from heartwire.dialects.centrifugal.values import Post

@@ -11,7 +11,6 @@ import pytest
 from heartwire.dialects.centrifugal import JSON
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.centrifugal.emulation import MAX_WAITING, MAX_WAITING_BYTES, CommandQueue
-from heartwire.transports.fair_queue import FairQueue
 
 
 class _Connection:
@@ -54,9 +53,8 @@ class _Connection:
 
 def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
-    queue = FairQueue(asyncio.get_running_loop().call_soon)
     return connection, CommandQueue(
-        cast(CentrifugalConnection, connection), queue.turn, connection.failed.set_exception
+        cast(CentrifugalConnection, connection), lambda: asyncio.sleep(0), connection.failed.set_exception
     )
 
 

@@ -1,9 +1,8 @@
 """Connections that flood take turns."""
 
-import asyncio
 from collections.abc import Callable
 
-from heartwire.transports.fair_queue import FairQueue
+from heartwire.core.fair_queue import FairQueue
 
 
 class Turns:
@@ -59,11 +58,3 @@ def test_work_that_fails_does_not_stop_the_others() -> None:
         except ZeroDivisionError:
             continue
     assert served == [2]
-
-
-async def test_one_that_waits_for_its_turn_may_be_cancelled() -> None:
-    queue = FairQueue(asyncio.get_running_loop().call_soon)
-    waiting = asyncio.ensure_future(queue.turn())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait_for(queue.turn(), 5)
