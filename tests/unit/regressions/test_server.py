@@ -22,7 +22,7 @@ def test_client_that_is_gone_before_its_stream_begins_is_not_a_fault(
         "method": "GET" if is_plain else "POST",
         "path": path,
         "query_string": b"",
-        "headers": [(b"accept", b"text/event-stream")],
+        "headers": [(b"host", b"here"), (b"accept", b"text/event-stream")],
         "client": ("1.2.3.4", 5),
     }
     received: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
