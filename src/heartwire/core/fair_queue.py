@@ -11,8 +11,8 @@ from typing import Final
 __all__ = ["SLICE", "FairQueue"]
 
 SLICE: Final = 32
-"""Frames, or commands, of one connection that are served in one piece. Measured: a third of a millisecond of
-echoes; with 8 the turns of the loop cost as much as the echoes."""
+"""Frames, or commands, of one connection that are served in one piece: about a third of a millisecond of
+echoes."""
 
 
 class FairQueue:

@@ -81,7 +81,7 @@ class Uploads:
             self.size_bytes -= upload.size
 
     def recount(self, before: int, after: int) -> bool:
-        """Count what a WebSocket holds of an incomplete message, which was ``before`` bytes; False where that
+        """Count what a connection holds besides: an incomplete message, commands that wait. False where that
         is more than there is room for. At last ``after`` must be 0."""
         self.size_bytes += after - before
         return after <= before or self.size_bytes <= self._max_bytes

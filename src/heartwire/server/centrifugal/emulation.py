@@ -46,19 +46,22 @@ class CommandQueue:
         connection: handles them; nothing is handled while it takes no answers.
         turn: returns what to await between two requests that have waited.
         failed: called with what handling raises; nothing is handled any more.
+        recount: see `Uploads.recount`; of the requests that wait.
     """
 
-    __slots__ = ("_connection", "_failed", "_frames", "_task", "_turn", "_waiting_bytes")
+    __slots__ = ("_connection", "_failed", "_frames", "_recount", "_task", "_turn", "_waiting_bytes")
 
     def __init__(
         self,
         connection: CentrifugalConnection,
         turn: Callable[[], Awaitable[None]],
         failed: Callable[[BaseException], None],
+        recount: Callable[[int, int], bool],
     ) -> None:
         self._connection = connection
         self._turn = turn
         self._failed = failed
+        self._recount = recount
         self._frames: list[bytes] = []  # a deque of nothing takes 760 bytes
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -75,7 +78,10 @@ class CommandQueue:
         ):
             return False
         self._frames.append(data)
-        self._waiting_bytes += len(data)
+        if not self._count(len(data)):
+            self._frames.pop()
+            self._count(-len(data))
+            return False
         if self._task is None:
             self._go_on(None)
         return True
@@ -83,6 +89,7 @@ class CommandQueue:
     def end(self) -> None:
         """Handle no more."""
         self._frames.clear()
+        self._count(-self._waiting_bytes)
         if self._task is not None:
             self._task.cancel()
 
@@ -100,7 +107,7 @@ class CommandQueue:
             if self._frames:
                 await self._turn()
                 data = self._frames.pop(0)
-                self._waiting_bytes -= len(data)
+                self._count(-len(data))
                 wait = self._receive(data)
         self._task = None
 
@@ -108,6 +115,11 @@ class CommandQueue:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._failed(error)
+
+    def _count(self, size: int) -> bool:
+        before = self._waiting_bytes
+        self._waiting_bytes += size
+        return self._recount(before, self._waiting_bytes)
 
     def _receive(self, data: bytes) -> Awaitable[None] | None:
         return self._connection.receive(self._connection.session.codec.is_text, data)
@@ -120,7 +132,7 @@ class EmulatedConnection(CentrifugalConnection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.commands = CommandQueue(self, self._node.turn, self._fail)
+        self.commands = CommandQueue(self, self._node.turn, self._fail, self._node.uploads.recount)
 
     def lost(self) -> None:
         """See `CentrifugalConnection.lost`."""

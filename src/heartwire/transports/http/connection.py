@@ -17,12 +17,12 @@ try:
 except ImportError:  # Windows, where numbers of sockets are not those of a table
     resource = None  # type: ignore[assignment]
 
-__all__ = ["RESERVED_DESCRIPTORS", "HttpBounds", "TimedConnection", "max_descriptors"]
+__all__ = ["MAX_HELD_BYTES", "RESERVED_DESCRIPTORS", "HttpBounds", "TimedConnection", "max_descriptors"]
 
 RESERVED_DESCRIPTORS: Final = 64
 """For the engine's files, for what the application opens, and for the log."""
 
-_MAX_HELD_BYTES: Final = 32 * 1024 * 1024
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 _MAX_LOOKS: Final = 16
 """For one to cut, or making room for a connection would cost more the more there are."""
 
@@ -49,7 +49,7 @@ class HttpBounds:
         times: HttpTimes = HttpTimes(),  # noqa: B008 - immutable
         *,
         max_connections: int = 0,
-        max_held_bytes: int = _MAX_HELD_BYTES,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self.times = times
         self.held_bytes = 0

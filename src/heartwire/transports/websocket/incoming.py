@@ -25,7 +25,7 @@ __all__ = ["DOOR", "PEER", "READ_BYTES", "TURN", "Incoming", "Incomplete", "Sock
 log = logging.getLogger("heartwire")
 
 READ_BYTES: Final = 16 * 1024
-"""One read. Measured: with the 64 to 256 KiB of the event loops, 1,000 flooding peers held as much each."""
+"""One read. The event loops read up to 256 KiB, which each of many flooding peers would hold."""
 
 DOOR: Final = 1
 HANDLER: Final = 2

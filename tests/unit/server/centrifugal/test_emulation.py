@@ -22,8 +22,13 @@ class _Connection:
         self.gate = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.paused = False
+        self.room = 1 << 30
         self.taken = asyncio.Event()
         self.session = SimpleNamespace(codec=JSON)
+
+    def recount(self, before: int, after: int) -> bool:
+        self.room -= after - before
+        return after <= before or self.room >= 0
 
     async def drained(self) -> None:
         if self.paused:
@@ -54,7 +59,10 @@ class _Connection:
 def _made() -> tuple[_Connection, CommandQueue]:
     connection = _Connection()
     return connection, CommandQueue(
-        cast(CentrifugalConnection, connection), lambda: asyncio.sleep(0), connection.failed.set_exception
+        cast(CentrifugalConnection, connection),
+        lambda: asyncio.sleep(0),
+        connection.failed.set_exception,
+        connection.recount,
     )
 
 
@@ -161,5 +169,22 @@ def test_end_handles_no_more() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         assert connection.dealt_with == []
+
+    asyncio.run(main())
+
+
+def test_what_waits_needs_room_on_the_node() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+        connection.room = 10
+        emulated.feed(b"slow")
+        assert emulated.feed(b"x" * 6)
+        assert not emulated.feed(b"y" * 6)
+        assert emulated.feed(b"z" * 4)
+        assert connection.room == 0
+        connection.gate.set()
+        await connection.reached(3)
+        assert connection.dealt_with == [b"slow", b"xxxxxx", b"zzzz"]
+        assert connection.room == 10
 
     asyncio.run(main())
