@@ -158,7 +158,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
     max_tcp_connections: CountOrOff = 0
-    max_upload_bytes: Count = 32 * 1024 * 1024
+    max_upload_bytes: Count = 16 * 1024 * 1024
     connects_per_s: Annotated[float, Meta(ge=0)] = 1000
     connects_burst: Annotated[int, Meta(ge=1)] = 10_000
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0

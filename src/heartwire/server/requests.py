@@ -61,6 +61,16 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+async def _read_on(request: Request, body: bytearray) -> tuple[int, bool]:
+    """Read the next piece of a body, and hold it nowhere else. Returns its size, and whether more come."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    piece = message.get("body", b"")
+    body += piece
+    return len(piece), message.get("more_body", False)
+
+
 async def read_body(node: Node, request: Request, max_bytes: int | None = None) -> bytes:
     """Read a request's whole body, of ``max_bytes`` (``max_message_bytes``) at most.
 
@@ -76,14 +86,14 @@ async def read_body(node: Node, request: Request, max_bytes: int | None = None) 
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal():
         check_message_size(int(declared), limit)
-    upload = node.uploads.begin()
+    upload, body = node.uploads.begin(), bytearray()
     try:
         async with upload.timeout:
-            body = bytearray()
-            async for chunk in request.stream():
-                body += chunk
+            more = True
+            while more:
+                size, more = await _read_on(request, body)
                 check_message_size(len(body), limit)
-                node.uploads.grow(upload, len(chunk))
+                node.uploads.grow(upload, size)
             return bytes(body)
     except TimeoutError:
         if upload.refusal is not None:
@@ -93,3 +103,4 @@ async def read_body(node: Node, request: Request, max_bytes: int | None = None) 
         raise Refused("bad_request", "the connection broke before the body was complete") from None
     finally:
         node.uploads.end(upload)
+        body.clear()  # an error's traceback holds this frame

@@ -48,8 +48,8 @@ def unsent_bytes(transport: asyncio.WriteTransport) -> int:
     queued = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
-    except OSError:
-        return size  # closed meanwhile
+    except (OSError, ValueError):  # closed meanwhile; ValueError is for the number that its socket has then
+        return size
     return size + queued[0]
 
 

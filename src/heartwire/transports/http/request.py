@@ -67,6 +67,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         self._rest = b""
         self._end()
         self._disconnect()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def _disconnect(self) -> None:
