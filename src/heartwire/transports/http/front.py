@@ -186,9 +186,12 @@ class FrontProtocol(TimedConnection):
         if line is None or self.config.access_log:
             return False
         block = data[line_end + 2 : head_end + 4]
-        if b"sec-websocket-key:" in block.lower():  # which need not be parsed as an ordinary request first
+        if block in _remembered:
+            facts = _remembered[block]
+        elif b"sec-websocket-key:" in block.lower():  # which need not be parsed as an ordinary request first
             return line[1] == b"GET" and self._upgrade(line[2], block, data[head_end + 4 :])
-        facts = _remembered[block] if block in _remembered else _learn(block)
+        else:
+            facts = _learn(block)
         if facts is None:
             return False
         body = data[head_end + 4 :]
