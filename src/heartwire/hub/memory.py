@@ -23,5 +23,5 @@ def connection_bound_bytes(options: HubOptions) -> int:
 def memory_bound_bytes(options: HubOptions) -> int:
     """The same of all connections; of the tails of all channels; of bodies and messages that are incomplete,
     and of answers that are not taken. The engine has a bound of its own."""
-    of_all = TailLimits().node_bytes + options.max_upload_bytes + MAX_HELD_BYTES
+    of_all = TailLimits().node_bytes + options.incomplete_bytes + MAX_HELD_BYTES
     return options.max_connections * connection_bound_bytes(options) + of_all

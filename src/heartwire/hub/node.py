@@ -84,7 +84,7 @@ class Node:
         self.background = Background(
             options, self.clocks, lease_s=lease_s, renew=self._renew, sweep=self._sweep
         )
-        self.uploads = Uploads(options.max_upload_bytes, self.clocks, self.background.deadlines)
+        self.uploads = Uploads(options.incomplete_bytes, self.clocks, self.background.deadlines)
         self.connections = Connections(
             secrets.token_hex(4), self.admission, self.background.deadlines, self.clocks
         )

@@ -112,7 +112,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             address).
         max_tcp_connections: TCP connections, also of clients that have not said anything, counted with all
             other open descriptors (0: as many as the process may open, less a reserve); a new one is reset.
-        max_upload_bytes: bytes of bodies that are not complete yet; at least ``max_message_bytes``.
+        max_upload_bytes: bytes of bodies and large messages that are not complete yet; room for one is always.
         connects_per_s: WebSockets and streams admitted per second (0: no limit); the rest get a time to
             retry. The default takes about a tenth of a core.
         connects_burst: how many are admitted at once.
@@ -158,7 +158,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
     max_tcp_connections: CountOrOff = 0
-    max_upload_bytes: Count = 16 * 1024 * 1024
+    max_upload_bytes: Count = 8 * 1024 * 1024
     connects_per_s: Annotated[float, Meta(ge=0)] = 1000
     connects_burst: Annotated[int, Meta(ge=1)] = 10_000
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
@@ -194,9 +194,6 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ConfigError(
                 "pong_timeout_s", self.pong_timeout_s, f"less than ping_interval_s ({self.ping_interval_s:g})"
             )
-        if self.max_upload_bytes < self.max_message_bytes:
-            fix = f"at least max_message_bytes ({self.max_message_bytes})"
-            raise ConfigError("max_upload_bytes", self.max_upload_bytes, fix)
         for name in self.namespaces:
             if ":" in name or len(name.encode()) > 254:
                 raise ConfigError(
@@ -204,6 +201,11 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 )
         if not self.channel_user_separator:
             raise ConfigError("channel_user_separator", "", "at least one character")
+
+    @property
+    def incomplete_bytes(self) -> int:
+        """``max_upload_bytes``, with room for one frame at least."""
+        return max(self.max_upload_bytes, self.max_frame_bytes)
 
     @property
     def max_frame_bytes(self) -> int:

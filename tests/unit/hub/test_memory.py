@@ -12,5 +12,5 @@ def test_bound_of_a_connection_follows_the_limit_of_messages() -> None:
 
 
 def test_bound_of_a_node_follows_its_limits() -> None:
-    options = HubOptions(max_connections=10, max_upload_bytes=2 * MIB)
-    assert memory_bound_bytes(options) == 10 * connection_bound_bytes(options) + (32 + 16 + 2) * MIB
+    options = HubOptions(max_connections=10, max_message_bytes=1024, max_upload_bytes=2 * MIB)
+    assert memory_bound_bytes(options) == 10 * connection_bound_bytes(options) + (32 + 8 + 2) * MIB

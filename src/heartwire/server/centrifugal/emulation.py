@@ -87,11 +87,10 @@ class CommandQueue:
         return True
 
     def end(self) -> None:
-        """Handle no more."""
+        """Handle no more. What is being handled goes on, as on a WebSocket that is lost."""
         self._frames.clear()
         self._count(-self._waiting_bytes)
-        if self._task is not None:
-            self._task.cancel()
+        self._failed = _nothing
 
     def _go_on(self, wait: Awaitable[None] | None) -> None:
         self._task = asyncio.ensure_future(self._run(wait))
@@ -123,6 +122,10 @@ class CommandQueue:
 
     def _receive(self, data: bytes) -> Awaitable[None] | None:
         return self._connection.receive(self._connection.session.codec.is_text, data)
+
+
+def _nothing(error: BaseException) -> None:
+    """The connection has ended, so an error of its last command has no reader."""
 
 
 class EmulatedConnection(CentrifugalConnection):

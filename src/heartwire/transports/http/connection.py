@@ -22,7 +22,7 @@ __all__ = ["MAX_HELD_BYTES", "RESERVED_DESCRIPTORS", "HttpBounds", "TimedConnect
 RESERVED_DESCRIPTORS: Final = 64
 """For the engine's files, for what the application opens, and for the log."""
 
-MAX_HELD_BYTES: Final = 16 * 1024 * 1024
+MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 _MAX_LOOKS: Final = 16
 """For one to cut, or making room for a connection would cost more the more there are."""
 

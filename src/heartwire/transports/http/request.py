@@ -81,8 +81,13 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         cycle.__class__ = _StreamingCycle  # uvicorn takes no class of ours
         super()._start_asgi_task(cycle, app)
 
+    def may_leave(self, cycle: RequestResponseCycle) -> bool:
+        """Whether a request is the last that has come."""
+        return cycle is self.cycle and not (self.pipeline or self._rest or self._is_in_head)
+
     def leave(self) -> None:
         """Leave the connection to another protocol, with no request under way."""
+        self._is_broken = True  # nothing that comes is for us
         self.connections.discard(self)
         self.server_state.total_requests += 1
         self._unset_keepalive_if_required()
@@ -106,8 +111,8 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
             heir = self.transport.get_protocol()
             if heir is not self:
                 self._end()
-                if data:
-                    heir.data_received(data)  # type: ignore[attr-defined]  # a WebSocket's
+                if data and isinstance(heir, NativeSocket):
+                    heir.data_received(data)
                 return
         self._enter_phase()
 
@@ -295,10 +300,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         early = self._data[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
         protocol_class: Any = self.ws_protocol_class
         if not issubclass(protocol_class, NativeSocket):
-            super().handle_websocket_upgrade()
-            if early:
-                protocol: Any = self.transport.get_protocol()
-                protocol.data_received(early)
+            super().handle_websocket_upgrade()  # it takes no frames before it has answered
             return
         self.connections.discard(self)
         socket = protocol_class(self.config, self.server_state, self.app_state)
@@ -367,12 +369,12 @@ class _StreamingCycle(RequestResponseCycle):
         """See ASGI. The stream is begun when this returns, or it is not named, or the answer is not one to
         take over."""
         stream = message.get(TAKE_OVER)
-        if stream is None or not self._can_be_left():
+        protocol: Any = self.transport.get_protocol()
+        if stream is None or not (self._can_be_left() and protocol.may_leave(self)):
             await super().send(message)
             return
         self.response_complete = True
         self.message_event.set()
-        protocol: Any = self.transport.get_protocol()
         protocol.leave()
         stream.begin(self.transport, protocol.connections, message["body"])
 

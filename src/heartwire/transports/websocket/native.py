@@ -145,7 +145,7 @@ class NativeSocket(Outgoing, Incoming):
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
         if not is_checked and not self.claims(target):
-            self._leave_to_uvicorn(request() + early)
+            self._leave_to_uvicorn(request())  # which takes no frames before it has answered
             return
         self._made_by = None
         given = dict(headers)

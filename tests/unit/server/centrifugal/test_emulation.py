@@ -158,17 +158,36 @@ def test_failure_ends_the_connection() -> None:
     asyncio.run(main())
 
 
-def test_end_handles_no_more() -> None:
+def test_end_handles_no_more_than_what_has_begun() -> None:
     async def main() -> None:
         connection, emulated = _made()
         emulated.feed(b"slow")
         emulated.feed(b"b")
-        await asyncio.sleep(0)
+        emulated.end()
+        connection.gate.set()
+        await connection.reached(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert connection.dealt_with == [b"slow"]
+
+    asyncio.run(main())
+
+
+def test_a_fault_behind_the_end_is_nobodys() -> None:
+    async def main() -> None:
+        connection, emulated = _made()
+
+        async def fails() -> None:
+            await connection.gate.wait()
+            raise OSError("a fault")
+
+        connection.receive = lambda is_text, data: fails()  # type: ignore[method-assign]
+        emulated.feed(b"a")
         emulated.end()
         connection.gate.set()
         for _ in range(5):
             await asyncio.sleep(0)
-        assert connection.dealt_with == []
+        assert not connection.failed.done()
 
     asyncio.run(main())
 

@@ -160,3 +160,20 @@ async def test_a_slow_reader_is_caught_up_and_misses_nothing() -> None:
         data = [line[6:].decode() for line in body(wire).split(b"\n") if line.startswith(b"data: ")]
         assert data == texts
         wire.sock.close()
+
+
+@pytest.mark.parametrize("behind", [b"", b"x" * 2000])
+async def test_a_stream_with_a_request_behind_it_stays_where_it_is(behind: bytes) -> None:
+    """The answer to the next request came in the middle of the stream."""
+    hub = Hub()
+    async with serve_native(hub) as served:
+        wire = await Wire.open(served)
+        padding = f"X-Padding: {behind.decode()}\r\n" if behind else ""
+        poll = request("/channels/a?since=earliest", more=padding).replace(b"text/event-stream", b"*/*")
+        await wire.send(request("/channels/a") + poll)
+        await soon(wire_has(wire, b"id: "))
+        assert streams(served) == []
+        await hub.publish("a", "x")
+        await soon(wire_has(wire, b"data: x"))
+        assert wire.buffer.count(b"HTTP/1.1 ") == 1
+        wire.sock.close()
