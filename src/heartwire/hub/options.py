@@ -112,7 +112,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             address).
         max_tcp_connections: TCP connections, also of clients that have not said anything, counted with all
             other open descriptors (0: as many as the process may open, less a reserve); a new one is reset.
-        max_upload_bytes: bytes of bodies and large messages that are incomplete; there is always room for one.
+        max_upload_bytes: bytes of incomplete bodies and large messages; there is always room for one.
         connects_per_s: WebSockets and streams admitted per second (0: no limit); the rest get a time to
             retry. The default takes about a tenth of a core.
         connects_burst: how many are admitted at once.
