@@ -25,6 +25,9 @@ since the last ACK."""
 _RESET_AT_CLOSE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """``struct linger``: on, for no time."""
 
+_CLOSED: Final = (OSError, ValueError)
+"""What calls on the socket of a closed transport raise; the second because its number is -1 then."""
+
 
 def cut(transport: asyncio.BaseTransport) -> None:
     """End a connection at once, with a reset.
@@ -34,7 +37,7 @@ def cut(transport: asyncio.BaseTransport) -> None:
     """
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        with contextlib.suppress(OSError):  # closed meanwhile
+        with contextlib.suppress(*_CLOSED):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
     transport.abort()  # type: ignore[attr-defined]  # all transports of streams have it
 
@@ -48,7 +51,7 @@ def unsent_bytes(transport: asyncio.WriteTransport) -> int:
     queued = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
-    except (OSError, ValueError):  # closed meanwhile; ValueError is for the number that its socket has then
+    except _CLOSED:
         return size
     return size + queued[0]
 
@@ -63,7 +66,7 @@ def unanswered_s(transport: asyncio.BaseTransport | None) -> float:
         return 0
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    except OSError:
+    except _CLOSED:
         return 0  # closed meanwhile; the socket's owner learns it otherwise
     (unacked,) = struct.unpack_from("=I", info, _UNACKED)
     (last_ack_ms,) = struct.unpack_from("=I", info, _LAST_ACK_RECV)
