@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import socket
 import stat
@@ -29,6 +30,13 @@ starved."""
 
 _SHUTDOWN_S: Final = 5
 
+_MMAP_THRESHOLD: Final = -3
+"""``M_MMAP_THRESHOLD`` of glibc's malloc.h."""
+
+_RETURNED_BYTES: Final = 64 * 1024
+"""Pieces of memory from this size on go back to the system when they are freed. Without it glibc keeps what a
+wave of uploads has used: 1,000 half uploads cost 43 to 100 MB instead of 27."""
+
 
 def hub_from(settings: Settings) -> Hub:
     """Make the hub of the settings."""
@@ -49,6 +57,7 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
         file = getattr(settings, name)
         if file is not None and not os.access(file, os.R_OK):
             raise ConfigError(name, file, "cannot be read")
+    _return_memory()
     listener = _listen(settings)
     with contextlib.closing(listener):
         _runner(settings)(_serve(settings, hub, listener, started))
@@ -165,6 +174,13 @@ def _bind_unix(path: str, mode: str | None) -> socket.socket:
         if umask is not None:
             os.umask(umask)
     return listener
+
+
+def _return_memory() -> None:
+    """Have glibc return large pieces of memory; without effect under another C library."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _RETURNED_BYTES)
 
 
 def _configure(listener: socket.socket) -> None:
