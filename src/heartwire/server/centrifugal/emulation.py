@@ -87,10 +87,12 @@ class CommandQueue:
         return True
 
     def end(self) -> None:
-        """Handle no more. What is being handled goes on, as on a WebSocket that is lost."""
+        """Handle no more, and cancel what is being handled."""
         self._frames.clear()
         self._count(-self._waiting_bytes)
         self._failed = _nothing
+        if self._task is not None:  # once it has begun, or what it awaits would not be cancelled
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     def _go_on(self, wait: Awaitable[None] | None) -> None:
         self._task = asyncio.ensure_future(self._run(wait))
