@@ -132,4 +132,8 @@ def test_seven_tabs_do_not_starve_each_other(browser: Browser) -> None:
                 tab.run("const { transport } = client; await client.close(); return transport;")
                 for tab in tabs
             ]
-            assert used == (["sse"] * 4 + ["longpoll"] * 3 if first == "sse" else [first] * TABS)
+            if first == "sse":  # four hold a stream at most; a slow start may make one more step down
+                assert set(used) == {"sse", "longpoll"}
+                assert used.count("sse") <= 4
+            else:
+                assert used == [first] * TABS
