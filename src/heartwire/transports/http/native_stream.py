@@ -14,6 +14,7 @@ from heartwire.core.link import Link, WireFormat
 from heartwire.core.liveness import Watched
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
+from heartwire.transports.asgi_link import CLOSE_TIMEOUT_S
 from heartwire.transports.backlog import Backlog
 from heartwire.transports.outgoing import Outgoing
 from heartwire.transports.tcp import cut
@@ -28,7 +29,6 @@ TAKE_OVER: Final = "heartwire.stream"
 """The key of a body message that names the stream which takes the connection over."""
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
-_CLOSE_TIMEOUT_S: Final = 5
 
 
 def chunk(body: bytes) -> bytes:
@@ -166,7 +166,7 @@ class NativeStream(Outgoing, asyncio.Protocol):
             self._switchboard.hold(self.transport, handler.last_words(code, reason) + _LAST_CHUNK)
             self._switchboard.release(self.transport)
             self.transport.close()
-            self._abort = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
+            self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.transport.abort)
         self._shut()
 
     def give_up(self) -> None:
