@@ -40,7 +40,7 @@ class HttpBounds:
         times: see `HttpTimes`.
         max_connections: of TCP, with all else that has a descriptor; 0: what the process may open, less
             `RESERVED_DESCRIPTORS`.
-        max_held_bytes: of answers that are not taken and bodies that are not read yet. Over it the one that has
+        max_held_bytes: of answers not taken, and of bodies not read yet. Over it the one that has
             made no progress for longest is cut; else that which has waited longest.
     """
 
