@@ -1,13 +1,12 @@
 """Limits of number and rate: connections and publishes."""
 
 import math
-import random
 
 from heartwire.core.limits import TokenBucket, Turns
 from heartwire.errors import LimitExceeded, Refused
 from heartwire.hub.options import HubOptions
 
-__all__ = ["Admission", "Rates", "drain_reason", "take_token", "with_retry_after"]
+__all__ = ["Admission", "Rates", "take_token", "with_retry_after"]
 
 
 class Admission:
@@ -61,13 +60,8 @@ class Admission:
 
 
 def with_retry_after(reason: str, after_s: float) -> str:
-    """A reason to end a connection with the time to come back, for clients that read it."""
-    return f"{reason}; retry_after_ms={math.ceil(after_s * 1000)}"
-
-
-def drain_reason(reason: str, window_s: float) -> str:
-    """The same with a random time within a window; 0: without one."""
-    return with_retry_after(reason, random.uniform(0, window_s)) if window_s else reason
+    """A reason to end a connection with the time to come back, for clients that read it; 0: without one."""
+    return f"{reason}; retry_after_ms={math.ceil(after_s * 1000)}" if after_s else reason
 
 
 class Rates:

@@ -1,7 +1,6 @@
 """Background tasks of one node: heartbeats, deadlines, leases, sweeps."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -78,7 +77,7 @@ class Background:
     async def _keep_house(self) -> None:
         swept = self._clocks.monotonic()
         while True:
-            await asyncio.sleep(self._lease_s / 3 * random.uniform(0.9, 1))
+            await asyncio.sleep(self._lease_s / 3 * self._clocks.chance.uniform(0.9, 1))
             self._renew()
             if self._clocks.monotonic() - swept > _SWEEP_S:
                 swept = self._clocks.monotonic()

@@ -63,8 +63,8 @@ class Connection:
         """End it. Codes of 3000-3499 and 4000-4499 ask the client to come back, others not to. Idempotent."""
         raise NotImplementedError
 
-    def drain(self, window_s: float) -> None:
-        """End it because the node stops; the client returns at a random time within ``window_s``."""
+    def drain(self, after_s: float) -> None:
+        """End it because the node stops; the client returns after ``after_s``."""
         raise NotImplementedError
 
     def send(self, data: bytes) -> None:
@@ -186,4 +186,4 @@ class Connections:
         """End them all. They return over as long as `Admission` takes to let so many in."""
         window_s = self._admission.window_s
         for connection in self:
-            connection.drain(window_s)
+            connection.drain(self._clocks.chance.uniform(0, window_s))

@@ -73,7 +73,7 @@ class ToyConnection(Connection):
     def disconnect(self, code: int, reason: str) -> None:
         self._link.close(code, reason)
 
-    def drain(self, window_s: float) -> None:
+    def drain(self, after_s: float) -> None:
         self.disconnect(close_code("shutdown"), "the toys go home")
 
 

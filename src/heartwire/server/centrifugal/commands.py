@@ -212,7 +212,7 @@ class _Batch(CentrifugalConnection):
         """Wait for the first push, the end of the session, or the end of the client."""
         node, link = self._node, self.link
         link.stirred.clear()
-        ends_at = node.clocks.monotonic() + jittered_wait_s(wait_s)
+        ends_at = node.clocks.monotonic() + jittered_wait_s(wait_s, node.clocks.chance)
         deadline = node.background.deadlines.at(ends_at, link)
         try:
             for sub, start in self._starts.items():

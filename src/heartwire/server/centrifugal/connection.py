@@ -24,7 +24,7 @@ from heartwire.dialects.centrifugal import (
 )
 from heartwire.engines.contract import Retention
 from heartwire.errors import LimitExceeded
-from heartwire.hub.admission import drain_reason
+from heartwire.hub.admission import with_retry_after
 from heartwire.hub.connections import Connection
 from heartwire.hub.identity import ANONYMOUS, Identity
 from heartwire.hub.links import WatchedLink
@@ -260,6 +260,6 @@ class CentrifugalConnection(Connection):
         """See `Connection.disconnect`."""
         self.session.disconnect_with(code, reason)
 
-    def drain(self, window_s: float) -> None:
+    def drain(self, after_s: float) -> None:
         """See `Connection.drain`."""
-        self.session.disconnect("going_away", drain_reason(CODES["going_away"].reason, window_s))
+        self.session.disconnect("going_away", with_retry_after(CODES["going_away"].reason, after_s))

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
@@ -228,7 +227,7 @@ class HubPort:
     def opened(self, session: HubSession) -> None:
         """See `Port.opened`."""
         self._node.connections.index(session.outlet)
-        self._node.background.liveness.watch(session, spread=random.uniform(0.5, 1))
+        self._node.background.liveness.watch(session, spread=self._node.clocks.chance.uniform(0.5, 1))
 
     def ended(self, session: HubSession, code: int, reason: str) -> None:
         """See `Port.ended`."""

@@ -1,7 +1,7 @@
 """What the connections of the plain dialect have in common."""
 
 from heartwire.codes import CODES
-from heartwire.hub.admission import drain_reason
+from heartwire.hub.admission import with_retry_after
 from heartwire.hub.connections import Connection
 from heartwire.hub.links import ServedLink
 
@@ -26,7 +26,7 @@ class PlainConnection(Connection):
         """See `Connection.disconnect`."""
         self.link.close(code, reason)
 
-    def drain(self, window_s: float) -> None:
+    def drain(self, after_s: float) -> None:
         """See `Connection.drain`."""
-        reason = drain_reason("shutdown: come back after a moment", window_s)
+        reason = with_retry_after("shutdown: come back after a moment", after_s)
         self.link.close(CODES["shutdown"].close_code, reason)

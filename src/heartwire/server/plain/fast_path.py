@@ -230,7 +230,7 @@ class _HeldPolls(OwnSink, PlainConnection):
 
     def _put(self, front: FrontProtocol, wait_s: float) -> None:
         self._fronts[front] = None
-        front.wait(self, jittered_wait_s(wait_s))
+        front.wait(self, jittered_wait_s(wait_s, self._node.clocks.chance))
 
     @property
     def id(self) -> str:

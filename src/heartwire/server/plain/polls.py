@@ -132,7 +132,7 @@ class Polls:
                     format = POLL_MULTI if follow.is_multi else POLL
                     node.presence.follow(poll, channel, format, follow.starts[channel])
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(jittered_wait_s(follow.wait_s)):
+                    async with asyncio.timeout(jittered_wait_s(follow.wait_s, node.clocks.chance)):
                         await poll.answered.wait()
         finally:
             node.connections.remove(poll)

@@ -1,7 +1,6 @@
 """One WebSocket of the plain dialect, on either door."""
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable
 from functools import partial
@@ -130,7 +129,7 @@ class PlainSocket(PlainConnection):
         follow, self._follow = self._follow, None
         assert follow is not None
         node.connections.index(self)
-        node.background.liveness.watch(link, spread=random.uniform(0.5, 1))
+        node.background.liveness.watch(link, spread=node.clocks.chance.uniform(0.5, 1))
         format = socket_formats(self._messages).of(follow)
         for channel in follow.channels:
             if link.closed:  # a gap that cannot be reported to it

@@ -1,7 +1,6 @@
 """Server-sent events of the plain dialect."""
 
 import math
-import random
 
 from heartwire.codes import CODES
 from heartwire.core.deadlines import Deadline
@@ -44,7 +43,7 @@ async def stream(node: Node, call: Call) -> None:
     link = HttpStream(node.switchboard, call.request, call.send, serial=node.connections.next_serial())
     connection = _EventStream(node, call, follow, identity, link)
     # Spread, so that the streams a restart cut do not all come back in one moment.
-    await link.serve(connection, [*HEADERS, *others], opening(random.randint(1000, 3000)))
+    await link.serve(connection, [*HEADERS, *others], opening(node.clocks.chance.randint(1000, 3000)))
 
 
 class _EventStream(PlainConnection):
@@ -97,7 +96,7 @@ class _EventStream(PlainConnection):
         assert follow is not None
         node.connections.index(self)
         node.background.stream_liveness.watch(self, spread=1)
-        lives_s = node.options.stream_max_s * random.uniform(0.5, 1)
+        lives_s = node.options.stream_max_s * node.clocks.chance.uniform(0.5, 1)
         self._ends = node.background.deadlines.at(self.since + lives_s, self)
         format = sse_format(follow)
         self._vector = format if isinstance(format, VectorFormat) else None

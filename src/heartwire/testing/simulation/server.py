@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
+from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
@@ -189,6 +190,7 @@ class SimulatedServer:
         node.new_secret = map("session{}".format, itertools.count(1)).__next__
         node.clocks.monotonic = world.loop.time
         node.clocks.wall = node.clocks.forward = world.wall
+        node.clocks.chance = Random(f"{world.seed} {node.connections.node_id}")
         self._application: Application = self.hub.asgi()
         self.state = "up"
         world.note("server", f"is up, life {self._lives}")

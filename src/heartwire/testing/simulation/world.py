@@ -69,8 +69,6 @@ class Simulation:
         self.trace: list[tuple[float, str, Any]] = []
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
-        self._chance_before = random.getstate()
-        random.seed(seed)  # the hub's own jitter
         self._log = _Faults()
         self.server = SimulatedServer(self, hub or Hub)
 
@@ -167,7 +165,6 @@ class Simulation:
             return
         self.loop.discard()
         self._log.end()
-        random.setstate(self._chance_before)
 
     @property
     def faults(self) -> list[BaseException]:

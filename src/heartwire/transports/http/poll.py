@@ -5,8 +5,8 @@ wait for it and write the answer.
 """
 
 import asyncio
-import random
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from heartwire.core.link import OwnSink
@@ -65,10 +65,10 @@ class Poll(OwnSink):
         self.answered.set()
 
 
-def jittered_wait_s(wait_s: float) -> float:
+def jittered_wait_s(wait_s: float, chance: Random) -> float:
     """Draw the time to hold a poll that asks for ``wait_s``: nine tenths of it to all of it.
 
     Polls that were answered together would else time out and come back together. Never longer than
     ``wait_s``, which the client or a proxy enforces.
     """
-    return wait_s * (1 - random.random() / 10)
+    return wait_s * (1 - chance.random() / 10)
