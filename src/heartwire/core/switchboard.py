@@ -156,13 +156,9 @@ class Switchboard:
         for subscription in waiting:
             if not _waits(subscription, start):
                 continue  # full or gone meanwhile, or served from memory: it reads again where it must
-            if subscription.state is State.JOINING or not result.recovered:
-                position = result.start
-                if start is NOW and not topic.covers(position):
-                    # What came since the read has ended already: now is later, and nothing is missed.
-                    topic.flush()
-                    position = topic.position
-                self._place(subscription, position, recovered=result.recovered)
+            begins = subscription.state is State.JOINING or not result.recovered
+            if begins and not self._begin(topic, subscription, start, result):
+                continue
             for chunk in _chunks(result.publications):
                 if subscription.state is not State.CATCHING_UP or subscription.link.paused:
                     break
@@ -254,6 +250,23 @@ class Switchboard:
             return
         topic.reads[start] = topic.epoch, [subscription]
         self._read(topic, start)
+
+    def _begin(self, topic: Topic, subscription: Subscription, start: Start, result: ReadResult) -> bool:
+        """Place a subscription where its read says. False where what was read does not follow that."""
+        if start is NOW and not topic.covers(result.start):
+            # What came while it read where now is has left memory already.
+            subscription.epoch, subscription.offset = result.start
+            self._ask(topic, subscription, result.start)
+            return False
+        is_from_now = subscription.state is State.JOINING and subscription.epoch == topic.epoch
+        if result.recovered or not is_from_now:
+            self._place(subscription, result.start, recovered=result.recovered)
+            return True
+        # The channel keeps no more of it: now is later, and nothing is missed.
+        topic.flush()
+        self._place(subscription, topic.position, recovered=True)
+        self._advance(topic, subscription)
+        return False
 
     def _advance(self, topic: Topic, subscription: Subscription) -> None:
         """Catch a subscription up as far as memory and its link allow."""

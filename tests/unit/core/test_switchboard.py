@@ -29,6 +29,18 @@ def test_follow_from_now_gets_what_comes_and_nothing_before() -> None:
     assert link.offsets == [4, 5]
 
 
+def test_follow_from_now_misses_nothing_that_came_during_its_read_and_left_memory() -> None:
+    desk = Desk(limits=TailLimits(topic_items=2))
+    desk.publish()
+    link = desk.follow(NOW)  # its read is under way
+    desk.publish(9)
+    desk.turn()
+    desk.settle()
+    desk.publish()
+    desk.turn()
+    assert (link.told, link.offsets) == ([(1, True)], list(range(2, 12)))
+
+
 def test_second_follower_from_now_needs_no_read() -> None:
     desk = Desk()
     desk.follow()
