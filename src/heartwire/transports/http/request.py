@@ -25,8 +25,7 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 """The bound of header lines, give or take one read. uvicorn has it (the same) only where it runs on h11."""
 
 _PIECE_BYTES: Final = 1024
-"""What is parsed at once, but for bodies of known length: it may hold some forty requests, and uvicorn makes
-some kilobytes of each before it answers the first."""
+"""What is parsed at once, a head or a piece of one, but for bodies of known length."""
 
 _SMALL_BYTES: Final = 16 * 1024
 """Bodies that are not counted before the application has read them."""
@@ -54,7 +53,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         self._unsent_bytes = 0
         self._taken_at = 0.0
         self._head_bytes = self._silent_bytes = 0
-        self._is_in_head = self._is_in_body = self._goes_on = self._is_broken = False
+        self._is_in_head = self._is_in_body = self._goes_on = self._is_broken = self._has_hidden_body = False
         self._body_left = 0
         self._rest = b""  # read, and not begun
         self._is_untaken = False
@@ -105,7 +104,11 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
             if self._has_to_wait:
                 self._wait_with(data)
                 return
-            size = max(self._body_left, _PIECE_BYTES)
+            size = self._body_left or _PIECE_BYTES
+            if not self._is_in_body:
+                # Not the requests behind it: uvicorn makes kilobytes of each before it answers the first.
+                head_end = data.find(b"\r\n\r\n", 0, size)
+                size = head_end + 4 if head_end >= 0 else size
             self._feed(data[:size])
             data = data[size:]
             heir = self.transport.get_protocol()
@@ -270,14 +273,15 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         self._is_in_body = True
         self._head_bytes = 0
         length = self._header("content-length")
-        self._body_left = (
-            int(length) if length is not None and self._header("transfer-encoding") is None else 0
-        )
+        is_chunked = self._header("transfer-encoding") is not None
+        self._body_left = int(length) if length is not None and not is_chunked else 0
+        has_body = is_chunked or self._body_left > 0
+        self._has_hidden_body = has_body and self.parser.should_upgrade() and not self._should_upgrade()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._goes_on = True
-        self._body_left -= len(body)
+        self._body_left = max(0, self._body_left - len(body))
         super().on_body(body)
         if len(self.cycle.body) > _SMALL_BYTES:  # the loop reads from all clients before any application runs
             self.bounds.hold(self, len(self.cycle.body))
@@ -289,6 +293,8 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
             self.cycle.body.clear()
 
     def on_message_complete(self) -> None:
+        if self._has_hidden_body:  # it follows, see below
+            return
         self._is_in_body = False
         self._body_left = 0
         super().on_message_complete()
@@ -323,11 +329,36 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         return is_get and handshake_problem(self._header) is None
 
     def _unsupported_upgrade_warning(self) -> None:
-        pass  # the application answers it
+        """Go on behind the head of a request whose ``Upgrade`` is ignored (RFC 9110 7.8), where httptools
+        sees the end of HTTP. The application answers it."""
+        upgrade = sys.exc_info()[1]
+        rest = self._data[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
+        if self._has_hidden_body:
+            self._has_hidden_body = False
+            self.parser = httptools.HttpRequestParser(_Body(self))
+            framing = b"Content-Length: %d" % self._body_left
+            if not self._body_left:
+                framing = b"Transfer-Encoding: chunked"
+                self.cycle.keep_alive = False  # what is read with its end would not be seen
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        if rest:
+            super().data_received(rest)
 
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
         return next((value.decode("latin-1") for key, value in self.headers if key == wanted), None)
+
+
+class _Body:
+    """What httptools finds in a body whose head was parsed before."""
+
+    def __init__(self, protocol: HeartwireHttpProtocol) -> None:
+        self._protocol = protocol
+        self.on_body = protocol.on_body
+
+    def on_message_complete(self) -> None:
+        self._protocol.parser = httptools.HttpRequestParser(self._protocol)
+        self._protocol.on_message_complete()
 
 
 class _Flow(FlowControl):

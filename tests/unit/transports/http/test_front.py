@@ -219,7 +219,6 @@ LINES: Final = [
     f"Last-Event-ID: {POSITION}",
     "Last-Event-ID: earliest",
     "Last-Event-ID: nonsense",
-    "Upgrade: h2c\r\nConnection: Upgrade",
     "Upgrade: websocket",
     "Expect: 100-continue",
     "Content-Length: 0",
