@@ -94,14 +94,13 @@ class Namespaces:
 
     def asks(self, channel: Channel, action: Action) -> bool:
         """Whether `authorize` has to be called; else the action is allowed. Raises `UnknownChannel`."""
+        return self._asks(self._rule(channel), channel, action)
+
+    def free_retention(self, channel: Channel) -> Retention | None:
+        """How much the engine keeps of a channel that every client may publish to; ``None``: `authorize` has
+        to be called. Raises `UnknownChannel`."""
         rule = self._rule(channel)
-        if self.asks_to_publish and action == "publish":
-            return True
-        return (
-            action not in rule.free
-            or bool(rule.options.channel_regex)
-            or (self.knows_users and self._is_limited(channel))
-        )
+        return None if self._asks(rule, channel, "publish") else rule.retention
 
     def asks_application(self, channel: Channel) -> bool:
         """Whether `authorize` calls a function of the application. Raises `UnknownChannel`."""
@@ -162,13 +161,22 @@ class Namespaces:
         return namespace_of(channel.removeprefix(self._private) if self._private else channel)
 
     def _rule(self, channel: Channel) -> _Rule:
-        name = self._name(channel)
+        name = self._name(channel) if ":" in channel else ""  # every publish comes by here
         rule = self._rules.get(name)
         if rule is None:
             if not (self._allow_unknown or (self._allow_unknown is None and not self._has_named)):
                 raise UnknownChannel(channel, name)
             return self._rules[""]
         return rule
+
+    def _asks(self, rule: _Rule, channel: Channel, action: Action) -> bool:
+        if self.asks_to_publish and action == "publish":
+            return True
+        return (
+            action not in rule.free
+            or bool(rule.options.channel_regex)
+            or (self.knows_users and self._is_limited(channel))
+        )
 
     def _is_free(self, options: NamespaceOptions, action: Action) -> bool:
         is_off = (action == "publish" and not options.publish) or (

@@ -98,8 +98,11 @@ class Publishing:
             UnknownChannel, EngineUnavailable: nothing was published; at once, or when awaited.
         Promises: calls in order are applied in order; cancelling does not undo an append.
         """
-        if author is None or author.free is None:
+        free = None
+        if author is None:
             self._namespaces.of(channel)
+        else:
+            free = author.free or self._namespaces.free_retention(channel)
         if len(data) > self._max_bytes:
             raise message_too_large(len(data), self._max_bytes)
         if key is not None:
@@ -107,13 +110,13 @@ class Publishing:
         if author is None:
             return self._append(channel, Message(data, is_text, publisher), key)
         message = Message(data, is_text, author.publisher, author.serial)
-        if author.free is not None:  # measured: all that an echo through a free channel pays for
-            return self._engine.append(channel, message, author.free)
         if author.bucket is not None:
             take_token(author.bucket, self._clocks.monotonic())
-        if self._namespaces.asks(channel, "publish"):
+        if free is None:
             return self._ask(author, channel, message, key, recheck)
-        return self._append(channel, message, key)
+        if key is not None:
+            return self._engine.append(channel, message, free, key=key, key_ttl_s=self._key_ttl_s)
+        return self._engine.append(channel, message, free)  # measured: all that most publishes pay for
 
     async def publish_and_wait(
         self,
@@ -132,9 +135,7 @@ class Publishing:
 
     def free(self, author: Author, channel: Channel) -> Retention | None:
         """How much the channel keeps, where its author needs no further check there; else ``None``."""
-        if author.bucket is not None or self._namespaces.asks(channel, "publish"):
-            return None
-        return self._namespaces.retention(channel)
+        return None if author.bucket is not None else self._namespaces.free_retention(channel)
 
     def _append(self, channel: Channel, message: Message, key: str | None) -> Accepted:
         keep = self._namespaces.retention(channel)

@@ -225,7 +225,7 @@ def _taken(scope: Scope, switchboard: Switchboard) -> NativeSocket | None:
     if handshake is None:
         return None
     socket = handshake.socket
-    if not isinstance(socket, NativeSocket) or socket.door.switchboard is not switchboard:
+    if not isinstance(socket, NativeSocket) or socket.switchboard is not switchboard:
         return None
     del scope["extensions"][EXTENSION]  # who keeps the scope need not keep this
     handshake.is_taken = True

@@ -22,16 +22,13 @@ class Outgoing:
     if not TYPE_CHECKING:
         __slots__ = ()
 
+    switchboard: Switchboard
     transport: asyncio.Transport
     subscriptions: list[Subscription]
     paused: bool
     heard: bool
     closed: bool
     _backlog: Backlog | None  # while it is full
-
-    @property
-    def _board(self) -> Switchboard:
-        raise NotImplementedError
 
     def close(self, code: int, reason: str) -> None:
         raise NotImplementedError
@@ -49,14 +46,14 @@ class Outgoing:
         if backlog is not None and not backlog.owe(len(payload), self.backlog_bytes):
             self.close(close_code("slow"), f"more than {MAX_OWED_BYTES} bytes wait for this reader")
         else:
-            self._board.hold(self.transport, payload)
+            self.switchboard.hold(self.transport, payload)
 
     def pause_writing(self) -> None:
         """The transport is over its bound: see `Link.paused`."""
         self.paused = True
         self._backlog = Backlog(self.backlog_bytes)
         for subscription in self.subscriptions:
-            self._board.pause(subscription)
+            self.switchboard.pause(subscription)
 
     def resume_writing(self) -> None:
         """The transport has drained: the peer acknowledges, so it lives."""
@@ -64,7 +61,7 @@ class Outgoing:
         self.paused = False
         self._drained()
         for subscription in tuple(self.subscriptions):
-            self._board.resume(subscription)
+            self.switchboard.resume(subscription)
 
     def _drained(self) -> None:
         backlog, self._backlog = self._backlog, None
@@ -80,7 +77,7 @@ class Outgoing:
         """Remember how much waits, for `takes`; whether it is full at all."""
         if self._backlog is None:
             return False
-        self._board.release(self.transport)
+        self.switchboard.release(self.transport)
         self._backlog.look(self.backlog_bytes)
         return True
 

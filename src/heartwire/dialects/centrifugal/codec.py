@@ -1,6 +1,6 @@
 """The `Codec` protocol: bytes to commands, results to bytes. One object serves all connections."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -39,8 +39,9 @@ class Codec(Protocol):
     ping: bytes
     """The message that asks for a pong."""
 
-    def commands(self, data: bytes) -> Iterator[Command | Fault]:
+    def commands(self, data: bytes) -> Iterable[Command | Fault]:
         """The commands of a frame, one after the other, so that those before a malformed one are handled.
+        One alone may come as a tuple.
 
         A `Fault` stands for a command that has an id, and an argument of a wrong type or range, or text that
         is not Unicode: it has a reply, and the rest of the frame is good. Raises ``ValueError`` that names

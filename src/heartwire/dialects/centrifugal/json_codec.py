@@ -12,7 +12,7 @@ How a publication's data stands in ``pub.data``:
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -39,18 +39,12 @@ class JsonCodec(Codec):
     is_text = True
     ping = b"{}"
 
-    def commands(self, data: bytes) -> Iterator[Command | Fault]:
+    def commands(self, data: bytes) -> Iterable[Command | Fault]:
         """See `Codec.commands`. One newline at the end is allowed."""
         if not data.isascii():
             # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
             data.decode()
-        decode = _decoder.decode
-        for line in _lines(data) if b"\n" in data else (data,):
-            try:
-                command: Command | Fault = decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
-                command = _fault(line, str(error))
-            yield command
+        return map(_command, _lines(data)) if b"\n" in data else (_command(data),)
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
         return b'{"id":%d,"%b":%b}' % (id, method.encode(), _encode(result))
@@ -63,15 +57,20 @@ class JsonCodec(Codec):
         publisher = publication.publisher
         info = b""
         if publisher is not None:
-            info = b',"info":' + _encode(self.info(Member(publisher.client, publisher.user, publisher.info)))
-        return b'{"data":%b,"offset":%d%b}' % (_data(publication), publication.offset, info)
+            user, client = _encode(publisher.user), _encode(publisher.client)
+            about = b',"conn_info":' + self.payload(publisher.info) if publisher.info else b""
+            info = b',"info":{"user":%b,"client":%b%b}' % (user, client, about)
+        data = publication.data
+        if not publication.is_text or b"\n" in data or b"\r" in data or not is_json(data):
+            data = _data(publication)
+        return b'{"data":%b,"offset":%d%b}' % (data, publication.offset, info)
 
     def raw(self, inside: bytes) -> msgspec.Raw:
         return msgspec.Raw(inside)
 
     def publications(self, channel: str, insides: Sequence[bytes]) -> list[bytes]:
-        head = b'{"push":{"channel":%b,"pub":' % _encode(channel)
-        return [head + inside + b"}}" for inside in insides]
+        name = _encode(channel)
+        return [b'{"push":{"channel":%b,"pub":%b}}' % (name, inside) for inside in insides]
 
     def membership(self, channel: str, kind: Literal["join", "leave"], info: ClientInfo) -> bytes:
         return b'{"push":{"channel":%b,"%b":{"info":%b}}}' % (_encode(channel), kind.encode(), _encode(info))
@@ -102,10 +101,10 @@ class JsonCodec(Codec):
         data, is_text = bytes(request.data), True
         if not data:
             raise Refused("bad_request", "publish without data")
+        if not request.encoding:
+            return Post(data, True, request.idempotency_key, request.round)
         try:
             match request.encoding:
-                case "":
-                    pass
                 case "text":
                     data = _text_decoder.decode(data).encode()
                 case "base64":
@@ -122,6 +121,13 @@ class JsonCodec(Codec):
 
 
 JSON: Final = JsonCodec()
+
+
+def _command(line: bytes) -> Command | Fault:
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _fault(line, str(error))
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

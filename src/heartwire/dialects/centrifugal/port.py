@@ -7,7 +7,7 @@ from heartwire.core.switchboard import ReadResult
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.dialects.centrifugal.values import (
     Answer,
-    Done,
+    Later,
     Post,
     Refreshed,
     Rules,
@@ -37,18 +37,17 @@ class Outlet(Protocol):
     def takes(self) -> bool:
         """The pipe is full, and the peer has taken some of it since `look`."""
 
-    @property
-    def is_closed(self) -> bool:
-        """It takes nothing more: it was closed, or has closed because too much waits for its peer."""
-
     def look(self) -> None:
         """Note how much waits in the full pipe."""
 
     def drained(self) -> Awaitable[None]:
         """What to await before more is done for a peer that takes nothing."""
 
-    def write(self, messages: list[bytes]) -> None:
-        """Send messages (at least one), in one frame if there are frames. Never raises, never blocks."""
+    def write(self, messages: list[bytes]) -> bool:
+        """Send messages (at least one), in one frame if there are frames. Never raises, never blocks.
+
+        Returns whether the pipe is open: it may have closed because too much waits for its peer.
+        """
 
     def announce(
         self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
@@ -130,14 +129,12 @@ class Port(Protocol[SessionT, SubscriptionT]):
     def unfollow(self, session: SessionT, subscription: SubscriptionT) -> None:
         """End live delivery and presence (with a leave), where they have begun."""
 
-    def publish(self, session: SessionT, name: str, post: Post, done: Done) -> Awaitable[None] | None:
+    def publish(self, session: SessionT, name: str, post: Post) -> Position | Later:
         """Publish for a client, in this order: channel name, size, rate, permission, hook,
         `publishing.keep_order`, append (in the order of calls).
 
-        ``done`` is called with the position once the publish is kept (with a known key: the first one's), or
-        with the error; at once, or after this has returned. Returns what to await before the next command, if
-        anything.
-        Raises `Refused`, `EngineUnavailable`, at once or when awaited; ``done`` is not called then. The
+        Returns the position (with a known key: the first one's), or what to call where it comes later.
+        Raises `Refused`, `EngineUnavailable`, at once or when awaited; `Later` reports nothing then. The
         session counts refusals as ``too_many_requests``, however they are reported.
         """
 

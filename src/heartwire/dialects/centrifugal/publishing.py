@@ -11,7 +11,9 @@ to fail it too, as SQLite does; memory answers at once. If the engine takes it, 
 gets the higher offset.
 """
 
+from collections.abc import Awaitable, Coroutine
 from functools import partial
+from typing import Any
 
 from heartwire.dialects.centrifugal.state import SessionState
 from heartwire.dialects.centrifugal.types import PublishRequest, PublishResult
@@ -22,18 +24,29 @@ from heartwire.types import Position
 __all__ = ["keep_order", "publish"]
 
 
-async def publish(session: SessionState, id: int, request: PublishRequest) -> None:
+def publish(session: SessionState, id: int, request: PublishRequest) -> Coroutine[Any, Any, None] | None:
     """Publish; answered with the position when the engine has it. The next command need not wait for that."""
     key, round = request.idempotency_key, request.round
     try:
-        keep_order(session, key, round)
+        if key:
+            keep_order(session, key, round)
         if request.type:
             raise Refused("not_available", "map subscriptions are not supported")
         post = session.codec.post(request)
-        done = partial(_published, session, id, key, round)
-        wait = session.port.publish(session, request.channel, post, done)
-        if wait is not None:
-            await wait
+        answer = session.port.publish(session, request.channel, post)
+        if isinstance(answer, Position):
+            _published(session, id, key, round, answer)
+            return None
+        wait = answer(partial(_published, session, id, key, round))
+    except Exception as error:
+        _failed(session, key, round, error)
+        raise
+    return None if wait is None else _wait(session, key, round, wait)
+
+
+async def _wait(session: SessionState, key: str, round: int, wait: Awaitable[None]) -> None:
+    try:
+        await wait
     except Exception as error:
         _failed(session, key, round, error)
         raise

@@ -1,13 +1,13 @@
 """One connection: what comes in, liveness, deadlines, and what the server does to it.
 
 A transport gives frames to `Session.receive`. Commands are handled one after the other, in the order they
-came. A handler is a coroutine that is begun at once; only where it has to wait (for an engine on disk, for
-the application) is there something for the transport to await.
+came. A handler is done at once, or it is a coroutine that is begun at once; only where it has to wait (for
+an engine on disk, for the application) is there something for the transport to await.
 
 The session does what `heartwire.core.liveness` asks of a link: it is pinged, and only a pong is an answer.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from heartwire.codes import CODES
@@ -26,7 +26,7 @@ __all__ = ["Session"]
 _OUT_BYTES: Final = 64 * 1024
 """Answers that are gathered for one frame; a command's own may be longer."""
 
-_Handler = Callable[[SessionState, int, Any], Coroutine[Any, Any, None]]
+_Handler = Callable[[SessionState, int, Any], Coroutine[Any, Any, None] | None]
 
 _METHODS: Final[tuple[tuple[str, _Handler], ...]] = (
     ("connect", connecting.connect),
@@ -54,30 +54,42 @@ class Session(SessionState):
     def receive(self, data: bytes, now: float) -> Awaitable[None] | None:
         """Take a frame. Returns what to await before the next one, if anything."""
         self.now = now
-        self._in_turn = True
-        rest = begun(self._receive(data))
+        self._in_turn = self.waiting = True
+        rest = None
+        try:
+            commands = self.codec.commands(data)
+            if type(commands) is tuple and len(commands) == 1:  # most often
+                rest = self._handle(commands[0])
+            else:
+                rest = begun(self._handle_all(commands))
+        except ValueError as error:  # from the codec; `_handle` catches those of handlers
+            self.disconnect("bad_request", f"bad request: {error}")
         self._in_turn = False
         self.flush()
-        return rest
+        if rest is not None:
+            return self._wait(rest)
+        self.waiting = False
+        return None
 
-    async def _receive(self, data: bytes) -> None:
-        self.waiting = True
-        left = SLICE
+    async def _wait(self, rest: Awaitable[None]) -> None:
         try:
-            for command in self.codec.commands(data):
-                if not left or self._out_bytes > _OUT_BYTES:
-                    left = await self._next_slice()
-                left -= 1
-                if isinstance(command, Fault):
-                    self._refuse_fault(command)
-                else:
-                    await self._handle(command)
-                if self.phase is not Phase.OPEN:
-                    break
-        except ValueError as error:  # from the codec; `_handle` catches those of handlers
+            await rest
+        except ValueError as error:
             self.disconnect("bad_request", f"bad request: {error}")
         finally:
             self.waiting = False
+
+    async def _handle_all(self, commands: Iterable[Command | Fault]) -> None:
+        left = SLICE
+        for command in commands:
+            if not left or self._out_bytes > _OUT_BYTES:
+                left = await self._next_slice()
+            left -= 1
+            rest = self._handle(command)
+            if rest is not None:
+                await rest
+            if self.phase is not Phase.OPEN:
+                break
 
     async def _next_slice(self) -> int:
         """Send the answers so far. Wait until the client has taken them, then for a turn. Returns how many
@@ -94,26 +106,44 @@ class Session(SessionState):
         elif self.phase is Phase.NEW:
             self.disconnect("bad_request", f"bad request: {fault.why}")
 
-    async def _handle(self, command: Command) -> None:
-        """Handle one command; the checks in the protocol's order."""
-        if self.phase is Phase.NEW and command.connect is None:
-            self.disconnect("bad_request", "bad request: connect comes first")
-            return
-        if self.phase in (Phase.REFUSED, Phase.CLOSED):
-            return
+    def _handle(self, command: Command | Fault) -> Awaitable[None] | None:
+        """Handle one command; the checks in the protocol's order. Returns what to await before the next
+        one, if anything."""
+        if isinstance(command, Fault):
+            self._refuse_fault(command)
+            return None
+        if self.phase is not Phase.OPEN:
+            if self.phase is not Phase.NEW:
+                return None
+            if command.connect is None:
+                self.disconnect("bad_request", "bad request: connect comes first")
+                return None
         if not command.id and command.send is None:
             self._pong()
-            return
+            return None
         name, handler, request = _method(command)
         if handler is None:
             self.disconnect("bad_request", "bad request: unknown command")
-            return
+            return None
         try:
-            await handler(self, command.id, request)
-        except Disconnected as error:
-            self.disconnect(error.code.name, error.reason)
+            work = handler(self, command.id, request)
+            rest = None if work is None else begun(work)
         except Exception as error:
-            self.refuse(command.id, name, error)
+            self._fail(command.id, name, error)
+            return None
+        return None if rest is None else self._finish(command.id, name, rest)
+
+    async def _finish(self, id: int, name: str, rest: Awaitable[None]) -> None:
+        try:
+            await rest
+        except Exception as error:
+            self._fail(id, name, error)
+
+    def _fail(self, id: int, name: str, error: Exception) -> None:
+        if isinstance(error, Disconnected):
+            self.disconnect(error.code.name, error.reason)
+        else:
+            self.refuse(id, name, error)
 
     # -- liveness: see heartwire.core.liveness.Watched -------------------------------------------------------
 

@@ -122,24 +122,23 @@ class SessionState:
         """Send what is queued."""
         if self.out:
             messages, self.out, self._out_bytes = self.out, [], 0
-            self.outlet.write(messages)
-            self._check_outlet()
+            if not self.outlet.write(messages):
+                self._end_of_pipe()
 
     def _flush_later(self) -> None:
         self._flushing = False
         self.flush()
 
-    def relay(self, payload: Any, write: Callable[[Any], None]) -> None:
-        """Have ``write`` send what was encoded for many, after the queue; unless too much waits."""
+    def relay(self, payload: Any, write: Callable[[Any], bool]) -> None:
+        """Have ``write``, which returns what `Outlet.write` does, send what was encoded for many, after the
+        queue."""
         self.flush()
-        if self.phase is Phase.OPEN:
-            write(payload)
-            self._check_outlet()
+        if self.phase is Phase.OPEN and not write(payload):
+            self._end_of_pipe()
 
-    def _check_outlet(self) -> None:
-        """A pipe that has closed, because its peer is too slow, is the end of the session."""
-        if self.outlet.is_closed:
-            self.end(CODES["slow"].close_code, CODES["slow"].reason)
+    def _end_of_pipe(self) -> None:
+        """The pipe has closed, because its peer is too slow."""
+        self.end(CODES["slow"].close_code, CODES["slow"].reason)
 
     # -- deadlines -------------------------------------------------------------------------------------------
 

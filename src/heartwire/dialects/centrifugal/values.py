@@ -14,6 +14,7 @@ __all__ = [
     "Answer",
     "Disconnected",
     "Done",
+    "Later",
     "Post",
     "Refreshed",
     "Rules",
@@ -29,6 +30,10 @@ Answer: TypeAlias = Union[T, Awaitable[T]]  # noqa: UP007 - mypy takes `|` of a 
 """The value where it is known, else what to await for it."""
 
 Done: TypeAlias = Callable[[Position | BaseException], None]
+
+Later: TypeAlias = Callable[[Done], Awaitable[None] | None]
+"""To be called with what is to be called with the outcome, once it is there. Returns what to await before the
+next command, if anything."""
 """Takes the outcome of a publish: its position, or the error."""
 
 
@@ -150,7 +155,7 @@ class Refreshed(NamedTuple):
     override: Override | None = None
 
 
-class Post(NamedTuple):
+class Post(msgspec.Struct, frozen=True, gc=False):
     """A publish's content, and whether it is text. ``key`` "": none; ``round``: see `publishing`."""
 
     data: bytes

@@ -59,7 +59,7 @@ async def commands(context: SessionContext, call: Call) -> Response:
     codec: Codec = PROTOBUF if is_protobuf(request) else JSON
     wait_s = parse_wait(request.query_params.get("wait"))
     try:
-        first = next(codec.commands(data))
+        first = next(iter(codec.commands(data)))
     except ValueError as error:
         raise Refused("bad_request", f"expected commands: {error}") from None
     link = _Link(context.node)
@@ -225,10 +225,9 @@ class _Batch(CentrifugalConnection):
             deadline.cancel()
             node.presence.unfollow_all(link)
 
-    def write(self, messages: list[bytes]) -> None:
+    def write(self, messages: list[bytes]) -> bool:
         """See `Outlet.write`. A client that polls is not asked whether it is there."""
-        if messages != [self.session.codec.ping]:
-            super().write(messages)
+        return messages == [self.session.codec.ping] or super().write(messages)
 
     def follow(self, subscription: ClientSubscription, start: Position) -> None:
         """See `Port.follow`. The reply was all, unless there is time to wait for more."""

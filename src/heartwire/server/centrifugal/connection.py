@@ -5,7 +5,6 @@ In: messages, from the transport. Out: payloads in a wire format, to the transpo
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Literal, NamedTuple
@@ -23,13 +22,12 @@ from heartwire.dialects.centrifugal import (
     SessionSettings,
 )
 from heartwire.engines.contract import Retention
-from heartwire.errors import LimitExceeded
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.connections import Connection
 from heartwire.hub.identity import ANONYMOUS, Identity
 from heartwire.hub.links import WatchedLink
 from heartwire.hub.node import Node
-from heartwire.messages import check_message_size
+from heartwire.messages import message_too_large
 from heartwire.types import Channel, Member, Position, Publisher, ServerSubscription
 
 __all__ = ["CentrifugalConnection", "HubSession", "SessionContext"]
@@ -135,10 +133,9 @@ class CentrifugalConnection(Connection):
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         """A message came in. Returns what to wait for before the next one, where there is a need to wait."""
         node = self._node
-        try:
-            check_message_size(len(data), node.options.max_frame_bytes)
-        except LimitExceeded as error:  # over ASGI; the native door does not let it in
-            self.session.disconnect("message_too_large", str(error))
+        limit = node.options.max_frame_bytes
+        if len(data) > limit:  # over ASGI; the native door does not let it in
+            self.session.disconnect("message_too_large", str(message_too_large(len(data), limit)))
             return None
         return self.session.receive(data, node.clocks.monotonic())
 
@@ -168,11 +165,6 @@ class CentrifugalConnection(Connection):
         """See `Outlet.takes`."""
         return self.link.takes
 
-    @property
-    def is_closed(self) -> bool:
-        """See `Outlet.is_closed`."""
-        return self.link.closed
-
     def look(self) -> None:
         """See `Outlet.look`."""
         self.link.ping()
@@ -181,13 +173,17 @@ class CentrifugalConnection(Connection):
         """See `Outlet.drained`."""
         return self.link.drained()
 
-    def write(self, messages: list[bytes]) -> None:
+    def write(self, messages: list[bytes]) -> bool:
         """See `Outlet.write`."""
-        self._write(self._format.pack(messages))
+        return self._write(self._format.pack(messages))
 
-    def _write(self, payload: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # uvloop's word for a socket that broke a moment ago
-            self.link.write(payload)
+    def _write(self, payload: Any) -> bool:
+        link = self.link
+        try:
+            link.write(payload)
+        except RuntimeError:  # uvloop's word for a socket that broke a moment ago
+            pass
+        return not link.closed
 
     def announce(
         self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]

@@ -26,7 +26,7 @@ from heartwire.dialects.centrifugal import (
 )
 from heartwire.dialects.centrifugal import publishing as client_publishes
 from heartwire.dialects.centrifugal.types import ConnectRequest
-from heartwire.dialects.centrifugal.values import Done, Post
+from heartwire.dialects.centrifugal.values import Done, Later, Post
 from heartwire.errors import Refused, Unauthorized
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch
@@ -312,12 +312,11 @@ class HubPort:
 
     # -- publish, rpc, send ----------------------------------------------------------------------------------
 
-    def publish(
-        self, session: HubSession, name: str, post: Post, done: Callable[[Position | BaseException], None]
-    ) -> Awaitable[None] | None:
+    def publish(self, session: HubSession, name: str, post: Post) -> Position | Later:
         """See `Port.publish`."""
         connection, publishing = session.outlet, self._node.publishing
-        channel = to_channel(name)
+        followed = session.subs.get(name)
+        channel = to_channel(name) if followed is None else followed.channel
         key = post.key or None
         # Again right before the append: an earlier one may have failed while the application was asked.
         recheck = (
@@ -325,9 +324,8 @@ class HubPort:
         )
         answer = publishing.publish(connection, channel, post.is_text, post.data, key=key, recheck=recheck)
         if isinstance(answer, Position):
-            done(answer)
-            return None
-        return publishing.settle(connection, answer, partial(_report, done))
+            return answer
+        return lambda done: publishing.settle(connection, answer, partial(_report, done))
 
     def rpc(self, session: HubSession, method: str, data: bytes) -> Answer[bytes | None]:
         """See `Port.rpc`."""

@@ -49,5 +49,7 @@ def _connection(
 
 @cache
 def _format(codec: Codec, messages: SocketMessages) -> PushFormat:
-    join, is_text, payload = codec.join, codec.is_text, messages.payload
-    return PushFormat(codec, lambda parts: payload(is_text, join(parts)))
+    join, is_text, one, joined = codec.join, codec.is_text, messages.one, messages.joined
+    if joined is None:  # what is one message is a payload too
+        return PushFormat(codec, lambda parts: one(is_text, join(parts)))
+    return PushFormat(codec, lambda parts: joined([one(is_text, join(parts))]))

@@ -99,7 +99,6 @@ class NativeStream(Outgoing, asyncio.Protocol):
         "_backlog",
         "_connections",
         "_handler",
-        "_switchboard",
         "asked",
         "closed",
         "heard",
@@ -107,6 +106,7 @@ class NativeStream(Outgoing, asyncio.Protocol):
         "paused",
         "serial",
         "subscriptions",
+        "switchboard",
         "transport",
     )
 
@@ -122,7 +122,7 @@ class NativeStream(Outgoing, asyncio.Protocol):
         self.subscriptions: list[Subscription] = []
         self.paused = self.asked = False
         self.heard = self.closed = True
-        self._switchboard = switchboard
+        self.switchboard = switchboard
         self._backlog: Backlog | None = None
         self._handler: StreamHandler | None = handler
         self._abort: asyncio.TimerHandle | None = None
@@ -142,10 +142,6 @@ class NativeStream(Outgoing, asyncio.Protocol):
 
     # -- what goes out ---------------------------------------------------------------------------------------
 
-    @property
-    def _board(self) -> Switchboard:
-        return self._switchboard
-
     def send(self, body: bytes) -> None:
         """See `StreamLink.send`."""
         self.write(chunk(body))
@@ -163,8 +159,8 @@ class NativeStream(Outgoing, asyncio.Protocol):
         if not self.transport.is_closing():  # else it broke; connection_lost comes next
             handler = self._handler
             assert handler is not None
-            self._switchboard.hold(self.transport, handler.last_words(code, reason) + _LAST_CHUNK)
-            self._switchboard.release(self.transport)
+            self.switchboard.hold(self.transport, handler.last_words(code, reason) + _LAST_CHUNK)
+            self.switchboard.release(self.transport)
             self.transport.close()
             self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.transport.abort)
         self._shut()
@@ -183,7 +179,7 @@ class NativeStream(Outgoing, asyncio.Protocol):
     def _shut(self) -> None:
         """Stop being a link."""
         self.closed = True
-        self._switchboard.release(self.transport, is_lost=True)
+        self.switchboard.release(self.transport, is_lost=True)
         self._drained()
         handler, self._handler = self._handler, None
         if handler is not None:

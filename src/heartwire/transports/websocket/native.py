@@ -82,6 +82,7 @@ class NativeSocket(Outgoing, Incoming):
     """One connection: a `Link`, and `Watched` by the liveness wheel. Made by uvicorn."""
 
     door: ClassVar[SocketDoor]
+    switchboard: ClassVar[Switchboard]  # type: ignore[misc]  # the door's
     config: InitVar[uvicorn.Config]
     server_state: InitVar[ServerState]
     app_state: InitVar[dict[str, Any]]
@@ -225,10 +226,6 @@ class NativeSocket(Outgoing, Incoming):
 
     # -- what goes out ---------------------------------------------------------------------------------------
 
-    @property
-    def _board(self) -> Switchboard:
-        return self.door.switchboard
-
     def pause_writing(self) -> None:
         """See `Outgoing.pause_writing`. Nothing is read until it has drained."""
         Outgoing.pause_writing(self)
@@ -264,7 +261,7 @@ class NativeSocket(Outgoing, Incoming):
 
     def _write_last(self, frame: bytes) -> None:
         """Write behind all that is held, whatever the peer owes us room for."""
-        self.door.switchboard.hold(self.transport, frame)
+        self.switchboard.hold(self.transport, frame)
 
     def _await_close(self) -> None:
         """Let the peer close first: closing with bytes of it unread could cost it the bytes sent last."""
@@ -310,7 +307,7 @@ class NativeSocket(Outgoing, Incoming):
         if self.closed:
             return
         self.closed = True
-        self.door.switchboard.release(self.transport, is_lost=self.transport.is_closing())
+        self.switchboard.release(self.transport, is_lost=self.transport.is_closing())
         self._left_over = b""
         rare, self._rare = self._rare, None
         if rare is not None:
@@ -330,6 +327,7 @@ def native_protocol(door: SocketDoor) -> type[NativeSocket]:
     """Return the class for uvicorn's ``ws=`` setting that serves one door."""
     buffer = bytearray(READ_BYTES)
     shared = {"buffer": buffer, "view": memoryview(buffer), "leftovers": door.leftovers}
+    shared["switchboard"] = door.switchboard
     shared["incomplete"] = door.incomplete
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": (), **shared})
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from functools import partial
 from typing import Any, Literal
 
 from heartwire.channels import check_idempotency_key
@@ -25,6 +26,7 @@ from heartwire.dialects.centrifugal import (
 from heartwire.dialects.centrifugal.publishing import keep_order
 from heartwire.dialects.centrifugal.types import ConnectRequest
 from heartwire.dialects.centrifugal.values import Done, Post
+from heartwire.dialects.centrifugal.values import Later as Pending
 from heartwire.errors import Forbidden, Refused, Unauthorized, UnknownChannel
 from heartwire.types import NOW, Action, Channel, Member, Position, Publication, Start
 
@@ -56,10 +58,6 @@ class FakeOutlet:
         self.looks = 0
         self.drain = asyncio.Event()
 
-    @property
-    def is_closed(self) -> bool:
-        return self.closed is not None
-
     def look(self) -> None:
         self.looks += 1
 
@@ -67,13 +65,14 @@ class FakeOutlet:
         if self.paused:
             await self.drain.wait()
 
-    def write(self, messages: list[bytes]) -> None:
+    def write(self, messages: list[bytes]) -> bool:
         assert self.closed is None
         assert all(b"\n" not in message and message for message in messages)
         if self.paused and self.backlog_bytes > self.max_owed_bytes:
             self.close(3008, "slow")
-            return
+            return False
         self.frames.append([json.loads(message) for message in messages])
+        return True
 
     def announce(
         self, channel: Channel, kind: Literal["join", "leave"], member: Member, made: dict[Any, Any]
@@ -229,31 +228,37 @@ class FakePort:
                     session.codec.publications(channel, [session.codec.publication(publication)])
                 )
 
-    def publish(self, session: Session, name: str, post: Post, done: Done) -> Awaitable[None] | None:
+    def publish(self, session: Session, name: str, post: Post) -> Position | Pending:
         channel = self.channel(session, name)
         if post.key:
             check_idempotency_key(post.key)
         if self.bucket is not None and not self.bucket.take(session.now):
             raise Refused("too_many_requests", "too many requests", after_s=self.bucket.wait_s)
         permission = self.authorize(session, "publish", channel)
-        if permission is None:
-            return self._publish(session, channel, post, done)
-        return self._publish_permitted(session, channel, post, done, permission)
+        if permission is not None:
+            return partial(self._publish_permitted, session, channel, post, permission)
+        self._publish(session, channel, post)
+        if self.publish_waits is None and self.publish_wait is None:
+            return self.top(channel)
+        return partial(self._report, channel)
 
     async def _publish_permitted(
-        self, session: Session, channel: Channel, post: Post, done: Done, permission: Awaitable[None]
+        self, session: Session, channel: Channel, post: Post, permission: Awaitable[None], done: Done
     ) -> None:
         await permission
-        wait = self._publish(session, channel, post, done)
+        self._publish(session, channel, post)
+        wait = self._report(channel, done)
         if wait is not None:
             await wait
 
-    def _publish(self, session: Session, channel: Channel, post: Post, done: Done) -> Awaitable[None] | None:
+    def _publish(self, session: Session, channel: Channel, post: Post) -> None:
         keep_order(session, post.key, post.round)
         if self.publish_fails is not None:
             raise self.publish_fails
         self.published.append((channel, post))
         self.append(channel, post.data)
+
+    def _report(self, channel: Channel, done: Done) -> Awaitable[None] | None:
         if self.publish_waits is not None:
             self.publish_waits.append(done)
         else:

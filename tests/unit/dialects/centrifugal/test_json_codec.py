@@ -61,8 +61,10 @@ def test_command_that_is_cut_anywhere_is_refused(line: bytes, fields: dict[str, 
 
 @pytest.mark.parametrize("tail", [b"x", b"{}", b",", b"\n\n", b"\nx", b"\0"])
 def test_tail_is_refused_after_the_commands_before_it(tail: bytes) -> None:
-    commands = JSON.commands(b'{"id":1,"connect":{}}\n{"id":2,"rpc":{}}' + tail)
-    assert next(commands).id == 1
+    commands = iter(JSON.commands(b'{"id":1,"connect":{}}\n{"id":2,"rpc":{}}' + tail))
+    command = next(commands)
+    assert isinstance(command, Command)
+    assert command.id == 1
     with pytest.raises(ValueError, match=r".+"):
         list(commands)
 

@@ -397,14 +397,15 @@ def test_emulation_request() -> None:
 class _Outlet:
     """Keeps what was written."""
 
-    paused = heard = takes = is_closed = False
+    paused = heard = takes = False
 
     def __init__(self) -> None:
         self.data = b""
         self.closed: tuple[int, str] | None = None
 
-    def write(self, messages: list[bytes]) -> None:
+    def write(self, messages: list[bytes]) -> bool:
         self.data += PROTOBUF.join(messages)
+        return True
 
     def announce(self, channel: Channel, kind: Any, member: Member, made: dict[Any, Any]) -> None:
         raise NotImplementedError
