@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from typing import Final
 
 from starlette.requests import HTTPConnection, Request
@@ -12,12 +13,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from heartwire.core.switchboard import Switchboard
+from heartwire.core.waiting import begun
 from heartwire.errors import ConfigError, EngineError, HeartwireError, Refused
 from heartwire.hub.memory import memory_bound_bytes
 from heartwire.hub.node import Node
 from heartwire.server.addresses import (
     Call,
     Handshake,
+    OpenHandler,
     Opening,
     Route,
     find_route,
@@ -149,25 +152,62 @@ class Application:
     # -- WebSocket -------------------------------------------------------------------------------------------
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()  # websocket.connect
-        native = _taken(scope, self._node.switchboard)
+        await self._answer_socket(*self._ask(scope), scope, receive, send)
+
+    def open_natively(self, handshake: AsgiHandshake) -> Awaitable[None] | None:
+        """Answer a native handshake that no middleware sees, without ASGI where nobody has to be asked: a
+        crowd that reconnects pays for it. Returns what to await, if anything."""
+        asked, answer = self._ask(handshake.scope)
+        if isinstance(answer, Opening):
+            socket = _taken(handshake.scope, self._node.switchboard)
+            assert socket is not None
+            try:
+                handler = self._attach(socket, answer, asked)
+                socket.accept(subprotocol=answer.subprotocol)
+                _start(socket, handler)
+                return None
+            except Exception as error:
+                answer = error
+        handshake.app = partial(self._answer_socket, asked, answer)
+        return begun(handshake.run())
+
+    def _ask(self, scope: Scope) -> tuple[Handshake, Opening | Awaitable[Opening] | Exception]:
+        """Ask for an opening. What is raised comes back, to be answered."""
         found = find_route(self._sockets, segments(scope))
         handshake = Handshake(scope, found[1] if found is not None else [])
         try:
             version = scope.get("http_version", "")
             self._node.check_page(handshake.headers.get("origin"), handshake.all("host"), version)
         except Refused as error:
-            await _refuse_handshake(scope, receive, send, error, is_native=native is not None)
+            return handshake, _PageRefused(error)
+        try:
+            return handshake, found[0].open(handshake) if found is not None else no_socket()
+        except Exception as error:
+            return handshake, error
+
+    async def _answer_socket(
+        self,
+        handshake: Handshake,
+        answer: Opening | Awaitable[Opening] | Exception,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        await receive()  # websocket.connect
+        native = _taken(scope, self._node.switchboard)
+        if isinstance(answer, _PageRefused):
+            await _refuse_handshake(scope, receive, send, answer.error, is_native=native is not None)
             return
         try:
-            if found is None:
-                raise no_socket()
-            answer = found[0].open(handshake)
+            if isinstance(answer, Exception):
+                raise answer
             opening = answer if isinstance(answer, Opening) else await self._allowed(answer, handshake)
-            if native is not None:
-                await self._open_natively(native, opening, handshake, send)
-            else:
+            if native is None:
                 await self._serve_socket(opening, receive, send)
+            elif not native.closed:  # else the client is gone
+                handler = self._attach(native, opening, handshake)
+                await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})
+                _start(native, handler)
         except HeartwireError as error:
             # After accepting: a browser does not show a page why a handshake failed.
             await send({"type": "websocket.accept"})
@@ -188,12 +228,8 @@ class Application:
         self._node.refuse_when_draining()  # it may have begun meanwhile
         return opening
 
-    async def _open_natively(
-        self, socket: NativeSocket, opening: Opening, handshake: Handshake, send: Send
-    ) -> None:
-        """Hand the socket to its handler; this call need not last as long as the connection."""
-        if socket.closed:  # the client is gone
-            return
+    def _attach(self, socket: NativeSocket, opening: Opening, handshake: Handshake) -> OpenHandler:
+        """Give the socket its handler; the call for it need not last as long as the connection."""
         deflate = None
         if self._node.options.compress and "sec-websocket-extensions" in handshake.headers:
             deflate = negotiate(handshake.all("sec-websocket-extensions"))
@@ -202,10 +238,7 @@ class Application:
         messages = NATIVE if deflate is None else native_deflated(deflate.window_bits)
         handler = opening.handler(socket, messages)
         socket.attach(handler, max_frame_bytes=opening.max_frame_bytes, extensions=extensions)
-        await send({"type": "websocket.accept", "subprotocol": opening.subprotocol})
-        if socket.is_answered and not socket.closed:
-            handler.opened()
-            socket.start()
+        return handler
 
     async def _serve_socket(self, opening: Opening, receive: Receive, send: Send) -> None:
         node = self._node
@@ -217,6 +250,20 @@ class Application:
             await attend(link, link.read(handler))
         finally:
             handler.lost()
+
+
+class _PageRefused(Exception):
+    """A page that may not open it: answered by HTTP."""
+
+    def __init__(self, error: Refused) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _start(socket: NativeSocket, handler: OpenHandler) -> None:
+    if socket.is_answered and not socket.closed:
+        handler.opened()
+        socket.start()
 
 
 def _taken(scope: Scope, switchboard: Switchboard) -> NativeSocket | None:

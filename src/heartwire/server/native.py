@@ -1,9 +1,9 @@
 """A node behind the native door of uvicorn."""
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Awaitable
+from typing import Any
 
-from uvicorn.middleware.message_logger import MessageLoggerMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from heartwire.core.waiting import begun
@@ -76,20 +76,17 @@ class HubDoor:
     def answer_handshake(self, handshake: AsgiHandshake) -> None:
         """See `SocketDoor.answer_handshake`: where the hub is the whole application, without a task until
         somebody has to be asked."""
-        work = handshake.run()
-        is_alone = self._node.is_started and isinstance(_unwrapped(handshake.app), Application)
-        rest = begun(work) if is_alone else work
+        app = handshake.app
+        is_wrapped = isinstance(app, ProxyHeadersMiddleware)
+        inner = app.app if is_wrapped else app
+        rest: Awaitable[None] | None
+        if not (isinstance(inner, Application) and self._node.is_started):
+            rest = handshake.run()
+        elif is_wrapped and handshake.is_forwarded:
+            rest = begun(handshake.run())
+        else:
+            rest = inner.open_natively(handshake)
         if rest is not None:
             task = asyncio.ensure_future(rest)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-
-_OF_UVICORN: Final = (ProxyHeadersMiddleware, MessageLoggerMiddleware)
-
-
-def _unwrapped(app: Any) -> Any:
-    """An application without what uvicorn puts around it."""
-    while isinstance(app, _OF_UVICORN):
-        app = app.app
-    return app

@@ -102,6 +102,8 @@ def parse_follow(
         what, option = "channels in one request", "max_channels_per_request"
         raise LimitExceeded("too_many_channels", what, len(names), max_channels, option)
     channels = tuple(dict.fromkeys(to_channel(name) for name in names))
+    if not query and not resume:  # most often
+        return Follow(channels, is_multi, dict.fromkeys(channels, NOW), has_start=False, json=is_multi)
     resume = resume or query.get("last_event_id")
     since = resume or query.get("since")
     client = query.get("client")

@@ -87,6 +87,11 @@ class AsgiHandshake:
         self.scope = _scope(socket.transport, config, app_state, target, headers)
         self.scope["extensions"][EXTENSION] = self
 
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether a proxy says whose request it is."""
+        return any(name.startswith(b"x-forwarded-") for name, _ in self.scope["headers"])
+
     async def run(self) -> None:
         """Call the application, and see to it that the handshake is answered. Its errors are logged."""
         socket = self.socket
