@@ -21,7 +21,7 @@ async def connect(session: SessionState, id: int, request: types.ConnectRequest)
     try:
         welcome = await settled(session.port.connect(session, request))
         session.member = Member(session.client, welcome.user, welcome.info)
-        placed = await _place(session, welcome, request)
+        placed = await _place(session, welcome, request) if welcome.subs else []
     except Exception as error:
         if isinstance(error, Disconnected):
             raise

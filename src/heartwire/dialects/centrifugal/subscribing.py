@@ -62,7 +62,8 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
         sub.inform(grant.info)
         sub.override = grant.override
         rules = session.port.rules(channel).overridden(grant.override)
-        sub.hears_members = await _hears_members(session, channel, rules, asked=request.join_leave)
+        if rules.join_leave:
+            sub.hears_members = await _hears_members(session, channel, rules, asked=request.join_leave)
         placed = await _place(session, sub, request, rules)
     except BaseException:
         sub.forget()
@@ -207,10 +208,10 @@ def _begin(session: SessionState, channel: Channel, *, is_server_side: bool) -> 
 
 
 async def _hears_members(session: SessionState, channel: Channel, rules: Rules, *, asked: bool) -> bool:
-    """Whether a client receives joins and leaves: all do where the channel forces it, else those who ask and
-    may read presence."""
-    if not rules.join_leave or rules.force_push_join_leave or not asked:
-        return rules.join_leave and rules.force_push_join_leave
+    """Whether a client receives joins and leaves, where there are any: all do where the channel forces it,
+    else those who ask and may read presence."""
+    if rules.force_push_join_leave or not asked:
+        return rules.force_push_join_leave
     try:
         await settled(session.port.authorize(session, "presence", channel))
     except Refused:
@@ -233,7 +234,7 @@ async def _place(
         if not recovered and request.flag & _REJECT_UNRECOVERED:
             raise Refused("unrecoverable_position", f"the stream of {channel!r} cannot be continued there")
     else:
-        start = await _top(session, channel)
+        start = session.port.where(channel) or await _top(session, channel)
     encode = session.codec.publication
     result = types.SubscribeResult(
         recoverable=recoverable,

@@ -86,7 +86,7 @@ class SessionSettings(NamedTuple):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """Options of a channel. The server makes one per namespace, not one per call.
+    """Options of a channel.
 
     Attributes:
         presence: the channel has presence.
