@@ -127,7 +127,7 @@ class AsgiLink(OwnSink):
                 continue
             queue, self._queue = self._queue, []
             self._sending = True
-            for payload in queue:
+            for payload in self._joined(queue):
                 await self._send(payload)
                 self._queued_bytes -= self._size(payload)
                 self.heard = True
@@ -137,6 +137,10 @@ class AsgiLink(OwnSink):
                 self._release()
                 for subscription in list(self.subscriptions):
                     self._switchboard.resume(subscription)
+
+    def _joined(self, payloads: list[Any]) -> list[Any]:
+        """The payloads that are sent one by one, of those that were written."""
+        return payloads
 
     def _release(self) -> None:
         backlog, self._backlog = self._backlog, None

@@ -22,6 +22,8 @@ __all__ = ["HttpStream"]
 _CLOSE: Final = (b"connection", b"close")
 """On uvicorn the connection ends with the stream."""
 
+_PIECE_BYTES: Final = 16 * 1024
+
 Header: TypeAlias = tuple[bytes, bytes]
 
 
@@ -91,6 +93,12 @@ class HttpStream(AsgiLink):
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
         self._finished = True
+
+    def _joined(self, payloads: list[bytes]) -> list[bytes]:
+        """What one turn of the event loop wrote is one piece; a long one is sent bit by bit, so that a slow
+        client is seen to take it."""
+        body = b"".join(payloads)
+        return [body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES)]
 
     async def _send_body(self, payload: bytes) -> None:
         await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})

@@ -1,11 +1,13 @@
 """The end of an HTTP answer that streams."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from heartwire import Hub
 from heartwire.transports.http.stream import HttpStream
+from tests.unit.transports.tools import until
 
 
 class Transport:
@@ -44,3 +46,23 @@ async def test_a_stream_that_is_given_up_aborts_its_connection_unless_the_client
         await stream._watch_peer()
     stream.give_up()
     assert transport.aborted is not has_gone
+
+
+async def test_what_one_turn_writes_is_one_piece_and_a_long_one_comes_bit_by_bit() -> None:
+    transport, sent = Transport(), []
+
+    async def send(event: Any) -> None:
+        sent.append(event["body"])
+
+    request: Any = Request(transport)
+    stream = HttpStream(Hub().node.switchboard, request, send, serial=1)
+    stream.transport = None
+    for payload in (b"one", b"two", b"three"):
+        stream.write(payload)
+    task = asyncio.ensure_future(stream.run())
+    await until(lambda: sent == [b"onetwothree"])
+    assert stream.backlog_bytes == 0
+    stream.write(b"x" * 40_000)
+    await until(lambda: len(sent) == 4)
+    assert [len(body) for body in sent[1:]] == [16 * 1024, 16 * 1024, 40_000 - 32 * 1024]
+    task.cancel()
