@@ -4,7 +4,8 @@ In: bytes from the socket, through one buffer that all connections share. Out: m
 
 The common frame (complete, unfragmented, masked, small) and the ping are parsed here, every other frame by
 `RareFrames`. A connection reads at most `READ_BYTES` and serves at most `SLICE` frames a turn; more waits for
-its next turn in the door's `FairQueue`. Nothing is read from a socket meanwhile, nor while its peer takes
+its next turn in the door's `FairQueue`. After a slice of small control frames and fragments alone it rests: a
+peer may send some 3,200 of them a second. Nothing is read from a socket meanwhile, nor while its peer takes
 nothing, nor while the handler is busy: so what waits here is one read and the beginning of one frame.
 """
 
@@ -26,6 +27,10 @@ log = logging.getLogger("heartwire")
 
 READ_BYTES: Final = 16 * 1024
 """One read. The event loops read up to 256 KiB, which each of many flooding peers would hold."""
+
+REST_S: Final = SLICE / 3200
+_SMALL_BYTES: Final = 4 * 1024
+"""A slice with less and without a message rests that long."""
 
 DOOR: Final = 1
 HANDLER: Final = 2
@@ -120,13 +125,16 @@ class Incoming(asyncio.BufferedProtocol):
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _take_turns(self, data: bytes) -> None:
+    def _take_turns(self, data: bytes, *, rests: bool = False) -> None:
         """Go on with ``data`` in a later turn of the event loop."""
         self._left_over = data
         self.transport.pause_reading()
         if not self._waits_for:
             self._waits_for = TURN
-            self.leftovers.add(self._take_turn)
+            if rests:
+                asyncio.get_running_loop().call_later(REST_S, self._take_turn)
+            else:
+                self.leftovers.add(self._take_turn)
 
     def _take_turn(self) -> None:
         self.heard = True  # what waits for its turn has come from the peer
@@ -162,15 +170,18 @@ class Incoming(asyncio.BufferedProtocol):
     def _read(self, data: bytes) -> None:
         """Read from a frame's edge, or from within a rare frame; a slice, or up to what has to be waited
         for."""
-        left = SLICE
+        left, size = SLICE, len(data)
+        has_message = False
         while data and not self.closed:
             if self._waits_for or left <= 0:
-                self._take_turns(data)
+                self._take_turns(data, rests=not has_message and size - len(data) < _SMALL_BYTES)
                 break
             if self._rare is None:
-                data, left = self._read_common(data, left)
+                data, left, has_one = self._read_common(data, left)
             else:
-                data, left = self._read_rare(self._rare, data), left - 1
+                data, has_one = self._read_rare(self._rare, data)
+                left -= 1
+            has_message |= has_one
         self._send_pongs()
 
     def _send_pongs(self) -> None:
@@ -180,21 +191,22 @@ class Incoming(asyncio.BufferedProtocol):
             pongs, self._pongs = self._pongs, b""
             self.write(pongs)
 
-    def _read_common(self, data: bytes, left: int) -> tuple[bytes, int]:
+    def _read_common(self, data: bytes, left: int) -> tuple[bytes, int, bool]:
         """Read at most ``left`` common frames, up to a rare one or something to wait for. Returns the rest of
-        the bytes and of the frames."""
+        the bytes and of the frames, and whether there was a message."""
         handler: Any = self._handler
+        has_message = False
         at, size = 0, len(data)
         while size - at >= 2:
             if left <= 0:
-                return data[at:], left
+                return data[at:], left, has_message
             left -= 1
             first, length = data[at], data[at + 1] - 128
             if (first != 0x81 and first != 0x82) or length < 0 or length > 126:
                 taken = self._read_control(data, at, first, length)
                 if not taken:
                     self._begin_rare(data[at:], first)
-                    return data[at:], left + 1
+                    return data[at:], left + 1, has_message
                 at += taken
                 continue
             start = at + 6
@@ -205,7 +217,7 @@ class Incoming(asyncio.BufferedProtocol):
                 length = data[at + 2] << 8 | data[at + 3]
                 if length > self.max_frame_bytes:
                     self._rare = RareFrames(self.max_frame_bytes)
-                    return data[at:], left + 1
+                    return data[at:], left + 1, has_message
             end = start + length
             if size < end:
                 break
@@ -214,15 +226,16 @@ class Incoming(asyncio.BufferedProtocol):
             is_text = first == 0x81
             if is_text and not is_utf8(payload):
                 self.close(close_code("invalid_utf8"), "text is not UTF-8")
-                return b"", left
+                return b"", left, True
+            has_message = True
             wait = handler.receive(is_text, payload)
             if wait is not None:
                 self._wait_for(wait)
             if self._waits_for or self.closed:
-                return data[at:], left
+                return data[at:], left, True
         if at < size:
             self._left_over = data[at:]
-        return b"", left
+        return b"", left, has_message
 
     def _read_control(self, data: bytes, at: int, first: int, length: int) -> int:
         """Read a whole ping or pong. Returns its size, 0 for any other frame."""
@@ -246,11 +259,12 @@ class Incoming(asyncio.BufferedProtocol):
         before, rare.counted_bytes = rare.counted_bytes, held_bytes
         return self.incomplete.recount(before, held_bytes)
 
-    def _read_rare(self, rare: RareFrames, data: bytes) -> bytes:
+    def _read_rare(self, rare: RareFrames, data: bytes) -> tuple[bytes, bool]:
+        """Read one frame. Returns the rest of the bytes, and whether a message is complete."""
         message, data = rare.feed(data)
         if not self._recount(rare, rare.held_bytes):
             self.close(close_code("uploads_full"), "incomplete messages hold max_upload_bytes on this node")
-            return b""
+            return b"", False
         if rare.pong:
             self._pongs += rare.pong
             rare.pong = b""
@@ -258,7 +272,7 @@ class Incoming(asyncio.BufferedProtocol):
             self._send_pongs()
             self.write(rare.output)
             self.end(is_answered=rare.peer_closed)
-            return b""
+            return b"", False
         if rare.done:
             self._rare = None
         if message is not None:
@@ -266,4 +280,4 @@ class Incoming(asyncio.BufferedProtocol):
             wait = self._handler.receive(*message)
             if wait is not None:
                 self._wait_for(wait)
-        return data
+        return data, message is not None

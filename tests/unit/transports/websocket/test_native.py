@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -332,27 +332,45 @@ async def test_many_messages_are_served_a_slice_a_turn(one: bytes) -> None:
 async def test_fragments_are_served_a_slice_a_turn() -> None:
     handler = FakeHandler()
     socket, transport = opened(handler)
-    message = frame(TEXT, b"a", fin=False) + frame(CONT, b"b", fin=False) * (2 * SLICE) + frame(CONT, b"c")
+    piece = b"b" * 200
+    message = frame(TEXT, b"a", fin=False) + frame(CONT, piece, fin=False) * (2 * SLICE) + frame(CONT, b"c")
     socket.data_received(message)
     for _ in range(2):
         assert transport.is_reading_paused
         await asyncio.sleep(0)
-    assert texts(handler) == [b"a" + b"b" * (2 * SLICE) + b"c"]
+    assert texts(handler) == [b"a" + piece * (2 * SLICE) + b"c"]
     assert not transport.is_reading_paused
 
 
-@pytest.mark.parametrize("inside", [False, True])
-async def test_pings_are_answered_a_slice_at_a_time(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "start", [b"", frame(TEXT, b"a", fin=False)], ids=["control frames", "inside a message"]
+)
+async def test_small_frames_without_a_message_have_a_rate(
+    start: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     socket, transport = opened(FakeHandler())
     writes: list[bytes] = []
+    rests: list[tuple[float, Callable[[], None]]] = []
     monkeypatch.setattr(transport, "write", writes.append)
-    start = frame(TEXT, b"a", fin=False) if inside else b""
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda *call: rests.append(call))
     socket.data_received(start + b"".join(frame(PING, b"%d" % number) for number in range(SLICE + 2)))
-    assert transport.is_reading_paused
     await asyncio.sleep(0)
-    assert len(writes) == 2
+    assert (len(writes), transport.is_reading_paused) == (1, True)
+    [(rest_s, go_on)] = rests
+    assert SLICE / rest_s == pytest.approx(3200)
+    go_on()
+    await asyncio.sleep(0)
+    assert (len(writes), transport.is_reading_paused) == (2, False)
     pongs, _ = split_frames(b"".join(writes))
     assert pongs == [Frame(PONG, b"%d" % number) for number in range(SLICE + 2)]
+
+
+async def test_a_message_among_small_frames_spares_their_rest() -> None:
+    handler = FakeHandler()
+    socket, transport = opened(handler)
+    socket.data_received(frame(TEXT, b"a") + frame(PING, b"") * SLICE)
+    await asyncio.sleep(0)
+    assert not transport.is_reading_paused
 
 
 async def test_a_message_of_endless_fragments_ends_the_connection() -> None:
