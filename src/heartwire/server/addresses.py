@@ -22,9 +22,11 @@ __all__ = [
     "Call",
     "Dialect",
     "Handshake",
+    "HandshakeParts",
     "OpenHandler",
     "Opening",
     "Route",
+    "ScopeParts",
     "SocketRoute",
     "Table",
     "end_at_once",
@@ -71,49 +73,93 @@ class Route(NamedTuple):
     answer: Callable[[Call], Awaitable[Response | None]]
 
 
+class HandshakeParts(Protocol):
+    """What `Handshake` needs of a request. A native one makes its scope only for those who ask."""
+
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def query_string(self) -> bytes: ...
+    @property
+    def client(self) -> tuple[str, int] | None: ...
+    @property
+    def subprotocols(self) -> list[str] | None: ...
+
+
+class ScopeParts(NamedTuple):
+    """Those of an ASGI scope."""
+
+    scope: Scope
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self.scope["headers"]  # type: ignore[no-any-return]
+
+    @property
+    def query_string(self) -> bytes:
+        return self.scope["query_string"]  # type: ignore[no-any-return]
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        return self.scope["client"]  # type: ignore[no-any-return]
+
+    @property
+    def subprotocols(self) -> list[str] | None:
+        return self.scope.get("subprotocols")
+
+
 class Handshake:
     """The request of a WebSocket, whichever door it came by.
 
     Attributes:
         values: the path segments that the route leaves open.
-        headers: the last of each name; names in lower case.
     """
 
-    __slots__ = ("headers", "scope", "values")
+    __slots__ = ("_given", "_parts", "values")
 
-    def __init__(self, scope: Scope, values: list[str]) -> None:
-        self.scope = scope
+    def __init__(self, parts: HandshakeParts, values: list[str]) -> None:
+        self._parts = parts
+        self._given = dict(parts.headers)
         self.values = values
-        self.headers: dict[str, str] = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+
+    @property
+    def scope(self) -> Scope:
+        """The request as ASGI has it."""
+        return self._parts.scope
 
     @property
     def address(self) -> str:
         """The client's network address; "" on a Unix socket."""
-        client = self.scope["client"]
+        client = self._parts.client
         return client[0] if client else ""
 
     @property
     def query(self) -> list[tuple[str, str]]:
         """The parameters of the URL."""
-        query = self.scope["query_string"]
+        query = self._parts.query_string
         return parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else []
 
     @property
     def subprotocols(self) -> list[str]:
         """The offered subprotocols, in order (RFC 6455 4.1)."""
-        known: list[str] | None = self.scope.get("subprotocols")
+        known = self._parts.subprotocols
         if known is not None:  # by the ASGI server, which may keep the header to itself
             return known
-        if "sec-websocket-protocol" not in self.headers:
+        if b"sec-websocket-protocol" not in self._given:
             return []
         return [token.strip() for value in self.all("sec-websocket-protocol") for token in value.split(",")]
+
+    def header(self, name: str) -> str | None:
+        """The last value of a header; ``name`` in lower case."""
+        value = self._given.get(name.encode())
+        return None if value is None else value.decode("latin-1")
 
     def all(self, name: str) -> list[str]:
         """Every value of a header that may stand on several lines (RFC 9110 5.3)."""
         wanted = name.encode()
-        return [value.decode("latin-1") for key, value in self.scope["headers"] if key == wanted]
+        return [value.decode("latin-1") for key, value in self._parts.headers if key == wanted]
 
     def as_request(self) -> HTTPConnection:
         """The request as applications know it."""

@@ -6,13 +6,12 @@ import json
 import logging
 from collections.abc import Awaitable
 from functools import partial
-from typing import Final
+from typing import Final, TypeGuard
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import begun
 from heartwire.errors import ConfigError, EngineError, HeartwireError, Refused
 from heartwire.hub.memory import memory_bound_bytes
@@ -20,12 +19,15 @@ from heartwire.hub.node import Node
 from heartwire.server.addresses import (
     Call,
     Handshake,
+    HandshakeParts,
     OpenHandler,
     Opening,
     Route,
+    ScopeParts,
     find_route,
     no_socket,
     segments,
+    split_path,
     table_of,
 )
 from heartwire.server.assets import LIBRARY, asset, file_response
@@ -33,7 +35,7 @@ from heartwire.server.dialects import DIALECTS
 from heartwire.server.responses import refusal
 from heartwire.transports.asgi_link import attend
 from heartwire.transports.websocket.asgi import SocketLink
-from heartwire.transports.websocket.asgi_handshake import EXTENSION, AsgiHandshake
+from heartwire.transports.websocket.asgi_handshake import EXTENSION, AnsweredSocket, AsgiHandshake
 from heartwire.transports.websocket.deflate import negotiate
 from heartwire.transports.websocket.frames import truncated
 from heartwire.transports.websocket.handshake import handshake_problem
@@ -152,15 +154,16 @@ class Application:
     # -- WebSocket -------------------------------------------------------------------------------------------
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer_socket(*self._ask(scope), scope, receive, send)
+        asked, answer = self._ask(ScopeParts(scope), segments(scope), scope.get("http_version", ""))
+        await self._answer_socket(asked, answer, scope, receive, send)
 
     def open_natively(self, handshake: AsgiHandshake) -> Awaitable[None] | None:
         """Answer a native handshake that no middleware sees, without ASGI where nobody has to be asked: a
         crowd that reconnects pays for it. Returns what to await, if anything."""
-        asked, answer = self._ask(handshake.scope)
-        if isinstance(answer, Opening):
-            socket = _taken(handshake.scope, self._node.switchboard)
-            assert socket is not None
+        asked, answer = self._ask(handshake, split_path(handshake.path), "1.1")
+        socket = handshake.socket
+        if isinstance(answer, Opening) and self._is_ours(socket):
+            handshake.is_taken = True
             try:
                 handler = self._attach(socket, answer, asked)
                 socket.accept(subprotocol=answer.subprotocol)
@@ -171,13 +174,14 @@ class Application:
         handshake.app = partial(self._answer_socket, asked, answer)
         return begun(handshake.run())
 
-    def _ask(self, scope: Scope) -> tuple[Handshake, Opening | Awaitable[Opening] | Exception]:
+    def _ask(
+        self, parts: HandshakeParts, path: list[str], http_version: str
+    ) -> tuple[Handshake, Opening | Awaitable[Opening] | Exception]:
         """Ask for an opening. What is raised comes back, to be answered."""
-        found = find_route(self._sockets, segments(scope))
-        handshake = Handshake(scope, found[1] if found is not None else [])
+        found = find_route(self._sockets, path)
+        handshake = Handshake(parts, found[1] if found is not None else [])
         try:
-            version = scope.get("http_version", "")
-            self._node.check_page(handshake.headers.get("origin"), handshake.all("host"), version)
+            self._node.check_page(handshake.header("origin"), handshake.all("host"), http_version)
         except Refused as error:
             return handshake, _PageRefused(error)
         try:
@@ -194,7 +198,7 @@ class Application:
         send: Send,
     ) -> None:
         await receive()  # websocket.connect
-        native = _taken(scope, self._node.switchboard)
+        native = self._taken(scope)
         if isinstance(answer, _PageRefused):
             await _refuse_handshake(scope, receive, send, answer.error, is_native=native is not None)
             return
@@ -231,14 +235,26 @@ class Application:
     def _attach(self, socket: NativeSocket, opening: Opening, handshake: Handshake) -> OpenHandler:
         """Give the socket its handler; the call for it need not last as long as the connection."""
         deflate = None
-        if self._node.options.compress and "sec-websocket-extensions" in handshake.headers:
-            deflate = negotiate(handshake.all("sec-websocket-extensions"))
+        if self._node.options.compress and (offers := handshake.all("sec-websocket-extensions")):
+            deflate = negotiate(offers)
         socket.serial = self._node.connections.next_serial()
         extensions = None if deflate is None else deflate.header
         messages = NATIVE if deflate is None else native_deflated(deflate.window_bits)
         handler = opening.handler(socket, messages)
         socket.attach(handler, max_frame_bytes=opening.max_frame_bytes, extensions=extensions)
         return handler
+
+    def _taken(self, scope: Scope) -> NativeSocket | None:
+        """Take over the native socket of a scope, to accept it; ``None`` where it has none of this hub."""
+        handshake: AsgiHandshake | None = scope.get("extensions", {}).get(EXTENSION)
+        if handshake is None or not self._is_ours(handshake.socket):
+            return None
+        del scope["extensions"][EXTENSION]  # who keeps the scope need not keep this
+        handshake.is_taken = True
+        return handshake.socket
+
+    def _is_ours(self, socket: AnsweredSocket) -> TypeGuard[NativeSocket]:
+        return isinstance(socket, NativeSocket) and socket.switchboard is self._node.switchboard
 
     async def _serve_socket(self, opening: Opening, receive: Receive, send: Send) -> None:
         node = self._node
@@ -264,19 +280,6 @@ def _start(socket: NativeSocket, handler: OpenHandler) -> None:
     if socket.is_answered and not socket.closed:
         handler.opened()
         socket.start()
-
-
-def _taken(scope: Scope, switchboard: Switchboard) -> NativeSocket | None:
-    """Take over the native socket of a scope, to accept it; ``None`` where it has none of this hub."""
-    handshake: AsgiHandshake | None = scope.get("extensions", {}).get(EXTENSION)
-    if handshake is None:
-        return None
-    socket = handshake.socket
-    if not isinstance(socket, NativeSocket) or socket.switchboard is not switchboard:
-        return None
-    del scope["extensions"][EXTENSION]  # who keeps the scope need not keep this
-    handshake.is_taken = True
-    return socket
 
 
 def _check_method(request: Request, methods: tuple[str, ...]) -> None:

@@ -68,7 +68,7 @@ class Visitor:
         scope = {"type": "websocket", "headers": [], "path": "/", "query_string": b""}
         context = session_context(hub.node)
         self.connection = CentrifugalConnection(
-            context, self.link, FORMAT, "test", address="test", scope=scope
+            context, self.link, FORMAT, "test", address="test", scope=lambda: scope
         )
         self.link.lost = self.connection.lost
 

@@ -17,12 +17,12 @@ the waiting.
 """
 
 import asyncio
+from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from heartwire.codes import close_code
 from heartwire.core.link import OwnSink
@@ -35,7 +35,7 @@ from heartwire.dialects.plain.requests import parse_wait
 from heartwire.errors import Refused
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call
-from heartwire.server.centrifugal.connection import CentrifugalConnection, HubSession, SessionContext
+from heartwire.server.centrifugal.connection import CentrifugalConnection, HubSession, ScopeOf, SessionContext
 from heartwire.server.centrifugal.emulation import is_protobuf
 from heartwire.server.centrifugal.streams import read_commands
 from heartwire.server.requests import address_of, watch_client
@@ -63,7 +63,7 @@ async def commands(context: SessionContext, call: Call) -> Response:
     except ValueError as error:
         raise Refused("bad_request", f"expected commands: {error}") from None
     link = _Link(context.node)
-    batch = _Batch(context, link, _FORMATS[codec], address_of(request), dict(request.scope))
+    batch = _Batch(context, link, _FORMATS[codec], address_of(request), partial(dict, request.scope))
     try:
         if isinstance(first, Fault) or first.connect is None:
             await batch.introduce(_connect(codec, first.id or 1))
@@ -179,7 +179,7 @@ class _Batch(CentrifugalConnection):
     session_class = _BatchSession
 
     def __init__(
-        self, context: SessionContext, link: _Link, format: PushFormat, address: str, scope: Scope
+        self, context: SessionContext, link: _Link, format: PushFormat, address: str, scope: ScopeOf
     ) -> None:
         super().__init__(context, link, format, "commands", address=address, scope=scope, pong=False)
         self._starts: dict[ClientSubscription, Position] = {}

@@ -6,8 +6,8 @@ In: messages, from the transport. Out: payloads in a wire format, to the transpo
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from starlette.types import Scope
 
@@ -30,7 +30,7 @@ from heartwire.hub.node import Node
 from heartwire.messages import message_too_large
 from heartwire.types import Channel, Member, Position, Publisher, ServerSubscription
 
-__all__ = ["CentrifugalConnection", "HubSession", "SessionContext"]
+__all__ = ["CentrifugalConnection", "HubSession", "ScopeOf", "SessionContext"]
 
 
 class HubSession(Session):
@@ -49,6 +49,9 @@ class SessionContext(NamedTuple):
     settings: SessionSettings
 
 
+ScopeOf: TypeAlias = Callable[[], Scope]
+
+
 class CentrifugalConnection(Connection):
     """See the module.
 
@@ -56,7 +59,7 @@ class CentrifugalConnection(Connection):
         link: the transport's.
         format: its wire format.
         transport, address: see `Connection`.
-        scope: the request that opened it, as ASGI has it; the port takes it at `connect`.
+        scope: makes the request that opened it, as ASGI has it; the port takes it at `connect`.
         session_id: the secret of emulation requests, where commands come by them.
         pong: see `Session`.
     Raises:
@@ -95,7 +98,7 @@ class CentrifugalConnection(Connection):
         transport: str,
         *,
         address: str,
-        scope: Scope,
+        scope: ScopeOf,
         session_id: str = "",
         pong: bool = True,
     ) -> None:
@@ -106,7 +109,7 @@ class CentrifugalConnection(Connection):
         self.in_flight: deque[asyncio.Future[Position]] | None = None
         self.link = link
         self.publisher: Publisher | None = None
-        self.scope: Scope | None = scope
+        self.scope: ScopeOf | None = scope
         self.serial = link.serial
         self.session_id = session_id
         self.since = now = node.clocks.monotonic()

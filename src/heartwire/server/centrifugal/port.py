@@ -34,7 +34,7 @@ from heartwire.hub.hooks import ConnectedClient, Disconnect, answer_bytes
 from heartwire.hub.identity import ANONYMOUS, Identity, NoToken, after, asked, called, finished, identify
 from heartwire.hub.node import Node
 from heartwire.hub.publishing import Accepted
-from heartwire.server.centrifugal.connection import HubSession
+from heartwire.server.centrifugal.connection import HubSession, ScopeOf
 from heartwire.types import NOW, Action, Channel, Member, Position, Publication, ServerSubscription, Start
 
 __all__ = ["HubPort"]
@@ -79,12 +79,14 @@ class HubPort:
         wait = tokens.wait_for_key(token) if token and tokens is not None else None
         return then() if wait is None else self._node.hooks.task(after(wait, then))
 
-    def _admitted(self, session: HubSession, scope: Scope | None, request: ConnectRequest) -> Answer[Welcome]:
+    def _admitted(
+        self, session: HubSession, scope: ScopeOf | None, request: ConnectRequest
+    ) -> Answer[Welcome]:
         node = self._node
         claims = self._claims(request.token) if request.token and node.tokens is not None else None
         if node.hooks.connect is not None or (claims is None and node.authenticator is not None):
             assert scope is not None
-            return node.hooks.task(self._connect(session, scope, request, claims))
+            return node.hooks.task(self._connect(session, scope(), request, claims))
         if claims is None:
             return self._welcome(session, ANONYMOUS, None)
         return self._welcome(session, Identity(claims.user, claims.info), claims)

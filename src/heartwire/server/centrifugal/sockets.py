@@ -34,8 +34,9 @@ def open_socket(context: SessionContext, handshake: Handshake) -> Opening:
     context.node.refuse_when_draining()
     codec: Codec = JSON
     subprotocol = None
-    if (offered := handshake.subprotocols) or handshake.scope["query_string"]:
-        codec, subprotocol = choose_codec(offered, dict(handshake.query))
+    query = handshake.query
+    if (offered := handshake.subprotocols) or query:
+        codec, subprotocol = choose_codec(offered, dict(query))
     limit = context.node.options.max_frame_bytes
     return Opening(subprotocol, partial(_connection, context, handshake, codec), limit)
 
@@ -43,7 +44,8 @@ def open_socket(context: SessionContext, handshake: Handshake) -> Opening:
 def _connection(
     context: SessionContext, handshake: Handshake, codec: Codec, link: WatchedLink, messages: SocketMessages
 ) -> CentrifugalConnection:
-    format, address, scope = _format(codec, messages), handshake.address, handshake.scope
+    format, address = _format(codec, messages), handshake.address
+    scope = partial(getattr, handshake, "scope")  # most never ask
     return CentrifugalConnection(context, link, format, "websocket", address=address, scope=scope)
 
 

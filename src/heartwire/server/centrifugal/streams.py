@@ -9,6 +9,7 @@ session's id, which the reply to `connect` holds, is all that an emulation reque
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from heartwire.dialects.centrifugal import JSON, PROTOBUF, Codec, PushFormat
@@ -72,7 +73,7 @@ async def _stream(context: SessionContext, call: Call, kind: "_Kind") -> None:
         kind.format,
         kind.transport,
         address=address_of(request),
-        scope=dict(request.scope),
+        scope=partial(dict, request.scope),
         session_id=node.new_secret(),
     )
     connection.begin(kind, data)

@@ -35,7 +35,7 @@ def open_socket(
     channel's namespace has one.
     """
     node.admission.check_rate(node.clocks.monotonic())
-    resume = handshake.headers.get("last-event-id")
+    resume = handshake.header("last-event-id")
     follow = read_follow(node, channel or handshake.values, handshake.query, resume=resume)
     if follow.heartbeat is None:
         text = node.namespaces.of(follow.channels[0]).heartbeat_text or heartbeat

@@ -23,6 +23,11 @@ RESERVED_DESCRIPTORS: Final = 64
 """For the engine's files, for what the application opens, and for the log."""
 
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
+
+_UNSEEN: Final = 16
+_UNSEEN_FROM: Final = 1024
+"""Under a bound of more than that, one new connection of 16 is looked at: that calls the system."""
+
 _MAX_LOOKS: Final = 16
 """For one to cut, or making room for a connection would cost more the more there are."""
 
@@ -54,6 +59,7 @@ class HttpBounds:
         self.times = times
         self.held_bytes = 0
         self._max_connections = max_connections
+        self._unseen = self._seen_limit = 0
         self._max_held_bytes = max_held_bytes
         self._held: dict[TimedConnection, int] = {}
 
@@ -62,9 +68,14 @@ class HttpBounds:
 
         A new descriptor has the lowest free number, so the one of number N is the first when N are open.
         """
-        limit = self._max_connections or max_descriptors()
+        self._unseen += 1
+        if self._unseen < _UNSEEN and self._seen_limit > _UNSEEN_FROM:
+            return False
+        limit = self._seen_limit = self._max_connections or max_descriptors()
         sock = transport.get_extra_info("socket")
-        return bool(limit and sock is not None and sock.fileno() >= limit)
+        is_full = bool(limit and sock is not None and sock.fileno() >= limit)
+        self._unseen = _UNSEEN if is_full else 0
+        return is_full
 
     def hold(self, connection: "TimedConnection", size: int) -> None:
         """Count the bytes held for a client: of answers that it does not take, or of a body that the

@@ -13,12 +13,12 @@ from urllib.parse import unquote
 
 import uvicorn
 from starlette.types import Message, Scope
-from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, is_ssl
 
 from heartwire.codes import close_code
 from heartwire.transports.websocket.handshake import Refusal
 
-__all__ = ["EXTENSION", "AsgiHandshake"]
+__all__ = ["EXTENSION", "AnsweredSocket", "AsgiHandshake"]
 
 log = logging.getLogger("uvicorn.error")
 
@@ -55,15 +55,20 @@ class AsgiHandshake:
     """
 
     __slots__ = (
+        "_app_state",
         "_body",
+        "_config",
         "_gone",
         "_is_begun",
+        "_scope",
         "_start",
         "app",
         "extensions",
+        "headers",
         "is_taken",
         "key",
-        "scope",
+        "path",
+        "query_string",
         "socket",
     )
 
@@ -84,13 +89,63 @@ class AsgiHandshake:
         self._gone: asyncio.Future[None] | None = None
         self._start: Message | None = None
         self._body = b""
-        self.scope = _scope(socket.transport, config, app_state, target, headers)
-        self.scope["extensions"][EXTENSION] = self
+        self._config = config
+        self._app_state = app_state
+        self._scope: Scope | None = None
+        self.headers = headers
+        path, _, self.query_string = target.partition(b"?")
+        self.path = path.decode("latin-1")
+
+    @property
+    def scope(self) -> Scope:
+        """As uvicorn's own WebSocket makes it, for those who ask."""
+        if self._scope is None:
+            config, root = self._config, self._config.root_path
+            path = self.path
+            self._scope = {
+                "type": "websocket",
+                "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+                "http_version": "1.1",
+                "scheme": "wss" if is_ssl(self.socket.transport) else "ws",
+                "server": get_local_addr(self.socket.transport),
+                "client": self.client,
+                "root_path": root,
+                "path": root + (unquote(path) if "%" in path else path),
+                "raw_path": root.encode("ascii") + path.encode("latin-1"),
+                "query_string": self.query_string,
+                "headers": self.headers,
+                "subprotocols": self.subprotocols,
+                "state": self._app_state.copy(),
+                "extensions": {"websocket.http.response": {}, EXTENSION: self},
+            }
+        return self._scope
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """The client's network address."""
+        # Not by uvicorn's function, which has the transport make a socket object that it keeps.
+        peer = self.socket.transport.get_extra_info("peername")
+        return (peer[0], peer[1]) if isinstance(peer, tuple) and len(peer) > 1 else None
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """Those that are offered."""
+        return [
+            token.strip()
+            for name, value in self.headers
+            if name == b"sec-websocket-protocol"
+            for token in value.decode("latin-1").split(",")
+        ]
 
     @property
     def is_forwarded(self) -> bool:
         """Whether a proxy says whose request it is."""
-        return any(name.startswith(b"x-forwarded-") for name, _ in self.scope["headers"])
+        return any(name.startswith(b"x-forwarded-") for name, _ in self.headers)
+
+    @property
+    def has_root(self) -> bool:
+        """Whether the server says below which path it is."""
+        return bool(self._config.root_path)
 
     async def run(self) -> None:
         """Call the application, and see to it that the handshake is answered. Its errors are logged."""
@@ -143,7 +198,7 @@ class AsgiHandshake:
             self._start = message
         else:
             fix = "give Hub.websocket_class the prefix of Hub.asgi, and route no other WebSocket below it"
-            raise RuntimeError(f"{kind} by another application than the hub at {self.scope['path']!r}: {fix}")
+            raise RuntimeError(f"{kind} by another application than the hub at {self.path!r}: {fix}")
 
     def _add_to_answer(self, start: Message, message: Message) -> None:
         if message["type"] != "websocket.http.response.body":
@@ -164,35 +219,3 @@ def _plain(status: int, body: bytes) -> Refusal:
 
 
 _FAILED: Final = _plain(500, b"Internal Server Error")
-
-
-def _scope(
-    transport: asyncio.Transport,
-    config: uvicorn.Config,
-    app_state: dict[str, Any],
-    target: bytes,
-    headers: list[tuple[bytes, bytes]],
-) -> Scope:
-    """The scope as uvicorn's own WebSocket makes it."""
-    raw_path, _, query = target.partition(b"?")
-    path, root = raw_path.decode("latin-1"), config.root_path
-    offered: list[str] = []
-    for name, value in headers:
-        if name == b"sec-websocket-protocol":
-            offered += [token.strip() for token in value.decode("latin-1").split(",")]
-    return {
-        "type": "websocket",
-        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
-        "http_version": "1.1",
-        "scheme": "wss" if is_ssl(transport) else "ws",
-        "server": get_local_addr(transport),
-        "client": get_remote_addr(transport),
-        "root_path": root,
-        "path": root + (unquote(path) if "%" in path else path),
-        "raw_path": root.encode("ascii") + raw_path if root else raw_path,
-        "query_string": query,
-        "headers": headers,
-        "subprotocols": offered,
-        "state": app_state.copy(),
-        "extensions": {"websocket.http.response": {}},
-    }

@@ -186,7 +186,7 @@ class NativeSocket(Outgoing, Incoming):
         """Answer 101. `start` or `close` must follow."""
         handshake, self._handshake = self._handshake, None
         assert handshake is not None
-        self.write(
+        self.transport.write(  # the first bytes: behind nothing that is held
             accepted(handshake.key, subprotocol=subprotocol, extensions=handshake.extensions, headers=headers)
         )
 
