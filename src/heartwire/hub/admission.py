@@ -51,10 +51,10 @@ class Admission:
         self.count = here
         self._by_address[address] = mine
 
-    def remove(self, address: str) -> None:
-        """Count one less; for each `add` that returned, once."""
-        self.count -= 1
-        self._by_address[address] -= 1
+    def remove(self, address: str, count: int = 1) -> None:
+        """Count so many less; for each `add` that returned, once."""
+        self.count -= count
+        self._by_address[address] -= count
         if not self._by_address[address]:
             del self._by_address[address]
 

@@ -101,17 +101,19 @@ class FastPath:
     def _poll(self, front: FrontProtocol, channel: Channel, query: bytes) -> bool:
         node = self._node
         parsed = self._queries.get(query) or self._parse(query)
-        if (
-            parsed is None
-            or (parsed[1] and node.options.max_connections_per_address)
-            or node.namespaces.asks(channel, "subscribe")
-        ):
+        if parsed is None or (parsed[1] and node.options.max_connections_per_address):
             return False
         start, wait_s = parsed
+        held = self._held.get(channel)
+        if held is not None and wait_s and held.position == start:
+            held.add(front, wait_s)
+            return True
+        if node.namespaces.asks(channel, "subscribe"):
+            return False
         topic = node.switchboard.topics.get(channel)
         if topic is not None and isinstance(start, Position) and start == topic.position:
             if wait_s:
-                self._hold(front, channel, wait_s, start)
+                _HeldPolls(node, self._held, channel, start).begin(front, wait_s)
                 return True
             return self._settle(front, channel, 0, ReadResult(start, [], start, True))
         if node.pages.is_spent:
@@ -273,8 +275,8 @@ class _HeldPolls(OwnSink, PlainConnection):
         """Hold nothing any more, of what were ``count`` polls."""
         if self._held.get(self._channel) is self:
             del self._held[self._channel]
-        for _ in range(count - 1):
-            self._node.admission.remove(self.address)
+        if count > 1:
+            self._node.admission.remove(self.address, count - 1)
         self._node.connections.remove(self)
         self._node.presence.unfollow_all(self)
 
