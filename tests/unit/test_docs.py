@@ -204,6 +204,17 @@ def test_the_readme_says_what_the_benchmark_measured() -> None:
         f" {echo['Node ws']})" in found
     )
     assert f"**{column('Idle connections', 1)[ours]}** bytes" in found
+    assert f"an idle event stream {column('Idle event streams', 1)['**Heartwire**, SSE']}." in found
+
+    def against_centrifugo(heading: str, place: int = 1) -> str:
+        values = column(heading, place)
+        names = "**Heartwire**, Centrifugal JSON", "Centrifugo"
+        mine, theirs = (float(values[name].replace(",", "")) for name in names)
+        return f"{mine / theirs:.2f}"
+
+    assert f"delivery takes {against_centrifugo('Fan-out, 8 messages outstanding')} of Centrifugo's" in found
+    assert f"a round trip {against_centrifugo('Echo')}," in found
+    assert f"a connect {against_centrifugo('Idle connections', 2)}," in found
 
 
 # -- configuration -------------------------------------------------------------------------------------------
