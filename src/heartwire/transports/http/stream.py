@@ -95,10 +95,18 @@ class HttpStream(AsgiLink):
         self._finished = True
 
     def _joined(self, payloads: list[bytes]) -> list[bytes]:
-        """What one turn of the event loop wrote is one piece; a long one is sent bit by bit, so that a slow
-        client is seen to take it."""
-        body = b"".join(payloads)
-        return [body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES)]
+        """What one turn of the event loop wrote is one piece; much is several, so that a slow client is seen
+        to take it."""
+        pieces: list[bytes] = []
+        piece: list[bytes] = []
+        size = 0
+        for payload in payloads:
+            piece.append(payload)
+            size += len(payload)
+            if size >= _PIECE_BYTES:
+                pieces.append(b"".join(piece))
+                piece, size = [], 0
+        return [*pieces, b"".join(piece)] if piece else pieces
 
     async def _send_body(self, payload: bytes) -> None:
         await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})
