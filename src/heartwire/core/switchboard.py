@@ -159,11 +159,15 @@ class Switchboard:
             begins = subscription.state is State.JOINING or not result.recovered
             if begins and not self._begin(topic, subscription, start, result):
                 continue
+            handed_over = False
             for chunk in _chunks(result.publications):
+                if handed_over:
+                    self.release(subscription.link.sink)  # see `_advance`
                 if subscription.state is not State.CATCHING_UP or subscription.link.paused:
                     break
                 topic.hand_over(subscription, chunk)
-            self._advance(topic, subscription)
+                handed_over = True
+            self._advance(topic, subscription, handed_over=handed_over)
         topic.forget_frames(result.publications)
 
     def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
@@ -268,8 +272,9 @@ class Switchboard:
         self._advance(topic, subscription)
         return False
 
-    def _advance(self, topic: Topic, subscription: Subscription) -> None:
-        """Catch a subscription up as far as memory and its link allow."""
+    def _advance(self, topic: Topic, subscription: Subscription, *, handed_over: bool = False) -> None:
+        """Catch a subscription up as far as memory and its link allow. ``handed_over``: it has got something
+        that may be held yet."""
         while subscription.state is State.CATCHING_UP:
             if subscription.link.paused:
                 topic.fill(subscription)
@@ -283,8 +288,12 @@ class Switchboard:
             elif not topic.covers(Position(subscription.epoch, subscription.offset)):
                 self._ask(topic, subscription, Position(subscription.epoch, subscription.offset))
                 return
+            elif handed_over:  # written now, because only then a link knows that it is full
+                self.release(subscription.link.sink)
+                handed_over = False
             else:
                 topic.hand_over(subscription, topic.after(subscription.offset))
+                handed_over = True
 
     def _hole(self, topic: Topic, live: list[Subscription]) -> None:
         for subscription in live:

@@ -3,7 +3,7 @@
 import pytest
 
 from heartwire.core.link import OwnSink
-from heartwire.core.subscription import State
+from heartwire.core.subscription import State, Subscription
 from heartwire.core.topic import CHUNK_BYTES, TailLimits
 from heartwire.engines.contract import Retention
 from heartwire.types import EARLIEST, NOW, Channel, Member, Position, Publication
@@ -824,3 +824,54 @@ def test_release_writes_at_once_and_forgets_what_is_lost() -> None:
     desk.switchboard.release(link, is_lost=True)
     desk.turn()
     assert link.written == [b"a"]
+
+
+class _Pipe:
+    """A sink that is full from its first byte on."""
+
+    def __init__(self, link: "_NativeLink") -> None:
+        self.link = link
+        self.taken: list[bytes] = []
+
+    def write(self, payload: bytes) -> None:
+        self.taken.append(payload)
+        self.link.fill()
+
+
+class _NativeLink:
+    """A link like the native ones: what is written is held until the turn ends, and only then fills it."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.serial = 1
+        self.paused = False
+        self.member: Member | None = None
+        self.sink = _Pipe(self)
+        self.subscriptions: list[Subscription] = []
+        self._desk = desk
+
+    def write(self, payload: bytes) -> None:
+        self._desk.switchboard.hold(self.sink, payload)
+
+    def fill(self) -> None:
+        self.paused = True
+        for subscription in self.subscriptions:
+            self._desk.switchboard.pause(subscription)
+
+    def close(self, code: int, reason: str) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("from_memory", [True, False])
+def test_reader_that_takes_nothing_is_given_one_chunk_of_what_it_missed(from_memory: bool) -> None:
+    desk = Desk(page=1000, limits=TailLimits() if from_memory else TailLimits(topic_items=1))
+    desk.follow()
+    desk.settle()
+    desk.publish(100, data=b"x" * 1024)
+    desk.turn()
+    desk.settle()
+    link = _NativeLink(desk)
+    start = Position(desk.head().epoch, 0)
+    link.subscriptions.append(desk.switchboard.follow(link, A, _Bytes(), start))
+    desk.settle()
+    [taken] = link.sink.taken
+    assert taken.count(b"p") == CHUNK_BYTES // 1024
