@@ -118,6 +118,7 @@ _ROWS: Final = {  # by retry and advice: name, HTTP status, close code, Centrifu
         ("too_many_connections",   429, 1013, 106, "this address has `max_connections_per_address` open"),
         ("internal",               500, 3004, 100, "a fault of the server; its log has the details"),
         ("engine_unavailable",     503, 3004, 100, "the store did not take it; nothing was published"),
+        ("engine_uncertain",       503, 3004, 100, "the store may have it: retry with the same key"),
         ("node_full",              503, 1013, 106, "this node has `max_connections` open"),
         ("uploads_full",           503, 1013, 111, "incomplete bodies hold `max_upload_bytes` on this node"),
         ("shutdown",               503, 1012, 100, "the server is going away"),

@@ -11,6 +11,7 @@ __all__ = [
     "EngineCorrupt",
     "EngineError",
     "EngineUnavailable",
+    "EngineUncertain",
     "Forbidden",
     "GivenUp",
     "HeartwireError",
@@ -158,6 +159,12 @@ class EngineUnavailable(EngineError):
     """The store did not answer, or refused: nothing was stored, and a retry may succeed."""
 
     code = CODES["engine_unavailable"]
+
+
+class EngineUncertain(EngineError):
+    """The store broke off before it answered: it may have stored it. The same idempotency key tells."""
+
+    code = CODES["engine_uncertain"]
 
 
 class EngineCorrupt(EngineError):

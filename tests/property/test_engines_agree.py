@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Engine, ReadResult, Retention
+from heartwire.engines.contract import Engine, Feed, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.testing import FakeClock
@@ -139,7 +139,7 @@ class Side:
         self.notified: list[Any] = []
 
     async def start(self) -> None:
-        await self.engine.start(lambda publication: self.notified.append(self.publication(publication)))
+        await self.engine.start(Feed(lambda publication: self.notified.append(self.publication(publication))))
 
     def position(self, position: Position) -> tuple[int, int]:
         return self.epochs.number(position.epoch), position.offset
@@ -246,7 +246,7 @@ async def compare_with_forgetting(
     engines: tuple[Engine, Engine] = MemoryEngine(clock=clock), SqliteEngine(path, clock=clock)
     positions: tuple[list[Position], list[Position]] = [], []
     for engine, truth in zip(engines, truths, strict=True):
-        await engine.start(truth.published)
+        await engine.start(Feed(truth.published))
     try:
         for command in script:
             if isinstance(command, Advance):

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from heartwire.core.subscription import State
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.topic import TailLimits, Topic
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.testing import FakeClock
 from heartwire.types import EARLIEST, NOW, Channel, Message, Position, Publication, Start
@@ -123,7 +123,7 @@ class FanOut(RuleBasedStateMachine):
     def restart(self, drop: bool) -> None:
         """The engine loses everything, and perhaps what it had not told yet."""
         self.engine = MemoryEngine(clock=self.clock)
-        done(self.engine.start(self._kept))
+        done(self.engine.start(Feed(self._kept)))
         self.keys.clear()
         if drop:
             self.notices.clear()

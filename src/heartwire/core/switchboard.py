@@ -40,6 +40,7 @@ class Switchboard:
         soon: runs a function once, after this turn of the event loop (``loop.call_soon``).
         kept: what the channels keep: nobody is caught up with more, from memory either.
         lingering: how many topics without subscriptions are kept until `sweep`: a poll comes back each time.
+        watch: told of each topic that begins and ends (true, false), before its first read.
 
     Promises: every subscription gets the publications after its start in order, each once, or a report that
     it cannot (`ChannelListener.gap`, a payload of its format's ``joined``, or a close with
@@ -54,6 +55,7 @@ class Switchboard:
         limits: TailLimits | None = None,
         kept: Kept = keep_all,
         lingering: int = 0,
+        watch: Callable[[Channel, bool], None] | None = None,
     ) -> None:
         self.topics: dict[Channel, Topic] = {}
         self._read = read
@@ -63,6 +65,7 @@ class Switchboard:
         self._dirty: list[Topic] = []
         self._held: Held = {}
         self._lingering = lingering
+        self._watch = watch
         self._idle: dict[Topic, None] = {}
         self._idle_before: dict[Topic, None] = {}
 
@@ -86,6 +89,8 @@ class Switchboard:
         topic = self.topics.get(channel)
         if topic is None:
             topic = self.topics[channel] = Topic(channel, self._limits, self._kept, self._held)
+            if self._watch is not None:
+                self._watch(channel, True)
         elif not topic.subscriptions:
             self._idle.pop(topic, None)
             self._idle_before.pop(topic, None)
@@ -136,6 +141,14 @@ class Switchboard:
             self._dirty.append(topic)
         if not topic.notify(publication):
             self._hole(topic, topic.jump(publication))
+
+    def behind(self, channel: Channel, head: Position) -> None:
+        """A stream is at ``head``, whatever was notified: those who are not there read."""
+        topic = self.topics.get(channel)
+        if topic is None or not topic.epoch:  # its first read is still to come
+            return
+        if head.epoch != topic.epoch or head.offset > topic.head:
+            self._hole(topic, topic.restart(head))
 
     def read_done(self, topic: Topic, start: Start, result: ReadResult) -> None:
         """Take the result of a ``read``."""
@@ -216,6 +229,8 @@ class Switchboard:
     def _discard(self, topic: Topic) -> None:
         topic.discard()
         del self.topics[topic.channel]
+        if self._watch is not None:
+            self._watch(topic.channel, False)
 
     def _topic(self, subscription: Subscription) -> Topic:
         """The topic of a subscription that is not closed, which keeps it in ``topics``."""

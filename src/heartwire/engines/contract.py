@@ -1,6 +1,6 @@
 """The contract of an engine, and the pure functions that engines share.
 
-The hub calls engines; engines call ``notify``. `heartwire.testing.check_engine` tests an implementation
+The hub calls engines; engines call a `Feed`. `heartwire.testing.check_engine` tests an implementation
 against this contract.
 """
 
@@ -8,20 +8,54 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import msgspec
 
 from heartwire.core.switchboard import ReadResult
 from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
 
-__all__ = ["Clock", "Engine", "Notify", "Presence", "ReadResult", "Retention", "epoch_of", "plan_read"]
+__all__ = [
+    "Clock",
+    "Engine",
+    "Feed",
+    "Presence",
+    "ReadResult",
+    "Retention",
+    "SharedEngine",
+    "Told",
+    "epoch_of",
+    "plan_read",
+    "shared_engine",
+]
 
 Clock = Callable[[], float]
 """Seconds since 1970 that only go forward: see `heartwire.engines.clock`."""
 
-Notify = Callable[[Publication], None]
-"""Called with every publication that is kept, in offset order per channel, on the event loop's thread."""
+Told = Literal["join", "leave"]
+
+
+def _ignored(*about: object) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Feed:
+    """What an engine tells its node, as functions. They are called on the event loop's thread.
+
+    Attributes:
+        publication: every publication that is kept, in offset order per channel; a shared engine tells those
+            of channels that are watched.
+        behind: a watched stream is at this position, whatever was told: who is not there has to read.
+        removed: the publications of a watched channel are forgotten, up to this position.
+        member: somebody joined or left a watched channel, on any node.
+    """
+
+    publication: Callable[[Publication], None] = _ignored
+    behind: Callable[[Channel, Position], None] = _ignored
+    removed: Callable[[Channel, Position], None] = _ignored
+    member: Callable[[Channel, Told, Member], None] = _ignored
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -63,10 +97,10 @@ class Engine(Presence, Protocol):
         * the offsets of one epoch count 1, 2, 3 ... without holes; a lost stream gets another epoch;
         * an answered `append` is kept (each engine documents how durably), and every later `read` shows it;
         * `append` calls made in order by one caller are applied in that order;
-        * ``notify`` is called once per publication, in order, before the append is answered.
+        * the feed is told of each publication once, in order, before the append is answered.
     """
 
-    async def start(self, notify: Notify) -> None:
+    async def start(self, feed: Feed) -> None:
         """Open the store.
 
         Raises:
@@ -95,6 +129,7 @@ class Engine(Presence, Protocol):
             The position of the message; with a key used before, the position of its first use.
         Raises (at once or through the future):
             EngineUnavailable: nothing was appended.
+            EngineUncertain: it may have been; the same key tells.
         Promises: atomic; cancelling the future does not undo the append. An append that fails through its
             future fails all later ones made before that future was done, so that a retry does not land behind
             them.
@@ -123,6 +158,34 @@ class Engine(Presence, Protocol):
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """Trim channels without new publications by age; forget old keys. Called about every minute."""
+
+
+class SharedEngine(Engine, Protocol):
+    """A store that other nodes use too. Its feed tells what is watched here, whichever node it came from.
+
+    Presence holds as long as its node: a lease of ``math.inf`` seconds ends with the node, within 30 s.
+
+    Promises: calls are applied in order with `append` and `read`: what is kept after a read that follows a
+    `watch` is told, or `Feed.behind` tells that something was not. ``Publication.origin`` of what came from
+    another node is 0.
+    """
+
+    is_shared: Literal[True]
+
+    def watch(self, channel: Channel) -> None:
+        """Tell of a channel from now on. Never blocks."""
+
+    def unwatch(self, channel: Channel) -> None:
+        """Tell of it no more. Never blocks."""
+
+    def announce(self, channel: Channel, told: Told, member: Member) -> None:
+        """Have all nodes that watch a channel hear of a member, this one too. Never blocks. The leaves of
+        members whose node is gone are told by the store, once."""
+
+
+def shared_engine(engine: Engine) -> SharedEngine | None:
+    """The engine, where other nodes may use its store too."""
+    return engine if getattr(engine, "is_shared", False) else None  # type: ignore[return-value]
 
 
 def epoch_of(life: str, channel: Channel) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
 from heartwire.engines.clock import forward
-from heartwire.engines.contract import Clock, Notify, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.contract import Clock, Feed, ReadResult, Retention, epoch_of, plan_read
 from heartwire.engines.leases import SWEPT_AT_ONCE, Leases
 from heartwire.errors import ConfigError
 from heartwire.types import NOW, Channel, Message, Position, Publication, Start
@@ -84,7 +84,7 @@ class MemoryEngine(Leases):
         self._streams: OrderedDict[Channel, _Stream] = OrderedDict()  # about the coldest first
         self._bytes = 0
         self._forgotten: dict[int, int] = {}  # how often in this life, by the hash of the channel
-        self._notify: Notify = lambda publication: None
+        self._notify: Callable[[Publication], None] = Feed().publication
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -100,8 +100,8 @@ class MemoryEngine(Leases):
         bounds: dict[str, Any] = {name: int(value) for name, value in given.items()}
         return cls(**bounds)
 
-    async def start(self, notify: Notify) -> None:
-        self._notify = notify
+    async def start(self, feed: Feed) -> None:
+        self._notify = feed.publication
 
     async def stop(self) -> None:
         """See `Engine.stop`."""

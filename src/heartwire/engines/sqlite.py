@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
 from heartwire.engines.clock import forward
-from heartwire.engines.contract import Clock, Notify, ReadResult, Retention
+from heartwire.engines.contract import Clock, Feed, ReadResult, Retention
 from heartwire.engines.leases import Leases
 from heartwire.engines.sqlite_store import Store, explain
 from heartwire.errors import ConfigError, EngineError, EngineUnavailable
@@ -74,8 +74,8 @@ class SqliteEngine(Leases):
             raise ConfigError("engine", url, "synchronous is normal or full")
         return cls(path, synchronous="full" if synchronous == "full" else "normal")
 
-    async def start(self, notify: Notify) -> None:
-        self._notify = notify
+    async def start(self, feed: Feed) -> None:
+        self._notify = feed.publication
         self._loop = asyncio.get_running_loop()
         opened = self._loop.create_future()
         name = f"heartwire {self.path.name}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Engine, Retention
+from heartwire.engines.contract import Engine, Feed, Retention, shared_engine
 from heartwire.errors import ConfigError, EngineError, NotStarted, Refused
 from heartwire.hub import signals
 from heartwire.hub.admission import Admission, Rates
@@ -75,7 +75,11 @@ class Node:
         self.history = History(engine, self.namespaces)
         self._catch_up = CatchUp(self.history)
         self.switchboard = Switchboard(
-            read=self._catch_up.read, soon=self._soon, kept=self._kept, lingering=LINGERING_TOPICS
+            read=self._catch_up.read,
+            soon=self._soon,
+            kept=self._kept,
+            lingering=LINGERING_TOPICS,
+            watch=None if shared_engine(engine) is None else self._watch,
         )
         self._catch_up.switchboard = self.switchboard
         lease_s = options.ping_interval_s + options.pong_timeout_s
@@ -147,7 +151,7 @@ class Node:
             self.loop = self._catch_up.loop = asyncio.get_running_loop()
             self._starting = self.loop.create_future()
             try:
-                await self.engine.start(self.switchboard.notify)
+                await self.engine.start(self._feed())
             except BaseException:
                 self._starting.cancel()
                 self._starting = None
@@ -251,6 +255,18 @@ class Node:
     def _kept(self, channel: Channel) -> tuple[int, int]:
         keep = self.namespaces.retention(channel)
         return keep.history_size, keep.since_ms(self.clocks.forward())
+
+    def _feed(self) -> Feed:
+        board = self.switchboard
+        return Feed(board.notify, board.behind, lambda channel, _: board.forget(channel), self.presence.heard)
+
+    def _watch(self, channel: Channel, begins: bool) -> None:
+        shared = shared_engine(self.engine)
+        assert shared is not None
+        if begins:
+            shared.watch(channel)
+        else:
+            shared.unwatch(channel)
 
     def _soon(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)

@@ -1,11 +1,12 @@
 """Who is in which channel: leases in the engine, joins and leaves to those who asked for them."""
 
-from typing import Any, Literal
+import math
+from typing import Any
 
 from heartwire.core.link import WireFormat
 from heartwire.core.subscription import ChannelListener, Subscription
 from heartwire.core.switchboard import Switchboard
-from heartwire.engines.contract import Engine
+from heartwire.engines.contract import Engine, Told, shared_engine
 from heartwire.errors import Refused
 from heartwire.hub.links import ServedLink
 from heartwire.hub.namespaces import Namespaces
@@ -25,6 +26,8 @@ class Presence:
     ) -> None:
         self.lease_s = lease_s
         self._engine = engine
+        self._shared = shared_engine(engine)
+        self._socket_lease_s = lease_s if self._shared is None else math.inf
         self._switchboard = switchboard
         self._namespaces = namespaces
 
@@ -47,7 +50,7 @@ class Presence:
             presence = _chosen(override, "presence", presence)
             join_leave = _chosen(override, "join_leave", join_leave)
         if member is not None and presence:
-            self._engine.lease(channel, member, self.lease_s)
+            self._engine.lease(channel, member, self._socket_lease_s)
         subscription = self._switchboard.follow(link, channel, format, start, echo=echo, listener=listener)
         link.subscriptions.append(subscription)
         if listener is not None:
@@ -81,6 +84,8 @@ class Presence:
 
     def renew(self) -> None:
         """Renew the leases of this node's members. Called every third of `lease_s`."""
+        if self._shared is not None:
+            return
         for topic in list(self._switchboard.topics.values()):
             on = self._namespaces.of(topic.channel).presence
             for subscription in topic.subscriptions:
@@ -98,7 +103,14 @@ class Presence:
             if _chosen(override, "join_leave", self._namespaces.tells_members(channel)):
                 self._announce(channel, "leave", member)
 
-    def _announce(self, channel: Channel, kind: Literal["join", "leave"], member: Member) -> None:
+    def _announce(self, channel: Channel, told: Told, member: Member) -> None:
+        """Report a join or leave to the channel's listeners, on every node."""
+        if self._shared is None:
+            self.heard(channel, told, member)
+        else:
+            self._shared.announce(channel, told, member)
+
+    def heard(self, channel: Channel, told: Told, member: Member) -> None:
         """Report a join or leave to the channel's listeners on this node."""
         topic = self._switchboard.topics.get(channel)
         if topic is None:
@@ -106,7 +118,7 @@ class Presence:
         made: dict[Any, Any] = {}
         for subscription in tuple(topic.subscriptions):
             if subscription.listener is not None:
-                subscription.listener.hear(kind, member, made)
+                subscription.listener.hear(told, member, made)
 
 
 def _chosen(override: Override | None, name: str, default: bool) -> bool:

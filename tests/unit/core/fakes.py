@@ -8,7 +8,7 @@ from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.topic import TailLimits, Topic
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.testing import FakeClock
 from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
@@ -159,7 +159,7 @@ class Desk:
     def restart(self) -> None:
         """The engine loses everything: its streams begin another life."""
         self.engine = MemoryEngine(clock=self.clock)
-        done(self.engine.start(lambda publication: self.switchboard.notify(publication)))
+        done(self.engine.start(Feed(lambda publication: self.switchboard.notify(publication))))
 
     def publish(self, count: int = 1, *, channel: Channel = A, data: bytes = b"x", origin: int = 0) -> None:
         for _ in range(count):
@@ -168,9 +168,9 @@ class Desk:
     def publish_unheard(self, count: int = 1, *, channel: Channel = A) -> list[Publication]:
         """Publish, but hold the notifications back. Returns them."""
         held: list[Publication] = []
-        done(self.engine.start(held.append))
+        done(self.engine.start(Feed(held.append)))
         self.publish(count, channel=channel)
-        done(self.engine.start(lambda publication: self.switchboard.notify(publication)))
+        done(self.engine.start(Feed(lambda publication: self.switchboard.notify(publication))))
         return held
 
     def follow(

@@ -8,7 +8,7 @@ import pytest
 
 from heartwire.core.waiting import settled
 from heartwire.engines.clock import ForwardClock
-from heartwire.engines.contract import Engine, Retention
+from heartwire.engines.contract import Engine, Feed, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.testing import FakeClock
@@ -109,7 +109,7 @@ async def test_jump_for_a_moment_loses_no_key_no_history_and_no_lease(
     engine: Engine = (
         MemoryEngine(clock=clock) if kind == "memory" else SqliteEngine(tmp_path / "s", clock=clock)
     )
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     try:
         first = await settled(engine.append(A, Message(b"x"), KEEP, key="k"))
         engine.lease(A, Member("c-1"), 35)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from heartwire.engines import sqlite, sqlite_store
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
 from heartwire.testing import FakeClock
@@ -32,7 +32,7 @@ A = Channel("a")
 @contextlib.asynccontextmanager
 async def opened(path: Path, **options: Any) -> AsyncIterator[SqliteEngine]:
     engine = SqliteEngine(path, **options)
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     try:
         yield engine
     finally:
@@ -235,7 +235,7 @@ import asyncio, sys
 from heartwire.engines.sqlite import SqliteEngine
 async def main():
     engine = SqliteEngine(sys.argv[1])
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     print("open", flush=True)
     sys.stdin.read()
 asyncio.run(main())
@@ -317,12 +317,12 @@ async def test_engine_that_could_not_open_can_be_stopped_and_started_again(tmp_p
     engine = SqliteEngine(folder / "store.db")
     for _ in range(2):
         with pytest.raises(EngineUnavailable):
-            await engine.start(lambda publication: None)
+            await engine.start(Feed())
         with pytest.raises(EngineUnavailable, match="the engine is not running"):
             engine.append(A, Message(b"x"), KEEP)
         await engine.stop()
     folder.mkdir()
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     assert (await append(engine)).offset == 1
     await engine.stop()
     with pytest.raises(EngineUnavailable, match="the engine is not running"):
@@ -345,7 +345,7 @@ async def publish(engine, who):
         print(position, text, flush=True)
 async def main():
     engine = SqliteEngine(sys.argv[1])
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     await asyncio.gather(*(publish(engine, who) for who in range(4)))
 asyncio.run(main())
 """
@@ -479,7 +479,7 @@ def _fail(channel: Channel) -> Retention:
 async def test_fault_inside_a_group_answers_every_caller_and_the_thread_lives(tmp_path: Path) -> None:
     notified: list[Publication] = []
     engine = SqliteEngine(tmp_path / "store.db")
-    await engine.start(notified.append)
+    await engine.start(Feed(notified.append))
     await append(engine)
     async with Held(engine):
         waiting: list[Any] = [
@@ -501,7 +501,7 @@ async def test_fault_inside_a_group_answers_every_caller_and_the_thread_lives(tm
 async def test_stop_answers_all_that_was_accepted(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     engine = SqliteEngine(path)
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     async with Held(engine) as held:
         answers = [engine.append(A, Message(b"x"), KEEP) for _ in range(1200)]  # more than one group
         stopping = asyncio.ensure_future(engine.stop())

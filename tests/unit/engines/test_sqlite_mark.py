@@ -30,7 +30,7 @@ from heartwire.engines.sqlite import SqliteEngine
 from heartwire.types import Channel, Message
 async def main():
     engine = SqliteEngine(sys.argv[1])
-    await engine.start(lambda publication: None)
+    await engine.start(Feed())
     for number in range(int(sys.argv[2])):
         for name in "ab":
             message = Message(b"%d" % number + b"x" * 300)

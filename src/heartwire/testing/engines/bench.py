@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Engine, ReadResult, Retention
+from heartwire.engines.contract import Engine, Feed, ReadResult, Retention
 from heartwire.testing.clock import FakeClock
 from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
 
@@ -83,7 +83,7 @@ class Bench:
         assert self._reopen is not None
         await self.engine.stop()
         self.engine = self._reopen()
-        await self.engine.start(self.notify)
+        await self.engine.start(Feed(self.notify))
 
 
 Check = Callable[[Bench], Awaitable[None]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from heartwire.engines.contract import Clock, Engine
+from heartwire.engines.contract import Clock, Engine, Feed
 from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines.appending import APPENDING
 from heartwire.testing.engines.bench import Bench, Check
@@ -49,7 +49,7 @@ async def check_engine(
         clock = FakeClock()
         engine = factory(clock)
         bench = Bench(engine, clock, None if reopen is None else partial(reopen, engine, clock))
-        await engine.start(bench.notify)
+        await engine.start(Feed(bench.notify))
         try:
             async with asyncio.timeout(ANSWER_S):
                 await check(bench)

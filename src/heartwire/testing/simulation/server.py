@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
-from heartwire.engines.contract import Notify, Retention
+from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineError, EngineUnavailable, NotStarted
 from heartwire.hub.hub import Hub
@@ -107,12 +107,12 @@ class SimulatedEngine:
         self._is_dead = True
         self._queue.clear()
 
-    async def start(self, notify: Notify) -> None:
+    async def start(self, feed: Feed) -> None:
         def kept(publication: Publication) -> None:
             self._truth.record(publication)
-            notify(publication)
+            feed.publication(publication)
 
-        await self._store.start(kept)
+        await self._store.start(Feed(kept))
 
     async def stop(self) -> None:
         await asyncio.gather(*(future for future, _ in self._queue), return_exceptions=True)
