@@ -3,15 +3,18 @@ not."""
 
 import inspect
 import itertools
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from heartwire.engines.contract import Clock, Engine, ReadResult, Retention
+from heartwire.engines.attached import AttachedEngine
+from heartwire.engines.contract import Clock, Engine, Feed, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
+from heartwire.store.serve import serve
 from heartwire.testing.engines import (
     CHECKS,
     DURABLE_CHECKS,
@@ -22,6 +25,7 @@ from heartwire.testing.engines import (
     ending,
     reading,
 )
+from heartwire.testing.engines.bench import A, B
 from heartwire.types import Channel, Member, Message, Position, Publication, Start
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
@@ -39,6 +43,34 @@ def _sqlite_full(tmp_path: Path, clock: Clock) -> Engine:
     return SqliteEngine(tmp_path / "streams.db", synchronous="full", clock=clock)
 
 
+class _Attached(AttachedEngine):
+    """An engine attached to a store of its own, which lives as long as it."""
+
+    def __init__(self, make: Callable[[Path, Clock], Engine], folder: Path, clock: Clock) -> None:
+        super().__init__(Path(tempfile.mkdtemp(dir="/tmp"), "store"))
+        self._serving = serve(make(folder, clock), self.path)
+
+    async def start(self, feed: Feed) -> None:
+        await self._serving.__aenter__()
+        await super().start(feed)
+        self.watch(A)
+        self.watch(B)
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self.path.exists():
+            await self._serving.__aexit__(None, None, None)
+            self.path.parent.rmdir()
+
+
+def _attached_memory(tmp_path: Path, clock: Clock) -> Engine:
+    return _Attached(_memory, tmp_path, clock)
+
+
+def _attached_sqlite(tmp_path: Path, clock: Clock) -> Engine:
+    return _Attached(_sqlite, tmp_path, clock)
+
+
 async def test_every_check_is_run() -> None:
     modules = (appending, ending, reading)
     written = {
@@ -50,7 +82,7 @@ async def test_every_check_is_run() -> None:
     assert {check.__name__ for check in CHECKS + DURABLE_CHECKS} == written
 
 
-@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full])
+@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full, _attached_memory, _attached_sqlite])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_engine_keeps_its_promise(
     make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
@@ -58,7 +90,7 @@ async def test_engine_keeps_its_promise(
     await check_engine(partial(make, tmp_path), checks=[check])
 
 
-@pytest.mark.parametrize("make", [_sqlite, _sqlite_full])
+@pytest.mark.parametrize("make", [_sqlite, _sqlite_full, _attached_sqlite])
 @pytest.mark.parametrize("check", DURABLE_CHECKS, ids=lambda check: check.__name__)
 async def test_durable_engine_keeps_its_promise(
     make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
@@ -124,12 +156,12 @@ class _AlwaysRecovers(MemoryEngine):
 
 
 class _NotifiesTwice(MemoryEngine):
-    async def start(self, notify: Callable[[Publication], None]) -> None:
+    async def start(self, feed: Feed) -> None:
         def twice(publication: Publication) -> None:
-            notify(publication)
-            notify(publication)
+            feed.publication(publication)
+            feed.publication(publication)
 
-        await super().start(twice)
+        await super().start(Feed(twice))
 
 
 class _KeepsLeases(MemoryEngine):

@@ -26,6 +26,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "engines": GROUND | {"core"},
     "dialects": GROUND | {"core"},
     "transports": GROUND | {"core"},
+    "store": GROUND | {"core", "engines"},
     "hub": LOWER,
     "server": LOWER | {"hub"},
     "client": GROUND | {"dialects"},

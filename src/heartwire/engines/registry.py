@@ -18,6 +18,7 @@ __all__ = ["GROUP", "open_engine"]
 GROUP: Final = "heartwire.engines"
 
 _ENGINES: Final = {
+    "attached": "heartwire.engines.attached:AttachedEngine.from_url",
     "memory": "heartwire.engines.memory:MemoryEngine.from_url",
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
 }

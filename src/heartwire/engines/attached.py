@@ -1,0 +1,371 @@
+"""The engine of a node that shares a store process with others of its host.
+
+In: the calls of `SharedEngine`. Out: frames of `heartwire.engines.wire` on a Unix socket, one write a turn of
+the event loop; and what the store tells, to the node's feed. The store (`heartwire.store`) keeps the
+promises; this end keeps the order, and repairs what a broken connection leaves open.
+
+When the connection breaks (the store was killed, say) appends under way raise `EngineUncertain`: the store
+may have them, and the same key tells. Everything else waits, and so do new appends, for ``patience_s``. Once
+the store is there again the node watches its channels anew, asks where they are, and has those read that have
+missed something.
+"""
+
+import asyncio
+import logging
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from heartwire.engines.contract import Feed, ReadResult, Retention, Told
+from heartwire.engines.pipe import Pipe
+from heartwire.engines.wire import (
+    VERSION,
+    Call,
+    Tell,
+    error_of,
+    member_of,
+    member_parts,
+    packed,
+    publication_of,
+    read_result_of,
+    start_part,
+)
+from heartwire.errors import ConfigError, EngineError, EngineUnavailable, EngineUncertain
+from heartwire.types import Channel, Member, Message, Position, Start
+
+__all__ = ["AttachedEngine"]
+
+log = logging.getLogger("heartwire")
+
+_ORIGIN_BITS: Final = 40
+_MAX_CALLS: Final = 20_000
+_MAX_BYTES: Final = 128 * 1024 * 1024
+_HEADS: Final = 1000
+_MAX_USED: Final = 10_000
+_MOST: Final = 2**62
+"""What stands for no bound: an integer of msgpack."""
+
+_RETRY_S: Final = 0.05
+_REFUSED_S: Final = 1
+_STOP_S: Final = 10
+
+
+class AttachedEngine:
+    """`SharedEngine` by way of a store process.
+
+    Args:
+        path: the store's Unix socket.
+        patience_s: how long calls wait for a store that is away.
+
+    Promises: those of the store's own engine. At most 20,000 calls or 128 MiB are under way; over that
+    `append` raises `EngineUnavailable` at once.
+    """
+
+    is_shared: Literal[True] = True
+
+    def __init__(self, path: str | Path, *, patience_s: float = 5) -> None:
+        self.path = Path(path)
+        self.patience_s = patience_s
+        self._name = secrets.token_hex(4)
+        self._number = 0  # the node's, in the store's present life
+        self._feed = Feed()
+        self._pipe: Pipe | None = None
+        self._calls: dict[int, _Call] = {}  # in the order they were made
+        self._bytes = 0
+        self._last = 0
+        self._failures = 0  # of appends, heard on this connection
+        self._watched: dict[Channel, None] = {}
+        self._used: OrderedDict[Channel, None] = OrderedDict()  # by their last append
+        self._members: dict[tuple[Channel, str], Member] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``attached:///ABSOLUTE/SOCKET``. Raises `ConfigError`."""
+        parts = urlsplit(url)
+        if parts.netloc or parts.query or len(parts.path) < 2:
+            raise ConfigError("engine", url, "attached:///ABSOLUTE/SOCKET, where a store process listens")
+        return cls(parts.path)
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def start(self, feed: Feed) -> None:
+        """See `Engine.start`. Waits ``patience_s`` for the store."""
+        self._feed = feed
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.patience_s):
+                await self._connect()
+        except TimeoutError:
+            raise EngineUnavailable(f"{self.path}: no store process listens there") from None
+        self._keeper = self._loop.create_task(self._keep_connected())
+
+    async def stop(self) -> None:
+        """See `Engine.stop`."""
+        if self._keeper is None:
+            return
+        if self._calls:
+            await asyncio.wait([call.future for call in self._calls.values()], timeout=_STOP_S)
+        keeper, self._keeper = self._keeper, None
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            await pipe.close()
+        self._fail(lambda call: True, f"{self.path}: the engine has stopped")
+
+    async def _keep_connected(self) -> None:
+        while True:
+            pipe = self._pipe
+            assert pipe is not None
+            await asyncio.wait([pipe.ended])  # which a cancelled task leaves alone
+            self._pipe = None
+            log.error("%s: the store is gone; waiting for it", self.path)
+            self._broken()
+            await self._connect()
+            log.warning("%s: the store is there again", self.path)
+
+    async def _connect(self) -> None:
+        """Connect, however long it takes, and bring the store up to date about this node."""
+        while True:
+            try:
+                _, pipe = await self._loop.create_unix_connection(
+                    lambda: Pipe(self._hear, max_backlog_bytes=math.inf), str(self.path)
+                )
+            except OSError:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            hello = self._loop.create_future()
+            self._last += 1
+            self._calls = {self._last: _Call(b"", hello, None, 0), **self._calls}
+            members = [(channel, member_parts(member)) for (channel, _), member in self._members.items()]
+            watched = list(self._watched)
+            pipe.write(packed(Call.HELLO, self._last, VERSION, self._name, watched, members))
+            await asyncio.wait([hello, pipe.ended], return_when=asyncio.FIRST_COMPLETED)
+            self._calls = {number: call for number, call in self._calls.items() if call.future is not hello}
+            if not hello.done():
+                await asyncio.sleep(_RETRY_S)
+                continue
+            try:
+                self._number = hello.result()
+            except EngineError as error:
+                await pipe.close()
+                if self._keeper is None:
+                    raise
+                log.error("%s: %s", self.path, error)
+                await asyncio.sleep(_REFUSED_S)
+                continue
+            self._joined(pipe, watched, members)
+            return
+
+    def _joined(
+        self, pipe: Pipe, watched: list[Channel], members: list[tuple[Channel, tuple[Any, ...]]]
+    ) -> None:
+        """Say what has come since the hello, and send what waits."""
+        self._pipe = pipe
+        for channel in self._watched.keys() - set(watched):
+            self._say(Call.WATCH, channel)
+        said = {(channel, parts[0]) for channel, parts in members}
+        for (channel, client), member in self._members.items():
+            if (channel, client) not in said:
+                self._say(Call.LEASE, channel, member_parts(member), None)
+        for channel in set(watched) - self._watched.keys():
+            self._say(Call.UNWATCH, channel)
+        for channel, client in said - self._members.keys():
+            self._say(Call.RELEASE, channel, client)
+        for call in self._calls.values():
+            pipe.write(call.frame)
+        watched = list(self._watched)
+        for at in range(0, len(watched), _HEADS):
+            self._ask_heads(watched[at : at + _HEADS])
+
+    def _ask_heads(self, channels: list[Channel]) -> None:
+        def answered(future: asyncio.Future[Any]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return  # the connection broke again
+            for channel, head in zip(channels, future.result(), strict=True):
+                self._feed.behind(channel, Position(*head))
+
+        self._call(Call.HEADS, channels).add_done_callback(answered)
+
+    def _broken(self) -> None:
+        """Fail the appends that the store may have; the rest is sent again, or was not sent yet."""
+        self._failures = 0
+        why = f"{self.path}: the store broke off; the same idempotency key tells whether it has it"
+        self._fail(lambda call: call.kind is Call.APPEND, why, EngineUncertain)
+        self._loop.call_later(self.patience_s, self._lose_patience, list(self._calls))
+
+    def _lose_patience(self, numbers: list[int]) -> None:
+        if self._pipe is None:
+            late = set(numbers)
+            self._fail(lambda call: call.number in late, f"{self.path}: the store is away")
+
+    def _fail(
+        self, which: "Callable[[_Call], bool]", why: str, kind: type[EngineError] = EngineUnavailable
+    ) -> None:
+        for number, call in list(self._calls.items()):
+            if which(call):
+                self._end(number)
+                if not call.future.done():
+                    call.future.set_exception(kind(why))
+                    call.future.exception()  # its caller may be gone
+
+    # -- the connection --------------------------------------------------------------------------------------
+
+    def _call(self, kind: Call, *parts: Any) -> asyncio.Future[Any]:
+        """Send a call that is answered; now, or once the store is there."""
+        if self._keeper is None and kind is not Call.HEADS:
+            raise EngineUnavailable(f"{self.path}: the engine is not running")
+        future = self._loop.create_future()
+        self._last = number = self._last + 1
+        frame = packed(kind, number, *parts)
+        self._calls[number] = _Call(frame, future, kind, number)
+        self._bytes += len(frame)
+        if self._pipe is not None:
+            self._pipe.write(frame)
+        else:
+            self._loop.call_later(self.patience_s, self._lose_patience, [number])
+        return future
+
+    def _say(self, kind: Call, *parts: Any) -> None:
+        """Send what is not answered; what the store has to know is said again when it comes back."""
+        if self._pipe is not None:
+            self._pipe.write(packed(kind, *parts))
+
+    def _end(self, number: int) -> "_Call | None":
+        call = self._calls.pop(number, None)
+        if call is not None:
+            self._bytes -= len(call.frame)
+        return call
+
+    def _hear(self, frame: list[Any]) -> None:
+        kind, *parts = frame
+        match kind:
+            case Tell.PUBLICATION:
+                by, serial = divmod(parts[-1], 1 << _ORIGIN_BITS)
+                self._feed.publication(publication_of(parts, origin=serial if by == self._number else 0))
+            case Tell.ANSWER:
+                self._answered(*parts)
+            case Tell.FAILURE:
+                self._failed(*parts)
+            case Tell.REMOVED:
+                self._feed.removed(parts[0], Position(*parts[1]))
+            case Tell.MEMBER:
+                self._feed.member(parts[0], parts[1], member_of(parts[2]))
+            case _:
+                raise ValueError(f"the store tells {kind}")
+
+    def _answered(self, number: int, value: Any) -> None:
+        call = self._end(number)
+        if call is None or call.future.done():
+            return
+        match call.kind:
+            case Call.APPEND | Call.REMOVE:
+                call.future.set_result(Position(*value))
+            case Call.READ:
+                call.future.set_result(read_result_of(value))
+            case Call.MEMBERS:
+                call.future.set_result([member_of(parts) for parts in value])
+            case _:
+                call.future.set_result(value)
+
+    def _failed(self, number: int, name: str, message: str) -> None:
+        call = self._end(number)
+        if call is None:
+            return
+        self._failures += call.kind is Call.APPEND
+        if not call.future.done():
+            call.future.set_exception(error_of(name, message))
+            call.future.exception()
+
+    # -- the engine ------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        channel: Channel,
+        message: Message,
+        keep: Retention,
+        *,
+        key: str | None = None,
+        key_ttl_s: float = 300,
+    ) -> asyncio.Future[Position]:
+        size = len(message.data)
+        if len(self._calls) >= _MAX_CALLS or self._bytes + size > _MAX_BYTES:
+            why = f"{len(self._calls)} calls are waiting for the store; nothing was published"
+            raise EngineUnavailable(f"{self.path}: {why}")
+        self._used[channel] = None
+        self._used.move_to_end(channel)
+        if len(self._used) > _MAX_USED:
+            self._used.popitem(last=False)
+        who = message.publisher
+        return self._call(
+            Call.APPEND,
+            self._failures,
+            channel,
+            message.data,
+            message.is_text,
+            None if who is None else (who.user, who.client, who.info),
+            message.origin,
+            min(keep.history_size, _MOST),
+            keep.history_ttl_s,
+            key,
+            key_ttl_s,
+        )
+
+    def read(
+        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
+    ) -> asyncio.Future[ReadResult]:
+        size, ttl_s = min(keep.history_size, _MOST), keep.history_ttl_s
+        limit, max_bytes = min(limit, _MOST), min(max_bytes, _MOST)
+        return self._call(Call.READ, channel, start_part(start), size, ttl_s, limit, max_bytes)
+
+    def remove(self, channel: Channel) -> asyncio.Future[Position]:
+        return self._call(Call.REMOVE, channel)
+
+    async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
+        """See `Engine.sweep`. The store goes by what its nodes have said last of each channel."""
+        keeps = []
+        for channel in self._used:
+            keep = retention(channel)
+            keeps.append((channel, min(keep.history_size, _MOST), keep.history_ttl_s))
+        await self._call(Call.SWEEP, keeps)
+
+    def watch(self, channel: Channel) -> None:
+        self._watched[channel] = None
+        self._say(Call.WATCH, channel)
+
+    def unwatch(self, channel: Channel) -> None:
+        self._watched.pop(channel, None)
+        self._say(Call.UNWATCH, channel)
+
+    def announce(self, channel: Channel, told: Told, member: Member) -> None:
+        """See `SharedEngine.announce`. While the store is away nobody hears of joins; of leaves, later."""
+        self._say(Call.ANNOUNCE, channel, told, member_parts(member))
+
+    # -- presence --------------------------------------------------------------------------------------------
+
+    def lease(self, channel: Channel, member: Member, ttl_s: float) -> None:
+        is_for_good = ttl_s == math.inf
+        if is_for_good:
+            self._members[channel, member.client] = member
+        self._say(Call.LEASE, channel, member_parts(member), None if is_for_good else ttl_s)
+
+    def release(self, channel: Channel, client: str) -> None:
+        self._members.pop((channel, client), None)
+        self._say(Call.RELEASE, channel, client)
+
+    async def members(self, channel: Channel) -> list[Member]:
+        return await self._call(Call.MEMBERS, channel)  # type: ignore[no-any-return]
+
+
+class _Call(NamedTuple):
+    """A call that waits for its answer."""
+
+    frame: bytes
+    future: asyncio.Future[Any]
+    kind: Call | None
+    number: int
