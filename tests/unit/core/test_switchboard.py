@@ -875,3 +875,60 @@ def test_reader_that_takes_nothing_is_given_one_chunk_of_what_it_missed(from_mem
     desk.settle()
     [taken] = link.sink.taken
     assert taken.count(b"p") == CHUNK_BYTES // 1024
+
+
+# -- a feed that loses something -----------------------------------------------------------------------------
+
+
+def test_what_a_feed_has_lost_is_read_once_the_head_is_known() -> None:
+    desk = Desk()
+    link, other = desk.follow(), desk.follow()
+    desk.settle()
+    desk.publish()
+    desk.settle()
+    desk.publish_unheard(3)
+    asked = desk.asked
+    desk.switchboard.behind(A, desk.head())
+    desk.settle()
+    desk.publish()
+    desk.settle()
+    assert link.offsets == other.offsets == [1, 2, 3, 4, 5]
+    assert desk.asked == asked + 1  # one read for all who share a position
+
+
+def test_a_head_that_was_reached_or_of_a_channel_without_readers_changes_nothing() -> None:
+    desk = Desk()
+    link = desk.follow()
+    desk.settle()
+    desk.publish(2)
+    desk.settle()
+    for head in (desk.head(), Position(desk.head().epoch, 1)):
+        desk.switchboard.behind(A, head)
+    desk.switchboard.behind(B, Position("other", 7))
+    assert (desk.reads, link.offsets) == ([], [1, 2])
+
+
+def test_a_head_of_another_life_is_a_gap_for_those_who_were_there() -> None:
+    desk = Desk()
+    link = desk.follow()
+    desk.settle()
+    desk.publish(2)
+    desk.settle()
+    desk.restart()
+    desk.publish_unheard()
+    desk.switchboard.behind(A, desk.head())
+    desk.settle()
+    assert link.told[-1] == (0, False)
+    assert link.offsets == [1, 2, 1]
+
+
+def test_topics_are_watched_from_before_their_first_read_to_their_end() -> None:
+    desk = Desk()
+    told: list[object] = []
+    desk.switchboard._watch = lambda channel, begins: told.append((channel, begins, len(desk.reads)))
+    link = desk.follow()
+    desk.follow(link=link)
+    desk.settle()
+    for subscription in link.subscriptions:
+        desk.switchboard.leave(subscription)
+    assert told == [(A, True, 0), (A, False, 0)]
