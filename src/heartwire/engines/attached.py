@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from heartwire.engines.contract import Feed, ReadResult, Retention, Told
 from heartwire.engines.pipe import Pipe
 from heartwire.engines.wire import (
+    MOST,
     VERSION,
     Call,
     Tell,
@@ -46,9 +47,6 @@ _MAX_CALLS: Final = 20_000
 _MAX_BYTES: Final = 128 * 1024 * 1024
 _HEADS: Final = 1000
 _MAX_USED: Final = 10_000
-_MOST: Final = 2**62
-"""What stands for no bound: an integer of msgpack."""
-
 _RETRY_S: Final = 0.05
 _REFUSED_S: Final = 1
 _STOP_S: Final = 10
@@ -310,7 +308,7 @@ class AttachedEngine:
             message.is_text,
             None if who is None else (who.user, who.client, who.info),
             message.origin,
-            min(keep.history_size, _MOST),
+            min(keep.history_size, MOST),
             keep.history_ttl_s,
             key,
             key_ttl_s,
@@ -319,8 +317,8 @@ class AttachedEngine:
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> asyncio.Future[ReadResult]:
-        size, ttl_s = min(keep.history_size, _MOST), keep.history_ttl_s
-        limit, max_bytes = min(limit, _MOST), min(max_bytes, _MOST)
+        size, ttl_s = min(keep.history_size, MOST), keep.history_ttl_s
+        limit, max_bytes = min(limit, MOST), min(max_bytes, MOST)
         return self._call(Call.READ, channel, start_part(start), size, ttl_s, limit, max_bytes)
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
@@ -331,7 +329,7 @@ class AttachedEngine:
         keeps = []
         for channel in self._used:
             keep = retention(channel)
-            keeps.append((channel, min(keep.history_size, _MOST), keep.history_ttl_s))
+            keeps.append((channel, min(keep.history_size, MOST), keep.history_ttl_s))
         await self._call(Call.SWEEP, keeps)
 
     def watch(self, channel: Channel) -> None:

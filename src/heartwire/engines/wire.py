@@ -17,6 +17,7 @@ from heartwire.types import EARLIEST, NOW, Member, Position, Publication, Publis
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "MOST",
     "VERSION",
     "Call",
     "Frames",
@@ -36,6 +37,9 @@ __all__ = [
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
+
+MOST: Final = 2**62
+"""What stands for more: an integer of msgpack, and of stores."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
@@ -138,9 +142,9 @@ def member_parts(member: Member) -> tuple[Any, ...]:
 
 
 def start_part(start: Start) -> Any:
-    """A start as an array has it."""
+    """A start as an array has it. Clients choose positions, and integers of msgpack have an end."""
     if isinstance(start, Position):
-        return tuple(start)
+        return start.epoch, min(start.offset, MOST)
     return start is EARLIEST
 
 

@@ -81,7 +81,7 @@ class History:
             raise Refused("bad_request", "nothing is before offset 0")
         if limit == 0:
             return Page([], head)
-        most = head.offset if limit < 0 else limit
+        most = head.offset if limit < 0 else min(limit, head.offset)  # a store's integers have an end
         if reverse:
             newest = head.offset if since_offset is None else min(since_offset - 1, head.offset)
             return Page(await self._back(channel, head.epoch, newest, most), head)

@@ -125,6 +125,7 @@ def test_history_pages(api: cent.Client, chat: str) -> None:
     assert offsets(history(api, chat)) == []
     assert offsets(history(api, chat, limit=2)) == [3, 4]
     assert offsets(history(api, chat, limit=-1)) == [3, 4, 5, 6, 7]
+    assert offsets(history(api, chat, limit=2**64)) == [3, 4, 5, 6, 7]
     assert offsets(history(api, chat, limit=2, since=cent.StreamPosition(offset=4, epoch=epoch))) == [5, 6]
     assert offsets(history(api, chat, limit=2, since=cent.StreamPosition(offset=1, epoch=epoch))) == [3, 4]
     assert offsets(history(api, chat, limit=9, since=cent.StreamPosition(offset=7, epoch=epoch))) == []

@@ -132,6 +132,13 @@ async def test_a_remove_reaches_the_other_node(path: Path) -> None:
         assert other.removed == [(A, head)]
 
 
+async def test_a_position_that_no_store_can_have_is_not_continued(path: Path) -> None:
+    async with two(path) as (one, _):
+        head = await one.append("x")
+        result = await one.engine.read(A, Position(head.epoch, 2**80), KEEP, limit=2**80, max_bytes=2**80)
+        assert (result.recovered, result.head) == (False, head)
+
+
 # -- members -------------------------------------------------------------------------------------------------
 
 
