@@ -18,6 +18,7 @@ from heartwire.errors import (
     EngineCorrupt,
     EngineError,
     EngineUnavailable,
+    EngineUncertain,
     Forbidden,
     GivenUp,
     HeartwireError,
@@ -144,6 +145,7 @@ ONE_OF_EACH = [
     GivenUp("no answer", is_unknown=True),
     EngineError("x"),
     EngineUnavailable("x"),
+    EngineUncertain("x"),
     EngineCorrupt("x"),
     ConfigError("port", 99999, "1 to 65535"),
 ]

@@ -232,6 +232,7 @@ async def test_empty_file_becomes_a_store(tmp_path: Path) -> None:
 
 HOLDER = """
 import asyncio, sys
+from heartwire.engines.contract import Feed
 from heartwire.engines.sqlite import SqliteEngine
 async def main():
     engine = SqliteEngine(sys.argv[1])
@@ -333,7 +334,7 @@ async def test_engine_that_could_not_open_can_be_stopped_and_started_again(tmp_p
 
 PUBLISHER = """
 import asyncio, sys
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.types import Channel, Message
 async def publish(engine, who):

@@ -25,7 +25,7 @@ _ALARM = "its WAL was deleted, cut or damaged"
 
 PUBLISHER = """
 import asyncio, sys
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.types import Channel, Message
 async def main():
