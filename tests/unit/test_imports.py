@@ -26,7 +26,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "engines": GROUND | {"core"},
     "dialects": GROUND | {"core"},
     "transports": GROUND | {"core"},
-    "store": GROUND | {"core", "engines"},
+    "store": GROUND | {"core", "engines", "transports"},
     "hub": LOWER,
     "server": LOWER | {"hub"},
     "client": GROUND | {"dialects"},

@@ -28,10 +28,12 @@ from heartwire.engines.wire import (
     Call,
     Tell,
     error_of,
+    keep_parts,
     member_of,
     member_parts,
     packed,
     publication_of,
+    publisher_parts,
     read_result_of,
     start_part,
 )
@@ -42,7 +44,9 @@ __all__ = ["AttachedEngine"]
 
 log = logging.getLogger("heartwire")
 
-_ORIGIN_BITS: Final = 40
+_HELLO: Final = 0
+"""The number of the call that begins a connection."""
+
 _MAX_CALLS: Final = 20_000
 _MAX_BYTES: Final = 128 * 1024 * 1024
 _HEADS: Final = 1000
@@ -114,7 +118,7 @@ class AttachedEngine:
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             await pipe.close()
-        self._fail(lambda call: True, f"{self.path}: the engine has stopped")
+        self._fail(list(self._calls), f"{self.path}: the engine has stopped")
 
     async def _keep_connected(self) -> None:
         while True:
@@ -138,13 +142,12 @@ class AttachedEngine:
                 await asyncio.sleep(_RETRY_S)
                 continue
             hello = self._loop.create_future()
-            self._last += 1
-            self._calls = {self._last: _Call(b"", hello, None, 0), **self._calls}
+            self._calls[_HELLO] = _Call(b"", hello, Call.HELLO)
             members = [(channel, member_parts(member)) for (channel, _), member in self._members.items()]
             watched = list(self._watched)
-            pipe.write(packed(Call.HELLO, self._last, VERSION, self._name, watched, members))
+            pipe.write(packed(Call.HELLO, _HELLO, VERSION, self._name, watched, members))
             await asyncio.wait([hello, pipe.ended], return_when=asyncio.FIRST_COMPLETED)
-            self._calls = {number: call for number, call in self._calls.items() if call.future is not hello}
+            self._calls.pop(_HELLO, None)
             if not hello.done():
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -194,34 +197,30 @@ class AttachedEngine:
         """Fail the appends that the store may have; the rest is sent again, or was not sent yet."""
         self._failures = 0
         why = f"{self.path}: the store broke off; the same idempotency key tells whether it has it"
-        self._fail(lambda call: call.kind is Call.APPEND, why, EngineUncertain)
+        appends = [number for number, call in self._calls.items() if call.kind is Call.APPEND]
+        self._fail(appends, why, EngineUncertain)
         self._loop.call_later(self.patience_s, self._lose_patience, list(self._calls))
 
     def _lose_patience(self, numbers: list[int]) -> None:
         if self._pipe is None:
-            late = set(numbers)
-            self._fail(lambda call: call.number in late, f"{self.path}: the store is away")
+            self._fail(numbers, f"{self.path}: the store is away")
 
-    def _fail(
-        self, which: "Callable[[_Call], bool]", why: str, kind: type[EngineError] = EngineUnavailable
-    ) -> None:
-        for number, call in list(self._calls.items()):
-            if which(call):
-                self._end(number)
-                if not call.future.done():
-                    call.future.set_exception(kind(why))
-                    call.future.exception()  # its caller may be gone
+    def _fail(self, numbers: list[int], why: str, kind: type[EngineError] = EngineUnavailable) -> None:
+        for number in numbers:
+            call = self._end(number)
+            if call is not None:
+                call.fail(kind(why))
 
     # -- the connection --------------------------------------------------------------------------------------
 
     def _call(self, kind: Call, *parts: Any) -> asyncio.Future[Any]:
         """Send a call that is answered; now, or once the store is there."""
-        if self._keeper is None and kind is not Call.HEADS:
+        if self._keeper is None and self._pipe is None:
             raise EngineUnavailable(f"{self.path}: the engine is not running")
         future = self._loop.create_future()
         self._last = number = self._last + 1
         frame = packed(kind, number, *parts)
-        self._calls[number] = _Call(frame, future, kind, number)
+        self._calls[number] = _Call(frame, future, kind)
         self._bytes += len(frame)
         if self._pipe is not None:
             self._pipe.write(frame)
@@ -244,8 +243,7 @@ class AttachedEngine:
         kind, *parts = frame
         match kind:
             case Tell.PUBLICATION:
-                by, serial = divmod(parts[-1], 1 << _ORIGIN_BITS)
-                self._feed.publication(publication_of(parts, origin=serial if by == self._number else 0))
+                self._feed.publication(publication_of(parts, node=self._number))
             case Tell.ANSWER:
                 self._answered(*parts)
             case Tell.FAILURE:
@@ -276,9 +274,7 @@ class AttachedEngine:
         if call is None:
             return
         self._failures += call.kind is Call.APPEND
-        if not call.future.done():
-            call.future.set_exception(error_of(name, message))
-            call.future.exception()
+        call.fail(error_of(name, message))
 
     # -- the engine ------------------------------------------------------------------------------------------
 
@@ -299,17 +295,15 @@ class AttachedEngine:
         self._used.move_to_end(channel)
         if len(self._used) > _MAX_USED:
             self._used.popitem(last=False)
-        who = message.publisher
         return self._call(
             Call.APPEND,
             self._failures,
             channel,
             message.data,
             message.is_text,
-            None if who is None else (who.user, who.client, who.info),
+            publisher_parts(message.publisher),
             message.origin,
-            min(keep.history_size, MOST),
-            keep.history_ttl_s,
+            *keep_parts(keep),
             key,
             key_ttl_s,
         )
@@ -317,20 +311,15 @@ class AttachedEngine:
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> asyncio.Future[ReadResult]:
-        size, ttl_s = min(keep.history_size, MOST), keep.history_ttl_s
         limit, max_bytes = min(limit, MOST), min(max_bytes, MOST)
-        return self._call(Call.READ, channel, start_part(start), size, ttl_s, limit, max_bytes)
+        return self._call(Call.READ, channel, start_part(start), *keep_parts(keep), limit, max_bytes)
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
         return self._call(Call.REMOVE, channel)
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. The store goes by what its nodes have said last of each channel."""
-        keeps = []
-        for channel in self._used:
-            keep = retention(channel)
-            keeps.append((channel, min(keep.history_size, MOST), keep.history_ttl_s))
-        await self._call(Call.SWEEP, keeps)
+        await self._call(Call.SWEEP, [(one, *keep_parts(retention(one))) for one in self._used])
 
     def watch(self, channel: Channel) -> None:
         self._watched[channel] = None
@@ -365,5 +354,9 @@ class _Call(NamedTuple):
 
     frame: bytes
     future: asyncio.Future[Any]
-    kind: Call | None
-    number: int
+    kind: Call
+
+    def fail(self, error: EngineError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # its caller may be gone

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from heartwire.core.switchboard import ReadResult
+from heartwire.engines.contract import Retention
 from heartwire.errors import EngineError, EngineUnavailable, EngineUncertain
 from heartwire.types import EARLIEST, NOW, Member, Position, Publication, Publisher, Start
 
@@ -23,12 +24,15 @@ __all__ = [
     "Frames",
     "Tell",
     "error_of",
+    "keep_parts",
     "member_of",
     "member_parts",
+    "origin_of",
     "packed",
     "publication_of",
     "publication_parts",
     "publisher_of",
+    "publisher_parts",
     "read_result_of",
     "read_result_parts",
     "start_of",
@@ -40,6 +44,8 @@ MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 
 MOST: Final = 2**62
 """What stands for more: an integer of msgpack, and of stores."""
+
+_SERIAL_BITS: Final = 40
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
@@ -107,17 +113,21 @@ class Frames:
 
 def publication_parts(publication: Publication) -> tuple[Any, ...]:
     """Its fields as an array has them."""
-    who = publication.publisher
     return (
         publication.channel,
         publication.epoch,
         publication.offset,
         publication.data,
         publication.is_text,
-        None if who is None else (who.user, who.client, who.info),
+        publisher_parts(publication.publisher),
         publication.time_ms,
         publication.origin,
     )
+
+
+def publisher_parts(who: Publisher | None) -> tuple[Any, ...] | None:
+    """Its fields as an array has them."""
+    return None if who is None else (who.user, who.client, who.info)
 
 
 def publisher_of(parts: list[Any] | None) -> Publisher | None:
@@ -125,10 +135,22 @@ def publisher_of(parts: list[Any] | None) -> Publisher | None:
     return None if parts is None else Publisher(*parts)
 
 
-def publication_of(parts: list[Any], *, origin: int) -> Publication:
-    """Return what an array has, with the origin as this node knows it."""
-    channel, epoch, offset, data, is_text, who, time_ms, _ = parts
-    return Publication(channel, epoch, offset, data, is_text, publisher_of(who), time_ms, origin)
+def publication_of(parts: list[Any], *, node: int) -> Publication:
+    """Return what an array has; the origin counts on the node that it is of."""
+    channel, epoch, offset, data, is_text, who, time_ms, origin = parts
+    by, serial = divmod(origin, 1 << _SERIAL_BITS)
+    mine = serial if by == node else 0
+    return Publication(channel, epoch, offset, data, is_text, publisher_of(who), time_ms, mine)
+
+
+def origin_of(node: int, serial: int) -> int:
+    """The origin that only the node of this number takes for a link of its own; 0: nobody's."""
+    return node << _SERIAL_BITS | serial if serial else 0
+
+
+def keep_parts(keep: Retention) -> tuple[int, float]:
+    """Its fields as an array has them."""
+    return min(keep.history_size, MOST), keep.history_ttl_s
 
 
 def member_of(parts: list[Any]) -> Member:
@@ -168,7 +190,7 @@ def read_result_parts(result: ReadResult) -> tuple[Any, ...]:
 def read_result_of(parts: list[Any]) -> ReadResult:
     """Return what an array has. What was read came in by nobody's link."""
     start, publications, head, recovered = parts
-    found = [publication_of(one, origin=0) for one in publications]
+    found = [publication_of(one, node=0) for one in publications]
     return ReadResult(Position(*start), found, Position(*head), recovered)
 
 

@@ -115,7 +115,7 @@ class Publishing:
         if free is None:
             return self._ask(author, channel, message, key, recheck)
         if key is not None:
-            return self._engine.append(channel, message, free, key=key, key_ttl_s=self._key_ttl_s)
+            return self._append(channel, message, key)
         return self._engine.append(channel, message, free)  # measured: all that most publishes pay for
 
     async def publish_and_wait(

@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import os
 import socket
-import stat
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,6 +16,7 @@ from heartwire.hub.hub import Hub
 from heartwire.hub.origins import is_loopback
 from heartwire.server.config import Settings
 from heartwire.server.logs import log_config
+from heartwire.transports.unix import bind_unix
 
 __all__ = ["hub_from", "is_loopback", "serve"]
 
@@ -142,7 +142,8 @@ def _listen(settings: Settings) -> socket.socket:
     where = settings.uds or f"{settings.host}:{settings.port}"
     try:
         if settings.uds is not None:
-            listener = _bind_unix(settings.uds, settings.uds_mode)
+            mode = None if settings.uds_mode is None else int(settings.uds_mode, 8)
+            listener = bind_unix("uds", settings.uds, mode)
         else:
             family, _, _, _, address = socket.getaddrinfo(
                 settings.host, settings.port, type=socket.SOCK_STREAM
@@ -157,22 +158,6 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigError(
             "port" if settings.uds is None else "uds", where, f"cannot listen: {error.strerror or error}"
         ) from None
-    return listener
-
-
-def _bind_unix(path: str, mode: str | None) -> socket.socket:
-    """A socket at ``path``, in place of an older one. It has its mode from the first moment."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise ConfigError("uds", path, "is there already, and is not a socket: name another path")
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX)
-    umask = None if mode is None else os.umask(0o777 & ~int(mode, 8))
-    try:
-        listener.bind(path)
-    finally:
-        if umask is not None:
-            os.umask(umask)
     return listener
 
 

@@ -13,19 +13,21 @@ import itertools
 import logging
 import math
 import os
-import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from heartwire.engines.contract import Engine, Feed, ReadResult, Retention, Told
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Engine, Feed, Retention, Told
 from heartwire.engines.pipe import Pipe
 from heartwire.engines.wire import (
     VERSION,
     Call,
     Tell,
     member_parts,
+    origin_of,
     packed,
     publication_parts,
     publisher_of,
@@ -33,6 +35,7 @@ from heartwire.engines.wire import (
     start_of,
 )
 from heartwire.errors import EngineError, EngineUnavailable
+from heartwire.transports.unix import bind_unix
 from heartwire.types import NOW, Channel, Member, Message, Position, Publication
 
 __all__ = ["GRACE_S", "Store", "serve"]
@@ -44,7 +47,6 @@ MAX_BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """A node that takes nothing is cut off over this; it comes back, and reads what it has missed."""
 
 _MAX_KEPT: Final = 100_000
-_ORIGIN_BITS: Final = 40
 _ALL: Final = Retention(2**62, 10**9)
 
 
@@ -58,14 +60,6 @@ class Store:
         self._numbers = itertools.count(1)
         self._kept: OrderedDict[Channel, Retention] = OrderedDict()
         self._is_closed = False
-
-    def feed(self) -> Feed:
-        """What the engine tells."""
-        return Feed(self._publication)
-
-    def connection(self) -> "_Connection":
-        """A new connection, for asyncio."""
-        return _Connection(self)
 
     def close(self) -> None:
         """End all connections; the nodes have gone, or will wait for another store."""
@@ -138,7 +132,7 @@ class Store:
             if not watching:
                 del self._watching[channel]
 
-    def _publication(self, publication: Publication) -> None:
+    def publication(self, publication: Publication) -> None:
         watching = self._watching.get(publication.channel)
         if watching:
             self._tell(watching, packed(Tell.PUBLICATION, *publication_parts(publication)))
@@ -230,13 +224,13 @@ class _Connection(Pipe):
                 number, channel = parts
                 self._remove(number, channel)
             case Call.HEADS:
-                self._answer_when_done(parts[0], self._heads(parts[1]))
+                self._settle(parts[0], lambda: asyncio.ensure_future(self._heads(parts[1])))
             case Call.MEMBERS:
-                self._answer_when_done(parts[0], self._members(parts[1]))
+                self._settle(parts[0], lambda: asyncio.ensure_future(self._members(parts[1])))
             case Call.SWEEP:
                 for channel, size, ttl_s in parts[1]:
                     store.keep(channel, size, ttl_s)
-                self._answer_when_done(parts[0], engine.sweep(store.retention))
+                self._settle(parts[0], lambda: asyncio.ensure_future(engine.sweep(store.retention)))
             case Call.WATCH:
                 store.watch(node, parts[0])
             case Call.UNWATCH:
@@ -274,40 +268,39 @@ class _Connection(Pipe):
         if seen != self._failures:  # it was sent before its node heard that an earlier one failed
             self._failed(number, EngineUnavailable("what came before it was not stored"), counts=True)
             return
-        origin = node.number << _ORIGIN_BITS | serial if serial else 0
-        message = Message(data, is_text, publisher_of(who), origin)
+        message = Message(data, is_text, publisher_of(who), origin_of(node.number, serial))
         keep = self._store.keep(channel, size, ttl_s)
-        try:
-            answer = self._store.engine.append(channel, message, keep, key=key, key_ttl_s=key_ttl_s)
-        except EngineError as error:
-            self._failed(number, error, counts=True)
-            return
-        self._settle(number, answer, tuple, counts=True)
+        append = partial(self._store.engine.append, channel, message, keep, key=key, key_ttl_s=key_ttl_s)
+        self._settle(number, append, tuple, counts=True)
 
     def _read(
         self, number: int, channel: Channel, start: Any, size: int, ttl_s: float, limit: int, max_bytes: int
     ) -> None:
         keep = self._store.keep(channel, size, ttl_s)
-        try:
-            answer = self._store.engine.read(channel, start_of(start), keep, limit=limit, max_bytes=max_bytes)
-        except EngineError as error:
-            self._failed(number, error)
-            return
-        self._settle(number, answer, read_result_parts)
+        read = partial(self._store.engine.read, channel, start_of(start), keep)
+        self._settle(number, partial(read, limit=limit, max_bytes=max_bytes), read_result_parts)
 
     def _remove(self, number: int, channel: Channel) -> None:
         def removed(position: Position) -> tuple[Any, ...]:
             self._store.tell_removed(channel, position)
             return tuple(position)
 
-        try:
-            answer = self._store.engine.remove(channel)
-        except EngineError as error:
-            self._failed(number, error)
-            return
-        self._settle(number, answer, removed)
+        self._settle(number, partial(self._store.engine.remove, channel), removed)
 
-    def _settle(self, number: int, answer: Any, parts_of: Any, *, counts: bool = False) -> None:
+    def _settle(
+        self,
+        number: int,
+        work: Callable[[], Any],
+        parts_of: Callable[[Any], Any] = lambda value: value,
+        *,
+        counts: bool = False,
+    ) -> None:
+        """Answer a call with what ``work`` returns, at once or as a future. ``counts``: it is an append."""
+        try:
+            answer = work()
+        except EngineError as error:
+            self._failed(number, error, counts=counts)
+            return
         if not isinstance(answer, asyncio.Future):
             self._answer(number, parts_of(answer))
             return
@@ -331,16 +324,12 @@ class _Connection(Pipe):
         name = error.code.name if isinstance(error, EngineError) else ""
         self.write(packed(Tell.FAILURE, number, name, str(error)))
 
-    def _answer_when_done(self, number: int, work: Any) -> None:
-        self._settle(number, asyncio.ensure_future(work), lambda value: value)
-
-    async def _heads(self, channels: list[Channel]) -> list[tuple[str, int]]:
+    async def _heads(self, channels: list[Channel]) -> list[tuple[Any, ...]]:
         heads = []
         for channel in channels:
             keep = self._store.retention(channel)
-            answer = self._store.engine.read(channel, NOW, keep, limit=0, max_bytes=1)
-            result = answer if isinstance(answer, ReadResult) else await answer
-            heads.append((result.head.epoch, result.head.offset))
+            result = await settled(self._store.engine.read(channel, NOW, keep, limit=0, max_bytes=1))
+            heads.append(tuple(result.head))
         return heads
 
     async def _members(self, channel: Channel) -> list[tuple[Any, ...]]:
@@ -353,34 +342,20 @@ async def serve(engine: Engine, path: Path) -> AsyncIterator[Store]:
 
     Raises:
         EngineError: it cannot be opened.
+        ConfigError: something else than a socket is at the path.
         OSError: the socket cannot be made.
     """
     store = Store(engine)
-    await engine.start(store.feed())
+    await engine.start(Feed(store.publication))
     try:
-        with _bound(path) as listener:
-            server = await asyncio.get_running_loop().create_unix_server(store.connection, sock=listener)
+        with contextlib.closing(bind_unix("socket", str(path), 0o600)) as listener:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_unix_server(partial(_Connection, store), sock=listener)
             try:
                 yield store
             finally:
                 server.close()
                 store.close()
+                os.unlink(path)
     finally:
         await engine.stop()
-
-
-@contextlib.contextmanager
-def _bound(path: Path) -> Iterator[socket.socket]:
-    """A socket in place of an older one, which only its owner may use from its first moment on."""
-    path.unlink(missing_ok=True)
-    umask = os.umask(0o177)
-    try:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-    finally:
-        os.umask(umask)
-    try:
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)

@@ -283,6 +283,14 @@ async def test_no_store_at_all(path: Path) -> None:
         await Node(path, patience_s=0.01).__aenter__()
 
 
+async def test_a_file_in_the_sockets_place_is_left_alone(path: Path) -> None:
+    path.write_text("somebody's")
+    with pytest.raises(ConfigError, match="is not a socket"):
+        async with serve(MemoryEngine(), path):
+            pass
+    assert path.read_text() == "somebody's"
+
+
 async def test_another_version_of_the_store_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "VERSION", 2)
     async with serve(MemoryEngine(), path):
