@@ -54,6 +54,7 @@ DRIVERS: Final[dict[str, set[str]]] = {
         "server/native.py",
         "server/run.py",
         "testing/server.py",
+        "transports/http/cycle.py",
         "transports/http/front.py",
         "transports/http/request.py",
         "transports/websocket/native.py",

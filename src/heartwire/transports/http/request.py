@@ -9,11 +9,11 @@ import sys
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from heartwire.transports.http.connection import HttpBounds, TimedConnection
-from heartwire.transports.http.native_stream import TAKE_OVER, TRANSPORT
+from heartwire.transports.http.cycle import BodyParts, FlowControl, StreamingCycle
+from heartwire.transports.http.native_stream import TRANSPORT
 from heartwire.transports.http.phases import Phase, limit_s, phase_of
 from heartwire.transports.tcp import cut, unsent_bytes
 from heartwire.transports.websocket.handshake import handshake_problem, refused
@@ -48,7 +48,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport)
+        self.flow = FlowControl(transport)
         self._timer = None
         self._unsent_bytes = 0
         self._taken_at = 0.0
@@ -77,7 +77,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        cycle.__class__ = _StreamingCycle  # uvicorn takes no class of ours
+        cycle.__class__ = StreamingCycle  # uvicorn takes no class of ours
         super()._start_asgi_task(cycle, app)
 
     def may_leave(self, cycle: RequestResponseCycle) -> bool:
@@ -335,7 +335,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         rest = self._data[upgrade.args[0] :] if isinstance(upgrade, httptools.HttpParserUpgrade) else b""
         if self._has_hidden_body:
             self._has_hidden_body = False
-            self.parser = httptools.HttpRequestParser(_Body(self))
+            self.parser = httptools.HttpRequestParser(BodyParts(self))
             framing = b"Content-Length: %d" % self._body_left
             if not self._body_left:
                 framing = b"Transfer-Encoding: chunked"
@@ -347,72 +347,3 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
     def _header(self, name: str) -> str | None:
         wanted = name.encode()
         return next((value.decode("latin-1") for key, value in self.headers if key == wanted), None)
-
-
-class _Body:
-    """What httptools finds in a body whose head was parsed before."""
-
-    def __init__(self, protocol: HeartwireHttpProtocol) -> None:
-        self._protocol = protocol
-        self.on_body = protocol.on_body
-
-    def on_message_complete(self) -> None:
-        self._protocol.parser = httptools.HttpRequestParser(self._protocol)
-        self._protocol.on_message_complete()
-
-
-class _Flow(FlowControl):
-    """uvicorn's flow control, which also reads nothing while an answer is not taken."""
-
-    _may_read = True
-
-    def pause_reading(self) -> None:
-        self._may_read = False
-        super().pause_reading()
-
-    def resume_reading(self) -> None:
-        self._may_read = True
-        if not self.write_paused:
-            super().resume_reading()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        super().pause_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._may_read and not self._transport.is_closing():
-            super().resume_reading()
-
-
-class _StreamingCycle(RequestResponseCycle):
-    """uvicorn's request, which a `NativeStream` can take the connection from."""
-
-    async def receive(self) -> Any:
-        """See ASGI. What it returns is the application's to count."""
-        message = await super().receive()
-        protocol: Any = self.transport.get_protocol()
-        if isinstance(protocol, HeartwireHttpProtocol) and protocol.cycle is self:
-            protocol.bounds.release(protocol)
-        return message
-
-    async def send(self, message: Any) -> None:
-        """See ASGI. The stream is begun when this returns, or it is not named, or the answer is not one to
-        take over."""
-        stream = message.get(TAKE_OVER)
-        protocol: Any = self.transport.get_protocol()
-        if stream is None or not (self._can_be_left() and protocol.may_leave(self)):
-            await super().send(message)
-            return
-        self.response_complete = True
-        self.message_event.set()
-        protocol.leave()
-        stream.begin(self.transport, protocol.connections, message["body"])
-
-    def _can_be_left(self) -> bool:
-        """Whether nothing of the request or of its answer is owed but the rest of the body."""
-        is_plain = self.response_started and self.chunked_encoding and not self.response_complete
-        is_whole = (
-            not self.more_body and self.scope["method"] != "HEAD" and self.scope["http_version"] == "1.1"
-        )
-        return bool(is_plain and is_whole and not self.disconnected and not self.transport.is_closing())
