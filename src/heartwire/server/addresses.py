@@ -15,6 +15,7 @@ from starlette.types import Scope, Send
 from heartwire.errors import Refused
 from heartwire.hub.links import WatchedLink
 from heartwire.hub.node import Node
+from heartwire.transports.websocket.handshake import offered_subprotocols
 from heartwire.transports.websocket.incoming import SocketHandler
 from heartwire.transports.websocket.messages import SocketMessages
 
@@ -147,9 +148,7 @@ class Handshake:
         known = self._parts.subprotocols
         if known is not None:  # by the ASGI server, which may keep the header to itself
             return known
-        if b"sec-websocket-protocol" not in self._given:
-            return []
-        return [token.strip() for value in self.all("sec-websocket-protocol") for token in value.split(",")]
+        return offered_subprotocols(self._parts.headers)
 
     def header(self, name: str) -> str | None:
         """The last value of a header; ``name`` in lower case."""

@@ -57,13 +57,8 @@ class JsonCodec(Codec):
         publisher = publication.publisher
         info = b""
         if publisher is not None:
-            user, client = _encode(publisher.user), _encode(publisher.client)
-            about = b',"conn_info":' + self.payload(publisher.info) if publisher.info else b""
-            info = b',"info":{"user":%b,"client":%b%b}' % (user, client, about)
-        data = publication.data
-        if not publication.is_text or b"\n" in data or b"\r" in data or not is_json(data):
-            data = _data(publication)
-        return b'{"data":%b,"offset":%d%b}' % (data, publication.offset, info)
+            info = b',"info":' + _encode(self.info(Member(publisher.client, publisher.user, publisher.info)))
+        return b'{"data":%b,"offset":%d%b}' % (_data(publication), publication.offset, info)
 
     def raw(self, inside: bytes) -> msgspec.Raw:
         return msgspec.Raw(inside)

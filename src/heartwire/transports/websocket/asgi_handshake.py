@@ -16,7 +16,7 @@ from starlette.types import Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, is_ssl
 
 from heartwire.codes import close_code
-from heartwire.transports.websocket.handshake import Refusal
+from heartwire.transports.websocket.handshake import Refusal, offered_subprotocols
 
 __all__ = ["EXTENSION", "AnsweredSocket", "AsgiHandshake"]
 
@@ -130,12 +130,7 @@ class AsgiHandshake:
     @property
     def subprotocols(self) -> list[str]:
         """Those that are offered."""
-        return [
-            token.strip()
-            for name, value in self.headers
-            if name == b"sec-websocket-protocol"
-            for token in value.decode("latin-1").split(",")
-        ]
+        return offered_subprotocols(self.headers)
 
     @property
     def is_forwarded(self) -> bool:

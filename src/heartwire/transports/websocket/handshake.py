@@ -13,7 +13,15 @@ from typing import Final
 
 from websockets.utils import accept_key
 
-__all__ = ["Refusal", "accepted", "choose_subprotocol", "handshake_problem", "parsed", "refused"]
+__all__ = [
+    "Refusal",
+    "accepted",
+    "choose_subprotocol",
+    "handshake_problem",
+    "offered_subprotocols",
+    "parsed",
+    "refused",
+]
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 4.1)."""
@@ -40,6 +48,16 @@ def handshake_problem(headers: Callable[[str], str | None], *, is_get: bool = Tr
     if not _KEY.fullmatch(headers("sec-websocket-key") or ""):
         return "bad_request", "Sec-WebSocket-Key is missing or not 16 bytes in base64"
     return None
+
+
+def offered_subprotocols(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    """Return the subprotocols that a request offers, in order (RFC 6455 4.1)."""
+    return [
+        token.strip()
+        for name, value in headers
+        if name == b"sec-websocket-protocol"
+        for token in value.decode("latin-1").split(",")
+    ]
 
 
 def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:
