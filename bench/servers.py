@@ -117,28 +117,30 @@ def floor(*more: str) -> Command:
     return lambda port, _folder: [str(FLOOR), str(port), *more]
 
 
+def configuration(file: str, folder: Path, **words: object) -> str:
+    """Write a peer's configuration into the folder, with values for its words; return its path."""
+    text = (PEERS / file).read_text()
+    for word, value in words.items():
+        text = text.replace(word, str(value))
+    config = folder / file
+    config.write_text(text)
+    return str(config)
+
+
 def nchan_command(port: int, folder: Path) -> list[str]:
     """Write nginx's configuration into the folder; return its command."""
-    text = (PEERS / "nchan.conf").read_text()
-    for word, value in (("PORT", port), ("FOLDER", folder), ("MODULE", nchan_module())):
-        text = text.replace(word, str(value))
-    config = folder / "nginx.conf"
-    config.write_text(text)
-    return [shutil.which("nginx", path=NGINX_PATH) or "nginx", "-p", str(folder), "-c", str(config)]
+    config = configuration("nchan.conf", folder, PORT=port, FOLDER=folder, MODULE=nchan_module())
+    return [shutil.which("nginx", path=NGINX_PATH) or "nginx", "-p", str(folder), "-c", config]
 
 
 def nats_command(port: int, folder: Path) -> list[str]:
     """Write the NATS server's configuration into the folder; return its command."""
-    config = folder / "nats.conf"
-    config.write_text((PEERS / "nats.conf").read_text().replace("PORT", str(port)))
-    return [str(VENV / "bin" / "nats-server"), "-c", str(config)]
+    return [str(VENV / "bin" / "nats-server"), "-c", configuration("nats.conf", folder, PORT=port)]
 
 
 def centrifugo_command(port: int, folder: Path) -> list[str]:
     """Write Centrifugo's configuration into the folder; return its command."""
-    config = folder / "centrifugo.json"
-    config.write_text((PEERS / "centrifugo.json").read_text().replace("PORT", str(port)))
-    return [os.environ["CENTRIFUGO_BIN"], "--config", str(config)]
+    return [os.environ["CENTRIFUGO_BIN"], "--config", configuration("centrifugo.json", folder, PORT=port)]
 
 
 def heartwire(

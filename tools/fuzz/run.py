@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).parents[2]
 _QUIET: Final = re.compile(r"Invalid HTTP request received\.$")
 """Log lines that bad bytes may cause: uvicorn's own."""
 
-SHOWN: Final = 10
+SHOWN: Final = 100
 """So many findings are shown, and traced to a connection."""
 
 _WARM_UP_BATCHES: Final = 150

@@ -137,6 +137,7 @@ class Desk:
         keep: Retention | None = None,
         page: int = 256,
         lingering: int = 0,
+        watch: Callable[[Channel, bool], None] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.limits = limits or TailLimits()
@@ -152,6 +153,7 @@ class Desk:
             limits=self.limits,
             kept=lambda channel: (self.keep.history_size, self.keep.since_ms(self.clock())),
             lingering=lingering,
+            watch=watch,
         )
         self.serials = 0
         self.restart()

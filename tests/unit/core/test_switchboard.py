@@ -923,9 +923,8 @@ def test_a_head_of_another_life_is_a_gap_for_those_who_were_there() -> None:
 
 
 def test_topics_are_watched_from_before_their_first_read_to_their_end() -> None:
-    desk = Desk()
     told: list[object] = []
-    desk.switchboard._watch = lambda channel, begins: told.append((channel, begins, len(desk.reads)))
+    desk = Desk(watch=lambda channel, begins: told.append((channel, begins, len(desk.reads))))
     link = desk.follow()
     desk.follow(link=link)
     desk.settle()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -68,6 +68,14 @@ class Node:
 def path() -> Any:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         yield Path(folder, "store")
+
+
+@pytest.fixture
+def taken(path: Path) -> Iterator[Path]:
+    """The path of somebody's file, which has to be there afterwards."""
+    path.write_text("a file")
+    yield path
+    assert path.read_text() == "a file"
 
 
 @contextlib.asynccontextmanager
@@ -283,12 +291,10 @@ async def test_no_store_at_all(path: Path) -> None:
         await Node(path, patience_s=0.01).__aenter__()
 
 
-async def test_a_file_in_the_sockets_place_is_left_alone(path: Path) -> None:
-    path.write_text("somebody's")
+async def test_a_file_in_the_sockets_place_is_left_alone(taken: Path) -> None:
     with pytest.raises(ConfigError, match="is not a socket"):
-        async with serve(MemoryEngine(), path):
+        async with serve(MemoryEngine(), taken):
             pass
-    assert path.read_text() == "somebody's"
 
 
 async def test_another_version_of_the_store_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
