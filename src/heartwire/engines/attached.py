@@ -15,7 +15,7 @@ import logging
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -72,7 +72,7 @@ class AttachedEngine:
     def __init__(self, path: str | Path, *, patience_s: float = 5) -> None:
         self.path = Path(path)
         self.patience_s = patience_s
-        self._name = secrets.token_hex(4)
+        self.node = secrets.token_hex(4)
         self._number = 0  # the node's, in the store's present life
         self._feed = Feed()
         self._pipe: Pipe | None = None
@@ -83,6 +83,7 @@ class AttachedEngine:
         self._watched: dict[Channel, None] = {}
         self._used: OrderedDict[Channel, None] = OrderedDict()  # by their last append
         self._members: dict[tuple[Channel, str], Member] = {}
+        self._admitted: dict[tuple[str, str], None] = {}
         self._keeper: asyncio.Task[None] | None = None
 
     @classmethod
@@ -127,6 +128,7 @@ class AttachedEngine:
             await asyncio.wait([pipe.ended])  # which a cancelled task leaves alone
             self._pipe = None
             log.error("%s: the store is gone; waiting for it", self.path)
+            self._feed.state("down", f"{self.path}: the store is gone")
             self._broken()
             await self._connect()
             log.warning("%s: the store is there again", self.path)
@@ -145,7 +147,8 @@ class AttachedEngine:
             self._calls[_HELLO] = _Call(b"", hello, Call.HELLO)
             members = [(channel, member_parts(member)) for (channel, _), member in self._members.items()]
             watched = list(self._watched)
-            pipe.write(packed(Call.HELLO, _HELLO, VERSION, self._name, watched, members))
+            admitted = list(self._admitted)
+            pipe.write(packed(Call.HELLO, _HELLO, VERSION, self.node, watched, members, admitted))
             await asyncio.wait([hello, pipe.ended], return_when=asyncio.FIRST_COMPLETED)
             self._calls.pop(_HELLO, None)
             if not hello.done():
@@ -161,6 +164,8 @@ class AttachedEngine:
                 await asyncio.sleep(_REFUSED_S)
                 continue
             self._joined(pipe, watched, members)
+            for user, client in set(admitted) - self._admitted.keys():
+                self._say(Call.DISMISS, user, client)
             return
 
     def _joined(
@@ -181,17 +186,27 @@ class AttachedEngine:
         for call in self._calls.values():
             pipe.write(call.frame)
         watched = list(self._watched)
-        for at in range(0, len(watched), _HEADS):
-            self._ask_heads(watched[at : at + _HEADS])
+        parts = [watched[at : at + _HEADS] for at in range(0, len(watched), _HEADS)]
+        if self._keeper is not None:
+            self._feed.state("behind", f"{self.path}: asking where the channels are")
+        asked = [self._ask_heads(part) for part in parts]
 
-    def _ask_heads(self, channels: list[Channel]) -> None:
-        def answered(future: asyncio.Future[Any]) -> None:
+        def repaired(future: asyncio.Future[Any]) -> None:
+            if self._keeper is not None and self._pipe is pipe:
+                self._feed.state("up", "")
+
+        asyncio.gather(*asked, return_exceptions=True).add_done_callback(repaired)
+
+    def _ask_heads(self, channels: list[Channel]) -> asyncio.Future[list[Position]]:
+        def answered(future: asyncio.Future[list[Position]]) -> None:
             if future.cancelled() or future.exception() is not None:
                 return  # the connection broke again
             for channel, head in zip(channels, future.result(), strict=True):
-                self._feed.behind(channel, Position(*head))
+                self._feed.behind(channel, head)
 
-        self._call(Call.HEADS, channels).add_done_callback(answered)
+        asked = self.heads(channels)
+        asked.add_done_callback(answered)
+        return asked
 
     def _broken(self) -> None:
         """Fail the appends that the store may have; the rest is sent again, or was not sent yet."""
@@ -252,6 +267,8 @@ class AttachedEngine:
                 self._feed.removed(parts[0], Position(*parts[1]))
             case Tell.MEMBER:
                 self._feed.member(parts[0], parts[1], member_of(parts[2]))
+            case Tell.MAIL:
+                self._feed.mail(parts[0])
             case _:
                 raise ValueError(f"the store tells {kind}")
 
@@ -266,6 +283,8 @@ class AttachedEngine:
                 call.future.set_result(read_result_of(value))
             case Call.MEMBERS:
                 call.future.set_result([member_of(parts) for parts in value])
+            case Call.HEADS:
+                call.future.set_result([Position(*head) for head in value])
             case _:
                 call.future.set_result(value)
 
@@ -329,6 +348,9 @@ class AttachedEngine:
         self._watched.pop(channel, None)
         self._say(Call.UNWATCH, channel)
 
+    def heads(self, channels: Sequence[Channel]) -> asyncio.Future[list[Position]]:
+        return self._call(Call.HEADS, list(channels))
+
     def announce(self, channel: Channel, told: Told, member: Member) -> None:
         """See `SharedEngine.announce`. While the store is away nobody hears of joins; of leaves, later."""
         self._say(Call.ANNOUNCE, channel, told, member_parts(member))
@@ -347,6 +369,24 @@ class AttachedEngine:
 
     async def members(self, channel: Channel) -> list[Member]:
         return await self._call(Call.MEMBERS, channel)  # type: ignore[no-any-return]
+
+    # -- nodes and users -------------------------------------------------------------------------------------
+
+    async def nodes(self) -> list[str]:
+        return await self._call(Call.NODES)  # type: ignore[no-any-return]
+
+    def send(self, node: str | None, body: bytes) -> None:
+        self._say(Call.SEND, node, body)
+
+    async def admit(self, user: str, client: str, limit: int) -> bool:
+        is_admitted: bool = await self._call(Call.ADMIT, user, client, limit)
+        if is_admitted:
+            self._admitted[user, client] = None
+        return is_admitted
+
+    def dismiss(self, user: str, client: str) -> None:
+        self._admitted.pop((user, client), None)
+        self._say(Call.DISMISS, user, client)
 
 
 class _Call(NamedTuple):

@@ -7,7 +7,7 @@ against this contract.
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,14 +17,17 @@ from heartwire.core.switchboard import ReadResult
 from heartwire.types import EARLIEST, Channel, Member, Message, Position, Publication, Start
 
 __all__ = [
+    "Bus",
     "Clock",
     "Engine",
     "Feed",
+    "FeedState",
     "Presence",
     "ReadResult",
     "Retention",
     "SharedEngine",
     "Told",
+    "UserLimits",
     "epoch_of",
     "plan_read",
     "shared_engine",
@@ -34,6 +37,9 @@ Clock = Callable[[], float]
 """Seconds since 1970 that only go forward: see `heartwire.engines.clock`."""
 
 Told = Literal["join", "leave"]
+
+FeedState = Literal["up", "behind", "down"]
+"""Of what a shared engine tells: all; all, and the repair of what was missed is under way; nothing now."""
 
 
 def _ignored(*about: object) -> None:
@@ -50,12 +56,16 @@ class Feed:
         behind: a watched stream is at this position, whatever was told: who is not there has to read.
         removed: the publications of a watched channel are forgotten, up to this position.
         member: somebody joined or left a watched channel, on any node.
+        mail: another node has sent this: see `SharedEngine.send`.
+        state: how much of all this comes now, and in words why; "up" before anything is said.
     """
 
     publication: Callable[[Publication], None] = _ignored
     behind: Callable[[Channel, Position], None] = _ignored
     removed: Callable[[Channel, Position], None] = _ignored
     member: Callable[[Channel, Told, Member], None] = _ignored
+    mail: Callable[[bytes], None] = _ignored
+    state: Callable[[FeedState, str], None] = _ignored
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -160,14 +170,49 @@ class Engine(Presence, Protocol):
         """Trim channels without new publications by age; forget old keys. Called about every minute."""
 
 
-class SharedEngine(Engine, Protocol):
+class Bus(Protocol):
+    """What nodes say to each other.
+
+    Attributes:
+        node: the name of this node, which others use; the same from before `Engine.start` on.
+    """
+
+    node: str
+
+    async def nodes(self) -> list[str]:
+        """Return the nodes that are there, this one too. One that was cut off counts until it is given up, at
+        most 30 s later. Raises `EngineUnavailable`."""
+
+    def send(self, node: str | None, body: bytes) -> None:
+        """Send to a node, or to all but this one, by `Feed.mail`. Never blocks.
+
+        Promises: what one node sends another comes in order, each once, or not at all; nothing tells which.
+        """
+
+
+class UserLimits(Protocol):
+    """How many connections each user has, over all nodes."""
+
+    async def admit(self, user: str, client: str, limit: int) -> bool:
+        """Count a connection, unless ``limit`` others are there. It counts until `dismiss`, or as long as its
+        node; admitted again, it counts once. Raises `EngineUnavailable`.
+
+        Promises: atomic over nodes.
+        """
+
+    def dismiss(self, user: str, client: str) -> None:
+        """Count a connection no more. Never blocks."""
+
+
+class SharedEngine(Engine, Bus, UserLimits, Protocol):
     """A store that other nodes use too. Its feed tells what is watched here, whichever node it came from.
 
     Presence holds as long as its node: a lease of ``math.inf`` seconds ends with the node, within 30 s.
 
     Promises: calls are applied in order with `append` and `read`: what is kept after a read that follows a
     `watch` is told, or `Feed.behind` tells that something was not. ``Publication.origin`` of what came from
-    another node is 0.
+    another node is 0. Before the append is answered a publication is told on the node that appended it, where
+    that watches the channel and `Feed.state` is "up"; on others soon after.
     """
 
     is_shared: Literal[True]
@@ -177,6 +222,9 @@ class SharedEngine(Engine, Protocol):
 
     def unwatch(self, channel: Channel) -> None:
         """Tell of it no more. Never blocks."""
+
+    def heads(self, channels: Sequence[Channel]) -> asyncio.Future[list[Position]]:
+        """Return the last positions of streams, as `read` from ``NOW`` does of one."""
 
     def announce(self, channel: Channel, told: Told, member: Member) -> None:
         """Have all nodes that watch a channel hear of a member, this one too. Never blocks. The leaves of

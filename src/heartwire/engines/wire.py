@@ -54,7 +54,7 @@ _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 class Call(IntEnum):
     """Node to store."""
 
-    HELLO = 0  # number, version, node, channels watched, members that live as long as it
+    HELLO = 0  # number, version, node, channels watched; members and users' clients that live as long as it
     APPEND = (
         1  # number, failures seen, channel, data, is_text, publisher, serial, size, ttl_s, key, key_ttl_s
     )
@@ -68,6 +68,10 @@ class Call(IntEnum):
     RELEASE = 9  # channel, client
     ANNOUNCE = 10  # channel, "join" or "leave", member
     SWEEP = 11  # number, [channel, size, ttl_s] of each channel that the node has used
+    NODES = 12  # number
+    SEND = 13  # node or None, body
+    ADMIT = 14  # number, user, client, limit
+    DISMISS = 15  # user, client
 
 
 class Tell(IntEnum):
@@ -78,6 +82,7 @@ class Tell(IntEnum):
     PUBLICATION = 2  # its parts
     REMOVED = 3  # channel, position
     MEMBER = 4  # channel, "join" or "leave", member
+    MAIL = 5  # body
 
 
 def packed(*parts: Any) -> bytes:

@@ -3,24 +3,19 @@
 In: calls of the nodes (`heartwire.engines.wire`). Out: answers, and to each node the publications, removals,
 joins and leaves of the channels that it watches. The engine stays the one writer that it is in one process,
 so every promise of it is kept by the same code.
-
-A node whose connection ends has `GRACE_S` to come back; then its members are gone, and their leaves told.
 """
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import math
 import os
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Engine, Feed, Retention, Told
+from heartwire.engines.contract import Engine, Feed
 from heartwire.engines.pipe import Pipe
 from heartwire.engines.wire import (
     VERSION,
@@ -29,167 +24,21 @@ from heartwire.engines.wire import (
     member_parts,
     origin_of,
     packed,
-    publication_parts,
     publisher_of,
     read_result_parts,
     start_of,
 )
 from heartwire.errors import EngineError, EngineUnavailable
+from heartwire.store.nodes import Node, Store
 from heartwire.transports.unix import bind_unix
-from heartwire.types import NOW, Channel, Member, Message, Position, Publication
+from heartwire.types import NOW, Channel, Member, Message, Position
 
-__all__ = ["GRACE_S", "Store", "serve"]
+__all__ = ["serve"]
 
 log = logging.getLogger("heartwire")
 
-GRACE_S: Final = 5
 MAX_BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """A node that takes nothing is cut off over this; it comes back, and reads what it has missed."""
-
-_MAX_KEPT: Final = 100_000
-_ALL: Final = Retention(2**62, 10**9)
-
-
-class Store:
-    """See the module."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._watching: dict[Channel, dict[_Node, None]] = {}
-        self._nodes: dict[str, _Node] = {}
-        self._numbers = itertools.count(1)
-        self._kept: OrderedDict[Channel, Retention] = OrderedDict()
-        self._is_closed = False
-
-    def close(self) -> None:
-        """End all connections; the nodes have gone, or will wait for another store."""
-        self._is_closed = True
-        for node in list(self._nodes.values()):
-            if node.connection is not None:
-                node.connection.abort()
-            if node.gone is not None:
-                node.gone.cancel()
-
-    def join(
-        self, name: str, connection: "_Connection", watched: list[Channel], members: list[Any]
-    ) -> "_Node":
-        """A node says who it is, and what it has; it may have been here before."""
-        node = self._nodes.get(name)
-        if node is None:
-            node = self._nodes[name] = _Node(name, next(self._numbers))
-        elif node.connection is not None:
-            node.connection.abort()
-        node.join(connection)
-        for channel in node.watched - set(watched):
-            self.unwatch(node, channel)
-        for channel in watched:
-            self.watch(node, channel)
-        for channel, parts in members:
-            self.lease(node, channel, Member(*parts))
-        self._lose(node, node.members - {(channel, parts[0]) for channel, parts in members})
-        return node
-
-    def lease(self, node: "_Node", channel: Channel, member: Member) -> None:
-        """A member is there as long as its node."""
-        node.members.add((channel, member.client))
-        self.engine.lease(channel, member, math.inf)
-
-    def _lose(self, node: "_Node", members: set[tuple[Channel, str]]) -> None:
-        for channel, client in members:
-            node.members.discard((channel, client))
-            self.engine.release(channel, client)
-            member = node.announced.pop((channel, client), None)
-            if member is not None:
-                self._tell_member(channel, "leave", member)
-
-    def part(self, node: "_Node") -> None:
-        """The connection of a node has ended."""
-        for channel in node.watched:
-            self._unwatch(node, channel)
-        node.watched.clear()
-        node.connection = None
-        if not self._is_closed:
-            node.gone = asyncio.get_running_loop().call_later(GRACE_S, self._forget, node)
-
-    def _forget(self, node: "_Node") -> None:
-        del self._nodes[node.name]
-        self._lose(node, node.members | node.announced.keys())
-
-    # -- watching --------------------------------------------------------------------------------------------
-
-    def watch(self, node: "_Node", channel: Channel) -> None:
-        node.watched.add(channel)
-        self._watching.setdefault(channel, {})[node] = None
-
-    def unwatch(self, node: "_Node", channel: Channel) -> None:
-        node.watched.discard(channel)
-        self._unwatch(node, channel)
-
-    def _unwatch(self, node: "_Node", channel: Channel) -> None:
-        watching = self._watching.get(channel)
-        if watching is not None:
-            watching.pop(node, None)
-            if not watching:
-                del self._watching[channel]
-
-    def publication(self, publication: Publication) -> None:
-        watching = self._watching.get(publication.channel)
-        if watching:
-            self._tell(watching, packed(Tell.PUBLICATION, *publication_parts(publication)))
-
-    def tell_removed(self, channel: Channel, position: Position) -> None:
-        self._tell(self._watching.get(channel, {}), packed(Tell.REMOVED, channel, tuple(position)))
-
-    def announce(self, node: "_Node", channel: Channel, told: Told, member: Member) -> None:
-        if told == "join":
-            node.announced[channel, member.client] = member
-        else:
-            node.announced.pop((channel, member.client), None)
-        self._tell_member(channel, told, member)
-
-    def _tell_member(self, channel: Channel, told: Told, member: Member) -> None:
-        frame = packed(Tell.MEMBER, channel, told, member_parts(member))
-        self._tell(self._watching.get(channel, {}), frame)
-
-    def _tell(self, nodes: "dict[_Node, None]", frame: bytes) -> None:
-        for node in nodes:
-            if node.connection is not None:
-                node.connection.write(frame)
-
-    # -- retention -------------------------------------------------------------------------------------------
-
-    def keep(self, channel: Channel, size: int, ttl_s: float) -> Retention:
-        """What a node says that a channel keeps. Sweeps go by what was said last."""
-        keep = Retention(size, ttl_s)
-        self._kept[channel] = keep
-        self._kept.move_to_end(channel)
-        if len(self._kept) > _MAX_KEPT:
-            self._kept.popitem(last=False)
-        return keep
-
-    def retention(self, channel: Channel) -> Retention:
-        """What a sweep leaves; all of what nobody has named in this life."""
-        keep = self._kept.get(channel, _ALL)
-        return Retention(keep.history_size, keep.history_ttl_s, channel in self._watching)
-
-
-class _Node:
-    """One node: what it watches, and its members."""
-
-    def __init__(self, name: str, number: int) -> None:
-        self.name = name
-        self.number = number
-        self.connection: _Connection | None = None
-        self.gone: asyncio.TimerHandle | None = None
-        self.watched: set[Channel] = set()
-        self.members: set[tuple[Channel, str]] = set()  # those that live as long as it
-        self.announced: dict[tuple[Channel, str], Member] = {}
-
-    def join(self, connection: "_Connection") -> None:
-        self.connection = connection
-        if self.gone is not None:
-            self.gone.cancel()
-            self.gone = None
 
 
 class _Connection(Pipe):
@@ -198,7 +47,7 @@ class _Connection(Pipe):
     def __init__(self, store: Store) -> None:
         super().__init__(self._handle, max_backlog_bytes=MAX_BACKLOG_BYTES)
         self._store = store
-        self._node: _Node | None = None
+        self._node: Node | None = None
         self._failures = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -231,6 +80,18 @@ class _Connection(Pipe):
                 for channel, size, ttl_s in parts[1]:
                     store.keep(channel, size, ttl_s)
                 self._settle(parts[0], lambda: asyncio.ensure_future(engine.sweep(store.retention)))
+            case Call.NODES:
+                self._answer(parts[0], store.nodes())
+            case Call.ADMIT:
+                number, user, client, limit = parts
+                self._answer(number, store.admit(node, user, client, limit))
+            case _:
+                self._told(node, kind, parts)
+
+    def _told(self, node: Node, kind: int, parts: list[Any]) -> None:
+        """What is not answered."""
+        store, engine = self._store, self._store.engine
+        match kind:
             case Call.WATCH:
                 store.watch(node, parts[0])
             case Call.UNWATCH:
@@ -248,22 +109,24 @@ class _Connection(Pipe):
             case Call.ANNOUNCE:
                 channel, told, member = parts
                 store.announce(node, channel, told, Member(*member))
+            case Call.SEND:
+                store.send(node, *parts)
+            case Call.DISMISS:
+                store.dismiss(node, *parts)
             case _:
                 raise ValueError(f"call {kind}")
 
-    def _hello(
-        self, number: int, version: int, name: str, watched: list[Channel], members: list[Any]
-    ) -> None:
+    def _hello(self, number: int, version: int, name: str, *has: Any) -> None:
         if version != VERSION:
             message = f"the store speaks version {VERSION}, the node {version}: start both anew"
             self.write(packed(Tell.FAILURE, number, "", message))
             return
-        self._node = self._store.join(name, self, watched, members)
+        self._node = self._store.join(name, self, *has)
         self._answer(number, self._node.number)
 
     # -- calls that are answered -----------------------------------------------------------------------------
 
-    def _append(self, node: _Node, parts: list[Any]) -> None:
+    def _append(self, node: Node, parts: list[Any]) -> None:
         number, seen, channel, data, is_text, who, serial, size, ttl_s, key, key_ttl_s = parts
         if seen != self._failures:  # it was sent before its node heard that an earlier one failed
             self._failed(number, EngineUnavailable("what came before it was not stored"), counts=True)

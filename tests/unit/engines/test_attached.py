@@ -17,8 +17,10 @@ from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import ConfigError, EngineUnavailable, EngineUncertain
-from heartwire.store import serve as store_module
-from heartwire.store.serve import Store, serve
+from heartwire.store import nodes as store_module
+from heartwire.store import serve as serve_module
+from heartwire.store.nodes import Store
+from heartwire.store.serve import serve
 from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication
 from tests.unit.core.fakes import FakeLink, RecordingFormat
 from tests.unit.transports.tools import until
@@ -298,7 +300,7 @@ async def test_a_file_in_the_sockets_place_is_left_alone(taken: Path) -> None:
 
 
 async def test_another_version_of_the_store_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "VERSION", 2)
+    monkeypatch.setattr(serve_module, "VERSION", 2)
     async with serve(MemoryEngine(), path):
         with pytest.raises(Exception, match="the store speaks version 2, the node 1"):
             await Node(path).__aenter__()
