@@ -2,7 +2,7 @@
 for engines and transports. `docs/testing.md` shows each."""
 
 from heartwire.testing.clock import FakeClock
-from heartwire.testing.engines import CHECKS, Bench, Check, check_engine
+from heartwire.testing.engines import CHECKS, Bench, Check, Nodes, check_engine, check_shared_engine
 from heartwire.testing.faulty import ConnectionRecord, FaultyNetwork, faulty_network
 from heartwire.testing.network import black_hole
 from heartwire.testing.promises import PromiseBroken
@@ -22,6 +22,7 @@ __all__ = [
     "ConnectionRecord",
     "FakeClock",
     "FaultyNetwork",
+    "Nodes",
     "PromiseBroken",
     "ServerProcess",
     "SimulatedClient",
@@ -30,6 +31,7 @@ __all__ = [
     "VirtualLoop",
     "black_hole",
     "check_engine",
+    "check_shared_engine",
     "check_transport",
     "faulty_network",
     "run_seed",

@@ -1,0 +1,141 @@
+"""Nodes on one store keep the promises of one process; and the suite notices a store that does not."""
+
+import contextlib
+import dataclasses
+import inspect
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from heartwire.engines.attached import AttachedEngine
+from heartwire.engines.contract import Clock, Engine, Feed, SharedEngine, Told
+from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.sqlite import SqliteEngine
+from heartwire.store import nodes as store_nodes
+from heartwire.store.serve import serve
+from heartwire.testing.engines import (
+    KILLING_CHECKS,
+    SHARED_CHECKS,
+    PromiseBroken,
+    SharedCheck,
+    check_shared_engine,
+    sharing,
+    suite,
+)
+from heartwire.types import Channel, Member, Publication
+
+Make = Callable[[], SharedEngine]
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_nodes, "GRACE_S", 0.1)
+
+
+@contextlib.asynccontextmanager
+async def _attached(engine: Engine) -> AsyncIterator[Make]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = Path(folder, "store")
+        async with serve(engine, path):
+            yield lambda: AttachedEngine(path)
+
+
+def _memory(clock: Clock) -> contextlib.AbstractAsyncContextManager[Make]:
+    return _attached(MemoryEngine(clock=clock))
+
+
+@contextlib.asynccontextmanager
+async def _sqlite(clock: Clock) -> AsyncIterator[Make]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        async with _attached(SqliteEngine(Path(folder, "streams.db"), clock=clock)) as make:
+            yield make
+
+
+def _kill_attached(engine: SharedEngine) -> None:
+    assert isinstance(engine, AttachedEngine)
+    assert engine._keeper is not None
+    assert engine._pipe is not None
+    engine._keeper.cancel()
+    engine._pipe._flush()
+    engine._pipe.abort()
+
+
+async def test_every_check_is_run() -> None:
+    functions = inspect.getmembers(sharing, inspect.iscoroutinefunction)
+    written = {name for name, function in functions if function.__module__ == sharing.__name__}
+    assert {check.__name__ for check in SHARED_CHECKS + KILLING_CHECKS} == written
+
+
+@pytest.mark.parametrize("store", [_memory, _sqlite])
+@pytest.mark.parametrize("check", SHARED_CHECKS + KILLING_CHECKS, ids=lambda check: check.__name__)
+async def test_nodes_keep_the_promise(
+    store: Callable[[Clock], contextlib.AbstractAsyncContextManager[Make]], check: SharedCheck
+) -> None:
+    await check_shared_engine(store, kill=_kill_attached, checks=[check])
+
+
+# -- nodes that break a promise each, and the word the suite has for it --------------------------------------
+
+
+class _WatchesLate(AttachedEngine):
+    def watch(self, channel: Channel) -> None:
+        self._loop.call_later(0.01, super().watch, channel)
+
+
+class _NeverUnwatches(AttachedEngine):
+    def unwatch(self, channel: Channel) -> None:
+        pass
+
+
+class _TakesEveryOriginForItsOwn(AttachedEngine):
+    async def start(self, feed: Feed) -> None:
+        def told(publication: Publication) -> None:
+            feed.publication(msgspec.structs.replace(publication, origin=publication.origin or 7))
+
+        await super().start(dataclasses.replace(feed, publication=told))
+
+
+class _SendsTwice(AttachedEngine):
+    def send(self, node: str | None, body: bytes) -> None:
+        super().send(node, body)
+        super().send(node, body)
+
+
+class _CountsItsOwnOnly(AttachedEngine):
+    async def admit(self, user: str, client: str, limit: int) -> bool:
+        return await super().admit(f"{user} of {self.node}", client, limit)
+
+
+class _TellsNoLeaves(AttachedEngine):
+    def announce(self, channel: Channel, told: Told, member: Member) -> None:
+        if told == "join":
+            super().announce(channel, told, member)
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        (_WatchesLate, "no answer within|has no hole|follows a watch"),
+        (_NeverUnwatches, "watches no more|told of"),
+        (_TakesEveryOriginForItsOwn, "an origin counts on the node"),
+        (_SendsTwice, "in order, each once"),
+        (_CountsItsOwnOnly, "the third of two"),
+        (_TellsNoLeaves, "no answer within"),
+    ],
+)
+async def test_suite_names_the_promise_that_a_broken_node_breaks(
+    engine: type[AttachedEngine], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "ANSWER_S", 1)
+
+    @contextlib.asynccontextmanager
+    async def store(clock: Clock) -> AsyncIterator[Make]:
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            async with serve(MemoryEngine(clock=clock), Path(folder, "store")):
+                yield lambda: engine(Path(folder, "store"))
+
+    with pytest.raises(PromiseBroken, match=told):
+        await check_shared_engine(store)
