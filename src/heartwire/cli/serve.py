@@ -58,6 +58,9 @@ def serve(
     max_connections_per_address: Annotated[
         int | None, _limit("From one address; 0: no limit.  *[0]*")
     ] = None,
+    max_connections_per_user: Annotated[
+        int | None, _limit("Of one user, over all nodes; 0: no limit.  *[0]*")
+    ] = None,
     publish_rate_per_s: Annotated[
         float | None, _limit("Messages a second on one connection; 0: no limit.  *[0]*")
     ] = None,

@@ -42,6 +42,10 @@ class Switchboard:
         lingering: how many topics without subscriptions are kept until `sweep`: a poll comes back each time.
         watch: told of each topic that begins and ends (true, false), before its first read.
 
+    Attributes:
+        is_deaf: publications may be missing here, and memory is not asked where the stream is: `behind` will
+            tell of each.
+
     Promises: every subscription gets the publications after its start in order, each once, or a report that
     it cannot (`ChannelListener.gap`, a payload of its format's ``joined``, or a close with
     ``insufficient_state``).
@@ -58,6 +62,7 @@ class Switchboard:
         watch: Callable[[Channel, bool], None] | None = None,
     ) -> None:
         self.topics: dict[Channel, Topic] = {}
+        self.is_deaf = False
         self._read = read
         self._soon = soon
         self._limits = limits or TailLimits()
@@ -237,10 +242,10 @@ class Switchboard:
         return self.topics[subscription.topic.channel]
 
     def _locate(self, topic: Topic, subscription: Subscription, start: Start) -> None:
-        if start is NOW and topic.epoch:
+        if start is NOW and topic.epoch and not self.is_deaf:
             topic.flush()
             start = topic.position
-        if isinstance(start, Position) and topic.covers(start):
+        if isinstance(start, Position) and not self.is_deaf and topic.covers(start):
             self._place(subscription, start, recovered=True)
             self._advance(topic, subscription)
         else:

@@ -94,6 +94,10 @@ class AttachedEngine:
             raise ConfigError("engine", url, "attached:///ABSOLUTE/SOCKET, where a store process listens")
         return cls(parts.path)
 
+    @property
+    def is_reachable(self) -> bool:
+        return self._pipe is not None
+
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self, feed: Feed) -> None:

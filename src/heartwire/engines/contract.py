@@ -39,7 +39,8 @@ Clock = Callable[[], float]
 Told = Literal["join", "leave"]
 
 FeedState = Literal["up", "behind", "down"]
-"""Of what a shared engine tells: all; all, and the repair of what was missed is under way; nothing now."""
+"""Of what a shared engine tells: all; all, and the repair of what was missed is under way; nothing, because
+the store, or its feed, is away."""
 
 
 def _ignored(*about: object) -> None:
@@ -216,6 +217,10 @@ class SharedEngine(Engine, Bus, UserLimits, Protocol):
     """
 
     is_shared: Literal[True]
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the store takes calls now."""
 
     def watch(self, channel: Channel) -> None:
         """Tell of a channel from now on. Never blocks."""

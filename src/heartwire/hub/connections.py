@@ -13,6 +13,7 @@ from heartwire.errors import Refused
 from heartwire.hub.admission import Admission
 from heartwire.hub.clocks import Clocks
 from heartwire.hub.identity import Identity
+from heartwire.hub.user_limits import UserConnections
 from heartwire.types import ServerSubscription
 
 __all__ = ["Connection", "Connections"]
@@ -29,6 +30,7 @@ class Connection:
         dialect, transport: "plain", "centrifugal" ...; "websocket", "sse" ...
         can_subscribe: whether the server can subscribe it to further channels.
         expires_with_identity: whether it is disconnected when its identity expires.
+        counts_for_user: whether ``max_connections_per_user`` counts it.
         session_id: the secret that emulation requests of this connection name; "" where there are none.
     """
 
@@ -42,6 +44,7 @@ class Connection:
     transport: str
     session_id: str = ""
     can_subscribe = False
+    counts_for_user = True
     expires_with_identity = False
 
     @property
@@ -62,6 +65,10 @@ class Connection:
     def disconnect(self, code: int, reason: str) -> None:
         """End it. Codes of 3000-3499 and 4000-4499 ask the client to come back, others not to. Idempotent."""
         raise NotImplementedError
+
+    def refuse(self, refusal: Refused) -> None:
+        """End it as soon as it has begun."""
+        self.disconnect(refusal.code.close_code, str(refusal))
 
     def drain(self, after_s: float) -> None:
         """End it because the node stops; the client returns after ``after_s``."""
@@ -107,12 +114,18 @@ class _Expiry:
 class Connections:
     """Every connection of this node, in the order they came.
 
+    Args:
+        users: told of those whose user is known, and of their end.
+
     Attributes:
         by_session_id: connections whose commands come in requests of their own, by their secret.
     """
 
-    def __init__(self, node_id: str, admission: Admission, deadlines: Deadlines, clocks: Clocks) -> None:
+    def __init__(
+        self, node_id: str, admission: Admission, users: UserConnections, deadlines: Deadlines, clocks: Clocks
+    ) -> None:
         self.node_id = node_id
+        self._users = users
         self.by_session_id: dict[str, Connection] = {}
         self._admission = admission
         self._deadlines = deadlines
@@ -143,6 +156,7 @@ class Connections:
         identity = connection.identity
         if identity.user:  # an index of the anonymous would cost each of them memory
             self._by_user.setdefault(identity.user, {})[connection.serial] = connection
+            self._users.add(connection)
         if identity.expires_at is not None and connection.expires_with_identity:
             when = self._clocks.monotonic() + identity.expires_at - self._clocks.wall()
             self._expiries[connection.serial] = self._deadlines.at(when, _Expiry(connection))
@@ -157,6 +171,7 @@ class Connections:
         if serial in self._expiries:
             self._expiries.pop(serial).cancel()
         if user in self._by_user:
+            self._users.remove(connection)
             self._by_user[user].pop(serial, None)
             if not self._by_user[user]:
                 del self._by_user[user]

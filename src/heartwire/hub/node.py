@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from heartwire.core.fair_queue import FairQueue
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
-from heartwire.engines.contract import Engine, Feed, Retention, shared_engine
+from heartwire.engines.contract import Engine, Feed, FeedState, Retention, shared_engine
 from heartwire.errors import ConfigError, EngineError, NotStarted, Refused
 from heartwire.hub import signals
 from heartwire.hub.admission import Admission, Rates
 from heartwire.hub.background import Background
+from heartwire.hub.bus import Bus
 from heartwire.hub.clocks import Clocks
 from heartwire.hub.connections import Connections
 from heartwire.hub.history import CatchUp, History
@@ -28,9 +29,11 @@ from heartwire.hub.options import HubOptions
 from heartwire.hub.origins import check_host, check_origin, expected_hosts, the_host
 from heartwire.hub.presence import Presence
 from heartwire.hub.publishing import Publishing
+from heartwire.hub.readiness import Readiness
 from heartwire.hub.threads import running_loop
 from heartwire.hub.turns import TurnBudget
 from heartwire.hub.uploads import Uploads
+from heartwire.hub.user_limits import UserConnections
 from heartwire.types import Channel, Position
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ class Node:
         leftovers: work of connections that sent more than one turn of the event loop serves.
         pages: the turns of polls whose answers are large.
         uploads: requests whose body is incomplete.
+        bus: asks the other nodes.
+        readiness: whether this one hears of what they publish.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -64,6 +69,9 @@ class Node:
         self.clocks = Clocks()
         self.new_secret: Callable[[], str] = partial(secrets.token_urlsafe, 24)
         self.draining = False
+        self._shared = shared_engine(engine)
+        self.bus = Bus(self._shared, lambda: self.clocks.monotonic())
+        self.readiness = Readiness(self._shared, lambda: self.clocks.monotonic())
         self.leftovers = FairQueue(self._soon)
         self.tokens = _tokens(options, lambda: self.clocks.monotonic())
         self.authenticator = self._by_token = self._token_authenticator()
@@ -79,7 +87,7 @@ class Node:
             soon=self._soon,
             kept=self._kept,
             lingering=LINGERING_TOPICS,
-            watch=None if shared_engine(engine) is None else self._watch,
+            watch=None if self._shared is None else self._watch,
         )
         self._catch_up.switchboard = self.switchboard
         lease_s = options.ping_interval_s + options.pong_timeout_s
@@ -89,9 +97,10 @@ class Node:
             options, self.clocks, lease_s=lease_s, renew=self._renew, sweep=self._sweep
         )
         self.uploads = Uploads(options.incomplete_bytes, self.clocks, self.background.deadlines)
-        self.connections = Connections(
-            secrets.token_hex(4), self.admission, self.background.deadlines, self.clocks
-        )
+        node_id = secrets.token_hex(4) if self._shared is None else self._shared.node
+        users = UserConnections(options.max_connections_per_user, self._shared)
+        deadlines = self.background.deadlines
+        self.connections = Connections(node_id, self.admission, users, deadlines, self.clocks)
         self._starting: asyncio.Future[None] | None = None
         self.hosts: frozenset[str] | None = None
         if options.allowed_hosts:
@@ -258,15 +267,25 @@ class Node:
 
     def _feed(self) -> Feed:
         board = self.switchboard
-        return Feed(board.notify, board.behind, lambda channel, _: board.forget(channel), self.presence.heard)
+        return Feed(
+            publication=board.notify,
+            behind=board.behind,
+            removed=lambda channel, _: board.forget(channel),
+            member=self.presence.heard,
+            mail=self.bus.heard,
+            state=self._heard_state,
+        )
+
+    def _heard_state(self, state: FeedState, why: str) -> None:
+        self.readiness.heard(state, why)
+        self.switchboard.is_deaf = state != "up"
 
     def _watch(self, channel: Channel, begins: bool) -> None:
-        shared = shared_engine(self.engine)
-        assert shared is not None
+        assert self._shared is not None
         if begins:
-            shared.watch(channel)
+            self._shared.watch(channel)
         else:
-            shared.unwatch(channel)
+            self._shared.unwatch(channel)
 
     def _soon(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)

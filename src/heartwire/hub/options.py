@@ -110,6 +110,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         max_connections: WebSockets, streams and held polls on this node.
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one
             address).
+        max_connections_per_user: the same of one user, over all nodes (0: no limit); one more is ended.
         max_tcp_connections: TCP connections, also of clients that have not said anything, counted with all
             other open descriptors (0: as many as the process may open, less a reserve); a new one is reset.
         max_upload_bytes: bytes of incomplete bodies and large messages; there is always room for one.
@@ -157,6 +158,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_channels_per_connection: Count = 1000
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
+    max_connections_per_user: CountOrOff = 0
     max_tcp_connections: CountOrOff = 0
     max_upload_bytes: Count = 8 * 1024 * 1024
     connects_per_s: Annotated[float, Meta(ge=0)] = 1000
@@ -263,6 +265,7 @@ class HubArguments(TypedDict, total=False):
     max_channels_per_connection: Count
     max_connections: Count
     max_connections_per_address: CountOrOff
+    max_connections_per_user: CountOrOff
     max_tcp_connections: CountOrOff
     max_upload_bytes: Count
     connects_per_s: Annotated[float, Meta(ge=0)]

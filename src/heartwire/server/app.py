@@ -60,6 +60,7 @@ class Application:
         self._routes = table_of(
             [
                 Route("/health", ("GET",), self._health),
+                Route("/ready", ("GET",), self._ready),
                 *(route for dialect in DIALECTS for route in dialect.routes(node)),
             ]
         )
@@ -131,11 +132,20 @@ class Application:
         raise Refused("not_found", f"nothing at {request.url.path[:200]!r}: channels are at /channels/NAME")
 
     async def _health(self, call: Call) -> Response:
+        """Whether the process should live on. The store's absence is no reason to end it."""
         is_draining = self._node.draining
         status: dict[str, object] = {"status": "draining" if is_draining else "ok"}
+        status |= self._node.readiness.report()
         if "verbose" in call.request.query_params:
             status["memory_bound_bytes"] = memory_bound_bytes(self._node.options)
         return Response(json.dumps(status), 503 if is_draining else 200, media_type="application/json")
+
+    async def _ready(self, call: Call) -> Response:
+        """Whether clients should be sent here."""
+        node = self._node
+        status = "draining" if node.draining else "deaf" if node.readiness.is_deaf else "ready"
+        body = json.dumps({"status": status, **node.readiness.report()})
+        return Response(body, 200 if status == "ready" else 503, media_type="application/json")
 
     def _cross_origin(self, request: HTTPConnection) -> dict[str, str]:
         """The CORS headers of the answer. Raises `Refused` (``host_refused``, ``origin_refused``)."""

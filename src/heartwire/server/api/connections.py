@@ -1,6 +1,7 @@
 """Methods of the HTTP API for connections: subscribe, unsubscribe, disconnect, refresh.
 
-A command is for all of a user's connections on this node, or for one of them (``client``, ``session``).
+A command is for all of a user's connections, or for one of them (``client``, ``session``). The functions do
+the share of one node.
 """
 
 import base64

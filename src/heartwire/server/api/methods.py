@@ -10,6 +10,7 @@ import base64
 import fnmatch
 import hmac
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib import metadata
@@ -23,6 +24,7 @@ from starlette.responses import Response
 from heartwire.channels import to_channel
 from heartwire.dialects.plain.codec import data_json
 from heartwire.errors import HeartwireError, Refused, Unauthorized
+from heartwire.hub.bus import Answers
 from heartwire.hub.node import Node
 from heartwire.hub.versions import Versions
 from heartwire.messages import Body
@@ -38,6 +40,7 @@ log = logging.getLogger("heartwire")
 _BODY_MESSAGES: Final = 4
 """A request has at most so many times the largest message: base64 is longer, and a batch has several."""
 
+_ON_BUS: Final = "api"
 _ABSENT: Final = msgspec.Raw(b"")
 _encode: Final = msgspec.json.encode
 
@@ -107,8 +110,11 @@ class _Batch(_Request, frozen=True):
 
 
 class _Method(NamedTuple):
+    """``merge``: the other nodes are asked too; it makes one answer of theirs and this node's."""
+
     decoder: "msgspec.json.Decoder[Any]"
     answer: Callable[["Api", Any], Awaitable[Result]]
+    merge: Callable[[Result, Answers], Result] | None
 
 
 class Api:
@@ -119,6 +125,7 @@ class Api:
         self._key = node.options.api_key.encode()
         self._started_at = node.clocks.monotonic()
         self._versions = Versions(lambda: node.clocks.monotonic())
+        node.bus.handlers[_ON_BUS] = self._answer_node
 
     async def respond(self, request: Request, name: str) -> Response:
         """Answer ``POST /api/NAME``. Raises `Refused` where the request itself is wrong."""
@@ -151,12 +158,21 @@ class Api:
         method = _METHODS[name]
         request = method.decoder.decode(body)
         try:
-            return {"result": await method.answer(self, request)}
+            result = await method.answer(self, request)
+            if method.merge is not None:
+                result = method.merge(result, await self._node.bus.ask_all(_ON_BUS, (name, bytes(body))))
+            return {"result": result}
         except HeartwireError as error:
             return _error(error)
         except Exception:
             log.exception("API method %s failed", name)
             return _error(HeartwireError("internal server error"))
+
+    async def _answer_node(self, about: tuple[str, bytes]) -> Result:
+        """The share of this node in the answer of another one, which has checked the request."""
+        name, body = about
+        method = _METHODS[name]
+        return await method.answer(self, method.decoder.decode(body))
 
     async def _batch(self, body: bytes) -> dict[str, Any]:
         """Each command's reply is under its method's name, or under ``error``."""
@@ -224,7 +240,7 @@ class Api:
         return await self._node.presence.members(self._known(channel))
 
     async def channels(self, request: _Channels) -> Result:
-        """Channels that somebody follows on this node."""
+        """Channels that somebody follows, on any node."""
         wanted = request.pattern or "*"
         topics = self._node.switchboard.topics.items()
         counts = {
@@ -235,7 +251,7 @@ class Api:
         }
 
     async def info(self, request: _Request) -> Result:
-        """This node; there is no other."""
+        """The nodes."""
         node = self._node
         topics = [topic for topic in node.switchboard.topics.values() if topic.subscriptions]
         node_info = {
@@ -280,14 +296,44 @@ def _error(error: HeartwireError) -> dict[str, Any]:
     return {"error": {"code": error.code.number or 100, "message": str(error)}}
 
 
-def _on_connections(
-    answer: Callable[[Node, Any], Awaitable[Result]],
-) -> Callable[[Api, Any], Awaitable[Result]]:
-    return lambda api, request: answer(api._node, request)
+def _confirmed(own: Result, others: Answers) -> Result:
+    """The answer of a change that all nodes have made. Raises where one does not say so: to repeat it does
+    no harm."""
+    if others.missing:
+        there = len(others.values) + 1
+        raise HeartwireError(f"{there} of {there + len(others.missing)} nodes confirmed; try again")
+    return own
 
 
-def _method(kind: type[msgspec.Struct], answer: Callable[[Api, Any], Awaitable[Result]]) -> _Method:
-    return _Method(msgspec.json.Decoder(kind), answer)
+def _all_nodes(own: Result, others: Answers) -> Result:
+    nodes = [node for answer in (own, *others.values.values()) for node in answer["nodes"]]
+    return _with_warnings({"nodes": nodes}, others)
+
+
+def _all_channels(own: Result, others: Answers) -> Result:
+    counts: Counter[str] = Counter()
+    for answer in (own, *others.values.values()):
+        counts.update({name: one["num_clients"] for name, one in answer["channels"].items()})
+    return _with_warnings({"channels": {name: {"num_clients": n} for name, n in counts.items()}}, others)
+
+
+def _with_warnings(result: Result, others: Answers) -> Result:
+    """A view that some nodes are missing from says so."""
+    if others.missing:
+        result["warnings"] = [f"node {name} did not answer" for name in others.missing]
+    return result
+
+
+def _on_connections(kind: type[msgspec.Struct], answer: Callable[[Node, Any], Awaitable[Result]]) -> _Method:
+    return _method(kind, lambda api, request: answer(api._node, request), _confirmed)
+
+
+def _method(
+    kind: type[msgspec.Struct],
+    answer: Callable[[Api, Any], Awaitable[Result]],
+    merge: Callable[[Result, Answers], Result] | None = None,
+) -> _Method:
+    return _Method(msgspec.json.Decoder(kind), answer, merge)
 
 
 _METHODS: Final[dict[str, _Method]] = {
@@ -297,10 +343,10 @@ _METHODS: Final[dict[str, _Method]] = {
     "history_remove": _method(_InChannel, Api.history_remove),
     "presence": _method(_InChannel, Api.presence),
     "presence_stats": _method(_InChannel, Api.presence_stats),
-    "channels": _method(_Channels, Api.channels),
-    "info": _method(_Request, Api.info),
-    "subscribe": _method(connections.Subscribe, _on_connections(connections.subscribe)),
-    "unsubscribe": _method(connections.Unsubscribe, _on_connections(connections.unsubscribe)),
-    "disconnect": _method(connections.Disconnect, _on_connections(connections.disconnect)),
-    "refresh": _method(connections.Refresh, _on_connections(connections.refresh)),
+    "channels": _method(_Channels, Api.channels, _all_channels),
+    "info": _method(_Request, Api.info, _all_nodes),
+    "subscribe": _on_connections(connections.Subscribe, connections.subscribe),
+    "unsubscribe": _on_connections(connections.Unsubscribe, connections.unsubscribe),
+    "disconnect": _on_connections(connections.Disconnect, connections.disconnect),
+    "refresh": _on_connections(connections.Refresh, connections.refresh),
 }

@@ -176,6 +176,7 @@ class _Batch(CentrifugalConnection):
     link: _Link
     session: _BatchSession
     is_stateless = True
+    counts_for_user = False
     session_class = _BatchSession
 
     def __init__(

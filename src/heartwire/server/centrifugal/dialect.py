@@ -11,7 +11,7 @@ from heartwire.hub.node import Node
 from heartwire.server.addresses import Call, Dialect, Route, SocketRoute
 from heartwire.server.centrifugal.commands import commands
 from heartwire.server.centrifugal.connection import SessionContext
-from heartwire.server.centrifugal.emulation import emulate
+from heartwire.server.centrifugal.emulation import emulate, hear_others
 from heartwire.server.centrifugal.port import HubPort
 from heartwire.server.centrifugal.sockets import open_socket
 from heartwire.server.centrifugal.streams import event_stream, http_stream
@@ -33,6 +33,7 @@ def session_context(node: Node) -> SessionContext:
 
 def _routes(node: Node) -> Iterator[Route]:
     context = session_context(node)
+    hear_others(node)
 
     async def stream(call: Call) -> None:
         await http_stream(context, call)

@@ -21,7 +21,7 @@ from heartwire.server.addresses import Call
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.server.requests import read_body
 
-__all__ = ["PROTOBUF_TYPE", "CommandQueue", "EmulatedConnection", "emulate", "is_protobuf"]
+__all__ = ["PROTOBUF_TYPE", "CommandQueue", "EmulatedConnection", "emulate", "hear_others", "is_protobuf"]
 
 log = logging.getLogger("heartwire")
 
@@ -32,6 +32,9 @@ each, at once."""
 MAX_WAITING_BYTES: Final = 1024 * 1024
 
 PROTOBUF_TYPE: Final = "application/octet-stream"
+
+_ON_BUS: Final = "emulation"
+_ANSWER_S: Final = 5
 
 
 def is_protobuf(request: Request) -> bool:
@@ -168,13 +171,27 @@ async def emulate(node: Node, call: Call) -> Response:
     except (ValueError, RecursionError) as error:
         raise Refused("bad_request", f"expected a session, a node and data: {error}") from None
     check_message_size(len(data), limit)
-    if node_id != node.connections.node_id:
-        raise Refused("not_found", f"node {node_id[:64]!r} is not this one: come back with a new connection")
+    if node_id == node.connections.node_id:
+        _feed(node, session, data)
+    else:
+        await node.bus.ask(node_id, _ON_BUS, (session, data), within_s=_ANSWER_S)
+    return Response(status_code=204)
+
+
+def hear_others(node: Node) -> None:
+    """Take what other nodes have got for connections of this one."""
+
+    async def hear(about: tuple[str, bytes]) -> None:
+        _feed(node, *about)
+
+    node.bus.handlers[_ON_BUS] = hear
+
+
+def _feed(node: Node, session: str, data: bytes) -> None:
     connection = node.connections.by_session_id.get(session)
     if isinstance(connection, EmulatedConnection) and not connection.commands.feed(data):
         connection.session.disconnect("too_many_requests")  # what is not taken would be missed
         raise Refused("too_many_requests", f"{MAX_WAITING} requests of this session wait already")
-    return Response(status_code=204)
 
 
 def _read(body: bytes) -> tuple[str, str, bytes]:

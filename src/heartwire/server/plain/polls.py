@@ -82,6 +82,10 @@ class _HeldPoll(Poll, PlainConnection):
         """See `Connection.id`."""
         return self._node.connections.id_of(self.serial)
 
+    def refuse(self, refusal: Refused) -> None:
+        """See `Connection.refuse`."""
+        Poll.refuse(self, refusal)
+
 
 class Polls:
     """The polls of one node."""

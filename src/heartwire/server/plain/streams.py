@@ -1,12 +1,14 @@
 """Server-sent events of the plain dialect."""
 
 import math
+from typing import Final
 
 from heartwire.codes import CODES
 from heartwire.core.deadlines import Deadline
 from heartwire.core.subscription import State
 from heartwire.dialects.plain.codec import position_json
 from heartwire.dialects.plain.requests import Follow
+from heartwire.errors import Refused
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call, end_at_once
@@ -21,6 +23,8 @@ from heartwire.transports.tcp import unanswered_s
 from heartwire.types import Member, Position
 
 __all__ = ["stream"]
+
+_REFUSED_MS: Final = 3_600_000
 
 
 async def stream(node: Node, call: Call) -> None:
@@ -110,6 +114,11 @@ class _EventStream(PlainConnection):
             self._ends.cancel()
         self._node.connections.remove(self)
         self._node.presence.unfollow_all(self.link)
+
+    def refuse(self, refusal: Refused) -> None:
+        """See `Connection.refuse`. An `EventSource` cannot be told not to come back, but to wait."""
+        self.link.send(returning(_REFUSED_MS))
+        super().refuse(refusal)
 
     def last_words(self, code: int, reason: str) -> bytes:
         """See `StreamHandler.last_words`."""

@@ -1,0 +1,95 @@
+"""``max_connections_per_user``: how many connections each user has, over all nodes."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from heartwire.engines.contract import SharedEngine
+from heartwire.errors import EngineError, LimitExceeded
+from heartwire.hub.identity import Identity
+
+__all__ = ["Limited", "UserConnections"]
+
+log = logging.getLogger("heartwire")
+
+
+class Limited(Protocol):
+    """A connection of a user."""
+
+    identity: Identity
+
+    @property
+    def id(self) -> str:
+        """See `Connection.id`."""
+
+    @property
+    def counts_for_user(self) -> bool:
+        """See `Connection.counts_for_user`."""
+
+    def refuse(self, refusal: LimitExceeded) -> None:
+        """See `Connection.refuse`."""
+
+
+class UserConnections:
+    """Counts the connections of users, and ends those over the limit.
+
+    Args:
+        limit: 0: none.
+        shared: keeps the count of all nodes; None: they are all here.
+
+    Promises: of a user's connections at most ``limit`` are left open, whichever nodes they are on. Where the
+    store does not answer, a connection is let in and not counted: nobody is shut out because it is away.
+    """
+
+    def __init__(self, limit: int, shared: SharedEngine | None) -> None:
+        self._limit = limit
+        self._shared = shared
+        self._here: dict[str, set[Limited]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, connection: Limited) -> None:
+        """The user of a connection is known."""
+        user = connection.identity.user
+        if not (self._limit and user and connection.counts_for_user):
+            return
+        here = self._here.setdefault(user, set())
+        here.add(connection)
+        loop = asyncio.get_running_loop()
+        if self._shared is None:
+            if len(here) > self._limit:
+                loop.call_soon(self._refuse, connection)
+            return
+        task = loop.create_task(self._count(self._shared, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def remove(self, connection: Limited) -> None:
+        """A connection has ended. Without effect on those that were not added."""
+        user = connection.identity.user
+        here = self._here.get(user)
+        if here is None or connection not in here:
+            return
+        here.remove(connection)
+        if not here:
+            del self._here[user]
+        if self._shared is not None:
+            self._shared.dismiss(user, connection.id)
+
+    async def _count(self, shared: SharedEngine, connection: Limited) -> None:
+        user, id = connection.identity.user, connection.id
+        try:
+            is_admitted = await shared.admit(user, id, self._limit)
+        except EngineError as error:
+            log.warning("connections of user %r are not counted: %s", user, error)
+            return
+        if connection not in self._here.get(user, ()):  # gone meanwhile
+            shared.dismiss(user, id)
+        elif not is_admitted:
+            self._refuse(connection)
+
+    def _refuse(self, connection: Limited) -> None:
+        self.remove(connection)
+        what, value = f"connections of user {connection.identity.user!r}", self._limit + 1
+        connection.refuse(
+            LimitExceeded("connection_limit", what, value, self._limit, "max_connections_per_user")
+        )
