@@ -103,7 +103,7 @@ _ROWS: Final = {  # by retry and advice: name, HTTP status, close code, Centrifu
         ("forbidden",              403, 3507, 103, "you may not do this here"),
         ("host_refused",           421, 1008, 103, "the server is called by a name not in `allowed_hosts`"),
         ("origin_refused",         403, 1008, 103, "a browser page whose origin is not in `allowed_origins`"),
-        ("connection_limit",       403, 3504,   0, "you have too many connections"),
+        ("connection_limit",       403, 3504,   0, "the user has `max_connections_per_user` open"),
         ("force_disconnect",       403, 3503,   0, "the application ended the connection for good"),
         ("unknown_channel",        404, 3507, 102, "the channel's namespace is not configured"),
         ("stale",                  408, 3502,   0, "no `connect` came in time"),

@@ -12,7 +12,7 @@ DEAF_S: Final = 10
 
 
 class Readiness:
-    """What the engine's feed says of itself; "up" where the engine is this node's alone.
+    """What the engine's feed says of itself; "up" where the engine is not shared.
 
     Args:
         shared: the engine, where other nodes may use its store too.
@@ -38,7 +38,8 @@ class Readiness:
         return self.state == "down" and self._now() - self._since >= DEAF_S
 
     def report(self) -> dict[str, str]:
-        """Its fields in the answer of ``/health``."""
-        is_reachable = self._shared is None or self._shared.is_reachable
-        report = {"feed": self.state, "store": "up" if is_reachable else "down"}
+        """Its fields in the answers of ``/health`` and ``/ready``; none of an engine that is not shared."""
+        if self._shared is None:
+            return {}
+        report = {"feed": self.state, "store": "up" if self._shared.is_reachable else "down"}
         return {**report, "why": self._why} if self._why else report

@@ -89,7 +89,6 @@ class UserConnections:
 
     def _refuse(self, connection: Limited) -> None:
         self.remove(connection)
-        what, value = f"connections of user {connection.identity.user!r}", self._limit + 1
-        connection.refuse(
-            LimitExceeded("connection_limit", what, value, self._limit, "max_connections_per_user")
-        )
+        limit, setting = self._limit, "max_connections_per_user"
+        over = LimitExceeded("connection_limit", "connections of this user", limit + 1, limit, setting)
+        connection.refuse(over)

@@ -77,7 +77,7 @@ def test_refresh(api: cent.Client, ann: list[Person], user: str) -> None:
 def test_a_bad_request_is_refused_by_the_node_it_is_sent_to(
     api: cent.Client, ann: list[Person], user: str
 ) -> None:
-    with pytest.raises(cent.CentApiResponseError, match="bad request|3000 to 4999"):
+    with pytest.raises(cent.CentApiResponseError, match="3000 to 4999"):
         api.disconnect(cent.DisconnectRequest(user=user, disconnect=cent.Disconnect(code=1, reason="")))
     api.disconnect(cent.DisconnectRequest(user=user))
     assert [one.end() for one in ann] == [(3503, "force disconnect")] * 3

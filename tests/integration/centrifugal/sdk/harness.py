@@ -2,6 +2,7 @@
 processes of their own."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -96,10 +97,10 @@ class Server:
 
 
 class Relay:
-    """A network in between: it can be cut, and mended."""
+    """A network in between: it can be cut, and mended. Of several servers each connection gets the next."""
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    def __init__(self, *ports: int) -> None:
+        self._to = itertools.cycle(ports)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._is_open = True
@@ -128,7 +129,7 @@ class Relay:
             while True:
                 near, _ = self._listener.accept()
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._to))
+                    far = socket.create_connection(("127.0.0.1", next(self._to)))
                 except OSError:
                     near.close()
                     continue
