@@ -40,7 +40,7 @@ REPAIRED_PER_S: Final = 5000
 """So many channels a second are told to read what they have missed."""
 LOOK_S: Final = 5.0
 STOP_S: Final = 10.0
-PART_S: Final = 1.0
+PART_S: Final = 5.0
 
 
 class SharedBase(ABC):
@@ -142,6 +142,10 @@ class SharedBase(ABC):
     @abstractmethod
     def _all_calls(self) -> Sequence[tuple[Calls, bool, Callable[[str], None]]]:
         """The calls of each connection, whether it is there, and what ends it (with a reason)."""
+
+    @property
+    def is_reachable(self) -> bool:
+        return self._has_commands
 
     # -- life ------------------------------------------------------------------------------------------------
 

@@ -159,12 +159,15 @@ class RedisNodes(SharedBase):
     async def _reap(self) -> None:
         keys = self._keys.nodes, self._keys.lock
         for dead in await self._call(NODES, scripts.DEAD, keys, (self._now(), self._life)):
-            life = dead.decode()
-            await self._bury(life, is_over=False)
-            for partition in range(PARTITIONS):
-                while await self._reap_some(partition, life):
-                    pass
-            await self._bury(life, is_over=True)
+            await self._reap_life(dead.decode())
+
+    async def _reap_life(self, life: str) -> None:
+        await self._bury(life, is_over=False)
+        left: Sequence[int] = range(PARTITIONS)
+        while left:
+            has_more = await asyncio.gather(*(self._reap_some(partition, life) for partition in left))
+            left = [partition for partition, more in zip(left, has_more, strict=True) if more]
+        await self._bury(life, is_over=True)
 
     def _reap_some(self, partition: int, life: str) -> "asyncio.Future[Any]":
         keys = self._keys.index(partition, life), self._keys.announced(partition, life)
@@ -178,11 +181,11 @@ class RedisNodes(SharedBase):
     async def _part(self) -> None:
         """The engine stops. Members that nobody has released are removed by another node."""
         changes = self._changes
-        is_bare = not (changes.members or changes.announced or changes.admitted)
-        verb = (
-            ("ZREM", self._keys.nodes, self._life) if is_bare else ("ZADD", self._keys.nodes, 0, self._life)
-        )
-        await self._call(NODES, None, (), verb)
+        await self._call(NODES, None, (), ("ZADD", self._keys.nodes, 0, self._life))
+        if changes.members or changes.announced or changes.admitted:
+            await self._reap_life(self._life)
+        else:
+            await self._call(NODES, None, (), ("ZREM", self._keys.nodes, self._life))
 
     # -- users -----------------------------------------------------------------------------------------------
 
