@@ -60,6 +60,7 @@ class Watches:
         self._watches: dict[Channel, Watch] = {}
         self._suspects: dict[Channel, None] = {}
         self._round: Iterator[Channel] = iter(())
+        self._credit = 0.0  # how many channels of the round are due
         self.is_open = False
         """Whether the feed is connected, so that a confirmation can be waited for."""
 
@@ -164,13 +165,15 @@ class Watches:
         """
         found = list(self._suspects)
         self._suspects.clear()
-        for _ in range(int(len(self._watches) * share) + 1):
+        self._credit = min(self._credit + len(self._watches) * share, len(self._watches))
+        while self._credit >= 1:
+            self._credit -= 1
             channel = next(self._round, None)
             if channel is None:
                 self._round = iter(list(self._watches))
-                break
-            watch = self._watches.get(channel)
-            if watch is None:
+                channel = next(self._round, None)
+            watch = None if channel is None else self._watches.get(channel)
+            if channel is None or watch is None:
                 continue
             if watch.is_quiet:
                 found.append(channel)

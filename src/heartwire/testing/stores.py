@@ -45,6 +45,7 @@ class ValkeyServer:
         settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         if not self._is_sentinel:
             settings += ["--unixsocket", str(self.socket), "--save", ""]
+            settings += ["--repl-diskless-sync-delay", "0"]
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it returns at once; our own words
@@ -98,13 +99,13 @@ class ValkeyServer:
 
 @contextlib.asynccontextmanager
 async def run_valkey(
-    *arguments: str, replica_of: ValkeyServer | None = None, aof: str = "", sentinel: str = "", port: int = 0
+    *arguments: str, replica_of: int = 0, aof: str = "", sentinel: str = "", port: int = 0
 ) -> AsyncIterator[ValkeyServer]:
     """Run a Valkey server.
 
     Args:
         arguments: settings as ``valkey-server`` takes them: ``"--maxmemory", "8mb"``.
-        replica_of: of another one.
+        replica_of: the port of another one, whose replica it is.
         aof: ``appendfsync`` of an append-only file: "everysec" or "always"; "": what it has ends with it.
         sentinel: the text of a sentinel's configuration: it is one.
     """
@@ -112,8 +113,8 @@ async def run_valkey(
     settings = list(arguments)
     if aof:
         settings += ["--appendonly", "yes", "--appendfsync", aof]
-    if replica_of is not None:
-        settings += ["--replicaof", f"127.0.0.1 {replica_of.port}"]
+    if replica_of:
+        settings += ["--replicaof", f"127.0.0.1 {replica_of}"]
     if sentinel:
         (folder / "sentinel.conf").write_text(sentinel, "utf-8")
     server = ValkeyServer(folder, port or free_port(), settings, is_sentinel=bool(sentinel))

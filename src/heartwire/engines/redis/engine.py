@@ -321,7 +321,11 @@ class RedisEngine(RedisNodes):
         if channel is None:
             self._mail(name, body)
         elif body[0] == _PUBLICATION:
-            self._tell(self._publication(channel, body))
+            publication = self._publication(channel, body)
+            watch = self._watches.get(channel)
+            if watch is not None and publication.epoch != watch.epoch != "":
+                self._due["look"] = 0.0  # another node may know of another life of the store
+            self._tell(publication)
         elif body[0] == _REMOVED:
             epoch, offset = body[1:].split(b" ")
             self._tell_removed(channel, Position(epoch.decode(), int(offset)))
