@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,6 +14,7 @@ from heartwire.testing.engines.nodes import Node
 from heartwire.testing.stores import ValkeyServer, run_valkey
 from heartwire.types import Message, Position
 from tests.integration.stores.proxy import proxy_to
+from tests.integration.stores.readers import until_in_step
 from tests.unit.transports.tools import until
 
 pytestmark = pytest.mark.slow
@@ -137,18 +137,6 @@ async def pair() -> AsyncIterator[tuple[ValkeyServer, ValkeyServer]]:
     async with run_valkey() as primary, run_valkey(replica_of=primary.port) as replica:
         await until_in_step(primary, replica)
         yield primary, replica
-
-
-async def until_in_step(primary: ValkeyServer, replica: ValkeyServer) -> None:
-    """Wait until a replica has all that its primary has."""
-    while True:
-        ours, theirs = [await one.command("INFO", "replication") for one in (primary, replica)]
-        of_primary = re.search(rb"\nmaster_repl_offset:(\d+)", ours)
-        of_replica = re.search(rb"\nslave_repl_offset:(\d+)", theirs)
-        assert of_primary
-        if b"master_link_status:up" in theirs and of_replica and of_replica[1] == of_primary[1]:
-            return
-        await asyncio.sleep(0.01)
 
 
 async def fail_over_with_loss(on_failover: str) -> tuple[Position, Position, list[str]]:

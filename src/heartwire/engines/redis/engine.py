@@ -24,6 +24,7 @@ from heartwire.engines.redis.greeting import Life
 from heartwire.engines.redis.keys import NODES, Keys, partition_of
 from heartwire.engines.redis.nodes import RedisNodes
 from heartwire.engines.redis.scripts import Script
+from heartwire.engines.redis.sentinels import SentinelTopology
 from heartwire.engines.redis.server import Server
 from heartwire.engines.redis.target import Target
 from heartwire.engines.redis.topology import Events, Topology
@@ -100,7 +101,8 @@ class RedisEngine(RedisNodes):
             self._feed_confirmed,
             self._guard,
         )
-        self._topology = Topology(
+        make = {"single": Topology, "sentinel": SentinelTopology, "cluster": Topology}[self._target.kind]
+        self._topology = make(
             self._target, self.node, self._room, events, clock=self._clock, chance=self._chance
         )
         try:
@@ -141,9 +143,7 @@ class RedisEngine(RedisNodes):
 
     def _look(self) -> None:
         assert self._topology is not None
-        for server in self._topology.servers:
-            if server.is_there:
-                server.look()
+        self._spawn("look", self._topology.look)
 
     def _all_calls(self) -> "list[tuple[Calls, bool, Callable[[str], None]]]":
         topology = self._topology

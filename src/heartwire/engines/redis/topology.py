@@ -34,6 +34,9 @@ class Events(NamedTuple):
     guard: Callable[[Life], str]
 
 
+Opened = tuple[Pipe, Address, Life]
+
+
 class Topology:
     """One server. See the module."""
 
@@ -116,11 +119,17 @@ class Topology:
                 feed.abort("the commands go to another server now")
         self._events.up(server)
 
-    async def _open_primary(self) -> tuple[Pipe, Address, Life]:
+    async def look(self) -> None:
+        """See whether the server is still the one to use."""
+        for server in self.servers:
+            if server.is_there:
+                server.look()
+
+    async def _open_primary(self) -> Opened:
         """Open a command connection to the one server."""
         return await self._open(self._target.addresses[0])
 
-    async def _open(self, address: Address) -> tuple[Pipe, Address, Life]:
+    async def _open(self, address: Address) -> Opened:
         pipe = await open_pipe(address, self._target, self._tls, f"heartwire-{self._node}")
         try:
             return pipe, address, await check_server(pipe, address, self._target)
