@@ -131,7 +131,7 @@ class Calls:
         while self.waiting:
             call = self.waiting.popleft()
             if call.is_append and call.seen != self._failures:
-                self._fail(call, EngineUncertain(_BEHIND) if call.is_doubtful else EngineUnavailable(_BEHIND))
+                self._fail(call, _behind(call))
                 continue
             call.sent_at = now
             self.sent.append(call)
@@ -155,6 +155,24 @@ class Calls:
         for call in reversed(calls):
             self._room.enter(call)
             self.waiting.appendleft(call)
+
+    def hand_over(self) -> list[Call]:
+        """What waits, for the `adopt` of another connection. What has to fail has failed."""
+        waiting, self.waiting = self.waiting, deque()
+        handed = []
+        for call in waiting:
+            if call.is_append and call.seen != self._failures:
+                self._fail(call, _behind(call))
+            else:
+                self._room.leave(call)
+                handed.append(call)
+        return handed
+
+    def adopt(self, call: Call) -> None:
+        """A call of another connection waits here."""
+        call.seen = self._failures
+        self._room.enter(call)
+        self.waiting.append(call)
 
     def broken(self) -> None:
         """The connection has ended. What the store may have is doubtful, and the next to send."""
@@ -189,6 +207,10 @@ class Calls:
     def _fail(self, call: Call, error: EngineError) -> None:
         self._room.leave(call)
         self.fail(call, error)
+
+
+def _behind(call: Call) -> EngineError:
+    return (EngineUncertain if call.is_doubtful else EngineUnavailable)(_BEHIND)
 
 
 def _error(call: Call, why: str) -> EngineError:

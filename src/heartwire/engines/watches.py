@@ -63,6 +63,8 @@ class Watches:
         self._credit = 0.0  # how many channels of the round are due
         self.is_open = False
         """Whether the feed is connected, so that a confirmation can be waited for."""
+        self.is_open_for: Callable[[Channel], bool] = lambda channel: self.is_open
+        """The same of one channel, where there are several feeds."""
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -106,10 +108,13 @@ class Watches:
             watch.is_confirmed = True
             watch.release()
 
-    def lost(self) -> None:
-        """The feed's connection has ended. What waits for it is called: what it missed will be found."""
+    def lost(self, is_of: Callable[[Channel], bool] = lambda channel: True) -> None:
+        """The feed's connection has ended, of one or all. What waits for it is called: what it missed will be
+        found."""
         self.is_open = False
         for watch in list(self._watches.values()):
+            if not is_of(watch.channel):
+                continue
             watch.is_confirmed = False
             watch.release()
             _answer(watch, 2**63)
@@ -117,7 +122,7 @@ class Watches:
     def when_confirmed(self, channel: Channel, call: Callable[[], None]) -> None:
         """Call at once, or when the store has confirmed the watch of a channel, or the feed is lost."""
         watch = self._watches.get(channel)
-        if watch is None or watch.is_confirmed or not self.is_open:
+        if watch is None or watch.is_confirmed or not self.is_open_for(channel):
             call()
         elif watch.waiting is None:
             watch.waiting = [call]

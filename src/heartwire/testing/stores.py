@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ValkeyServer", "run_valkey"]
+__all__ = ["ValkeyServer", "run_valkey", "run_valkey_cluster"]
 
 _READY_S: Final = 15.0
 
@@ -78,6 +78,10 @@ class ValkeyServer:
         finally:
             writer.close()
 
+    def setting(self, name: str) -> str:
+        """The argument after a setting's name."""
+        return self._arguments[self._arguments.index(name) + 1]
+
     def kill(self) -> None:
         """End it as a crash does."""
         self.signal(signal.SIGKILL)
@@ -125,6 +129,31 @@ async def run_valkey(
         server.resume()
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def run_valkey_cluster(primaries: int = 3) -> AsyncIterator[list[ValkeyServer]]:
+    """Run a cluster of primaries, with all slots spread over them."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = []
+        for _ in range(primaries):
+            settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
+            servers.append(await stack.enter_async_context(run_valkey(*settings, str(free_port()))))
+        for number, server in enumerate(servers):
+            first, last = (16384 * at // primaries for at in (number, number + 1))
+            await server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
+        for server in servers[1:]:
+            bus = server.setting("--cluster-port")
+            await servers[0].command("CLUSTER", "MEET", "127.0.0.1", str(server.port), bus)
+        for server in servers:
+            while not await _knows_all(server, primaries):  # noqa: ASYNC110 - servers gossip once a second
+                await asyncio.sleep(0.05)
+        yield servers
+
+
+async def _knows_all(server: ValkeyServer, count: int) -> bool:
+    about = await server.command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in about and b"cluster_size:%d" % count in about
 
 
 def free_port() -> int:

@@ -24,6 +24,8 @@ class Load:
     def __init__(self, publisher: Hub, reader: Hub) -> None:
         self.acknowledged: dict[Channel, list[tuple[Position, str]]] = {room: [] for room in ROOMS}
         self.refused = 0
+        self._is_ending = False
+        self._tasks: list[asyncio.Future[None]] = []
         self._publisher, self._board = publisher, reader.node.switchboard
         self._links: dict[Channel, FakeLink] = {}
 
@@ -33,15 +35,32 @@ class Load:
             link.subscriptions.append(self._board.follow(link, room, RecordingFormat(), NOW))
         await until(lambda: all(link.payloads for link in self._links.values()))
 
-    async def publish(self, room: Channel, ending: asyncio.Event) -> None:
+    def begin(self) -> None:
+        self._tasks = [asyncio.ensure_future(self._publish(room)) for room in ROOMS]
+
+    async def end(self) -> None:
+        """Let each publish have its answer."""
+        self._is_ending = True
+        await asyncio.gather(*self._tasks)
+
+    async def _publish(self, room: Channel) -> None:
         number = 0
-        while not ending.is_set():
+        while not self._is_ending:
             number += 1
             text = f"{room} {number}"
             try:
                 self.acknowledged[room].append((await self._publisher.publish(room, text), text))
             except EngineError:
                 self.refused += 1
+
+    async def goes_on(self, count: int = 50, within_s: float = 30) -> None:
+        """Wait until so many more publishes are acknowledged in each room."""
+        before = {room: len(done) for room, done in self.acknowledged.items()}
+        async with asyncio.timeout(within_s):
+            while any(  # noqa: ASYNC110 - a failover takes seconds
+                len(self.acknowledged[room]) < has + count for room, has in before.items()
+            ):
+                await asyncio.sleep(0.01)
 
     def read(self, room: Channel) -> tuple[list[str], int, str]:
         """What was read, how many gaps were told, and the epoch that the reader is in."""
@@ -55,7 +74,9 @@ class Load:
         return texts, gaps, epoch
 
     async def check(self) -> int:
-        """Every acknowledged publish is read, or a gap was told that it lies before. Returns the gaps."""
+        """Every acknowledged publish is read, or a gap was told that it lies before. Returns the gaps. Ends
+        the load."""
+        await self.end()
         for room, acknowledged in self.acknowledged.items():
             last = acknowledged[-1][1]
             await until(lambda room=room, last=last: last in self.read(room)[0])  # type: ignore[misc]
@@ -78,14 +99,11 @@ async def load_on(url: str) -> AsyncIterator[Load]:
     async with publisher.lifespan(), reader.lifespan():
         load = Load(publisher, reader)
         await load.follow()
-        ending = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            for room in ROOMS:
-                group.create_task(load.publish(room, ending))
-            try:
-                yield load
-            finally:
-                ending.set()
+        load.begin()
+        try:
+            yield load
+        finally:
+            await load.end()
 
 
 async def until_in_step(primary: ValkeyServer, replica: ValkeyServer) -> None:

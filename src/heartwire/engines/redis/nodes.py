@@ -6,19 +6,17 @@ Its members are there as long as the life; whoever finds a life ended removes th
 
 import asyncio
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from heartwire.engines.calls import Call
 from heartwire.engines.changes import Enter, Leave
-from heartwire.engines.contract import Clock, Told
+from heartwire.engines.contract import Told
 from heartwire.engines.redis import scripts
-from heartwire.engines.redis.keys import NODES, PARTITIONS, Keys, partition_of
-from heartwire.engines.redis.scripts import Script
-from heartwire.engines.shared import BATCH, SharedBase
+from heartwire.engines.redis.keys import NODES, PARTITIONS, partition_of
+from heartwire.engines.redis.links import RedisLinks
+from heartwire.engines.shared import BATCH
 from heartwire.engines.wire import member_of, member_parts
 from heartwire.types import Channel, Member
 
@@ -32,27 +30,10 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-class RedisNodes(SharedBase):
+class RedisNodes(RedisLinks):
     """The part of `RedisEngine` that is about nodes and members. See the module."""
 
-    _keys: Keys
-    _time: Clock | None
-    _publish: str
-    _life: str
     _lives: int = 1
-
-    @abstractmethod
-    def _call(
-        self,
-        partition: int,
-        script: Script | None,
-        keys: Sequence[str],
-        args: tuple[Any, ...],
-        finish: Callable[[Call, Any], None] | None = None,
-        *,
-        is_once: bool = False,
-    ) -> "asyncio.Future[Any]":
-        """Make a call to the server of a partition."""
 
     def _now(self) -> str:
         """The time for scripts: "": the server's own."""
