@@ -10,7 +10,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -19,7 +19,7 @@ import msgspec
 from heartwire.engines.calls import Call
 from heartwire.engines.contract import Clock, ReadResult, Retention, Told, plan_read
 from heartwire.engines.redis import scripts
-from heartwire.engines.redis.keys import NODES, channel_of, partition_of
+from heartwire.engines.redis.keys import NODES, channel_of, partition_of, stream_of
 from heartwire.engines.redis.links import CALL_BYTES
 from heartwire.engines.redis.nodes import RedisNodes
 from heartwire.engines.redis.target import Target
@@ -82,7 +82,7 @@ class RedisEngine(RedisNodes):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
-        data, who = message.data, message.publisher
+        data = message.data
         size = len(data) + CALL_BYTES
         self._room.check(size)
         partition = partition_of(channel)
@@ -99,7 +99,7 @@ class RedisEngine(RedisNodes):
             self._publish,
             "0",
             f"{self.node}.{self._appends:x}.{message.origin}",
-            b"" if message.is_text and who is None else _encode((message.is_text, publisher_parts(who))),
+            _packed_about(message),
             data,
             max(_MIN_SIZE, min(keep.history_size, _MAX)),
             _ms(keep.history_ttl_s, _MAX_TTL_S),
@@ -179,6 +179,31 @@ class RedisEngine(RedisNodes):
         args = self._now(), size, _ms(keep.history_ttl_s, _MAX_TTL_S)
         return self._call(partition, scripts.TRIM, self._keys.stream(partition, channel), args)
 
+    # -- copies ----------------------------------------------------------------------------------------------
+
+    async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """See `Portable.streams`."""
+        seen: set[Channel] = set()
+        for partition in self._one_partition_each():
+            cursor = b"0"
+            while True:
+                command = ("SCAN", cursor, "MATCH", self._keys.all_streams, "COUNT", 1000)
+                cursor, names = await self._call(partition, None, (), command)
+                found = [one for one in map(stream_of, names) if one not in seen]
+                seen.update(found)
+                for channel, head in zip(found, await self.heads(found), strict=True):
+                    yield channel, head
+                if cursor == b"0":
+                    break
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+        partition = partition_of(channel)
+        args: list[Any] = [*head]
+        for one in publications:
+            args += (one.offset, one.time_ms, _packed_about(one), one.data)
+        await self._call(partition, scripts.RESTORE, self._keys.stream(partition, channel), tuple(args))
+
     # -- the feed --------------------------------------------------------------------------------------------
 
     def _bring(self, name: bytes, body: bytes) -> None:
@@ -221,6 +246,13 @@ class RedisEngine(RedisNodes):
 def _ms(seconds: float, most_s: float) -> str:
     """Milliseconds as scripts take them; "": for ever."""
     return "" if seconds >= most_s else str(max(1, math.ceil(seconds * 1000)))
+
+
+def _packed_about(one: Message | Publication) -> bytes:
+    """What is kept beside the data; b"": it is text, and nobody's."""
+    if one.is_text and one.publisher is None:
+        return b""
+    return _encode((one.is_text, publisher_parts(one.publisher)))
 
 
 def _about(packed: bytes) -> tuple[bool, Publisher | None]:

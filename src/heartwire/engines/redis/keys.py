@@ -11,7 +11,7 @@ from typing import Final
 
 from heartwire.types import Channel
 
-__all__ = ["NODES", "PARTITIONS", "TAGS", "Keys", "channel_of", "partition_of", "slot_of"]
+__all__ = ["NODES", "PARTITIONS", "TAGS", "Keys", "channel_of", "partition_of", "slot_of", "stream_of"]
 
 _TAGS: Final = """
 1bz 5n3 53t d5m nbd 7me j3j 3xc 04s a2j if5 0i4 o4m cu4 kec 2jb dlj 5js 574 92e 3el bcu 74b fvs 003 4xr akm
@@ -51,6 +51,11 @@ def channel_of(name: bytes) -> Channel | None:
     return Channel(channel.decode()) if of_channel else None
 
 
+def stream_of(name: bytes) -> Channel:
+    """The channel that a stream's hash is of."""
+    return Channel(name.partition(b"}:m:")[2].decode())
+
+
 class Keys:
     """The names of one installation.
 
@@ -70,6 +75,7 @@ class Keys:
             f"{nodes}g:",
             f"{nodes}u:",
         )
+        self.all_streams = f"{prefix}:{{*}}:m:*"
         self.bus, self._mailbox = bus, f"{bus}:"
 
     def stream(self, partition: int, channel: str) -> tuple[str, str]:

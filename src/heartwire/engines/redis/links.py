@@ -138,10 +138,13 @@ class RedisLinks(SharedBase):
 
     def _send_probe(self) -> None:
         assert self._topology is not None
-        for server in self._topology.servers:
-            at = self._probed(server)
-            if at is not None:
-                self._call(at, None, (), (self._publish, self._keys.probe(at, self.node), b"."), is_once=True)
+        for at in self._one_partition_each():
+            self._call(at, None, (), (self._publish, self._keys.probe(at, self.node), b"."), is_once=True)
+
+    def _one_partition_each(self) -> list[int]:
+        """One partition of each server."""
+        assert self._topology is not None
+        return [at for at in map(self._probed, self._topology.servers) if at is not None]
 
     def _probed(self, server: Server) -> int | None:
         """The first partition of a server, which its feed is probed by."""

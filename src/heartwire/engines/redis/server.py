@@ -74,7 +74,7 @@ class Server(Lasting):
         self.address = Address("", 0)
         self.life = Life("", "")
         self._opener, self._clock = opener, clock
-        self._guard, self._trust = guard, "1" if is_restart_trusted else "0"
+        self._guard, self._compared, self._trust = guard, "", "1" if is_restart_trusted else "0"
         self._tell_up, self._tell_lost, self._astray = up, lost, astray
         self._is_held = False
         self._again: list[Call] = []
@@ -116,7 +116,7 @@ class Server(Lasting):
             raise EngineUnavailable(f"{self.address}: {error}") from None
 
     def _opened(self, pipe: Pipe) -> None:
-        self._is_held = False
+        self._is_held, self._compared = False, self._guard(self.life)
         self._tell_up(self)
         self._send()
 
@@ -139,15 +139,17 @@ class Server(Lasting):
         pipe, now = self._pipe, self._clock()
         if pipe is None or self._is_held:
             return
+        life = self._compared
         while (call := self.calls.next(now)) is not None:
             script, (keys, args, *_) = call.kind, call.parts
             if not isinstance(script, Script):
                 pipe.write(*args)
             elif script.has_life:
-                life = (self._guard(self.life), self._trust, self._new_epoch())
                 if script is APPEND and call.is_doubtful:
                     args = (*args[: _DOUBTFUL_ARG - 3], "1", *args[_DOUBTFUL_ARG - 2 :])
-                pipe.write("EVALSHA", script.sha, len(keys), *keys, *life, *args)
+                pipe.write(
+                    "EVALSHA", script.sha, len(keys), *keys, life, self._trust, self._new_epoch(), *args
+                )
             else:
                 pipe.write("EVALSHA", script.sha, len(keys), *keys, *args)
 
