@@ -145,10 +145,18 @@ class Calls:
         return call
 
     def fail(self, call: Call, error: EngineError) -> None:
-        """A call that is out has failed for good."""
-        if call.is_append:
-            self._failures += 1
+        """A call that is out has failed for good; with an append, those that wait behind it."""
         call.fail(error)
+        if not call.is_append:
+            return
+        self._failures += 1
+        waiting, self.waiting = self.waiting, deque()
+        for later in waiting:
+            if later.is_append:
+                self._room.leave(later)
+                later.fail(_behind(later))
+            else:
+                self.waiting.append(later)
 
     def again(self, calls: list[Call]) -> None:
         """Calls that are out have not been carried out: they are the next to send, in this order."""
@@ -179,8 +187,10 @@ class Calls:
         kept = []
         while self.sent:
             call = self.answered()
-            if not call.is_once:
-                call.is_doubtful = True
+            call.is_doubtful = True
+            if call.is_once:
+                call.fail(EngineUnavailable("the connection broke off"))
+            else:
                 kept.append(call)
         self.again(kept)
 
