@@ -132,14 +132,15 @@ async def run_valkey(
 
 
 @contextlib.asynccontextmanager
-async def run_valkey_cluster(primaries: int = 3) -> AsyncIterator[list[ValkeyServer]]:
-    """Run a cluster of primaries, with all slots spread over them."""
+async def run_valkey_cluster(primaries: int = 3, *, replicas: int = 0) -> AsyncIterator[list[ValkeyServer]]:
+    """Run a cluster, with all slots spread over its primaries. The replicas come last, one each of the first
+    primaries."""
     async with contextlib.AsyncExitStack() as stack:
         servers = []
-        for _ in range(primaries):
+        for _ in range(primaries + replicas):
             settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
             servers.append(await stack.enter_async_context(run_valkey(*settings, str(free_port()))))
-        for number, server in enumerate(servers):
+        for number, server in enumerate(servers[:primaries]):
             first, last = (16384 * at // primaries for at in (number, number + 1))
             await server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
         for server in servers[1:]:
@@ -147,6 +148,12 @@ async def run_valkey_cluster(primaries: int = 3) -> AsyncIterator[list[ValkeySer
             await servers[0].command("CLUSTER", "MEET", "127.0.0.1", str(server.port), bus)
         for server in servers:
             while not await _knows_all(server, primaries):  # noqa: ASYNC110 - servers gossip once a second
+                await asyncio.sleep(0.05)
+        for number, replica in enumerate(servers[primaries:]):
+            primary = (await servers[number].command("CLUSTER", "MYID")).split(b"\r\n")[1].decode()
+            while not (await replica.command("CLUSTER", "REPLICATE", primary)).startswith(b"+"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while b"master_link_status:up" not in await replica.command("INFO", "replication"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         yield servers
 

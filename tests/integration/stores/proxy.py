@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 
@@ -94,10 +95,10 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxy_to(port: int) -> AsyncIterator[tuple[Proxy, int]]:
-    """A proxy to a port of this host, and its own port."""
+async def proxy_to(port: int, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Proxy, int]]:
+    """A proxy to a port of this host, and its own port, where it may speak TLS."""
     proxy = Proxy(port)
-    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield proxy, server.sockets[0].getsockname()[1]
     finally:

@@ -66,6 +66,16 @@ async def test_nodes_keep_the_promise(
     await check_shared_engine(store, checks=[check])
 
 
+async def test_a_replica_takes_over_and_every_acknowledged_publish_is_read_or_a_gap_told() -> None:
+    async with run_valkey_cluster(replicas=1) as servers:
+        async with load_on(url(servers) + "&patience_s=30") as load:
+            await load.goes_on()
+            servers[0].kill()
+            await load.goes_on()
+            await load.check()
+        assert load.refused == 0
+
+
 async def move(slot: int, source: ValkeyServer, to: ValkeyServer) -> None:
     """Move a slot as ``redis-cli --cluster reshard`` does: key by key."""
     names = {

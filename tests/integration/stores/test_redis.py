@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from heartwire.engines import watches
+from heartwire.engines import shared, watches
 from heartwire.engines.redis.engine import RedisEngine
 from heartwire.errors import ConfigError, EngineUnavailable, EngineUncertain
 from heartwire.testing.engines.bench import KEEP, A, B, offsets_of
 from heartwire.testing.engines.nodes import Node
 from heartwire.testing.stores import ValkeyServer, run_valkey
-from heartwire.types import Message, Position
+from heartwire.types import Member, Message, Position
+from tests.integration.certificates import self_signed
 from tests.integration.stores.proxy import proxy_to
 from tests.integration.stores.readers import until_in_step
 from tests.unit.transports.tools import until
@@ -333,6 +336,42 @@ async def test_a_stream_that_goes_back_in_its_epoch_gets_another_one() -> None:
         assert not (await node.read(A, before)).recovered
 
 
+async def test_a_node_that_was_cut_off_is_given_up_and_comes_back_with_its_members(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "REAP_S", 0.1)
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}", node_lease_s=0.5) as node,
+        node_on(server.url, node_lease_s=0.5) as other,
+    ):
+        await other.watch(A)
+        for client in ("c-1", "c-2"):
+            node.lease(A, client)
+            node.engine.announce(A, "join", Member(client))
+        assert await node.engine.admit("ann", "c-1", 1)
+        await until(lambda: len(other.members) == 2)
+        assert await other.present(A) == ["c-1", "c-2"]
+        proxy.is_closed = True
+        proxy.cut()
+        await until(lambda: len(other.members) == 4)
+        assert sorted(other.members[2:]) == [(A, "leave", "c-1"), (A, "leave", "c-2")]
+        assert await other.present(A) == []
+        assert len(await other.engine.nodes()) == 1
+        node.engine.release(A, "c-2")
+        node.engine.announce(A, "leave", Member("c-2"))
+        proxy.is_closed = False
+        await until(lambda: len(other.members) > 4)
+        while await other.present(A) != ["c-1"]:  # noqa: ASYNC110 - it is written after it is told
+            await asyncio.sleep(0.01)
+        assert (A, "join", "c-1") in other.members[4:]
+        assert (A, "join", "c-2") not in other.members[4:]
+        while await other.engine.admit("ann", "c-9", 1):
+            other.engine.dismiss("ann", "c-9")
+            await asyncio.sleep(0.01)
+
+
 # -- forms of a URL ------------------------------------------------------------------------------------------
 
 
@@ -351,6 +390,20 @@ async def test_a_unix_socket_a_user_and_a_database() -> None:
                 assert apart.told_in(A) == [1, 2]
         with pytest.raises(ConfigError, match=r"WRONGPASS"):
             async with node_on(f"redis://ann:wrong@127.0.0.1:{server.port}"):
+                pass
+
+
+async def test_tls(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path, "localhost", "127.0.0.1")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    async with run_valkey() as server, proxy_to(server.port, tls=tls) as (_, port):
+        async with node_on(f"rediss://localhost:{port}", ca_file=certificate) as node:
+            await node.watch(A)
+            await node.append(A, "by TLS")
+            assert texts(node) == ["by TLS"]
+        with pytest.raises(EngineUnavailable, match="certificate"):
+            async with node_on(f"rediss://localhost:{port}", patience_s=0.1):
                 pass
 
 
