@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from heartwire.engines.contract import Engine
 from heartwire.errors import ConfigError
 
-__all__ = ["GROUP", "open_engine"]
+__all__ = ["GROUP", "attach", "open_engine"]
 
 GROUP: Final = "heartwire.engines"
 
@@ -23,9 +23,19 @@ _ENGINES: Final = {
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
 }
 
+_attached: Final[dict[str, list[str]]] = {}
+"""By the URL of an engine: the store process that holds it, until somebody has opened it."""
+
+
+def attach(url: str, socket: str) -> None:
+    """The store process at a socket holds the engine of this URL: `open_engine` attaches to it, once."""
+    _attached[url] = [socket]
+
 
 def open_engine(url: str) -> Engine:
     """The engine of a URL. Raises `ConfigError`. Nothing is opened yet: that is `Engine.start`."""
+    if url in _attached:
+        return _open_attached(url, _attached[url])
     scheme = urlsplit(url).scheme or url
     if scheme in _ENGINES:
         found = EntryPoint(scheme, _ENGINES[scheme], GROUP)
@@ -38,3 +48,12 @@ def open_engine(url: str) -> Engine:
         found = others[scheme]
     make: Callable[[str], Engine] = found.load()
     return make(url)
+
+
+def _open_attached(url: str, sockets: list[str]) -> Engine:
+    from heartwire.engines.attached import AttachedEngine
+
+    if not sockets:
+        fix = "a second hub of this program has this engine, and its workers share one: name another"
+        raise ConfigError("engine", url, fix)
+    return AttachedEngine(sockets.pop())

@@ -55,6 +55,7 @@ class Hub:
         options: HubOptions | None = None,
         **arguments: Unpack[HubArguments],
     ) -> None:
+        self.engine_url = engine if isinstance(engine, str) else None
         made = convert(arguments, HubOptions, "Hub") if options is None else options
         self.node = Node(open_engine(engine) if isinstance(engine, str) else engine, made)
 
