@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qsl
 
 from heartwire.engines.clock import forward
@@ -68,6 +68,9 @@ class MemoryEngine(Leases):
         forget_after_s: an empty stream that nobody follows is forgotten then. A stream that was forgotten
             comes back in another epoch.
     """
+
+    forgets: Literal[True] = True
+    """Its streams end with its process."""
 
     def __init__(
         self,

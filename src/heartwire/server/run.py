@@ -67,17 +67,26 @@ def prepare(settings: Settings, hub: Hub) -> None:
             raise ConfigError(name, file, "cannot be read")
 
 
-def serve_on(listener: socket.socket, settings: Settings, hub: Hub, *, started: Callable[[], None]) -> None:
-    """Serve on a socket that listens, until a signal ends it, and close it. ``started`` is called on the
-    event loop once connections are accepted. Raises `EngineError`."""
+def serve_on(
+    listener: socket.socket, settings: Settings, hub: Hub, *, started: Callable[[], None], settle_s: float = 0
+) -> None:
+    """Serve on a socket that listens, until a signal ends it, and close it. Raises `EngineError`.
+
+    Args:
+        started: called on the event loop once connections are accepted.
+        settle_s: how long requests are still served after the last connection was accepted, where others go
+            on to accept them.
+    """
     _return_memory()
     with contextlib.closing(listener):
-        _runner(settings)(_serve(settings, hub, listener, started))
+        _runner(settings)(_serve(settings, hub, listener, started, settle_s))
 
 
-async def _serve(settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[], None]) -> None:
+async def _serve(
+    settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[], None], settle_s: float
+) -> None:
     await hub.start()  # before uvicorn, whose own words for a failure at start say less
-    server = _Server(uvicorn_config(settings, hub), hub, started)
+    server = _Server(uvicorn_config(settings, hub), started, settle_s)
     await server.serve(sockets=[listener])
 
 
@@ -104,17 +113,24 @@ def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with one call when it accepts connections."""
+    """uvicorn, with one call when it accepts connections, and a pause when it has accepted the last."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], settle_s: float) -> None:
         super().__init__(config)
-        self._hub = hub
         self._on_started = started
+        self._settle_s = settle_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_started()
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        if self._settle_s:
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(self._settle_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:

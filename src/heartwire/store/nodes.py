@@ -8,6 +8,7 @@ leaves told.
 import asyncio
 import itertools
 import math
+import secrets
 from collections import OrderedDict
 from typing import Any, Final
 
@@ -48,12 +49,14 @@ class Store:
     """See the module.
 
     Attributes:
+        life: another one each time.
         idle: set while no node is connected.
         joins: how often one has connected.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.life = secrets.token_hex(8)
         self.idle = asyncio.Event()
         self.idle.set()
         self.joins = 0

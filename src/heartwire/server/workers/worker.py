@@ -26,6 +26,9 @@ __all__ = ["Assignment"]
 
 _VARIABLE: Final = "HEARTWIRE_WORKER"
 
+_SETTLE_S: Final = 0.25
+"""For a request to come on a connection that was accepted right before the end."""
+
 
 class Assignment(msgspec.Struct, frozen=True):
     """What a parent tells its worker.
@@ -85,4 +88,4 @@ class Assignment(msgspec.Struct, frozen=True):
 
             loop.add_reader(control, gone)
 
-        serve_on(inherited(self.listener), settings, hub, started=started)
+        serve_on(inherited(self.listener), settings, hub, started=started, settle_s=_SETTLE_S)
