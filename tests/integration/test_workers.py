@@ -243,7 +243,7 @@ async def test_a_second_interrupt_kills() -> None:
         worker = Children(server).workers[0]
         os.kill(worker, signal.SIGSTOP)  # it would have ten seconds
         os.kill(server.pid, signal.SIGINT)
-        await until(lambda: is_pending(worker, signal.SIGTERM))
+        await until(lambda: is_pending(worker, signal.SIGTERM), WITHIN_S, lambda: server.log)
         server.stop(signal.SIGINT, within_s=5)
 
 

@@ -14,6 +14,7 @@ those read that have missed something.
 import asyncio
 import logging
 import math
+import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ class AttachedEngine:
         self.path = Path(path)
         self.patience_s = patience_s
         self._store = store
-        self.node = secrets.token_hex(4)
+        self.node, self._process = secrets.token_hex(4), os.getpid()
         self._number = 0  # the node's, in the store's present life
         self._feed = Feed()
         self._pipe: Pipe | None = None
@@ -119,6 +120,8 @@ class AttachedEngine:
         """See `Engine.start`. Waits ``patience_s`` for the store, longer for one that is started first."""
         self._feed = feed
         self._loop = asyncio.get_running_loop()
+        if self._process != os.getpid():  # made before a fork, as each of its siblings
+            self.node, self._process = secrets.token_hex(4), os.getpid()
         if self._store is not None:
             self.path = self._store.locate()
         try:

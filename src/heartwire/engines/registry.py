@@ -8,7 +8,7 @@ chosen.
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from heartwire.engines.contract import Engine
 from heartwire.errors import ConfigError
@@ -16,6 +16,8 @@ from heartwire.errors import ConfigError
 __all__ = ["GROUP", "attach", "open_engine"]
 
 GROUP: Final = "heartwire.engines"
+
+_SHARED: Final = "heartwire.engines.on_demand:open_shared"
 
 _ENGINES: Final = {
     "attached": "heartwire.engines.attached:AttachedEngine.from_url",
@@ -36,8 +38,11 @@ def open_engine(url: str) -> Engine:
     """The engine of a URL. Raises `ConfigError`. Nothing is opened yet: that is `Engine.start`."""
     if url in _attached:
         return _open_attached(url, _attached[url])
-    scheme = urlsplit(url).scheme or url
-    if scheme in _ENGINES:
+    parts = urlsplit(url)
+    scheme = parts.scheme or url
+    if scheme in ("memory", "sqlite") and ("shared", "yes") in parse_qsl(parts.query):
+        found = EntryPoint(scheme, _SHARED, GROUP)
+    elif scheme in _ENGINES:
         found = EntryPoint(scheme, _ENGINES[scheme], GROUP)
     else:
         others = entry_points(group=GROUP)

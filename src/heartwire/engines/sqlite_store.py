@@ -374,7 +374,10 @@ def explain(error: Exception, path: Path) -> EngineError:
     damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
     explained: EngineError
     if "locked" in text:
-        explained = EngineUnavailable(f"{path} is in use by another process: stop it, or name another file")
+        why = "stop it, or name another file; processes that mean to share it say ?shared=yes, or are those"
+        explained = EngineUnavailable(
+            f"{path} is in use by another process: {why} of heartwire serve --workers"
+        )
     elif damaged or "no such table" in text:
         advice = "restore a copy, or name another file"
         explained = EngineCorrupt(f"{path} is damaged ({text}); {_LEFT}: {advice}")
