@@ -21,7 +21,7 @@ import pytest
 import heartwire
 from heartwire.client.options import Transport
 from heartwire.testing.server import COMMAND, ServerProcess, run_server
-from tests.integration.client.tools import FAST, say, until
+from tests.integration.client.tools import say, until
 from tests.integration.wire import get, publish
 
 pytestmark = [
@@ -29,7 +29,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc"),
 ]
 
-WITHIN_S: Final = 20
+WITHIN_S: Final = 30
+OPTIONS: Final = heartwire.Options(
+    backoff_base_s=0.02, backoff_cap_s=0.1, attempt_burst=1000, attempt_rate_per_s=1000, poll_interval_s=0.05
+)
+"""Comes back at once; but gives processes that start their time."""
+
 TRANSPORTS: Final[tuple[Transport, ...]] = ("websocket", "sse", "longpoll")
 
 
@@ -82,7 +87,7 @@ class Readers:
 
     async def _read(self, number: int) -> None:
         transport = TRANSPORTS[number % len(TRANSPORTS)]
-        async with heartwire.connect(self._url, transports=[transport], options=FAST) as client:
+        async with heartwire.connect(self._url, transports=[transport], options=OPTIONS) as client:
 
             def closed(_: object) -> None:
                 self.closes[number] += 1
@@ -158,7 +163,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 async def test_clients_of_a_killed_worker_go_on_elsewhere_and_miss_nothing() -> None:
-    with run_server("--workers", "3", engine="sqlite:///s.db") as server:
+    with run_server("--workers", "2", engine="sqlite:///s.db") as server:
         publisher, longest_s = Publisher(server.url, "a", "m"), 0.0
         async with Readers(server.url, "a", 6)() as readers:
             for worker in Children(server).workers:
@@ -167,10 +172,10 @@ async def test_clients_of_a_killed_worker_go_on_elsewhere_and_miss_nothing() -> 
                 await readers.have(await publisher.publish())
                 longest_s = max(longest_s, time.monotonic() - killed)
             assert readers.got == [publisher.sent] * 6
-            assert all(readers.closes)  # each was at one of the three
+            assert all(readers.closes)  # each was at one of the two
             assert (readers.gaps, publisher.refused) == (0, [])
-        await until(lambda: len(Children(server).workers) == 3)
-        assert server.log.count("was ended by SIGKILL; another starts in 0.1 s") == 3
+        await until(lambda: len(Children(server).workers) == 2, WITHIN_S)
+        assert server.log.count("was ended by SIGKILL; another starts in 0.1 s") == 2
         say(f"worker killed: all have the next message after {longest_s:.2f} s")
 
 
@@ -256,6 +261,7 @@ def is_pending(pid: int, number: signal.Signals) -> bool:
 # -- SIGHUP --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(120)  # it starts nine processes
 async def test_a_rolling_restart_under_load_refuses_and_loses_nothing() -> None:
     with run_server("--workers", "4", engine="sqlite:///s.db") as server:
         before = Children(server)
@@ -263,7 +269,7 @@ async def test_a_rolling_restart_under_load_refuses_and_loses_nothing() -> None:
         async with Readers(server.url, "a", 6)() as readers, contextlib.AsyncExitStack() as stack:
             for one in publishers:
                 await stack.enter_async_context(one.publishing())
-            client = await stack.enter_async_context(heartwire.connect(server.url, options=FAST))
+            client = await stack.enter_async_context(heartwire.connect(server.url, options=OPTIONS))
             os.kill(server.pid, signal.SIGHUP)
             count = 0
             while "all workers are new" not in server.log:
@@ -292,13 +298,13 @@ async def test_a_worker_that_does_not_come_up_ends_the_roll_and_the_old_ones_sta
         before = Children(server).workers
         (server.folder / "heartwire.toml").write_text("max_conections = 8")
         os.kill(server.pid, signal.SIGHUP)
-        await until(lambda: "a new worker does not come up, so the old ones stay" in server.log)
+        await until(lambda: "a new worker does not come up, so the old ones stay" in server.log, WITHIN_S)
         assert "did you mean max_connections?" in server.log
         assert Children(server).workers == before
         publish(server.url, "a", "x")
         (server.folder / "heartwire.toml").write_text("max_connections = 8")
         os.kill(server.pid, signal.SIGHUP)
-        await until(lambda: server.log.count("replacing the workers") == 2)
+        await until(lambda: server.log.count("replacing the workers") == 2, WITHIN_S)
         for _ in range(3):  # while it is under way: once more afterwards
             os.kill(server.pid, signal.SIGHUP)
             await asyncio.sleep(0)
@@ -349,8 +355,6 @@ def test_what_cannot_start_ends_the_parent_with_one_line(tmp_path: Path) -> None
             (("--engine", f"sqlite:///{file}", "--port", "0"), f"{file} is in use by another process"),
             (("--engine", "memory", "--port", str(server.port)), "cannot listen: Address already in use"),
             (("--engine", "nonsense", "--port", "0"), "engine = 'nonsense'"),
-            (("--workers", "0"), "workers"),
-            (("--workers", "some"), "workers"),
         ):
             done = subprocess.run(
                 (*COMMAND, "serve", "--workers", "2", *arguments),
