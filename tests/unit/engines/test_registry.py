@@ -49,7 +49,10 @@ def test_sqlite_url_names_a_file(url: str, path: str, synchronous: str) -> None:
         ("sqlite", "sqlite:///FILE (three slashes), with ?synchronous=full&shared=yes at most"),
         ("sqlite://chat.db", "sqlite:///FILE (three slashes), with ?synchronous=full&shared=yes at most"),
         ("sqlite:///", "sqlite:///FILE (three slashes), with ?synchronous=full&shared=yes at most"),
-        ("sqlite:///chat.db?mode=ro", "sqlite:///FILE (three slashes), with ?synchronous=full&shared=yes at most"),
+        (
+            "sqlite:///chat.db?mode=ro",
+            "sqlite:///FILE (three slashes), with ?synchronous=full&shared=yes at most",
+        ),
         ("sqlite:///chat.db?synchronous=off", "synchronous is normal or full"),
     ],
 )
