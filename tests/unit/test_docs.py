@@ -241,6 +241,8 @@ def described(kind: inspect.Type) -> str:
             return ", ".join(map(str, values))
         case inspect.DictType():
             return "tables"
+        case inspect.UnionType(types=(inspect.IntType() as number, inspect.LiteralType() as words)):
+            return f"{described(number)}, {described(words)}"
         case inspect.UnionType(types=(given, inspect.NoneType())):
             return f"{described(given)}, unset"
         case other:

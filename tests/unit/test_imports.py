@@ -28,7 +28,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "transports": GROUND | {"core"},
     "store": GROUND | {"core", "engines", "transports"},
     "hub": LOWER,
-    "server": LOWER | {"hub"},
+    "server": LOWER | {"store", "hub"},
     "client": GROUND | {"dialects"},
     "cli": LOWER | {"hub", "server", "client", "compare", "heartwire"},
     "__main__": {"cli"},

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from logging.config import dictConfig
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from heartwire.cli.shared import option
+from heartwire.engines.contract import shared_engine
 from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.hub.options import HubOptions
@@ -20,6 +22,8 @@ from heartwire.server.config import Settings, load, service_links
 from heartwire.server.logs import log_config
 from heartwire.server.run import hub_from
 from heartwire.server.run import serve as run
+from heartwire.server.workers.parent import count_of, serve_many
+from heartwire.server.workers.worker import Assignment
 
 __all__ = ["serve"]
 
@@ -44,6 +48,9 @@ def serve(
     port: Annotated[int | None, _address("Port; 0 takes a free one.  *[8000]*")] = None,
     uds: Annotated[str | None, _address("Listen on a Unix socket instead.")] = None,
     engine: Annotated[str | None, _address(_ENGINE)] = None,
+    workers: Annotated[
+        str | None, _address("How many processes serve; `auto`: as many as there are cores.  *[1]*")
+    ] = None,
     tls_cert: Annotated[str | None, _address("Certificate (PEM); with --tls-key, speak TLS.")] = None,
     tls_key: Annotated[str | None, _address("Its private key (PEM).")] = None,
     demo: Annotated[bool | None, _address("The demo page at `/`.  *[on]*", "--demo/--no-demo")] = None,
@@ -79,11 +86,30 @@ def serve(
     given = {name: value for name, value in context.params.items() if name not in _NOT_SETTINGS}
     # A list that was not given is empty here; it must not hide the environment or the file.
     flags = {name: value for name, value in given.items() if value not in (None, (), [])}
+    _serve(partial(_make, target, config, flags, is_strict=strict))
+
+
+def _serve(make: Callable[..., tuple[Settings, Hub]]) -> None:
+    """Serve alone, as the parent of workers, or as one of them."""
+    assignment = Assignment.take(os.environ)
+    if assignment is not None:
+        with assignment.reporting() as control:
+            assignment.serve(*make(is_first=False), control)
+        return
+    settings, hub = make(is_first=True)
+    serve_as = run if count_of(settings) == 1 else serve_many
+    serve_as(settings, hub, started=lambda url: _banner(url, settings, hub))
+
+
+def _make(
+    target: str | None, config: str | None, flags: dict[str, Any], *, is_strict: bool, is_first: bool
+) -> tuple[Settings, Hub]:
+    """The settings and the hub. ``is_first``: it is not for a worker, whose parent has logged already."""
     unknown: list[str] = []
-    settings = load(config, os.environ, flags, warn=None if strict else unknown.append)
-    _log_environment(settings, unknown)
-    hub = _import_hub(target, flags) if target else hub_from(settings)
-    run(settings, hub, started=lambda url: _banner(url, settings, hub))
+    settings = load(config, os.environ, flags, warn=None if is_strict else unknown.append)
+    if is_first:
+        _log_environment(settings, unknown)
+    return settings, _import_hub(target, flags) if target else hub_from(settings)
 
 
 def _log_environment(settings: Settings, unknown: list[str]) -> None:
@@ -122,12 +148,17 @@ def _called() -> str:
 
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
     """Print addresses to try on stderr; a supervisor may read stdout."""
-    engine = getattr(hub.node.engine, "path", None) or "memory (nothing is kept)"
+    if shared_engine(hub.node.engine) is not None:
+        engine = f"{(hub.engine_url or 'an engine').partition(':')[0]}, shared"  # the rest may be secret
+    else:
+        engine = getattr(hub.node.engine, "path", None) or "memory (nothing is kept)"
+    workers = count_of(settings)
+    by = f"{workers} workers; " if workers > 1 else ""
     if settings.log_format == "json":  # the reader of these lines expects nothing else on stderr
-        logging.getLogger("heartwire").info("Heartwire is up at %s (streams in %s)", url, engine)
+        logging.getLogger("heartwire").info("Heartwire is up at %s (%sstreams in %s)", url, by, engine)
         return
     strong = (lambda text: f"\x1b[1m{text}\x1b[0m") if sys.stderr.isatty() else str
-    lines = [f"Heartwire is up at {strong(url)}   (streams in {engine}; Ctrl-C ends)", ""]
+    lines = [f"Heartwire is up at {strong(url)}   ({by}streams in {engine}; Ctrl-C ends)", ""]
     if not url.startswith("unix:"):
         curl = "curl -k" if url.startswith("https") else "curl"
         lines += [

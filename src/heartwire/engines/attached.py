@@ -4,22 +4,25 @@ In: the calls of `SharedEngine`. Out: frames of `heartwire.engines.wire` on a Un
 the event loop; and what the store tells, to the node's feed. The store (`heartwire.store`) keeps the
 promises; this end keeps the order, and repairs what a broken connection leaves open.
 
-When the connection breaks (the store was killed, say) appends under way raise `EngineUncertain`: the store
-may have them, and the same key tells. Everything else waits, and so do new appends, for ``patience_s``. Once
-the store is there again the node watches its channels anew, asks where they are, and has those read that have
-missed something.
+When the connection breaks (the store was killed, say) calls wait for ``patience_s``, and those under way are
+sent again. Appends with a key are applied once, as are all that a store had in memory only, and lost. Of an
+append without a key nobody could tell whether the file has it: it raises `EngineUncertain`, and so do those
+behind it. Once the store is there again the node watches its channels anew, asks where they are, and has
+those read that have missed something.
 """
 
 import asyncio
 import logging
 import math
+import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
+from heartwire.engines.attached_calls import Calls
 from heartwire.engines.contract import Feed, ReadResult, Retention, Told
 from heartwire.engines.pipe import Pipe
 from heartwire.engines.wire import (
@@ -27,25 +30,20 @@ from heartwire.engines.wire import (
     VERSION,
     Call,
     Tell,
-    error_of,
     keep_parts,
     member_of,
     member_parts,
     packed,
     publication_of,
     publisher_parts,
-    read_result_of,
     start_part,
 )
-from heartwire.errors import ConfigError, EngineError, EngineUnavailable, EngineUncertain
+from heartwire.errors import ConfigError, EngineError, EngineUnavailable
 from heartwire.types import Channel, Member, Message, Position, Start
 
-__all__ = ["AttachedEngine"]
+__all__ = ["AttachedEngine", "StoreProcess"]
 
 log = logging.getLogger("heartwire")
-
-_HELLO: Final = 0
-"""The number of the call that begins a connection."""
 
 _MAX_CALLS: Final = 20_000
 _MAX_BYTES: Final = 128 * 1024 * 1024
@@ -54,6 +52,18 @@ _MAX_USED: Final = 10_000
 _RETRY_S: Final = 0.05
 _REFUSED_S: Final = 1
 _STOP_S: Final = 10
+_SUMMONED_S: Final = 60
+"""How long the start waits for a store that is started first: it may have a large file to check."""
+
+
+class StoreProcess(Protocol):
+    """A store that is started when nobody serves it."""
+
+    def locate(self) -> Path:
+        """Where its socket is, for this process."""
+
+    async def summon(self) -> None:
+        """Have one started, where nobody else has done it. Raises `EngineError`: why it cannot be."""
 
 
 class AttachedEngine:
@@ -62,6 +72,7 @@ class AttachedEngine:
     Args:
         path: the store's Unix socket.
         patience_s: how long calls wait for a store that is away.
+        store: in place of ``path``.
 
     Promises: those of the store's own engine. At most 20,000 calls or 128 MiB are under way; over that
     `append` raises `EngineUnavailable` at once.
@@ -69,22 +80,27 @@ class AttachedEngine:
 
     is_shared: Literal[True] = True
 
-    def __init__(self, path: str | Path, *, patience_s: float = 5) -> None:
+    def __init__(
+        self, path: str | Path = "", *, patience_s: float = 5, store: StoreProcess | None = None
+    ) -> None:
         self.path = Path(path)
         self.patience_s = patience_s
-        self.node = secrets.token_hex(4)
+        self._store = store
+        self.node, self._process = secrets.token_hex(4), os.getpid()
         self._number = 0  # the node's, in the store's present life
         self._feed = Feed()
         self._pipe: Pipe | None = None
-        self._calls: dict[int, _Call] = {}  # in the order they were made
-        self._bytes = 0
-        self._last = 0
-        self._failures = 0  # of appends, heard on this connection
+        self._calls = Calls()
+        self._sent = 0  # the newest call that an earlier connection may have brought to the store
+        self._failures = 0  # of appends, as heard from the store
+        self._life = ""  # the store's
+        self._forgets = False  # it loses all with its life
         self._watched: dict[Channel, None] = {}
         self._used: OrderedDict[Channel, None] = OrderedDict()  # by their last append
         self._members: dict[tuple[Channel, str], Member] = {}
         self._admitted: dict[tuple[str, str], None] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._welcome: asyncio.Future[Any]
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -101,11 +117,15 @@ class AttachedEngine:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self, feed: Feed) -> None:
-        """See `Engine.start`. Waits ``patience_s`` for the store."""
+        """See `Engine.start`. Waits ``patience_s`` for the store, longer for one that is started first."""
         self._feed = feed
         self._loop = asyncio.get_running_loop()
+        if self._process != os.getpid():  # made before a fork, as each of its siblings
+            self.node, self._process = secrets.token_hex(4), os.getpid()
+        if self._store is not None:
+            self.path = self._store.locate()
         try:
-            async with asyncio.timeout(self.patience_s):
+            async with asyncio.timeout(self.patience_s if self._store is None else _SUMMONED_S):
                 await self._connect()
         except TimeoutError:
             raise EngineUnavailable(f"{self.path}: no store process listens there") from None
@@ -115,15 +135,14 @@ class AttachedEngine:
         """See `Engine.stop`."""
         if self._keeper is None:
             return
-        if self._calls:
-            await asyncio.wait([call.future for call in self._calls.values()], timeout=_STOP_S)
+        await self._calls.settled(_STOP_S)
         keeper, self._keeper = self._keeper, None
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             await pipe.close()
-        self._fail(list(self._calls), f"{self.path}: the engine has stopped")
+        self._calls.fail(self._calls, f"{self.path}: the engine has stopped", sent=self._calls.last)
 
     async def _keep_connected(self) -> None:
         while True:
@@ -141,25 +160,21 @@ class AttachedEngine:
         """Connect, however long it takes, and bring the store up to date about this node."""
         while True:
             try:
-                _, pipe = await self._loop.create_unix_connection(
-                    lambda: Pipe(self._hear, max_backlog_bytes=math.inf), str(self.path)
-                )
+                _, pipe = await self._loop.create_unix_connection(self._new_pipe, str(self.path))
             except OSError:
+                await self._summon()
                 await asyncio.sleep(_RETRY_S)
                 continue
-            hello = self._loop.create_future()
-            self._calls[_HELLO] = _Call(b"", hello, Call.HELLO)
             members = [(channel, member_parts(member)) for (channel, _), member in self._members.items()]
-            watched = list(self._watched)
-            admitted = list(self._admitted)
-            pipe.write(packed(Call.HELLO, _HELLO, VERSION, self.node, watched, members, admitted))
-            await asyncio.wait([hello, pipe.ended], return_when=asyncio.FIRST_COMPLETED)
-            self._calls.pop(_HELLO, None)
-            if not hello.done():
+            watched, admitted = list(self._watched), list(self._admitted)
+            self._welcome = self._loop.create_future()
+            pipe.write(packed(Call.HELLO, 0, VERSION, self.node, self._failures, watched, members, admitted))
+            await asyncio.wait([self._welcome, pipe.ended], return_when=asyncio.FIRST_COMPLETED)
+            if not self._welcome.done():
                 await asyncio.sleep(_RETRY_S)
                 continue
             try:
-                self._number = hello.result()
+                self._number, life, self._forgets = self._welcome.result()
             except EngineError as error:
                 await pipe.close()
                 if self._keeper is None:
@@ -167,10 +182,28 @@ class AttachedEngine:
                 log.error("%s: %s", self.path, error)
                 await asyncio.sleep(_REFUSED_S)
                 continue
+            if life == self._life:  # it was not the store that broke off, so it has what it had
+                self._calls.fail_unsure(self._sent, f"{self.path}: the connection to the store broke off")
+            self._life = life
             self._joined(pipe, watched, members)
             for user, client in set(admitted) - self._admitted.keys():
                 self._say(Call.DISMISS, user, client)
             return
+
+    def _new_pipe(self) -> Pipe:
+        return Pipe(self._hear, max_backlog_bytes=math.inf)
+
+    async def _summon(self) -> None:
+        """Have a store started, where that is ours to do. At the start of the engine a failure is its."""
+        if self._store is None:
+            return
+        try:
+            await self._store.summon()
+        except EngineError as error:
+            if self._keeper is None:
+                raise
+            log.error("%s: %s", self.path, error)
+            await asyncio.sleep(_REFUSED_S)
 
     def _joined(
         self, pipe: Pipe, watched: list[Channel], members: list[tuple[Channel, tuple[Any, ...]]]
@@ -187,8 +220,8 @@ class AttachedEngine:
             self._say(Call.UNWATCH, channel)
         for channel, client in said - self._members.keys():
             self._say(Call.RELEASE, channel, client)
-        for call in self._calls.values():
-            pipe.write(call.frame)
+        for frame in self._calls.frames():
+            pipe.write(frame)
         watched = list(self._watched)
         parts = [watched[at : at + _HEADS] for at in range(0, len(watched), _HEADS)]
         if self._keeper is not None:
@@ -214,49 +247,32 @@ class AttachedEngine:
 
     def _broken(self) -> None:
         """Fail the appends that the store may have; the rest is sent again, or was not sent yet."""
-        self._failures = 0
-        why = f"{self.path}: the store broke off; the same idempotency key tells whether it has it"
-        appends = [number for number, call in self._calls.items() if call.kind is Call.APPEND]
-        self._fail(appends, why, EngineUncertain)
+        self._sent = self._calls.last
+        if not self._forgets:
+            self._calls.fail_unsure(self._sent, f"{self.path}: the store broke off")
         self._loop.call_later(self.patience_s, self._lose_patience, list(self._calls))
 
     def _lose_patience(self, numbers: list[int]) -> None:
         if self._pipe is None:
-            self._fail(numbers, f"{self.path}: the store is away")
-
-    def _fail(self, numbers: list[int], why: str, kind: type[EngineError] = EngineUnavailable) -> None:
-        for number in numbers:
-            call = self._end(number)
-            if call is not None:
-                call.fail(kind(why))
+            self._calls.fail(numbers, f"{self.path}: the store is away", sent=self._sent)
 
     # -- the connection --------------------------------------------------------------------------------------
 
-    def _call(self, kind: Call, *parts: Any) -> asyncio.Future[Any]:
+    def _call(self, kind: Call, *parts: Any, can_repeat: bool = True) -> asyncio.Future[Any]:
         """Send a call that is answered; now, or once the store is there."""
         if self._keeper is None and self._pipe is None:
             raise EngineUnavailable(f"{self.path}: the engine is not running")
-        future = self._loop.create_future()
-        self._last = number = self._last + 1
-        frame = packed(kind, number, *parts)
-        self._calls[number] = _Call(frame, future, kind)
-        self._bytes += len(frame)
+        call = self._calls.add(kind, *parts, can_repeat=can_repeat)
         if self._pipe is not None:
-            self._pipe.write(frame)
+            self._pipe.write(call.frame)
         else:
-            self._loop.call_later(self.patience_s, self._lose_patience, [number])
-        return future
+            self._loop.call_later(self.patience_s, self._lose_patience, [self._calls.last])
+        return call.future
 
     def _say(self, kind: Call, *parts: Any) -> None:
         """Send what is not answered; what the store has to know is said again when it comes back."""
         if self._pipe is not None:
             self._pipe.write(packed(kind, *parts))
-
-    def _end(self, number: int) -> "_Call | None":
-        call = self._calls.pop(number, None)
-        if call is not None:
-            self._bytes -= len(call.frame)
-        return call
 
     def _hear(self, frame: list[Any]) -> None:
         kind, *parts = frame
@@ -264,9 +280,13 @@ class AttachedEngine:
             case Tell.PUBLICATION:
                 self._feed.publication(publication_of(parts, node=self._number))
             case Tell.ANSWER:
-                self._answered(*parts)
+                self._calls.answered(*parts)
             case Tell.FAILURE:
-                self._failed(*parts)
+                self._failures += self._calls.failed(*parts)
+            case Tell.WELCOME:
+                self._welcome.set_result(parts)
+            case Tell.REFUSED:
+                self._welcome.set_exception(EngineError(*parts))
             case Tell.REMOVED:
                 self._feed.removed(parts[0], Position(*parts[1]))
             case Tell.MEMBER:
@@ -275,29 +295,6 @@ class AttachedEngine:
                 self._feed.mail(parts[0])
             case _:
                 raise ValueError(f"the store tells {kind}")
-
-    def _answered(self, number: int, value: Any) -> None:
-        call = self._end(number)
-        if call is None or call.future.done():
-            return
-        match call.kind:
-            case Call.APPEND | Call.REMOVE:
-                call.future.set_result(Position(*value))
-            case Call.READ:
-                call.future.set_result(read_result_of(value))
-            case Call.MEMBERS:
-                call.future.set_result([member_of(parts) for parts in value])
-            case Call.HEADS:
-                call.future.set_result([Position(*head) for head in value])
-            case _:
-                call.future.set_result(value)
-
-    def _failed(self, number: int, name: str, message: str) -> None:
-        call = self._end(number)
-        if call is None:
-            return
-        self._failures += call.kind is Call.APPEND
-        call.fail(error_of(name, message))
 
     # -- the engine ------------------------------------------------------------------------------------------
 
@@ -311,7 +308,7 @@ class AttachedEngine:
         key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
         size = len(message.data)
-        if len(self._calls) >= _MAX_CALLS or self._bytes + size > _MAX_BYTES:
+        if len(self._calls) >= _MAX_CALLS or self._calls.bytes + size > _MAX_BYTES:
             why = f"{len(self._calls)} calls are waiting for the store; nothing was published"
             raise EngineUnavailable(f"{self.path}: {why}")
         self._used[channel] = None
@@ -329,6 +326,7 @@ class AttachedEngine:
             *keep_parts(keep),
             key,
             key_ttl_s,
+            can_repeat=key is not None,
         )
 
     def read(
@@ -391,16 +389,3 @@ class AttachedEngine:
     def dismiss(self, user: str, client: str) -> None:
         self._admitted.pop((user, client), None)
         self._say(Call.DISMISS, user, client)
-
-
-class _Call(NamedTuple):
-    """A call that waits for its answer."""
-
-    frame: bytes
-    future: asyncio.Future[Any]
-    kind: Call
-
-    def fail(self, error: EngineError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-            self.future.exception()  # its caller may be gone

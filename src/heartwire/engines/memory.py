@@ -4,9 +4,10 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qsl
 
+from heartwire.engines.alone import check_alone
 from heartwire.engines.clock import forward
 from heartwire.engines.contract import Clock, Feed, ReadResult, Retention, epoch_of, plan_read
 from heartwire.engines.leases import SWEPT_AT_ONCE, Leases
@@ -65,9 +66,13 @@ class MemoryEngine(Leases):
         max_bytes: of all streams, 200 counted for each publication beside its data. Over that the coldest
             streams are forgotten, and a stream that is alone drops its oldest. 512 MiB fit a small machine.
         max_channels: the same for their number; the default takes about 60 MB.
+        is_apart: that another worker of the same server may have other streams is meant.
         forget_after_s: an empty stream that nobody follows is forgotten then. A stream that was forgotten
             comes back in another epoch.
     """
+
+    forgets: Literal[True] = True
+    """Its streams end with its process."""
 
     def __init__(
         self,
@@ -76,8 +81,10 @@ class MemoryEngine(Leases):
         max_bytes: int = 512 * 1024 * 1024,
         max_channels: int = 100_000,
         forget_after_s: float = _FORGET_AFTER_S,
+        is_apart: bool = False,
     ) -> None:
         super().__init__(clock)
+        self._is_apart = is_apart
         self._max_bytes, self._max_channels = max_bytes, max_channels
         self._forget_after_s = forget_after_s
         self._life = secrets.token_hex(8)
@@ -88,19 +95,25 @@ class MemoryEngine(Leases):
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """``memory`` or ``memory://``; ``?max_bytes=N&max_channels=N``. Raises `ConfigError`."""
+        """``memory`` or ``memory://``; ``?max_bytes=N&max_channels=N&shared=no``. Raises `ConfigError`."""
         base, _, query = url.partition("?")
         if base not in ("memory", "memory://"):
             raise ConfigError("engine", url, "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE")
         given = dict(parse_qsl(query, keep_blank_values=True))
+        is_apart = given.get("shared") == "no"
+        if is_apart:
+            del given["shared"]
         if not given.keys() <= {"max_bytes", "max_channels"} or not all(map(_is_count, given.values())):
             raise ConfigError(
-                "engine", url, "memory://, with ?max_bytes=N&max_channels=N (1 or more) at most"
+                "engine", url, "memory://, with ?max_bytes=N&max_channels=N (1 or more)&shared=yes at most"
             )
         bounds: dict[str, Any] = {name: int(value) for name, value in given.items()}
-        return cls(**bounds)
+        return cls(is_apart=is_apart, **bounds)
 
     async def start(self, feed: Feed) -> None:
+        """See `Engine.start`. Raises `ConfigError` in one of several workers: see `check_alone`."""
+        if not self._is_apart:
+            check_alone("memory://")
         self._notify = feed.publication
 
     async def stop(self) -> None:

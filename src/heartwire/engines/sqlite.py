@@ -69,7 +69,9 @@ class SqliteEngine(Leases):
         synchronous = query.pop("synchronous", "normal")
         path = parts.path[1:]
         if parts.netloc or not path or query or "://" not in url:
-            raise ConfigError("engine", url, "sqlite:///FILE (three slashes), with ?synchronous=full at most")
+            raise ConfigError(
+                "engine", url, "sqlite:///FILE (three slashes), with ?synchronous=full&shared=yes at most"
+            )
         if synchronous not in ("normal", "full"):
             raise ConfigError("engine", url, "synchronous is normal or full")
         return cls(path, synchronous="full" if synchronous == "full" else "normal")

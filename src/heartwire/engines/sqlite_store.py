@@ -374,7 +374,9 @@ def explain(error: Exception, path: Path) -> EngineError:
     damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
     explained: EngineError
     if "locked" in text:
-        explained = EngineUnavailable(f"{path} is in use by another process: stop it, or name another file")
+        fix = "stop it, or name another file; processes that mean to share it say ?shared=yes"
+        why = f"{path} is in use by another process: {fix}, or are one heartwire serve --workers"
+        explained = EngineUnavailable(why)
     elif damaged or "no such table" in text:
         advice = "restore a copy, or name another file"
         explained = EngineCorrupt(f"{path} is damaged ({text}); {_LEFT}: {advice}")

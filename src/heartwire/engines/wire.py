@@ -39,7 +39,7 @@ __all__ = [
     "start_part",
 ]
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 
 MOST: Final = 2**62
@@ -54,7 +54,9 @@ _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 class Call(IntEnum):
     """Node to store."""
 
-    HELLO = 0  # number, version, node, channels watched; members and users' clients that live as long as it
+    HELLO = (
+        0  # 0, version, node, failures seen, channels watched; members and users' clients as long as it lives
+    )
     APPEND = (
         1  # number, failures seen, channel, data, is_text, publisher, serial, size, ttl_s, key, key_ttl_s
     )
@@ -83,6 +85,8 @@ class Tell(IntEnum):
     REMOVED = 3  # channel, position
     MEMBER = 4  # channel, "join" or "leave", member
     MAIL = 5  # body
+    WELCOME = 6  # the node's number, the store's life, whether it loses all with that
+    REFUSED = 7  # message
 
 
 def packed(*parts: Any) -> bytes:

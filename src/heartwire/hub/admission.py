@@ -19,9 +19,16 @@ class Admission:
         self._limit = options.max_connections
         self._limit_per_address = options.max_connections_per_address
         self._by_address: dict[str, int] = {}
-        self._rate_per_s = options.connects_per_s
-        self._turns = Turns(self._rate_per_s, options.connects_burst, 0) if self._rate_per_s else None
+        self._rate_per_s, self._burst = options.connects_per_s, float(options.connects_burst)
         self.count = 0
+        self.divide_rate(1)
+
+    def divide_rate(self, workers: int) -> None:
+        """Admit a part of the rate, as one of so many processes that admit it together. Call it at the
+        start."""
+        self._rate_per_s /= workers
+        self._burst = max(1.0, self._burst / workers)
+        self._turns = Turns(self._rate_per_s, self._burst, 0) if self._rate_per_s else None
 
     @property
     def window_s(self) -> float:

@@ -35,11 +35,15 @@ class Hub:
 
     Args:
         engine: "memory://" (streams end with the process), "sqlite:///FILE" (four slashes: absolute path;
-            ``?synchronous=full`` survives power cuts), or an `Engine`.
+            ``?synchronous=full`` survives power cuts; ``?shared=yes``: several processes share either), or an
+            `Engine`.
         options: a complete `HubOptions`, in place of keyword arguments.
         **arguments: fields of `HubOptions`, which documents them.
     Raises:
         ConfigError: an unknown option, or a value out of range.
+
+    Attributes:
+        engine_url: ``engine``, where that is a URL.
 
     The hub starts with its ASGI application's lifespan, with ``async with hub.lifespan(app)``, or with the
     first request. Its connections belong to that event loop; `publish` works from any. After `stop` it may be
@@ -55,6 +59,7 @@ class Hub:
         options: HubOptions | None = None,
         **arguments: Unpack[HubArguments],
     ) -> None:
+        self.engine_url = engine if isinstance(engine, str) else None
         made = convert(arguments, HubOptions, "Hub") if options is None else options
         self.node = Node(open_engine(engine) if isinstance(engine, str) else engine, made)
 

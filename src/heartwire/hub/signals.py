@@ -2,7 +2,8 @@
 
 An ASGI server waits for open streams and polls before it tells the application of a shutdown, so they would
 hold it up for ever. We hear the signal first, end them, and hand the signal on to whoever handled it before.
-uvicorn also ends without one (``should_exit``, ``limit_max_requests``): there we act before its shutdown.
+uvicorn also ends without one (``should_exit``, ``limit_max_requests``): there we act right before its
+shutdown, in the turn of the loop in which it stops listening, so that it refuses nothing that it accepted.
 """
 
 import asyncio
@@ -23,16 +24,13 @@ def heard(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> Iterator[
 
     Off the main thread no signal is heard.
     """
-    with _before_shutdown(act), _signalled(loop, act):
+    server = _uvicorn()
+    with _signalled(loop, act) if server is None else _before_shutdown(server, act):
         yield
 
 
 @contextlib.contextmanager
-def _before_shutdown(act: Callable[[], None]) -> Iterator[None]:
-    server = _uvicorn()
-    if server is None:
-        yield
-        return
+def _before_shutdown(server: Any, act: Callable[[], None]) -> Iterator[None]:
     shutdown = server.shutdown
 
     async def act_first(*arguments: Any, **named: Any) -> None:

@@ -37,6 +37,7 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
         uds: path of a Unix socket to listen on instead of ``host`` and ``port``.
         uds_mode: its mode in octal, such as "0660"; unset: what the umask leaves of 0777.
         engine: "memory", or "sqlite:///FILE".
+        workers: how many processes serve; "auto" as many as there are cores.
         demo: serve the demo page at ``/``.
         tls_cert, tls_key: PEM files; with them the server speaks TLS.
         log_format: "text" for people, "json" for machines.
@@ -49,6 +50,7 @@ class Settings(HubOptions, frozen=True, kw_only=True, forbid_unknown_fields=True
     uds: str | None = None
     uds_mode: Annotated[str, Meta(pattern="^0?[0-7]{3}$")] | None = None
     engine: str = "sqlite:///heartwire.db"
+    workers: Annotated[int, Meta(ge=1)] | Literal["auto"] = 1
     demo: bool = True
     tls_cert: str | None = None
     tls_key: str | None = None

@@ -18,7 +18,7 @@ from heartwire.server.config import Settings
 from heartwire.server.logs import log_config
 from heartwire.transports.unix import bind_unix
 
-__all__ = ["hub_from", "is_loopback", "serve"]
+__all__ = ["hub_from", "is_loopback", "listen", "prepare", "serve", "serve_on", "url_of"]
 
 _SEND_BUFFER_BYTES: Final = 256 * 1024
 """Else the kernel lets an unread connection grow to 4 MiB; this covers 20 Mbit/s at 100 ms."""
@@ -50,6 +50,14 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
         ConfigError: the address cannot be listened on, or must not be.
         EngineError: the store cannot be opened.
     """
+    prepare(settings, hub)
+    [listener] = listen(settings)
+    serve_on(listener, settings, hub, started=lambda: started(url_of(settings, listener)))
+
+
+def prepare(settings: Settings, hub: Hub) -> None:
+    """Check what can be checked before anything is opened, and guard the names of a local server. Raises
+    `ConfigError`."""
     _check_exposure(settings, hub)
     if settings.uds is None and is_loopback(settings.host) and _is_open(hub):
         hub.node.guard_hosts()
@@ -57,17 +65,28 @@ def serve(settings: Settings, hub: Hub, *, started: Callable[[str], None]) -> No
         file = getattr(settings, name)
         if file is not None and not os.access(file, os.R_OK):
             raise ConfigError(name, file, "cannot be read")
+
+
+def serve_on(
+    listener: socket.socket, settings: Settings, hub: Hub, *, started: Callable[[], None], settle_s: float = 0
+) -> None:
+    """Serve on a socket that listens, until a signal ends it, and close it. Raises `EngineError`.
+
+    Args:
+        started: called on the event loop once connections are accepted.
+        settle_s: how long requests are still served after the last connection was accepted, where others go
+            on to accept them.
+    """
     _return_memory()
-    listener = _listen(settings)
     with contextlib.closing(listener):
-        _runner(settings)(_serve(settings, hub, listener, started))
+        _runner(settings)(_serve(settings, hub, listener, started, settle_s))
 
 
 async def _serve(
-    settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[str], None]
+    settings: Settings, hub: Hub, listener: socket.socket, started: Callable[[], None], settle_s: float
 ) -> None:
     await hub.start()  # before uvicorn, whose own words for a failure at start say less
-    server = _Server(uvicorn_config(settings, hub), hub, lambda: started(_url(settings, listener)))
+    server = _Server(uvicorn_config(settings, hub), started, settle_s)
     await server.serve(sockets=[listener])
 
 
@@ -94,17 +113,24 @@ def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with one call when it accepts connections."""
+    """uvicorn, with one call when it accepts connections, and a pause when it has accepted the last."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], settle_s: float) -> None:
         super().__init__(config)
-        self._hub = hub
         self._on_started = started
+        self._settle_s = settle_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_started()
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        if self._settle_s:
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(self._settle_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -138,26 +164,44 @@ def _check_exposure(settings: Settings, hub: Hub) -> None:
         raise ConfigError("host", settings.host, fix)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    where = settings.uds or f"{settings.host}:{settings.port}"
+def listen(settings: Settings, count: int = 1) -> list[socket.socket]:
+    """Return sockets that listen on the address of the settings: ``count`` of them where the kernel spreads
+    connections over several (Linux, TCP), else one. Raises `ConfigError`."""
     try:
         if settings.uds is not None:
             mode = None if settings.uds_mode is None else int(settings.uds_mode, 8)
-            listener = bind_unix("uds", settings.uds, mode)
+            listeners = [bind_unix("uds", settings.uds, mode)]
         else:
-            family, _, _, _, address = socket.getaddrinfo(
-                settings.host, settings.port, type=socket.SOCK_STREAM
-            )[0]
-            # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer can
-            # wait for 40 ms.
-            listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            _configure(listener)
-            listener.bind(address)
-        listener.listen(2048)
+            listeners = _bind(settings, count if sys.platform == "linux" else 1)
+        for listener in listeners:
+            listener.listen(2048)
     except OSError as error:
+        where = settings.uds or f"{settings.host}:{settings.port}"
         raise ConfigError(
             "port" if settings.uds is None else "uds", where, f"cannot listen: {error.strerror or error}"
         ) from None
+    return listeners
+
+
+def _bind(settings: Settings, count: int) -> list[socket.socket]:
+    family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    if count == 1:
+        return [_bound(family, address)]
+    if settings.port:  # only a socket without the option learns that another program listens there
+        _bound(family, address).close()
+    first = _bound(family, address, is_one_of_many=True)
+    address = first.getsockname()
+    return [first, *(_bound(family, address, is_one_of_many=True) for _ in range(count - 1))]
+
+
+def _bound(family: int, address: Any, *, is_one_of_many: bool = False) -> socket.socket:
+    # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer can wait for
+    # 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    _configure(listener)
+    if is_one_of_many:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(address)
     return listener
 
 
@@ -183,7 +227,8 @@ def _configure(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
+def url_of(settings: Settings, listener: socket.socket) -> str:
+    """The URL of a listening socket."""
     if settings.uds is not None:
         return f"unix:{settings.uds}"
     host, port = listener.getsockname()[:2]

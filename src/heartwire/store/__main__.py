@@ -3,32 +3,45 @@
 import argparse
 import asyncio
 import logging
-import signal
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from heartwire.engines.registry import open_engine
-from heartwire.store.serve import serve
+from heartwire.engines.reports import inherited
+from heartwire.errors import HeartwireError
+from heartwire.store.process import Life, run
 
 __all__ = ["main"]
 
 
-async def _run(engine: str, path: Path) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with serve(open_engine(engine), path):
-        logging.getLogger("heartwire").info("store at %s", path)
-        await ended.wait()
+def main(prepare_log: Callable[[argparse.Namespace], None] | None = None, *more: str) -> None:
+    """Parse the command line, and serve until it is over (`heartwire.store.process`).
 
-
-def main() -> None:
-    """Parse the command line, and serve until SIGTERM."""
+    ``prepare_log`` is given the options, with ``more`` of them.
+    """
     parser = argparse.ArgumentParser(prog="python -m heartwire.store", description=__doc__)
     parser.add_argument("--engine", required=True, help="memory or sqlite:///FILE")
     parser.add_argument("--socket", required=True, type=Path, help="the Unix socket to serve on")
+    parser.add_argument("--control", type=int, help="a socket that it has inherited, to report to")
+    parser.add_argument("--linger-s", type=float, help="end so long after the last node has left")
+    parser.add_argument("--detach", action="store_true", help="leave the process that started it")
+    for name in more:
+        parser.add_argument(name)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    asyncio.run(_run(options.engine, options.socket))
+    if options.detach and os.fork():
+        os._exit(0)
+    if options.detach:
+        os.setsid()
+    if prepare_log is None:
+        logging.basicConfig(level=logging.INFO)
+    else:
+        prepare_log(options)
+    control = None if options.control is None else inherited(options.control)
+    try:
+        asyncio.run(run(options.engine, options.socket, Life(control=control, linger_s=options.linger_s)))
+    except HeartwireError as error:
+        sys.exit(1 if control is not None else f"{parser.prog}: {error}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ leaves told.
 import asyncio
 import itertools
 import math
+import secrets
 from collections import OrderedDict
 from typing import Any, Final
 
@@ -45,10 +46,20 @@ class Node:
 
 
 class Store:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        life: another one each time.
+        idle: set while no node is connected.
+        joins: how often one has connected.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.life = secrets.token_hex(8)
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.joins = 0
         self._watching: dict[Channel, dict[Node, None]] = {}
         self._nodes: dict[str, Node] = {}
         self._clients: dict[str, set[str]] = {}  # of users whose connections are limited
@@ -75,6 +86,8 @@ class Store:
         elif node.connection is not None:
             node.connection.abort()
         node.join(connection)
+        self.joins += 1
+        self.idle.clear()
         for channel in node.watched - set(watched):
             self.unwatch(node, channel)
         for channel in watched:
@@ -108,6 +121,8 @@ class Store:
             self._unwatch(node, channel)
         node.watched.clear()
         node.connection = None
+        if all(one.connection is None for one in self._nodes.values()):
+            self.idle.set()
         if not self._is_closed:
             node.gone = asyncio.get_running_loop().call_later(GRACE_S, self._forget, node)
 

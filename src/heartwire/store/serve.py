@@ -116,13 +116,16 @@ class _Connection(Pipe):
             case _:
                 raise ValueError(f"call {kind}")
 
-    def _hello(self, number: int, version: int, name: str, *has: Any) -> None:
+    def _hello(self, number: int, version: int, name: str, failures: int = 0, *has: Any) -> None:
         if version != VERSION:
             message = f"the store speaks version {VERSION}, the node {version}: start both anew"
-            self.write(packed(Tell.FAILURE, number, "", message))
+            self.write(packed(Tell.REFUSED, message))
             return
-        self._node = self._store.join(name, self, *has)
-        self._answer(number, self._node.number)
+        self._failures = failures
+        store = self._store
+        self._node = store.join(name, self, *has)
+        forgets = getattr(store.engine, "forgets", False)
+        self.write(packed(Tell.WELCOME, self._node.number, store.life, forgets))
 
     # -- calls that are answered -----------------------------------------------------------------------------
 

@@ -259,23 +259,92 @@ async def test_what_was_missed_while_the_store_was_away_is_told(path: Path) -> N
         await node.engine.stop()
 
 
-async def test_appends_under_way_are_uncertain_and_the_rest_waits(path: Path, tmp_path: Path) -> None:
+async def cut(node: Node) -> None:
+    """Break the connection, with what is under way on it."""
+    pipe = node.engine._pipe
+    assert pipe is not None
+    assert pipe._transport is not None
+    await asyncio.sleep(0)  # what was said is on its way
+    pipe._transport.abort()
+
+
+async def test_an_append_under_way_without_a_key_is_uncertain_and_so_are_those_behind_it(
+    path: Path, tmp_path: Path
+) -> None:
     engine = SqliteEngine(tmp_path / "streams.db")
     async with serve(engine, path):
         node = await Node(path).__aenter__()
-        await node.append("x")
-        append = asyncio.ensure_future(node.append("y", key="k"))
+        appends = [asyncio.ensure_future(node.append(text, key=text or None)) for text in ("a", "", "b")]
         read = node.engine.read(A, NOW, KEEP, limit=0, max_bytes=1)
-        pipe = node.engine._pipe
-        assert pipe is not None
-        assert pipe._transport is not None
-        await asyncio.sleep(0)
-        pipe._transport.abort()
-        with pytest.raises(EngineUncertain, match="the same idempotency key"):
+        await cut(node)
+        for append in appends[1:]:
+            with pytest.raises(EngineUncertain, match="the same idempotency key"):
+                await append
+        assert (await appends[0]).offset == 1
+        assert (await read).head.offset in (1, 2, 3)
+        await node.append("b", key="b")
+        assert (await node.append("b", key="b")) == (await node.append("b", key="b"))
+        await node.engine.stop()
+
+
+async def test_appends_under_way_with_a_key_are_sent_again_and_applied_once(
+    path: Path, tmp_path: Path
+) -> None:
+    texts = [str(number) for number in range(50)]
+    async with serve(SqliteEngine(tmp_path / "streams.db"), path):
+        node = await Node(path).__aenter__()
+        await node.append("x")
+        appends = [asyncio.ensure_future(node.append(text, key=text)) for text in texts]
+        await cut(node)
+        await until(lambda: node.engine._pipe is None)
+    async with serve(SqliteEngine(tmp_path / "streams.db"), path):
+        assert [(await append).offset for append in appends] == list(range(2, 52))
+        result = await node.engine.read(A, EARLIEST, KEEP, limit=100, max_bytes=10_000)
+        assert [one.data.decode() for one in result.publications] == ["x", *texts]
+        await node.engine.stop()
+
+
+async def test_all_appends_are_sent_again_to_a_store_that_has_lost_them(path: Path) -> None:
+    async with serve(MemoryEngine(), path):
+        node = await Node(path).__aenter__()
+        lost = await node.append("x")
+        appends = [asyncio.ensure_future(node.append(text)) for text in "ab"]
+        await cut(node)
+        await until(lambda: node.engine._pipe is None)
+    async with serve(MemoryEngine(), path):
+        positions = [await append for append in appends]
+        assert [position.offset for position in positions] == [1, 2]
+        assert positions[0].epoch != lost.epoch
+        await node.engine.stop()
+
+
+async def test_an_append_without_a_key_is_uncertain_where_the_store_lives_on(path: Path) -> None:
+    async with serve(MemoryEngine(), path):
+        node = await Node(path).__aenter__()
+        append = asyncio.ensure_future(node.append("x"))
+        await cut(node)
+        with pytest.raises(EngineUncertain):
             await append
-        assert (await read).head.offset in (1, 2)
-        assert (await node.append("y", key="k")).offset == 2
-        assert (await node.append("z")).offset == 3
+        await node.engine.stop()
+
+
+async def test_no_append_overtakes_one_that_was_given_up(path: Path) -> None:
+    async with serve(MemoryEngine(), path):
+        node = await Node(path, patience_s=0.05).__aenter__()
+    await until(lambda: node.engine._pipe is None)
+    first = asyncio.ensure_future(node.append("x"))
+    await until(lambda: len(node.engine._calls) == 1)
+    later = asyncio.get_running_loop().create_future()
+    first.add_done_callback(later.set_result)
+    seconds = []
+    while not later.done():
+        seconds.append(asyncio.ensure_future(node.append("y")))
+        await asyncio.sleep(0.005)
+    for append in (first, *seconds[:-1]):
+        with pytest.raises(EngineUnavailable, match="the store is away"):
+            await append
+    async with serve(MemoryEngine(), path):
+        await node.append("x")
         await node.engine.stop()
 
 
@@ -300,9 +369,9 @@ async def test_a_file_in_the_sockets_place_is_left_alone(taken: Path) -> None:
 
 
 async def test_another_version_of_the_store_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve_module, "VERSION", 2)
+    monkeypatch.setattr(serve_module, "VERSION", 99)
     async with serve(MemoryEngine(), path):
-        with pytest.raises(Exception, match="the store speaks version 2, the node 1"):
+        with pytest.raises(Exception, match="the store speaks version 99, the node "):
             await Node(path).__aenter__()
 
 

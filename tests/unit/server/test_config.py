@@ -90,3 +90,16 @@ def test_personal_channels_need_a_namespace_that_is_there() -> None:
         load(None, {}, given)
     load(None, {}, given | {"allow_unknown_namespaces": True})
     load(None, {}, given | {"namespaces": {"me": {}}})
+
+
+@pytest.mark.parametrize("workers", ["0", "some", "1.5"])
+def test_what_is_no_number_of_workers(workers: str) -> None:
+    with pytest.raises(ConfigError, match="workers"):
+        load(None, {"HEARTWIRE_WORKERS": workers}, {})
+    with pytest.raises(ConfigError, match="workers"):
+        load(None, {}, {"workers": workers})
+
+
+def test_the_number_of_workers_is_a_number_or_auto() -> None:
+    assert load(None, {"HEARTWIRE_WORKERS": "4"}, {}).workers == 4
+    assert load(None, {"HEARTWIRE_WORKERS": "4"}, {"workers": "auto"}).workers == "auto"

@@ -35,4 +35,4 @@ def test_the_address_that_is_shown_can_be_opened(host: str, more: dict[str, str]
             return (host, 8000, 0, 0) if ":" in host else (host, 8000)
 
     listener: Any = Listener()
-    assert run._url(Settings(host=host, **more), listener) == url  # type: ignore[arg-type]
+    assert run.url_of(Settings(host=host, **more), listener) == url  # type: ignore[arg-type]
