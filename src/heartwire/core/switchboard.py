@@ -6,7 +6,6 @@ functions.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from heartwire.codes import close_code
@@ -211,8 +210,10 @@ class Switchboard:
         """Write what is held for a sink now, or forget it with a sink that is lost."""
         held = self._held.pop(sink, None)
         if held is not None and not is_lost:
-            with suppress(RuntimeError):  # see `Subscription.write`
+            try:
                 sink.write(b"".join(held))
+            except RuntimeError:  # see `Subscription.write`
+                return
 
     def flush(self) -> None:
         """Flush all topics with new publications, and write what was held."""

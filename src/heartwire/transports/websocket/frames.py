@@ -18,6 +18,7 @@ _TEXT: Final = 0x81
 _BINARY: Final = 0x82
 _CLOSE: Final = 0x88
 _TEXT_HEADS: Final = [bytes((_TEXT, size)) for size in range(126)]
+_HEAD_16: Final = struct.Struct("!BBH").pack
 _BINARY_HEADS: Final = [bytes((_BINARY, size)) for size in range(126)]
 
 unmasked: Final = apply_mask
@@ -35,7 +36,7 @@ def head(first: int, length: int) -> bytes:
     if length < 126:
         return bytes((first, length))
     if length < 65536:
-        return struct.pack("!BBH", first, 126, length)
+        return _HEAD_16(first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
 
 
