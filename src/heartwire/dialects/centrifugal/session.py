@@ -30,9 +30,9 @@ _Handler = Callable[[SessionState, int, Any], Coroutine[Any, Any, None] | None]
 
 _METHODS: Final[tuple[tuple[str, _Handler], ...]] = (
     ("connect", connecting.connect),
+    ("publish", publishing.publish),
     ("subscribe", subscribing.subscribe),
     ("unsubscribe", subscribing.unsubscribe),
-    ("publish", publishing.publish),
     ("presence", requests.presence),
     ("presence_stats", requests.presence_stats),
     ("history", requests.history),
@@ -121,17 +121,19 @@ class Session(SessionState):
         if not command.id and command.send is None:
             self._pong()
             return None
-        name, handler, request = _method(command)
-        if handler is None:
-            self.disconnect("bad_request", "bad request: unknown command")
-            return None
-        try:
-            work = handler(self, command.id, request)
-            rest = None if work is None else begun(work)
-        except Exception as error:
-            self._fail(command.id, name, error)
-            return None
-        return None if rest is None else self._finish(command.id, name, rest)
+        for name, handler in _METHODS:
+            request = getattr(command, name)
+            if request is None:
+                continue
+            try:
+                work = handler(self, command.id, request)
+                rest = None if work is None else begun(work)
+            except Exception as error:
+                self._fail(command.id, name, error)
+                return None
+            return None if rest is None else self._finish(command.id, name, rest)
+        self.disconnect("bad_request", "bad request: unknown command")
+        return None
 
     async def _finish(self, id: int, name: str, rest: Awaitable[None]) -> None:
         try:
@@ -233,11 +235,3 @@ class Session(SessionState):
     def lost(self) -> None:
         """End the session: the peer is gone. Idempotent."""
         self.end(CODES["connection_closed"].close_code, CODES["connection_closed"].reason)
-
-
-def _method(command: Command) -> tuple[str, _Handler | None, Any]:
-    for name, handler in _METHODS:
-        request = getattr(command, name)
-        if request is not None:
-            return name, handler, request
-    return "", None, None
