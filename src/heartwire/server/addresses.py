@@ -230,6 +230,8 @@ def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
 def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[str]] | None:
     """The first route of a path, and the values of its open segments."""
     for pattern, route in table.get((len(path), path[0]), ()):
+        if pattern == path:
+            return route, []
         values = []
         for wanted, segment in zip(pattern, path, strict=True):
             if wanted == "{}":

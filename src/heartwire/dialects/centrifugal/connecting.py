@@ -19,7 +19,8 @@ async def connect(session: SessionState, id: int, request: types.ConnectRequest)
     if session.phase is not Phase.NEW:
         raise Disconnected("bad_request", "bad request: connected already")
     try:
-        welcome = await settled(session.port.connect(session, request))
+        answer = session.port.connect(session, request)
+        welcome = answer if isinstance(answer, Welcome) else await answer
         session.member = Member(session.client, welcome.user, welcome.info)
         placed = await _place(session, welcome, request) if welcome.subs else []
     except Exception as error:
@@ -38,7 +39,6 @@ async def connect(session: SessionState, id: int, request: types.ConnectRequest)
     session.expires_at = session.expiry(welcome.ttl_s)
     session.set_deadline()
     session.reply(id, "connect", _result(session, welcome, placed))
-    session.flush()
     session.port.opened(session)
     for sub, _, start in placed:
         subscribing.go_live(session, sub, start)

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from heartwire.core.fair_queue import SLICE
 from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.types import UINT32, ClientInfo, Command, ErrorBody, Fault, PublishRequest
 from heartwire.dialects.centrifugal.values import Post
@@ -44,7 +45,10 @@ class JsonCodec(Codec):
         if not data.isascii():
             # JSON is UTF-8, and msgspec does not look into what it skips; UnicodeDecodeError is a ValueError
             data.decode()
-        return map(_command, _lines(data)) if b"\n" in data else (_command(data),)
+        count = data.count(b"\n")
+        if not count:
+            return (_command(data),)
+        return map(_command, data.removesuffix(b"\n").split(b"\n") if count < SLICE else _lines(data))
 
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
         return b'{"id":%d,"%b":%b}' % (id, method.encode(), _encode(result))

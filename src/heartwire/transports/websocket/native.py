@@ -148,8 +148,9 @@ class NativeSocket(Outgoing, Incoming):
     ) -> None:
         """Begin, given the request's parts.
 
-        ``request`` returns the whole request, which uvicorn needs where the path is not the door's. A request
-        whose ``key`` is given has passed `can_open`. ``early``: what came behind it, before it was answered.
+        ``request`` returns the whole request, which uvicorn needs where the path is not the door's. ``key``
+        is given where the request has passed `can_open`, and the transport has its bound. ``early``: what
+        came behind it, before it was answered.
         """
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
@@ -167,9 +168,10 @@ class NativeSocket(Outgoing, Incoming):
         if problem is not None:
             self.refuse(self.door.bad_handshake(*problem))
             return
-        transport = self.transport
-        transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
-        key = head.given[KEY] if key is None else key
+        if key is None:
+            key = head.given[KEY]
+            bound = TLS_WRITE_BUFFER_BYTES if is_ssl(self.transport) else WRITE_BUFFER_BYTES
+            self.transport.set_write_buffer_limits(bound)
         self._handshake = AsgiHandshake(self, config, app_state, target, head, key)
         self.door.answer_handshake(self._handshake)
         if early:
