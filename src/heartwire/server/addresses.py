@@ -151,8 +151,8 @@ class Handshake:
         return self._head.subprotocols
 
     def header(self, name: str) -> str | None:
-        """See `Head.get`."""
-        return self._head.get(name)
+        """The last value of a header; ``name`` in lower case."""
+        return self._head.given.get(name)
 
     def all(self, name: str) -> list[str]:
         """See `Head.all`."""

@@ -72,9 +72,9 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
     if session.subs.get(channel) is not sub:  # ended meanwhile, by the server or with the session
         raise Forbidden("unsubscribed by the server")
     data = session.codec.payload(grant.data) if grant.data else None
-    sub.expire_in(grant.ttl_s)
     result = placed.result
     if grant.ttl_s is not None or data is not None:
+        sub.expire_in(grant.ttl_s)
         result = replace(result, expires=grant.ttl_s is not None, ttl=seconds(grant.ttl_s), data=data)
     session.reply(id, "subscribe", result)
     go_live(session, sub, placed.start)

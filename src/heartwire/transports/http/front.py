@@ -241,7 +241,7 @@ _remembered: Final[ByteCache[Facts | None]] = ByteCache(_REMEMBERED_BYTES)
 _requests: Final[ByteCache[tuple[bytes, Facts]]] = ByteCache(_REMEMBERED_BYTES)
 """Whole requests without a body: of all clients that poll at one position, only the first one's is parsed."""
 
-_KEY: Final = KEY + b":"
+_KEY: Final = KEY.encode() + b":"
 
 _handshakes: Final[ByteCache[Head]] = ByteCache(_REMEMBERED_BYTES // 4)
 """The heads of handshakes without their key: clients of one kind send the same."""
@@ -254,10 +254,10 @@ def _learn_handshake(block: bytes) -> Head | None:
     lines = block[:-4].split(b"\r\n")
     head = Head([(n.lower(), v.strip()) for line in lines for n, _, v in (line.partition(b":"),)])
     given = head.given
-    is_websocket = b"host" in given and given.get(b"upgrade", b"").lower() == b"websocket"
-    options = given.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
-    is_plain = len(given) == len(head.headers) and given.get(KEY) == b"" and b"upgrade" in options
-    if not (is_plain and is_websocket) or b"content-length" in given or b"transfer-encoding" in given:
+    is_websocket = "host" in given and given.get("upgrade", "").lower() == "websocket"
+    options = given.get("connection", "").lower().replace(" ", "").split(",")
+    is_plain = len(given) == len(head.headers) and given.get(KEY) == "" and "upgrade" in options
+    if not (is_plain and is_websocket) or "content-length" in given or "transfer-encoding" in given:
         return None
     return _handshakes.remember(block, head)
 

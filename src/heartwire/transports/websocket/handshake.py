@@ -24,7 +24,7 @@ __all__ = [
     "refused",
 ]
 
-KEY: Final = b"sec-websocket-key"
+KEY: Final = "sec-websocket-key"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 4.1)."""
@@ -66,17 +66,12 @@ class Head:
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
         self.headers = headers
-        self.given = dict(headers)
-        self.is_forwarded = any(name.startswith(b"x-forwarded-") for name in self.given)
-
-    def get(self, name: str) -> str | None:
-        """The last value of a header; ``name`` in lower case."""
-        value = self.given.get(name.encode())
-        return None if value is None else value.decode("latin-1")
+        self.given = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        self.is_forwarded = any(name.startswith("x-forwarded-") for name in self.given)
 
     def all(self, name: str) -> list[str]:
         """Every value of a header that may stand on several lines (RFC 9110 5.3)."""
-        last = self.get(name)
+        last = self.given.get(name)
         if last is None:
             return []
         if len(self.given) == len(self.headers):
@@ -92,7 +87,7 @@ class Head:
 
     def with_key(self, key: bytes) -> list[tuple[bytes, bytes]]:
         """The headers with the key in its place."""
-        return [(name, key if name == KEY else value) for name, value in self.headers]
+        return [(name, key if name == KEY.encode() else value) for name, value in self.headers]
 
 
 def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:

@@ -158,7 +158,7 @@ class NativeSocket(Outgoing, Incoming):
             self._leave_to_uvicorn(request())  # which takes no frames before it has answered
             return
         self._made_by = None
-        problem = handshake_problem(head.get, is_get=is_get) if key is None else None
+        problem = handshake_problem(head.given.get, is_get=is_get) if key is None else None
         if len(early) > READ_BYTES:
             problem = (
                 "bad_request",
@@ -169,7 +169,7 @@ class NativeSocket(Outgoing, Incoming):
             self.refuse(self.door.bad_handshake(*problem))
             return
         if key is None:
-            key = head.given[KEY]
+            key = head.given[KEY].encode("latin-1")
             bound = TLS_WRITE_BUFFER_BYTES if is_ssl(self.transport) else WRITE_BUFFER_BYTES
             self.transport.set_write_buffer_limits(bound)
         self._handshake = AsgiHandshake(self, config, app_state, target, head, key)
@@ -342,4 +342,4 @@ def native_protocol(door: SocketDoor) -> type[NativeSocket]:
 
 
 def _header(head: Head, key: bytes, name: str) -> str | None:
-    return key.decode("latin-1") if name == "sec-websocket-key" else head.get(name)
+    return key.decode("latin-1") if name == KEY else head.given.get(name)
