@@ -14,7 +14,7 @@ from heartwire.codes import CODES
 from heartwire.core.fair_queue import SLICE
 from heartwire.core.waiting import begun
 from heartwire.dialects.centrifugal import connecting, publishing, requests, subscribing
-from heartwire.dialects.centrifugal.state import Phase, SessionState
+from heartwire.dialects.centrifugal.state import NEW, OPEN, REFUSED, SessionState
 from heartwire.dialects.centrifugal.subscribing import seconds
 from heartwire.dialects.centrifugal.types import Command, Fault, MessageBody, RefreshResult
 from heartwire.dialects.centrifugal.values import Disconnected
@@ -88,7 +88,7 @@ class Session(SessionState):
             rest = self._handle(command)
             if rest is not None:
                 await rest
-            if self.phase is not Phase.OPEN:
+            if self.phase is not OPEN:
                 break
 
     async def _next_slice(self) -> int:
@@ -101,9 +101,9 @@ class Session(SessionState):
 
     def _refuse_fault(self, fault: Fault) -> None:
         """Answer a command that cannot be carried out. Without `connect` there is no connection to keep."""
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self.refuse(fault.id, "", Refused("bad_request", fault.why))
-        elif self.phase is Phase.NEW:
+        elif self.phase is NEW:
             self.disconnect("bad_request", f"bad request: {fault.why}")
 
     def _handle(self, command: Command | Fault) -> Awaitable[None] | None:
@@ -112,8 +112,8 @@ class Session(SessionState):
         if isinstance(command, Fault):
             self._refuse_fault(command)
             return None
-        if self.phase is not Phase.OPEN:
-            if self.phase is not Phase.NEW:
+        if self.phase is not OPEN:
+            if self.phase is not NEW:
                 return None
             if command.connect is None:
                 self.disconnect("bad_request", "bad request: connect comes first")
@@ -192,13 +192,13 @@ class Session(SessionState):
     def handle_deadline(self, now: float) -> None:
         """A time that was asked for by `Port.call_at` has come."""
         self._deadline = None
-        if self.phase in (Phase.NEW, Phase.REFUSED):
+        if self.phase in (NEW, REFUSED):
             self.disconnect("stale")
         elif self.expires_at is not None and self.expires_at <= now:
             self.disconnect("connection_expired")
         else:
             subscribing.expire(self, now)
-            if self.phase is Phase.OPEN:
+            if self.phase is OPEN:
                 self.set_deadline()
 
     # -- for the server --------------------------------------------------------------------------------------
@@ -223,13 +223,13 @@ class Session(SessionState):
 
     def message(self, data: bytes) -> None:
         """Push a message that belongs to no channel."""
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self.push("message", "", MessageBody(self.codec.payload(data)))
 
     def refreshed(self, ttl_s: float | None) -> None:
         """Set how long the connection lives (0: it ends after the grace), with a ``refresh`` push."""
         self.expires_at = self.expiry(ttl_s)
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self.push("refresh", "", RefreshResult(ttl_s is not None, seconds(ttl_s)))
 
     def lost(self) -> None:
