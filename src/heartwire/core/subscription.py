@@ -36,6 +36,12 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
+# By names of their own: Python 3.11 finds attributes of an enum by way of a function.
+JOINING: Final = State.JOINING
+CATCHING_UP: Final = State.CATCHING_UP
+LIVE: Final = State.LIVE
+CLOSED: Final = State.CLOSED
+
 TRANSITIONS: Final[dict[tuple[State, str], State]] = {
     (State.JOINING, "located"): State.CATCHING_UP,
     (State.JOINING, "filled"): State.JOINING,
@@ -99,7 +105,7 @@ class Subscription:
     _: KW_ONLY
     echo: bool
     listener: ChannelListener | None = None
-    state: State = State.JOINING
+    state: State = JOINING
     epoch: str = ""
     offset: int = 0
 
@@ -127,6 +133,6 @@ class Subscription:
     @property
     def position(self) -> Position:
         """The position after the last publication written to the link. Meaningless while JOINING."""
-        if self.state is State.LIVE:
+        if self.state is LIVE:
             return self.topic.position
         return Position(self.epoch, self.offset)

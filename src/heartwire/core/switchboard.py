@@ -6,12 +6,11 @@ functions.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from heartwire.codes import close_code
 from heartwire.core.link import Held, Link, Sink, WireFormat
-from heartwire.core.subscription import ChannelListener, State, Subscription
+from heartwire.core.subscription import CATCHING_UP, CLOSED, JOINING, ChannelListener, Subscription
 from heartwire.core.topic import CHUNK_BYTES, Kept, TailLimits, Topic, keep_all
 from heartwire.types import NOW, Channel, Position, Publication, Start
 
@@ -106,7 +105,7 @@ class Switchboard:
 
     def leave(self, subscription: Subscription) -> None:
         """End a subscription. Idempotent."""
-        if subscription.state is State.CLOSED:
+        if subscription.state is CLOSED:
             return
         topic = self._topic(subscription)
         topic.drop(subscription)
@@ -124,12 +123,12 @@ class Switchboard:
 
     def pause(self, subscription: Subscription) -> None:
         """The subscription's link is full. Without effect once closed."""
-        if subscription.state is not State.CLOSED:
+        if subscription.state is not CLOSED:
             self._topic(subscription).fill(subscription)
 
     def resume(self, subscription: Subscription) -> None:
         """The subscription's link has drained: catch it up. Without effect once closed."""
-        if subscription.state is not State.CLOSED:
+        if subscription.state is not CLOSED:
             subscription.on("drained")
             self._advance(self._topic(subscription), subscription)
 
@@ -174,14 +173,14 @@ class Switchboard:
         for subscription in waiting:
             if not _waits(subscription, start):
                 continue  # full or gone meanwhile, or served from memory: it reads again where it must
-            begins = subscription.state is State.JOINING or not result.recovered
+            begins = subscription.state is JOINING or not result.recovered
             if begins and not self._begin(topic, subscription, start, result):
                 continue
             handed_over = False
             for chunk in _chunks(result.publications):
                 if handed_over:
                     self.release(subscription.link.sink)  # see `_advance`
-                if subscription.state is not State.CATCHING_UP or subscription.link.paused:
+                if subscription.state is not CATCHING_UP or subscription.link.paused:
                     break
                 topic.hand_over(subscription, chunk)
                 handed_over = True
@@ -216,8 +215,10 @@ class Switchboard:
         """Write what is held for a sink now, or forget it with a sink that is lost."""
         held = self._held.pop(sink, None)
         if held is not None and not is_lost:
-            with suppress(RuntimeError):  # see `Subscription.write`
+            try:
                 sink.write(b"".join(held))
+            except RuntimeError:  # see `Subscription.write`
+                return
 
     def flush(self) -> None:
         """Flush all topics with new publications, and write what was held."""
@@ -252,7 +253,7 @@ class Switchboard:
             self._ask(topic, subscription, start)
 
     def _place(self, subscription: Subscription, position: Position, *, recovered: bool) -> None:
-        if subscription.state is State.JOINING:
+        if subscription.state is JOINING:
             subscription.on("located")
         subscription.epoch, subscription.offset = position
         if subscription.listener is not None:
@@ -282,7 +283,7 @@ class Switchboard:
             subscription.epoch, subscription.offset = result.start
             self._ask(topic, subscription, result.start)
             return False
-        is_from_now = subscription.state is State.JOINING and subscription.epoch == topic.epoch
+        is_from_now = subscription.state is JOINING and subscription.epoch == topic.epoch
         if result.recovered or not is_from_now:
             self._place(subscription, result.start, recovered=result.recovered)
             return True
@@ -295,7 +296,7 @@ class Switchboard:
     def _advance(self, topic: Topic, subscription: Subscription, *, handed_over: bool = False) -> None:
         """Catch a subscription up as far as memory and its link allow. ``handed_over``: it has got something
         that may be held yet."""
-        while subscription.state is State.CATCHING_UP:
+        while subscription.state is CATCHING_UP:
             if subscription.link.paused:
                 topic.fill(subscription)
             elif subscription.offset == topic.flushed and subscription.epoch == topic.epoch:
@@ -328,9 +329,9 @@ class Switchboard:
 
 def _waits(subscription: Subscription, start: Start) -> bool:
     """Whether a subscription still needs the result of a read from ``start``."""
-    if subscription.state is State.JOINING:
+    if subscription.state is JOINING:
         return True
-    return subscription.state is State.CATCHING_UP and subscription.position == start
+    return subscription.state is CATCHING_UP and subscription.position == start
 
 
 def _chunks(publications: list[Publication]) -> Iterator[list[Publication]]:

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from heartwire.core.link import Held, Sink, WireFormat
-from heartwire.core.subscription import State, Subscription
+from heartwire.core.subscription import LIVE, Subscription
 from heartwire.types import Channel, Position, Publication
 
 __all__ = ["CHUNK_BYTES", "Kept", "TailLimits", "Topic", "keep_all"]
@@ -110,7 +110,7 @@ class Topic:
     def restart(self, head: Position) -> list[Subscription]:
         """Start anew at a position that does not follow. Returns what was live, and reads from now on."""
         self.flush()
-        live = [subscription for subscription in self.subscriptions if subscription.state is State.LIVE]
+        live = [subscription for subscription in self.subscriptions if subscription.state is LIVE]
         for subscription in live:
             self._take_out(subscription)
             subscription.on("hole")
@@ -239,13 +239,13 @@ class Topic:
 
     def fill(self, subscription: Subscription) -> None:
         """Take a subscription out of the live set, at its position: its link is full."""
-        if subscription.state is State.LIVE:
+        if subscription.state is LIVE:
             self._take_out(subscription)
         subscription.on("filled")
 
     def drop(self, subscription: Subscription) -> None:
         """Close and forget a subscription."""
-        if subscription.state is State.LIVE:
+        if subscription.state is LIVE:
             self._take_out(subscription)
         subscription.on("left")
         self.subscriptions.pop(subscription, None)

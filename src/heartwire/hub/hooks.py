@@ -147,12 +147,12 @@ class Hooks:
         answer = called(self.publish, identity, channel, body.data)
         return self.task(_changed(answer, body)) if inspect.isawaitable(answer) else _replaced(answer, body)
 
-    def call_disconnect(self, client: ConnectedClient, why: Disconnect) -> None:
+    def call_disconnect(self, connection: Connection, code: int, reason: str) -> None:
         """Report the end of a connection."""
         if self.disconnect is None:
             return
         try:
-            answer = called(self.disconnect, client, why)
+            answer = called(self.disconnect, ConnectedClient(connection), Disconnect(code, reason))
         except Exception:
             log.exception("on_disconnect failed")
             return

@@ -15,7 +15,7 @@ from starlette.types import Scope, Send
 from heartwire.errors import Refused
 from heartwire.hub.links import WatchedLink
 from heartwire.hub.node import Node
-from heartwire.transports.websocket.handshake import offered_subprotocols
+from heartwire.transports.websocket.handshake import Head
 from heartwire.transports.websocket.incoming import SocketHandler
 from heartwire.transports.websocket.messages import SocketMessages
 
@@ -80,7 +80,7 @@ class HandshakeParts(Protocol):
     @property
     def scope(self) -> Scope: ...
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    def head(self) -> Head: ...
     @property
     def query_string(self) -> bytes: ...
     @property
@@ -95,8 +95,8 @@ class ScopeParts(NamedTuple):
     scope: Scope
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return self.scope["headers"]  # type: ignore[no-any-return]
+    def head(self) -> Head:
+        return Head(self.scope["headers"])
 
     @property
     def query_string(self) -> bytes:
@@ -118,11 +118,11 @@ class Handshake:
         values: the path segments that the route leaves open.
     """
 
-    __slots__ = ("_given", "_parts", "values")
+    __slots__ = ("_head", "_parts", "values")
 
     def __init__(self, parts: HandshakeParts, values: list[str]) -> None:
         self._parts = parts
-        self._given = dict(parts.headers)
+        self._head = parts.head
         self.values = values
 
     @property
@@ -148,17 +148,15 @@ class Handshake:
         known = self._parts.subprotocols
         if known is not None:  # by the ASGI server, which may keep the header to itself
             return known
-        return offered_subprotocols(self._parts.headers)
+        return self._head.subprotocols
 
     def header(self, name: str) -> str | None:
         """The last value of a header; ``name`` in lower case."""
-        value = self._given.get(name.encode())
-        return None if value is None else value.decode("latin-1")
+        return self._head.given.get(name)
 
     def all(self, name: str) -> list[str]:
-        """Every value of a header that may stand on several lines (RFC 9110 5.3)."""
-        wanted = name.encode()
-        return [value.decode("latin-1") for key, value in self._parts.headers if key == wanted]
+        """See `Head.all`."""
+        return self._head.all(name)
 
     def as_request(self) -> HTTPConnection:
         """The request as applications know it."""
@@ -232,6 +230,8 @@ def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
 def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[str]] | None:
     """The first route of a path, and the values of its open segments."""
     for pattern, route in table.get((len(path), path[0]), ()):
+        if pattern == path:
+            return route, []
         values = []
         for wanted, segment in zip(pattern, path, strict=True):
             if wanted == "{}":

@@ -82,7 +82,7 @@ class HubDoor:
         rest: Awaitable[None] | None
         if not (isinstance(inner, Application) and self._node.is_started):
             rest = handshake.run()
-        elif handshake.has_root or (is_wrapped and handshake.is_forwarded):
+        elif handshake.has_root or (is_wrapped and handshake.head.is_forwarded):
             rest = begun(handshake.run())
         else:
             rest = inner.open_natively(handshake)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import socket
 import sys
@@ -121,6 +122,9 @@ class _Server(uvicorn.Server):
         self._settle_s = settle_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # What is there now lives as long as the server; full collections need not go through it.
+        gc.collect()
+        gc.freeze()
         await super().startup(sockets)
         if self.started:
             self._on_started()

@@ -7,7 +7,7 @@ import msgspec
 
 from heartwire.dialects.centrifugal.types import ClientInfo, Command, ErrorBody, Fault, PublishRequest
 from heartwire.dialects.centrifugal.values import Post
-from heartwire.types import Member, Publication
+from heartwire.types import Member, Position, Publication
 
 __all__ = ["Codec", "Method", "PushKind"]
 
@@ -52,6 +52,9 @@ class Codec(Protocol):
     def reply(self, id: int, method: Method, result: msgspec.Struct) -> bytes:
         """The reply to a command. An empty result is written too."""
 
+    def published(self, id: int, position: Position) -> bytes:
+        """The reply to ``publish``."""
+
     def error(self, id: int, error: ErrorBody) -> bytes:
         """The error reply to a command."""
 
@@ -76,7 +79,8 @@ class Codec(Protocol):
     def info(self, member: Member) -> ClientInfo:
         """A member, as others see it."""
 
-    def join(self, messages: Sequence[bytes]) -> bytes:
+    @staticmethod
+    def join(messages: Sequence[bytes], /) -> bytes:
         """Messages, at least one, as one frame."""
 
     def payload(self, data: bytes) -> msgspec.Raw:

@@ -2,7 +2,7 @@
 
 from heartwire.core.waiting import settled
 from heartwire.dialects.centrifugal import subscribing, types
-from heartwire.dialects.centrifugal.state import Phase, SessionState
+from heartwire.dialects.centrifugal.state import NEW, SessionState
 from heartwire.dialects.centrifugal.subscribing import Placed, seconds
 from heartwire.dialects.centrifugal.values import Disconnected, TokenExpired, Welcome
 from heartwire.errors import Refused, Unauthorized
@@ -16,10 +16,11 @@ async def connect(session: SessionState, id: int, request: types.ConnectRequest)
 
     A refusal is an error reply, after which nothing more is answered; a bad token ends the connection.
     """
-    if session.phase is not Phase.NEW:
+    if session.phase is not NEW:
         raise Disconnected("bad_request", "bad request: connected already")
     try:
-        welcome = await settled(session.port.connect(session, request))
+        answer = session.port.connect(session, request)
+        welcome = answer if isinstance(answer, Welcome) else await answer
         session.member = Member(session.client, welcome.user, welcome.info)
         placed = await _place(session, welcome, request) if welcome.subs else []
     except Exception as error:
@@ -28,17 +29,16 @@ async def connect(session: SessionState, id: int, request: types.ConnectRequest)
         if isinstance(error, Unauthorized) and not isinstance(error, TokenExpired):
             raise Disconnected("unauthorized", f"invalid token: {error.message}") from None
         session.drop_subs()
-        if session.phase is Phase.NEW:
+        if session.phase is NEW:
             session.refuse(id, "connect", error)
             session.move("refused")
         return
-    if session.phase is not Phase.NEW:  # ended meanwhile
+    if session.phase is not NEW:  # ended meanwhile
         return
     session.move("connected")
     session.expires_at = session.expiry(welcome.ttl_s)
     session.set_deadline()
     session.reply(id, "connect", _result(session, welcome, placed))
-    session.flush()
     session.port.opened(session)
     for sub, _, start in placed:
         subscribing.go_live(session, sub, start)
@@ -48,7 +48,7 @@ async def _place(session: SessionState, welcome: Welcome, request: types.Connect
     """Place the server-side subscriptions, as long as the session has not ended."""
     placed: list[Placed] = []
     for wanted in welcome.subs:
-        if session.phase is not Phase.NEW:
+        if session.phase is not NEW:
             break
         if len(session.subs) >= session.settings.max_channels:
             raise Disconnected("too_many_channels")

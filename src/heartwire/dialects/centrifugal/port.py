@@ -79,7 +79,7 @@ class Port(Protocol[SessionT, SubscriptionT]):
         """Identify the client: check its token, ask the application (authenticator, connect hook)."""
 
     def opened(self, session: SessionT) -> None:
-        """The connection is open, its reply written: from now on it is found by others, and pinged."""
+        """The connection is open, its reply queued: from now on it is found by others, and pinged."""
 
     def ended(self, session: SessionT, code: int, reason: str) -> None:
         """The session is over, its subscriptions left. Called once for each that was `opened`."""

@@ -17,7 +17,7 @@ from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.codec import Codec, Method, PushKind
 from heartwire.dialects.centrifugal.values import Post
 from heartwire.text import is_json, is_utf8, parse_json
-from heartwire.types import Member, Publication
+from heartwire.types import Member, Position, Publication
 
 __all__ = ["PROTOBUF", "ProtobufCodec", "connect_command", "delimited", "emulation_request", "split"]
 
@@ -47,6 +47,9 @@ class ProtobufCodec(Codec):
         reply = pb.Reply(id=id)
         _write(getattr(reply, method), result)
         return _message(reply)
+
+    def published(self, id: int, position: Position) -> bytes:
+        return self.reply(id, "publish", types.PublishResult(position.epoch, position.offset))
 
     def error(self, id: int, error: types.ErrorBody) -> bytes:
         reply = pb.Reply(id=id)
@@ -80,8 +83,7 @@ class ProtobufCodec(Codec):
         _write(getattr(reply.push, kind), body)
         return _message(reply)
 
-    def join(self, messages: Sequence[bytes]) -> bytes:
-        return b"".join(messages)
+    join = staticmethod(b"".join)
 
     def payload(self, data: bytes) -> Raw:
         return Raw(data)

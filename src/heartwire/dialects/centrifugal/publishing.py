@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from heartwire.dialects.centrifugal.state import SessionState
-from heartwire.dialects.centrifugal.types import PublishRequest, PublishResult
+from heartwire.dialects.centrifugal.types import PublishRequest
 from heartwire.dialects.centrifugal.values import error_code
 from heartwire.errors import Refused
 from heartwire.types import Position
@@ -35,7 +35,8 @@ def publish(session: SessionState, id: int, request: PublishRequest) -> Coroutin
         post = session.codec.post(request)
         answer = session.port.publish(session, request.channel, post)
         if isinstance(answer, Position):
-            _published(session, id, key, round, answer)
+            session.too_fast = 0
+            session.send(session.codec.published(id, answer))
             return None
         wait = answer(partial(_published, session, id, key, round))
     except Exception as error:
@@ -57,7 +58,7 @@ def _published(
 ) -> None:
     if isinstance(outcome, Position):
         session.too_fast = 0
-        session.reply(id, "publish", PublishResult(outcome.epoch, outcome.offset))
+        session.send(session.codec.published(id, outcome))
     else:
         _failed(session, key, round, outcome)
         session.refuse(id, "publish", outcome)

@@ -14,7 +14,7 @@ from heartwire.codes import CODES
 from heartwire.core.fair_queue import SLICE
 from heartwire.core.waiting import begun
 from heartwire.dialects.centrifugal import connecting, publishing, requests, subscribing
-from heartwire.dialects.centrifugal.state import Phase, SessionState
+from heartwire.dialects.centrifugal.state import NEW, OPEN, REFUSED, SessionState
 from heartwire.dialects.centrifugal.subscribing import seconds
 from heartwire.dialects.centrifugal.types import Command, Fault, MessageBody, RefreshResult
 from heartwire.dialects.centrifugal.values import Disconnected
@@ -30,9 +30,9 @@ _Handler = Callable[[SessionState, int, Any], Coroutine[Any, Any, None] | None]
 
 _METHODS: Final[tuple[tuple[str, _Handler], ...]] = (
     ("connect", connecting.connect),
+    ("publish", publishing.publish),
     ("subscribe", subscribing.subscribe),
     ("unsubscribe", subscribing.unsubscribe),
-    ("publish", publishing.publish),
     ("presence", requests.presence),
     ("presence_stats", requests.presence_stats),
     ("history", requests.history),
@@ -88,7 +88,7 @@ class Session(SessionState):
             rest = self._handle(command)
             if rest is not None:
                 await rest
-            if self.phase is not Phase.OPEN:
+            if self.phase is not OPEN:
                 break
 
     async def _next_slice(self) -> int:
@@ -101,9 +101,9 @@ class Session(SessionState):
 
     def _refuse_fault(self, fault: Fault) -> None:
         """Answer a command that cannot be carried out. Without `connect` there is no connection to keep."""
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self.refuse(fault.id, "", Refused("bad_request", fault.why))
-        elif self.phase is Phase.NEW:
+        elif self.phase is NEW:
             self.disconnect("bad_request", f"bad request: {fault.why}")
 
     def _handle(self, command: Command | Fault) -> Awaitable[None] | None:
@@ -112,8 +112,8 @@ class Session(SessionState):
         if isinstance(command, Fault):
             self._refuse_fault(command)
             return None
-        if self.phase is not Phase.OPEN:
-            if self.phase is not Phase.NEW:
+        if self.phase is not OPEN:
+            if self.phase is not NEW:
                 return None
             if command.connect is None:
                 self.disconnect("bad_request", "bad request: connect comes first")
@@ -121,17 +121,19 @@ class Session(SessionState):
         if not command.id and command.send is None:
             self._pong()
             return None
-        name, handler, request = _method(command)
-        if handler is None:
-            self.disconnect("bad_request", "bad request: unknown command")
-            return None
-        try:
-            work = handler(self, command.id, request)
-            rest = None if work is None else begun(work)
-        except Exception as error:
-            self._fail(command.id, name, error)
-            return None
-        return None if rest is None else self._finish(command.id, name, rest)
+        for name, handler in _METHODS:
+            request = getattr(command, name)
+            if request is None:
+                continue
+            try:
+                work = handler(self, command.id, request)
+                rest = None if work is None else begun(work)
+            except Exception as error:
+                self._fail(command.id, name, error)
+                return None
+            return None if rest is None else self._finish(command.id, name, rest)
+        self.disconnect("bad_request", "bad request: unknown command")
+        return None
 
     async def _finish(self, id: int, name: str, rest: Awaitable[None]) -> None:
         try:
@@ -190,13 +192,13 @@ class Session(SessionState):
     def handle_deadline(self, now: float) -> None:
         """A time that was asked for by `Port.call_at` has come."""
         self._deadline = None
-        if self.phase in (Phase.NEW, Phase.REFUSED):
+        if self.phase in (NEW, REFUSED):
             self.disconnect("stale")
         elif self.expires_at is not None and self.expires_at <= now:
             self.disconnect("connection_expired")
         else:
             subscribing.expire(self, now)
-            if self.phase is Phase.OPEN:
+            if self.phase is OPEN:
                 self.set_deadline()
 
     # -- for the server --------------------------------------------------------------------------------------
@@ -221,23 +223,15 @@ class Session(SessionState):
 
     def message(self, data: bytes) -> None:
         """Push a message that belongs to no channel."""
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self.push("message", "", MessageBody(self.codec.payload(data)))
 
     def refreshed(self, ttl_s: float | None) -> None:
         """Set how long the connection lives (0: it ends after the grace), with a ``refresh`` push."""
         self.expires_at = self.expiry(ttl_s)
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self.push("refresh", "", RefreshResult(ttl_s is not None, seconds(ttl_s)))
 
     def lost(self) -> None:
         """End the session: the peer is gone. Idempotent."""
         self.end(CODES["connection_closed"].close_code, CODES["connection_closed"].reason)
-
-
-def _method(command: Command) -> tuple[str, _Handler | None, Any]:
-    for name, handler in _METHODS:
-        request = getattr(command, name)
-        if request is not None:
-            return name, handler, request
-    return "", None, None

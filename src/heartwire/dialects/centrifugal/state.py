@@ -40,6 +40,12 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
+# By names of their own: Python 3.11 finds attributes of an enum by way of a function.
+NEW: Final = Phase.NEW
+OPEN: Final = Phase.OPEN
+REFUSED: Final = Phase.REFUSED
+CLOSED: Final = Phase.CLOSED
+
 TRANSITIONS: Final[dict[tuple[Phase, str], Phase]] = {
     (Phase.NEW, "connected"): Phase.OPEN,
     (Phase.NEW, "refused"): Phase.REFUSED,
@@ -60,7 +66,7 @@ class SessionState:
     now: float  # the monotonic clock's seconds
     emulation: tuple[str, str] = ("", "")  # ids of session and node, where the emulation endpoint is used
     pong: bool = True  # the client must answer pings
-    phase: Phase = Phase.NEW
+    phase: Phase = NEW
     member: Member = field(init=False)  # the client, as others see it; anonymous before `connect`
     subs: "dict[str, ClientSubscription]" = field(default_factory=dict)  # also those that are being made
     out: list[bytes] = field(default_factory=list)
@@ -110,7 +116,7 @@ class SessionState:
 
     def send(self, message: bytes) -> None:
         """Queue a message for the end of this turn, or the next `flush` if that comes before."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return
         self.out.append(message)
         self._out_bytes += len(message)
@@ -133,7 +139,7 @@ class SessionState:
         """Have ``write``, which returns what `Outlet.write` does, send what was encoded for many, after the
         queue."""
         self.flush()
-        if self.phase is Phase.OPEN and not write(payload):
+        if self.phase is OPEN and not write(payload):
             self._end_of_pipe()
 
     def _end_of_pipe(self) -> None:
@@ -175,7 +181,7 @@ class SessionState:
     @property
     def closed(self) -> bool:
         """The session is over."""
-        return self.phase is Phase.CLOSED
+        return self.phase is CLOSED
 
     def disconnect(self, name: str, reason: str = "") -> None:
         """End the connection with a named code. Idempotent."""
@@ -183,7 +189,7 @@ class SessionState:
 
     def disconnect_with(self, code: int, reason: str) -> None:
         """End it with a code of the ranges of `heartwire.codes`, and a reason, not empty. Idempotent."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return
         self.flush()
         if self.end(code, reason):
@@ -191,9 +197,9 @@ class SessionState:
 
     def end(self, code: int, reason: str) -> bool:
         """End the session on our side; false where it has ended before, perhaps by what was flushed."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return False
-        was_open = self.phase is Phase.OPEN
+        was_open = self.phase is OPEN
         self.move("ended")
         self.out = []
         if self._deadline is not None:

@@ -18,7 +18,7 @@ from heartwire.core.switchboard import ReadResult
 from heartwire.core.waiting import settled
 from heartwire.dialects.centrifugal import types
 from heartwire.dialects.centrifugal.state import ClientSubscription, SessionState
-from heartwire.dialects.centrifugal.values import Disconnected, Rules, TokenExpired
+from heartwire.dialects.centrifugal.values import Disconnected, Rules, SubscriptionGrant, TokenExpired
 from heartwire.errors import Forbidden, LimitExceeded, Refused, Unauthorized
 from heartwire.types import NOW, Channel, Position, Publication, ServerSubscription
 
@@ -54,7 +54,8 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
     sub = _begin(session, channel, is_server_side=False)
     try:
         try:
-            grant = await settled(session.port.grant(session, channel, request.token, bytes(request.data)))
+            answer = session.port.grant(session, channel, request.token, bytes(request.data))
+            grant = answer if isinstance(answer, SubscriptionGrant) else await answer
         except TokenExpired:
             raise
         except Unauthorized as error:
@@ -71,9 +72,9 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
     if session.subs.get(channel) is not sub:  # ended meanwhile, by the server or with the session
         raise Forbidden("unsubscribed by the server")
     data = session.codec.payload(grant.data) if grant.data else None
-    sub.expire_in(grant.ttl_s)
     result = placed.result
     if grant.ttl_s is not None or data is not None:
+        sub.expire_in(grant.ttl_s)
         result = replace(result, expires=grant.ttl_s is not None, ttl=seconds(grant.ttl_s), data=data)
     session.reply(id, "subscribe", result)
     go_live(session, sub, placed.start)
@@ -243,7 +244,7 @@ async def _place(
         offset=_before(request, publications, start, recovered=recovered) if positioned else 0,
         was_recovering=request.recover,
         recovered=recovered,
-        publications=tuple(session.codec.raw(encode(publication)) for publication in publications),
+        publications=tuple([session.codec.raw(encode(publication)) for publication in publications]),
     )
     return Placed(sub, result, start)
 

@@ -153,9 +153,9 @@ class Command(msgspec.Struct, frozen=True):
 
     id: Unsigned32 = 0
     connect: ConnectRequest | None = None
+    publish: PublishRequest | None = None
     subscribe: SubscribeRequest | None = None
     unsubscribe: UnsubscribeRequest | None = None
-    publish: PublishRequest | None = None
     presence: UnsubscribeRequest | None = None
     presence_stats: UnsubscribeRequest | None = None
     history: HistoryRequest | None = None

@@ -73,6 +73,7 @@ class SessionSettings(NamedTuple):
         recovered_items: publications in one reply; the rest of a long recovery follows as pushes.
         history_items: publications in one reply to ``history``.
         publish_burst: publishes that may be refused for their rate in a row; one more disconnects the client.
+        max_frame_bytes: the largest frame; `Session` leaves it to who gives it frames.
     """
 
     version: str
@@ -83,6 +84,7 @@ class SessionSettings(NamedTuple):
     recovered_items: int = 300
     history_items: int = 300
     publish_burst: int = 100
+    max_frame_bytes: int = 2**20
 
 
 class Rules(msgspec.Struct, frozen=True):

@@ -135,12 +135,12 @@ class CentrifugalConnection(Connection):
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         """A message came in. Returns what to wait for before the next one, where there is a need to wait."""
-        node = self._node
-        limit = node.options.max_frame_bytes
+        session = self.session
+        limit = session.settings.max_frame_bytes
         if len(data) > limit:  # over ASGI; the native door does not let it in
-            self.session.disconnect("message_too_large", str(message_too_large(len(data), limit)))
+            session.disconnect("message_too_large", str(message_too_large(len(data), limit)))
             return None
-        return self.session.receive(data, node.clocks.monotonic())
+        return session.receive(data, self._node.clocks.monotonic())
 
     def lost(self) -> None:
         """The connection is gone. To be called once."""

@@ -27,6 +27,7 @@ def session_context(node: Node) -> SessionContext:
         ping_interval_s=options.ping_interval_s,
         max_channels=options.max_channels_per_connection,
         publish_burst=options.publish_burst,
+        max_frame_bytes=options.max_frame_bytes,
     )
     return SessionContext(node, HubPort(node), settings)
 

@@ -30,7 +30,7 @@ from heartwire.dialects.centrifugal.values import Done, Later, Post
 from heartwire.errors import Refused, Unauthorized
 from heartwire.hub.admission import with_retry_after
 from heartwire.hub.claims import ConnectionClaims, Expired, Invalid, Mismatch
-from heartwire.hub.hooks import ConnectedClient, Disconnect, answer_bytes
+from heartwire.hub.hooks import ConnectedClient, answer_bytes
 from heartwire.hub.identity import ANONYMOUS, Identity, NoToken, after, asked, called, finished, identify
 from heartwire.hub.node import Node
 from heartwire.hub.publishing import Accepted
@@ -71,12 +71,14 @@ class HubPort:
                 raise Disconnected(
                     "too_many_connects", with_retry_after(CODES["too_many_connects"].reason, wait_s)
                 )
+        if not request.token:
+            return self._admitted(session, scope, request)
         return self._with_key(request.token, partial(self._admitted, session, scope, request))
 
     def _with_key(self, token: str, then: Callable[[], Answer[T]]) -> Answer[T]:
         """Do something that reads a token, once its key is there."""
         tokens = self._node.tokens
-        wait = tokens.wait_for_key(token) if token and tokens is not None else None
+        wait = tokens.wait_for_key(token) if tokens is not None else None
         return then() if wait is None else self._node.hooks.task(after(wait, then))
 
     def _admitted(
@@ -233,7 +235,7 @@ class HubPort:
 
     def ended(self, session: HubSession, code: int, reason: str) -> None:
         """See `Port.ended`."""
-        self._node.hooks.call_disconnect(ConnectedClient(session.outlet), Disconnect(code, reason))
+        self._node.hooks.call_disconnect(session.outlet, code, reason)
 
     def call_at(self, when: float, session: HubSession) -> Deadline:
         """See `Port.call_at`."""

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from heartwire.core.caches import ByteCache
 from heartwire.transports.http.connection import HttpBounds, TimedConnection
 from heartwire.transports.http.request import HeartwireHttpProtocol
+from heartwire.transports.websocket.handshake import KEY, Head
 from heartwire.transports.websocket.native import NativeSocket
 
 __all__ = ["Facts", "FrontDoor", "FrontProtocol", "Waiting", "front_protocol"]
@@ -188,8 +189,8 @@ class FrontProtocol(TimedConnection):
         block = data[line_end + 2 : head_end + 4]
         if block in _remembered:
             facts = _remembered[block]
-        elif b"sec-websocket-key:" in block.lower():  # which need not be parsed as an ordinary request first
-            return line[1] == b"GET" and self._upgrade(line[2], block, data[head_end + 4 :])
+        elif (at := block.lower().find(_KEY)) >= 0:  # which need not be parsed as an ordinary request first
+            return line[1] == b"GET" and self._upgrade(line[2], block, at + len(_KEY), data[head_end + 4 :])
         else:
             facts = _learn(block)
         if facts is None:
@@ -201,29 +202,21 @@ class FrontProtocol(TimedConnection):
             _requests.remember(data, (line[2], facts))
         return True
 
-    def _upgrade(self, target: bytes, block: bytes, early: bytes) -> bool:
-        """Pass a plain WebSocket handshake, and what came behind it, to the native socket. Returns False for
-        any other request."""
+    def _upgrade(self, target: bytes, block: bytes, at: int, early: bytes) -> bool:
+        """Pass a plain WebSocket handshake, whose key is ``at`` that place, and what came behind it, to the
+        native socket. Returns False for any other request."""
         protocol_class = self.config.ws_protocol_class
         if not isinstance(protocol_class, type) or not issubclass(protocol_class, NativeSocket):
             return False
-        if not _PLAIN_HANDSHAKE.fullmatch(block):
-            return False
-        lines = block[:-4].split(b"\r\n")
-        headers = [(n.lower(), v.strip()) for line in lines for n, _, v in (line.partition(b":"),)]
-        given = dict(headers)
-        is_websocket = b"host" in given and given.get(b"upgrade", b"").lower() == b"websocket"
-        if len(given) != len(headers) or not is_websocket or b"content-length" in given:
-            return False
-        options = given.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
-        if b"upgrade" not in options or b"transfer-encoding" in given:
-            return False
-        if not protocol_class.can_open(target, given):
+        end = block.index(b"\r\n", at)
+        key, rest = block[at:end].strip(), block[:at] + block[end:]
+        head = _handshakes.get(rest) or _learn_handshake(rest)
+        if head is None or not protocol_class.can_open(target, head, key):
             return False
         socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self._hand_over(socket)
-        socket.begin_handshake(target, headers, bytes, is_checked=True, early=early)
+        socket.begin_handshake(target, head, bytes, key=key, early=early)
         return True
 
     def _leave_to_uvicorn(self, data: bytes) -> None:
@@ -247,6 +240,28 @@ _remembered: Final[ByteCache[Facts | None]] = ByteCache(_REMEMBERED_BYTES)
 
 _requests: Final[ByteCache[tuple[bytes, Facts]]] = ByteCache(_REMEMBERED_BYTES)
 """Whole requests without a body: of all clients that poll at one position, only the first one's is parsed."""
+
+_KEY: Final = KEY.encode() + b":"
+
+_handshakes: Final[ByteCache[Head]] = ByteCache(_REMEMBERED_BYTES // 4)
+"""The heads of handshakes without their key: clients of one kind send the same. Parsed, one takes some five
+times its bytes."""
+
+
+def _learn_handshake(block: bytes) -> Head | None:
+    """Parse the head of a handshake whose key is cut out; ``None`` where it is not plain."""
+    if not _PLAIN_HANDSHAKE.fullmatch(block):
+        return None
+    lines = block[:-4].split(b"\r\n")
+    head = Head([(n.lower(), v.strip()) for line in lines for n, _, v in (line.partition(b":"),)])
+    given = head.given
+    is_websocket = "host" in given and given.get("upgrade", "").lower() == "websocket"
+    options = given.get("connection", "").lower().replace(" ", "").split(",")
+    is_plain = len(given) == len(head.headers) and given.get(KEY) == "" and "upgrade" in options
+    if not (is_plain and is_websocket) or "content-length" in given or "transfer-encoding" in given:
+        return None
+    return _handshakes.remember(block, head)
+
 
 _dated: Final[list[Any]] = [None, b""]
 

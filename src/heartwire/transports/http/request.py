@@ -16,7 +16,7 @@ from heartwire.transports.http.cycle import BodyParts, FlowControl, StreamingCyc
 from heartwire.transports.http.native_stream import TRANSPORT
 from heartwire.transports.http.phases import Phase, limit_s, phase_of
 from heartwire.transports.tcp import cut, unsent_bytes
-from heartwire.transports.websocket.handshake import handshake_problem, refused
+from heartwire.transports.websocket.handshake import Head, handshake_problem, refused
 from heartwire.transports.websocket.native import NativeSocket
 
 __all__ = ["HeartwireHttpProtocol"]
@@ -312,7 +312,7 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
         socket = protocol_class(self.config, self.server_state, self.app_state)
         socket.connection_made(self.transport)
         self.transport.set_protocol(socket)
-        socket.begin_handshake(self.url, self.headers, self._request, early=early)
+        socket.begin_handshake(self.url, Head(self.headers), self._request, early=early)
 
     def _request(self) -> bytes:
         lines = [b"GET %b HTTP/1.1" % self.url, *(b"%b: %b" % header for header in self.headers), b"", b""]

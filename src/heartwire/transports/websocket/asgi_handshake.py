@@ -16,7 +16,7 @@ from starlette.types import Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, is_ssl
 
 from heartwire.codes import close_code
-from heartwire.transports.websocket.handshake import Refusal, offered_subprotocols
+from heartwire.transports.websocket.handshake import Head, Refusal
 
 __all__ = ["EXTENSION", "AnsweredSocket", "AsgiHandshake"]
 
@@ -49,6 +49,7 @@ class AsgiHandshake:
 
     Attributes:
         app: the whole application, in uvicorn's own middleware.
+        head: the headers; the key may be missing in them.
         key: the value of Sec-WebSocket-Key.
         extensions: the value of Sec-WebSocket-Extensions in the answer.
         is_taken: the hub's application has the socket, and may accept it. No other can.
@@ -64,7 +65,7 @@ class AsgiHandshake:
         "_start",
         "app",
         "extensions",
-        "headers",
+        "head",
         "is_taken",
         "key",
         "path",
@@ -78,7 +79,7 @@ class AsgiHandshake:
         config: uvicorn.Config,
         app_state: dict[str, Any],
         target: bytes,
-        headers: list[tuple[bytes, bytes]],
+        head: Head,
         key: bytes,
     ) -> None:
         self.app = config.loaded_app
@@ -92,7 +93,7 @@ class AsgiHandshake:
         self._config = config
         self._app_state = app_state
         self._scope: Scope | None = None
-        self.headers = headers
+        self.head = head
         path, _, self.query_string = target.partition(b"?")
         self.path = path.decode("latin-1")
 
@@ -113,7 +114,7 @@ class AsgiHandshake:
                 "path": root + (unquote(path) if "%" in path else path),
                 "raw_path": root.encode("ascii") + path.encode("latin-1"),
                 "query_string": self.query_string,
-                "headers": self.headers,
+                "headers": self.head.with_key(self.key),
                 "subprotocols": self.subprotocols,
                 "state": self._app_state.copy(),
                 "extensions": {"websocket.http.response": {}, EXTENSION: self},
@@ -130,12 +131,7 @@ class AsgiHandshake:
     @property
     def subprotocols(self) -> list[str]:
         """Those that are offered."""
-        return offered_subprotocols(self.headers)
-
-    @property
-    def is_forwarded(self) -> bool:
-        """Whether a proxy says whose request it is."""
-        return any(name.startswith(b"x-forwarded-") for name, _ in self.headers)
+        return self.head.subprotocols
 
     @property
     def has_root(self) -> bool:

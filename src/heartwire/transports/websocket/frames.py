@@ -17,8 +17,7 @@ __all__ = ["PING", "PONG", "answer_to_close", "close_frame", "frame", "head", "t
 _TEXT: Final = 0x81
 _BINARY: Final = 0x82
 _CLOSE: Final = 0x88
-_TEXT_HEADS: Final = [bytes((_TEXT, size)) for size in range(126)]
-_BINARY_HEADS: Final = [bytes((_BINARY, size)) for size in range(126)]
+_HEAD_16: Final = struct.Struct("!BBH").pack
 
 unmasked: Final = apply_mask
 """Unmask a payload, given the payload and its mask (RFC 6455 5.3)."""
@@ -35,16 +34,21 @@ def head(first: int, length: int) -> bytes:
     if length < 126:
         return bytes((first, length))
     if length < 65536:
-        return struct.pack("!BBH", first, 126, length)
+        return _HEAD_16(first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
 
 
 def frame(is_text: bool, data: bytes) -> bytes:
     """Return a message as one frame."""
     size = len(data)
-    if size < 126:
+    if size < _SMALL:
         return (_TEXT_HEADS if is_text else _BINARY_HEADS)[size] + data
     return head(_TEXT if is_text else _BINARY, size) + data
+
+
+_SMALL: Final = 1024
+_TEXT_HEADS: Final = [head(_TEXT, size) for size in range(_SMALL)]
+_BINARY_HEADS: Final = [head(_BINARY, size) for size in range(_SMALL)]
 
 
 def close_frame(code: int, reason: str) -> bytes:

@@ -14,14 +14,17 @@ from typing import Final
 from websockets.utils import accept_key
 
 __all__ = [
+    "KEY",
+    "Head",
     "Refusal",
     "accepted",
     "choose_subprotocol",
     "handshake_problem",
-    "offered_subprotocols",
     "parsed",
     "refused",
 ]
+
+KEY: Final = "sec-websocket-key"
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 4.1)."""
@@ -50,14 +53,41 @@ def handshake_problem(headers: Callable[[str], str | None], *, is_get: bool = Tr
     return None
 
 
-def offered_subprotocols(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-    """Return the subprotocols that a request offers, in order (RFC 6455 4.1)."""
-    return [
-        token.strip()
-        for name, value in headers
-        if name == b"sec-websocket-protocol"
-        for token in value.decode("latin-1").split(",")
-    ]
+class Head:
+    """The headers of a handshake. Where the key is cut out, those of many clients are the same.
+
+    Attributes:
+        headers: in order, names in lower case.
+        given: the last value of each.
+        is_forwarded: a proxy says whose request it is.
+    """
+
+    __slots__ = ("given", "headers", "is_forwarded")
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self.headers = headers
+        self.given = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        self.is_forwarded = any(name.startswith("x-forwarded-") for name in self.given)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header that may stand on several lines (RFC 9110 5.3)."""
+        last = self.given.get(name)
+        if last is None:
+            return []
+        if len(self.given) == len(self.headers):
+            return [last]
+        wanted = name.encode()
+        return [value.decode("latin-1") for key, value in self.headers if key == wanted]
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """Those that are offered, in order (RFC 6455 4.1)."""
+        lines = self.all("sec-websocket-protocol")
+        return [token.strip() for line in lines for token in line.split(",")]
+
+    def with_key(self, key: bytes) -> list[tuple[bytes, bytes]]:
+        """The headers with the key in its place."""
+        return [(name, key if name == KEY.encode() else value) for name, value in self.headers]
 
 
 def choose_subprotocol(offered: list[str], known: tuple[str, ...]) -> str | None:

@@ -26,7 +26,15 @@ from heartwire.transports.backlog import Backlog
 from heartwire.transports.outgoing import Outgoing
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.frames import PING, close_frame
-from heartwire.transports.websocket.handshake import Refusal, accepted, handshake_problem, parsed, refused
+from heartwire.transports.websocket.handshake import (
+    KEY,
+    Head,
+    Refusal,
+    accepted,
+    handshake_problem,
+    parsed,
+    refused,
+)
 from heartwire.transports.websocket.incoming import (
     DOOR,
     PEER,
@@ -124,33 +132,33 @@ class NativeSocket(Outgoing, Incoming):
         return cls.door.claims(target.partition(b"?")[0].decode("latin-1"))
 
     @classmethod
-    def can_open(cls, target: bytes, headers: dict[bytes, bytes]) -> bool:
+    def can_open(cls, target: bytes, head: Head, key: bytes) -> bool:
         """Whether a handshake is the door's and obeys the RFC."""
-        return cls.claims(target) and handshake_problem(partial(_header, headers)) is None
+        return cls.claims(target) and handshake_problem(partial(_header, head, key)) is None
 
     def begin_handshake(
         self,
         target: bytes,
-        headers: list[tuple[bytes, bytes]],
+        head: Head,
         request: Callable[[], bytes],
         *,
+        key: bytes | None = None,
         is_get: bool = True,
-        is_checked: bool = False,
         early: bytes = b"",
     ) -> None:
-        """Begin, given the request's parts (names of headers in lower case).
+        """Begin, given the request's parts.
 
-        ``request`` returns the whole request, which uvicorn needs where the path is not the door's. A request
-        that ``is_checked`` has passed `can_open`. ``early``: what came behind it, before it was answered.
+        ``request`` returns the whole request, which uvicorn needs where the path is not the door's. ``key``
+        is given where the request has passed `can_open`, and the transport has its bound. ``early``: what
+        came behind it, before it was answered.
         """
         assert self._made_by is not None
         config, server_state, app_state = self._made_by
-        if not is_checked and not self.claims(target):
+        if key is None and not self.claims(target):
             self._leave_to_uvicorn(request())  # which takes no frames before it has answered
             return
         self._made_by = None
-        given = dict(headers)
-        problem = None if is_checked else handshake_problem(partial(_header, given), is_get=is_get)
+        problem = handshake_problem(head.given.get, is_get=is_get) if key is None else None
         if len(early) > READ_BYTES:
             problem = (
                 "bad_request",
@@ -160,10 +168,11 @@ class NativeSocket(Outgoing, Incoming):
         if problem is not None:
             self.refuse(self.door.bad_handshake(*problem))
             return
-        transport = self.transport
-        transport.set_write_buffer_limits(TLS_WRITE_BUFFER_BYTES if is_ssl(transport) else WRITE_BUFFER_BYTES)
-        key = given[b"sec-websocket-key"]
-        self._handshake = AsgiHandshake(self, config, app_state, target, headers, key)
+        if key is None:
+            key = head.given[KEY].encode("latin-1")
+            bound = TLS_WRITE_BUFFER_BYTES if is_ssl(self.transport) else WRITE_BUFFER_BYTES
+            self.transport.set_write_buffer_limits(bound)
+        self._handshake = AsgiHandshake(self, config, app_state, target, head, key)
         self.door.answer_handshake(self._handshake)
         if early:
             self.take(early)
@@ -222,7 +231,7 @@ class NativeSocket(Outgoing, Incoming):
         head, end, early = data.partition(b"\r\n\r\n")
         method, target, headers = parsed(head + end)
         is_get = method == b"GET"
-        self.begin_handshake(target, headers, lambda: head + end, is_get=is_get, early=early)
+        self.begin_handshake(target, Head(headers), lambda: head + end, is_get=is_get, early=early)
 
     # -- what goes out ---------------------------------------------------------------------------------------
 
@@ -332,5 +341,5 @@ def native_protocol(door: SocketDoor) -> type[NativeSocket]:
     return type("HeartwireWebSocketProtocol", (NativeSocket,), {"door": door, "__slots__": (), **shared})
 
 
-def _header(headers: dict[bytes, bytes], name: str) -> str | None:
-    return headers.get(name.encode(), b"").decode("latin-1") or None
+def _header(head: Head, key: bytes, name: str) -> str | None:
+    return key.decode("latin-1") if name == KEY else head.given.get(name)

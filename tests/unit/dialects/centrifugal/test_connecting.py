@@ -87,6 +87,20 @@ def test_connect_and_subscribes_come_in_one_frame() -> None:
     assert [sorted(reply) for reply in replies] == [["connect", "id"], ["id", "subscribe"]]
 
 
+def test_connect_and_the_first_subscribe_are_answered_in_one_frame() -> None:
+    peer = Peer()
+    peer.say({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "a"}})
+    (frame,) = peer.outlet.frames
+    assert [message["id"] for message in frame] == [1, 2]
+
+
+def test_connect_comes_before_another_method_of_its_command() -> None:
+    peer = Peer()
+    (reply,) = peer.say({"id": 1, "connect": {}, "publish": {"channel": "a", "data": 1}})
+    assert "connect" in reply
+    assert peer.port.published == []
+
+
 def test_silent_connection_is_stale() -> None:
     peer = Peer()
     peer.advance(9.9)

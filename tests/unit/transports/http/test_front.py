@@ -809,9 +809,11 @@ async def test_what_is_remembered_of_requests_is_bounded() -> None:
             assert (await other.answer()).status == 200
         async with await connected(served, "/channels/a"):
             pass
-        for cache in (uvicorn_front._remembered, uvicorn_front._requests):
+        for cache in (uvicorn_front._remembered, uvicorn_front._requests, uvicorn_front._handshakes):
             assert 0 < sum(map(len, cache)) < uvicorn_front._REMEMBERED_BYTES
             assert max(map(len, cache)) <= 2048
+        for head in uvicorn_front._handshakes:
+            assert b"sec-websocket-key:\r\n" in head.lower(), "without the key, which never comes again"
         for name in (b"sec-websocket-key", b"idempotency-key", b"last-event-id", b"if-none-match"):
             assert not any(name in block.lower() for block in uvicorn_front._remembered), (
                 "it never comes again"
