@@ -14,8 +14,6 @@ those read that have missed something.
 import asyncio
 import logging
 import math
-import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from urllib.parse import urlsplit
 
 from heartwire.engines.attached_calls import Calls
 from heartwire.engines.contract import Feed, ReadResult, Retention, Told
+from heartwire.engines.own_node import OwnNode
 from heartwire.engines.pipe import Pipe
 from heartwire.engines.wire import (
     MOST,
@@ -66,7 +65,7 @@ class StoreProcess(Protocol):
         """Have one started, where nobody else has done it. Raises `EngineError`: why it cannot be."""
 
 
-class AttachedEngine:
+class AttachedEngine(OwnNode):
     """`SharedEngine` by way of a store process.
 
     Args:
@@ -83,10 +82,10 @@ class AttachedEngine:
     def __init__(
         self, path: str | Path = "", *, patience_s: float = 5, store: StoreProcess | None = None
     ) -> None:
+        super().__init__()
         self.path = Path(path)
         self.patience_s = patience_s
         self._store = store
-        self.node, self._process = secrets.token_hex(4), os.getpid()
         self._number = 0  # the node's, in the store's present life
         self._feed = Feed()
         self._pipe: Pipe | None = None
@@ -120,8 +119,7 @@ class AttachedEngine:
         """See `Engine.start`. Waits ``patience_s`` for the store, longer for one that is started first."""
         self._feed = feed
         self._loop = asyncio.get_running_loop()
-        if self._process != os.getpid():  # made before a fork, as each of its siblings
-            self.node, self._process = secrets.token_hex(4), os.getpid()
+        self._begin_node()
         if self._store is not None:
             self.path = self._store.locate()
         try:

@@ -32,7 +32,7 @@ _ENGINES: Final = {
     "postgres": "heartwire.engines.postgres.engine:PostgresEngine.from_url",
     "postgresql": "heartwire.engines.postgres.engine:PostgresEngine.from_url",
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
-    **dict.fromkeys(_REDIS, "heartwire.engines.redis:from_url"),
+    **dict.fromkeys(_REDIS, "heartwire.engines.redis.opening:from_url"),
 }
 
 _attached: Final[dict[str, list[str]]] = {}
@@ -57,7 +57,9 @@ def open_engine(url: str) -> Engine:
     else:
         others = entry_points(group=GROUP)
         if scheme not in others.names:
-            known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, postgresql://USER@HOST/DATABASE"]
+            known = [
+                "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://HOST/DATABASE"
+            ]
             known += (f"{name}://" for name in sorted(others.names))
             raise ConfigError("engine", url, ", ".join(known))
         found = others[scheme]

@@ -165,6 +165,8 @@ class Node:
                 self._starting.cancel()
                 self._starting = None
                 raise
+            if self._shared is not None:  # a hub that was made before a fork is another node in each process
+                self.connections.node_id = self._shared.node
             self.background.start()
             self._starting.set_result(None)
         elif self.loop is not asyncio.get_running_loop():
