@@ -285,6 +285,41 @@ async def test_a_server_that_stands_still_is_waited_for_and_answers_once() -> No
         assert offsets_of((await node.read(A)).publications) == [1, 2]
 
 
+async def test_what_arrives_late_by_a_broken_connection_is_not_applied_beside_what_was_sent_again() -> None:
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}", answer_timeout_s=0.3) as node,
+    ):
+        await node.append(A, "1")
+        await until(lambda: len(proxy.commands()) == 1)
+        [link] = proxy.commands()
+        link.is_late = True
+        assert (await node.append(A, "2")).offset == 2
+        await link.deliver()
+        assert (await node.append(A, "3")).offset == 3
+        assert [one.data for one in (await node.read(A)).publications] == [b"1", b"2", b"3"]
+
+
+async def test_a_read_of_a_watched_channel_waits_until_its_feed_is_there() -> None:
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}") as node,
+        node_on(server.url) as other,
+    ):
+        await until(proxy.feeds)
+        [feed] = proxy.feeds()
+        feed.free.clear()
+        node.engine.watch(A)
+        reading = asyncio.ensure_future(node.read(A))
+        await other.append(A)
+        await node.read(B)
+        assert not reading.done()
+        feed.free.set()
+        assert (await reading).head.offset == 1
+
+
 async def test_a_feed_that_brings_nothing_is_closed_and_readers_are_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
