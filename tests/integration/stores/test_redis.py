@@ -285,6 +285,22 @@ async def test_a_server_that_stands_still_is_waited_for_and_answers_once() -> No
         assert offsets_of((await node.read(A)).publications) == [1, 2]
 
 
+async def test_a_server_that_accepts_and_says_nothing_is_left_and_tried_again() -> None:
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}", connect_timeout_s=0.2, answer_timeout_s=0.2) as node,
+    ):
+        proxy.is_deaf = True
+        proxy.cut()
+        await until(lambda: not node.engine.is_reachable and proxy.links)
+        [silent, *_] = proxy.links
+        waiting = asyncio.ensure_future(node.append(A))
+        await until(lambda: silent not in proxy.links)
+        proxy.is_deaf = False
+        assert (await waiting).offset == 1
+
+
 async def test_what_arrives_late_by_a_broken_connection_is_not_applied_beside_what_was_sent_again() -> None:
     async with (
         run_valkey() as server,
