@@ -28,7 +28,7 @@ _ENGINES: Final = {
     "attached": "heartwire.engines.attached:AttachedEngine.from_url",
     "memory": "heartwire.engines.memory:MemoryEngine.from_url",
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
-    **dict.fromkeys(_REDIS, "heartwire.engines.redis:from_url"),
+    **dict.fromkeys(_REDIS, "heartwire.engines.redis.opening:from_url"),
 }
 
 
@@ -41,6 +41,7 @@ def open_engine(url: str) -> Engine:
         others = entry_points(group=GROUP)
         if scheme not in others.names:
             known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"]
+            known.append("redis://HOST")
             known += (f"{name}://" for name in sorted(others.names))
             raise ConfigError("engine", url, ", ".join(known))
         found = others[scheme]
