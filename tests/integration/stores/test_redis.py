@@ -428,7 +428,7 @@ async def test_a_node_that_was_cut_off_is_given_up_and_comes_back_with_its_membe
 
 async def test_a_unix_socket_a_user_and_a_database() -> None:
     async with run_valkey() as server:
-        rights = ("~hw:*", "&hw*", "+@all", "-@dangerous", "+info", "+client|kill")
+        rights = ("~hw*", "&hw*", "+@all", "-@dangerous", "+info", "+client|kill")
         await server.command("ACL", "SETUSER", "ann", "on", ">p@ss", *rights)
         async with node_on(f"redis://ann:p%40ss@127.0.0.1:{server.port}/3") as node:
             first = await node.append(A, key="k")
