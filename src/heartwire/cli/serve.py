@@ -122,7 +122,8 @@ def _called() -> str:
 
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
     """Print addresses to try on stderr; a supervisor may read stdout."""
-    engine = getattr(hub.node.engine, "path", None) or "memory (nothing is kept)"
+    store = hub.node.engine
+    engine = getattr(store, "path", None) or getattr(store, "name", None) or "memory (nothing is kept)"
     if settings.log_format == "json":  # the reader of these lines expects nothing else on stderr
         logging.getLogger("heartwire").info("Heartwire is up at %s (streams in %s)", url, engine)
         return
