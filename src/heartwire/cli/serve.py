@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from heartwire.cli.shared import option
-from heartwire.engines.contract import shared_engine
 from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.hub.options import HubOptions
@@ -148,10 +147,8 @@ def _called() -> str:
 
 def _banner(url: str, settings: Settings, hub: Hub) -> None:
     """Print addresses to try on stderr; a supervisor may read stdout."""
-    if shared_engine(hub.node.engine) is not None:
-        engine = f"{(hub.engine_url or 'an engine').partition(':')[0]}, shared"  # the rest may be secret
-    else:
-        engine = getattr(hub.node.engine, "path", None) or "memory (nothing is kept)"
+    store = hub.node.engine
+    engine = getattr(store, "name", None) or getattr(store, "path", None) or "memory (nothing is kept)"
     workers = count_of(settings)
     by = f"{workers} workers; " if workers > 1 else ""
     if settings.log_format == "json":  # the reader of these lines expects nothing else on stderr

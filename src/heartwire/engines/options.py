@@ -31,6 +31,11 @@ class SharedOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     connect_timeout_s: _Seconds = 2
     answer_timeout_s: _Seconds = 5
 
+    @property
+    def opening_s(self) -> float:
+        """How long a connection may take until it is of use."""
+        return self.connect_timeout_s + self.answer_timeout_s
+
 
 OptionsT = TypeVar("OptionsT", bound=SharedOptions)
 

@@ -12,6 +12,7 @@ from heartwire.testing.simulation.events import run_seed
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.server import SimulatedEngine
 from heartwire.testing.simulation.world import Broken, Simulation
+from heartwire.testing.stores import ValkeyServer, run_valkey, run_valkey_cluster
 from heartwire.testing.transports import check_transport
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SimulatedClient",
     "SimulatedEngine",
     "Simulation",
+    "ValkeyServer",
     "VirtualLoop",
     "black_hole",
     "check_engine",
@@ -36,5 +38,7 @@ __all__ = [
     "faulty_network",
     "run_seed",
     "run_server",
+    "run_valkey",
+    "run_valkey_cluster",
     "serving",
 ]

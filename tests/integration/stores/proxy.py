@@ -12,12 +12,14 @@ class Link:
     Attributes:
         sent: the first bytes of the engine.
         is_deaf: what the store sends is read, and lost.
-        is_stuck: what the store sends is not read.
+        free: while it is not set, what the store sends is not read.
+        is_late: what the engine sends is kept, to be delivered even if the engine has gone.
     """
 
     def __init__(self, inner: asyncio.StreamWriter, outer: asyncio.StreamWriter) -> None:
         self.sent = b""
-        self.is_deaf = False
+        self.is_deaf = self.is_late = False
+        self._late = b""
         self.free = asyncio.Event()
         self.free.set()
         self._writers = inner, outer
@@ -29,6 +31,19 @@ class Link:
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+
+    def keep(self, data: bytes) -> None:
+        self._late += data
+
+    async def deliver(self) -> None:
+        """Give the store what is late, and wait until it has taken it, or has closed the connection."""
+        writer = self._writers[1]
+        writer.write(self._late)
+        with contextlib.suppress(OSError):
+            await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 class Proxy:
@@ -74,11 +89,17 @@ class Proxy:
             pass
         finally:
             self.links.remove(link)
-            link.cut()
+            if link.is_late:
+                writer.transport.abort()
+            else:
+                link.cut()
 
     async def _up(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             link.sent = (link.sent + data)[-100_000:]
+            if link.is_late:
+                link.keep(data)
+                continue
             writer.write(data)
             await writer.drain()
         raise OSError

@@ -14,9 +14,10 @@ from heartwire.engines.redis.keys import partition_of, slot_of
 from heartwire.engines.redis.target import Target
 from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines import CHECKS, SHARED_CHECKS, Bench, SharedCheck, check_shared_engine
-from heartwire.testing.engines.bench import A, B
+from heartwire.testing.engines.bench import KEEP, A, B
 from heartwire.testing.engines.suite import ANSWER_S
 from heartwire.testing.stores import ValkeyServer, run_valkey_cluster
+from heartwire.types import Message, Position
 from tests.integration.stores.readers import ROOMS, load_on
 
 pytestmark = pytest.mark.slow
@@ -92,6 +93,24 @@ async def move(slot: int, source: ValkeyServer, to: ValkeyServer) -> None:
             await source.command("MIGRATE", "127.0.0.1", str(to.port), key.decode(), "0", "1000")
     for server in (to, source):
         await server.command("CLUSTER", "SETSLOT", str(slot), "NODE", names[to])
+
+
+async def test_appends_under_way_stay_in_order_when_their_slot_moves(cluster: list[ValkeyServer]) -> None:
+    engine = RedisEngine.from_url(url(cluster))
+    await engine.start(Feed())
+    try:
+        slot = slot_of(partition_of(A))
+        at = slot * 3 // 16384
+        moving = asyncio.ensure_future(move(slot, cluster[at], cluster[(at + 1) % 3]))
+        answers: list[asyncio.Future[Position]] = []
+        while not (moving.done() and len(answers) > 2000):
+            answers += [engine.append(A, Message(b"x"), KEEP) for _ in range(10)]
+            await asyncio.sleep(0.001)
+        offsets = [(await answer).offset for answer in answers]
+        assert offsets == list(range(1, len(offsets) + 1))
+        await move(slot, cluster[(at + 1) % 3], cluster[at])
+    finally:
+        await engine.stop()
 
 
 async def test_slots_move_under_load_and_every_acknowledged_publish_is_read_in_order(

@@ -285,6 +285,57 @@ async def test_a_server_that_stands_still_is_waited_for_and_answers_once() -> No
         assert offsets_of((await node.read(A)).publications) == [1, 2]
 
 
+async def test_a_server_that_accepts_and_says_nothing_is_left_and_tried_again() -> None:
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}", connect_timeout_s=0.2, answer_timeout_s=0.2) as node,
+    ):
+        proxy.is_deaf = True
+        proxy.cut()
+        await until(lambda: not node.engine.is_reachable and proxy.links)
+        [silent, *_] = proxy.links
+        waiting = asyncio.ensure_future(node.append(A))
+        await until(lambda: silent not in proxy.links)
+        proxy.is_deaf = False
+        assert (await waiting).offset == 1
+
+
+async def test_what_arrives_late_by_a_broken_connection_is_not_applied_beside_what_was_sent_again() -> None:
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}", answer_timeout_s=0.3) as node,
+    ):
+        await node.append(A, "1")
+        await until(lambda: len(proxy.commands()) == 1)
+        [link] = proxy.commands()
+        link.is_late = True
+        assert (await node.append(A, "2")).offset == 2
+        await link.deliver()
+        assert (await node.append(A, "3")).offset == 3
+        assert [one.data for one in (await node.read(A)).publications] == [b"1", b"2", b"3"]
+
+
+async def test_a_read_of_a_watched_channel_waits_until_its_feed_is_there() -> None:
+    async with (
+        run_valkey() as server,
+        proxy_to(server.port) as (proxy, port),
+        node_on(f"redis://127.0.0.1:{port}") as node,
+        node_on(server.url) as other,
+    ):
+        await until(proxy.feeds)
+        [feed] = proxy.feeds()
+        feed.free.clear()
+        node.engine.watch(A)
+        reading = asyncio.ensure_future(node.read(A))
+        await other.append(A)
+        await node.read(B)
+        assert not reading.done()
+        feed.free.set()
+        assert (await reading).head.offset == 1
+
+
 async def test_a_feed_that_brings_nothing_is_closed_and_readers_are_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -377,9 +428,13 @@ async def test_a_node_that_was_cut_off_is_given_up_and_comes_back_with_its_membe
 
 async def test_a_unix_socket_a_user_and_a_database() -> None:
     async with run_valkey() as server:
-        await server.command("ACL", "SETUSER", "ann", "on", ">p@ss", "~*", "&*", "+@all")
+        rights = ("~hw*", "&hw*", "+@all", "-@dangerous", "+info", "+client|kill")
+        await server.command("ACL", "SETUSER", "ann", "on", ">p@ss", *rights)
         async with node_on(f"redis://ann:p%40ss@127.0.0.1:{server.port}/3") as node:
-            first = await node.append(A)
+            first = await node.append(A, key="k")
+            node.lease(A, "c-1")
+            assert await node.present(A) == ["c-1"]
+            await node.engine.sweep(lambda channel: KEEP)
             async with node_on(f"redis+unix://{server.socket}", db=3) as other:
                 assert (await other.append(A)).offset == first.offset + 1
             async with node_on(server.url) as apart:

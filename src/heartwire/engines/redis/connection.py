@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from heartwire.engines.calls import retry_s
 from heartwire.engines.redis.pipe import Pipe
-from heartwire.errors import ConfigError, EngineError
+from heartwire.errors import ConfigError, EngineError, EngineUnavailable
 
 __all__ = ["Lasting"]
 
@@ -15,10 +15,14 @@ log = logging.getLogger("heartwire")
 
 
 class Lasting(ABC):
-    """See the module. A subclass opens it, and is told when it is there and when it has ended."""
+    """See the module. A subclass opens it, and is told when it is there and when it has ended.
 
-    def __init__(self, name: str, chance: Callable[[], float]) -> None:
+    ``within_s``: how long opening it may take, with what a server has to answer then.
+    """
+
+    def __init__(self, name: str, chance: Callable[[], float], within_s: float) -> None:
         self.name = name
+        self._within_s = within_s
         self._chance = chance
         self._pipe: Pipe | None = None
         self._task: asyncio.Task[None] | None = None
@@ -41,7 +45,7 @@ class Lasting(ABC):
 
     async def start(self) -> None:
         """Connect, and stay connected from then on. Raises `EngineUnavailable` and `ConfigError`."""
-        self._begin(await self._open())
+        self._begin(await self._open_in_time())
 
     def begin(self) -> None:
         """Connect as soon as possible, and stay connected."""
@@ -82,11 +86,18 @@ class Lasting(ABC):
             self._ended(why)
             pipe = None
 
+    async def _open_in_time(self) -> Pipe:
+        try:
+            async with asyncio.timeout(self._within_s):
+                return await self._open()
+        except TimeoutError:
+            raise EngineUnavailable(f"{self.name}: no answer within {self._within_s:g} s") from None
+
     async def _open_at_last(self) -> Pipe:
         tries = 0
         while True:
             try:
-                return await self._open()
+                return await self._open_in_time()
             except (EngineError, ConfigError) as error:
                 log.log(logging.WARNING if tries == 5 else logging.DEBUG, "%s: %s", self.name, error)
             await asyncio.sleep(retry_s(tries, self._chance()))

@@ -52,7 +52,7 @@ class FeedConnection(Lasting):
         lost: Callable[["FeedConnection", str], None],
         left: Callable[["FeedConnection", str], None],
     ) -> None:
-        super().__init__(f"{server.name}, feed", chance)
+        super().__init__(f"{server.name}, feed", chance, target.options.opening_s)
         self.server, self.life = server, server.life
         self._target, self._tls, self._node = target, tls, node
         self._wanted, self._message, self._confirmed = wanted, message, confirmed

@@ -50,10 +50,10 @@ async def open_pipe(address: Address, target: Target, tls: ssl.SSLContext | None
         if str(error).startswith(_REFUSED):
             raise ConfigError("engine", target.name, f"{address} refuses: {error}") from None
         raise EngineUnavailable(f"{address}: {error}") from None
-    try:
-        await pipe.ask("CLIENT", "SETNAME", name)
-    except RedisError as error:
-        log.debug("%s: %s", address, error)
+    except BaseException:
+        pipe.abort("it does not answer")
+        raise
+    pipe.write_unanswered("CLIENT", "SETNAME", name)
     return pipe
 
 

@@ -83,6 +83,11 @@ class Pipe(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._out.append(hiredis.pack_command(command))  # type: ignore[arg-type]
 
+    def write_unanswered(self, *command: "str | bytes | int | float") -> None:
+        """Send a command before others are; whatever its reply is, it is of no matter."""
+        self._asked.append(self._loop.create_future())
+        self.write(*command)
+
     async def ask(self, *command: "str | bytes | int | float") -> Any:
         """Send a command before others are, and return its reply.
 

@@ -63,13 +63,14 @@ class Server(Lasting):
         *,
         clock: Callable[[], float],
         chance: Callable[[], float],
+        within_s: float,
         guard: Callable[[Life], str],
         is_restart_trusted: bool,
         up: Callable[["Server"], None],
         lost: Callable[["Server", str], None],
         astray: Callable[["Server", str], None] | None = None,
     ) -> None:
-        super().__init__(name, chance)
+        super().__init__(name, chance, within_s)
         self.calls = Calls(room)
         self.address = Address("", 0)
         self.life = Life("", "")

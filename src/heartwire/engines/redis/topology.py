@@ -99,6 +99,7 @@ class Topology:
             self._room,
             clock=self._clock,
             chance=self._chance,
+            within_s=options.opening_s,
             guard=events.guard,
             is_restart_trusted=options.on_restart == "trust",
             up=self._server_up,
