@@ -22,6 +22,7 @@ CHUNK_BYTES: Final = 8 * 1024
 """About the size of a write to a reader that catches up; a full socket holds no more than this."""
 
 _data: Final = attrgetter("data")
+_position: Final = tuple.__new__  # a named tuple's own constructor is a Python function
 
 Kept = Callable[[Channel], tuple[int, int]]
 """What a channel keeps now: how many publications, and since when, by their ``time_ms``."""
@@ -75,7 +76,7 @@ class Topic:
     @property
     def position(self) -> Position:
         """The position of all live subscriptions."""
-        return Position(self.epoch, self.flushed)
+        return _position(Position, (self.epoch, self.flushed))
 
     # -- from the engine -------------------------------------------------------------------------------------
 

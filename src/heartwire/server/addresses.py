@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
+import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Scope, Send
@@ -170,7 +171,7 @@ class OpenHandler(SocketHandler, Protocol):
         """The handshake is answered. Called once, before anything is received."""
 
 
-class Opening(NamedTuple):
+class Opening(msgspec.Struct, frozen=True):
     """A handshake that is to be accepted.
 
     Attributes:

@@ -40,8 +40,8 @@ async def connect(session: SessionState, id: int, request: types.ConnectRequest)
     session.set_deadline()
     session.reply(id, "connect", _result(session, welcome, placed))
     session.port.opened(session)
-    for sub, _, start in placed:
-        subscribing.go_live(session, sub, start)
+    for one in placed:
+        subscribing.go_live(session, one)
 
 
 async def _place(session: SessionState, welcome: Welcome, request: types.ConnectRequest) -> list[Placed]:
@@ -66,7 +66,7 @@ def _result(session: SessionState, welcome: Welcome, placed: list[Placed]) -> ty
         expires=welcome.ttl_s is not None,
         ttl=seconds(welcome.ttl_s),
         data=session.codec.payload(welcome.data) if welcome.data else None,
-        subs={sub.channel: result for sub, result, _ in placed},
+        subs={one.sub.channel: one.result for one in placed},
         ping=seconds(session.settings.ping_interval_s),
         pong=session.pong,
         session=id,

@@ -10,8 +10,9 @@ from their last position, and the reply says whether it could be continued. A se
 connection with 3010.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from heartwire.core.switchboard import ReadResult
@@ -39,7 +40,7 @@ _NOT_RECOVERING: Final = types.SubscribeRequest()
 _EXPIRED: Final = (2501, "subscription expired")
 
 
-class Placed(NamedTuple):
+class Placed(msgspec.Struct, frozen=True):
     """A subscription before it is live: the reply, and the position after which pushes begin."""
 
     sub: ClientSubscription
@@ -77,14 +78,15 @@ async def subscribe(session: SessionState, id: int, request: types.SubscribeRequ
         sub.expire_in(grant.ttl_s)
         result = replace(result, expires=grant.ttl_s is not None, ttl=seconds(grant.ttl_s), data=data)
     session.reply(id, "subscribe", result)
-    go_live(session, sub, placed.start)
+    go_live(session, placed)
 
 
-def go_live(session: SessionState, sub: ClientSubscription, start: Position) -> None:
+def go_live(session: SessionState, placed: Placed) -> None:
     """Send the reply, and begin live delivery: from here on the core writes."""
     session.flush()
+    sub = placed.sub
     if session.subs.get(sub.channel) is sub:
-        session.port.follow(session, sub, start)
+        session.port.follow(session, sub, placed.start)
 
 
 async def unsubscribe(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
@@ -158,7 +160,8 @@ async def subscribe_server_side(session: SessionState, wanted: ServerSubscriptio
     since, recover = wanted.since, None
     if since is not None:
         recover = types.SubscribeRequest(recover=True, epoch=since.epoch, offset=since.offset)
-    sub, result, start = await place_server_side(session, wanted, recover)
+    placed = await place_server_side(session, wanted, recover)
+    sub, result = placed.sub, placed.result
     if session.subs.get(sub.channel) is not sub:
         return
     body = types.SubscribeBody(
@@ -168,7 +171,7 @@ async def subscribe_server_side(session: SessionState, wanted: ServerSubscriptio
     insides = [bytes(raw) for raw in result.publications]
     for publication in session.codec.publications(sub.channel, insides):
         session.send(publication)
-    go_live(session, sub, start)
+    go_live(session, placed)
 
 
 def expire(session: SessionState, now: float) -> None:

@@ -121,7 +121,7 @@ class Rules(msgspec.Struct, frozen=True):
         return replace(self, **given)
 
 
-class Welcome(NamedTuple):
+class Welcome(msgspec.Struct, frozen=True):
     """The server accepts a connection.
 
     Attributes:
@@ -139,7 +139,7 @@ class Welcome(NamedTuple):
     subs: Sequence[ServerSubscription] = ()
 
 
-class SubscriptionGrant(NamedTuple):
+class SubscriptionGrant(msgspec.Struct, frozen=True):
     """The server allows a subscription. ``ttl_s``: seconds until it expires; ``None``: it does not."""
 
     ttl_s: float | None = None

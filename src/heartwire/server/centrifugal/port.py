@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
+from msgspec.structs import replace
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
@@ -110,7 +111,7 @@ class HubPort:
         data = session.codec.value(bytes(request.data))
         client = ConnectedClient(session.outlet, data=data, name=request.name, version=request.version)
         answer = await asked(node.hooks.connect, client)
-        return welcome._replace(data=answer_bytes(answer), subs=[*welcome.subs, *client.wanted])
+        return replace(welcome, data=answer_bytes(answer), subs=[*welcome.subs, *client.wanted])
 
     def _welcome(self, session: HubSession, identity: Identity, claims: ConnectionClaims | None) -> Welcome:
         session.outlet.become(identity)

@@ -37,7 +37,7 @@ def open_socket(context: SessionContext, handshake: Handshake) -> Opening:
     query = handshake.query
     if (offered := handshake.subprotocols) or query:
         codec, subprotocol = choose_codec(offered, dict(query))
-    limit = context.node.options.max_frame_bytes
+    limit = context.settings.max_frame_bytes
     return Opening(subprotocol, partial(_connection, context, handshake, codec), limit)
 
 
