@@ -41,9 +41,9 @@ def test_sqlite_url_names_a_file(url: str, path: str, synchronous: str) -> None:
 @pytest.mark.parametrize(
     ("url", "fix"),
     [
-        ("", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST"),
-        ("chat.db", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST"),
-        ("mongodb://localhost", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST"),
+        ("", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE"),
+        ("chat.db", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE"),
+        ("mongodb://localhost", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE"),
         ("memory:///x", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         ("memory://?size=5", "memory://, with ?max_bytes=N&max_channels=N (1 or more) at most"),
         ("sqlite", "sqlite:///FILE (three slashes), with ?synchronous=full at most"),
@@ -103,5 +103,5 @@ async def test_engine_of_another_package_is_put_through_the_suite() -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_unknown_scheme_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"redis://HOST, toy://$"):
+    with pytest.raises(ConfigError, match=r"redis://HOST, postgresql://USER@HOST/DATABASE, toy://$"):
         open_engine("tin://")
