@@ -41,9 +41,18 @@ def test_sqlite_url_names_a_file(url: str, path: str, synchronous: str) -> None:
 @pytest.mark.parametrize(
     ("url", "fix"),
     [
-        ("", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE"),
-        ("chat.db", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE"),
-        ("mongodb://localhost", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE"),
+        (
+            "",
+            "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE",
+        ),
+        (
+            "chat.db",
+            "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE",
+        ),
+        (
+            "mongodb://localhost",
+            "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://USER@HOST/DATABASE",
+        ),
         ("memory:///x", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         ("memory://?size=5", "memory://, with ?max_bytes=N&max_channels=N (1 or more) at most"),
         ("sqlite", "sqlite:///FILE (three slashes), with ?synchronous=full at most"),
