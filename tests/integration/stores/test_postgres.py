@@ -375,6 +375,7 @@ async def test_a_sweep_deletes_in_pieces_what_retention_has_ended(url: str) -> N
         assert tuple(await direct.fetchrow(kept)) == (11_901, 100, 11_900)
         await direct.close()
         assert len(await texts(one)) == 100
+        assert await one.engine.heads([]) == []
 
 
 # -- publish_in ----------------------------------------------------------------------------------------------
