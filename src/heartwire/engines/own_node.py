@@ -11,9 +11,14 @@ class OwnNode:
     its own when it starts."""
 
     def __init__(self) -> None:
+        self._name_node()
+
+    def _name_node(self) -> None:
+        """Take a name. What is made of it is made here."""
         self.node = secrets.token_hex(4)
         self._process = os.getpid()
 
     def _begin_node(self) -> None:
+        """To be called first at the start."""
         if self._process != os.getpid():
-            OwnNode.__init__(self)
+            self._name_node()

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,6 +20,7 @@ from heartwire.engines.calls import Calls, Room
 from heartwire.engines.changes import Changes, Enter, Leave
 from heartwire.engines.contract import Feed, FeedState, Told
 from heartwire.engines.options import SharedOptions
+from heartwire.engines.own_node import OwnNode
 from heartwire.engines.watches import HEADS, FeedPulse, Watches, went_back
 from heartwire.errors import EngineError
 from heartwire.types import Channel, Member, Position, Publication
@@ -43,7 +43,7 @@ STOP_S: Final = 10.0
 PART_S: Final = 5.0
 
 
-class SharedBase(ABC):
+class SharedBase(OwnNode, ABC):
     """The base of an engine on a store of several nodes. See the module.
 
     A subclass opens its connections in its ``start``, then calls `_begin`; in ``stop`` it calls `_end` first.
@@ -64,8 +64,8 @@ class SharedBase(ABC):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        super().__init__()
         self.name = name
-        self.node = secrets.token_hex(4)
         self._options = options
         self._clock, self._chance = clock, chance
         self._feed = Feed()

@@ -12,7 +12,13 @@ from heartwire.testing.simulation.events import run_seed
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.server import SimulatedEngine
 from heartwire.testing.simulation.world import Broken, Simulation
-from heartwire.testing.stores import ValkeyServer, run_valkey, run_valkey_cluster
+from heartwire.testing.stores import (
+    PostgresServer,
+    ValkeyServer,
+    run_postgres,
+    run_valkey,
+    run_valkey_cluster,
+)
 from heartwire.testing.transports import check_transport
 
 __all__ = [
@@ -24,6 +30,7 @@ __all__ = [
     "FakeClock",
     "FaultyNetwork",
     "Nodes",
+    "PostgresServer",
     "PromiseBroken",
     "ServerProcess",
     "SimulatedClient",
@@ -36,6 +43,7 @@ __all__ = [
     "check_shared_engine",
     "check_transport",
     "faulty_network",
+    "run_postgres",
     "run_seed",
     "run_server",
     "run_valkey",

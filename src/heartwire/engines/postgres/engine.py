@@ -15,7 +15,7 @@ import asyncio
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -28,9 +28,10 @@ from heartwire.engines.postgres.lane import Lane
 from heartwire.engines.postgres.listener import Listener, Poller, Tags
 from heartwire.engines.postgres.opening import Store
 from heartwire.engines.postgres.reader import Reader, Stream, ms
-from heartwire.engines.postgres.writer import Append, Post, Writer
+from heartwire.engines.postgres.sweeping import STREAMS_AFTER, Sweeper
+from heartwire.engines.postgres.writer import Append, Post, Writer, packed_publisher
 from heartwire.engines.shared import SharedBase
-from heartwire.engines.watches import Watch, went_back
+from heartwire.engines.watches import HEADS, Watch, went_back
 from heartwire.engines.wire import MOST, member_of, member_parts
 from heartwire.errors import EngineUnavailable
 from heartwire.types import Channel, Member, Message, Position, Publication, Start
@@ -39,8 +40,6 @@ __all__ = ["PostgresEngine"]
 
 _NODE: Final = re.compile(r"[0-9a-f]{8}")
 _SERIAL_BITS: Final = 31
-_SWEPT: Final = 250
-_SLICES: Final = 400
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
@@ -58,12 +57,11 @@ class PostgresEngine(SharedBase):
         self._store = Store(url)
         super().__init__(self._store.name, self._store.options)
         self._ages = clock
-        self._number = int(self.node, 16)
         self._numbers = itertools.count(1)
         self._tags = Tags()
         self._removed: dict[Channel, int] = {}
         self._owed: list[Post] = []  # leaves that could not be told while the store was away
-        self._swept = 0
+        self._sweeper = Sweeper()
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -72,8 +70,13 @@ class PostgresEngine(SharedBase):
 
     # -- life ------------------------------------------------------------------------------------------------
 
+    def _name_node(self) -> None:
+        super()._name_node()
+        self._number = int(self.node, 16)
+
     async def start(self, feed: Feed) -> None:
         """See `Engine.start`. Raises `ConfigError` for a server that cannot be used."""
+        self._begin_node()
         self._feed = dataclasses.replace(feed, behind=partial(self._behind, feed.behind))
         await self._store.open()
         made = self._store, self._room, self._clock, self._chance
@@ -140,9 +143,6 @@ class PostgresEngine(SharedBase):
             self._commands_lost(why)
             return
         self._commands_up()
-        owed, self._owed = self._owed, []
-        for post in owed:
-            self._post(post)
 
     def _feed_changed(self, why: str) -> None:
         if not self._listener.is_there:
@@ -255,13 +255,8 @@ class PostgresEngine(SharedBase):
             self._feed.behind(channel, before)
             self._watches.confirm(channel)
         if watch.told == before:
-            data, is_text, publisher, origin = (
-                message.data,
-                message.is_text,
-                message.publisher,
-                message.origin,
-            )
-            self._tell(Publication(channel, *position, data, is_text, publisher, time_ms, origin))
+            text, who, origin = message.is_text, message.publisher, message.origin
+            self._tell(Publication(channel, *position, message.data, text, who, time_ms, origin))
         elif not watch.has_told(position):
             self._reader.change(channel)
         self._answer_appended(channel, position, give)
@@ -303,40 +298,40 @@ class PostgresEngine(SharedBase):
         self._writer.ask(sql, *arguments).add_done_callback(done)
         return answer
 
+    async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """See `Portable.streams`."""
+        last, rows = 0, [()]
+        while rows:
+            rows = await self._reader.ask(STREAMS_AFTER, last, HEADS)
+            heads = await self.heads([channel for _, channel in rows])
+            for (last, channel), head in zip(rows, heads, strict=True):  # noqa: B007 - where the next begin
+                yield channel, head
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+        await self._writer.ask(
+            "SELECT heartwire.restore($1, $2, $3, $4, $5, $6, $7, $8)",
+            channel,
+            *head,
+            [one.offset for one in publications],
+            [one.time_ms for one in publications],
+            [one.is_text for one in publications],
+            [packed_publisher(one.publisher) for one in publications],
+            [one.data for one in publications],
+        )
+
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. One of the nodes does it, by chance; each call goes through 100,000 streams."""
-        if self._chance() * len(await self.nodes()) > 1:
-            return
-        ask = self._reader.ask
-        if not (await ask("SELECT heartwire.sweep_old($1)", self._time_ms()))[0][0]:
-            return
-        for _ in range(_SLICES):
-            rows = await ask("SELECT id, channel FROM heartwire.streams_after($1, $2)", self._swept, _SWEPT)
-            keeps = {id: retention(channel) for id, channel in rows}
-            ids = list(keeps)
-            while ids:
-                ids = await self._sweep({id: keeps[id] for id in ids})
-            self._swept = rows[-1][0] if len(rows) == _SWEPT else 0
-            if not self._swept:
-                return
-
-    async def _sweep(self, keeps: dict[int, Retention]) -> list[int]:
-        """Trim streams. Returns those that have more to trim."""
-        kept = keeps.values()
-        rows = await self._reader.ask(
-            "SELECT heartwire.sweep_streams($1, $2, $3, $4, $5)",
-            list(keeps),
-            [min(keep.history_size, MOST) for keep in kept],
-            [ms(keep.history_ttl_s) for keep in kept],
-            [keep.is_followed for keep in kept],
-            self._time_ms(),
-        )
-        return rows[0][0]  # type: ignore[no-any-return]
+        if self._chance() * len(await self.nodes()) <= 1:
+            await self._sweeper.sweep(self._reader.ask, retention, self._time_ms())
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
     async def _beat(self, lease_s: float) -> bool:
         rows = await self._writer.ask("SELECT heartwire.beat($1, $2)", self.node, ms(lease_s))
+        owed, self._owed = self._owed, []
+        for post in owed:
+            self._post(post)
         held: bool | None = rows[0][0]
         announced = list(self._changes.announced.items())
         if held is None:  # its members were lost with the server, and nobody was told that they left
@@ -360,28 +355,36 @@ class PostgresEngine(SharedBase):
         return (await self._writer.ask("SELECT heartwire.living()"))[0][0]  # type: ignore[no-any-return]
 
     def send(self, node: str | None, body: bytes) -> None:
-        if node is None or _NODE.fullmatch(node):  # others are nobody's, and a hint has to stay one
+        if self._keeper is not None and (
+            node is None or _NODE.fullmatch(node)
+        ):  # others are nobody's, and a hint has to stay one
             self._post(Post(node, None, None, body))
 
     def announce(self, channel: Channel, told: Told, member: Member) -> None:
         self._changes.announce(channel, told, member)
+        if self._keeper is None:
+            return
         self._flush_changes()  # in order with leases
         body = (b"+" if told == "join" else b"-") + _encode(member_parts(member))
         self._post(Post(None, channel, member.client, body))
 
     def _post(self, post: Post) -> None:
-        """Send mail; a leave is owed until the store has it, all else goes once."""
-        if self._keeper is None or self._room.calls >= 10_000:
-            return
-        answer = self._loop.create_future()
+        """Send mail, once or not at all; but a leave is owed until the store has it."""
         is_leave = post.client is not None and post.body[:1] == b"-"
+        answer: asyncio.Future[None] = self._loop.create_future()
 
         def done(answer: "asyncio.Future[None]") -> None:
             if not answer.cancelled() and answer.exception() is not None and is_leave:
                 self._owed.append(post)
 
         answer.add_done_callback(done)
-        self._writer.add(Call(Post, post, answer, size=len(post.body), is_once=not is_leave))
+        call = Call(Post, post, answer, size=len(post.body), is_once=not is_leave)
+        try:
+            self._room.check(call.size)
+        except EngineUnavailable as error:
+            call.fail(error)
+        else:
+            self._writer.add(call)
 
     # -- members and users -----------------------------------------------------------------------------------
 

@@ -157,6 +157,10 @@ class Reader(Lane):
     def heads(self, channels: Iterable[Channel]) -> "asyncio.Future[list[Position]]":
         """See `SharedEngine.heads`."""
         named = list(channels)
+        if not named:
+            none: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
+            none.set_result([])
+            return none
 
         def wanted(answer: "asyncio.Future[list[Position]]") -> list[_Wanted]:
             heads: list[Position] = []
@@ -168,10 +172,7 @@ class Reader(Lane):
 
             return [_Wanted(channel, NOW, _KEPT, 0, 1, done) for channel in named]
 
-        answer = self._call(wanted)
-        if not named:
-            answer.set_result([])
-        return answer
+        return self._call(wanted)
 
     def _call(self, wanted: Callable[[Any], list[_Wanted]]) -> "asyncio.Future[Any]":
         if self._task is None:

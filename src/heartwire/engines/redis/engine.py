@@ -61,7 +61,6 @@ class RedisEngine(RedisNodes):
         chance: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(target, clock=clock, monotonic=monotonic, chance=chance)
-        self._mine = f"{self.node}.".encode()
         self._bus = self._keys.bus.encode()
         self._appends = 0
         self._used: dict[Channel, None] = {}
@@ -70,6 +69,10 @@ class RedisEngine(RedisNodes):
     def from_url(cls, url: str) -> Self:
         """See `heartwire.engines.redis.target`. Raises `ConfigError`."""
         return cls(Target.from_url(url))
+
+    def _name_node(self) -> None:
+        super()._name_node()
+        self._mine = f"{self.node}.".encode()
 
     # -- streams ---------------------------------------------------------------------------------------------
 

@@ -49,16 +49,20 @@ class RedisLinks(SharedBase):
         self._target = target
         self._time = clock
         self._keys = Keys(target.options.prefix, target.db)
-        self._life = f"{self.node}.1"
         self._least_heard = 0.0
         self._publish = "SPUBLISH" if target.kind == "cluster" else "PUBLISH"
         self._topology: Topology | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
 
+    def _name_node(self) -> None:
+        super()._name_node()
+        self._life = f"{self.node}.1"
+
     async def start(self, feed: Feed) -> None:
         """See `Engine.start`. Waits ``patience_s`` for the store. Raises `ConfigError` for one that does not
         fit."""
+        self._begin_node()
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._watches.is_open_for = lambda channel: self._feed_of(channel).is_there
