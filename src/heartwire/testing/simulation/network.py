@@ -127,6 +127,9 @@ class Wire:
         find: returns the application when the connection arrives, or how it fails where there is no server.
         hear: called with what reaches the client: an ASGI event, or a pair of a word and a text. The words:
             "unreachable", "refused" (by a middlebox), "gone" (without a word).
+
+    Attributes:
+        server: whose application it is; for `find` to set.
     """
 
     def __init__(
@@ -138,11 +141,12 @@ class Wire:
         transport: str,
         query: bytes = b"",
         body: bytes = b"",
-        find: Callable[[], Application | Blocked],
+        find: Callable[["Wire"], Application | Blocked],
         hear: Callable[[Any], None],
     ) -> None:
         self.kind, self.path = kind, path
         self.task: asyncio.Task[None] | None = None
+        self.server: object = None
         self.up = Lane(loop, path, self._reach_server)
         self.down = Lane(loop, path, self._reach_client)
         self.is_over_for_client = self.is_over_for_server = False
@@ -229,7 +233,7 @@ class Wire:
         if self.up.dead_at is not None or (self.is_over_for_client and not is_sent):
             self._forget()
             return
-        application = self._find()
+        application = self._find(self)
         if isinstance(application, str):
             self._fail(application, self.path.delay_s())
             return

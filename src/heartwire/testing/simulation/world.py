@@ -25,7 +25,8 @@ from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.client import SimulatedClient
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.network import Path, Wire
-from heartwire.testing.simulation.server import MakeHub, SimulatedServer
+from heartwire.testing.simulation.nodes import MakeHub
+from heartwire.testing.simulation.server import SimulatedServer
 
 __all__ = ["Broken", "Simulation", "again"]
 
@@ -60,17 +61,18 @@ class Simulation:
 
     Args:
         seed: decides everything that is drawn at random.
-        hub: makes the hub of each life of the server, given the engine; default: `Hub`.
+        hub: makes the hub of each life of a node, given the engine; default: `Hub`.
+        nodes: how many the server has; more than one share a store.
     """
 
-    def __init__(self, seed: int = 0, *, hub: MakeHub | None = None) -> None:
+    def __init__(self, seed: int = 0, *, hub: MakeHub | None = None, nodes: int = 1) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
         self.trace: list[tuple[float, str, Any]] = []
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
         self._log = _Faults()
-        self.server = SimulatedServer(self, hub or Hub)
+        self.server = SimulatedServer(self, hub or Hub, nodes)
 
     def wall(self) -> float:
         """Wall-clock time, in seconds, for all but clients whose clock jumped."""
@@ -117,9 +119,7 @@ class Simulation:
         for client in self.clients:
             client.path.heal()
             client.wake(reads_first=True)
-        if self.server.state != "up":
-            self.server.start()
-        self.server.engine.fails_until = 0
+        self.server.heal()
         self.checks.healed()
 
     def run_until_quiet(self) -> None:
@@ -137,8 +137,7 @@ class Simulation:
             if not client.is_closed:
                 client.close()
         self.loop.run_for(3)
-        if self.server.state == "up":
-            self.server.stop()
+        self.server.stop()
         self.loop.run_until_idle(within_s=120)
         self.checks.after_the_end()
         self._raise()

@@ -1,0 +1,55 @@
+"""The connections between the nodes of a simulation and their store, and what goes wrong on them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.network import Lane, Path
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """One ordered connection of a node to the store.
+
+    Args:
+        at_store, at_node: take what arrives there, in the order it was sent.
+
+    Attributes:
+        ended: done once the node knows that it is over: why.
+        drops: so many of the next things that the store tells of itself are lost.
+        is_cut_next: it ends once the store has carried out the next call, before it answers.
+        subscribed: the channels that the store tells of on it.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        path: Path,
+        at_store: Callable[["Connection", Any], None],
+        at_node: Callable[[Any], None],
+    ) -> None:
+        self.ended = loop.create_future()
+        self.drops = 0
+        self.is_cut_next = False
+        self.subscribed: set[str] = set()
+        self.up = Lane(loop, path, lambda thing: at_store(self, thing))
+        self.down = Lane(loop, path, at_node)
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended.done()
+
+    def tell(self, thing: Any) -> None:
+        """Send the node what it has not asked for."""
+        if self.drops:
+            self.drops -= 1
+        else:
+            self.down.send(thing)
+
+    def cut(self, why: str) -> None:
+        """End it at both ends; what is on its way is lost. Idempotent."""
+        self.up.kill()
+        self.down.kill()
+        if not self.ended.done():
+            self.ended.set_result(why)
