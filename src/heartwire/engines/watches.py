@@ -59,6 +59,8 @@ class Watches:
     def __init__(self) -> None:
         self._watches: dict[Channel, Watch] = {}
         self._suspects: dict[Channel, None] = {}
+        self._unconfirmed: dict[Watch, None] = {}
+        self._overdue: tuple[Watch, float] | None = None
         self._round: Iterator[Channel] = iter(())
         self.is_open = False
         """Whether the feed is connected, so that a confirmation can be waited for."""
@@ -79,7 +81,8 @@ class Watches:
         """Watch a channel. False: it was watched already."""
         if channel in self._watches:
             return False
-        self._watches[channel] = Watch(channel)
+        watch = self._watches[channel] = Watch(channel)
+        self._unconfirmed[watch] = None
         return True
 
     def remove(self, channel: Channel) -> bool:
@@ -88,6 +91,7 @@ class Watches:
         if watch is None:
             return False
         self._suspects.pop(channel, None)
+        self._unconfirmed.pop(watch, None)
         watch.release()
         _answer(watch, 2**63)
         return True
@@ -103,15 +107,30 @@ class Watches:
         watch = self._watches.get(channel)
         if watch is not None and not watch.is_confirmed:
             watch.is_confirmed = True
+            del self._unconfirmed[watch]
             watch.release()
 
     def lost(self) -> None:
         """The feed's connection has ended. What waits for it is called: what it missed will be found."""
         self.is_open = False
+        self._overdue = None
+        self._unconfirmed = dict.fromkeys(self._watches.values())
         for watch in list(self._watches.values()):
             watch.is_confirmed = False
             watch.release()
             _answer(watch, 2**63)
+
+    def is_overdue(self, now: float, within_s: float) -> bool:
+        """Whether the feed is connected, and its oldest watch has not been confirmed ``within_s`` of the first
+        look at it: what is said on it does not arrive, though what it brings may."""
+        watch = next(iter(self._unconfirmed), None) if self.is_open else None
+        if watch is None:
+            self._overdue = None
+        elif self._overdue is None or self._overdue[0] is not watch:
+            self._overdue = watch, now
+        else:
+            return now >= self._overdue[1] + within_s
+        return False
 
     def when_confirmed(self, channel: Channel, call: Callable[[], None]) -> None:
         """Call at once, or when the store has confirmed the watch of a channel, or the feed is lost."""
