@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
-from heartwire.engines.contract import Feed, Retention
+from heartwire.engines.contract import Feed, Retention, Told
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineUnavailable
 from heartwire.testing.simulation.loop import VirtualLoop
@@ -35,6 +35,20 @@ class World(Protocol):
 
     def wires(self) -> list[Wire]:
         """All wires of all clients."""
+
+    @property
+    def members(self) -> "Heard":
+        """Checks what nodes hear of members."""
+
+
+class Heard(Protocol):
+    """The part of `Members` that engines use."""
+
+    def heard(self, node: str, channel: str, told: Told, client: str) -> None:
+        """A node was told of a join or leave."""
+
+    def missed(self, node: str) -> None:
+        """A node may have missed some."""
 
 
 class Store(MemoryEngine):

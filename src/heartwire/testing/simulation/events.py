@@ -81,6 +81,7 @@ class Events:
         for channel in self._channels:
             self._say(channel)
         world.run_until_quiet()
+        world.run_until_members_are_right()
         world.end()
 
     def _draw(self) -> Callable[[Any], None]:

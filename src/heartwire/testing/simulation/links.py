@@ -1,12 +1,15 @@
 """The connections between the nodes of a simulation and their store, and what goes wrong on them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.network import Lane, Path
 
-__all__ = ["Connection"]
+__all__ = ["LOST", "Connection"]
+
+LOST: Final = ("lost",)
+"""Stands for what was lost on the way, so that the checks know."""
 
 
 class Connection:
@@ -44,6 +47,7 @@ class Connection:
         """Send the node what it has not asked for."""
         if self.drops:
             self.drops -= 1
+            self.down.send(LOST)
         else:
             self.down.send(thing)
 

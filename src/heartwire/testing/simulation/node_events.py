@@ -106,7 +106,7 @@ class NodeEvents(Events):
         kind = self._chance.choice(("commands", "feed_link", "feed_link"))
         if link := self._a_link(kind, f"{kind} stalls"):
             link.down.hold()
-            self._later(self._long_s(), link.down.release)
+            self._later(self._long_s(), lambda: link.down.release())  # each another, though the link is one
 
     def _drop(self) -> None:
         count = self._chance.choice((1, 1, 2, 10))

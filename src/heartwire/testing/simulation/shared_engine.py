@@ -15,7 +15,7 @@ from heartwire.engines.options import SharedOptions
 from heartwire.engines.shared import SharedBase
 from heartwire.errors import EngineUnavailable
 from heartwire.testing.simulation.engine import World
-from heartwire.testing.simulation.links import Connection
+from heartwire.testing.simulation.links import LOST, Connection
 from heartwire.testing.simulation.network import Path
 from heartwire.testing.simulation.store import SharedStore
 from heartwire.types import Channel, Member, Message, Position, Publication, Start
@@ -157,6 +157,7 @@ class SimulatedSharedEngine(SharedBase):
                 come.set_result(None)
             why = await connection.ended
             self.feed_link = None
+            self._world.members.missed(self.node)
             self._feed_lost(why)
 
     def _abort(self, why: str) -> None:
@@ -267,8 +268,12 @@ class SimulatedSharedEngine(SharedBase):
     def _unsubscribe(self, channel: Channel) -> None:
         if self.feed_link is not None:
             self.feed_link.up.send(("unsubscribe", channel))
+        self._world.members.missed(self.node)
 
     def _heard(self, what: tuple[Any, ...]) -> None:
+        if what == LOST:
+            self._world.members.missed(self.node)
+            return
         self._pulse.heard(self._clock())
         match what:
             case ("publication", str() as author, Publication() as publication):
@@ -278,6 +283,8 @@ class SimulatedSharedEngine(SharedBase):
             case ("removed", channel, position):
                 self._tell_removed(channel, position)
             case ("member", channel, told, member):
+                if self._watches.get(channel) is not None:
+                    self._world.members.heard(self.node, channel, told, member.client)
                 self._tell_member(channel, told, member)
             case ("mail", body):
                 self._feed.mail(body)

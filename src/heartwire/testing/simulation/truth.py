@@ -13,11 +13,13 @@ class Truth:
     Attributes:
         streams: bodies by channel and epoch, in order.
         places: the positions of each body.
+        lost: bodies that were kept, and are no more, by channel: nothing was told of them.
     """
 
     def __init__(self) -> None:
         self.streams: dict[str, dict[str, list[bytes]]] = {}
         self.places: dict[tuple[str, bytes], list[Position]] = {}
+        self.lost: set[tuple[str, bytes]] = set()
         self._times: dict[tuple[str, str], list[int]] = {}
         self._read: dict[tuple[str, Position], bytes] = {}
 
@@ -32,7 +34,9 @@ class Truth:
 
     def renew(self, channel: str, was: Position, epoch: str) -> None:
         """A stream goes on in another epoch: up to the offset of ``was`` it is the same."""
-        kept = self.streams.get(channel, {}).get(was.epoch, [])[: was.offset]
+        stream = self.streams.get(channel, {}).get(was.epoch, [])
+        kept = stream[: was.offset]
+        self.lost.update((channel, body) for body in stream[was.offset :])
         if epoch == was.epoch:
             self._lose(channel, was)
             return

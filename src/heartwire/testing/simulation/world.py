@@ -24,6 +24,7 @@ from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.client import SimulatedClient
 from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.members import MEMBERS_WITHIN_S, Members
 from heartwire.testing.simulation.network import Path, Wire
 from heartwire.testing.simulation.nodes import MakeHub
 from heartwire.testing.simulation.server import SimulatedServer
@@ -71,6 +72,7 @@ class Simulation:
         self.trace: list[tuple[float, str, Any]] = []
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
+        self.members = Members(self)
         self._log = _Faults()
         self.server = SimulatedServer(self, hub or Hub, nodes)
 
@@ -131,6 +133,15 @@ class Simulation:
         self.checks.at_the_end()
         self._raise()
 
+    def run_until_members_are_right(self) -> None:
+        """Let time pass until those are listed who follow. Raises `Broken` where that does not happen."""
+        for _ in range(MEMBERS_WITHIN_S * 4):
+            if self.members.are_right:
+                return
+            self.run_for(0.25)
+        self.members.at_the_end()
+        self._raise()
+
     def end(self) -> None:
         """Close all clients and stop the server. Raises `Broken` where something is left."""
         for client in self.clients:
@@ -154,6 +165,7 @@ class Simulation:
             if error is None:
                 self.heal()
                 self.run_until_quiet()
+                self.run_until_members_are_right()
                 self.end()
         finally:
             self.discard()
