@@ -159,10 +159,7 @@ class Checks:
         truth = self._world.server.truth
         last: dict[tuple[str, str], tuple[int, str]] = {}
         for key, publish in client.published.items():
-            places = truth.places.get((publish.channel, publish.body), [])
-            if len({place.epoch for place in places}) < len(places):
-                where = ", ".join(map(str, places))
-                self.fail(client.name, f"{key} was published {len(places)} times: {where}")
+            places = self._once(client.name, (publish.channel, publish.body))
             match publish.outcome:
                 case None:
                     self.fail(client.name, f"{key} has no outcome")
@@ -177,6 +174,14 @@ class Checks:
                         what = f"{publish.channel}: {key} is at {offset}, before {of} at {before}"
                         self.fail(client.name, what)
                     last[publish.channel, epoch] = offset, key
+
+    def _once(self, who: str, published: tuple[str, bytes]) -> list[Position]:
+        """Check that a message is in each epoch once at most. Returns where it is."""
+        places = self._world.server.truth.places.get(published, [])
+        if len({place.epoch for place in places}) < len(places):
+            where = ", ".join(map(str, places))
+            self.fail(who, f"{published[1]!r} was published {len(places)} times in {published[0]}: {where}")
+        return places
 
     # -- bounds, attempts, liveness --------------------------------------------------------------------------
 
@@ -281,6 +286,8 @@ class Checks:
                 if waiting := len(client.machine.traffic.publishes):
                     self.fail(client.name, f"{waiting} publishes still wait")
             self._outcomes(client)
+        for said in server.said:
+            self._once("server", said)
 
     def after_the_end(self) -> None:
         """Check that nothing is left of the clients and the server."""

@@ -26,11 +26,13 @@ class SimulatedServer:
         nodes: each can be killed alone.
         store: what several nodes share; ``None`` where there is one.
         delay_s: how slow the store is.
+        said: what the application has published: channel and text, which should be unique.
     """
 
     def __init__(self, world: World, make: MakeHub, nodes: int = 1) -> None:
         self.truth = Truth()
         self.delay_s = 0.0
+        self.said: dict[tuple[str, bytes], None] = {}
         self._world = world
         self._stores = 0
         self._chance = Random(f"{world.seed} balancer")
@@ -114,6 +116,8 @@ class SimulatedServer:
     def publish(self, channel: str, data: object) -> None:
         """Publish, as the application that holds the hub of any node."""
         if node := self.any_node():
+            if isinstance(data, str):
+                self.said[channel, data.encode()] = None
             node.call(lambda hub: hub.publish(channel, data))
 
     def forget(self, channel: str) -> None:

@@ -65,20 +65,20 @@ class SharedStore:
             for key, (offset, _) in list((stream.keys or {}).items()):
                 if offset > was.offset:
                     del stream.keys[key]  # type: ignore[union-attr]
-            self._renew(channel, was)
+            self._renew(channel, was, self.fenced(channel, was.epoch))
         heads = {channel: stream.head for channel, stream in self.memory._streams.items()}
         self._tokens = {
             token: place for token, place in self._tokens.items() if place[1] <= heads.get(place[0], 0)
         }
 
-    def _renew(self, channel: Channel, was: Position) -> None:
+    def _renew(self, channel: Channel, was: Position, epoch: str) -> None:
         stream = self.memory._streams[channel]
-        stream.epoch = self.new_epoch(channel, was.epoch)
+        stream.epoch = epoch
         stream.items = [_in_epoch(one, stream.epoch) for one in stream.items]
         self._truth.renew(channel, was, stream.epoch)
 
-    def new_epoch(self, channel: Channel, was: str) -> str:
-        """The epoch of a stream whose store is another one now, and which was in the epoch ``was``."""
+    def fenced(self, channel: Channel, was: str) -> str:
+        """The epoch of a stream that was in the epoch ``was``, now that another server has it."""
         return epoch_of(f"{was} {self._lives}", channel)
 
     def go_away(self, seconds: float) -> None:
@@ -153,7 +153,7 @@ class SharedStore:
         head = self.memory.head(channel)
         if head.epoch == epoch and channel in self.memory._streams:
             self._lives += 1
-            self._renew(channel, head)
+            self._renew(channel, head, epoch_of(f"{epoch} {self._lives}", channel))
         return self.memory.head(channel)
 
     # -- nodes -----------------------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""Bugs of several nodes on one store, planted on purpose. See `tests.property.planted_bugs`."""
+
+from typing import Any
+
+import pytest
+
+from heartwire.engines.calls import Call, Calls
+from heartwire.engines.changes import Changes
+from heartwire.engines.shared import SharedBase
+from heartwire.engines.watches import FeedPulse, Watches
+from heartwire.errors import Refused
+from heartwire.hub.bus import Bus
+from heartwire.testing.simulation.store import SharedStore
+from heartwire.types import Channel
+from tests.property.planted_bugs import planted
+
+__all__: list[str] = []
+
+
+def _nobody_asks_heads(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watches, "quiet", lambda self, share: [])
+
+
+@planted
+def feed_loses_one_and_nobody_asks_heads(patch: pytest.MonkeyPatch) -> None:
+    _nobody_asks_heads(patch)
+
+
+@planted
+def feed_that_is_back_is_taken_to_have_told_all(patch: pytest.MonkeyPatch) -> None:
+    async def compare(self: SharedBase, channels: list[Channel]) -> int:
+        return 0
+
+    patch.setattr(SharedBase, "_compare", compare)
+
+
+@planted
+def silent_feed_is_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FeedPulse, "due", lambda self, now: None)
+
+
+@planted
+def channel_that_is_not_confirmed_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watches, "is_overdue", lambda self, now, within_s: False)
+
+
+@planted
+def deaf_node_answers_from_its_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SharedBase, "_update_state", lambda self, why: None)
+
+
+@planted
+def node_reads_before_it_watches(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watches, "when_confirmed", lambda self, channel, call: call())
+    _nobody_asks_heads(patch)
+
+
+@planted
+def append_is_sent_again_without_its_token(patch: pytest.MonkeyPatch) -> None:
+    original = SharedStore.append
+
+    def append(self: SharedStore, *arguments: Any) -> Any:
+        self._tokens.clear()
+        return original(self, *arguments)
+
+    patch.setattr(SharedStore, "append", append)
+
+
+@planted
+def appends_are_sent_again_behind_later_ones(patch: pytest.MonkeyPatch) -> None:
+    def again(self: Calls, calls: list[Call]) -> None:
+        for call in calls:
+            self._room.enter(call)
+            self.waiting.append(call)
+
+    patch.setattr(Calls, "again", again)
+
+
+@planted
+def stale_primary_goes_on_in_the_same_epoch(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SharedStore, "fenced", lambda self, channel, was: was)
+
+
+@planted
+def node_that_was_given_up_does_not_bring_its_members_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Changes, "all_again", lambda self: None)
+
+
+@planted
+def bus_says_done_where_a_node_did_not_answer(patch: pytest.MonkeyPatch) -> None:
+    original = Bus.ask
+
+    async def ask(self: Bus, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await original(self, *arguments, **options)
+        except Refused:
+            return None
+
+    patch.setattr(Bus, "ask", ask)
