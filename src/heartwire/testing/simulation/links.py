@@ -20,7 +20,7 @@ class Connection:
 
     Attributes:
         ended: done once the node knows that it is over: why.
-        drops: so many of the next things that the store tells of itself are lost.
+        has_faults: something on it was or will be late or lost, and it is not over.
         is_cut_next: it ends once the store has carried out the next call, before it answers.
         subscribed: the channels that the store tells of on it.
     """
@@ -33,7 +33,8 @@ class Connection:
         at_node: Callable[[Any], None],
     ) -> None:
         self.ended = loop.create_future()
-        self.drops = 0
+        self.has_faults = False
+        self._drops = 0
         self.is_cut_next = False
         self.subscribed: set[str] = set()
         self.up = Lane(loop, path, lambda thing: at_store(self, thing))
@@ -45,11 +46,32 @@ class Connection:
 
     def tell(self, thing: Any) -> None:
         """Send the node what it has not asked for."""
-        if self.drops:
-            self.drops -= 1
+        if self._drops:
+            self._drops -= 1
             self.down.send(LOST)
         else:
             self.down.send(thing)
+
+    def lose(self, count: int) -> None:
+        """Lose so many of the next things that the store tells of itself."""
+        self.has_faults, self._drops = True, count
+
+    def stall(self) -> None:
+        """Bring the node nothing, until `go_on` was called as often."""
+        self.has_faults = True
+        self.down.hold()
+
+    def go_on(self) -> None:
+        """See `stall`."""
+        self.down.release()
+
+    def break_silently(self, *, up: bool = False, down: bool = False) -> None:
+        """Pass nothing in one direction. Nobody is told."""
+        self.has_faults = True
+        if up:
+            self.up.kill()
+        if down:
+            self.down.kill()
 
     def cut(self, why: str) -> None:
         """End it at both ends; what is on its way is lost. Idempotent."""

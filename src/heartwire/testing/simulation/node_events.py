@@ -95,23 +95,23 @@ class NodeEvents(Events):
 
     def _deafen(self) -> None:
         if link := self._a_link("feed_link", "hears nothing of its feed from now on"):
-            link.down.kill()
+            link.break_silently(down=True)
 
     def _unheard(self) -> None:
         kind = self._chance.choice(("commands", "feed_link"))
         if link := self._a_link(kind, f"nothing that it says on {kind} arrives"):
-            link.up.kill()
+            link.break_silently(up=True)
 
     def _stall(self) -> None:
         kind = self._chance.choice(("commands", "feed_link", "feed_link"))
         if link := self._a_link(kind, f"{kind} stalls"):
-            link.down.hold()
-            self._later(self._long_s(), lambda: link.down.release())  # each another, though the link is one
+            link.stall()
+            self._later(self._long_s(), lambda: link.go_on())  # each another, though the link is one
 
     def _drop(self) -> None:
         count = self._chance.choice((1, 1, 2, 10))
         if link := self._a_link("feed_link", f"will not hear of the next {count}"):
-            link.drops = count
+            link.lose(count)
 
 
 _OF_ONE: Final = ("_restart", "_fail_store")

@@ -38,6 +38,7 @@ class SimulatedSharedEngine(SharedBase):
     Attributes:
         path: the way to the store: its latency, and whether connections can be made.
         commands, feed_link: the connections; ``None``: there is none now.
+        changed_at: when one of them last began or ended, or what was missed was repaired.
     """
 
     def __init__(self, world: World, store: SharedStore, name: str) -> None:
@@ -53,6 +54,7 @@ class SimulatedSharedEngine(SharedBase):
         self._calls = Calls(self._room)
         self._connecting: list[asyncio.Task[None]] = []
         self._appends = 0
+        self.changed_at = world.loop.now_s
 
     @property
     def delay_s(self) -> float:
@@ -62,6 +64,15 @@ class SimulatedSharedEngine(SharedBase):
     @delay_s.setter
     def delay_s(self, seconds: float) -> None:
         self.path.latency_s = self.path.jitter_s = seconds / 2
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it tells its node of everything."""
+        return self._state == "up"
+
+    def _update_state(self, why: str) -> None:
+        self.changed_at = self._world.loop.now_s
+        super()._update_state(why)
 
     @property
     def is_reachable(self) -> bool:

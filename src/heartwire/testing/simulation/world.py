@@ -23,6 +23,7 @@ from heartwire.errors import HeartwireError
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.client import SimulatedClient
+from heartwire.testing.simulation.feeds import Feeds
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.members import MEMBERS_WITHIN_S, Members
 from heartwire.testing.simulation.network import Path, Wire
@@ -73,6 +74,7 @@ class Simulation:
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
         self.members = Members(self)
+        self._feeds = Feeds(self)
         self._log = _Faults()
         self.server = SimulatedServer(self, hub or Hub, nodes)
 
@@ -113,6 +115,7 @@ class Simulation:
         """Let time pass. Raises `Broken`."""
         self.loop.run_for(seconds)
         self.checks.look_at_server()
+        self._feeds.look()
         self._raise()
 
     def heal(self) -> None:
