@@ -4,12 +4,9 @@ from typing import Any
 
 import pytest
 
-from heartwire.engines.calls import Call, Calls
-from heartwire.engines.changes import Changes
 from heartwire.engines.shared import SharedBase
 from heartwire.engines.watches import FeedPulse, Watches
-from heartwire.errors import Refused
-from heartwire.hub.bus import Bus
+from heartwire.hub.bus import Answers, Bus
 from heartwire.testing.simulation.store import SharedStore
 from heartwire.types import Channel
 from tests.property.planted_bugs import planted
@@ -52,7 +49,6 @@ def deaf_node_answers_from_its_memory(patch: pytest.MonkeyPatch) -> None:
 @planted
 def node_reads_before_it_watches(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watches, "when_confirmed", lambda self, channel, call: call())
-    _nobody_asks_heads(patch)
 
 
 @planted
@@ -67,33 +63,15 @@ def append_is_sent_again_without_its_token(patch: pytest.MonkeyPatch) -> None:
 
 
 @planted
-def appends_are_sent_again_behind_later_ones(patch: pytest.MonkeyPatch) -> None:
-    def again(self: Calls, calls: list[Call]) -> None:
-        for call in calls:
-            self._room.enter(call)
-            self.waiting.append(call)
-
-    patch.setattr(Calls, "again", again)
-
-
-@planted
 def stale_primary_goes_on_in_the_same_epoch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SharedStore, "fenced", lambda self, channel, was: was)
 
 
 @planted
-def node_that_was_given_up_does_not_bring_its_members_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Changes, "all_again", lambda self: None)
+def api_says_done_where_a_node_did_not_answer(patch: pytest.MonkeyPatch) -> None:
+    original = Bus.ask_all
 
+    async def ask_all(self: Bus, *arguments: Any) -> Answers:
+        return (await original(self, *arguments))._replace(missing=[])
 
-@planted
-def bus_says_done_where_a_node_did_not_answer(patch: pytest.MonkeyPatch) -> None:
-    original = Bus.ask
-
-    async def ask(self: Bus, *arguments: Any, **options: Any) -> Any:
-        try:
-            return await original(self, *arguments, **options)
-        except Refused:
-            return None
-
-    patch.setattr(Bus, "ask", ask)
+    patch.setattr(Bus, "ask_all", ask_all)

@@ -46,6 +46,11 @@ class NodeEvents(Events):
         seconds = self._long_s() if chance.random() < 0.3 else self._short_s()
         self._later(seconds, lambda: node.start() if node.state in ("refused", "silent") else None)
 
+    def _disconnect(self) -> None:
+        ids = [id for node in self._world.server.nodes for id in node.open_ids()]
+        if ids:
+            self._world.backend.disconnect(self._chance.choice(ids))
+
     # -- the store -------------------------------------------------------------------------------------------
 
     def _store_away(self) -> None:
@@ -108,6 +113,11 @@ class NodeEvents(Events):
             link.stall()
             self._later(self._long_s(), lambda: link.go_on())  # each another, though the link is one
 
+    def _late_feed(self) -> None:
+        if link := self._a_link("feed_link", "what it says on feed_link is late"):
+            link.up.hold()
+            self._later(self._chance.random() * 4, lambda: link.up.release())
+
     def _drop(self) -> None:
         count = self._chance.choice((1, 1, 2, 10))
         if link := self._a_link("feed_link", f"will not hear of the next {count}"):
@@ -118,6 +128,7 @@ _OF_ONE: Final = ("_restart", "_fail_store")
 _CHANCES: Final[tuple[tuple[Callable[[Any], None], int], ...]] = (
     *((event, weight) for event, weight in CHANCES if event.__name__ not in _OF_ONE),
     (NodeEvents._restart_node, 6),
+    (NodeEvents._disconnect, 4),
     (NodeEvents._store_away, 3),
     (NodeEvents._fail_over, 4),
     (NodeEvents._cut_off, 3),
@@ -126,6 +137,7 @@ _CHANCES: Final[tuple[tuple[Callable[[Any], None], int], ...]] = (
     (NodeEvents._deafen, 3),
     (NodeEvents._unheard, 2),
     (NodeEvents._stall, 3),
+    (NodeEvents._late_feed, 4),
     (NodeEvents._drop, 4),
 )
 _EVENTS: Final = tuple(event for event, _ in _CHANCES)

@@ -93,6 +93,12 @@ class SimulatedNode:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
+    def open_ids(self) -> list[str]:
+        """The public names of its open connections."""
+        if self.state != "up":
+            return []
+        return [one.id for one in self.hub.node.connections if one.is_open and one.transport != "commands"]
+
     def drain(self, seconds: float) -> None:
         """Send all clients away, take no other, and stop after a while."""
         hub = self.hub

@@ -7,6 +7,7 @@ from heartwire.core.topic import TailLimits
 from heartwire.engines.contract import shared_engine
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.events import CHANNELS, Events
+from heartwire.testing.simulation.network import API_KEY
 from heartwire.testing.simulation.node_events import NodeEvents
 from heartwire.testing.simulation.nodes import MakeHub
 from heartwire.testing.simulation.world import Simulation
@@ -43,8 +44,8 @@ def _any_hub(chance: Random) -> MakeHub:
     tail_items = chance.choice((1024, 1024, 8))
 
     def make(engine: Any) -> Hub:
-        hub = Hub(engine, **options)
         is_shared = shared_engine(engine) is not None
+        hub = Hub(engine, **options, api_key=API_KEY if is_shared else "")
         hub.namespace("", history_size=size, history_ttl_s=ttl_s, presence=is_shared, join_leave=is_shared)
         hub.node.switchboard._limits = TailLimits(topic_items=tail_items)
         return hub

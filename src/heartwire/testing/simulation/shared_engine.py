@@ -36,7 +36,8 @@ class SimulatedSharedEngine(SharedBase):
         name: of the node, another one in each of its lives.
 
     Attributes:
-        path: the way to the store: its latency, and whether connections can be made.
+        path, feed_path: the ways to the store, with their latencies; whether connections can be made is said
+            of the first.
         commands, feed_link: the connections; ``None``: there is none now.
         changed_at: when one of them last began or ended, or what was missed was repaired.
     """
@@ -45,7 +46,8 @@ class SimulatedSharedEngine(SharedBase):
         chance = Random(f"{world.seed} {name} store")
         super().__init__("store", SharedOptions(), clock=world.loop.time, chance=chance.random)
         self.node = name
-        self.path = Path(name, chance)
+        self.path, self.feed_path = Path(name, chance), Path(name, chance)
+        self._feed_slower_s = chance.choice((0, 0, 0.4))
         self.delay_s = 0.0
         self.commands: Connection | None = None
         self.feed_link: Connection | None = None
@@ -64,6 +66,8 @@ class SimulatedSharedEngine(SharedBase):
     @delay_s.setter
     def delay_s(self, seconds: float) -> None:
         self.path.latency_s = self.path.jitter_s = seconds / 2
+        self.feed_path.latency_s = seconds / 2 + self._feed_slower_s
+        self.feed_path.jitter_s = seconds / 2
 
     @property
     def is_up(self) -> bool:
@@ -134,19 +138,19 @@ class SimulatedSharedEngine(SharedBase):
 
     # -- connections -----------------------------------------------------------------------------------------
 
-    async def _connect(self, at_store: Any, at_node: Any) -> Connection:
+    async def _connect(self, path: Path, at_store: Any, at_node: Any) -> Connection:
         """Connect, however often it takes."""
         tries = 0
         while True:
             await asyncio.sleep(self.path.delay_s() + self.path.delay_s())
             if self._store.is_there and self.path.is_dark is None:
-                return Connection(self._world.loop, self.path, at_store, at_node)
+                return Connection(self._world.loop, path, at_store, at_node)
             tries += 1
             await asyncio.sleep(retry_s(tries, self._chance()))
 
     async def _keep_commands(self, come: "asyncio.Future[None]") -> None:
         while True:
-            connection = await self._connect(self._store.carry_out, self._answered)
+            connection = await self._connect(self.path, self._store.carry_out, self._answered)
             self.commands = self._store.commands[self.node] = connection
             self._commands_up()
             self._pump()
@@ -159,7 +163,7 @@ class SimulatedSharedEngine(SharedBase):
 
     async def _keep_feed(self, come: "asyncio.Future[None]") -> None:
         while True:
-            connection = await self._connect(self._store.hear, self._heard)
+            connection = await self._connect(self.feed_path, self._store.hear, self._heard)
             self.feed_link = self._store.feeds[self.node] = connection
             for channel in self._watches.channels():
                 connection.up.send(("subscribe", channel))

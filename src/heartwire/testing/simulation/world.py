@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 from heartwire.client.options import Options
 from heartwire.errors import HeartwireError
 from heartwire.hub.hub import Hub
+from heartwire.testing.simulation.backend import Backend
 from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.client import SimulatedClient
 from heartwire.testing.simulation.feeds import Feeds
@@ -76,6 +77,7 @@ class Simulation:
         self.members = Members(self)
         self._feeds = Feeds(self)
         self._log = _Faults()
+        self.backend = Backend(self)
         self.server = SimulatedServer(self, hub or Hub, nodes)
 
     def wall(self) -> float:
@@ -87,7 +89,8 @@ class Simulation:
 
     def wires(self) -> list[Wire]:
         """All wires of all clients."""
-        return [wire for client in self.clients for wire in client.path.wires]
+        paths = [*(client.path for client in self.clients), self.backend.path]
+        return [wire for path in paths for wire in path.wires]
 
     # -- clients, faults, time -------------------------------------------------------------------------------
 
