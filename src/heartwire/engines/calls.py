@@ -131,7 +131,7 @@ class Calls:
         while self.waiting:
             call = self.waiting.popleft()
             if call.is_append and call.seen != self._failures:
-                self._fail(call, EngineUncertain(_BEHIND) if call.is_doubtful else EngineUnavailable(_BEHIND))
+                self._fail(call, _behind(call))
                 continue
             call.sent_at = now
             self.sent.append(call)
@@ -145,10 +145,18 @@ class Calls:
         return call
 
     def fail(self, call: Call, error: EngineError) -> None:
-        """A call that is out has failed for good."""
-        if call.is_append:
-            self._failures += 1
+        """A call that is out has failed for good; with an append, those that wait behind it."""
         call.fail(error)
+        if not call.is_append:
+            return
+        self._failures += 1
+        waiting, self.waiting = self.waiting, deque()
+        for later in waiting:
+            if later.is_append:
+                self._room.leave(later)
+                later.fail(_behind(later))
+            else:
+                self.waiting.append(later)
 
     def again(self, calls: list[Call]) -> None:
         """Calls that are out have not been carried out: they are the next to send, in this order."""
@@ -156,13 +164,33 @@ class Calls:
             self._room.enter(call)
             self.waiting.appendleft(call)
 
+    def hand_over(self) -> list[Call]:
+        """What waits, for the `adopt` of another connection. What has to fail has failed."""
+        waiting, self.waiting = self.waiting, deque()
+        handed = []
+        for call in waiting:
+            if call.is_append and call.seen != self._failures:
+                self._fail(call, _behind(call))
+            else:
+                self._room.leave(call)
+                handed.append(call)
+        return handed
+
+    def adopt(self, call: Call) -> None:
+        """A call of another connection waits here."""
+        call.seen = self._failures
+        self._room.enter(call)
+        self.waiting.append(call)
+
     def broken(self) -> None:
         """The connection has ended. What the store may have is doubtful, and the next to send."""
         kept = []
         while self.sent:
             call = self.answered()
-            if not call.is_once:
-                call.is_doubtful = True
+            call.is_doubtful = True
+            if call.is_once:
+                call.fail(EngineUnavailable("the connection broke off"))
+            else:
                 kept.append(call)
         self.again(kept)
 
@@ -189,6 +217,10 @@ class Calls:
     def _fail(self, call: Call, error: EngineError) -> None:
         self._room.leave(call)
         self.fail(call, error)
+
+
+def _behind(call: Call) -> EngineError:
+    return (EngineUncertain if call.is_doubtful else EngineUnavailable)(_BEHIND)
 
 
 def _error(call: Call, why: str) -> EngineError:

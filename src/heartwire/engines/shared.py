@@ -40,7 +40,7 @@ REPAIRED_PER_S: Final = 5000
 """So many channels a second are told to read what they have missed."""
 LOOK_S: Final = 5.0
 STOP_S: Final = 10.0
-PART_S: Final = 1.0
+PART_S: Final = 5.0
 
 
 class SharedBase(ABC):
@@ -141,7 +141,11 @@ class SharedBase(ABC):
 
     @abstractmethod
     def _all_calls(self) -> Sequence[tuple[Calls, bool, Callable[[str], None]]]:
-        """The calls of each connection, whether it is there, and what ends it (with a reason)."""
+        """The calls of each connection, whether it takes them now, and what ends it (with a reason)."""
+
+    @property
+    def is_reachable(self) -> bool:
+        return self._has_commands
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ class SharedBase(ABC):
         for calls, is_there, abort in self._all_calls():
             if not is_there:
                 calls.expire(now, options.patience_s, self._away_since, f"{self.name}: the store is away")
-            elif calls.late(now, options.answer_timeout_s):
+            if calls.late(now, options.answer_timeout_s):
                 abort(f"no answer for {options.answer_timeout_s:g} s")
         if self._has_feed:
             pulse = self._pulse.due(now)
@@ -268,9 +272,10 @@ class SharedBase(ABC):
             if self._has_feed:
                 self._repair()
 
-    def _feed_lost(self, why: str) -> None:
-        """The feed is away: what it would tell is missed, and looked for when it is back."""
-        self._watches.lost()
+    def _feed_lost(self, why: str, is_of: Callable[[Channel], bool] = lambda channel: True) -> None:
+        """The feed is away, of some channels or all: what it would tell is missed, and looked for when it is
+        back."""
+        self._watches.lost(is_of)
         if self._has_feed:
             self._has_feed = self._is_repaired = False
             self._update_state(why)

@@ -62,8 +62,11 @@ class Watches:
         self._unconfirmed: dict[Watch, None] = {}
         self._overdue: tuple[Watch, float] | None = None
         self._round: Iterator[Channel] = iter(())
+        self._credit = 0.0  # how many channels of the round are due
         self.is_open = False
         """Whether the feed is connected, so that a confirmation can be waited for."""
+        self.is_open_for: Callable[[Channel], bool] = lambda channel: self.is_open
+        """The same of one channel, where there are several feeds."""
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -110,18 +113,21 @@ class Watches:
             del self._unconfirmed[watch]
             watch.release()
 
-    def lost(self) -> None:
-        """The feed's connection has ended. What waits for it is called: what it missed will be found."""
+    def lost(self, is_of: Callable[[Channel], bool] = lambda channel: True) -> None:
+        """The feed's connection has ended, of one or all. What waits for it is called: what it missed will be
+        found."""
         self.is_open = False
         self._overdue = None
-        self._unconfirmed = dict.fromkeys(self._watches.values())
         for watch in list(self._watches.values()):
+            if not is_of(watch.channel):
+                continue
             watch.is_confirmed = False
+            self._unconfirmed[watch] = None
             watch.release()
             _answer(watch, 2**63)
 
     def is_overdue(self, now: float, within_s: float) -> bool:
-        """Whether the feed is connected, and its oldest watch has not been confirmed ``within_s`` of the first
+        """Whether the feed is connected, and its oldest watch was not confirmed ``within_s`` of the first
         look at it: what is said on it does not arrive, though what it brings may."""
         watch = next(iter(self._unconfirmed), None) if self.is_open else None
         if watch is None:
@@ -135,7 +141,7 @@ class Watches:
     def when_confirmed(self, channel: Channel, call: Callable[[], None]) -> None:
         """Call at once, or when the store has confirmed the watch of a channel, or the feed is lost."""
         watch = self._watches.get(channel)
-        if watch is None or watch.is_confirmed or not self.is_open:
+        if watch is None or watch.is_confirmed or not self.is_open_for(channel):
             call()
         elif watch.waiting is None:
             watch.waiting = [call]
@@ -183,13 +189,15 @@ class Watches:
         """
         found = list(self._suspects)
         self._suspects.clear()
-        for _ in range(int(len(self._watches) * share) + 1):
+        self._credit = min(self._credit + len(self._watches) * share, len(self._watches))
+        while self._credit >= 1:
+            self._credit -= 1
             channel = next(self._round, None)
             if channel is None:
                 self._round = iter(list(self._watches))
-                break
-            watch = self._watches.get(channel)
-            if watch is None:
+                channel = next(self._round, None)
+            watch = None if channel is None else self._watches.get(channel)
+            if channel is None or watch is None:
                 continue
             if watch.is_quiet:
                 found.append(channel)

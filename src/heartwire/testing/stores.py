@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ValkeyServer", "run_valkey"]
+__all__ = ["ValkeyServer", "run_valkey", "run_valkey_cluster"]
 
 _READY_S: Final = 15.0
 
@@ -45,6 +45,7 @@ class ValkeyServer:
         settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         if not self._is_sentinel:
             settings += ["--unixsocket", str(self.socket), "--save", ""]
+            settings += ["--repl-diskless-sync-delay", "0"]
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it returns at once; our own words
@@ -77,6 +78,10 @@ class ValkeyServer:
         finally:
             writer.close()
 
+    def setting(self, name: str) -> str:
+        """The argument after a setting's name."""
+        return self._arguments[self._arguments.index(name) + 1]
+
     def kill(self) -> None:
         """End it as a crash does."""
         self.signal(signal.SIGKILL)
@@ -98,13 +103,13 @@ class ValkeyServer:
 
 @contextlib.asynccontextmanager
 async def run_valkey(
-    *arguments: str, replica_of: ValkeyServer | None = None, aof: str = "", sentinel: str = "", port: int = 0
+    *arguments: str, replica_of: int = 0, aof: str = "", sentinel: str = "", port: int = 0
 ) -> AsyncIterator[ValkeyServer]:
     """Run a Valkey server.
 
     Args:
         arguments: settings as ``valkey-server`` takes them: ``"--maxmemory", "8mb"``.
-        replica_of: of another one.
+        replica_of: the port of another one, whose replica it is.
         aof: ``appendfsync`` of an append-only file: "everysec" or "always"; "": what it has ends with it.
         sentinel: the text of a sentinel's configuration: it is one.
     """
@@ -112,8 +117,8 @@ async def run_valkey(
     settings = list(arguments)
     if aof:
         settings += ["--appendonly", "yes", "--appendfsync", aof]
-    if replica_of is not None:
-        settings += ["--replicaof", f"127.0.0.1 {replica_of.port}"]
+    if replica_of:
+        settings += ["--replicaof", f"127.0.0.1 {replica_of}"]
     if sentinel:
         (folder / "sentinel.conf").write_text(sentinel, "utf-8")
     server = ValkeyServer(folder, port or free_port(), settings, is_sentinel=bool(sentinel))
@@ -124,6 +129,38 @@ async def run_valkey(
         server.resume()
         server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def run_valkey_cluster(primaries: int = 3, *, replicas: int = 0) -> AsyncIterator[list[ValkeyServer]]:
+    """Run a cluster, with all slots spread over its primaries. The replicas come last, one each of the first
+    primaries."""
+    async with contextlib.AsyncExitStack() as stack:
+        servers = []
+        for _ in range(primaries + replicas):
+            settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
+            servers.append(await stack.enter_async_context(run_valkey(*settings, str(free_port()))))
+        for number, server in enumerate(servers[:primaries]):
+            first, last = (16384 * at // primaries for at in (number, number + 1))
+            await server.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
+        for server in servers[1:]:
+            bus = server.setting("--cluster-port")
+            await servers[0].command("CLUSTER", "MEET", "127.0.0.1", str(server.port), bus)
+        for server in servers:
+            while not await _knows_all(server, primaries):  # noqa: ASYNC110 - servers gossip once a second
+                await asyncio.sleep(0.05)
+        for number, replica in enumerate(servers[primaries:]):
+            primary = (await servers[number].command("CLUSTER", "MYID")).split(b"\r\n")[1].decode()
+            while not (await replica.command("CLUSTER", "REPLICATE", primary)).startswith(b"+"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while b"master_link_status:up" not in await replica.command("INFO", "replication"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        yield servers
+
+
+async def _knows_all(server: ValkeyServer, count: int) -> bool:
+    about = await server.command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in about and b"cluster_size:%d" % count in about
 
 
 def free_port() -> int:

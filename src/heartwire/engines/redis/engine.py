@@ -10,26 +10,21 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
 import msgspec
 
-from heartwire.engines.calls import Call, Calls
-from heartwire.engines.contract import Clock, Feed, ReadResult, Retention, Told, plan_read
+from heartwire.engines.calls import Call
+from heartwire.engines.contract import Clock, ReadResult, Retention, Told, plan_read
 from heartwire.engines.redis import scripts
-from heartwire.engines.redis.feed import FeedConnection
-from heartwire.engines.redis.greeting import Life
-from heartwire.engines.redis.keys import NODES, Keys, partition_of
+from heartwire.engines.redis.keys import NODES, channel_of, partition_of, stream_of
+from heartwire.engines.redis.links import CALL_BYTES
 from heartwire.engines.redis.nodes import RedisNodes
-from heartwire.engines.redis.scripts import Script
-from heartwire.engines.redis.server import Server
 from heartwire.engines.redis.target import Target
-from heartwire.engines.redis.topology import Events, Topology
 from heartwire.engines.watches import HEADS
 from heartwire.engines.wire import member_of, publisher_of, publisher_parts
-from heartwire.errors import EngineUnavailable
 from heartwire.types import EARLIEST, Channel, Message, Position, Publication, Publisher, Start
 
 __all__ = ["RedisEngine"]
@@ -40,7 +35,6 @@ _MIN_SIZE: Final = 64
 _MAX_TTL_S: Final = 100 * 365 * 86_400
 _MAX_KEY_TTL_S: Final = 10 * 365 * 86_400
 _MAX_USED: Final = 10_000
-_CALL_BYTES: Final = 200
 _PUBLICATION, _REMOVED, _JOIN = b"pxj"
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -66,114 +60,16 @@ class RedisEngine(RedisNodes):
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__(target.name, target.options, clock=monotonic, chance=chance)
-        self._target = target
-        self._time = clock
-        self._keys = Keys(target.options.prefix, target.db)
-        self._life = f"{self.node}.1"
+        super().__init__(target, clock=clock, monotonic=monotonic, chance=chance)
         self._mine = f"{self.node}.".encode()
         self._bus = self._keys.bus.encode()
-        self._publish = "SPUBLISH" if target.kind == "cluster" else "PUBLISH"
         self._appends = 0
         self._used: dict[Channel, None] = {}
-        self._topology: Topology | None = None
 
     @classmethod
     def from_url(cls, url: str) -> Self:
         """See `heartwire.engines.redis.target`. Raises `ConfigError`."""
         return cls(Target.from_url(url))
-
-    # -- life ------------------------------------------------------------------------------------------------
-
-    async def start(self, feed: Feed) -> None:
-        """See `Engine.start`. Waits ``patience_s`` for the store. Raises `ConfigError` for one that does not
-        fit."""
-        self._feed = feed
-        self._loop = asyncio.get_running_loop()
-        events = Events(
-            self._server_up,
-            self._server_lost,
-            self._server_feed_up,
-            self._server_feed_lost,
-            self._wanted,
-            self._message,
-            self._feed_confirmed,
-            self._guard,
-        )
-        self._topology = Topology(
-            self._target, self.node, self._room, events, clock=self._clock, chance=self._chance
-        )
-        try:
-            await self._topology.start()
-            await self._begin()
-        except BaseException:
-            await self._topology.stop()
-            raise
-
-    async def stop(self) -> None:
-        """See `Engine.stop`."""
-        topology = self._topology
-        if topology is None or self._keeper is None:
-            return
-        await self._end()
-        await topology.stop()
-        self._topology = None
-
-    # -- connections -----------------------------------------------------------------------------------------
-
-    def _server_up(self, server: Server) -> None:
-        if self._topology is not None and all(one.is_there for one in self._topology.servers):
-            self._commands_up()
-
-    def _server_lost(self, server: Server, why: str) -> None:
-        self._commands_lost(why)
-
-    def _server_feed_up(self, feed: FeedConnection) -> None:
-        self._feed_up()
-
-    def _server_feed_lost(self, feed: FeedConnection, why: str) -> None:
-        self._feed_lost(why)
-
-    def _close_feed(self, why: str) -> None:
-        assert self._topology is not None
-        for feed in self._topology.feeds:
-            feed.abort(why)
-
-    def _look(self) -> None:
-        assert self._topology is not None
-        for server in self._topology.servers:
-            if server.is_there:
-                server.look()
-
-    def _all_calls(self) -> "list[tuple[Calls, bool, Callable[[str], None]]]":
-        topology = self._topology
-        if topology is None:
-            return []
-        return [(server.calls, server.is_there, server.abort) for server in topology.servers]
-
-    def _guard(self, life: Life) -> str:
-        """What streams remember of the store's life; "": nothing is compared."""
-        return "" if self._target.options.on_failover == "trust" or not life.run_id else str(life)
-
-    def _call(
-        self,
-        partition: int,
-        script: Script | None,
-        keys: Sequence[str],
-        args: tuple[Any, ...],
-        finish: Callable[[Call, Any], None] | None = None,
-        *,
-        is_once: bool = False,
-    ) -> "asyncio.Future[Any]":
-        answer = self._loop.create_future()
-        call = Call(script, (keys, args, finish), answer, size=_CALL_BYTES, is_once=is_once)
-        self._server(partition).call(call)
-        return answer
-
-    def _server(self, partition: int) -> Server:
-        if self._topology is None:
-            raise EngineUnavailable(f"{self.name}: the engine is not running")
-        return self._topology.of(partition)
 
     # -- streams ---------------------------------------------------------------------------------------------
 
@@ -186,8 +82,8 @@ class RedisEngine(RedisNodes):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
-        data, who = message.data, message.publisher
-        size = len(data) + _CALL_BYTES
+        data = message.data
+        size = len(data) + CALL_BYTES
         self._room.check(size)
         partition = partition_of(channel)
         server = self._server(partition)
@@ -203,7 +99,7 @@ class RedisEngine(RedisNodes):
             self._publish,
             "0",
             f"{self.node}.{self._appends:x}.{message.origin}",
-            b"" if message.is_text and who is None else _encode((message.is_text, publisher_parts(who))),
+            _packed_about(message),
             data,
             max(_MIN_SIZE, min(keep.history_size, _MAX)),
             _ms(keep.history_ttl_s, _MAX_TTL_S),
@@ -215,7 +111,8 @@ class RedisEngine(RedisNodes):
             del self._used[next(iter(self._used))]
         answer: asyncio.Future[Position] = self._loop.create_future()
         finish = partial(self._appended, channel)
-        server.call(Call(scripts.APPEND, (keys, args, finish), answer, size=size, is_append=True))
+        parts = keys, args, finish, partition
+        server.call(Call(scripts.APPEND, parts, answer, size=size, is_append=True))
         return answer
 
     def _appended(self, channel: Channel, call: Call, reply: list[Any]) -> None:
@@ -230,7 +127,7 @@ class RedisEngine(RedisNodes):
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> asyncio.Future[ReadResult]:
         partition = partition_of(channel)
-        server = self._server(partition)
+        self._server(partition)
         if isinstance(start, Position):
             place: tuple[str, int] = start.epoch, min(start.offset, _MAX)
         else:
@@ -239,11 +136,10 @@ class RedisEngine(RedisNodes):
         args = self._now(), *place, *kept, min(limit, _MAX), min(max_bytes, _MAX)
         answer: asyncio.Future[ReadResult] = self._loop.create_future()
         finish = partial(_read, channel, start)
-        call = Call(
-            scripts.READ, (self._keys.stream(partition, channel), args, finish), answer, size=_CALL_BYTES
-        )
+        parts = self._keys.stream(partition, channel), args, finish, partition
+        call = Call(scripts.READ, parts, answer, size=CALL_BYTES)
         # What is published after the read has to be told.
-        self._watches.when_confirmed(channel, partial(server.call, call))
+        self._watches.when_confirmed(channel, lambda: self._server(partition).call(call))
         return answer
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
@@ -283,45 +179,43 @@ class RedisEngine(RedisNodes):
         args = self._now(), size, _ms(keep.history_ttl_s, _MAX_TTL_S)
         return self._call(partition, scripts.TRIM, self._keys.stream(partition, channel), args)
 
+    # -- copies ----------------------------------------------------------------------------------------------
+
+    async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """See `Portable.streams`."""
+        seen: set[Channel] = set()
+        for partition in self._one_partition_each():
+            cursor = b"0"
+            while True:
+                command = ("SCAN", cursor, "MATCH", self._keys.all_streams, "COUNT", 1000)
+                cursor, names = await self._call(partition, None, (), command)
+                found = [one for one in map(stream_of, names) if one not in seen]
+                seen.update(found)
+                for channel, head in zip(found, await self.heads(found), strict=True):
+                    yield channel, head
+                if cursor == b"0":
+                    break
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+        partition = partition_of(channel)
+        args: list[Any] = [*head]
+        for one in publications:
+            args += (one.offset, one.time_ms, _packed_about(one), one.data)
+        await self._call(partition, scripts.RESTORE, self._keys.stream(partition, channel), tuple(args))
+
     # -- the feed --------------------------------------------------------------------------------------------
 
-    def _subscribe(self, channel: Channel) -> None:
-        if self._topology is not None:
-            partition = partition_of(channel)
-            self._topology.feed_of(partition).subscribe([self._keys.feed(partition, channel)])
-
-    def _unsubscribe(self, channel: Channel) -> None:
-        if self._topology is not None:
-            partition = partition_of(channel)
-            self._topology.feed_of(partition).unsubscribe(self._keys.feed(partition, channel))
-
-    def _wanted(self, server: Server) -> list[str]:
-        """The names of the feeds that a server has to bring."""
-        assert self._topology is not None
-        names = []
-        if self._topology.of(NODES) is server:
-            names += [self._keys.bus, self._keys.mailbox(self.node)]
-        for channel in self._watches.channels():
-            partition = partition_of(channel)
-            if self._topology.of(partition) is server:
-                names.append(self._keys.feed(partition, channel))
-        return names
-
-    def _feed_confirmed(self, name: bytes) -> None:
-        """A server brings a feed from here on."""
-        self._pulse.heard(self._clock())
-        channel = channel_of(name)
-        if channel is not None:
-            self._watches.confirm(channel)
-
-    def _message(self, name: bytes, body: bytes) -> None:
-        """A feed has brought something."""
-        self._pulse.heard(self._clock())
+    def _bring(self, name: bytes, body: bytes) -> None:
         channel = channel_of(name)
         if channel is None:
             self._mail(name, body)
         elif body[0] == _PUBLICATION:
-            self._tell(self._publication(channel, body))
+            publication = self._publication(channel, body)
+            watch = self._watches.get(channel)
+            if watch is not None and publication.epoch != watch.epoch != "":
+                self._due["look"] = 0.0  # another node may know of another life of the store
+            self._tell(publication)
         elif body[0] == _REMOVED:
             epoch, offset = body[1:].split(b" ")
             self._tell_removed(channel, Position(epoch.decode(), int(offset)))
@@ -343,9 +237,6 @@ class RedisEngine(RedisNodes):
         if self._keeper is not None and self._has_commands:
             self._call(NODES, None, (), (self._publish, name, self._mine + body), is_once=True)
 
-    def _send_probe(self) -> None:
-        self._call(NODES, None, (), (self._publish, self._keys.mailbox(self.node), b"."), is_once=True)
-
     def _mail(self, name: bytes, body: bytes) -> None:
         sender, _, mail = body.partition(b".")
         if sender and (name != self._bus or not body.startswith(self._mine)):
@@ -355,6 +246,13 @@ class RedisEngine(RedisNodes):
 def _ms(seconds: float, most_s: float) -> str:
     """Milliseconds as scripts take them; "": for ever."""
     return "" if seconds >= most_s else str(max(1, math.ceil(seconds * 1000)))
+
+
+def _packed_about(one: Message | Publication) -> bytes:
+    """What is kept beside the data; b"": it is text, and nobody's."""
+    if one.is_text and one.publisher is None:
+        return b""
+    return _encode((one.is_text, publisher_parts(one.publisher)))
 
 
 def _about(packed: bytes) -> tuple[bool, Publisher | None]:
@@ -390,9 +288,3 @@ async def _gathered(
         for at, epoch, offset in zip(group, answer[::2], answer[1::2], strict=True):
             heads[at] = Position(epoch.decode(), offset)
     return heads
-
-
-def channel_of(name: bytes) -> Channel | None:
-    """The channel that a feed is of; ``None``: it is what nodes send each other."""
-    _, of_channel, channel = name.partition(b"}:n:")
-    return Channel(channel.decode()) if of_channel else None

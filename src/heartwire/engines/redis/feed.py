@@ -29,7 +29,12 @@ class FeedConnection(Lasting):
         wanted: the names of the feeds that are to be heard here.
         message: called with a feed's name and its message.
         confirmed: called with a feed's name, once it is heard.
-        up: called when all have been named, `lost` when the connection is gone.
+        up: called when all have been named.
+        lost: called when the connection is gone.
+        left: called when a feed is not to be had here any more: it is another server's.
+
+    Attributes:
+        heard_at: when it brought something last; the owner's.
     """
 
     def __init__(
@@ -41,16 +46,19 @@ class FeedConnection(Lasting):
         *,
         chance: Callable[[], float],
         wanted: Callable[[Server], Sequence[str]],
-        message: Callable[[bytes, bytes], None],
-        confirmed: Callable[[bytes], None],
+        message: Callable[["FeedConnection", bytes, bytes], None],
+        confirmed: Callable[["FeedConnection", bytes], None],
         up: Callable[["FeedConnection"], None],
         lost: Callable[["FeedConnection", str], None],
+        left: Callable[["FeedConnection", str], None],
     ) -> None:
         super().__init__(f"{server.name}, feed", chance)
         self.server, self.life = server, server.life
         self._target, self._tls, self._node = target, tls, node
         self._wanted, self._message, self._confirmed = wanted, message, confirmed
-        self._tell_up, self._tell_lost = up, lost
+        self._tell_up, self._tell_lost, self._left = up, lost, left
+        self.heard_at = 0.0
+        self._leaving: set[bytes] = set()
         self._s = "S" if target.kind == "cluster" else ""
         self._calls_message = (self._s.lower() + "message").encode()
         self._calls_subscribe = (self._s.lower() + "subscribe").encode()
@@ -62,6 +70,7 @@ class FeedConnection(Lasting):
 
     def unsubscribe(self, name: str) -> None:
         if self._pipe is not None:
+            self._leaving.add(name.encode())
             self._pipe.write(self._s + "UNSUBSCRIBE", name)
 
     def _name(self, pipe: Pipe, names: Sequence[str]) -> None:
@@ -88,6 +97,7 @@ class FeedConnection(Lasting):
         return pipe
 
     def _opened(self, pipe: Pipe) -> None:
+        self._leaving.clear()
         self._name(pipe, self._wanted(self.server))
         self._tell_up(self)
 
@@ -96,9 +106,16 @@ class FeedConnection(Lasting):
 
     def _hear(self, reply: Any) -> None:
         if isinstance(reply, RedisError):
-            raise reply
+            self.abort(str(reply))
+            self._left(self, str(reply))
+            return
         kind, name, what = reply
         if kind == self._calls_message:
-            self._message(name, what)
+            self._message(self, name, what)
         elif kind == self._calls_subscribe:
-            self._confirmed(name)
+            self._leaving.discard(name)
+            self._confirmed(self, name)
+        elif name in self._leaving:
+            self._leaving.discard(name)
+        else:
+            self._left(self, f"{kind.decode()} {name.decode()}")

@@ -39,7 +39,7 @@ async def open_pipe(address: Address, target: Target, tls: ssl.SSLContext | None
         EngineUnavailable: it cannot be reached.
         ConfigError: the server refuses us.
     """
-    pipe = await connect(address, tls, None, target.options.connect_timeout_s)
+    pipe = await connect(address, tls, target.options.connect_timeout_s)
     try:
         if target.password:
             await pipe.ask("AUTH", *([target.user] if target.user else []), target.password)

@@ -9,7 +9,9 @@ import binascii
 import hashlib
 from typing import Final
 
-__all__ = ["NODES", "PARTITIONS", "TAGS", "Keys", "partition_of", "slot_of"]
+from heartwire.types import Channel
+
+__all__ = ["NODES", "PARTITIONS", "TAGS", "Keys", "channel_of", "partition_of", "slot_of", "stream_of"]
 
 _TAGS: Final = """
 1bz 5n3 53t d5m nbd 7me j3j 3xc 04s a2j if5 0i4 o4m cu4 kec 2jb dlj 5js 574 92e 3el bcu 74b fvs 003 4xr akm
@@ -43,6 +45,17 @@ def slot_of(partition: int) -> int:
     return partition * 64
 
 
+def channel_of(name: bytes) -> Channel | None:
+    """The channel that a feed is of; ``None``: it is what nodes send each other."""
+    _, of_channel, channel = name.partition(b"}:n:")
+    return Channel(channel.decode()) if of_channel else None
+
+
+def stream_of(name: bytes) -> Channel:
+    """The channel that a stream's hash is of."""
+    return Channel(name.partition(b"}:m:")[2].decode())
+
+
 class Keys:
     """The names of one installation.
 
@@ -62,6 +75,7 @@ class Keys:
             f"{nodes}g:",
             f"{nodes}u:",
         )
+        self.all_streams = f"{prefix}:{{*}}:m:*"
         self.bus, self._mailbox = bus, f"{bus}:"
 
     def stream(self, partition: int, channel: str) -> tuple[str, str]:
@@ -96,6 +110,10 @@ class Keys:
 
     def user(self, user: str) -> str:
         return self._users + user
+
+    def probe(self, partition: int, node: str) -> str:
+        """The feed by which a node sees whether a server's feeds still speak."""
+        return f"{self._feeds[partition].removesuffix('n:')}probe:{node}"
 
     def mailbox(self, node: str) -> str:
         """The feed of one node; that of all is ``bus``."""

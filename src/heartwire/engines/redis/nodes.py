@@ -6,19 +6,17 @@ Its members are there as long as the life; whoever finds a life ended removes th
 
 import asyncio
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from heartwire.engines.calls import Call
 from heartwire.engines.changes import Enter, Leave
-from heartwire.engines.contract import Clock, Told
+from heartwire.engines.contract import Told
 from heartwire.engines.redis import scripts
-from heartwire.engines.redis.keys import NODES, PARTITIONS, Keys, partition_of
-from heartwire.engines.redis.scripts import Script
-from heartwire.engines.shared import BATCH, SharedBase
+from heartwire.engines.redis.keys import NODES, PARTITIONS, partition_of
+from heartwire.engines.redis.links import RedisLinks
+from heartwire.engines.shared import BATCH
 from heartwire.engines.wire import member_of, member_parts
 from heartwire.types import Channel, Member
 
@@ -32,27 +30,10 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-class RedisNodes(SharedBase):
+class RedisNodes(RedisLinks):
     """The part of `RedisEngine` that is about nodes and members. See the module."""
 
-    _keys: Keys
-    _time: Clock | None
-    _publish: str
-    _life: str
     _lives: int = 1
-
-    @abstractmethod
-    def _call(
-        self,
-        partition: int,
-        script: Script | None,
-        keys: Sequence[str],
-        args: tuple[Any, ...],
-        finish: Callable[[Call, Any], None] | None = None,
-        *,
-        is_once: bool = False,
-    ) -> "asyncio.Future[Any]":
-        """Make a call to the server of a partition."""
 
     def _now(self) -> str:
         """The time for scripts: "": the server's own."""
@@ -159,12 +140,15 @@ class RedisNodes(SharedBase):
     async def _reap(self) -> None:
         keys = self._keys.nodes, self._keys.lock
         for dead in await self._call(NODES, scripts.DEAD, keys, (self._now(), self._life)):
-            life = dead.decode()
-            await self._bury(life, is_over=False)
-            for partition in range(PARTITIONS):
-                while await self._reap_some(partition, life):
-                    pass
-            await self._bury(life, is_over=True)
+            await self._reap_life(dead.decode())
+
+    async def _reap_life(self, life: str) -> None:
+        await self._bury(life, is_over=False)
+        left: Sequence[int] = range(PARTITIONS)
+        while left:
+            has_more = await asyncio.gather(*(self._reap_some(partition, life) for partition in left))
+            left = [partition for partition, more in zip(left, has_more, strict=True) if more]
+        await self._bury(life, is_over=True)
 
     def _reap_some(self, partition: int, life: str) -> "asyncio.Future[Any]":
         keys = self._keys.index(partition, life), self._keys.announced(partition, life)
@@ -178,11 +162,11 @@ class RedisNodes(SharedBase):
     async def _part(self) -> None:
         """The engine stops. Members that nobody has released are removed by another node."""
         changes = self._changes
-        is_bare = not (changes.members or changes.announced or changes.admitted)
-        verb = (
-            ("ZREM", self._keys.nodes, self._life) if is_bare else ("ZADD", self._keys.nodes, 0, self._life)
-        )
-        await self._call(NODES, None, (), verb)
+        await self._call(NODES, None, (), ("ZADD", self._keys.nodes, 0, self._life))
+        if changes.members or changes.announced or changes.admitted:
+            await self._reap_life(self._life)
+        else:
+            await self._call(NODES, None, (), ("ZREM", self._keys.nodes, self._life))
 
     # -- users -----------------------------------------------------------------------------------------------
 

@@ -112,19 +112,14 @@ class Pipe(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(
-    address: Address, tls: ssl.SSLContext | None, server_hostname: str | None, timeout_s: float
-) -> Pipe:
+async def connect(address: Address, tls: ssl.SSLContext | None, timeout_s: float) -> Pipe:
     """Open a connection. Raises `EngineUnavailable`."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
             if not address.port:
                 return (await loop.create_unix_connection(Pipe, address.host))[1]
-            name = (server_hostname or address.host) if tls is not None else None
-            return (
-                await loop.create_connection(Pipe, address.host, address.port, ssl=tls, server_hostname=name)
-            )[1]
+            return (await loop.create_connection(Pipe, address.host, address.port, ssl=tls))[1]
     except TimeoutError:
         raise EngineUnavailable(f"{address}: no connection within {timeout_s:g} s") from None
     except OSError as error:

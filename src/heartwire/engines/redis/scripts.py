@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = ["SCRIPTS", "Script"]
 
-_OF_STREAMS: Final = {"append", "heads", "read", "remove", "renew", "trim"}
+_OF_STREAMS: Final = {"append", "heads", "read", "remove", "renew", "restore", "trim"}
 
 
 class Script:
@@ -34,6 +34,7 @@ READ: Final = Script("read")
 HEADS: Final = Script("heads")
 REMOVE: Final = Script("remove")
 RENEW: Final = Script("renew")
+RESTORE: Final = Script("restore")
 TRIM: Final = Script("trim")
 MEMBERS: Final = Script("members")
 ANNOUNCE: Final = Script("announce")

@@ -8,7 +8,7 @@ script looks for it.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -19,12 +19,14 @@ from heartwire.engines.redis.pipe import Address, Pipe, RedisError
 from heartwire.engines.redis.scripts import APPEND, SCRIPTS, Script
 from heartwire.errors import EngineUnavailable
 
-__all__ = ["Opener", "Server", "command"]
+__all__ = ["Opener", "Server"]
 
 log = logging.getLogger("heartwire")
 
-_AGAIN: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ", "TRYAGAIN")
+_AGAIN: Final = ("READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "BUSY ")
 """Nothing was done, and another connection or a moment may help."""
+_ASTRAY: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""The same, and another server may. ``ASK`` is no help: a script has several keys, which move one by one."""
 _DOUBTFUL_ARG: Final = 5  # of `append`
 
 Finish = Callable[[Call, Any], None]
@@ -46,8 +48,8 @@ class Server(Lasting):
     Args:
         guard: the life of a store as scripts compare it: "" where nothing is compared.
         up, lost: called when the connection is there and when it is gone, with the reason.
-        moved: takes a call that another server of a cluster has to have. Returns False for errors that are
-            none of these.
+        astray: called when all is answered, and some calls belong to another server of a cluster. Nothing is
+            sent until `release`.
 
     Attributes:
         address, life: of the last connection.
@@ -65,20 +67,21 @@ class Server(Lasting):
         is_restart_trusted: bool,
         up: Callable[["Server"], None],
         lost: Callable[["Server", str], None],
-        moved: Callable[["Server", Call, str], bool] = lambda server, call, error: False,
+        astray: Callable[["Server", str], None] | None = None,
     ) -> None:
         super().__init__(name, chance)
         self.calls = Calls(room)
         self.address = Address("", 0)
         self.life = Life("", "")
         self._opener, self._clock = opener, clock
-        self._guard, self._trust = guard, "1" if is_restart_trusted else "0"
-        self._tell_up, self._tell_lost, self._moved = up, lost, moved
+        self._guard, self._compared, self._trust = guard, "", "1" if is_restart_trusted else "0"
+        self._tell_up, self._tell_lost, self._astray = up, lost, astray
         self._is_held = False
         self._again: list[Call] = []
         self._again_why = ""
         self._epochs, self._epoch = "", 0
         self._client_id = 0
+        self._drained: asyncio.Future[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -113,7 +116,7 @@ class Server(Lasting):
             raise EngineUnavailable(f"{self.address}: {error}") from None
 
     def _opened(self, pipe: Pipe) -> None:
-        self._is_held = False
+        self._is_held, self._compared = False, self._guard(self.life)
         self._tell_up(self)
         self._send()
 
@@ -121,6 +124,7 @@ class Server(Lasting):
         self.calls.broken()
         self.calls.again(self._again)  # they are older, and certainly not applied
         self._again, self._again_why = [], ""
+        self._have_drained()
         self._tell_lost(self, why)
 
     # -- calls -----------------------------------------------------------------------------------------------
@@ -135,15 +139,17 @@ class Server(Lasting):
         pipe, now = self._pipe, self._clock()
         if pipe is None or self._is_held:
             return
+        life = self._compared
         while (call := self.calls.next(now)) is not None:
-            script, (keys, args, _) = call.kind, call.parts
+            script, (keys, args, *_) = call.kind, call.parts
             if not isinstance(script, Script):
                 pipe.write(*args)
             elif script.has_life:
-                life = (self._guard(self.life), self._trust, self._new_epoch())
                 if script is APPEND and call.is_doubtful:
                     args = (*args[: _DOUBTFUL_ARG - 3], "1", *args[_DOUBTFUL_ARG - 2 :])
-                pipe.write("EVALSHA", script.sha, len(keys), *keys, *life, *args)
+                pipe.write(
+                    "EVALSHA", script.sha, len(keys), *keys, life, self._trust, self._new_epoch(), *args
+                )
             else:
                 pipe.write("EVALSHA", script.sha, len(keys), *keys, *args)
 
@@ -163,15 +169,16 @@ class Server(Lasting):
                 finish(call, reply)
         else:
             self._refused(call, str(reply))
-        if self._again_why and not calls.sent:
+        if self._is_held and not calls.sent:
             self._go_on()
 
     def _refused(self, call: Call, error: str) -> None:
-        if error.startswith(("NOSCRIPT", *_AGAIN)) or "-READONLY" in error:  # 6.2 has it inside
+        is_again = error.startswith(("NOSCRIPT", *_AGAIN)) or "-READONLY" in error  # 6.2 has it inside
+        if is_again or (self._astray is not None and error.startswith(_ASTRAY)):
             # Nothing is sent until all that is under way is answered, so that the order stays.
             self._again.append(call)
             self._is_held, self._again_why = True, error
-        elif not self._moved(self, call, error):
+        else:
             self.calls.fail(call, EngineUnavailable(f"{self.address}: {error}"))
 
     def _go_on(self) -> None:
@@ -179,13 +186,41 @@ class Server(Lasting):
         why, self._again_why = self._again_why, ""
         self.calls.again(self._again)
         self._again = []
+        self._have_drained()
+        if not why:
+            return
         pipe = self._pipe
         assert pipe is not None
+        if self._astray is not None and why.startswith(_ASTRAY):
+            self._astray(self, why)
+            return
         if not why.startswith("NOSCRIPT"):
             pipe.abort(why)
             return
         loading = asyncio.ensure_future(self._load_scripts(pipe))
         loading.add_done_callback(partial(self._loaded, pipe))
+
+    @property
+    def takes_calls(self) -> bool:
+        return self._pipe is not None and not self._is_held
+
+    async def hold(self) -> None:
+        """Send nothing more until `release`, and wait until all that was sent is answered or broken off."""
+        self._is_held = True
+        if self._pipe is not None and self.calls.sent:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
+
+    def _have_drained(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def release(self) -> None:
+        """Go on after `hold`, or after ``astray``."""
+        self._is_held = False
+        self._send()
 
     def _loaded(self, pipe: Pipe, loading: "asyncio.Future[None]") -> None:
         if loading.exception() is not None:
@@ -198,7 +233,8 @@ class Server(Lasting):
 
     def look(self) -> None:
         """See whether it is what it was: a primary, with the same history. Else the connection ends."""
-        self.call(Call(None, ((), ("INFO", "replication"), self._looked), None))
+        if self.takes_calls:
+            self.call(Call(None, ((), ("INFO", "replication"), self._looked, -1), None))
 
     def _looked(self, call: Call, reply: bytes) -> None:
         info = info_of(reply)
@@ -206,8 +242,3 @@ class Server(Lasting):
             self.abort("it is not the primary any more")
         elif self.life.replid and info.get("master_replid") != self.life.replid:
             self.abort("it has another history")
-
-
-def command(*parts: Any) -> tuple[Sequence[str], tuple[Any, ...], None]:
-    """The parts of a call that is no script."""
-    return (), parts, None

@@ -71,7 +71,7 @@ class Target(NamedTuple):
         name = without_password(url)
         parts = urlsplit(url)
         match = _SCHEME.fullmatch(parts.scheme)
-        if match is None:
+        if match is None or (match[1] and match[2] == "unix"):
             raise ConfigError("engine", name, _FORMS)
         is_tls, form = bool(match[1]), match[2]
         kind = _KINDS.get(form, "single")

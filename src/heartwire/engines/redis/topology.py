@@ -5,8 +5,8 @@ In: the target. Out: the server of each partition, with its feed; to the engine,
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from heartwire.engines.calls import Room, retry_s
 from heartwire.engines.redis.feed import FeedConnection
@@ -21,6 +21,9 @@ __all__ = ["Events", "Topology"]
 log = logging.getLogger("heartwire")
 
 
+T = TypeVar("T")
+
+
 class Events(NamedTuple):
     """What the engine hears of its servers, and what they ask it."""
 
@@ -29,9 +32,14 @@ class Events(NamedTuple):
     feed_up: Callable[[FeedConnection], None]
     feed_lost: Callable[[FeedConnection, str], None]
     wanted: Callable[[Server], Sequence[str]]
-    message: Callable[[bytes, bytes], None]
-    confirmed: Callable[[bytes], None]
+    message: Callable[[FeedConnection, bytes, bytes], None]
+    confirmed: Callable[[FeedConnection, bytes], None]
     guard: Callable[[Life], str]
+    moved: Callable[[frozenset[int]], None]
+    """Partitions have another server now."""
+
+
+Opened = tuple[Pipe, Address, Life]
 
 
 class Topology:
@@ -64,18 +72,20 @@ class Topology:
     async def start(self) -> None:
         """Connect, within ``patience_s``. Raises `EngineUnavailable` and `ConfigError`."""
         server = self._make_server(self._target.name, self._open_primary)
+        await self._patiently(server.start)
+        await self._patiently(self.feeds[0].start)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         deadline = self._clock() + self._target.options.patience_s
         tries = 0
         while True:
             try:
-                await server.start()
-                break
+                return await work()
             except EngineUnavailable:
                 if self._clock() >= deadline:
                     raise
             await asyncio.sleep(retry_s(tries, self._chance()))
             tries += 1
-        await self.feeds[0].start()
 
     async def stop(self) -> None:
         for one in (*self.feeds, *self.servers):
@@ -92,7 +102,8 @@ class Topology:
             guard=events.guard,
             is_restart_trusted=options.on_restart == "trust",
             up=self._server_up,
-            lost=events.lost,
+            lost=self._server_lost,
+            astray=self._astray,
         )
         feed = FeedConnection(
             server,
@@ -105,6 +116,7 @@ class Topology:
             confirmed=events.confirmed,
             up=events.feed_up,
             lost=events.feed_lost,
+            left=self._feed_left,
         )
         self.servers.append(server)
         self.feeds.append(feed)
@@ -116,11 +128,25 @@ class Topology:
                 feed.abort("the commands go to another server now")
         self._events.up(server)
 
-    async def _open_primary(self) -> tuple[Pipe, Address, Life]:
+    def _server_lost(self, server: Server, why: str) -> None:
+        self._events.lost(server, why)
+
+    _astray: Callable[[Server, str], None] | None = None
+
+    def _feed_left(self, feed: FeedConnection, why: str) -> None:
+        """A feed is not to be had here any more."""
+
+    async def look(self) -> None:
+        """See whether the server is still the one to use."""
+        for server in self.servers:
+            if server.is_there:
+                server.look()
+
+    async def _open_primary(self) -> Opened:
         """Open a command connection to the one server."""
         return await self._open(self._target.addresses[0])
 
-    async def _open(self, address: Address) -> tuple[Pipe, Address, Life]:
+    async def _open(self, address: Address) -> Opened:
         pipe = await open_pipe(address, self._target, self._tls, f"heartwire-{self._node}")
         try:
             return pipe, address, await check_server(pipe, address, self._target)

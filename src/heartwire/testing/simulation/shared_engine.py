@@ -78,10 +78,6 @@ class SimulatedSharedEngine(SharedBase):
         self.changed_at = self._world.loop.now_s
         super()._update_state(why)
 
-    @property
-    def is_reachable(self) -> bool:
-        return self.commands is not None
-
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self, feed: Feed) -> None:
