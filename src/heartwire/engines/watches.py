@@ -60,6 +60,7 @@ class Watches:
         self._watches: dict[Channel, Watch] = {}
         self._suspects: dict[Channel, None] = {}
         self._unconfirmed: dict[Watch, None] = {}
+        self._outdated: dict[Channel, int] = {}  # confirmations under way, of watches that were removed
         self._overdue: tuple[Watch, float] | None = None
         self._round: Iterator[Channel] = iter(())
         self._credit = 0.0  # how many channels of the round are due
@@ -94,7 +95,10 @@ class Watches:
         if watch is None:
             return False
         self._suspects.pop(channel, None)
-        self._unconfirmed.pop(watch, None)
+        if not watch.is_confirmed:
+            del self._unconfirmed[watch]
+            if self.is_open_for(channel):
+                self._outdated[channel] = self._outdated.get(channel, 0) + 1
         watch.release()
         _answer(watch, 2**63)
         return True
@@ -106,7 +110,12 @@ class Watches:
         self.is_open = True
 
     def confirm(self, channel: Channel) -> None:
-        """The store tells of a channel from here on."""
+        """The store tells of a channel from here on; to be called once for each time it was named to it."""
+        outdated = self._outdated.pop(channel, 0)
+        if outdated:  # it was watched before, and has been left since
+            if outdated > 1:
+                self._outdated[channel] = outdated - 1
+            return
         watch = self._watches.get(channel)
         if watch is not None and not watch.is_confirmed:
             watch.is_confirmed = True
@@ -118,6 +127,7 @@ class Watches:
         found."""
         self.is_open = False
         self._overdue = None
+        self._outdated = {channel: count for channel, count in self._outdated.items() if not is_of(channel)}
         for watch in list(self._watches.values()):
             if not is_of(watch.channel):
                 continue

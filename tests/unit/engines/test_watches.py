@@ -145,3 +145,25 @@ def test_watch_that_is_removed_is_not_waited_for() -> None:
     assert not watches.is_overdue(10, 5)
     watches.remove(A)
     assert not watches.is_overdue(15, 5)
+
+
+def test_confirmation_of_a_watch_that_was_removed_says_nothing_of_the_next() -> None:
+    watches, called = open_on(A), list[str]()
+    watches.remove(A)
+    watches.add(A)
+    watches.when_confirmed(A, lambda: called.append("read"))
+    watches.confirm(A)  # the store has carried out the first of three by now
+    assert called == []
+    watches.confirm(A)
+    assert called == ["read"]
+
+
+def test_confirmations_are_not_waited_for_on_another_connection() -> None:
+    watches, called = open_on(A), list[str]()
+    watches.remove(A)
+    watches.lost()
+    watches.add(A)
+    watches.opened()
+    watches.when_confirmed(A, lambda: called.append("read"))
+    watches.confirm(A)
+    assert called == ["read"]
