@@ -1,6 +1,6 @@
 """Bugs of several nodes on one store, planted on purpose. See `tests.property.planted_bugs`."""
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -9,9 +9,9 @@ from heartwire.engines.watches import FeedPulse, Watches
 from heartwire.hub.bus import Answers, Bus
 from heartwire.testing.simulation.store import SharedStore
 from heartwire.types import Channel
-from tests.property.planted_bugs import planted
+from tests.property.planted_bugs import PLANTED, planted
 
-__all__: list[str] = []
+__all__ = ["NAMES"]
 
 
 def _nobody_asks_heads(patch: pytest.MonkeyPatch) -> None:
@@ -75,3 +75,6 @@ def api_says_done_where_a_node_did_not_answer(patch: pytest.MonkeyPatch) -> None
         return (await original(self, *arguments))._replace(missing=[])
 
     patch.setattr(Bus, "ask_all", ask_all)
+
+
+NAMES: Final = tuple(name for name, plant in PLANTED.items() if plant.__module__ == __name__)

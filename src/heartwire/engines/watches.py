@@ -163,8 +163,8 @@ class Watches:
     def takes(self, publication: Publication) -> bool:
         """Whether to hand a publication on: its channel is watched, and it is news. To be followed by `told`.
 
-        One that is no news makes its channel suspect: its stream may have gone back. One that comes before the
-        watch is confirmed is of an earlier watch, and others that were told to nobody may follow it.
+        One that is no news makes its channel suspect: its stream may have gone back. One that comes before
+        the watch is confirmed is of an earlier one, and others that were told to nobody may follow it.
         """
         watch = self._watches.get(publication.channel)
         if watch is None or not watch.is_confirmed:

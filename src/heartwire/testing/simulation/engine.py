@@ -50,6 +50,9 @@ class Heard(Protocol):
     def missed(self, node: str) -> None:
         """A node may have missed some."""
 
+    def untold(self) -> None:
+        """All nodes may have missed some."""
+
 
 class Store(MemoryEngine):
     """The store itself, which outlives the server."""

@@ -32,6 +32,10 @@ class Members:
         """A node may have missed some: the next may be like the last."""
         self._last.pop(node, None)
 
+    def untold(self) -> None:
+        """A node may not have got through with some that it had to tell, so all others may have missed them."""
+        self._last.clear()
+
     @property
     def are_right(self) -> bool:
         return not self._wrong()

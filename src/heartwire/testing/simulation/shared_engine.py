@@ -155,6 +155,7 @@ class SimulatedSharedEngine(SharedBase):
             why = await connection.ended
             self.commands = None
             self._calls.broken()
+            self._world.members.untold()
             self._commands_lost(why)
 
     async def _keep_feed(self, come: "asyncio.Future[None]") -> None:
