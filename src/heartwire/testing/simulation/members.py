@@ -33,7 +33,7 @@ class Members:
         self._last.pop(node, None)
 
     def untold(self) -> None:
-        """A node may not have got through with some that it had to tell, so all others may have missed them."""
+        """What a node had to tell may not have got through: all others may have missed some."""
         self._last.clear()
 
     @property
