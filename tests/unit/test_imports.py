@@ -79,8 +79,8 @@ SANS_IO: Final = {"asyncio", "socket", "threading", "time", "random", "secrets",
 CIRCLES: Final = [
     # A proxy, its connections and their pipes: each is told of the end of the next.
     {"testing.faulty.connections", "testing.faulty.network", "testing.faulty.pipes"},
-    # The world of a simulation, its clients and backend, and the checks that look at all of it.
-    {f"testing.simulation.{name}" for name in ("backend", "checks", "client", "feeds", "members", "world")},
+    # The world of a simulation, its clients, and the checks that look at both.
+    {"testing.simulation.checks", "testing.simulation.client", "testing.simulation.world"},
 ]
 """Of imports for types only. At run time there is none."""
 

@@ -2,12 +2,10 @@
 
 import json
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from heartwire.testing.simulation.network import Path, Wire
-
-if TYPE_CHECKING:
-    from heartwire.testing.simulation.world import Simulation
+from heartwire.testing.simulation.server import Whole
 
 __all__ = ["Backend"]
 
@@ -17,7 +15,7 @@ _COME_BACK: Final = 4000
 class Backend:
     """Asks any node, and checks that what is answered is so on all of them. ``path``: its way to them."""
 
-    def __init__(self, world: "Simulation") -> None:
+    def __init__(self, world: Whole) -> None:
         self.path = Path("10.1.0.1", Random(f"{world.seed} backend"))
         self._world = world
 

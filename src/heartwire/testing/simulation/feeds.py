@@ -1,11 +1,9 @@
 """The promises of a node about what other nodes publish, in a simulation of several."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from heartwire.testing.simulation.nodes import SimulatedNode
-
-if TYPE_CHECKING:
-    from heartwire.testing.simulation.world import Simulation
+from heartwire.testing.simulation.server import Whole
 
 __all__ = ["Feeds"]
 
@@ -18,7 +16,7 @@ _SILENT_S: Final = 11
 class Feeds:
     """Checks that each node hears of all that is published, or knows that it does not."""
 
-    def __init__(self, world: "Simulation") -> None:
+    def __init__(self, world: Whole) -> None:
         self._world = world
 
     def look(self) -> None:

@@ -1,12 +1,10 @@
 """The promises about members, over all nodes of a simulation."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from heartwire.engines.contract import Told
+from heartwire.testing.simulation.server import Whole
 from heartwire.types import Channel
-
-if TYPE_CHECKING:
-    from heartwire.testing.simulation.world import Simulation
 
 __all__ = ["MEMBERS_WITHIN_S", "Members"]
 
@@ -17,7 +15,7 @@ MEMBERS_WITHIN_S: Final = 30
 class Members:
     """Checks what each node hears of members, and at the end who is listed."""
 
-    def __init__(self, world: "Simulation") -> None:
+    def __init__(self, world: Whole) -> None:
         self._world = world
         self._last: dict[str, dict[tuple[str, str], Told]] = {}
 

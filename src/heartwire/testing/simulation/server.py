@@ -1,7 +1,7 @@
 """The server of a simulation: one address, and behind it one node, or several on a store that they share."""
 
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.engine import SimulatedEngine, Store, World
@@ -12,7 +12,7 @@ from heartwire.testing.simulation.store import SharedStore
 from heartwire.testing.simulation.truth import Truth
 from heartwire.types import EARLIEST, Channel, Position
 
-__all__ = ["SimulatedServer"]
+__all__ = ["SimulatedServer", "Whole"]
 
 STALE_S: Final = 30
 """So long a node may take to find out that its feed has told it nothing: a silent one is probed and given up
@@ -172,3 +172,22 @@ class SimulatedServer:
         """The position before the oldest publication kept."""
         keep = self.hub.node.namespaces.retention(Channel(channel))
         return self._streams.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
+
+
+class Failing(Protocol):
+    """The part of `Checks` that others report to."""
+
+    def fail(self, who: str, what: str) -> None:
+        """A promise is broken."""
+
+
+class Whole(World, Protocol):
+    """The part of a `Simulation` that checks of its server use."""
+
+    @property
+    def server(self) -> SimulatedServer:
+        """The server."""
+
+    @property
+    def checks(self) -> Failing:
+        """What broken promises are reported to."""
