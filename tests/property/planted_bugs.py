@@ -32,8 +32,8 @@ from heartwire.server.centrifugal.connection import CentrifugalConnection as Ser
 from heartwire.server.centrifugal.connection import HubSession
 from heartwire.server.centrifugal.port import HubPort
 from heartwire.testing import Broken, run_seed
-from heartwire.testing.simulation import server as simulated_server
-from heartwire.testing.simulation.server import SimulatedEngine
+from heartwire.testing.simulation import engine as simulated_engine
+from heartwire.testing.simulation.engine import SimulatedEngine
 from heartwire.transports.asgi_link import AsgiLink
 from heartwire.types import NOW, Position
 
@@ -339,12 +339,12 @@ def server_says_recovered_where_it_is_not(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def server_mistakes_one_epoch_for_another(patch: pytest.MonkeyPatch) -> None:
-    original = simulated_server._Store.__init__
+    original = simulated_engine.Store.__init__
 
     def begin(self: Any, life: str, clock: Any) -> None:
         original(self, "always the same", clock)
 
-    patch.setattr(simulated_server._Store, "__init__", begin)
+    patch.setattr(simulated_engine.Store, "__init__", begin)
 
 
 @planted

@@ -203,6 +203,8 @@ class SharedBase(OwnNode, ABC):
             pulse = self._pulse.due(now)
             if pulse == "close":
                 self._close_feed("it brings nothing, though the store answers")
+            elif self._watches.is_overdue(now, options.answer_timeout_s):
+                self._close_feed(f"a channel was not confirmed for {options.answer_timeout_s:g} s")
             elif pulse == "probe" and self._has_commands:
                 self._send_probe()
         if not self._has_commands:

@@ -59,6 +59,9 @@ class Watches:
     def __init__(self) -> None:
         self._watches: dict[Channel, Watch] = {}
         self._suspects: dict[Channel, None] = {}
+        self._unconfirmed: dict[Watch, None] = {}
+        self._outdated: dict[Channel, int] = {}  # confirmations under way, of watches that were removed
+        self._overdue: tuple[Watch, float] | None = None
         self._round: Iterator[Channel] = iter(())
         self._credit = 0.0  # how many channels of the round are due
         self.is_open = False
@@ -82,7 +85,8 @@ class Watches:
         """Watch a channel. False: it was watched already."""
         if channel in self._watches:
             return False
-        self._watches[channel] = Watch(channel)
+        watch = self._watches[channel] = Watch(channel)
+        self._unconfirmed[watch] = None
         return True
 
     def remove(self, channel: Channel) -> bool:
@@ -91,6 +95,10 @@ class Watches:
         if watch is None:
             return False
         self._suspects.pop(channel, None)
+        if not watch.is_confirmed:
+            del self._unconfirmed[watch]
+            if self.is_open_for(channel):
+                self._outdated[channel] = self._outdated.get(channel, 0) + 1
         watch.release()
         _answer(watch, 2**63)
         return True
@@ -102,22 +110,43 @@ class Watches:
         self.is_open = True
 
     def confirm(self, channel: Channel) -> None:
-        """The store tells of a channel from here on."""
+        """The store tells of a channel from here on; to be called once for each time it was named to it."""
+        outdated = self._outdated.pop(channel, 0)
+        if outdated:  # it was watched before, and has been left since
+            if outdated > 1:
+                self._outdated[channel] = outdated - 1
+            return
         watch = self._watches.get(channel)
         if watch is not None and not watch.is_confirmed:
             watch.is_confirmed = True
+            del self._unconfirmed[watch]
             watch.release()
 
     def lost(self, is_of: Callable[[Channel], bool] = lambda channel: True) -> None:
         """The feed's connection has ended, of one or all. What waits for it is called: what it missed will be
         found."""
         self.is_open = False
+        self._overdue = None
+        self._outdated = {channel: count for channel, count in self._outdated.items() if not is_of(channel)}
         for watch in list(self._watches.values()):
             if not is_of(watch.channel):
                 continue
             watch.is_confirmed = False
+            self._unconfirmed[watch] = None
             watch.release()
             _answer(watch, 2**63)
+
+    def is_overdue(self, now: float, within_s: float) -> bool:
+        """Whether the feed is connected, and its oldest watch was not confirmed ``within_s`` of the first
+        look at it: what is said on it does not arrive, though what it brings may."""
+        watch = next(iter(self._unconfirmed), None) if self.is_open else None
+        if watch is None:
+            self._overdue = None
+        elif self._overdue is None or self._overdue[0] is not watch:
+            self._overdue = watch, now
+        else:
+            return now >= self._overdue[1] + within_s
+        return False
 
     def when_confirmed(self, channel: Channel, call: Callable[[], None]) -> None:
         """Call at once, or when the store has confirmed the watch of a channel, or the feed is lost."""
@@ -134,10 +163,11 @@ class Watches:
     def takes(self, publication: Publication) -> bool:
         """Whether to hand a publication on: its channel is watched, and it is news. To be followed by `told`.
 
-        One that is no news makes its channel suspect: its stream may have gone back.
+        One that is no news makes its channel suspect: its stream may have gone back. One that comes before
+        the watch is confirmed is of an earlier one, and others that were told to nobody may follow it.
         """
         watch = self._watches.get(publication.channel)
-        if watch is None:
+        if watch is None or not watch.is_confirmed:
             return False
         if publication.offset <= watch.offset and publication.epoch == watch.epoch:
             self._suspects[publication.channel] = None

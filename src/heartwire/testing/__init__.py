@@ -8,9 +8,9 @@ from heartwire.testing.network import black_hole
 from heartwire.testing.promises import PromiseBroken
 from heartwire.testing.server import ServerProcess, run_server, serving
 from heartwire.testing.simulation.client import SimulatedClient
-from heartwire.testing.simulation.events import run_seed
+from heartwire.testing.simulation.engine import SimulatedEngine
 from heartwire.testing.simulation.loop import VirtualLoop
-from heartwire.testing.simulation.server import SimulatedEngine
+from heartwire.testing.simulation.seeds import run_seed
 from heartwire.testing.simulation.world import Broken, Simulation
 from heartwire.testing.stores import (
     PostgresServer,

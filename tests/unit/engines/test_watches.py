@@ -18,6 +18,13 @@ def open_on(*channels: Channel) -> Watches:
     return watches
 
 
+def confirmed_on(*channels: Channel) -> Watches:
+    watches = open_on(*channels)
+    for channel in channels:
+        watches.confirm(channel)
+    return watches
+
+
 def test_a_read_waits_for_the_watch_to_be_confirmed() -> None:
     watches, called = open_on(A), list[str]()
     watches.when_confirmed(A, lambda: called.append("a"))
@@ -51,7 +58,7 @@ def test_a_feed_of_some_channels_takes_only_theirs_with_it() -> None:
 
 
 def test_each_publication_of_a_watched_channel_is_handed_on_once() -> None:
-    watches = open_on(A)
+    watches = confirmed_on(A)
     taken = [watches.takes(one) for one in (publication(4), publication(5), publication(5), publication(3))]
     assert taken == [True, True, False, False]
     assert not watches.takes(publication(1, channel=B))
@@ -59,7 +66,7 @@ def test_each_publication_of_a_watched_channel_is_handed_on_once() -> None:
 
 
 def test_what_is_no_news_makes_its_channel_suspect_at_once() -> None:
-    watches = open_on(A, B)
+    watches = confirmed_on(A, B)
     watches.takes(publication(5))
     assert watches.quiet(0) == []
     watches.takes(publication(4))
@@ -82,7 +89,7 @@ def test_an_answer_waits_until_its_publication_is_told() -> None:
 
 def test_quiet_channels_come_once_a_round_and_busy_ones_do_not() -> None:
     channels = [Channel(f"{number}") for number in range(10)]
-    watches = open_on(*channels)
+    watches = confirmed_on(*channels)
     assert [one for _ in range(10) for one in watches.quiet(0.1)] == []  # nobody was quiet before
     watches.takes(publication(1, channel=channels[3]))
     found = [one for _ in range(10) for one in watches.quiet(0.1)]
@@ -100,7 +107,7 @@ def test_a_head_before_what_was_told_in_its_epoch_is_a_loss() -> None:
     assert went_back(Position("e", 5), Position("e", 4))
     assert not went_back(Position("e", 5), Position("e", 5))
     assert not went_back(Position("e", 5), Position("f", 4))
-    watches = open_on(A)
+    watches = confirmed_on(A)
     watches.takes(publication(7))
     assert watches.positions([A, B]) == [Position("e", 7), Position("", 0)]
 
@@ -110,3 +117,71 @@ def test_a_silent_feed_is_probed_and_then_given_up() -> None:
     assert [pulse.due(now) for now in (4.9, 5.0, 5.1, 9.9)] == [None, "probe", None, None]
     pulse.heard(9.9)
     assert [pulse.due(now) for now in (14.8, 14.9, 19.8, 19.9)] == [None, "probe", None, "close"]
+
+
+def test_watch_that_is_never_confirmed_is_overdue() -> None:
+    watches = open_on(A)
+    assert not watches.is_overdue(10, 5)  # the first look
+    assert not watches.is_overdue(14.9, 5)
+    assert watches.is_overdue(15, 5)
+
+
+def test_confirmations_that_come_one_by_one_are_in_time() -> None:
+    watches = open_on(A, B)
+    assert not watches.is_overdue(10, 5)
+    watches.confirm(A)
+    assert not watches.is_overdue(15, 5)
+    watches.confirm(B)
+    assert not watches.is_overdue(20, 5)
+    assert not watches.is_overdue(99, 5)
+
+
+def test_nothing_is_overdue_while_the_feed_is_away_nor_at_once_after() -> None:
+    watches = open_on(A)
+    watches.confirm(A)
+    watches.lost()
+    assert not watches.is_overdue(10, 5)
+    assert not watches.is_overdue(20, 5)
+    watches.opened()
+    assert not watches.is_overdue(21, 5)
+    assert watches.is_overdue(26, 5)
+
+
+def test_watch_that_is_removed_is_not_waited_for() -> None:
+    watches = open_on(A)
+    assert not watches.is_overdue(10, 5)
+    watches.remove(A)
+    assert not watches.is_overdue(15, 5)
+
+
+def test_confirmation_of_a_watch_that_was_removed_says_nothing_of_the_next() -> None:
+    watches, called = open_on(A), list[str]()
+    watches.remove(A)
+    watches.add(A)
+    watches.when_confirmed(A, lambda: called.append("read"))
+    watches.confirm(A)  # the store has carried out the first of three by now
+    assert called == []
+    watches.confirm(A)
+    assert called == ["read"]
+
+
+def test_confirmations_are_not_waited_for_on_another_connection() -> None:
+    watches, called = open_on(A), list[str]()
+    watches.remove(A)
+    watches.lost()
+    watches.add(A)
+    watches.opened()
+    watches.when_confirmed(A, lambda: called.append("read"))
+    watches.confirm(A)
+    assert called == ["read"]
+
+
+def test_what_an_earlier_watch_brings_is_not_handed_on() -> None:
+    watches = confirmed_on(A)
+    watches.remove(A)
+    watches.add(A)
+    assert not watches.takes(
+        publication(1)
+    )  # the store has carried out neither yet, and may tell nobody of 2
+    watches.confirm(A)
+    assert watches.takes(publication(3))

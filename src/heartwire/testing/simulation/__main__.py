@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final, NamedTuple
 
-from heartwire.testing.simulation.events import run_seed
+from heartwire.testing.simulation.seeds import run_seed
 from heartwire.testing.simulation.world import Broken, again
 
 __all__ = ["Failure", "main", "run_seeds"]

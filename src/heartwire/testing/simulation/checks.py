@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from heartwire.client import outputs as out
 from heartwire.client.connection import Connection
 from heartwire.dialects.centrifugal import SessionSettings
+from heartwire.hub.hub import Hub
 from heartwire.server.centrifugal.connection import CentrifugalConnection
 from heartwire.testing.simulation.client import ChannelRecord, SimulatedClient, body_of
 from heartwire.types import Position
@@ -65,8 +66,15 @@ class Checks:
         true, body = self._world.server.truth.at(output.channel, position), body_of(output)
         if body != true:
             self.fail(client.name, f"{output.channel} {position} is {true!r}, and {body!r} was delivered")
+        self._is_the_same(client, output.channel, position, body)
         following.position = position
         following.bodies.append((position, body))
+
+    def _is_the_same(self, client: SimulatedClient, channel: str, position: Position, body: bytes) -> None:
+        """Check that nobody was told of another publication at this position."""
+        first = self._world.server.truth.read(channel, position, body)
+        if first != body:
+            self.fail(client.name, f"{channel} {position} is {body!r}, and was {first!r} for another")
 
     def gap(self, client: SimulatedClient, output: out.Gap) -> None:
         """Check that it begins where delivery stopped, and leaves out nothing that is kept."""
@@ -142,6 +150,7 @@ class Checks:
             if true != publish.body:
                 what = f"{output.key} was acknowledged at {publish.channel} {position}, where {true!r} is"
                 self.fail(client.name, what)
+            self._is_the_same(client, publish.channel, position, publish.body)
         elif output.is_unknown and now_s > well_since + _LONG_S:
             what = f"was given up, though all is well for long: {output.message}"
             self.fail(client.name, f"{output.key} {what}")
@@ -150,21 +159,29 @@ class Checks:
         truth = self._world.server.truth
         last: dict[tuple[str, str], tuple[int, str]] = {}
         for key, publish in client.published.items():
-            places = truth.places.get((publish.channel, publish.body), [])
-            if len({place.epoch for place in places}) < len(places):
-                where = ", ".join(map(str, places))
-                self.fail(client.name, f"{key} was published {len(places)} times: {where}")
+            places = self._once(client.name, (publish.channel, publish.body))
             match publish.outcome:
                 case None:
                     self.fail(client.name, f"{key} has no outcome")
                 case out.Rejected(is_unknown=False) if places:
                     self.fail(client.name, f"{key} was refused, and is at {places[0]}")
-                case out.Published(epoch=epoch, offset=offset):
+                case out.Published(epoch=epoch, offset=offset) if (
+                    publish.channel,
+                    publish.body,
+                ) not in truth.lost:  # what was lost may have been published again, behind later ones
                     before, of = last.get((publish.channel, epoch), (0, ""))
                     if offset <= before:
                         what = f"{publish.channel}: {key} is at {offset}, before {of} at {before}"
                         self.fail(client.name, what)
                     last[publish.channel, epoch] = offset, key
+
+    def _once(self, who: str, published: tuple[str, bytes]) -> list[Position]:
+        """Check that a message is in each epoch once at most. Returns where it is."""
+        places = self._world.server.truth.places.get(published, [])
+        if len({place.epoch for place in places}) < len(places):
+            where = ", ".join(map(str, places))
+            self.fail(who, f"{published[1]!r} was published {len(places)} times in {published[0]}: {where}")
+        return places
 
     # -- bounds, attempts, liveness --------------------------------------------------------------------------
 
@@ -232,6 +249,10 @@ class Checks:
                 lasts = wire.kind in ("websocket", "sse") and wire.task is not None and not wire.task.done()
                 if lasts and dead_at is not None and world.loop.now_s - dead_at > allowed_s:
                     self.fail("server", f"a {wire.kind} of {client.name} is dead since {dead_at:.1f}")
+        for node in world.server.nodes:
+            self._backlogs(node.hub)
+
+    def _backlogs(self, hub: Hub) -> None:
         for one in hub.node.connections:
             if isinstance(one, CentrifugalConnection) and one.link.backlog_bytes > _MAX_BACKLOG_BYTES:
                 self.fail("server", f"{one.link.backlog_bytes} bytes wait for {one.id}")
@@ -265,6 +286,8 @@ class Checks:
                 if waiting := len(client.machine.traffic.publishes):
                     self.fail(client.name, f"{waiting} publishes still wait")
             self._outcomes(client)
+        for said in server.said:
+            self._once("server", said)
 
     def after_the_end(self) -> None:
         """Check that nothing is left of the clients and the server."""
@@ -275,8 +298,9 @@ class Checks:
             self.fail("loop", f"a timer is left: {timer}")
         for fault in (*loop.faults, *self._world.faults):
             self.fail("loop", f"{fault!r}")
-        if len(self._world.server.hub.node.connections):
-            self.fail("server", "connections are left")
+        for node in self._world.server.nodes:
+            if len(node.hub.node.connections):
+                self.fail(f"server{node.name}", "connections are left")
 
 
 _CHECKED: Final[dict[type, Callable[[Checks, SimulatedClient, Any], None]]] = {

@@ -39,7 +39,7 @@ class ChannelRecord:
 
     Attributes:
         position: of the last output; ``None`` before the first.
-        head: of the stream when it began.
+        head: of the stream when it began; the oldest that any node may know.
         bodies: the publications delivered, with their positions.
     """
 
@@ -115,7 +115,7 @@ class SimulatedClient:
         if self.is_asleep:
             self._missed.append(partial(self.follow, channel, since))
             return
-        self.followed[channel] = ChannelRecord(channel, since, self.world.server.head(channel))
+        self.followed[channel] = ChannelRecord(channel, since, self.world.server.head_anywhere(channel))
         self._do(Machine.subscribe, channel, since)
 
     def unfollow(self, channel: str) -> Position | None:

@@ -6,51 +6,14 @@ from random import Random
 from typing import Any, Final
 
 from heartwire.client.options import TRANSPORTS
-from heartwire.core.topic import TailLimits
-from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.client import SimulatedClient
 from heartwire.testing.simulation.network import Blocked, Wire
-from heartwire.testing.simulation.server import MakeHub, SimulatedEngine
 from heartwire.testing.simulation.world import Simulation
 
-__all__ = ["Events", "run_seed"]
+__all__ = ["CHANCES", "CHANNELS", "Events"]
 
-_CHANNELS: Final = ("a", "b", "c")
+CHANNELS: Final = ("a", "b", "c")
 _SINGLE_TRANSPORTS: Final = (*("websocket",) * 3, *("sse",) * 2, *("longpoll",) * 2, "poll")
-
-
-def run_seed(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...] = _CHANNELS) -> Simulation:
-    """Run one seed to its end. Returns its world. Raises `Broken`, with the story and the seed.
-
-    Args:
-        seed: decides everything that happens.
-        hub: as for `Simulation`; default: hubs with options drawn from the seed.
-        channels: the seed uses some of them.
-    """
-    chance = Random(seed)
-    world = Simulation(seed, hub=hub or _any_hub(chance))
-    try:
-        Events(world, chance, channels).run()
-    finally:
-        world.discard()
-    return world
-
-
-def _any_hub(chance: Random) -> MakeHub:
-    ping_interval_s, pong_timeout_s = chance.choice(((25, 10), (6, 2), (6, 2)))
-    options: dict[str, Any] = {"ping_interval_s": ping_interval_s, "pong_timeout_s": pong_timeout_s}
-    if chance.random() < 0.2:
-        options |= {"publish_rate_per_s": 4, "publish_burst": 6}
-    size, ttl_s = chance.choice((10_000, 10_000, 40, 5)), chance.choice((86_400, 86_400, 15))
-    tail_items = chance.choice((1024, 1024, 8))
-
-    def make(engine: SimulatedEngine) -> Hub:
-        hub = Hub(engine, **options)
-        hub.namespace("", history_size=size, history_ttl_s=ttl_s)
-        hub.node.switchboard._limits = TailLimits(topic_items=tail_items)
-        return hub
-
-    return make
 
 
 def _any_options(chance: Random) -> dict[str, Any]:
@@ -84,7 +47,7 @@ def _any_transports(chance: Random) -> tuple[str, ...]:
 
 
 class Events:
-    """Makes things happen in a world: each private method without arguments from `_CHANCES` is one event.
+    """Makes things happen in a world: each private method without arguments from `CHANCES` is one event.
 
     Args:
         chance: draws what happens. Latencies are drawn by each client's own.
@@ -96,7 +59,7 @@ class Events:
         self._channels = channels[: chance.randint(1, len(channels))]
         self._undone: dict[Callable[[], None], Any] = {}
         self._said = 0
-        world.server.delay_s = world.server.engine.delay_s = chance.choice((0, 0, 0, 0.002, 0.05, 0.3))
+        world.server.slow_down(chance.choice((0, 0, 0, 0.002, 0.05, 0.3)))
         self._publishers: list[SimulatedClient] = []
         for _ in range(chance.choice((1, 2, 2, 3, 3, 4))):
             self._come(follows=True, publishes=chance.random() < 0.5)
@@ -107,8 +70,7 @@ class Events:
         """Draw and run 20 to 60 events, then heal and check. Raises `Broken`."""
         chance, world = self._chance, self._world
         for _ in range(chance.randint(20, 60)):
-            event = chance.choices(_EVENTS, cum_weights=_WEIGHTS)[0]
-            event(self)
+            self._draw()(self)
             kind = chance.random()
             longest_s = 0.2 if kind < 0.5 else 2 if kind < 0.85 else 8 if kind < 0.975 else 30
             world.run_for(chance.random() * longest_s)
@@ -119,7 +81,11 @@ class Events:
         for channel in self._channels:
             self._say(channel)
         world.run_until_quiet()
+        world.run_until_members_are_right()
         world.end()
+
+    def _draw(self) -> Callable[[Any], None]:
+        return self._chance.choices(_EVENTS, cum_weights=_WEIGHTS)[0]
 
     # -- clients ---------------------------------------------------------------------------------------------
 
@@ -326,7 +292,7 @@ class Events:
 _ENCODINGS: Final = ("", "", "text", "base64")
 _BLOCKED: Final[tuple[Blocked, ...]] = ("refused", "silent")
 
-_CHANCES: Final[tuple[tuple[Callable[[Events], None], int], ...]] = (
+CHANCES: Final[tuple[tuple[Callable[[Events], None], int], ...]] = (
     (Events._publish, 30),
     (Events._speak, 8),
     (Events._cut, 9),
@@ -349,5 +315,5 @@ _CHANCES: Final[tuple[tuple[Callable[[Events], None], int], ...]] = (
     (Events._jump, 1),
     (Events._hint, 3),
 )
-_EVENTS: Final = tuple(event for event, _ in _CHANCES)
-_WEIGHTS: Final = tuple(sum(weight for _, weight in _CHANCES[: index + 1]) for index in range(len(_CHANCES)))
+_EVENTS: Final = tuple(event for event, _ in CHANCES)
+_WEIGHTS: Final = tuple(sum(weight for _, weight in CHANCES[: index + 1]) for index in range(len(CHANCES)))

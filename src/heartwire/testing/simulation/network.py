@@ -14,15 +14,18 @@ from typing import Any, Final, Literal
 
 from heartwire.testing.simulation.loop import VirtualLoop
 
-__all__ = ["Application", "Blocked", "Kind", "Lane", "Path", "Wire"]
+__all__ = ["API_KEY", "Application", "Blocked", "Kind", "Lane", "Path", "Wire"]
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 """ASGI 3."""
 
-Kind = Literal["websocket", "sse", "commands", "emulation"]
+Kind = Literal["websocket", "sse", "commands", "emulation", "api"]
 Blocked = Literal["refused", "silent"]
 """How a middlebox blocks a transport: it refuses at once, or never answers."""
 
+API_KEY: Final = "key of the simulation"
+
+_ANSWERED: Final = ("commands", "emulation", "api")
 _GONE: Final = ("gone", "")
 _CONNECT_TIMEOUT_S: Final = 75
 _GIVE_UP_S: Final = 60
@@ -127,6 +130,9 @@ class Wire:
         find: returns the application when the connection arrives, or how it fails where there is no server.
         hear: called with what reaches the client: an ASGI event, or a pair of a word and a text. The words:
             "unreachable", "refused" (by a middlebox), "gone" (without a word).
+
+    Attributes:
+        server: whose application it is; for `find` to set.
     """
 
     def __init__(
@@ -138,11 +144,12 @@ class Wire:
         transport: str,
         query: bytes = b"",
         body: bytes = b"",
-        find: Callable[[], Application | Blocked],
+        find: Callable[["Wire"], Application | Blocked],
         hear: Callable[[Any], None],
     ) -> None:
         self.kind, self.path = kind, path
         self.task: asyncio.Task[None] | None = None
+        self.server: object = None
         self.up = Lane(loop, path, self._reach_server)
         self.down = Lane(loop, path, self._reach_client)
         self.is_over_for_client = self.is_over_for_server = False
@@ -213,7 +220,7 @@ class Wire:
         if path.is_dark is not None:
             self._fail(path.is_dark, takes_s)
             return
-        if self.kind in ("commands", "emulation"):
+        if self.kind in _ANSWERED:
             if path.late_s:
                 takes_s += path.late_s.pop()
                 is_sent = True
@@ -229,7 +236,7 @@ class Wire:
         if self.up.dead_at is not None or (self.is_over_for_client and not is_sent):
             self._forget()
             return
-        application = self._find()
+        application = self._find(self)
         if isinstance(application, str):
             self._fail(application, self.path.delay_s())
             return
@@ -278,7 +285,7 @@ class Wire:
     async def _send(self, event: dict[str, Any]) -> None:
         if self.is_over_for_server:
             raise ConnectionResetError("the client is gone")
-        if self.kind in ("commands", "emulation"):
+        if self.kind in _ANSWERED:
             self._gather(event)
         elif self._held_back is not None:
             self._hold_back(event)
@@ -326,7 +333,7 @@ class Wire:
         if isinstance(event, tuple):
             self._lose(event)
         elif not self.is_over_for_client:
-            self.is_over_for_client = self.kind in ("commands", "emulation")  # that was the answer
+            self.is_over_for_client = self.kind in _ANSWERED  # that was the answer
             self._hear(event)
 
     def _server_loses(self) -> None:
@@ -358,13 +365,18 @@ def _size(event: dict[str, Any]) -> int:
     return len(event.get("text") or event.get("bytes") or event.get("body") or b"")
 
 
+_PATHS: Final = {"emulation": "/emulation", "api": "/api/disconnect"}
+
+
 def _scope(kind: Kind, address: str, query: bytes, length: int) -> dict[str, Any]:
-    path = "/emulation" if kind == "emulation" else f"/connection/{kind}"
+    path = _PATHS.get(kind) or f"/connection/{kind}"
     scope: dict[str, Any] = {"asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1"}
     scope |= {"path": path, "raw_path": path.encode(), "root_path": "", "query_string": query}
     scope |= {"client": (address, 50000), "server": ("server", 80), "extensions": {}}
     headers = [(b"host", b"server")]
     if kind == "websocket":
         return scope | {"type": "websocket", "scheme": "ws", "headers": headers, "subprotocols": []}
+    if kind == "api":
+        headers.append((b"x-api-key", API_KEY.encode()))
     headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     return scope | {"type": "http", "scheme": "http", "method": "POST", "headers": headers}

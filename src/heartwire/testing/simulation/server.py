@@ -1,265 +1,193 @@
-"""The server of a simulation: a real hub and its ASGI application, over a store that fails or is lost."""
+"""The server of a simulation: one address, and behind it one node, or several on a store that they share."""
 
-import asyncio
-import contextlib
-import itertools
-from collections import deque
-from collections.abc import Callable, Coroutine
-from functools import partial
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
-from heartwire.core.switchboard import ReadResult
-from heartwire.engines.contract import Feed, Retention
-from heartwire.engines.memory import MemoryEngine
-from heartwire.errors import EngineError, EngineUnavailable, NotStarted
 from heartwire.hub.hub import Hub
-from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.engine import SimulatedEngine, Store, World
 from heartwire.testing.simulation.network import Application, Blocked, Wire
-from heartwire.types import EARLIEST, NOW, Channel, Message, Position, Publication, Start
+from heartwire.testing.simulation.nodes import MakeHub, SimulatedNode
+from heartwire.testing.simulation.shared_engine import SimulatedSharedEngine
+from heartwire.testing.simulation.store import SharedStore
+from heartwire.testing.simulation.truth import Truth
+from heartwire.types import EARLIEST, Channel, Position
 
-__all__ = ["MakeHub", "SimulatedEngine", "SimulatedServer", "Truth"]
+__all__ = ["SimulatedServer", "Whole"]
 
-MakeHub = Callable[["SimulatedEngine"], Hub]
-"""Makes the hub of one life of the server. It must use the engine it is given."""
-
-T = TypeVar("T")
-
-_GRACE_S: Final = 2
-_ALL: Final = Retention(10**9, 10**9)
-
-
-class World(Protocol):
-    """The part of a `Simulation` that its server uses."""
-
-    seed: int
-    loop: VirtualLoop
-
-    def wall(self) -> float:
-        """Wall-clock time, in seconds."""
-
-    def note(self, who: str, what: object) -> None:
-        """Add an event to the trace."""
-
-    def wires(self) -> list[Wire]:
-        """All wires of all clients."""
-
-
-class Truth:
-    """Every publication that was ever kept, also those that were trimmed or lost since.
-
-    Attributes:
-        streams: bodies by channel and epoch, in order.
-        places: the positions of each body.
-    """
-
-    def __init__(self) -> None:
-        self.streams: dict[str, dict[str, list[bytes]]] = {}
-        self.places: dict[tuple[str, bytes], list[Position]] = {}
-
-    def record(self, publication: Publication) -> None:
-        """Note one more that the store has kept."""
-        stream = self.streams.setdefault(publication.channel, {}).setdefault(publication.epoch, [])
-        stream.append(publication.data)
-        assert len(stream) == publication.offset
-        self.places.setdefault((publication.channel, publication.data), []).append(publication.position)
-
-    def at(self, channel: str, position: Position) -> bytes | None:
-        """The body at a position; ``None``: there never was one."""
-        stream = self.streams.get(channel, {}).get(position.epoch, [])
-        return stream[position.offset - 1] if 0 < position.offset <= len(stream) else None
-
-
-class _Store(MemoryEngine):
-    """The store itself, which outlives the server."""
-
-    def __init__(self, life: str, clock: Callable[[], float]) -> None:
-        super().__init__(clock=clock)
-        self._life = life
-
-
-class SimulatedEngine:
-    """`Engine` over a store that outlives it: answers after ``delay_s``, and fails until ``fails_until``.
-
-    What waits when the engine is killed, or when the store begins to fail, is never stored.
-    """
-
-    def __init__(self, world: World, store: MemoryEngine, truth: Truth) -> None:
-        self.delay_s = 0.0
-        self.fails_until = 0.0
-        self._world, self._store, self._truth = world, store, truth
-        self.lease, self.release = store.lease, store.release
-        self.members, self.sweep = store.members, store.sweep
-        self._queue: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
-        self._is_dead = False
-
-    def fail(self, seconds: float) -> None:
-        """Fail all requests for so long, those that wait too."""
-        self.fails_until = self._world.loop.now_s + seconds
-        queue, self._queue = self._queue, deque()
-        for future, _ in queue:
-            if not future.done():
-                future.set_exception(EngineUnavailable("the store has failed"))
-                future.exception()  # the caller may be gone
-
-    def kill(self) -> None:
-        """Drop all requests that wait."""
-        self._is_dead = True
-        self._queue.clear()
-
-    async def start(self, feed: Feed) -> None:
-        def kept(publication: Publication) -> None:
-            self._truth.record(publication)
-            feed.publication(publication)
-
-        await self._store.start(Feed(kept))
-
-    async def stop(self) -> None:
-        await asyncio.gather(*(future for future, _ in self._queue), return_exceptions=True)
-
-    def append(
-        self,
-        channel: Channel,
-        message: Message,
-        keep: Retention,
-        *,
-        key: str | None = None,
-        key_ttl_s: float = 300,
-    ) -> Position | asyncio.Future[Position]:
-        return self._later(lambda: self._store.append(channel, message, keep, key=key, key_ttl_s=key_ttl_s))
-
-    def read(
-        self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
-    ) -> ReadResult | asyncio.Future[ReadResult]:
-        return self._later(lambda: self._store.read(channel, start, keep, limit=limit, max_bytes=max_bytes))
-
-    def remove(self, channel: Channel) -> Position | asyncio.Future[Position]:
-        return self._later(lambda: self._store.remove(channel))
-
-    def _later(self, work: Callable[[], T]) -> T | asyncio.Future[T]:
-        loop = self._world.loop
-        if loop.now_s < self.fails_until:
-            raise EngineUnavailable("the store is not there")
-        if not self.delay_s and not self._queue:
-            return work()
-        future: asyncio.Future[T] = loop.create_future()
-        self._queue.append((future, work))
-        loop.call_later(self.delay_s, self._work)
-        return future
-
-    def _work(self) -> None:
-        if self._queue and not self._is_dead:
-            future, work = self._queue.popleft()
-            answer = work()
-            if not future.done():
-                future.set_result(answer)
+STALE_S: Final = 30
+"""So long a node may take to find out that its feed has told it nothing: a silent one is probed and given up
+after 10 s, and what is lost of one that speaks is found when heads are compared, twice in 20 s."""
 
 
 class SimulatedServer:
-    """One address, behind which hubs live one after the other.
+    """See the module. With one node its methods are that node's; with several they are for all of them.
 
     Attributes:
-        hub, engine: of this life; while it is down, of the last one.
-        state: "up", or how a connection fails.
+        nodes: each can be killed alone.
+        store: what several nodes share; ``None`` where there is one.
+        delay_s: how slow the store is.
+        said: what the application has published: channel and text, which should be unique.
     """
 
-    def __init__(self, world: World, make: MakeHub) -> None:
+    def __init__(self, world: World, make: MakeHub, nodes: int = 1) -> None:
         self.truth = Truth()
-        self.state: Blocked | str = "refused"
         self.delay_s = 0.0
+        self.said: dict[tuple[str, bytes], None] = {}
         self._world = world
-        self._make = make
-        self._lives = 0
-        self._calls: set[asyncio.Task[None]] = set()
         self._stores = 0
-        self._store = self._new_store()
-        self.start()
+        self._chance = Random(f"{world.seed} balancer")
+        self.store: SharedStore | None = None
+        if nodes == 1:
+            self._own = self._new_store()
+            self.nodes = [SimulatedNode(world, "", make, self._own_engine)]
+        else:
+            self.store = SharedStore(world, self.truth)
+            self.nodes = [
+                SimulatedNode(world, f"-{number}-", make, self._shared_engine)
+                for number in range(1, nodes + 1)
+            ]
+
+    @property
+    def hub(self) -> Hub:
+        return self.nodes[0].hub
+
+    @property
+    def engine(self) -> Any:
+        return self.nodes[0].engine
+
+    @property
+    def state(self) -> str:
+        """ "up" where any node is."""
+        states = [node.state for node in self.nodes]
+        return "up" if "up" in states else states[0]
 
     # -- life and death --------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        world = self._world
-        self._lives += 1
-        self.engine = SimulatedEngine(world, self._store, self.truth)
-        self.engine.delay_s = self.delay_s
-        self.hub = self._make(self.engine)
-        node = self.hub.node
-        if node.engine is not self.engine:
-            raise ValueError("the hub has to use the engine that it is given")
-        node.connections.node_id = f"node{self._lives}"
-        node.new_secret = map("session{}".format, itertools.count(1)).__next__
-        node.clocks.monotonic = world.loop.time
-        node.clocks.wall = node.clocks.forward = world.wall
-        node.clocks.chance = Random(f"{world.seed} {node.connections.node_id}")
-        self._application: Application = self.hub.asgi()
-        self.state = "up"
-        world.note("server", f"is up, life {self._lives}")
-
-    def publish(self, channel: str, data: object) -> None:
-        """Publish, as the application that holds the hub."""
-        self._call(partial(self.hub.publish, channel, data))
-
-    def forget(self, channel: str) -> None:
-        """Remove the history of a channel."""
-        self._world.note("server", f"forgets what is kept of {channel}")
-        self._call(partial(self.hub.remove_history, channel))
-
-    def _call(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        node = self.hub.node
-
-        async def may_fail() -> None:
-            with contextlib.suppress(EngineError, NotStarted):  # it may stop right after the call
-                await node.ensure_started()
-                await work()
-
-        task = self._world.loop.create_task(may_fail())
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-
-    def find(self) -> Application | Blocked:
-        """The application at this address, or how a connection to it fails."""
-        return self._application if self.state == "up" else self.state  # type: ignore[return-value]
+        """Start the nodes that are down."""
+        for node in self.nodes:
+            if node.state not in ("up", "starting"):
+                node.start()
 
     def stop(self) -> None:
         """Stop as SIGTERM does: close every connection, and end after a grace time."""
-        self.state = "refused"
-        self._world.note("server", "stops")
-        self._world.loop.create_task(self.hub.stop())
-        self._world.loop.call_later(_GRACE_S, self._exit, self._wires())
-
-    def _exit(self, wires: list[Wire]) -> None:
-        for wire in wires:
-            if wire.task is not None and not wire.task.done():
-                wire.end(closes=True)
-
-    def _wires(self) -> list[Wire]:
-        return [wire for wire in self._world.wires() if wire.task is not None]
+        for node in self.nodes:
+            if node.state == "up":
+                node.stop()
 
     def kill(self, *, closes: bool = True) -> None:
         """End as ``kill -9`` does, where the system ``closes`` the connections, or else as a power cut."""
-        self.state = "refused" if closes else "silent"
-        self._world.note("server", "is killed" if closes else "loses power")
-        self.engine.kill()
-        for wire in self._wires():
-            wire.end(closes=closes)
-        for task in (*self.hub.node.background.tasks, *self._calls):
-            task.cancel()
+        for node in self.nodes:
+            if node.state == "up":
+                node.kill(closes=closes)
+
+    def heal(self) -> None:
+        """End all faults."""
+        self.start()
+        if self.store is None:
+            self.engine.fails_until = 0
+        else:
+            self.store.away_until = 0
+            for node in self.nodes:
+                node.engine.path.heal()
+
+    def slow_down(self, delay_s: float) -> None:
+        """Make the store so slow, in each life."""
+        self.delay_s = delay_s
+        for node in self.nodes:
+            node.engine.delay_s = delay_s
+
+    def find(self, wire: Wire) -> Application | Blocked:
+        """The application at this address, or how a connection to it fails."""
+        node = self.nodes[0]
+        if len(self.nodes) > 1:  # the balancer knows who refuses, and not yet who is silent
+            able = [one for one in self.nodes if one.state in ("up", "silent")]
+            node = self._chance.choice(able or self.nodes)
+        wire.server = node
+        if node.state == "up":
+            return node.application
+        return "silent" if node.state == "silent" else "refused"
+
+    def any_node(self) -> SimulatedNode | None:
+        """One of those that are up, by chance."""
+        able = [node for node in self.nodes if node.state == "up"]
+        return able[0] if len(able) == 1 else self._chance.choice(able) if able else None
+
+    def publish(self, channel: str, data: object) -> None:
+        """Publish, as the application that holds the hub of any node."""
+        if node := self.any_node():
+            if isinstance(data, str):
+                self.said[channel, data.encode()] = None
+            node.call(lambda hub: hub.publish(channel, data))
+
+    def forget(self, channel: str) -> None:
+        """Remove the history of a channel."""
+        if node := self.any_node():
+            self._world.note("server", f"forgets what is kept of {channel}")
+            node.call(lambda hub: hub.remove_history(channel))
+
+    # -- the store -------------------------------------------------------------------------------------------
 
     def lose_store(self) -> None:
-        """Lose everything that was kept. Only while the server is down."""
+        """Lose everything that was kept. With one node: only while it is down."""
         self._world.note("server", "has lost its store")
-        self._store = self._new_store()
+        if self.store is None:
+            self._own = self._new_store()
+        else:
+            self.store.lose()
 
-    def _new_store(self) -> MemoryEngine:
+    def _new_store(self) -> Store:
         self._stores += 1
-        return _Store(f"store {self._stores} of {self._world.seed}", self._world.wall)
+        return Store(f"store {self._stores} of {self._world.seed}", self._world.wall)
+
+    def _own_engine(self, name: str) -> SimulatedEngine:
+        engine = SimulatedEngine(self._world, self._own, self.truth)
+        engine.delay_s = self.delay_s
+        return engine
+
+    def _shared_engine(self, name: str) -> SimulatedSharedEngine:
+        assert self.store is not None
+        engine = SimulatedSharedEngine(self._world, self.store, name)
+        engine.delay_s = self.delay_s
+        return engine
 
     # -- the state of streams --------------------------------------------------------------------------------
 
+    @property
+    def _streams(self) -> Store:
+        return self._own if self.store is None else self.store.memory
+
     def head(self, channel: str) -> Position:
-        return self._store.read(Channel(channel), NOW, _ALL, limit=0, max_bytes=1).head
+        return self._streams.head(channel)
+
+    def head_anywhere(self, channel: str) -> Position:
+        """The oldest head that a node may still take for the present one."""
+        head = self.head(channel)
+        if self.store is None:
+            return head
+        then_ms = (self._world.wall() - STALE_S) * 1000
+        return Position(head.epoch, self.truth.offset_at(channel, head.epoch, then_ms))
 
     def before_oldest(self, channel: str) -> Position:
         """The position before the oldest publication kept."""
         keep = self.hub.node.namespaces.retention(Channel(channel))
-        return self._store.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
+        return self._streams.read(Channel(channel), EARLIEST, keep, limit=0, max_bytes=1).start
+
+
+class Failing(Protocol):
+    """The part of `Checks` that others report to."""
+
+    def fail(self, who: str, what: str) -> None:
+        """A promise is broken."""
+
+
+class Whole(World, Protocol):
+    """The part of a `Simulation` that checks of its server use."""
+
+    @property
+    def server(self) -> SimulatedServer:
+        """The server."""
+
+    @property
+    def checks(self) -> Failing:
+        """What broken promises are reported to."""

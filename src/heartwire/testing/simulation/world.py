@@ -21,11 +21,15 @@ from typing import Any, Final, Self
 from heartwire.client.options import Options
 from heartwire.errors import HeartwireError
 from heartwire.hub.hub import Hub
+from heartwire.testing.simulation.backend import Backend
 from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.client import SimulatedClient
+from heartwire.testing.simulation.feeds import Feeds
 from heartwire.testing.simulation.loop import VirtualLoop
+from heartwire.testing.simulation.members import MEMBERS_WITHIN_S, Members
 from heartwire.testing.simulation.network import Path, Wire
-from heartwire.testing.simulation.server import MakeHub, SimulatedServer
+from heartwire.testing.simulation.nodes import MakeHub
+from heartwire.testing.simulation.server import SimulatedServer
 
 __all__ = ["Broken", "Simulation", "again"]
 
@@ -60,17 +64,21 @@ class Simulation:
 
     Args:
         seed: decides everything that is drawn at random.
-        hub: makes the hub of each life of the server, given the engine; default: `Hub`.
+        hub: makes the hub of each life of a node, given the engine; default: `Hub`.
+        nodes: how many the server has; more than one share a store.
     """
 
-    def __init__(self, seed: int = 0, *, hub: MakeHub | None = None) -> None:
+    def __init__(self, seed: int = 0, *, hub: MakeHub | None = None, nodes: int = 1) -> None:
         self.seed = seed
         self.loop = VirtualLoop()
         self.trace: list[tuple[float, str, Any]] = []
         self.clients: list[SimulatedClient] = []
         self.checks = Checks(self)
+        self.members = Members(self)
+        self._feeds = Feeds(self)
         self._log = _Faults()
-        self.server = SimulatedServer(self, hub or Hub)
+        self.backend = Backend(self)
+        self.server = SimulatedServer(self, hub or Hub, nodes)
 
     def wall(self) -> float:
         """Wall-clock time, in seconds, for all but clients whose clock jumped."""
@@ -81,7 +89,8 @@ class Simulation:
 
     def wires(self) -> list[Wire]:
         """All wires of all clients."""
-        return [wire for client in self.clients for wire in client.path.wires]
+        paths = [*(client.path for client in self.clients), self.backend.path]
+        return [wire for path in paths for wire in path.wires]
 
     # -- clients, faults, time -------------------------------------------------------------------------------
 
@@ -109,6 +118,7 @@ class Simulation:
         """Let time pass. Raises `Broken`."""
         self.loop.run_for(seconds)
         self.checks.look_at_server()
+        self._feeds.look()
         self._raise()
 
     def heal(self) -> None:
@@ -117,9 +127,7 @@ class Simulation:
         for client in self.clients:
             client.path.heal()
             client.wake(reads_first=True)
-        if self.server.state != "up":
-            self.server.start()
-        self.server.engine.fails_until = 0
+        self.server.heal()
         self.checks.healed()
 
     def run_until_quiet(self) -> None:
@@ -131,14 +139,22 @@ class Simulation:
         self.checks.at_the_end()
         self._raise()
 
+    def run_until_members_are_right(self) -> None:
+        """Let time pass until those are listed who follow. Raises `Broken` where that does not happen."""
+        for _ in range(MEMBERS_WITHIN_S * 4):
+            if self.members.are_right:
+                return
+            self.run_for(0.25)
+        self.members.at_the_end()
+        self._raise()
+
     def end(self) -> None:
         """Close all clients and stop the server. Raises `Broken` where something is left."""
         for client in self.clients:
             if not client.is_closed:
                 client.close()
         self.loop.run_for(3)
-        if self.server.state == "up":
-            self.server.stop()
+        self.server.stop()
         self.loop.run_until_idle(within_s=120)
         self.checks.after_the_end()
         self._raise()
@@ -155,6 +171,7 @@ class Simulation:
             if error is None:
                 self.heal()
                 self.run_until_quiet()
+                self.run_until_members_are_right()
                 self.end()
         finally:
             self.discard()
