@@ -81,7 +81,8 @@ class RedisLinks(SharedBase):
             await self._topology.start()
             await self._begin()
         except BaseException:
-            await self._topology.stop()
+            topology, self._topology = self._topology, None
+            await topology.stop()
             raise
 
     async def stop(self) -> None:
