@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from heartwire import Hub
 from heartwire.engines.redis.engine import RedisEngine
 from heartwire.errors import EngineError
+from heartwire.testing.engines.nodes import Node
 from heartwire.testing.stores import ValkeyServer
 from heartwire.types import NOW, Channel, Position
 from tests.unit.core.fakes import FakeLink, RecordingFormat, Told
@@ -104,6 +105,18 @@ async def load_on(url: str) -> AsyncIterator[Load]:
             yield load
         finally:
             await load.end()
+
+
+@contextlib.asynccontextmanager
+async def node_on(url: str, **options: object) -> AsyncIterator[Node]:
+    """A node on a store, with options of its URL."""
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    node = Node(RedisEngine.from_url(f"{url}?{query}"))
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.engine.stop()
 
 
 async def until_in_step(primary: ValkeyServer, replica: ValkeyServer) -> None:

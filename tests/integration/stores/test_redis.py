@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from heartwire.engines import shared, watches
-from heartwire.engines.redis.engine import RedisEngine
 from heartwire.errors import ConfigError, EngineUnavailable, EngineUncertain
 from heartwire.testing.engines.bench import KEEP, A, B, offsets_of
 from heartwire.testing.engines.nodes import Node
@@ -17,22 +16,10 @@ from heartwire.testing.stores import ValkeyServer, run_valkey
 from heartwire.types import Member, Message, Position
 from tests.integration.certificates import self_signed
 from tests.integration.stores.proxy import proxy_to
-from tests.integration.stores.readers import until_in_step
+from tests.integration.stores.readers import node_on, until_in_step
 from tests.unit.transports.tools import until
 
 pytestmark = pytest.mark.slow
-
-
-@contextlib.asynccontextmanager
-async def node_on(url: str, **options: object) -> AsyncIterator[Node]:
-    """A node on a store, with options of its URL."""
-    query = "&".join(f"{name}={value}" for name, value in options.items())
-    node = Node(RedisEngine.from_url(f"{url}?{query}"))
-    await node.start()
-    try:
-        yield node
-    finally:
-        await node.engine.stop()
 
 
 def texts(node: Node) -> list[str]:
@@ -466,7 +453,7 @@ async def test_eviction_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     evicting = run_valkey("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
     async with evicting as server, node_on(server.url) as node:
         await node.append(B)
-    assert "maxmemory-policy is allkeys-lru" in caplog.text
+    assert caplog.text.count("maxmemory-policy is allkeys-lru") == 1
 
 
 async def test_a_store_that_is_full_refuses_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:

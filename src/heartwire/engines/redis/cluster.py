@@ -6,6 +6,7 @@ and what waits goes to the new one, so that the calls of a channel stay in order
 """
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
 from typing import Any, Final
@@ -102,7 +103,11 @@ class ClusterTopology(Topology):
 
     async def _ask(self) -> list[Address]:
         """The server of each partition. Raises `EngineUnavailable`."""
-        known = [server.address for server in self.servers if server.is_there]
+        for server in self.servers:
+            if server.takes_calls:
+                with contextlib.suppress(EngineUnavailable):
+                    return owners_of(await server.ask("CLUSTER", "SLOTS"), server.address)
+        known = [server.address for server in self.servers]
         why = "no server answers"
         for address in dict.fromkeys((*known, *self._target.addresses)):
             pipe = None

@@ -131,6 +131,7 @@ class RedisEngine(RedisNodes):
     ) -> asyncio.Future[ReadResult]:
         partition = partition_of(channel)
         self._server(partition)
+        self._room.check(CALL_BYTES)
         if isinstance(start, Position):
             place: tuple[str, int] = start.epoch, min(start.offset, _MAX)
         else:

@@ -87,7 +87,7 @@ class FeedConnection(Lasting):
             raise EngineUnavailable(f"{server.name}: the server is away")
         pipe = await open_pipe(server.address, self._target, self._tls, f"heartwire-{self._node}-feed")
         try:
-            self.life = await check_server(pipe, server.address, self._target)
+            self.life = await check_server(pipe, server.address, self._target, warns=False)
             if self.life != server.life:
                 raise EngineUnavailable(f"{server.address} is another server than it was")
         except BaseException:

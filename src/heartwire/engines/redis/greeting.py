@@ -63,8 +63,8 @@ def info_of(text: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-async def check_server(pipe: Pipe, address: Address, target: Target) -> Life:
-    """Return which life of a store a connection ended in.
+async def check_server(pipe: Pipe, address: Address, target: Target, *, warns: bool = True) -> Life:
+    """Return which life of a store a connection ended in. ``warns``: log what is not as it should be.
 
     Raises:
         EngineUnavailable: it is not a primary, or not ready.
@@ -89,10 +89,11 @@ async def check_server(pipe: Pipe, address: Address, target: Target) -> Life:
         fix = f"{address} has version {has}; {needs} is the oldest that fits"
         raise ConfigError("engine", target.name, fix)
     policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    if policy != "noeviction" and warns:
         what = "streams that it evicts begin anew, and their readers are told"
         log.warning("%s: maxmemory-policy is %s: %s; noeviction is better", address, policy, what)
     if not info.get("run_id") or not info.get("master_replid"):
-        log.warning("%s hides its run_id: what it loses is seen by offsets that go back, only", address)
+        if warns:
+            log.warning("%s hides its run_id: what it loses is seen by offsets that go back, only", address)
         return Life("", "")
     return Life(info["run_id"], info["master_replid"])

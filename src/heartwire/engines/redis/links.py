@@ -85,7 +85,8 @@ class RedisLinks(SharedBase):
             await self._topology.start()
             await self._begin()
         except BaseException:
-            await self._topology.stop()
+            topology, self._topology = self._topology, None
+            await topology.stop()
             raise
 
     async def stop(self) -> None:
@@ -188,7 +189,13 @@ class RedisLinks(SharedBase):
         answer = self._loop.create_future()
         parts = keys, args, finish, partition
         call = Call(script, parts, answer, size=CALL_BYTES, is_once=is_once)
-        self._server(partition).call(call)
+        server = self._server(partition)
+        try:
+            self._room.check(CALL_BYTES)
+        except EngineUnavailable as error:
+            call.fail(error)
+        else:
+            server.call(call)
         return answer
 
     def _server(self, partition: int) -> Server:

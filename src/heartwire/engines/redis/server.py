@@ -230,6 +230,12 @@ class Server(Lasting):
             self._is_held = False
             self._send()
 
+    def ask(self, *command: str) -> "asyncio.Future[Any]":
+        """Have a command answered that changes nothing."""
+        answer = asyncio.get_running_loop().create_future()
+        self.call(Call(None, ((), command, None, -1), answer, is_once=True))
+        return answer
+
     # -- the server's life -----------------------------------------------------------------------------------
 
     def look(self) -> None:
