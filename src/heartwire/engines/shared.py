@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from heartwire.engines.calls import Calls, Room
 from heartwire.engines.changes import Changes, Enter, Leave
@@ -55,6 +55,8 @@ class SharedBase(OwnNode, ABC):
     """
 
     is_shared: Literal[True] = True
+    confirms_by_name: ClassVar[bool] = True
+    """See `Watches`."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class SharedBase(OwnNode, ABC):
         self._clock, self._chance = clock, chance
         self._feed = Feed()
         self._room = Room()
-        self._watches = Watches()
+        self._watches = Watches(by_name=self.confirms_by_name)
         self._changes = Changes()
         self._pulse = FeedPulse(clock())
         self._has_commands, self._has_feed, self._is_repaired = True, True, True

@@ -54,9 +54,14 @@ class Watches:
     """The watched channels of a node.
 
     A channel is confirmed by connection: what was confirmed on another connection of the feed says nothing.
+
+    Args:
+        by_name: `confirm` is called once for each time that a channel was named to the store, also where it
+            has been left since; else for the present watch of a channel only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_name: bool = True) -> None:
+        self._by_name = by_name
         self._watches: dict[Channel, Watch] = {}
         self._suspects: dict[Channel, None] = {}
         self._unconfirmed: dict[Watch, None] = {}
@@ -97,7 +102,7 @@ class Watches:
         self._suspects.pop(channel, None)
         if not watch.is_confirmed:
             del self._unconfirmed[watch]
-            if self.is_open_for(channel):
+            if self._by_name and self.is_open_for(channel):
                 self._outdated[channel] = self._outdated.get(channel, 0) + 1
         watch.release()
         _answer(watch, 2**63)
@@ -110,7 +115,7 @@ class Watches:
         self.is_open = True
 
     def confirm(self, channel: Channel) -> None:
-        """The store tells of a channel from here on; to be called once for each time it was named to it."""
+        """The store tells of a channel from here on. See ``by_name``."""
         outdated = self._outdated.pop(channel, 0)
         if outdated:  # it was watched before, and has been left since
             if outdated > 1:

@@ -53,6 +53,8 @@ class PostgresEngine(SharedBase):
         clock: what the store takes for its clock, in tests; by default it has its own.
     """
 
+    confirms_by_name = False
+
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self._store = Store(url)
         super().__init__(self._store.name, self._store.options)

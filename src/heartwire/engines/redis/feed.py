@@ -58,7 +58,7 @@ class FeedConnection(Lasting):
         self._wanted, self._message, self._confirmed = wanted, message, confirmed
         self._tell_up, self._tell_lost, self._left = up, lost, left
         self.heard_at = 0.0
-        self._leaving: set[bytes] = set()
+        self._leaving: dict[bytes, int] = {}  # how many answers are to come
         self._s = "S" if target.kind == "cluster" else ""
         self._calls_message = (self._s.lower() + "message").encode()
         self._calls_subscribe = (self._s.lower() + "subscribe").encode()
@@ -70,7 +70,7 @@ class FeedConnection(Lasting):
 
     def unsubscribe(self, name: str) -> None:
         if self._pipe is not None:
-            self._leaving.add(name.encode())
+            self._leaving[name.encode()] = self._leaving.get(name.encode(), 0) + 1
             self._pipe.write(self._s + "UNSUBSCRIBE", name)
 
     def _name(self, pipe: Pipe, names: Sequence[str]) -> None:
@@ -113,9 +113,10 @@ class FeedConnection(Lasting):
         if kind == self._calls_message:
             self._message(self, name, what)
         elif kind == self._calls_subscribe:
-            self._leaving.discard(name)
             self._confirmed(self, name)
         elif name in self._leaving:
-            self._leaving.discard(name)
+            self._leaving[name] -= 1
+            if not self._leaving[name]:
+                del self._leaving[name]
         else:
             self._left(self, f"{kind.decode()} {name.decode()}")

@@ -158,6 +158,19 @@ async def a_watch_tells_of_the_other_nodes_publications_at_once(nodes: Nodes) ->
         await nodes.until(lambda channel=channel: other.told_in(channel))  # type: ignore[misc]
 
 
+async def a_channel_that_is_left_and_watched_anew_is_told(nodes: Nodes) -> None:
+    one, other = await nodes.start()
+    for number in range(_ROUNDS):
+        channel = Channel(f"c{number}")
+        for _ in range(number % 4):
+            other.engine.watch(channel)
+            other.engine.unwatch(channel)
+        await other.watch(channel)
+        await one.append(channel)
+        await nodes.until(lambda channel=channel: other.told_in(channel))  # type: ignore[misc]
+        expect("a channel that was left and is watched again", other.told_in(channel), [1])
+
+
 async def an_origin_is_nobodys_on_the_other_node(nodes: Nodes) -> None:
     one, other = await nodes.start()
     for node in (one, other):
