@@ -355,7 +355,7 @@ def test_clients_report_what_is_wrong(server: ServerProcess) -> None:
             ["--engine", "mysql://x"],
             {},
             None,
-            "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE",
+            "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST",
         ),
         (["--ping-interval-s", "5"], {}, None, "pong_timeout_s = 10: less than ping_interval_s (5)"),
         (["--tls-cert", "x"], {}, None, "tls_cert = 'x': give tls_cert and tls_key together"),

@@ -47,6 +47,5 @@ DEAD: Final = Script("dead")
 BURY: Final = Script("bury")
 ADMIT: Final = Script("admit")
 DISMISS: Final = Script("dismiss")
-SEND: Final = Script("send")
 
 SCRIPTS: Final = tuple(one for one in globals().values() if isinstance(one, Script))
