@@ -1,7 +1,9 @@
 """The stores that nodes share here, and what each has when it was killed."""
 
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -11,13 +13,16 @@ from tools.chaos.verdict import Kept
 __all__ = ["STORES", "Store", "StoreKind"]
 
 
+_READY_S: Final = 20
+
+
 class Store(Protocol):
     """A store to kill. ``url``: for ``--engine`` of its nodes."""
 
     url: str
 
     def start(self) -> None:
-        """Start it, or start it again on what it has. Nodes wait until it answers."""
+        """Start it, or start it again on what it has, and wait until it can be reached."""
 
     def kill(self) -> None:
         """Send SIGKILL and wait for the end. Idempotent."""
@@ -43,6 +48,15 @@ class AttachedStore:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 command, cwd=self._folder, stdout=log, stderr=log
             )
+        deadline = time.monotonic() + _READY_S
+        while not self._is_listening():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the store did not start:\n{(self._folder / 'store.log').read_text()}")
+            time.sleep(0.01)
+
+    def _is_listening(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._folder / "s")) == 0
 
     def kill(self) -> None:
         if self._process is not None:
