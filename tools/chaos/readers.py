@@ -20,9 +20,9 @@ from heartwire.client.outputs import Gap as ToldGap
 from tools.chaos.publishers import PATIENT
 from tools.chaos.verdict import Gap, Seen, Tale
 
-__all__ = ["Reader", "by_client", "plainly"]
+__all__ = ["Reader", "by_client", "late", "plainly"]
 
-_AGAIN_S: Final = 0.05
+_AGAIN_S: Final = 0.1
 _STAY_S: Final = 5.0
 """The longest that a plain reader stays with a stream."""
 
@@ -72,6 +72,26 @@ def _follow(client: Client, tale: Tale) -> None:
 
 
 # -- plain requests ------------------------------------------------------------------------------------------
+
+
+async def late(reader: Reader, url: str) -> None:
+    """Read all that is kept of each channel, from the beginning."""
+    async with ClientSession() as session:
+        for tale in reader.tales:
+            is_read = False
+            while not is_read:
+                await asyncio.sleep(_AGAIN_S)
+                is_read = await _is_read(tale, session, f"{url}/channels/{tale.channel}")
+
+
+async def _is_read(tale: Tale, session: ClientSession, url: str) -> bool:
+    before = tale.at
+    try:
+        since = str(before) if before is not None else "earliest"
+        await _poll(_Plain(session, url, tale, since, 0))
+    except (ClientError, OSError):
+        return False
+    return tale.at == before
 
 
 class _Plain(NamedTuple):
@@ -150,6 +170,8 @@ async def _poll(plain: _Plain, *, wait_s: int = 0) -> None:
         plain.tale.events.append(Gap(oldest._replace(offset=oldest.offset - bool(first))))
     for publication in answer["publications"]:
         plain.take(publication)
+    if plain.tale.at is None:
+        plain.tale.start = Position.parse(answer["position"])
 
 
 async def _long_poll(plain: _Plain) -> None:

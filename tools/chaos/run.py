@@ -14,13 +14,13 @@ from heartwire.client.options import TRANSPORTS
 from heartwire.testing.server import run_server
 from tools.chaos.balancer import balancer
 from tools.chaos.publishers import Publisher
-from tools.chaos.readers import Reader, by_client, plainly
+from tools.chaos.readers import Reader, by_client, late, plainly
 from tools.chaos.stores import STORES
 from tools.chaos.verdict import Run, verdict
 
 __all__ = ["Chaos", "Outcome", "chaos"]
 
-CHANNELS: Final = ["a", "b"]
+CHANNELS: Final = ["a", "b", "c", "d"]
 
 _HEALED_S: Final = 60.0
 """How long it may take, once nothing is killed any more, until everybody has everything."""
@@ -72,17 +72,9 @@ class Outcome:
         return sum(len(tale.events) - len(tale.seen) for one in self.readers for tale in one.tales)
 
     @property
-    def has_everything(self) -> bool:
-        """Whether every reader has come to the last publication of each channel, and all are at one place."""
-        tales = [tale for one in self.readers for tale in one.tales]
-        ends = {(tale.channel, tale.at) for tale in tales}
-        if len(ends) > len({channel for channel, _ in ends}):
-            return False
-        last = [
-            (name, f"{one.name} {count - 1}") for one in self.publishers for name, count in one.sent.items()
-        ]
-        bodies = {(tale.channel, seen.body) for tale in tales[: len(CHANNELS)] for seen in tale.seen}
-        return bodies.issuperset(last)
+    def is_whole(self) -> bool:
+        """Whether all readers are where the last one is, who has begun when all was over."""
+        return len({(tale.channel, tale.at) for one in self.readers for tale in one.tales}) == len(CHANNELS)
 
 
 class _Victim(Protocol):
@@ -100,7 +92,7 @@ async def chaos(what: Chaos, say: Say) -> Outcome:
             outcome = Outcome(_publishers(what, url), _readers(), dict.fromkeys(victims, 0))
             async with _reading(outcome, url, what.seed):
                 await _publish_and_kill(what, outcome, victims, say)
-                await _heal(outcome, say)
+                await _heal(outcome, url, say)
     kept, kills = STORES[what.engine].kept, outcome.kills["the store"]
     sent = {(channel, one.name): count for one in outcome.publishers for channel, count in one.sent.items()}
     acks = [ack for one in outcome.publishers for ack in one.acks]
@@ -168,15 +160,17 @@ async def _publish_and_kill(what: Chaos, outcome: Outcome, victims: dict[str, _V
 
 
 async def _kill(what: Chaos, outcome: Outcome, victims: dict[str, _Victim], say: Say) -> None:
-    """Kill one after the other, in an order that the seed decides, and start each again."""
+    """Kill one after the other, in an order that the seed decides, and start each again; the store last, so
+    that what nodes had not heard then is not followed by more, which would show them."""
     chance = random.Random(what.seed)
     began = time.monotonic()
     turns: list[str] = []
-    for number in range(1, int(what.seconds / what.every_s) + 1):
+    count = int(what.seconds / what.every_s)
+    for number in range(1, count + 1):
         await asyncio.sleep(began + number * what.every_s - time.monotonic())
         if not turns:
             turns = chance.sample(sorted(victims), len(victims))
-        name = turns.pop()
+        name = turns.pop() if number < count else "the store"
         outcome.kills[name] += 1
         killed = time.monotonic()
         await asyncio.to_thread(victims[name].kill)
@@ -184,13 +178,17 @@ async def _kill(what: Chaos, outcome: Outcome, victims: dict[str, _Victim], say:
         await asyncio.to_thread(victims[name].start)
         back_s = time.monotonic() - killed
         say(f"{killed - began:5.1f} s  {name} was killed, and started again after {back_s:.1f} s", outcome)
-    await asyncio.sleep(max(0.0, began + what.seconds - time.monotonic()))
 
 
-async def _heal(outcome: Outcome, say: Say) -> None:
+async def _heal(outcome: Outcome, url: str, say: Say) -> None:
     began = time.monotonic()
-    # No one place knows that nothing is missing, and could set an event.
-    while not outcome.has_everything and time.monotonic() < began + _HEALED_S:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+    outcome.readers.append(Reader("late", CHANNELS))
+    try:
+        async with asyncio.timeout(_HEALED_S):
+            await late(outcome.readers[-1], url)
+            while not outcome.is_whole:  # noqa: ASYNC110 - no one place knows it, and could set an event
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pass  # the verdict says what is missing
     outcome.healed_s = time.monotonic() - began
     say(f"{outcome.healed_s:.1f} s after the last answer: the readers are where they will be", outcome)

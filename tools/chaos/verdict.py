@@ -46,11 +46,13 @@ Event = Seen | Gap
 
 @dataclass
 class Tale:
-    """What one reader got of one channel, from the earliest on."""
+    """What one reader got of one channel, from the earliest on. ``start``: where it began, where the channel
+    was empty then."""
 
     reader: str
     channel: str
     events: list[Event] = field(default_factory=list)
+    start: Position | None = None
 
     def __str__(self) -> str:
         return f"{self.reader} of {self.channel}"
@@ -61,7 +63,7 @@ class Tale:
         match self.events[-1:]:
             case [Seen(position) | Gap(position)]:
                 return position
-        return None
+        return self.start
 
     @property
     def seen(self) -> list[Seen]:
@@ -87,7 +89,8 @@ class Run(NamedTuple):
 def verdict(run: Run) -> list[str]:
     """The broken promises, in words:
 
-    * each reader sees every acknowledged publication of a channel once, offset by offset;
+    * each reader sees every acknowledged publication of a channel once, offset by offset, and all come to one
+      end;
     * a gap is told, and only where the store has begun another epoch; what is missing then was acknowledged
       before, by a store that had to forget it;
     * a position has one content, whoever is told of it; a publication has one position in an epoch;
@@ -105,7 +108,7 @@ def verdict(run: Run) -> list[str]:
 
 def _walk(tale: Tale, kept: Kept) -> Iterator[str]:
     """Whether one thing follows the other."""
-    at: Position | None = None
+    at = tale.start
     for event in tale.events:
         if isinstance(event, Gap):
             if kept is Kept.ALL or (at is not None and at.epoch == event.after.epoch):

@@ -31,8 +31,8 @@ async def test_a_killed_node_and_a_killed_store_break_no_promise(engine: str) ->
     assert bool(outcome.gaps) == (engine == "memory")
 
 
-SEED: Final = 16
-"""A node is killed, the store, and another node."""
+SEED: Final = 0
+"""Two nodes are killed, and the store."""
 
 # -- the verdict ---------------------------------------------------------------------------------------------
 
