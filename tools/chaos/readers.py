@@ -52,7 +52,7 @@ async def by_client(reader: Reader, url: str, transport: Transport) -> None:
         client.on("open", lambda _: _count(reader))
         client.on("error", lambda error: reader.troubles.append(f"{reader.name} ended: {error!r}"))
         for tale in reader.tales:
-            _follow(client, tale)
+            await _follow(client, tale)
         await asyncio.Event().wait()
 
 
@@ -60,7 +60,7 @@ def _count(reader: Reader) -> None:
     reader.connections += 1
 
 
-def _follow(client: Client, tale: Tale) -> None:
+async def _follow(client: Client, tale: Tale) -> None:
     def took(received: Received) -> None:
         assert received.position is not None
         tale.events.append(Seen(received.position, str(received.data)))
@@ -68,7 +68,11 @@ def _follow(client: Client, tale: Tale) -> None:
     def missed(gap: ToldGap) -> None:
         tale.events.append(Gap(Position(gap.after_epoch, gap.after_offset)))
 
-    client.subscribe(tale.channel, took, since=EARLIEST).on_gap(missed)
+    subscription = client.subscribe(tale.channel, took, since=EARLIEST)
+    subscription.on_gap(missed)
+    position = (await subscription.ready()).position
+    if position is not None:
+        tale.begin(position)
 
 
 # -- plain requests ------------------------------------------------------------------------------------------
@@ -114,6 +118,8 @@ class _Plain(NamedTuple):
             self.tale.events.append(Gap(Position.parse(message["position"])))
         elif "data" in message:
             self.tale.events.append(Seen(Position.parse(message["position"]), message["data"]))
+        else:
+            self.tale.begin(Position.parse(message["position"]))
 
 
 async def plainly(reader: Reader, url: str, transport: Transport, seed: int) -> None:
@@ -170,8 +176,7 @@ async def _poll(plain: _Plain, *, wait_s: int = 0) -> None:
         plain.tale.events.append(Gap(oldest._replace(offset=oldest.offset - bool(first))))
     for publication in answer["publications"]:
         plain.take(publication)
-    if plain.tale.at is None:
-        plain.tale.start = Position.parse(answer["position"])
+    plain.tale.begin(Position.parse(answer["position"]))
 
 
 async def _long_poll(plain: _Plain) -> None:
@@ -185,10 +190,17 @@ async def _stream(plain: _Plain) -> None:
     params = {"format": "json", "since": "earliest"}
     async with plain.session.get(plain.url, params=params, headers=headers) as response:
         await _check(response)
+        position = ""
         async with asyncio.timeout(plain.stay_s):
             async for line in _lines(response):
-                if line.startswith("data:"):
-                    plain.take(json.loads(line.removeprefix("data:")))
+                word, _, rest = line.partition(": ")
+                if word == "data":
+                    plain.take(json.loads(rest))
+                    position = ""
+                elif word == "id":
+                    position = rest
+                elif not line and position:  # without data: here the stream begins
+                    plain.tale.begin(Position.parse(position))
 
 
 async def _lines(response: ClientResponse) -> AsyncIterator[str]:

@@ -46,8 +46,8 @@ Event = Seen | Gap
 
 @dataclass
 class Tale:
-    """What one reader got of one channel, from the earliest on. ``start``: where it began, where the channel
-    was empty then."""
+    """What one reader got of one channel, from the earliest on. ``start``: where it was told to be before
+    anything came."""
 
     reader: str
     channel: str
@@ -64,6 +64,11 @@ class Tale:
             case [Seen(position) | Gap(position)]:
                 return position
         return self.start
+
+    def begin(self, position: Position) -> None:
+        """Take the position that it was told to be at; it counts before anything came."""
+        if self.at is None:
+            self.start = position
 
     @property
     def seen(self) -> list[Seen]:
