@@ -126,17 +126,24 @@ class Calls:
         self._room.enter(call)
         self.waiting.append(call)
 
+    def peek(self) -> Call | None:
+        """What `next` would return."""
+        while self.waiting:
+            call = self.waiting[0]
+            if not call.is_append or call.seen == self._failures:
+                return call
+            self.waiting.popleft()
+            self._fail(call, _behind(call))
+        return None
+
     def next(self, now: float) -> Call | None:
         """The next call to send, from now on one of ``sent``; ``None``: there is none."""
-        while self.waiting:
-            call = self.waiting.popleft()
-            if call.is_append and call.seen != self._failures:
-                self._fail(call, _behind(call))
-                continue
+        call = self.peek()
+        if call is not None:
+            self.waiting.popleft()
             call.sent_at = now
             self.sent.append(call)
-            return call
-        return None
+        return call
 
     def answered(self) -> Call:
         """The oldest of ``sent`` has its answer: it is out. Raises ``IndexError`` where there is none."""
