@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from heartwire.testing.stores import ValkeyServer, run_valkey
+from heartwire.testing.stores import PostgresServer, ValkeyServer, run_postgres, run_valkey
 
 # A shared machine's pauses are no failures.
 settings.register_profile("heartwire", deadline=None)
@@ -55,3 +55,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests that have a schema of their own in it."""
+    with run_postgres("synchronous_commit=off") as server:
+        yield server

@@ -4,6 +4,7 @@ not."""
 import inspect
 import itertools
 import tempfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from heartwire.engines.attached import AttachedEngine
 from heartwire.engines.contract import Clock, Engine, Feed, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.postgres.engine import PostgresEngine
 from heartwire.engines.redis.engine import RedisEngine
 from heartwire.engines.redis.target import Target
 from heartwire.engines.sqlite import SqliteEngine
@@ -28,6 +30,7 @@ from heartwire.testing.engines import (
     reading,
 )
 from heartwire.testing.engines.bench import A, B
+from heartwire.testing.stores import PostgresServer
 from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
@@ -67,6 +70,16 @@ class _Attached(AttachedEngine):
 
 class _Redis(RedisEngine):
     """An engine on the server of this session, whose feed is there before the first check."""
+
+    async def start(self, feed: Feed) -> None:
+        await super().start(feed)
+        for channel in (A, B):
+            self.watch(channel)
+            await self.read(channel, NOW, Retention(1, 1), limit=0, max_bytes=1)
+
+
+class _Postgres(PostgresEngine):
+    """The same."""
 
     async def start(self, feed: Feed) -> None:
         await super().start(feed)
@@ -124,6 +137,18 @@ async def test_durable_engine_keeps_its_promise(
     await check_engine(
         partial(make, tmp_path), reopen=lambda engine, clock: make(tmp_path, clock), checks=[check]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop_factory", ["asyncio"], indirect=True)  # a schema for each takes its time
+@pytest.mark.parametrize("check", CHECKS + DURABLE_CHECKS, ids=lambda check: check.__name__)
+async def test_postgres_keeps_its_promise(check: Check, tmp_path: Path, postgres: PostgresServer) -> None:
+    schema = f"of_{zlib.crc32(bytes(tmp_path))}"
+
+    def make(clock: Clock) -> _Postgres:
+        return _Postgres(f"{postgres.url}&schema={schema}", clock=clock)
+
+    await check_engine(make, reopen=lambda _, clock: make(clock), checks=[check])
 
 
 # -- engines that break a promise each, and the word the suite has for it ------------------------------------

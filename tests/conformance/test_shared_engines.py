@@ -15,6 +15,7 @@ from heartwire.engines import shared as engines_shared
 from heartwire.engines.attached import AttachedEngine
 from heartwire.engines.contract import Clock, Engine, Feed, SharedEngine, Told
 from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.postgres.engine import PostgresEngine
 from heartwire.engines.redis.engine import RedisEngine
 from heartwire.engines.redis.target import Target
 from heartwire.engines.sqlite import SqliteEngine
@@ -67,6 +68,19 @@ async def _redis(clock: Clock) -> AsyncIterator[Make]:
     yield lambda: RedisEngine(target, clock=clock, monotonic=clock)
 
 
+@contextlib.asynccontextmanager
+async def _postgres(clock: Clock) -> AsyncIterator[Make]:
+    url = f"{_server['url']}&node_lease_s=0.5&schema=shared_{secrets.token_hex(4)}"
+    yield lambda: PostgresEngine(url, clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def _postgresql(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("store") is _postgres:
+        _server["url"] = request.getfixturevalue("postgres").url
+        monkeypatch.setattr(engines_shared, "REAP_S", 0.3)
+
+
 @pytest.fixture(autouse=True)
 def _valkey(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if getattr(request.node, "callspec", None) and request.node.callspec.params.get("store") is _redis:
@@ -77,6 +91,8 @@ def _valkey(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def _kill(engine: SharedEngine) -> None:
     if isinstance(engine, RedisEngine):
         _kill_redis(engine)
+    elif isinstance(engine, PostgresEngine):
+        _kill_postgres(engine)
     else:
         _kill_attached(engine)
 
@@ -95,6 +111,16 @@ def _kill_redis(engine: RedisEngine) -> None:
         connection._pipe.abort("killed")
 
 
+def _kill_postgres(engine: PostgresEngine) -> None:
+    assert engine._keeper is not None
+    engine._keeper.cancel()
+    engine._keeper = None
+    for lane in engine._lanes:
+        assert lane._task is not None
+        lane._task.cancel()
+        lane.abort("killed")
+
+
 def _kill_attached(engine: SharedEngine) -> None:
     assert isinstance(engine, AttachedEngine)
     assert engine._keeper is not None
@@ -110,7 +136,7 @@ async def test_every_check_is_run() -> None:
     assert {check.__name__ for check in SHARED_CHECKS + KILLING_CHECKS} == written
 
 
-@pytest.mark.parametrize("store", [_memory, _sqlite, _redis])
+@pytest.mark.parametrize("store", [_memory, _sqlite, _redis, _postgres])
 @pytest.mark.parametrize("check", SHARED_CHECKS + KILLING_CHECKS, ids=lambda check: check.__name__)
 async def test_nodes_keep_the_promise(
     store: Callable[[Clock], contextlib.AbstractAsyncContextManager[Make]], check: SharedCheck

@@ -27,6 +27,8 @@ _REDIS: Final = [
 _ENGINES: Final = {
     "attached": "heartwire.engines.attached:AttachedEngine.from_url",
     "memory": "heartwire.engines.memory:MemoryEngine.from_url",
+    "postgres": "heartwire.engines.postgres.engine:PostgresEngine.from_url",
+    "postgresql": "heartwire.engines.postgres.engine:PostgresEngine.from_url",
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
     **dict.fromkeys(_REDIS, "heartwire.engines.redis:from_url"),
 }
@@ -40,7 +42,7 @@ def open_engine(url: str) -> Engine:
     else:
         others = entry_points(group=GROUP)
         if scheme not in others.names:
-            known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"]
+            known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, postgresql://USER@HOST/DATABASE"]
             known += (f"{name}://" for name in sorted(others.names))
             raise ConfigError("engine", url, ", ".join(known))
         found = others[scheme]

