@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import psycopg
@@ -17,6 +18,7 @@ import pytest
 
 from heartwire import ConfigError, EngineCorrupt, EngineUnavailable, Hub, Refused, publish_in
 from heartwire.core.waiting import settled
+from heartwire.engines import shared
 from heartwire.engines.contract import Retention
 from heartwire.engines.postgres.engine import PostgresEngine
 from heartwire.engines.registry import open_engine
@@ -297,6 +299,58 @@ async def test_a_node_that_may_not_listen_asks(url: str) -> None:
         await until(lambda: other.mail == [b"mail"] and other.members == [(A, "join", "c-1")])
         head = await settled(other.engine.remove(A))
         await until(lambda: other.removed == [(A, head)])
+
+
+async def test_a_node_listens_by_a_connection_of_its_own_url(url: str) -> None:
+    async with running(f"{url}&listen={quote(url.partition('&')[0], safe='')}", 2) as (one, other):
+        await other.watch(A)
+        await one.append(A, "x")
+        await until(lambda: other.told_in(A) == [1])
+
+
+async def test_a_stream_that_went_back_gets_another_epoch(url: str) -> None:
+    async with running(f"{url}&check_s=0.2") as (one,):
+        await one.watch(A)
+        last = [await one.append(A, f"{number}") for number in range(10)][-1]
+        direct = await client(url)
+        schema = schema_of(url)
+        await direct.execute(
+            f"DELETE FROM {schema}.publications WHERE nth > 5; UPDATE {schema}.streams SET head = 5"
+        )
+        await direct.close()
+        await until(lambda: one.behind and one.behind[-1][1].epoch != last.epoch)
+        assert one.behind[-1] == (A, Position(one.behind[-1][1].epoch, 5))
+        assert await one.append(A, "x") == Position(one.behind[-1][1].epoch, 6)
+        assert not (await one.read(A, last)).recovered
+
+
+async def test_a_node_that_was_cut_off_comes_back_with_its_members_and_connections(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "REAP_S", 0.1)
+    schema = "cut_off&node_lease_s=0.5"
+    async with (
+        proxied(postgres) as proxy,
+        running(f"{postgres.url}&schema={schema}") as (other,),
+        running(f"{proxy.url}&schema={schema}") as (one,),
+    ):
+        await other.watch(A)
+        one.lease(A, "c-1")
+        one.engine.announce(A, "join", Member("c-1"))
+        assert await one.present(A) == ["c-1"]
+        assert await one.engine.admit("ann", "c-1", 1)
+        proxy.is_closed = True
+        proxy.cut()
+        await until(lambda: len(other.members) == 2)
+        assert await other.lists_nobody(A)
+        proxy.is_closed = False
+        await until(lambda: len(other.members) == 3)
+        assert [kind for _, kind, _ in other.members] == ["join", "leave", "join"]
+
+        async def is_back() -> bool:
+            return await other.present(A) == ["c-1"] and not await other.engine.admit("ann", "c-2", 1)
+
+        await until_asked(is_back)
 
 
 # -- publish_in ----------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ $$;
 -- wait_ms: how long to wait for each stream that another transaction holds, before all fails; 0: leave those
 -- out; NULL: as long as the session does.
 CREATE FUNCTION heartwire.append(
-    by_node text, batch bigint, wait_ms int, channels text[], datas bytea[], texts boolean[], whos bytea[],
+    by_node text, batch bigint, wait_ms int, channels text[], payloads bytea[], texts boolean[], publishers bytea[],
     origins bigint[], keys text[], key_ttls_ms bigint[], given_ms bigint,
     OUT epochs text[], OUT nths bigint[], OUT news boolean[], OUT time_ms bigint
 ) LANGUAGE plpgsql SET jit = off SET plan_cache_mode = force_generic_plan
@@ -225,7 +225,7 @@ BEGIN
     now_ms := heartwire.clock_ms(given_ms);
     WITH given AS (
         SELECT g.*, s.id, s.head, k.nth AS known, heartwire.epoch_now(s, g.channel, m) AS epoch
-        FROM unnest(channels, datas, texts, whos, origins, keys, key_ttls_ms) WITH ORDINALITY
+        FROM unnest(channels, payloads, texts, publishers, origins, keys, key_ttls_ms) WITH ORDINALITY
             AS g(channel, data, is_text, who, origin, key, key_ttl_ms, n)
         LEFT JOIN heartwire.streams s ON s.channel = g.channel AND s.id + 0 = ANY (held)  -- found by channel
         LEFT JOIN heartwire.keys k ON k.stream = s.id AND k.key = g.key AND k.until_ms > now_ms
