@@ -212,12 +212,21 @@ class PostgresServer:
         words = [word for option in self._options for word in ("-c", option)]
         self._process = self._begin("postgres", *words)
         deadline = time.monotonic() + _READY_S
-        status = self.folder / "data" / "postmaster.pid"
-        while not (status.exists() and "ready" in status.read_text()):
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"PostgreSQL does not start: {self._log()}")
             time.sleep(0.01)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(
+            OSError, IndexError
+        ):  # the file may be that of its last life, or be written just now
+            lines = (self.folder / "data" / "postmaster.pid").read_text().split()
+            return (
+                self._process is not None and lines[:1] == [str(self._process.pid)] and lines[-1] == "ready"
+            )
+        return False
 
     def _begin(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
         who: dict[str, Any] = {"user": "nobody", "extra_groups": []} if _is_root() else {}
