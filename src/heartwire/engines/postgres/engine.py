@@ -140,9 +140,6 @@ class PostgresEngine(SharedBase):
             self._commands_lost(why)
             return
         self._commands_up()
-        owed, self._owed = self._owed, []
-        for post in owed:
-            self._post(post)
 
     def _feed_changed(self, why: str) -> None:
         if not self._listener.is_there:
@@ -255,13 +252,8 @@ class PostgresEngine(SharedBase):
             self._feed.behind(channel, before)
             self._watches.confirm(channel)
         if watch.told == before:
-            data, is_text, publisher, origin = (
-                message.data,
-                message.is_text,
-                message.publisher,
-                message.origin,
-            )
-            self._tell(Publication(channel, *position, data, is_text, publisher, time_ms, origin))
+            fields = message.data, message.is_text, message.publisher, time_ms, message.origin
+            self._tell(Publication(channel, *position, *fields))
         elif not watch.has_told(position):
             self._reader.change(channel)
         self._answer_appended(channel, position, give)
@@ -337,6 +329,9 @@ class PostgresEngine(SharedBase):
 
     async def _beat(self, lease_s: float) -> bool:
         rows = await self._writer.ask("SELECT heartwire.beat($1, $2)", self.node, ms(lease_s))
+        owed, self._owed = self._owed, []
+        for post in owed:
+            self._post(post)
         held: bool | None = rows[0][0]
         announced = list(self._changes.announced.items())
         if held is None:  # its members were lost with the server, and nobody was told that they left
@@ -360,28 +355,36 @@ class PostgresEngine(SharedBase):
         return (await self._writer.ask("SELECT heartwire.living()"))[0][0]  # type: ignore[no-any-return]
 
     def send(self, node: str | None, body: bytes) -> None:
-        if node is None or _NODE.fullmatch(node):  # others are nobody's, and a hint has to stay one
+        if self._keeper is not None and (
+            node is None or _NODE.fullmatch(node)
+        ):  # others are nobody's, and a hint has to stay one
             self._post(Post(node, None, None, body))
 
     def announce(self, channel: Channel, told: Told, member: Member) -> None:
         self._changes.announce(channel, told, member)
+        if self._keeper is None:
+            return
         self._flush_changes()  # in order with leases
         body = (b"+" if told == "join" else b"-") + _encode(member_parts(member))
         self._post(Post(None, channel, member.client, body))
 
     def _post(self, post: Post) -> None:
-        """Send mail; a leave is owed until the store has it, all else goes once."""
-        if self._keeper is None or self._room.calls >= 10_000:
-            return
-        answer = self._loop.create_future()
+        """Send mail, once or not at all; but a leave is owed until the store has it."""
         is_leave = post.client is not None and post.body[:1] == b"-"
+        answer: asyncio.Future[None] = self._loop.create_future()
 
         def done(answer: "asyncio.Future[None]") -> None:
             if not answer.cancelled() and answer.exception() is not None and is_leave:
                 self._owed.append(post)
 
         answer.add_done_callback(done)
-        self._writer.add(Call(Post, post, answer, size=len(post.body), is_once=not is_leave))
+        call = Call(Post, post, answer, size=len(post.body), is_once=not is_leave)
+        try:
+            self._room.check(call.size)
+        except EngineUnavailable as error:
+            call.fail(error)
+        else:
+            self._writer.add(call)
 
     # -- members and users -----------------------------------------------------------------------------------
 

@@ -20,6 +20,11 @@ _LIBPQ: Final = re.compile(
     r"|target_session_attrs|user"
 )
 """Options of a URL that are the driver's."""
+_SETTINGS: Final = {
+    "application_name": "heartwire",
+    # A statement has to see what was committed while the one before it waited for locks.
+    "default_transaction_isolation": "read committed",
+}
 
 
 class PostgresOptions(SharedOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +68,7 @@ class Store:
     async def connect(self, *, listens: bool = False) -> Connection:
         """A connection to the primary. Raises what the driver does."""
         is_pooled = not listens and self.options.listen != "on"
-        options: dict[str, Any] = {} if is_pooled else {"server_settings": {"application_name": "heartwire"}}
+        options: dict[str, Any] = {} if is_pooled else {"server_settings": _SETTINGS}
         if "target_session_attrs=" not in self._url:
             options["target_session_attrs"] = "primary"
         return await asyncpg.connect(

@@ -65,7 +65,6 @@ class Writer(Lane):
     Args:
         node: whose batches these are.
         numbers: of its batches, each once and higher than the last.
-        patience_s: how long an append waits for a stream that is locked.
         time_ms: what the store is to take for its clock; None: its own.
         appended: told of each append: the call, its position, whether it is new, its time.
     """
