@@ -252,8 +252,8 @@ class PostgresEngine(SharedBase):
             self._feed.behind(channel, before)
             self._watches.confirm(channel)
         if watch.told == before:
-            fields = message.data, message.is_text, message.publisher, time_ms, message.origin
-            self._tell(Publication(channel, *position, *fields))
+            text, who, origin = message.is_text, message.publisher, message.origin
+            self._tell(Publication(channel, *position, message.data, text, who, time_ms, origin))
         elif not watch.has_told(position):
             self._reader.change(channel)
         self._answer_appended(channel, position, give)
