@@ -361,6 +361,22 @@ async def test_a_node_that_was_cut_off_comes_back_with_its_members_and_connectio
         await until_asked(is_back)
 
 
+async def test_a_sweep_deletes_in_pieces_what_retention_has_ended(url: str) -> None:
+    async with running(url) as (one,):
+        await one.append(A, "x")
+        direct = await client(url)
+        schema = schema_of(url)
+        await direct.execute(
+            f"INSERT INTO {schema}.publications SELECT stream, n, time_ms, 0, true, NULL, 'x'"
+            f" FROM {schema}.publications, generate_series(2, 12000) AS n; UPDATE {schema}.streams SET head = 12000"
+        )
+        await one.engine.sweep(lambda channel: Retention(100, 3600))
+        kept = f"SELECT min(nth), count(*), min(tail) FROM {schema}.publications, {schema}.streams"
+        assert tuple(await direct.fetchrow(kept)) == (11_901, 100, 11_900)
+        await direct.close()
+        assert len(await texts(one)) == 100
+
+
 # -- publish_in ----------------------------------------------------------------------------------------------
 
 

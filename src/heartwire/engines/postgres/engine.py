@@ -15,7 +15,7 @@ import asyncio
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -28,9 +28,10 @@ from heartwire.engines.postgres.lane import Lane
 from heartwire.engines.postgres.listener import Listener, Poller, Tags
 from heartwire.engines.postgres.opening import Store
 from heartwire.engines.postgres.reader import Reader, Stream, ms
-from heartwire.engines.postgres.writer import Append, Post, Writer
+from heartwire.engines.postgres.sweeping import STREAMS_AFTER, Sweeper
+from heartwire.engines.postgres.writer import Append, Post, Writer, packed_publisher
 from heartwire.engines.shared import SharedBase
-from heartwire.engines.watches import Watch, went_back
+from heartwire.engines.watches import HEADS, Watch, went_back
 from heartwire.engines.wire import MOST, member_of, member_parts
 from heartwire.errors import EngineUnavailable
 from heartwire.types import Channel, Member, Message, Position, Publication, Start
@@ -39,8 +40,6 @@ __all__ = ["PostgresEngine"]
 
 _NODE: Final = re.compile(r"[0-9a-f]{8}")
 _SERIAL_BITS: Final = 31
-_SWEPT: Final = 250
-_SLICES: Final = 400
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
@@ -63,7 +62,7 @@ class PostgresEngine(SharedBase):
         self._tags = Tags()
         self._removed: dict[Channel, int] = {}
         self._owed: list[Post] = []  # leaves that could not be told while the store was away
-        self._swept = 0
+        self._sweeper = Sweeper()
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -295,35 +294,32 @@ class PostgresEngine(SharedBase):
         self._writer.ask(sql, *arguments).add_done_callback(done)
         return answer
 
+    async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """See `Portable.streams`."""
+        last, rows = 0, [()]
+        while rows:
+            rows = await self._reader.ask(STREAMS_AFTER, last, HEADS)
+            heads = await self.heads([channel for _, channel in rows])
+            for (last, channel), head in zip(rows, heads, strict=True):  # noqa: B007 - where the next begin
+                yield channel, head
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+        await self._writer.ask(
+            "SELECT heartwire.restore($1, $2, $3, $4, $5, $6, $7, $8)",
+            channel,
+            *head,
+            [one.offset for one in publications],
+            [one.time_ms for one in publications],
+            [one.is_text for one in publications],
+            [packed_publisher(one.publisher) for one in publications],
+            [one.data for one in publications],
+        )
+
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. One of the nodes does it, by chance; each call goes through 100,000 streams."""
-        if self._chance() * len(await self.nodes()) > 1:
-            return
-        ask = self._reader.ask
-        if not (await ask("SELECT heartwire.sweep_old($1)", self._time_ms()))[0][0]:
-            return
-        for _ in range(_SLICES):
-            rows = await ask("SELECT id, channel FROM heartwire.streams_after($1, $2)", self._swept, _SWEPT)
-            keeps = {id: retention(channel) for id, channel in rows}
-            ids = list(keeps)
-            while ids:
-                ids = await self._sweep({id: keeps[id] for id in ids})
-            self._swept = rows[-1][0] if len(rows) == _SWEPT else 0
-            if not self._swept:
-                return
-
-    async def _sweep(self, keeps: dict[int, Retention]) -> list[int]:
-        """Trim streams. Returns those that have more to trim."""
-        kept = keeps.values()
-        rows = await self._reader.ask(
-            "SELECT heartwire.sweep_streams($1, $2, $3, $4, $5)",
-            list(keeps),
-            [min(keep.history_size, MOST) for keep in kept],
-            [ms(keep.history_ttl_s) for keep in kept],
-            [keep.is_followed for keep in kept],
-            self._time_ms(),
-        )
-        return rows[0][0]  # type: ignore[no-any-return]
+        if self._chance() * len(await self.nodes()) <= 1:
+            await self._sweeper.sweep(self._reader.ask, retention, self._time_ms())
 
     # -- nodes -----------------------------------------------------------------------------------------------
 

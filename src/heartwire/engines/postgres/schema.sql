@@ -353,6 +353,24 @@ BEGIN
 END
 $$;
 
+-- Have a stream of another store, or more of it: arrays of the same length.
+CREATE FUNCTION heartwire.restore(
+    name text, its_epoch text, its_head bigint, nths bigint[], times_ms bigint[], texts boolean[],
+    publishers bytea[], payloads bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    m heartwire.meta;
+BEGIN
+    m := heartwire.fence();
+    PERFORM heartwire.begin_stream(name, m, heartwire.clock_ms(NULL));
+    UPDATE heartwire.streams SET epoch = its_epoch, fence = m.fence, head = its_head WHERE channel = name;
+    INSERT INTO heartwire.publications (stream, nth, time_ms, origin, is_text, who, data)
+    SELECT s.id, n, t, 0, x, w, d FROM heartwire.streams s, unnest(nths, times_ms, texts, publishers, payloads)
+        AS g(n, t, x, w, d) WHERE s.channel = name
+    ON CONFLICT DO NOTHING;  -- the statement was sent again
+END
+$$;
+
 -- A stream has gone back in its epoch: a copy of the database was put in its place. It gets another one.
 CREATE FUNCTION heartwire.renew(name text, from_epoch text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

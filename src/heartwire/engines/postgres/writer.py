@@ -19,7 +19,7 @@ from heartwire.engines.postgres.lane import Ask, Lane
 from heartwire.engines.postgres.opening import Store
 from heartwire.engines.wire import publisher_parts
 from heartwire.errors import EngineUnavailable
-from heartwire.types import Channel, Message, Position
+from heartwire.types import Channel, Message, Position, Publisher
 
 __all__ = ["Append", "Post", "Writer", "packed_publisher"]
 
@@ -54,9 +54,9 @@ class Post(NamedTuple):
     body: bytes
 
 
-def packed_publisher(message: Message) -> bytes | None:
-    """A message's publisher as the store has it."""
-    return None if message.publisher is None else _encode(publisher_parts(message.publisher))
+def packed_publisher(who: Publisher | None) -> bytes | None:
+    """A publisher as the store has it."""
+    return None if who is None else _encode(publisher_parts(who))
 
 
 class Writer(Lane):
@@ -193,7 +193,7 @@ class Writer(Lane):
             [one.channel for one in parts],
             [message.data for message in messages],
             [message.is_text for message in messages],
-            [packed_publisher(message) for message in messages],
+            [packed_publisher(message.publisher) for message in messages],
             [one.origin for one in parts],
             [one.key for one in parts],
             [one.key_ttl_ms for one in parts],
