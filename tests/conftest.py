@@ -5,11 +5,13 @@ import asyncio
 import importlib.util
 import inspect
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from heartwire.testing.stores import PostgresServer, ValkeyServer, run_postgres, run_valkey
 
 # A shared machine's pauses are no failures.
 settings.register_profile("heartwire", deadline=None)
@@ -34,6 +36,15 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
     return asyncio.new_event_loop
 
 
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """A Valkey server for all tests that have a prefix of their own in it."""
+    with asyncio.Runner() as runner:
+        running = run_valkey()
+        yield runner.run(running.__aenter__())
+        runner.run(running.__aexit__(None, None, None))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test to its end."""
@@ -44,3 +55,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests that have a schema of their own in it."""
+    with run_postgres("synchronous_commit=off") as server:
+        yield server

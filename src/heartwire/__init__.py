@@ -6,6 +6,7 @@ from heartwire.client.outputs import Gap
 from heartwire.client.received import Received
 from heartwire.client.subscription import Subscription
 from heartwire.client.sync import connect_sync
+from heartwire.engines.postgres.publish import publish_in
 from heartwire.errors import (
     ConfigError,
     ConnectionClosed,
@@ -59,6 +60,7 @@ __all__ = [
     "UnknownChannel",
     "connect",
     "connect_sync",
+    "publish_in",
 ]
 
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ not."""
 import inspect
 import itertools
 import tempfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from heartwire.engines.attached import AttachedEngine
 from heartwire.engines.contract import Clock, Engine, Feed, ReadResult, Retention
 from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.postgres.engine import PostgresEngine
+from heartwire.engines.redis.engine import RedisEngine
+from heartwire.engines.redis.target import Target
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.store.serve import serve
 from heartwire.testing.engines import (
@@ -26,7 +30,8 @@ from heartwire.testing.engines import (
     reading,
 )
 from heartwire.testing.engines.bench import A, B
-from heartwire.types import Channel, Member, Message, Position, Publication, Start
+from heartwire.testing.stores import PostgresServer
+from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
 
 pytestmark = pytest.mark.usefixtures("loop_factory")
 
@@ -63,6 +68,40 @@ class _Attached(AttachedEngine):
             self.path.parent.rmdir()
 
 
+class _Redis(RedisEngine):
+    """An engine on the server of this session, whose feed is there before the first check."""
+
+    async def start(self, feed: Feed) -> None:
+        await super().start(feed)
+        for channel in (A, B):
+            self.watch(channel)
+            await self.read(channel, NOW, Retention(1, 1), limit=0, max_bytes=1)
+
+
+class _Postgres(PostgresEngine):
+    """The same."""
+
+    async def start(self, feed: Feed) -> None:
+        await super().start(feed)
+        for channel in (A, B):
+            self.watch(channel)
+            await self.read(channel, NOW, Retention(1, 1), limit=0, max_bytes=1)
+
+
+_server: dict[str, str] = {}
+
+
+def _redis(tmp_path: Path, clock: Clock) -> Engine:
+    url = f"{_server['url']}?prefix={tmp_path.name}"
+    return _Redis(Target.from_url(url), clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def _valkey(request: pytest.FixtureRequest) -> None:
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("make") is _redis:
+        _server["url"] = request.getfixturevalue("valkey").url
+
+
 def _attached_memory(tmp_path: Path, clock: Clock) -> Engine:
     return _Attached(_memory, tmp_path, clock)
 
@@ -82,7 +121,7 @@ async def test_every_check_is_run() -> None:
     assert {check.__name__ for check in CHECKS + DURABLE_CHECKS} == written
 
 
-@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full, _attached_memory, _attached_sqlite])
+@pytest.mark.parametrize("make", [_memory, _sqlite, _sqlite_full, _attached_memory, _attached_sqlite, _redis])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_engine_keeps_its_promise(
     make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
@@ -90,7 +129,7 @@ async def test_engine_keeps_its_promise(
     await check_engine(partial(make, tmp_path), checks=[check])
 
 
-@pytest.mark.parametrize("make", [_sqlite, _sqlite_full, _attached_sqlite])
+@pytest.mark.parametrize("make", [_sqlite, _sqlite_full, _attached_sqlite, _redis])
 @pytest.mark.parametrize("check", DURABLE_CHECKS, ids=lambda check: check.__name__)
 async def test_durable_engine_keeps_its_promise(
     make: Callable[[Path, Clock], Engine], check: Check, tmp_path: Path
@@ -98,6 +137,18 @@ async def test_durable_engine_keeps_its_promise(
     await check_engine(
         partial(make, tmp_path), reopen=lambda engine, clock: make(tmp_path, clock), checks=[check]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop_factory", ["asyncio"], indirect=True)  # a schema for each takes its time
+@pytest.mark.parametrize("check", CHECKS + DURABLE_CHECKS, ids=lambda check: check.__name__)
+async def test_postgres_keeps_its_promise(check: Check, tmp_path: Path, postgres: PostgresServer) -> None:
+    schema = f"of_{zlib.crc32(bytes(tmp_path))}"
+
+    def make(clock: Clock) -> _Postgres:
+        return _Postgres(f"{postgres.url}&schema={schema}", clock=clock)
+
+    await check_engine(make, reopen=lambda _, clock: make(clock), checks=[check])
 
 
 # -- engines that break a promise each, and the word the suite has for it ------------------------------------

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,9 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from heartwire.engines import shared as engines_shared
 from heartwire.engines.attached import AttachedEngine
 from heartwire.engines.contract import Clock, Engine, Feed, SharedEngine, Told
 from heartwire.engines.memory import MemoryEngine
+from heartwire.engines.postgres.engine import PostgresEngine
+from heartwire.engines.redis.engine import RedisEngine
+from heartwire.engines.redis.target import Target
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.store import nodes as store_nodes
 from heartwire.store.serve import serve
@@ -54,6 +59,68 @@ async def _sqlite(clock: Clock) -> AsyncIterator[Make]:
             yield make
 
 
+_server: dict[str, str] = {}
+
+
+@contextlib.asynccontextmanager
+async def _redis(clock: Clock) -> AsyncIterator[Make]:
+    target = Target.from_url(f"{_server['url']}?node_lease_s=40&prefix={secrets.token_hex(4)}")
+    yield lambda: RedisEngine(target, clock=clock, monotonic=clock)
+
+
+@contextlib.asynccontextmanager
+async def _postgres(clock: Clock) -> AsyncIterator[Make]:
+    url = f"{_server['url']}&node_lease_s=0.5&schema=shared_{secrets.token_hex(4)}"
+    yield lambda: PostgresEngine(url, clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def _postgresql(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("store") is _postgres:
+        _server["url"] = request.getfixturevalue("postgres").url
+        monkeypatch.setattr(engines_shared, "REAP_S", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def _valkey(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("store") is _redis:
+        _server["url"] = request.getfixturevalue("valkey").url
+        monkeypatch.setattr(engines_shared, "TICK_S", 0.01)
+
+
+def _kill(engine: SharedEngine) -> None:
+    if isinstance(engine, RedisEngine):
+        _kill_redis(engine)
+    elif isinstance(engine, PostgresEngine):
+        _kill_postgres(engine)
+    else:
+        _kill_attached(engine)
+
+
+def _kill_redis(engine: RedisEngine) -> None:
+    topology, keeper = engine._topology, engine._keeper
+    assert topology is not None
+    assert keeper is not None
+    keeper.cancel()
+    engine._keeper = None  # `stop` has nothing left to do
+    for connection in (*topology.servers, *topology.feeds):
+        assert connection._task is not None
+        assert connection._pipe is not None
+        connection._task.cancel()
+        connection._pipe._flush()
+        connection._pipe.abort("killed")
+
+
+def _kill_postgres(engine: PostgresEngine) -> None:
+    assert engine._keeper is not None
+    engine._keeper.cancel()
+    engine._keeper = None
+    for lane in engine._lanes:
+        assert lane._task is not None
+        lane._task.cancel()
+        lane.abort("killed")
+
+
 def _kill_attached(engine: SharedEngine) -> None:
     assert isinstance(engine, AttachedEngine)
     assert engine._keeper is not None
@@ -69,12 +136,12 @@ async def test_every_check_is_run() -> None:
     assert {check.__name__ for check in SHARED_CHECKS + KILLING_CHECKS} == written
 
 
-@pytest.mark.parametrize("store", [_memory, _sqlite])
+@pytest.mark.parametrize("store", [_memory, _sqlite, _redis, _postgres])
 @pytest.mark.parametrize("check", SHARED_CHECKS + KILLING_CHECKS, ids=lambda check: check.__name__)
 async def test_nodes_keep_the_promise(
     store: Callable[[Clock], contextlib.AbstractAsyncContextManager[Make]], check: SharedCheck
 ) -> None:
-    await check_shared_engine(store, kill=_kill_attached, checks=[check])
+    await check_shared_engine(store, kill=_kill, checks=[check])
 
 
 # -- nodes that break a promise each, and the word the suite has for it --------------------------------------

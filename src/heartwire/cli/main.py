@@ -7,6 +7,7 @@ import typer
 
 import heartwire
 from heartwire.cli.compare import compare
+from heartwire.cli.copy import copy
 from heartwire.cli.pub import pub
 from heartwire.cli.serve import serve
 from heartwire.cli.shared import printable
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, pub, sub, token, compare):
+for command in (serve, pub, sub, token, copy, compare):
     app.command()(command)
 
 

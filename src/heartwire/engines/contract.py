@@ -7,7 +7,7 @@ against this contract.
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -22,6 +22,7 @@ __all__ = [
     "Engine",
     "Feed",
     "FeedState",
+    "Portable",
     "Presence",
     "ReadResult",
     "Retention",
@@ -234,6 +235,19 @@ class SharedEngine(Engine, Bus, UserLimits, Protocol):
     def announce(self, channel: Channel, told: Told, member: Member) -> None:
         """Have all nodes that watch a channel hear of a member, this one too. Never blocks. The leaves of
         members whose node is gone are told by the store, once."""
+
+
+class Portable(Engine, Protocol):
+    """An engine whose streams can be copied to another store: see `heartwire.engines.copying`."""
+
+    def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """All streams of the store, in any order, with their last positions."""
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """Have a stream of another store here: it is at ``head``, and ``publications`` of it are kept, oldest
+        first, at their offsets and times. Called again with the same head, it keeps later ones too. Nobody
+        uses the stream meanwhile. Tells no feed.
+        """
 
 
 def shared_engine(engine: Engine) -> SharedEngine | None:

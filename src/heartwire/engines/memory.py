@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
@@ -170,6 +170,20 @@ class MemoryEngine(Leases):
             return Position(self._epoch(channel), 0)
         self._bytes -= stream.drop(len(stream.items))
         return stream.position
+
+    async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """See `Portable.streams`."""
+        for channel, stream in list(self._streams.items()):
+            yield channel, stream.position
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+        stream = self._streams.setdefault(channel, _Stream(head.epoch))
+        stream.epoch, stream.head = head
+        stream.used_at = self._clock()
+        stream.items += publications
+        self._bytes += sum(len(publication.data) + _PUBLICATION_BYTES for publication in publications)
+        self._make_room(stream)
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. It lets others work after every `SWEPT_AT_ONCE` streams."""

@@ -17,10 +17,20 @@ __all__ = ["GROUP", "open_engine"]
 
 GROUP: Final = "heartwire.engines"
 
+_REDIS: Final = [
+    f"{name}{tls}{form}"
+    for name in ("redis", "valkey")
+    for tls, forms in (("", ("", "+unix", "+sentinel", "+cluster")), ("s", ("", "+sentinel", "+cluster")))
+    for form in forms
+]
+
 _ENGINES: Final = {
     "attached": "heartwire.engines.attached:AttachedEngine.from_url",
     "memory": "heartwire.engines.memory:MemoryEngine.from_url",
+    "postgres": "heartwire.engines.postgres.engine:PostgresEngine.from_url",
+    "postgresql": "heartwire.engines.postgres.engine:PostgresEngine.from_url",
     "sqlite": "heartwire.engines.sqlite:SqliteEngine.from_url",
+    **dict.fromkeys(_REDIS, "heartwire.engines.redis:from_url"),
 }
 
 
@@ -32,7 +42,7 @@ def open_engine(url: str) -> Engine:
     else:
         others = entry_points(group=GROUP)
         if scheme not in others.names:
-            known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"]
+            known = ["memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, postgresql://USER@HOST/DATABASE"]
             known += (f"{name}://" for name in sorted(others.names))
             raise ConfigError("engine", url, ", ".join(known))
         found = others[scheme]

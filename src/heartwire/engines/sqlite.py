@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, NamedTuple, Self
@@ -120,6 +120,23 @@ class SqliteEngine(Leases):
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
         return self._submit(lambda store: (store.remove(channel), None))
+
+    async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
+        """See `Portable.streams`."""
+        last, found = 0, True
+        while found:
+            found = await self._submit(lambda store, last=last: (store.streams(last), None))  # type: ignore[misc]
+            for last, channel, head in found:  # noqa: B007 - where the next page begins
+                yield channel, head
+
+    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+
+        def job(store: Store) -> tuple[None, None]:
+            store.restore(channel, head, publications)
+            return None, None
+
+        await self._submit(job)
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. Each call goes through the next 100,000 streams, in transactions of 250, and

@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -123,15 +123,12 @@ class Store:
         stream.head += 1
         stream.keep = keep
         self._changed[channel] = stream
-        publisher = message.publisher
-        who = (publisher.user, publisher.client, publisher.info) if publisher else (None, None, None)
-        values = (stream.id, stream.head, now_ms, message.is_text, *who, message.data)
-        self._db.execute("INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        fields = (message.data, message.is_text, message.publisher, now_ms, message.origin)
+        publication = Publication(channel, stream.epoch, stream.head, *fields)
+        self._insert(stream, publication)
         if key is not None:
             use = (stream.id, key, stream.head, now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000))
             self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", use)
-        fields = (message.data, message.is_text, publisher, now_ms, message.origin)
-        publication = Publication(channel, stream.epoch, stream.head, *fields)
         return publication.position, publication
 
     def read(self, channel: Channel, start: Start, keep: Retention, limit: int, max_bytes: int) -> ReadResult:
@@ -150,6 +147,26 @@ class Store:
             return Position(epoch_of(self._life, channel), 0)
         self._db.execute("DELETE FROM publications WHERE stream = ?", (stream.id,))
         return Position(stream.epoch, stream.head)
+
+    def streams(self, after: int) -> list[tuple[int, Channel, Position]]:
+        """The next streams, with the numbers of their rows."""
+        query = "SELECT id, channel, epoch, head FROM streams WHERE id > ? ORDER BY id LIMIT ?"
+        rows = self._db.execute(query, (after, _SWEPT_AT_ONCE)).fetchall()
+        return [(id, channel, Position(epoch, head)) for id, channel, epoch, head in rows]
+
+    def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+        """See `Portable.restore`."""
+        stream = self._stream(channel) or self._create(channel, int(self._clock() * 1000))
+        stream.epoch, stream.head = head
+        self._db.execute("UPDATE streams SET epoch = ?, head = ? WHERE id = ?", (*head, stream.id))
+        for one in publications:
+            self._insert(stream, one)
+
+    def _insert(self, stream: _Stream, one: Publication) -> None:
+        who = one.publisher
+        by = (who.user, who.client, who.info) if who else (None, None, None)
+        values = (stream.id, one.offset, one.time_ms, one.is_text, *by, one.data)
+        self._db.execute("INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[bool, None]:
         """Sweep the next streams. Returns whether these were the last."""

@@ -41,8 +41,8 @@ def test_sqlite_url_names_a_file(url: str, path: str, synchronous: str) -> None:
 @pytest.mark.parametrize(
     ("url", "fix"),
     [
-        ("", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
-        ("chat.db", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
+        ("", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, postgresql://USER@HOST/DATABASE"),
+        ("chat.db", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, postgresql://USER@HOST/DATABASE"),
         ("redis://localhost", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         ("memory:///x", "memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE"),
         ("memory://?size=5", "memory://, with ?max_bytes=N&max_channels=N (1 or more) at most"),
@@ -103,5 +103,7 @@ async def test_engine_of_another_package_is_put_through_the_suite() -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_unknown_scheme_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"sqlite:////ABSOLUTE/FILE, toy://$"):
+    with pytest.raises(
+        ConfigError, match=r"sqlite:////ABSOLUTE/FILE, postgresql://USER@HOST/DATABASE, toy://$"
+    ):
         open_engine("tin://")

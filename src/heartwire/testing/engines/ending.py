@@ -2,7 +2,9 @@
 
 import asyncio
 from functools import partial
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import ReadResult, Retention
@@ -96,6 +98,31 @@ async def a_lease_expires_unless_it_is_renewed(bench: Bench) -> None:
     promise(set(await bench.present(A)) == {"c-2"}, "a sweep forgets no lease that holds")
     bench.clock.advance(30)
     promise(await bench.present(A) == {}, "a renewed lease ends too")
+
+
+# -- copies of other stores ----------------------------------------------------------------------------------
+
+
+async def a_restored_stream_goes_on_where_it_was(bench: Bench) -> None:
+    engine: Any = bench.engine
+    if not hasattr(engine, "restore"):
+        return  # its streams cannot be copied, which an engine need not offer
+    keep = Retention(3, 86_400)
+    publisher = Publisher("ann", "c-1", b"[]")
+    await bench.fill(A, 4, keep)
+    head = await settled(engine.append(A, Message(b"\0", publisher=publisher), keep))
+    original = await bench.read(A, EARLIEST, keep)
+    moved = [msgspec.structs.replace(one, channel=B) for one in original.publications]
+    await engine.restore(B, head, moved[:2])
+    await engine.restore(B, head, moved[2:])
+    expect(
+        "a restored stream reads as the original", await bench.read(B), original._replace(publications=moved)
+    )
+    expect(
+        "streams are listed with their heads", {one async for one in engine.streams()}, {(A, head), (B, head)}
+    )
+    expect("offsets go on in a restored stream", await bench.append(B, "x"), Position(head.epoch, 6))
+    expect("and so do readers", await bench.offsets(B, moved[1].position), [5, 6])
 
 
 # -- stop ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Engines on real stores that are killed, cut off, emptied and replaced."""
