@@ -7,7 +7,6 @@ that accounts for them. The exit code is 1 where a promise was broken.
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 
@@ -26,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for engine in [given.engine] if given.engine else STORES:
         _say(f"{engine}: seed {given.seed}, a kill every {given.every_s:g} s for {given.seconds:g} s")
         what = Chaos(engine, given.seconds, given.every_s, given.nodes, given.rate_per_s, given.seed)
-        outcome = asyncio.run(chaos(what, _progress))
+        outcome = chaos(what, _progress)
         _say(_table(outcome))
         failed |= bool(outcome.problems)
     return 1 if failed else 0

@@ -85,14 +85,10 @@ class _Victim(Protocol):
 Say = Callable[[str, Outcome], None]
 
 
-async def chaos(what: Chaos, say: Say) -> Outcome:
+def chaos(what: Chaos, say: Say) -> Outcome:
     """Run it. ``say`` is called with each thing that happens."""
     with _servers(what) as (victims, sockets):
-        async with balancer(sockets) as url:
-            outcome = Outcome(_publishers(what, url), _readers(), dict.fromkeys(victims, 0))
-            async with _reading(outcome, url, what.seed):
-                await _publish_and_kill(what, outcome, victims, say)
-                await _heal(outcome, url, say)
+        outcome = asyncio.run(_chaos(what, victims, sockets, say))
     kept, kills = STORES[what.engine].kept, outcome.kills["the store"]
     sent = {(channel, one.name): count for one in outcome.publishers for channel, count in one.sent.items()}
     acks = [ack for one in outcome.publishers for ack in one.acks]
@@ -103,14 +99,21 @@ async def chaos(what: Chaos, say: Say) -> Outcome:
     return outcome
 
 
+async def _chaos(what: Chaos, victims: dict[str, _Victim], sockets: list[Path], say: Say) -> Outcome:
+    async with balancer(sockets) as url:
+        outcome = Outcome(_publishers(what, url), _readers(), dict.fromkeys(victims, 0))
+        async with _reading(outcome, url, what.seed):
+            await _publish_and_kill(what, outcome, victims, say)
+            await _heal(outcome, url, say)
+    return outcome
+
+
 @contextlib.contextmanager
 def _servers(what: Chaos) -> Iterator[tuple[dict[str, _Victim], list[Path]]]:
     """The nodes and the store by name, and the sockets of the nodes."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
-        store = STORES[what.engine].make(folder)
-        store.start()
-        stack.callback(store.kill)
+        store = stack.enter_context(STORES[what.engine].run(folder))
         victims: dict[str, _Victim] = {"the store": store}
         sockets = []
         for number in range(1, what.nodes + 1):

@@ -1,17 +1,20 @@
 """The stores that nodes share here, and what each has when it was killed."""
 
+import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from heartwire.testing.stores import PostgresServer, ValkeyServer, run_postgres, run_valkey
 from tools.chaos.verdict import Kept
 
 __all__ = ["STORES", "Store", "StoreKind"]
-
 
 _READY_S: Final = 20
 
@@ -19,10 +22,14 @@ _READY_S: Final = 20
 class Store(Protocol):
     """A store to kill. ``url``: for ``--engine`` of its nodes."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
 
     def start(self) -> None:
-        """Start it, or start it again on what it has, and wait until it can be reached."""
+        """Start it again on what it has, and wait until it can be reached."""
 
     def kill(self) -> None:
         """Send SIGKILL and wait for the end. Idempotent."""
@@ -64,14 +71,88 @@ class AttachedStore:
             self._process.wait()
 
 
-class StoreKind(NamedTuple):
-    """A store by name. ``kept``: of what it has answered, when it was killed."""
+class _Valkey(NamedTuple):
+    server: ValkeyServer
 
-    make: Callable[[Path], Store]
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    @property
+    def pid(self) -> int:
+        return self.server.pid
+
+    def start(self) -> None:
+        asyncio.run(self.server.start())
+
+    def kill(self) -> None:
+        self.server.kill()
+
+
+class _Postgres(NamedTuple):
+    server: PostgresServer
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    @property
+    def pid(self) -> int:
+        return self.server.pid
+
+    def start(self) -> None:
+        self.server.restart()
+
+    def kill(self) -> None:
+        self.server.kill()
+
+
+# -- to run them ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _attached(engine: str, folder: Path) -> Iterator[Store]:
+    store = AttachedStore(engine, folder)
+    try:
+        store.start()
+        yield store
+    finally:
+        store.kill()
+
+
+@contextlib.contextmanager
+def _valkey(aof: str, folder: Path) -> Iterator[Store]:
+    with asyncio.Runner() as runner:
+        running = run_valkey(aof=aof)
+        server = runner.run(running.__aenter__())
+        try:
+            yield _Valkey(server)
+        finally:
+            runner.run(running.__aexit__(None, None, None))
+
+
+@contextlib.contextmanager
+def _postgres(folder: Path) -> Iterator[Store]:
+    with run_postgres() as server:
+        yield _Postgres(server)
+
+
+class StoreKind(NamedTuple):
+    """A store by name.
+
+    Attributes:
+        run: runs one, with a folder of its own, as long as the block; outside of any event loop.
+        kept: of what it had answered, when it was killed.
+    """
+
+    run: Callable[[Path], contextlib.AbstractContextManager[Store]]
     kept: Kept
 
 
 STORES: Final = {
-    "memory": StoreKind(lambda folder: AttachedStore("memory", folder), Kept.NOTHING),
-    "sqlite": StoreKind(lambda folder: AttachedStore("sqlite:///chaos.db", folder), Kept.ALL),
+    "memory": StoreKind(partial(_attached, "memory"), Kept.NOTHING),
+    "sqlite": StoreKind(partial(_attached, "sqlite:///store.db"), Kept.ALL),
+    "valkey": StoreKind(partial(_valkey, ""), Kept.NOTHING),
+    "valkey-aof": StoreKind(partial(_valkey, "always"), Kept.RENAMED),
+    "postgres": StoreKind(_postgres, Kept.ALL),
 }

@@ -17,13 +17,13 @@ from tools.chaos.verdict import Ack, Event, Gap, Kept, Run, Seen, Tale, verdict
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(sys.platform == "win32", reason="stores and nodes listen on Unix sockets")
 @pytest.mark.parametrize("engine", ["memory", "sqlite"])
-async def test_a_killed_node_and_a_killed_store_break_no_promise(engine: str) -> None:
+def test_a_killed_node_and_a_killed_store_break_no_promise(engine: str) -> None:
     said: list[str] = []
 
     def say(text: str, outcome: Outcome) -> None:
         said.append(text)
 
-    outcome = await chaos(Chaos(engine, seconds=6, every_s=2, rate_per_s=15, seed=SEED), say)
+    outcome = chaos(Chaos(engine, seconds=6, every_s=2, rate_per_s=15, seed=SEED), say)
     assert outcome.problems == [], said
     assert outcome.kills["the store"] == 1
     assert sum(outcome.kills.values()) == 3
