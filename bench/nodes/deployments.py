@@ -15,7 +15,7 @@ from bench.servers import centrifugo_missing, configuration, needs_package
 from heartwire.testing.server import run_server
 from tools.chaos.stores import STORES, Store
 
-__all__ = ["KINDS", "Deployment", "Kind"]
+__all__ = ["KINDS", "Deployment", "Kind", "cpu_ns"]
 
 _CONFIG: Final = "connects_per_s = 0\nmax_channels_per_connection = 200000\n"
 
@@ -29,14 +29,15 @@ class Deployment(NamedTuple):
 
     def node_cpu_ns(self, number: int) -> int:
         """CPU that a node has used, with its children."""
-        return _cpu_ns(self.nodes[number][1])
+        return cpu_ns(self.nodes[number][1])
 
     def store_cpu_ns(self) -> int:
         """CPU that the store has used, with its children."""
-        return _cpu_ns(self.store.pid)
+        return cpu_ns(self.store.pid)
 
 
-def _cpu_ns(pid: int) -> int:
+def cpu_ns(pid: int) -> int:
+    """CPU that a process and its children have used."""
     total = 0
     for one in descendants(pid):
         for thread in Path(f"/proc/{one}/task").glob("*/schedstat"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from bench.nodes.deployments import cpu_ns
 from bench.nodes.work import Figures
 from heartwire import Hub
 from heartwire.engines.contract import FeedState
@@ -91,7 +92,8 @@ async def _restart(hub: Hub, store: Store) -> Figures:
     topics = hub.node.switchboard.topics
     await _until(lambda: states[-1:] == ["up"])
     await _until(lambda: not any(topic.reads for topic in topics.values()))
-    return {"whole_s": time.monotonic() - began, "node_cpu_s": time.process_time() - cpu}
+    figures = {"whole_s": time.monotonic() - began, "node_cpu_s": time.process_time() - cpu}
+    return figures | {"store_cpu_s": cpu_ns(store.pid) / 1e9}
 
 
 async def _until(condition: Callable[[], bool]) -> None:
