@@ -6,9 +6,10 @@ SERVE ?=
 SEEDS ?= 100000
 SECONDS ?= 60
 SOAK ?=
+CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench sdks simulate fuzz soak clean no-node
+.PHONY: help serve test check format bench sdks simulate fuzz soak chaos clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +82,9 @@ fuzz: $(VENV)/.dev ## send real servers what they should not get (SECONDS=60)
 
 soak: $(VENV)/.dev ## peers that misbehave: memory, time until they are given up, waits of others (SOAK='pings --peers 100')
 	@$(BIN)/python -m tools.soak $(SOAK)
+
+chaos: $(VENV)/.dev ## kill nodes and the store under load; what is lost? (CHAOS='--engine sqlite --seconds 60')
+	@$(BIN)/python -m tools.chaos $(CHAOS)
 
 clean: ## remove the virtual environments and node_modules
 	rm -rf $(VENV) .venv-bench .bench node_modules

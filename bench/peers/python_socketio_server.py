@@ -1,4 +1,7 @@
-"""Peer: python-socketio on uvicorn, `emit` to one room. Usage: python_socketio_server.py PORT."""
+"""Peer: python-socketio on uvicorn, `emit` to one room. Usage: python_socketio_server.py PORT [REDIS-URL].
+
+With a Redis URL it is one of several nodes.
+"""
 
 # mypy: disable-error-code="import-not-found, import-untyped, no-any-unimported"
 # mypy: allow-untyped-decorators
@@ -10,8 +13,9 @@ import uvicorn
 
 ROOM = "bench"
 # Pings rest longer than a run lasts, as for every peer; polling and WebSocket both stay on.
+manager = socketio.AsyncRedisManager(sys.argv[2]) if len(sys.argv) > 2 else None
 server = socketio.AsyncServer(
-    async_mode="asgi", ping_interval=600, ping_timeout=600, cors_allowed_origins="*"
+    client_manager=manager, async_mode="asgi", ping_interval=600, ping_timeout=600, cors_allowed_origins="*"
 )
 
 

@@ -152,7 +152,11 @@ class Switchboard:
         if topic is None or not topic.epoch:  # its first read is still to come
             return
         if head.epoch != topic.epoch or head.offset > topic.head:
-            self._hole(topic, topic.restart(head))
+            live = topic.restart(head)
+            if not head.offset:  # nothing is kept: a store that lost everything need not be asked by all
+                for subscription in live:
+                    self._place(subscription, head, recovered=False)
+            self._hole(topic, live)
 
     def read_done(self, topic: Topic, start: Start, result: ReadResult) -> None:
         """Take the result of a ``read``."""

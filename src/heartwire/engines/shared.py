@@ -36,8 +36,6 @@ TICK_S: Final = 0.1
 OWN_ANSWER_S: Final = 0.05
 """So long the answer to an append waits until its publication was told here."""
 REAP_S: Final = 5.0
-REPAIRED_PER_S: Final = 5000
-"""So many channels a second are told to read what they have missed."""
 LOOK_S: Final = 5.0
 STOP_S: Final = 10.0
 PART_S: Final = 5.0
@@ -314,18 +312,19 @@ class SharedBase(OwnNode, ABC):
     # -- repair ----------------------------------------------------------------------------------------------
 
     async def _repair_all(self) -> None:
-        """Compare all watched channels with their heads; the state is "up" after it."""
+        """Compare all watched channels with their heads; the state is "up" after it.
+
+        Those that differ read as fast as the node lets them: it bounds the reads under way.
+        """
         channels = self._watches.channels()
         for at in range(0, len(channels), HEADS):
             while True:
                 try:
-                    differ = await self._compare(channels[at : at + HEADS])
+                    await self._compare(channels[at : at + HEADS])
                     break
                 except EngineError as error:
                     log.warning("%s: the heads of channels are not known yet: %s", self.name, error)
                     await asyncio.sleep(TICK_S)
-            if at + HEADS < len(channels):
-                await asyncio.sleep(differ / REPAIRED_PER_S)
         self._tasks.pop("repair", None)
         self._is_repaired = True
         self._update_state("")
@@ -341,8 +340,8 @@ class SharedBase(OwnNode, ABC):
             self._watches.when_confirmed(channel, lambda: None if come.done() else come.set_result(None))
             await come
 
-    async def _compare(self, channels: list[Channel]) -> int:
-        """Ask for heads, and tell the node. Returns how many are elsewhere than was told.
+    async def _compare(self, channels: list[Channel]) -> None:
+        """Ask for heads, and tell the node.
 
         A head that is before what was told, in one epoch, is a loss that the store does not know of: the
         stream gets another epoch.
@@ -351,16 +350,13 @@ class SharedBase(OwnNode, ABC):
             await self._confirmed(channel)
         told = self._watches.positions(channels)
         heads = await self.heads(channels)
-        differ = 0
         for channel, was, head in zip(channels, told, heads, strict=True):
-            differ += was != head
             if went_back(was, head):
                 log.error(
                     "%s: %r went back from %d to %d: new epoch", self.name, channel, was.offset, head.offset
                 )
                 head = await self._renew(channel, head.epoch)
             self._feed.behind(channel, head)
-        return differ
 
     # -- what the feed brings --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ up."""
 
 import asyncio
 import logging
+from collections import deque
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -28,6 +29,10 @@ _BACK_ITEMS: Final = 256
 _CATCH_UP_ITEMS: Final = 256
 _CATCH_UP_BYTES: Final = 64 * 1024
 """A subscription that catches up reads this much at a time, so that it shares the engine with others."""
+
+_UNDER_WAY: Final = 256
+"""Reads that a store is asked at a time. When it comes back all topics may want to read; publishes go between
+them, and each read's objects end before the next ones are made."""
 
 
 class Page(NamedTuple):
@@ -121,9 +126,17 @@ class CatchUp:
 
     def __init__(self, history: History) -> None:
         self._history = history
+        self._under_way = 0
+        self._waiting: deque[tuple[Topic, Start]] = deque()  # each once, as `Topic.reads` has them
 
     def read(self, topic: Topic, start: Start) -> None:
         """Read a page from ``start``, and call `Switchboard.read_done`; see `Switchboard`."""
+        if self._under_way < _UNDER_WAY:
+            self._read(topic, start)
+        else:
+            self._waiting.append((topic, start))
+
+    def _read(self, topic: Topic, start: Start) -> None:
         try:
             answer = self._history.read(
                 topic.channel, start, limit=_CATCH_UP_ITEMS, max_bytes=_CATCH_UP_BYTES
@@ -135,9 +148,13 @@ class CatchUp:
             # Not at once: a long way to catch up would be as deep a recursion, and hold up everybody else.
             self.loop.call_soon(self.switchboard.read_done, topic, start, answer)
         else:
+            self._under_way += 1
             answer.add_done_callback(partial(self._answered, topic, start))
 
     def _answered(self, topic: Topic, start: Start, answer: asyncio.Future[ReadResult]) -> None:
+        self._under_way -= 1
+        while self._waiting and self._under_way < _UNDER_WAY:
+            self._read(*self._waiting.popleft())
         error = None if answer.cancelled() else answer.exception()
         if error is None and not answer.cancelled():
             self.switchboard.read_done(topic, start, answer.result())

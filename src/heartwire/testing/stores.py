@@ -41,6 +41,11 @@ class ValkeyServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and wait until it answers. Raises ``RuntimeError`` with the end of its log."""
         binary = str(_binary())
@@ -200,6 +205,11 @@ class PostgresServer:
         self.url = f"postgresql://heartwire@/postgres?host={folder}"
         self._options = (f"unix_socket_directories={folder}", "listen_addresses=", *options)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def run(self, program: str, *arguments: str) -> None:
         """Run a program of PostgreSQL's for its data. Raises ``RuntimeError`` with the log."""

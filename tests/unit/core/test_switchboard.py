@@ -922,6 +922,22 @@ def test_a_head_of_another_life_is_a_gap_for_those_who_were_there() -> None:
     assert link.offsets == [1, 2, 1]
 
 
+def test_a_store_that_has_lost_everything_is_not_asked_by_each_topic() -> None:
+    desk = Desk()
+    link, other = desk.follow(), desk.follow(start=EARLIEST)
+    desk.settle()
+    desk.publish(2)
+    desk.settle()
+    asked = desk.asked
+    desk.restart()
+    desk.switchboard.behind(A, desk.head())
+    assert link.told[-1] == other.told[-1] == (0, False)
+    desk.publish()
+    desk.settle()
+    assert link.offsets == other.offsets == [1, 2, 1]
+    assert desk.asked == asked
+
+
 def test_topics_are_watched_from_before_their_first_read_to_their_end() -> None:
     told: list[object] = []
     desk = Desk(watch=lambda channel, begins: told.append((channel, begins, len(desk.reads))))

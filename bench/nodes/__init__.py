@@ -1,0 +1,1 @@
+"""``python -m bench.nodes``: nodes on one store, beside python-socketio and Centrifugo."""
