@@ -355,7 +355,7 @@ def test_clients_report_what_is_wrong(server: ServerProcess) -> None:
             ["--engine", "mysql://x"],
             {},
             None,
-            "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST",
+            "engine = 'mysql://x': memory, sqlite:///FILE or sqlite:////ABSOLUTE/FILE, redis://HOST, postgresql://HOST/DATABASE",
         ),
         (["--ping-interval-s", "5"], {}, None, "pong_timeout_s = 10: less than ping_interval_s (5)"),
         (["--tls-cert", "x"], {}, None, "tls_cert = 'x': give tls_cert and tls_key together"),
@@ -459,9 +459,9 @@ def test_database_in_use_or_foreign(tmp_path: Path) -> None:
     with run_server(engine="sqlite:///mine.db", folder=tmp_path) as server:
         done = run("serve", "--engine", "sqlite:///mine.db", "--port", "0", folder=tmp_path)
         assert done.returncode == 1
-        assert (
-            done.stderr == "heartwire: mine.db is in use by another process: stop it, or name another file\n"
-        )
+        told = "heartwire: mine.db is in use by another process: stop it, or name another file;"
+        assert done.stderr.startswith(told)
+        assert "?shared=yes" in done.stderr
         publish(server.url, "a", "still there")
     Path(tmp_path, "notes.db").write_text("these are my notes")
     done = run("serve", "--engine", "sqlite:///notes.db", "--port", "0", folder=tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from django.utils.functional import empty
 from websockets.asyncio.client import connect
 
 import heartwire
@@ -91,7 +92,8 @@ async def test_starlette_chat() -> None:
 
 
 @pytest.mark.slow
-async def test_django_chat() -> None:
+async def test_django_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.conf.settings._wrapped", empty)  # another test may have some of its own
     chat = load("django_chat")
     async with serving(chat.app, hub=chat.hub) as url, aiohttp.ClientSession() as session:
         stream = await listen(session, f"{url}/realtime/channels/chat")

@@ -320,12 +320,12 @@ class SharedBase(OwnNode, ABC):
         """
         channels = self._watches.channels()
         parts = (channels[at : at + HEADS] for at in range(0, len(channels), HEADS))
-        await asyncio.gather(*(self._repair(parts) for _ in range(REPAIRED_AT_ONCE)))
+        await asyncio.gather(*(self._repair_parts(parts) for _ in range(REPAIRED_AT_ONCE)))
         self._tasks.pop("repair", None)
         self._is_repaired = True
         self._update_state("")
 
-    async def _repair(self, parts: Iterator[list[Channel]]) -> None:
+    async def _repair_parts(self, parts: Iterator[list[Channel]]) -> None:
         for part in parts:
             while True:
                 try:

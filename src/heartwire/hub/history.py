@@ -131,7 +131,8 @@ class CatchUp:
 
     def read(self, topic: Topic, start: Start) -> None:
         """Read a page from ``start``, and call `Switchboard.read_done`; see `Switchboard`."""
-        if self._under_way < _UNDER_WAY:
+        # Where now is has to be read before what the reader publishes next.
+        if start is NOW or self._under_way < _UNDER_WAY:
             self._read(topic, start)
         else:
             self._waiting.append((topic, start))

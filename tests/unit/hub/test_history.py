@@ -39,7 +39,7 @@ async def test_a_store_is_asked_so_many_reads_at_a_time_in_order() -> None:
     catch_up = CatchUp(cast(History, store))
     catch_up.switchboard, catch_up.loop = cast(Switchboard, board), asyncio.get_running_loop()
     for number in range(1000):
-        catch_up.read(cast(Topic, _Named(number)), NOW)
+        catch_up.read(cast(Topic, _Named(number)), Position("e", 0))
     answered = 0
     while answered < len(store.asked):
         assert len(store.asked) - answered <= 256
@@ -52,6 +52,17 @@ async def test_a_store_is_asked_so_many_reads_at_a_time_in_order() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert [topic.number for topic in board.done] == list(range(1000))
+
+
+async def test_where_now_is_does_not_wait_for_those_who_catch_up() -> None:
+    """A publish after it, in order, would come before the reader's now, and be missed."""
+    store = _Store()
+    catch_up = CatchUp(cast(History, store))
+    for number in range(300):
+        catch_up.read(cast(Topic, _Named(number)), Position("e", 0))
+    assert len(store.asked) == 256
+    catch_up.read(cast(Topic, _Named(300)), NOW)
+    assert len(store.asked) == 257
 
 
 class _Named:
