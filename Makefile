@@ -45,7 +45,7 @@ serve: $(VENV)/.run ## set up and run `heartwire serve` with the demo page (SERV
 	@exec $(BIN)/heartwire serve $(SERVE)
 
 test: $(VENV)/.dev ## set up and run all tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(VENV)/.dev $(JS_TOOLS) ## format, lint, types, spelling
 	@$(BIN)/ruff format --check .

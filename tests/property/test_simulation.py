@@ -16,7 +16,7 @@ from heartwire.testing.simulation.__main__ import main, run_seeds
 from tests.property import planted_node_bugs
 from tests.property.planted_bugs import PLANTED, first_seed_that_finds, is_found
 
-SEEDS: Final = 1000
+SEEDS: Final = 600
 CHUNK: Final = 50
 PAGE: Final = Path(__file__).parents[2] / "docs" / "testing-simulation.md"
 _ROW: Final = re.compile(r"^\| `([a-z-]+)` \| .*? \| (\d+) \|", re.MULTILINE)

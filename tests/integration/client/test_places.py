@@ -20,8 +20,10 @@ pytestmark = [pytest.mark.filterwarnings("error::ResourceWarning")]
 async def moved(to: str, status: int = 308) -> AsyncIterator[tuple[str, list[str]]]:
     """A server that says of each address that it is below another, and the requests it has had."""
     asked: list[str] = []
+    accepted: list[asyncio.StreamWriter] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             path = head.split(" ")[1]
@@ -32,7 +34,12 @@ async def moved(to: str, status: int = 308) -> AsyncIterator[tuple[str, list[str
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+        finally:
+            for writer in accepted:  # one that its client has left may not have been read yet
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
 
 @each_transport

@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield _Fleet(relay.port, servers)
 
 
-@pytest.fixture(params=["js", "python", "js-http_stream", "js-sse"])
+@pytest.fixture(params=["js", "python", "js-http_stream"])
 def kind(request: pytest.FixtureRequest) -> str:
     if request.param.startswith("js"):
         node_modules()
