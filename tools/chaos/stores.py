@@ -71,8 +71,11 @@ class AttachedStore:
             self._process.wait()
 
 
-class _Valkey(NamedTuple):
-    server: ValkeyServer
+class _Server(NamedTuple):
+    """A server of `heartwire.testing.stores`."""
+
+    server: ValkeyServer | PostgresServer
+    start: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -81,27 +84,6 @@ class _Valkey(NamedTuple):
     @property
     def pid(self) -> int:
         return self.server.pid
-
-    def start(self) -> None:
-        asyncio.run(self.server.start())
-
-    def kill(self) -> None:
-        self.server.kill()
-
-
-class _Postgres(NamedTuple):
-    server: PostgresServer
-
-    @property
-    def url(self) -> str:
-        return self.server.url
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    def start(self) -> None:
-        self.server.restart()
 
     def kill(self) -> None:
         self.server.kill()
@@ -126,7 +108,7 @@ def _valkey(aof: str, folder: Path) -> Iterator[Store]:
         running = run_valkey(aof=aof)
         server = runner.run(running.__aenter__())
         try:
-            yield _Valkey(server)
+            yield _Server(server, lambda: asyncio.run(server.start()))
         finally:
             runner.run(running.__aexit__(None, None, None))
 
@@ -134,7 +116,7 @@ def _valkey(aof: str, folder: Path) -> Iterator[Store]:
 @contextlib.contextmanager
 def _postgres(folder: Path) -> Iterator[Store]:
     with run_postgres() as server:
-        yield _Postgres(server)
+        yield _Server(server, server.restart)
 
 
 class StoreKind(NamedTuple):
