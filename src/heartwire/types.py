@@ -7,6 +7,7 @@ import msgspec
 
 __all__ = [
     "EARLIEST",
+    "ENDED",
     "NOW",
     "Action",
     "Channel",
@@ -80,6 +81,10 @@ class Publisher(msgspec.Struct, frozen=True, gc=False):
     info: bytes | None = None
 
 
+ENDED: Final = Publisher(client="\0end")
+"""The publisher of a stream's last publication, which says that it is closed: see `Publication.is_end`."""
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """A message to publish. ``origin`` is the serial on this node of the link it came in by (0: none); it is
     not kept."""
@@ -107,6 +112,12 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     def position(self) -> Position:
         """The position right after this publication."""
         return Position(self.epoch, self.offset)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether this closes a durable stream, and is no message: the last publication of it. ``data`` is
+        JSON, ``{"reason": "done"}``."""
+        return self.publisher is not None and self.publisher.client == ENDED.client
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ import heartwire
 ROOT: Final = Path(heartwire.__file__).parent
 
 GROUND: Final = {"types", "codes", "errors", "channels", "messages", "text"}
-LOWER: Final = GROUND | {"core", "engines", "dialects", "transports"}
+LOWER: Final = GROUND | {"core", "engines", "dialects", "transports", "streams"}
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     "types": set(),
     "codes": set(),
@@ -26,6 +26,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "engines": GROUND | {"core"},
     "dialects": GROUND | {"core"},
     "transports": GROUND | {"core"},
+    "streams": GROUND | {"core", "engines"},
     "store": GROUND | {"core", "engines", "transports"},
     "hub": LOWER,
     "server": LOWER | {"store", "hub"},

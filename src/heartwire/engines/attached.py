@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from heartwire.engines.attached_calls import Calls
-from heartwire.engines.contract import Feed, ReadResult, Retention, Told
+from heartwire.engines.contract import Feed, ReadResult, Recorded, Retention, StreamWrite, Told
 from heartwire.engines.own_node import OwnNode
 from heartwire.engines.pipe import Pipe
 from heartwire.engines.wire import (
@@ -335,6 +335,15 @@ class AttachedEngine(OwnNode):
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
         return self._call(Call.REMOVE, channel)
+
+    def record(self, channel: Channel) -> asyncio.Future[Recorded]:
+        raise NotImplementedError
+
+    def write(self, channel: Channel, change: StreamWrite) -> asyncio.Future[Recorded]:
+        raise NotImplementedError
+
+    def touch(self, channel: Channel) -> None:
+        raise NotImplementedError
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. The store goes by what its nodes have said last of each channel."""

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -25,8 +25,11 @@ __all__ = [
     "Portable",
     "Presence",
     "ReadResult",
+    "Recorded",
+    "Records",
     "Retention",
     "SharedEngine",
+    "StreamWrite",
     "Told",
     "UserLimits",
     "epoch_of",
@@ -99,7 +102,78 @@ class Presence(Protocol):
         """Return the members that hold a lease, on any node."""
 
 
-class Engine(Presence, Protocol):
+class Recorded(NamedTuple):
+    """A stream record as the store has it: what a durable stream keeps beside its publications.
+
+    Attributes:
+        revision: names this state of it; 0: there is none, or its time has ended.
+        record: its bytes, which the engine does not understand; empty where there is none.
+        head: the last position of the stream.
+        written_ms: when it was last written.
+        now_ms: the store's time of the answer; both in milliseconds, by one clock for all nodes.
+        ttl_s, ends_ms: its lifetime, see `StreamWrite`.
+    """
+
+    revision: int
+    record: bytes
+    head: Position
+    written_ms: int
+    now_ms: int
+    ttl_s: float = 0
+    ends_ms: int = 0
+
+
+class StreamWrite(NamedTuple):
+    """One change of a stream record, and what is appended in the same step.
+
+    Attributes:
+        expects: the revision that it changes; 0: there is no record. A stream that begins so forgets its
+            publications, if it has any, and goes on in another epoch.
+        revision: what it then has: 1 to 2**52, drawn at random, so that no two writes have the same.
+        record: its bytes then; ``None``: record and publications are forgotten, and the epoch ends.
+        messages: are appended, at consecutive offsets.
+        ttl_s: the record ends, and its publications are forgotten, so long after its last write or `touch`;
+            0: this does not end it.
+        ends_ms: the same at a time, in milliseconds since 1970.
+    """
+
+    expects: int
+    revision: int
+    record: bytes | None
+    messages: Sequence[Message] = ()
+    ttl_s: float = 0
+    ends_ms: int = 0
+
+
+class Records(Protocol):
+    """Stream records: small states that change in one step with what is appended to their streams.
+
+    What is decided on a record is decided by its reader, who writes on the condition that nothing has changed
+    meanwhile. A stream with a record is not written to by `Engine.append`, and is kept whole: the retention
+    it is read with has no end.
+    """
+
+    def record(self, channel: Channel) -> Recorded | asyncio.Future[Recorded]:
+        """Return the record of a stream."""
+
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded | asyncio.Future[Recorded]:
+        """Change a record, if it still has the revision that the change expects.
+
+        Returns:
+            What the store has afterwards. The change was made where its revision is that of the change (for
+            one that ends the record: 0), by this call or by an earlier one of the same change.
+        Raises (at once or through the future):
+            EngineUnavailable: nothing was stored, or what was will show in `record`.
+        Promises: atomic; kept as an answered `append` is; applied in order with other calls of this node;
+            cancelling the future does not undo it. The feed is told of each publication, before the answer;
+            a shared engine's, by `Feed.removed`, of an epoch that ended, with the position in the next.
+        """
+
+    def touch(self, channel: Channel) -> None:
+        """Let a record's ``ttl_s`` begin now, if there is one. Never blocks."""
+
+
+class Engine(Presence, Records, Protocol):
     """A store of streams: the log of each channel. For now it keeps presence too.
 
     `append`, `read` and `remove` return the answer itself where the store is in this process's memory, else a
@@ -169,7 +243,8 @@ class Engine(Presence, Protocol):
         """
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
-        """Trim channels without new publications by age; forget old keys. Called about every minute."""
+        """Trim channels without new publications by age; forget old keys, and streams whose record has ended.
+        Called about every minute."""
 
 
 class Bus(Protocol):
@@ -243,10 +318,17 @@ class Portable(Engine, Protocol):
     def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
         """All streams of the store, in any order, with their last positions."""
 
-    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+    async def restore(
+        self,
+        channel: Channel,
+        head: Position,
+        publications: Sequence[Publication],
+        record: Recorded | None = None,
+    ) -> None:
         """Have a stream of another store here: it is at ``head``, and ``publications`` of it are kept, oldest
-        first, at their offsets and times. Called again with the same head, it keeps later ones too. Nobody
-        uses the stream meanwhile. Tells no feed.
+        first, at their offsets and times. Called again with the same head, it keeps later ones too. Its
+        record, if it has one, is given with the first of them, and its lifetime begins anew. Nobody uses the
+        stream meanwhile. Tells no feed.
         """
 
 

@@ -4,12 +4,21 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl
 
 from heartwire.engines.alone import check_alone
 from heartwire.engines.clock import forward
-from heartwire.engines.contract import Clock, Feed, ReadResult, Retention, epoch_of, plan_read
+from heartwire.engines.contract import (
+    Clock,
+    Feed,
+    ReadResult,
+    Recorded,
+    Retention,
+    StreamWrite,
+    epoch_of,
+    plan_read,
+)
 from heartwire.engines.leases import SWEPT_AT_ONCE, Leases
 from heartwire.errors import ConfigError
 from heartwire.types import NOW, Channel, Message, Position, Publication, Start
@@ -27,13 +36,14 @@ _position: Final = tuple.__new__  # a named tuple's own constructor is a Python 
 class _Stream:
     """One stream. It is trimmed before each read, by each sweep, and when it is an eighth over its size."""
 
-    __slots__ = ("epoch", "head", "items", "keys", "spared_at", "trim_above", "used_at")
+    __slots__ = ("epoch", "head", "items", "keys", "record", "spared_at", "trim_above", "used_at")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
         self.items: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
         self.keys: OrderedDict[str, tuple[int, float]] | None = None
+        self.record: _Record | None = None
         self.trim_above = 0
         self.used_at = 0.0
         self.spared_at = 1  # its head when it was last put behind the other streams
@@ -57,6 +67,22 @@ class _Stream:
     @property
     def position(self) -> Position:
         return Position(self.epoch, self.head)
+
+
+class _Record(NamedTuple):
+    """A stream record. Times are seconds."""
+
+    revision: int
+    data: bytes
+    written_at: float
+    used_at: float
+    ttl_s: float
+    ends_ms: int
+
+    def has_ended(self, now: float) -> bool:
+        return bool(
+            (self.ttl_s and self.used_at + self.ttl_s <= now) or (self.ends_ms and self.ends_ms <= now * 1000)
+        )
 
 
 class MemoryEngine(Leases):
@@ -184,14 +210,71 @@ class MemoryEngine(Leases):
         self._bytes -= stream.drop(len(stream.items))
         return stream.position
 
+    # -- stream records --------------------------------------------------------------------------------------
+
+    def record(self, channel: Channel) -> Recorded:
+        now = self._clock()
+        stream = self._streams.get(channel) or _Stream(self._epoch(channel))
+        found = stream.record
+        if found is None or found.has_ended(now):
+            return Recorded(0, b"", stream.position, 0, int(now * 1000))
+        times_ms = int(found.written_at * 1000), int(now * 1000)
+        return Recorded(found.revision, found.data, stream.position, *times_ms, found.ttl_s, found.ends_ms)
+
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded:
+        if self.record(channel).revision == change.expects:
+            stream = self._streams.get(channel)
+            if stream is not None and (change.record is None or (not change.expects and stream.head)):
+                self._forget(channel, stream)
+            if change.record is not None:
+                self._write(channel, change, change.record)
+        return self.record(channel)
+
+    def _write(self, channel: Channel, change: StreamWrite, record: bytes) -> None:
+        now = self._clock()
+        stream = self._streams.get(channel)
+        if stream is None:
+            stream = self._streams[channel] = _Stream(self._epoch(channel))
+        before = len(stream.record.data) if stream.record else 0
+        stream.record = _Record(change.revision, record, now, now, change.ttl_s, change.ends_ms)
+        stream.used_at = now
+        made = []
+        for at, one in enumerate(change.messages, stream.head + 1):
+            fields = one.data, one.is_text, one.publisher, int(now * 1000), one.origin
+            made.append(Publication(channel, stream.epoch, at, *fields))
+        stream.items += made
+        stream.head += len(made)
+        self._bytes += len(record) - before + sum(len(one.data) + _PUBLICATION_BYTES for one in made)
+        self._make_room(stream)
+        for publication in made:
+            self._notify(publication)
+
+    def touch(self, channel: Channel) -> None:
+        stream = self._streams.get(channel)
+        if stream is not None and stream.record is not None:
+            stream.record = stream.record._replace(used_at=self._clock())
+
+    # -- copies ----------------------------------------------------------------------------------------------
+
     async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
         """See `Portable.streams`."""
         for channel, stream in list(self._streams.items()):
             yield channel, stream.position
 
-    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+    async def restore(
+        self,
+        channel: Channel,
+        head: Position,
+        publications: Sequence[Publication],
+        record: Recorded | None = None,
+    ) -> None:
         """See `Portable.restore`."""
         stream = self._streams.setdefault(channel, _Stream(head.epoch))
+        if record is not None:
+            now = self._clock()
+            ends = record.ttl_s, record.ends_ms
+            stream.record = _Record(record.revision, record.record, now, now, *ends)
+            self._bytes += len(record.record)
         stream.epoch, stream.head = head
         stream.used_at = self._clock()
         stream.items += publications
@@ -205,14 +288,20 @@ class MemoryEngine(Leases):
         for count, channel in enumerate(list(self._streams), 1):
             stream = self._streams.get(channel)
             if stream is not None:
-                keep = retention(channel)
-                self._bytes -= stream.trim(keep, now)
-                self._forget_keys(stream, now)
-                is_empty = not stream.items and not stream.keys and not keep.is_followed
-                if is_empty and stream.used_at < now - self._forget_after_s:
-                    self._forget(channel, stream)
+                self._sweep(channel, stream, retention(channel), now)
             if count % SWEPT_AT_ONCE == 0:
                 await asyncio.sleep(0)
+
+    def _sweep(self, channel: Channel, stream: _Stream, keep: Retention, now: float) -> None:
+        if stream.record is not None:
+            if stream.record.has_ended(now):
+                self._forget(channel, stream)
+            return
+        self._bytes -= stream.trim(keep, now)
+        self._forget_keys(stream, now)
+        is_empty = not stream.items and not stream.keys and not keep.is_followed
+        if is_empty and stream.used_at < now - self._forget_after_s:
+            self._forget(channel, stream)
 
     def _epoch(self, channel: Channel) -> str:
         """The epoch of a stream that is not here: one that it never had."""
@@ -238,6 +327,8 @@ class MemoryEngine(Leases):
     def _forget(self, channel: Channel, stream: _Stream) -> None:
         del self._streams[channel]
         self._bytes -= stream.drop(len(stream.items))
+        if stream.record is not None:
+            self._bytes -= len(stream.record.data)
         if len(self._forgotten) >= self._max_channels:
             # Rarely, because the epochs of streams without publications change with it.
             self._life = secrets.token_hex(8)

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -11,6 +11,8 @@ from heartwire.errors import ConfigError
 from heartwire.hub.options import SECRETS, NamespaceOptions, duration_s
 
 __all__ = ["convert", "known_option"]
+
+_ALIASES: Final = {"history_ttl": "history_ttl_s", "ttl": "stream_ttl_s"}
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -42,15 +44,19 @@ def convert(options: Mapping[str, Any], kind: type[StructT], where: str, *, stri
 
 def _without_aliases(options: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> Mapping[str, Any]:
     """``history_ttl = "24h"`` is ``history_ttl_s = 86400``."""
-    if kind is not NamespaceOptions or "history_ttl" not in options:
+    if kind is not NamespaceOptions:
         return options
-    if "history_ttl_s" in options:
-        raise ConfigError(where, "history_ttl", "give history_ttl or history_ttl_s, not both")
-    others = {name: value for name, value in options.items() if name != "history_ttl"}
-    try:
-        return others | {"history_ttl_s": duration_s(str(options["history_ttl"]))}
-    except ValueError as error:
-        raise ConfigError(f"{where}: history_ttl", options["history_ttl"], str(error)) from None
+    for alias, name in _ALIASES.items():
+        if alias not in options:
+            continue
+        if name in options:
+            raise ConfigError(where, alias, f"give {alias} or {name}, not both")
+        try:
+            seconds = duration_s(str(options[alias]))
+        except ValueError as error:
+            raise ConfigError(f"{where}: {alias}", options[alias], str(error)) from None
+        options = {key: value for key, value in options.items() if key != alias} | {name: seconds}
+    return options
 
 
 def known_option(name: str, kind: type[msgspec.Struct], where: str) -> str:

@@ -77,6 +77,10 @@ class Namespaces:
         """How much of a channel the engine keeps; the default where its namespace is no longer configured."""
         return self._rules.get(self._name(channel), self._rules[""]).retention
 
+    def is_durable(self, channel: Channel) -> bool:
+        """Whether a channel is a durable stream. Raises `UnknownChannel`."""
+        return self._rule(channel).options.durable
+
     def personal(self, user: str) -> Channel | None:
         """The personal channel of a user; ``None`` where there is none."""
         if self._personal is None or not user or not self._boundary:

@@ -34,6 +34,7 @@ from heartwire.hub.threads import running_loop
 from heartwire.hub.turns import TurnBudget
 from heartwire.hub.uploads import Uploads
 from heartwire.hub.user_limits import UserConnections
+from heartwire.streams.streams import Streams
 from heartwire.types import Channel, Position
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Node:
         pages: the turns of polls whose answers are large.
         uploads: requests whose body is incomplete.
         bus: asks the other nodes.
+        streams: the durable streams.
         readiness: whether this one hears of what they publish.
     """
 
@@ -90,6 +92,11 @@ class Node:
             watch=None if self._shared is None else self._watch,
         )
         self._catch_up.switchboard = self.switchboard
+        self.streams = Streams(
+            engine,
+            max_bytes=lambda channel: self.namespaces.of(channel).max_stream_bytes,
+            ended=self.switchboard.behind,
+        )
         lease_s = options.ping_interval_s + options.pong_timeout_s
         self.presence = Presence(engine, self.switchboard, self.namespaces, lease_s=lease_s)
         self.publishing = Publishing(engine, self.namespaces, self.hooks, options, self.clocks)
@@ -239,6 +246,7 @@ class Node:
         self._starting = None
         await self.background.stop()
         await asyncio.gather(*self._handed, return_exceptions=True)
+        await self.streams.settle()
         await self.engine.stop()
         self.switchboard.flush()
         for _ in range(2):  # topics without readers: another process may go on with the store
@@ -272,11 +280,15 @@ class Node:
         return Feed(
             publication=board.notify,
             behind=board.behind,
-            removed=lambda channel, _: board.forget(channel),
+            removed=self._heard_removed,
             member=self.presence.heard,
             mail=self.bus.heard,
             state=self._heard_state,
         )
+
+    def _heard_removed(self, channel: Channel, position: Position) -> None:
+        self.switchboard.forget(channel)
+        self.switchboard.behind(channel, position)  # its epoch may have ended, too
 
     def _heard_state(self, state: FeedState, why: str) -> None:
         self.readiness.heard(state, why)

@@ -45,6 +45,11 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         publish: clients may publish; false: only the application.
         subprotocols: WebSocket subprotocols of these channels; the first one offered by the client is chosen.
             Empty: the first one offered, whatever it is.
+        durable: channels are streams that are created, closed and deleted (`docs/streams.md`). They are kept
+            whole, whatever ``history_size`` and ``history_ttl_s`` say.
+        stream_ttl_s: a stream ends so long after its last use, unless it was created with a time of its own;
+            0: it does not end. Files and calls also take ``ttl = "1h"``.
+        max_stream_bytes: of one stream; an append over it is refused.
         heartbeat_text: a text that a plain WebSocket is answered with itself, and that is not published: the
             heartbeat of clients that cannot send pings. Empty: only with ``?heartbeat=TEXT``.
         join_leave: report joins and leaves to subscribers that ask for them.
@@ -63,6 +68,9 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     history_size: Count = 10_000
     history_ttl_s: Seconds = 86_400
+    durable: bool = False
+    stream_ttl_s: Annotated[float, Meta(ge=0)] = 0
+    max_stream_bytes: Count = 64 * 1024 * 1024
     presence: bool = True
     publish: bool = True
     subprotocols: tuple[str, ...] = ()
@@ -96,6 +104,8 @@ class NamespaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def retention(self) -> Retention:
         """What the engine keeps of a stream."""
+        if self.durable:
+            return Retention(2**50, 1e9)
         return Retention(self.history_size, self.history_ttl_s)
 
 
@@ -111,6 +121,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         max_connections_per_address: the same from one network address (0: no limit, because a proxy is one
             address).
         max_connections_per_user: the same of one user, over all nodes (0: no limit); one more is ended.
+        max_streams_per_user: durable streams that are produced for one user at a time, over all nodes (0: no
+            limit).
         max_tcp_connections: TCP connections, also of clients that have not said anything, counted with all
             other open descriptors (0: as many as the process may open, less a reserve); a new one is reset.
         max_upload_bytes: bytes of incomplete bodies and large messages; there is always room for one.
@@ -119,6 +131,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         connects_burst: how many are admitted at once.
         publish_rate_per_s: messages per second on one connection, and by POST from one address (0: no limit).
         publish_burst: how many may come at once.
+        durable_path: where the Durable Streams protocol is spoken; "": nowhere.
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
         allowed_hosts: names that requests may call the server by (``Host``), besides those of this machine
             and of ``allowed_origins``; ``*`` for all. Empty: any; but `heartwire serve` on a loopback address
@@ -159,12 +172,14 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_connections: Count = 100_000
     max_connections_per_address: CountOrOff = 0
     max_connections_per_user: CountOrOff = 0
+    max_streams_per_user: CountOrOff = 0
     max_tcp_connections: CountOrOff = 0
     max_upload_bytes: Count = 8 * 1024 * 1024
     connects_per_s: Annotated[float, Meta(ge=0)] = 1000
     connects_burst: Annotated[int, Meta(ge=1)] = 10_000
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
     publish_burst: Count = 100
+    durable_path: str = "/streams"
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     authenticator_ignores_cookies: bool = False
@@ -232,6 +247,9 @@ class NamespaceArguments(TypedDict, total=False):
 
     history_size: Count
     history_ttl_s: Seconds
+    durable: bool
+    stream_ttl_s: Annotated[float, Meta(ge=0)]
+    max_stream_bytes: Count
     presence: bool
     publish: bool
     subprotocols: Sequence[str]
@@ -255,6 +273,7 @@ class NamespaceArguments(TypedDict, total=False):
     allow_history_for_subscriber: bool | None
     allow_history_for_anonymous: bool | None
     history_ttl: str
+    ttl: str
 
 
 class HubArguments(TypedDict, total=False):
@@ -266,12 +285,14 @@ class HubArguments(TypedDict, total=False):
     max_connections: Count
     max_connections_per_address: CountOrOff
     max_connections_per_user: CountOrOff
+    max_streams_per_user: CountOrOff
     max_tcp_connections: CountOrOff
     max_upload_bytes: Count
     connects_per_s: Annotated[float, Meta(ge=0)]
     connects_burst: Annotated[int, Meta(ge=1)]
     publish_rate_per_s: Annotated[float, Meta(ge=0)]
     publish_burst: Count
+    durable_path: str
     allowed_origins: Sequence[str]
     allowed_hosts: Sequence[str]
     authenticator_ignores_cookies: bool

@@ -1,0 +1,1 @@
+"""Durable streams: streams that are created, appended to by producers, closed and deleted."""

@@ -1,0 +1,332 @@
+"""The durable streams of one node.
+
+In: requests, from the `durable` dialect, the application and everybody who publishes. Out: their answers, and
+one write to the engine for all that wait for the same stream. The decisions are in
+`heartwire.streams.record`.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from heartwire.core.waiting import begun, settled
+from heartwire.engines.contract import Engine, Recorded, StreamWrite
+from heartwire.errors import HeartwireError, Refused
+from heartwire.streams import record as records
+from heartwire.streams.record import Appended, Claim, Reason, Step, StreamOptions, StreamRecord
+from heartwire.types import Channel, Message, Position
+
+__all__ = ["Seen", "Streams"]
+
+log = logging.getLogger("heartwire")
+
+MAX_WAITING: Final = 10_000
+"""Requests that wait for one stream's write; more are refused."""
+
+_TOGETHER: Final = 256
+_REMEMBERED: Final = 1000
+
+Decide = Callable[[StreamRecord | None, int], Step]
+"""A decision on a record (``None``: there is none), at the store's time (milliseconds). Raises `Refused`."""
+
+
+class Seen(NamedTuple):
+    """A stream, as it was found.
+
+    Attributes:
+        tail: the position after its last message.
+    """
+
+    record: StreamRecord
+    tail: Position
+    found: Recorded
+
+
+class _Line:
+    """Those who wait for one stream, and what is known of it."""
+
+    __slots__ = ("is_busy", "known", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Decide, asyncio.Future[tuple[Any, Recorded]]]] = deque()
+        self.known: Recorded | None = None
+        self.is_busy = False
+
+
+class Streams:
+    """See the module.
+
+    Args:
+        max_bytes: how large a stream may be.
+        ended: told of a stream whose epoch ended here, with the position in the next.
+        new_revision: draws the revision of a write.
+
+    Promises: requests for one stream are applied in the order they were made; all that one asks for is kept
+    in one step, or nothing. A stream is held by at most one lease, and one that lapsed is closed as
+    interrupted once, by whoever sees it first, on any node.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_bytes: Callable[[Channel], int],
+        ended: Callable[[Channel, Position], None] = lambda channel, position: None,
+        new_revision: Callable[[], int] = lambda: secrets.randbelow(2**52) + 1,
+    ) -> None:
+        self._engine = engine
+        self._max_bytes = max_bytes
+        self._ended = ended
+        self._new_revision = new_revision
+        self._lines: OrderedDict[Channel, _Line] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    async def look(self, channel: Channel) -> Seen:
+        """Find a stream. One whose producer is dead is closed first.
+
+        Raises `Refused` (``stream_not_found``, ``stream_gone``), `EngineUnavailable`.
+        """
+        found = await settled(self._engine.record(channel))
+        record = records.unpacked(found.record)
+        if record is not None and record.is_lapsed(found.written_ms, found.now_ms):
+            await self.end_lapsed(channel)
+            found = await settled(self._engine.record(channel))
+            record = records.unpacked(found.record)
+        there = records.there(channel, record)
+        return Seen(there, Position(found.head.epoch, there.tail), found)
+
+    async def end_lapsed(self, channel: Channel) -> bool:
+        """Close a stream whose producer is dead, as interrupted. Returns whether it was open until now."""
+        found = await settled(self._engine.record(channel))
+        record = records.unpacked(found.record)
+        if record is None or not record.is_lapsed(found.written_ms, found.now_ms):
+            return False
+        owner = record.owner
+        # Its owner may have written since: then the revision is another, and it is decided anew.
+        line = self._line(channel)
+        if not line.is_busy:
+            line.known = found
+
+        def decide(now: StreamRecord | None, now_ms: int) -> Step:
+            current = line.known
+            if (
+                now is None
+                or current is None
+                or not now.is_lapsed(current.written_ms, max(now_ms, found.now_ms))
+            ):
+                return Step(now, (), False)
+            return records.close(channel, now, "interrupted", owner=owner)
+
+        return bool((await self.change(channel, decide))[0])
+
+    def touch(self, channel: Channel) -> None:
+        """A stream is used: what ends it by its age begins anew."""
+        self._engine.touch(channel)
+
+    # -- changing --------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        channel: Channel,
+        options: StreamOptions,
+        messages: Sequence[Message] = (),
+        *,
+        closed: Reason | str = "",
+        owner: str = "",
+        lease_s: float = 0,
+        user: str = "",
+    ) -> tuple[bool, Seen]:
+        """Create a stream, or find it. Returns whether it is new. See `heartwire.streams.record.create`."""
+
+        def decide(record: StreamRecord | None, now_ms: int) -> Step:
+            return records.create(
+                channel,
+                record,
+                options,
+                messages,
+                max_bytes=self._max_bytes(channel),
+                closed=closed,  # type: ignore[arg-type]
+                owner=owner,
+                lease_s=lease_s,
+                user=user,
+            )
+
+        is_new, found = await self.change(channel, decide)
+        record = records.there(channel, records.unpacked(found.record))
+        return is_new, Seen(record, Position(found.head.epoch, record.tail), found)
+
+    async def append(
+        self,
+        channel: Channel,
+        messages: Sequence[Message],
+        claim: Claim = Claim(),  # noqa: B008 - it is frozen
+    ) -> tuple[Appended, Position]:
+        """Append messages in one step, close the stream, or both. Returns the position after the last one.
+
+        Raises: see `heartwire.streams.record.append`; `EngineUnavailable`.
+        """
+
+        def decide(record: StreamRecord | None, now_ms: int) -> Step:
+            max_bytes = self._max_bytes(channel)
+            return records.append(channel, record, messages, claim, now_ms=now_ms, max_bytes=max_bytes)
+
+        answer, found = await self.change(channel, decide)
+        return answer, Position(found.head.epoch, answer.tail)
+
+    async def close(
+        self, channel: Channel, reason: Reason, *, owner: str | None = None, detail: str = ""
+    ) -> bool:
+        """Close a stream. Returns whether it was open. See `heartwire.streams.record.close`."""
+        decide: Decide = lambda record, now_ms: records.close(  # noqa: E731
+            channel, record, reason, owner=owner, detail=detail
+        )
+        return bool((await self.change(channel, decide))[0])
+
+    async def change(self, channel: Channel, decide: Decide) -> tuple[Any, Recorded]:
+        """Decide on a record, and keep what was decided.
+
+        ``decide`` is called again where the record was another by then: it has no effects of its own.
+        Returns its answer, and the record as it is kept. Raises what it raises, and `EngineUnavailable`.
+        """
+        line = self._line(channel)
+        if len(line.waiting) >= MAX_WAITING:
+            raise Refused(
+                "too_many_requests", f"{MAX_WAITING} appends wait for stream {channel!r}", after_s=1
+            )
+        done: asyncio.Future[tuple[Any, Recorded]] = asyncio.get_running_loop().create_future()
+        line.waiting.append((decide, done))
+        if not line.is_busy:
+            line.is_busy = True
+            rest = begun(self._serve(channel, line))
+            if rest is not None:
+                task = asyncio.ensure_future(_awaited(rest))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        return await done
+
+    async def settle(self) -> None:
+        """Wait for the writes under way."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _line(self, channel: Channel) -> _Line:
+        line = self._lines.get(channel)
+        if line is None:
+            line = self._lines[channel] = _Line()
+            if len(self._lines) > _REMEMBERED:
+                for name, other in self._lines.items():
+                    if not other.is_busy and other is not line:
+                        del self._lines[name]
+                        break
+        else:
+            self._lines.move_to_end(channel)
+        return line
+
+    async def _serve(self, channel: Channel, line: _Line) -> None:
+        try:
+            while line.waiting:
+                together = [line.waiting.popleft() for _ in range(min(_TOGETHER, len(line.waiting)))]
+                try:
+                    left = await self._write(channel, line, together)
+                    line.waiting.extendleft(reversed(left))
+                except BaseException as error:
+                    line.known = None
+                    _fail(together, error)
+                    if not isinstance(error, HeartwireError):
+                        raise
+        finally:
+            line.is_busy = False
+
+    async def _write(
+        self, channel: Channel, line: _Line, together: Sequence[tuple[Decide, asyncio.Future[Any]]]
+    ) -> Sequence[tuple[Decide, asyncio.Future[Any]]]:
+        """Decide for several, and write once. Returns those that have to be decided after that."""
+        is_fresh = line.known is None
+        if line.known is None:
+            line.known = await settled(self._engine.record(channel))
+        while True:
+            known = line.known
+            made = _fold(known, together)
+            if made.is_changed:
+                change = self._change(known, made)
+                found = await settled(self._engine.write(channel, change))
+                line.known = found
+                if not _is_made(change, found):
+                    is_fresh = True
+                    continue
+                if change.record is None or (not change.expects and found.head.epoch != known.head.epoch):
+                    self._ended(channel, found.head)
+            elif not is_fresh:  # what is remembered may be of the past
+                is_fresh = True
+                line.known = await settled(self._engine.record(channel))
+                continue
+            break
+        for answer, done in made.answers:
+            if not done.done():
+                if isinstance(answer, BaseException):
+                    done.set_exception(answer)
+                else:
+                    done.set_result((answer, line.known))
+        return together[len(made.answers) :]
+
+    def _change(self, known: Recorded, made: "_Folded") -> StreamWrite:
+        revision, record = self._new_revision(), made.record
+        if record is None:
+            return StreamWrite(known.revision, revision, None)
+        written = records.packed(record.remember(revision))
+        options = record.options
+        return StreamWrite(known.revision, revision, written, made.messages, options.ttl_s, options.ends_ms)
+
+
+class _Folded(NamedTuple):
+    """Decisions on one record, one after the other."""
+
+    record: StreamRecord | None
+    messages: list[Message]
+    answers: list[tuple[Any, asyncio.Future[Any]]]
+    is_changed: bool
+
+
+def _fold(known: Recorded, together: Sequence[tuple[Decide, asyncio.Future[Any]]]) -> _Folded:
+    was = record = records.unpacked(known.record)
+    messages: list[Message] = []
+    answers: list[tuple[Any, asyncio.Future[Any]]] = []
+    for decide, done in together:
+        try:
+            step = decide(record, known.now_ms)
+        except Exception as error:  # it is the caller's answer
+            answers.append((error, done))
+            continue
+        answers.append((step.answer, done))
+        record = step.record
+        messages += step.messages
+        if record is None and was is not None:
+            break  # what comes after it is another stream
+    return _Folded(record, messages, answers, record is not was)
+
+
+def _is_made(change: StreamWrite, found: Recorded) -> bool:
+    if change.record is None:
+        return not found.revision
+    if found.revision == change.revision:
+        return True
+    record = records.unpacked(found.record)
+    return record is not None and any(revision == change.revision for revision, _ in record.past)
+
+
+def _fail(together: Sequence[tuple[Decide, asyncio.Future[Any]]], error: BaseException) -> None:
+    for _, done in together:
+        if not done.done():
+            done.set_exception(error if isinstance(error, HeartwireError) else HeartwireError(str(error)))
+            done.exception()  # its caller may be gone
+
+
+async def _awaited(rest: Awaitable[None]) -> None:
+    await rest
