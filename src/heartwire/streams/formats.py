@@ -14,13 +14,13 @@ __all__ = ["Format", "Shaper", "format_of", "register"]
 
 
 class Shaper(Protocol):
-    """What one run's values are kept as: ``bytes``, ``str`` or what is written as JSON, a publication each."""
+    """What one run keeps: ``bytes``, ``str``, or what is written as JSON; a publication each."""
 
     def begin(self) -> Iterable[object]:
         """What is kept before the first value."""
 
     def add(self, value: object) -> Iterable[object]:
-        """What is kept of a value that the producer yields. Raises ``TypeError`` for one that does not fit."""
+        """What is kept of a value that was yielded. Raises ``TypeError`` for one that does not fit."""
 
     def finish(self) -> Iterable[object]:
         """What is kept after the last value of a run that is done."""
