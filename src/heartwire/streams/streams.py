@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from heartwire.core.waiting import begun, settled
@@ -24,7 +25,10 @@ __all__ = ["Seen", "Streams"]
 log = logging.getLogger("heartwire")
 
 MAX_WAITING: Final = 10_000
-"""Requests that wait for one stream's write; more are refused."""
+"""Requests of a node that wait for a write; more are refused."""
+
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""The same for what they append; there is always room for one."""
 
 _TOGETHER: Final = 256
 _REMEMBERED: Final = 1000
@@ -59,6 +63,9 @@ class _Line:
 class Streams:
     """See the module.
 
+    Attributes:
+        waiting, waiting_bytes: requests that wait for a write, and what they append.
+
     Args:
         max_bytes: how large a stream may be.
         ended: told of a stream whose epoch ended here, with the position in the next.
@@ -81,6 +88,7 @@ class Streams:
         self._max_bytes = max_bytes
         self._ended = ended
         self._new_revision = new_revision
+        self.waiting = self.waiting_bytes = 0
         self._lines: OrderedDict[Channel, _Line] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -175,7 +183,7 @@ class Streams:
             max_bytes = self._max_bytes(channel)
             return records.append(channel, record, messages, claim, now_ms=now_ms, max_bytes=max_bytes)
 
-        answer, found = await self.change(channel, decide)
+        answer, found = await self.change(channel, decide, size=sum(len(one.data) for one in messages))
         return answer, Position(found.head.epoch, answer.tail)
 
     async def close(
@@ -187,17 +195,16 @@ class Streams:
         )
         return bool((await self.change(channel, decide))[0])
 
-    async def change(self, channel: Channel, decide: Decide) -> tuple[Any, Recorded]:
+    async def change(self, channel: Channel, decide: Decide, *, size: int = 0) -> tuple[Any, Recorded]:
         """Decide on a record, and keep what was decided.
 
         ``decide`` is called again where the record was another by then: it has no effects of its own.
-        Returns its answer, and the record as it is kept. Raises what it raises, and `EngineUnavailable`.
+        Returns its answer, and the record as it is kept. Raises what it raises, `EngineUnavailable`, and
+        `Refused` (``too_many_requests``) where too many wait. ``size``: bytes that it holds meanwhile.
         """
+        if self.waiting >= MAX_WAITING or (self.waiting and self.waiting_bytes + size > MAX_WAITING_BYTES):
+            raise Refused("too_many_requests", f"{self.waiting} appends wait for the store", after_s=1)
         line = self._line(channel)
-        if len(line.waiting) >= MAX_WAITING:
-            raise Refused(
-                "too_many_requests", f"{MAX_WAITING} appends wait for stream {channel!r}", after_s=1
-            )
         done: asyncio.Future[tuple[Any, Recorded]] = asyncio.get_running_loop().create_future()
         line.waiting.append((decide, done))
         if not line.is_busy:
@@ -207,6 +214,11 @@ class Streams:
                 task = asyncio.ensure_future(_awaited(rest))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+        if done.done():
+            return done.result()
+        self.waiting += 1
+        self.waiting_bytes += size
+        done.add_done_callback(partial(self._leave, size))
         return await done
 
     async def settle(self) -> None:
@@ -215,6 +227,10 @@ class Streams:
             await asyncio.wait(set(self._tasks))
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _leave(self, size: int, done: "asyncio.Future[Any]") -> None:
+        self.waiting -= 1
+        self.waiting_bytes -= size
 
     def _line(self, channel: Channel) -> _Line:
         line = self._lines.get(channel)

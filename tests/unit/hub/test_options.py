@@ -52,7 +52,10 @@ def test_a_name_that_no_namespace_can_have_is_refused_by_name(name: str) -> None
 
 @pytest.mark.parametrize(
     ("arguments", "options", "more"),
-    [(HubArguments, HubOptions, {}), (NamespaceArguments, NamespaceOptions, {"history_ttl": str, "ttl": str})],
+    [
+        (HubArguments, HubOptions, {}),
+        (NamespaceArguments, NamespaceOptions, {"history_ttl": str, "ttl": str}),
+    ],
 )
 def test_arguments_are_the_fields_of_the_options(
     arguments: Any, options: type, more: dict[str, type]
