@@ -309,7 +309,7 @@ def assignments(text: str) -> Iterator[str]:
 
 def test_example_configuration_loads(tmp_path: Path) -> None:
     settings = load(str(ROOT / "heartwire.example.toml"), {}, {})
-    assert set(settings.namespaces) == {"chat", "news", ""}
+    assert set(settings.namespaces) == {"answer", "chat", "news", ""}
     everything = tmp_path / "everything.toml"
     everything.write_text("\n".join(assignments(text_of("heartwire.example.toml"))), encoding="utf-8")
     load(str(everything), {}, {})
