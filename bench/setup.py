@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.places import PEERS, PYTHON, VENV, WORK, make_ignored
 
-NODE_PEERS: Final = ["ws@8.23.0", "socket.io@4.8.4"]
+NODE_PEERS: Final = ["ws@8.23.0", "socket.io@4.8.4", "@durable-streams/server@0.3.7"]
 APT_PACKAGES: Final = ["nginx", "libnginx-mod-nchan"]
 STEP_TIMEOUT_S: Final = 600
 

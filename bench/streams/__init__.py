@@ -1,0 +1,1 @@
+"""What durable streams cost: see `python -m bench.streams --help`."""
