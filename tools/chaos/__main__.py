@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from tools.chaos.run import Chaos, Outcome, chaos
 from tools.chaos.stores import STORES
+from tools.chaos.streams import stream_chaos
 
 __all__ = ["main"]
 
@@ -23,12 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _options().parse_args(arguments)
     failed = False
     for engine in [given.engine] if given.engine else STORES:
+        if given.streams:
+            failed |= _streams(engine, given)
+            continue
         _say(f"{engine}: seed {given.seed}, a kill every {given.every_s:g} s for {given.seconds:g} s")
         what = Chaos(engine, given.seconds, given.every_s, given.nodes, given.rate_per_s, given.seed)
         outcome = chaos(what, _progress)
         _say(_table(outcome))
         failed |= bool(outcome.problems)
     return 1 if failed else 0
+
+
+def _streams(engine: str, given: argparse.Namespace) -> bool:
+    """Kill while producers append to durable streams. Returns whether a promise was broken."""
+    _say(f"{engine}: seed {given.seed}, {given.rounds} rounds")
+    outcome = stream_chaos(Chaos(engine, nodes=given.nodes, seed=given.seed), given.rounds, _say)
+    kills = ", ".join(f"{name} {count}" for name, count in outcome.kills.items())
+    _say(f"killed: {kills}; {outcome.acknowledged:,} appends, {outcome.repeated} of them sent again")
+    _say(_verdict(outcome.problems))
+    return bool(outcome.problems)
 
 
 def _options() -> argparse.ArgumentParser:
@@ -38,6 +52,8 @@ def _options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--engine", choices=list(STORES), help="only this store")
+    parser.add_argument("--streams", action="store_true", help="producers of durable streams, in rounds")
+    parser.add_argument("--rounds", type=int, default=100, metavar="N", help="of --streams (100)")
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="how long (60)")
     parser.add_argument("--every-s", type=float, default=3, metavar="S", help="between two kills (3)")
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (3)")

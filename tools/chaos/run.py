@@ -18,7 +18,7 @@ from tools.chaos.readers import Reader, by_client, late, plainly
 from tools.chaos.stores import STORES
 from tools.chaos.verdict import Run, verdict
 
-__all__ = ["Chaos", "Outcome", "chaos"]
+__all__ = ["Chaos", "Outcome", "Victims", "chaos", "servers"]
 
 CHANNELS: Final = ["a", "b", "c", "d"]
 
@@ -29,6 +29,9 @@ _CONFIG: Final = """
 connects_per_s = 0
 [namespaces.""]
 history_size = 1000000
+[namespaces.s]
+durable = true
+max_stream_bytes = 1000000000
 """
 
 
@@ -83,11 +86,12 @@ class _Victim(Protocol):
 
 
 Say = Callable[[str, Outcome], None]
+Victims = dict[str, _Victim]
 
 
 def chaos(what: Chaos, say: Say) -> Outcome:
     """Run it. ``say`` is called with each thing that happens."""
-    with _servers(what) as (victims, sockets):
+    with servers(what) as (victims, sockets):
         outcome = asyncio.run(_chaos(what, victims, sockets, say))
     kept, kills = STORES[what.engine].kept, outcome.kills["the store"]
     sent = {(channel, one.name): count for one in outcome.publishers for channel, count in one.sent.items()}
@@ -99,7 +103,7 @@ def chaos(what: Chaos, say: Say) -> Outcome:
     return outcome
 
 
-async def _chaos(what: Chaos, victims: dict[str, _Victim], sockets: list[Path], say: Say) -> Outcome:
+async def _chaos(what: Chaos, victims: Victims, sockets: list[Path], say: Say) -> Outcome:
     async with balancer(sockets) as url:
         outcome = Outcome(_publishers(what, url), _readers(), dict.fromkeys(victims, 0))
         async with _reading(outcome, url, what.seed):
@@ -109,12 +113,12 @@ async def _chaos(what: Chaos, victims: dict[str, _Victim], sockets: list[Path], 
 
 
 @contextlib.contextmanager
-def _servers(what: Chaos) -> Iterator[tuple[dict[str, _Victim], list[Path]]]:
+def servers(what: Chaos) -> Iterator[tuple[Victims, list[Path]]]:
     """The nodes and the store by name, and the sockets of the nodes."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
         store = stack.enter_context(STORES[what.engine].run(folder))
-        victims: dict[str, _Victim] = {"the store": store}
+        victims: Victims = {"the store": store}
         sockets = []
         for number in range(1, what.nodes + 1):
             place = folder / str(number)
@@ -153,7 +157,7 @@ async def _reading(outcome: Outcome, url: str, seed: int) -> AsyncIterator[None]
                 outcome.problems.append(f"a reader failed: {result!r}")
 
 
-async def _publish_and_kill(what: Chaos, outcome: Outcome, victims: dict[str, _Victim], say: Say) -> None:
+async def _publish_and_kill(what: Chaos, outcome: Outcome, victims: Victims, say: Say) -> None:
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for publisher in outcome.publishers:
@@ -162,7 +166,7 @@ async def _publish_and_kill(what: Chaos, outcome: Outcome, victims: dict[str, _V
         ended.set()
 
 
-async def _kill(what: Chaos, outcome: Outcome, victims: dict[str, _Victim], say: Say) -> None:
+async def _kill(what: Chaos, outcome: Outcome, victims: Victims, say: Say) -> None:
     """Kill one after the other, in an order that the seed decides, and start each again; the store last, so
     that what nodes had not heard then is not followed by more, which would show them."""
     chance = random.Random(what.seed)
