@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qsl
 
 from heartwire.engines.alone import check_alone
@@ -31,6 +31,7 @@ _PUBLICATION_BYTES: Final = 200
 _SECOND_CHANCES: Final = 64
 
 _position: Final = tuple.__new__  # a named tuple's own constructor is a Python function
+_recorded: Final[Any] = tuple.__new__
 
 
 class _Stream:
@@ -43,9 +44,9 @@ class _Stream:
         self.head = 0
         self.items: list[Publication] = []  # not a deque, of which an empty one takes 760 bytes
         self.keys: OrderedDict[str, tuple[int, float]] | None = None
-        self.record: _Record | None = None
+        self.record: Recorded | None = None  # as its last write left it
         self.trim_above = 0
-        self.used_at = 0.0
+        self.used_at = 0.0  # by the last append or write, or by `touch`
         self.spared_at = 1  # its head when it was last put behind the other streams
 
     def trim(self, keep: Retention, now: float) -> int:
@@ -68,20 +69,12 @@ class _Stream:
     def position(self) -> Position:
         return Position(self.epoch, self.head)
 
-
-class _Record(NamedTuple):
-    """A stream record. Times are seconds."""
-
-    revision: int
-    data: bytes
-    written_at: float
-    used_at: float
-    ttl_s: float
-    ends_ms: int
-
     def has_ended(self, now: float) -> bool:
-        return bool(
-            (self.ttl_s and self.used_at + self.ttl_s <= now) or (self.ends_ms and self.ends_ms <= now * 1000)
+        """Whether the time of its record is over."""
+        record = self.record
+        return record is not None and bool(
+            (record.ttl_s and self.used_at + record.ttl_s <= now)
+            or (record.ends_ms and record.ends_ms <= now * 1000)
         )
 
 
@@ -117,7 +110,7 @@ class MemoryEngine(Leases):
         self._streams: OrderedDict[Channel, _Stream] = OrderedDict()  # about the coldest first
         self._bytes = 0
         self._forgotten: dict[int, int] = {}  # how often in this life, by the hash of the channel
-        self._notify: Callable[[Publication], None] = Feed().publication
+        self._notify, self._removed = Feed().publication, Feed().removed
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -140,7 +133,7 @@ class MemoryEngine(Leases):
         """See `Engine.start`. Raises `ConfigError` in one of several workers: see `check_alone`."""
         if not self._is_apart:
             check_alone("memory://")
-        self._notify = feed.publication
+        self._notify, self._removed = feed.publication, feed.removed
 
     async def stop(self) -> None:
         """See `Engine.stop`."""
@@ -188,8 +181,9 @@ class MemoryEngine(Leases):
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> ReadResult:
-        stream = self._streams.get(channel) or _Stream(self._epoch(channel))
-        self._bytes -= stream.trim(keep, self._clock())
+        now = self._clock()
+        stream = self._living(channel, now) or _Stream(self._epoch(channel))
+        self._bytes -= stream.trim(keep, now)
         items = stream.items
         oldest = items[0].offset if items else stream.head + 1
         after, recovered = plan_read(start, stream.position, oldest)
@@ -214,52 +208,79 @@ class MemoryEngine(Leases):
 
     def record(self, channel: Channel) -> Recorded:
         now = self._clock()
-        stream = self._streams.get(channel) or _Stream(self._epoch(channel))
-        found = stream.record
-        if found is None or found.has_ended(now):
-            return Recorded(0, b"", stream.position, 0, int(now * 1000))
-        times_ms = int(found.written_at * 1000), int(now * 1000)
-        return Recorded(found.revision, found.data, stream.position, *times_ms, found.ttl_s, found.ends_ms)
+        return self._recorded(channel, self._living(channel, now), now)
 
     def write(self, channel: Channel, change: StreamWrite) -> Recorded:
-        if self.record(channel).revision == change.expects:
-            stream = self._streams.get(channel)
-            if stream is not None and (change.record is None or (not change.expects and stream.head)):
-                self._forget(channel, stream)
-            if change.record is not None:
-                self._write(channel, change, change.record)
-        return self.record(channel)
-
-    def _write(self, channel: Channel, change: StreamWrite, record: bytes) -> None:
-        now = self._clock()
-        stream = self._streams.get(channel)
+        clock, notify = self._clock, self._notify
+        now = clock()
+        stream = self._living(channel, now)
+        found = None if stream is None else stream.record
+        expects, revision, record, messages, ttl_s, ends_ms = change
+        if (0 if found is None else found.revision) != expects:
+            return self._recorded(channel, stream, now)
+        if stream is not None and (record is None or (found is None and stream.head)):
+            self._end(channel, stream)
+            stream = None
+        if record is None:
+            return self._recorded(channel, stream, now)
         if stream is None:
             stream = self._streams[channel] = _Stream(self._epoch(channel))
-        before = len(stream.record.data) if stream.record else 0
-        stream.record = _Record(change.revision, record, now, now, change.ttl_s, change.ends_ms)
-        stream.used_at = now
+        epoch, head, now_ms = stream.epoch, stream.head, int(now * 1000.0)
         made = []
-        for at, one in enumerate(change.messages, stream.head + 1):
-            fields = one.data, one.is_text, one.publisher, int(now * 1000), one.origin
-            made.append(Publication(channel, stream.epoch, at, *fields))
+        size = len(record) - (0 if found is None else len(found.record))
+        for one in messages:
+            head += 1
+            data, text, who = one.data, one.is_text, one.publisher
+            made.append(Publication(channel, epoch, head, data, text, who, now_ms, one.origin))
+            size += len(data) + _PUBLICATION_BYTES
+        stream.head, stream.used_at = head, now
         stream.items += made
-        stream.head += len(made)
-        self._bytes += len(record) - before + sum(len(one.data) + _PUBLICATION_BYTES for one in made)
-        self._make_room(stream)
+        written = revision, record, _position(Position, (epoch, head)), now_ms, now_ms, ttl_s, ends_ms
+        answer: Recorded = _recorded(Recorded, written)
+        stream.record = answer
+        self._bytes += size
+        if self._bytes > self._max_bytes or len(self._streams) > self._max_channels:
+            self._make_room(stream)
         for publication in made:
-            self._notify(publication)
+            notify(publication)
+        return answer
 
     def touch(self, channel: Channel) -> None:
-        stream = self._streams.get(channel)
+        now = self._clock()
+        stream = self._living(channel, now)
         if stream is not None and stream.record is not None:
-            stream.record = stream.record._replace(used_at=self._clock())
+            stream.used_at = now
+
+    def _recorded(self, channel: Channel, stream: _Stream | None, now: float) -> Recorded:
+        now_ms = int(now * 1000.0)
+        if stream is None:
+            return Recorded(0, b"", Position(self._epoch(channel), 0), 0, now_ms)
+        if stream.record is None:
+            return Recorded(0, b"", stream.position, 0, now_ms)
+        revision, record, _, written_ms, _, ttl_s, ends_ms = stream.record
+        return Recorded(revision, record, stream.position, written_ms, now_ms, ttl_s, ends_ms)
+
+    def _living(self, channel: Channel, now: float) -> _Stream | None:
+        """The stream, unless the time of its record is over."""
+        stream = self._streams.get(channel)
+        if stream is not None and stream.record is not None and stream.has_ended(now):
+            self._end(channel, stream)
+            return None
+        return stream
+
+    def _end(self, channel: Channel, stream: _Stream) -> None:
+        """Forget a stream, and tell where its next epoch begins."""
+        self._forget(channel, stream)
+        self._removed(channel, Position(self._epoch(channel), 0))
 
     # -- copies ----------------------------------------------------------------------------------------------
 
     async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
         """See `Portable.streams`."""
+        now = self._clock()
         for channel, stream in list(self._streams.items()):
-            yield channel, stream.position
+            if not stream.has_ended(now):
+                yield channel, stream.position
 
     async def restore(
         self,
@@ -270,13 +291,12 @@ class MemoryEngine(Leases):
     ) -> None:
         """See `Portable.restore`."""
         stream = self._streams.setdefault(channel, _Stream(head.epoch))
+        now = self._clock()
         if record is not None:
-            now = self._clock()
-            ends = record.ttl_s, record.ends_ms
-            stream.record = _Record(record.revision, record.record, now, now, *ends)
+            stream.record = record._replace(written_ms=int(now * 1000))
             self._bytes += len(record.record)
         stream.epoch, stream.head = head
-        stream.used_at = self._clock()
+        stream.used_at = now
         stream.items += publications
         self._bytes += sum(len(publication.data) + _PUBLICATION_BYTES for publication in publications)
         self._make_room(stream)
@@ -294,8 +314,8 @@ class MemoryEngine(Leases):
 
     def _sweep(self, channel: Channel, stream: _Stream, keep: Retention, now: float) -> None:
         if stream.record is not None:
-            if stream.record.has_ended(now):
-                self._forget(channel, stream)
+            if stream.has_ended(now):
+                self._end(channel, stream)
             return
         self._bytes -= stream.trim(keep, now)
         self._forget_keys(stream, now)
@@ -328,7 +348,7 @@ class MemoryEngine(Leases):
         del self._streams[channel]
         self._bytes -= stream.drop(len(stream.items))
         if stream.record is not None:
-            self._bytes -= len(stream.record.data)
+            self._bytes -= len(stream.record.record)
         if len(self._forgotten) >= self._max_channels:
             # Rarely, because the epochs of streams without publications change with it.
             self._life = secrets.token_hex(8)
