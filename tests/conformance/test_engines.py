@@ -1,18 +1,18 @@
 """Each engine keeps every promise of the contract, on both event loops; and the suite notices one that does
 not."""
 
-import inspect
 import itertools
 import tempfile
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heartwire.engines.attached import AttachedEngine
-from heartwire.engines.contract import Clock, Engine, Feed, ReadResult, Retention
+from heartwire.engines.contract import Clock, Engine, Feed, ReadResult, Recorded, Retention, StreamWrite
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.postgres.engine import PostgresEngine
 from heartwire.engines.redis.engine import RedisEngine
@@ -28,8 +28,10 @@ from heartwire.testing.engines import (
     check_engine,
     ending,
     reading,
+    records,
 )
 from heartwire.testing.engines.bench import A, B
+from heartwire.testing.promises import checks_in
 from heartwire.testing.stores import PostgresServer
 from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
 
@@ -111,13 +113,8 @@ def _attached_sqlite(tmp_path: Path, clock: Clock) -> Engine:
 
 
 async def test_every_check_is_run() -> None:
-    modules = (appending, ending, reading)
-    written = {
-        name
-        for module in modules
-        for name, function in inspect.getmembers(module, inspect.iscoroutinefunction)
-        if function.__module__ == module.__name__
-    }
+    modules = (appending, ending, reading, records)
+    written = {check.__name__ for module in modules for check in checks_in(vars(module))}
     assert {check.__name__ for check in CHECKS + DURABLE_CHECKS} == written
 
 
@@ -225,6 +222,48 @@ class _RemoveLosesTheCount(MemoryEngine):
         return Position(super().remove(channel).epoch, 0)
 
 
+class _IgnoresRevisions(MemoryEngine):
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded:
+        return super().write(channel, change._replace(expects=self.record(channel).revision))
+
+
+class _MakesAChangeTwice(MemoryEngine):
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded:
+        is_again = self.record(channel).revision == change.revision
+        return super().write(channel, change._replace(expects=change.revision) if is_again else change)
+
+
+class _AppendsApart(MemoryEngine):
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded:
+        for message in change.messages:
+            self.append(channel, message, records.WHOLE)
+        return super().write(channel, change._replace(messages=()))
+
+
+class _KeepsTheEpoch(MemoryEngine):
+    def _end(self, channel: Channel, stream: Any) -> None:
+        super()._end(channel, stream)
+        self._forgotten[hash(channel)] -= 1
+
+
+class _KeepsRecords(MemoryEngine):
+    def _living(self, channel: Channel, now: float) -> Any:
+        return self._streams.get(channel)
+
+
+class _TakesATouchForAWrite(MemoryEngine):
+    def touch(self, channel: Channel) -> None:
+        found = self.record(channel)
+        times = found.ttl_s, found.ends_ms
+        self.write(channel, StreamWrite(found.revision, found.revision, found.record, (), *times))
+
+
+class _SweepsByRetention(MemoryEngine):
+    async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
+        for channel in list(self._streams):
+            self.read(channel, NOW, retention(channel), limit=0, max_bytes=1)
+
+
 @pytest.mark.parametrize(
     ("engine", "told"),
     [
@@ -235,6 +274,13 @@ class _RemoveLosesTheCount(MemoryEngine):
         (_NotifiesTwice, "notified"),
         (_KeepsLeases, "not renewed"),
         (_RemoveLosesTheCount, "the position after what it forgot"),
+        (_IgnoresRevisions, "expects another revision|expects a record where there is none"),
+        (_MakesAChangeTwice, "sent twice"),
+        (_AppendsApart, "the answer's head is the last"),
+        (_KeepsTheEpoch, "the epoch of a stream ends with its record"),
+        (_KeepsRecords, "ends ttl_s after its last use"),
+        (_TakesATouchForAWrite, "no write"),
+        (_SweepsByRetention, "so are its publications"),
     ],
 )
 async def test_suite_names_the_promise_that_a_broken_engine_breaks(

@@ -1,8 +1,8 @@
 """Nodes on one store keep the promises of one process; and the suite notices a store that does not."""
 
+import asyncio
 import contextlib
 import dataclasses
-import inspect
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ import pytest
 
 from heartwire.engines import shared as engines_shared
 from heartwire.engines.attached import AttachedEngine
-from heartwire.engines.contract import Clock, Engine, Feed, SharedEngine, Told
+from heartwire.engines.contract import Clock, Engine, Feed, Recorded, SharedEngine, StreamWrite, Told
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.postgres.engine import PostgresEngine
 from heartwire.engines.redis.engine import RedisEngine
@@ -27,10 +27,12 @@ from heartwire.testing.engines import (
     PromiseBroken,
     SharedCheck,
     check_shared_engine,
+    shared_records,
     sharing,
     suite,
 )
-from heartwire.types import Channel, Member, Publication
+from heartwire.testing.promises import checks_in
+from heartwire.types import Channel, Member, Position, Publication
 
 Make = Callable[[], SharedEngine]
 
@@ -131,8 +133,7 @@ def _kill_attached(engine: SharedEngine) -> None:
 
 
 async def test_every_check_is_run() -> None:
-    functions = inspect.getmembers(sharing, inspect.iscoroutinefunction)
-    written = {name for name, function in functions if function.__module__ == sharing.__name__}
+    written = {check.__name__ for module in (sharing, shared_records) for check in checks_in(vars(module))}
     assert {check.__name__ for check in SHARED_CHECKS + KILLING_CHECKS} == written
 
 
@@ -182,6 +183,26 @@ class _TellsNoLeaves(AttachedEngine):
             super().announce(channel, told, member)
 
 
+class _HearsOfNoEnds(AttachedEngine):
+    async def start(self, feed: Feed) -> None:
+        def removed(channel: Channel, position: Position) -> None:
+            if position.offset:
+                feed.removed(channel, position)
+
+        await super().start(dataclasses.replace(feed, removed=removed))
+
+
+class _WritesAgainUnderAnotherName(AttachedEngine):
+    def write(self, channel: Channel, change: StreamWrite) -> asyncio.Future[Recorded]:
+        return asyncio.ensure_future(self._write(channel, change))
+
+    async def _write(self, channel: Channel, change: StreamWrite) -> Recorded:
+        found = await super().write(channel, change)
+        if found.revision in (0, change.revision):
+            return found
+        return await super().write(channel, change._replace(expects=found.revision))
+
+
 @pytest.mark.parametrize(
     ("engine", "told"),
     [
@@ -191,6 +212,8 @@ class _TellsNoLeaves(AttachedEngine):
         (_SendsTwice, "in order, each once"),
         (_CountsItsOwnOnly, "the third of two"),
         (_TellsNoLeaves, "no answer within"),
+        (_HearsOfNoEnds, "the_end_of_an_epoch_is_told_to_watching_nodes: no answer"),
+        (_WritesAgainUnderAnotherName, "of nodes that race one wins"),
     ],
 )
 async def test_suite_names_the_promise_that_a_broken_node_breaks(

@@ -12,7 +12,7 @@ from heartwire.testing.engines.bench import KEEP, A, B, Bench, Check
 from heartwire.testing.promises import checks_in, expect, promise
 from heartwire.types import EARLIEST, NOW, Member, Message, Position, Publisher
 
-__all__ = ["DURABLE_CHECKS", "ENDING"]
+__all__ = ["DURABLE", "ENDING"]
 
 
 async def a_removed_stream_forgets_and_goes_on(bench: Bench) -> None:
@@ -176,7 +176,7 @@ async def a_removed_stream_stays_removed_in_a_reopened_store(bench: Bench) -> No
     expect("offsets go on in a reopened store", await bench.append(A, "x"), Position(head.epoch, 4))
 
 
-DURABLE_CHECKS: Final[tuple[Check, ...]] = (
+DURABLE: Final[tuple[Check, ...]] = (
     streams_outlive_the_engine,
     a_trimmed_stream_keeps_its_head_in_a_reopened_store,
     an_unborn_stream_keeps_its_epoch_in_a_reopened_store,
@@ -184,4 +184,4 @@ DURABLE_CHECKS: Final[tuple[Check, ...]] = (
 )
 """The promises of an engine whose streams outlive it."""
 
-ENDING: Final[tuple[Check, ...]] = tuple(one for one in checks_in(globals()) if one not in DURABLE_CHECKS)
+ENDING: Final[tuple[Check, ...]] = tuple(one for one in checks_in(globals()) if one not in DURABLE)

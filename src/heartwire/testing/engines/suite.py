@@ -16,9 +16,11 @@ from heartwire.engines.contract import Clock, Engine, Feed, SharedEngine
 from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines.appending import APPENDING
 from heartwire.testing.engines.bench import Bench, Check
-from heartwire.testing.engines.ending import DURABLE_CHECKS, ENDING
+from heartwire.testing.engines.ending import DURABLE, ENDING
 from heartwire.testing.engines.nodes import Kill, Nodes
 from heartwire.testing.engines.reading import READING
+from heartwire.testing.engines.records import DURABLE_RECORDS, RECORDS
+from heartwire.testing.engines.shared_records import KILLED_RECORDS, SHARED_RECORDS
 from heartwire.testing.engines.sharing import KILLING, SHARING
 from heartwire.testing.promises import PromiseBroken
 
@@ -39,13 +41,16 @@ EngineT = TypeVar("EngineT", bound=Engine)
 ANSWER_S: Final = 30
 """How long a whole check may take: an engine that does not answer fails instead of hanging the suite."""
 
-CHECKS: Final[tuple[Check, ...]] = (*APPENDING, *READING, *ENDING)
+CHECKS: Final[tuple[Check, ...]] = (*APPENDING, *READING, *ENDING, *RECORDS)
 """The promises of every engine."""
 
-SHARED_CHECKS: Final[tuple[SharedCheck, ...]] = SHARING
+DURABLE_CHECKS: Final[tuple[Check, ...]] = (*DURABLE, *DURABLE_RECORDS)
+"""The promises of an engine whose streams outlive it."""
+
+SHARED_CHECKS: Final[tuple[SharedCheck, ...]] = (*SHARING, *SHARED_RECORDS)
 """The promises of every shared engine, besides."""
 
-KILLING_CHECKS: Final[tuple[SharedCheck, ...]] = KILLING
+KILLING_CHECKS: Final[tuple[SharedCheck, ...]] = (*KILLING, *KILLED_RECORDS)
 """Those for nodes that are killed."""
 
 
