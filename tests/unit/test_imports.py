@@ -51,7 +51,7 @@ EXCEPTIONS: Final = {
 
 DRIVERS: Final[dict[str, set[str]]] = {
     "asyncpg": {"engines/postgres/driver.py"},
-    "sqlite3": {"engines/sqlite_store.py"},
+    "sqlite3": {"engines/sqlite_file.py"},
     # uvicorn is the server, and the protocols are plugged into it; its processes are what `run_server`
     # starts.
     "uvicorn": {

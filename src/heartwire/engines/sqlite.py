@@ -18,9 +18,10 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
 from heartwire.engines.clock import forward
-from heartwire.engines.contract import Clock, Feed, ReadResult, Retention
+from heartwire.engines.contract import Clock, Feed, ReadResult, Recorded, Retention, StreamWrite
 from heartwire.engines.leases import Leases
-from heartwire.engines.sqlite_store import Store, explain
+from heartwire.engines.sqlite_file import explain
+from heartwire.engines.sqlite_store import Store, Told
 from heartwire.errors import ConfigError, EngineError, EngineUnavailable
 from heartwire.types import Channel, Message, Position, Publication, Start
 
@@ -33,8 +34,8 @@ _SLICES: Final = 400
 _MAX_QUEUED: Final = 20_000
 _MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
 
-Job = Callable[[Store], tuple[Any, Publication | None]]
-Done = list[tuple[asyncio.Future[Any], Any, Publication | None]]
+Job = Callable[[Store], Any]
+Done = list[tuple[asyncio.Future[Any], Any, Sequence[Told]]]
 """Who waits, the answer or the error, and what to notify of."""
 
 
@@ -77,7 +78,7 @@ class SqliteEngine(Leases):
         return cls(path, synchronous="full" if synchronous == "full" else "normal")
 
     async def start(self, feed: Feed) -> None:
-        self._notify = feed.publication
+        self._notify, self._removed = feed.publication, feed.removed
         self._loop = asyncio.get_running_loop()
         opened = self._loop.create_future()
         name = f"heartwire {self.path.name}"
@@ -105,40 +106,50 @@ class SqliteEngine(Leases):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
-        size = len(message.data)
-        if self._queued >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
-            why = f"{self._queued} publications are waiting for the disk; nothing was published"
-            raise EngineUnavailable(f"{self.path}: {why}")
-
-        def job(store: Store) -> tuple[Position, Publication | None]:
-            return store.append(channel, message, keep, key, key_ttl_s)
-
-        return self._submit(job, size, after=self._failures)
+        size = self._check_room(len(message.data))
+        return self._submit(
+            lambda store: store.append(channel, message, keep, key, key_ttl_s), size, after=self._failures
+        )
 
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> asyncio.Future[ReadResult]:
-        return self._submit(lambda store: (store.read(channel, start, keep, limit, max_bytes), None))
+        return self._submit(lambda store: store.read(channel, start, keep, limit, max_bytes))
 
     def remove(self, channel: Channel) -> asyncio.Future[Position]:
-        return self._submit(lambda store: (store.remove(channel), None))
+        return self._submit(lambda store: store.remove(channel))
+
+    def record(self, channel: Channel) -> asyncio.Future[Recorded]:
+        return self._submit(lambda store: store.record(channel))
+
+    def write(self, channel: Channel, change: StreamWrite) -> asyncio.Future[Recorded]:
+        data = sum(len(message.data) for message in change.messages)
+        size = self._check_room(data + len(change.record or b""))
+        return self._submit(lambda store: store.write(channel, change), size)
+
+    def touch(self, channel: Channel) -> None:
+        """See `Records.touch`. The file has it to within a tenth of the record's ``ttl_s``."""
+        if self._thread is not None and self._queued < _MAX_QUEUED:
+            touched = self._submit(lambda store: store.touch(channel))
+            touched.add_done_callback(asyncio.Future.exception)  # nobody waits for it
 
     async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
         """See `Portable.streams`."""
-        last, found = 0, True
-        while found:
-            found = await self._submit(lambda store, last=last: (store.streams(last), None))  # type: ignore[misc]
-            for last, channel, head in found:  # noqa: B007 - where the next page begins
+        found, last = await self._submit(lambda store: store.streams(0))
+        while last:
+            for channel, head in found:
                 yield channel, head
+            found, last = await self._submit(lambda store, last=last: store.streams(last))  # type: ignore[misc]
 
-    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+    async def restore(
+        self,
+        channel: Channel,
+        head: Position,
+        publications: Sequence[Publication],
+        record: Recorded | None = None,
+    ) -> None:
         """See `Portable.restore`."""
-
-        def job(store: Store) -> tuple[None, None]:
-            store.restore(channel, head, publications)
-            return None, None
-
-        await self._submit(job)
+        await self._submit(lambda store: store.restore(channel, head, publications, record))
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. Each call goes through the next 100,000 streams, in transactions of 250, and
@@ -147,6 +158,12 @@ class SqliteEngine(Leases):
         for _ in range(_SLICES):
             if await self._submit(lambda store: store.sweep(retention)):
                 break
+
+    def _check_room(self, size: int) -> int:
+        if self._queued >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
+            why = f"{self._queued} publications are waiting for the disk; nothing was published"
+            raise EngineUnavailable(f"{self.path}: {why}")
+        return size
 
     def _submit(self, job: Job, size: int = 0, *, after: int | None = None) -> asyncio.Future[Any]:
         if self._thread is None:
@@ -182,16 +199,16 @@ class SqliteEngine(Leases):
         group = [task for task in group if task.after in (None, store.failures)]
         try:
             with store.transaction():
-                done = [(task.future, *task.job(store)) for task in group]
+                done = [(task.future, task.job(store), store.told()) for task in group]
         except Exception as error:  # whatever it is, all callers get it, and the thread lives on
             store.failures += 1
             failure = explain(error, self.path)
             if str(failure) != self._logged:
                 self._logged = str(failure)
                 log.error("%s", failure)
-            done = [(task.future, failure, None) for task in group]
+            done = [(task.future, failure, ()) for task in group]
         why = f"{self.path}: what came before it was not stored"
-        done += [(task.future, EngineUnavailable(why), None) for task in late]
+        done += [(task.future, EngineUnavailable(why), ()) for task in late]
         size = sum(task.size for task in (*group, *late))
         # The loop is closed when the program ends without stop(): then nobody waits.
         with contextlib.suppress(RuntimeError):
@@ -201,9 +218,12 @@ class SqliteEngine(Leases):
         self._failures = failures
         self._queued -= len(done)
         self._queued_bytes -= size
-        for future, answer, publication in done:
-            if publication is not None:
-                self._notify(publication)
+        for future, answer, told in done:
+            for one in told:
+                if isinstance(one, Publication):
+                    self._notify(one)
+                else:
+                    self._removed(*one)
             if future.done():
                 continue
             if isinstance(answer, EngineError):

@@ -12,9 +12,9 @@ when all is in the main file; so do copies, `VACUUM` and other programs' checkpo
 the header reserves (https://sqlite.org/fileformat.html 1.3): SQLite does not interpret them.
 
 Not noticed: a kill during a checkpoint (milliseconds in 4 MB of WAL) whose WAL is cut too; a WAL that was
-cut, not deleted, and checkpointed by another program before our start; a lost `remove` or sweep after the
-last append; older copies of both files; and, without ``synchronous="full"``, a power cut that takes the mark
-too.
+cut, not deleted, and checkpointed by another program before our start; a lost `remove`, sweep or write of a
+record alone after the last append; older copies of both files; and, without ``synchronous="full"``, a power
+cut that takes the mark too.
 """
 
 import logging

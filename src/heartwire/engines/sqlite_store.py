@@ -5,37 +5,30 @@ Only the engine's thread uses it.
 
 import contextlib
 import logging
-import os
 import secrets
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from heartwire.engines.contract import Clock, ReadResult, Retention, epoch_of, plan_read
-from heartwire.engines.sqlite_mark import HEADER_BYTES, Mark, MarkWriter
-from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
+from heartwire.engines.contract import (
+    Clock,
+    ReadResult,
+    Recorded,
+    Retention,
+    StreamWrite,
+    epoch_of,
+    plan_read,
+)
+from heartwire.engines.sqlite_file import identity, open_file
+from heartwire.engines.sqlite_mark import Mark
+from heartwire.engines.sqlite_rows import WITH_RECORD, Record, Stream, from_row
+from heartwire.errors import EngineUnavailable
 from heartwire.types import NOW, Channel, Message, Position, Publication, Publisher, Start
 
-__all__ = ["Store", "explain"]
+__all__ = ["Store", "Told"]
 
 log = logging.getLogger("heartwire")
 
-_APPLICATION_ID: Final = 0x48575254  # "HWRT"; https://sqlite.org/fileformat.html 1.3.14
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE streams (id INTEGER PRIMARY KEY, channel TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
-    head INTEGER NOT NULL, used_ms INTEGER NOT NULL);
-CREATE TABLE publications (stream INTEGER NOT NULL, offset INTEGER NOT NULL, time_ms INTEGER NOT NULL,
-    is_text INTEGER NOT NULL, user TEXT, client TEXT, info BLOB, data BLOB NOT NULL,
-    PRIMARY KEY (stream, offset));
-CREATE TABLE keys (stream INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL,
-    until_ms INTEGER NOT NULL, PRIMARY KEY (stream, key)) WITHOUT ROWID;
-"""
-_BUSY_S: Final = 2
-_CHECK_UP_TO_BYTES: Final = 256 * 1024 * 1024
-_LEFT: Final = "it was left as it is"
 _CACHED_STREAMS: Final = 10_000
 _SWEPT_AT_ONCE: Final = 250
 _SHRUNK_PAGES: Final = 256
@@ -47,16 +40,11 @@ _READ: Final = """
 SELECT offset, data, is_text, user, client, info, time_ms FROM publications
 WHERE stream = ? AND offset > ? ORDER BY offset LIMIT ?"""
 _DROP_UP_TO: Final = "DELETE FROM publications WHERE stream = ? AND offset <= ?"
-
-
-class _Stream:
-    """A stream's row, and the retention of its last append: ``None`` until there is one."""
-
-    __slots__ = ("epoch", "head", "id", "keep")
-
-    def __init__(self, id: int, epoch: str, head: int) -> None:
-        self.id, self.epoch, self.head = id, epoch, head
-        self.keep: Retention | None = None
+_DROP_SOME: Final = """
+DELETE FROM publications WHERE rowid IN (SELECT rowid FROM publications WHERE stream = ? LIMIT ?)"""
+_DROPPED_AT_ONCE: Final = 5_000
+Told = Publication | tuple[Channel, Position]
+"""What to notify of: a publication, or the first position of a stream's next epoch."""
 
 
 class Store:
@@ -64,13 +52,14 @@ class Store:
 
     def __init__(self, path: Path, synchronous: str, clock: Clock) -> None:
         self._clock = clock
-        self._streams: dict[Channel, _Stream] = {}
-        self._changed: dict[Channel, _Stream] = {}
+        self._streams: dict[Channel, Stream] = {}
+        self._told: list[Told] = []
+        self._changed: dict[Channel, Stream] = {}
         self._swept = 0
         self.failures = 0  # of transactions
         self._path = path.absolute()
-        self._db, self._newest, self._marks = _open(path, synchronous)
-        self._file = _identity(self._path)
+        self._db, self._newest, self._marks = open_file(path, synchronous)
+        self._file = identity(self._path)
         try:
             self._notice_cut()
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('life_ms', ?)", (str(int(clock() * 1000)),))
@@ -85,10 +74,15 @@ class Store:
         self._db.close()
         self._marks.close()  # after it: see `MarkWriter`
 
+    def told(self) -> list[Told]:
+        """What the last call has told, to notify of once it is committed."""
+        told, self._told = self._told, []
+        return told
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's work, or roll back all of it and raise."""
-        if _identity(self._path) != self._file:  # else what is answered would be gone with the next start
+        if identity(self._path) != self._file:  # else what is answered would be gone with the next start
             why = (
                 "was deleted, emptied or replaced while it was in use; nothing was stored: restart the server"
             )
@@ -103,6 +97,7 @@ class Store:
             self._life, self._life_ms, self._newest = before
             self._streams.clear()
             self._changed.clear()
+            self._told.clear()
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -111,88 +106,195 @@ class Store:
 
     def append(
         self, channel: Channel, message: Message, keep: Retention, key: str | None, key_ttl_s: float
-    ) -> tuple[Position, Publication | None]:
-        """See `Engine.append`; the publication to notify of, ``None`` where the key is known."""
+    ) -> Position:
+        """See `Engine.append`."""
         now_ms = int(self._clock() * 1000)
         stream = self._stream(channel) or self._create(channel, now_ms)
         if key is not None:
             query = "SELECT offset FROM keys WHERE stream = ? AND key = ? AND until_ms > ?"
             known = self._db.execute(query, (stream.id, key, now_ms)).fetchone()
             if known is not None:
-                return Position(stream.epoch, known[0]), None
-        stream.head += 1
+                return Position(stream.epoch, known[0])
         stream.keep = keep
-        self._changed[channel] = stream
-        fields = (message.data, message.is_text, message.publisher, now_ms, message.origin)
-        publication = Publication(channel, stream.epoch, stream.head, *fields)
-        self._insert(stream, publication)
+        self._add(stream, message, now_ms)
         if key is not None:
             use = (stream.id, key, stream.head, now_ms + int(min(key_ttl_s, _FOR_EVER_S) * 1000))
             self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", use)
-        return publication.position, publication
+        return stream.position
+
+    def _add(self, stream: Stream, message: Message, now_ms: int) -> None:
+        stream.head += 1
+        self._changed[stream.channel] = stream
+        fields = (message.data, message.is_text, message.publisher, now_ms, message.origin)
+        publication = Publication(stream.channel, stream.epoch, stream.head, *fields)
+        self._insert(stream, publication)
+        self._told.append(publication)
 
     def read(self, channel: Channel, start: Start, keep: Retention, limit: int, max_bytes: int) -> ReadResult:
-        stream = self._stream(channel)
+        stream = self._living(channel, int(self._clock() * 1000))
+        head = self._head(channel, stream)
         if stream is None:
-            head = Position(epoch_of(self._life, channel), 0)
             return ReadResult(head, [], head, plan_read(start, head, 1)[1])
-        head = Position(stream.epoch, stream.head)
         after, recovered = plan_read(start, head, self._trimmed(stream, keep))
         publications = [] if start is NOW else self._read(channel, stream, after, limit, max_bytes)
         return ReadResult(Position(stream.epoch, after), publications, head, recovered)
 
     def remove(self, channel: Channel) -> Position:
         stream = self._stream(channel)
-        if stream is None:
-            return Position(epoch_of(self._life, channel), 0)
-        self._db.execute("DELETE FROM publications WHERE stream = ?", (stream.id,))
-        return Position(stream.epoch, stream.head)
+        if stream is not None:
+            self._db.execute("DELETE FROM publications WHERE stream = ?", (stream.id,))
+        return self._head(channel, stream)
 
-    def streams(self, after: int) -> list[tuple[int, Channel, Position]]:
-        """The next streams, with the numbers of their rows."""
-        query = "SELECT id, channel, epoch, head FROM streams WHERE id > ? ORDER BY id LIMIT ?"
-        rows = self._db.execute(query, (after, _SWEPT_AT_ONCE)).fetchall()
-        return [(id, channel, Position(epoch, head)) for id, channel, epoch, head in rows]
+    # -- stream records --------------------------------------------------------------------------------------
 
-    def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+    def record(self, channel: Channel) -> Recorded:
+        now_ms = int(self._clock() * 1000)
+        stream = self._living(channel, now_ms)
+        head = self._head(channel, stream)
+        if stream is None or stream.record is None:
+            return Recorded(0, b"", head, 0, now_ms)
+        revision, written_ms, _, ttl_s, ends_ms = stream.record
+        data = self._db.execute("SELECT data FROM records WHERE stream = ?", (stream.id,)).fetchone()[0]
+        return Recorded(revision, data, head, written_ms, now_ms, ttl_s, ends_ms)
+
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded:
+        now_ms = int(self._clock() * 1000)
+        stream = self._living(channel, now_ms)
+        found = None if stream is None else stream.record
+        if (0 if found is None else found.revision) != change.expects:
+            return self.record(channel)
+        if stream is not None and (change.record is None or (found is None and stream.head)):
+            self._end(stream, now_ms)
+        if change.record is None:
+            return self.record(channel)
+        stream = stream or self._create(channel, now_ms)
+        record = Record(change.revision, now_ms, now_ms, change.ttl_s, change.ends_ms)
+        self._keep_record(stream, record, change.record)
+        stream.keep = None  # it is kept whole
+        for message in change.messages:
+            self._add(stream, message, now_ms)
+        ends = change.ttl_s, change.ends_ms
+        return Recorded(change.revision, change.record, stream.position, now_ms, now_ms, *ends)
+
+    def touch(self, channel: Channel) -> None:
+        now_ms = int(self._clock() * 1000)
+        stream = self._living(channel, now_ms)
+        if stream is not None and stream.record is not None and stream.record.is_touched(now_ms):
+            stream.record = stream.record._replace(used_ms=now_ms)
+            self._db.execute("UPDATE records SET used_ms = ? WHERE stream = ?", (now_ms, stream.id))
+
+    def _keep_record(self, stream: Stream, record: Record, data: bytes) -> None:
+        stream.record = record
+        values = (stream.id, *record, data)
+        self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _living(self, channel: Channel, now_ms: int) -> Stream | None:
+        """The stream, which begins anew where the time of its record is over."""
+        stream = self._stream(channel)
+        if stream is not None and stream.record is not None and stream.record.has_ended(now_ms):
+            self._end(stream, now_ms)
+        return stream
+
+    def _end(self, stream: Stream, now_ms: int) -> None:
+        """Forget record, publications and keys, and begin another epoch. The stream gets another number, so
+        that its publications can be deleted by and by."""
+        self._forget_mark(stream.id)
+        self._changed.pop(stream.channel, None)
+        old, fresh = stream.id, self._db.execute("SELECT max(id) + 1 FROM streams").fetchone()[0]
+        stream.id, stream.head, stream.record, stream.keep = fresh, 0, None, None
+        stream.epoch = epoch_of(secrets.token_hex(8), stream.channel)
+        for table in ("records", "keys"):
+            self._db.execute(f"DELETE FROM {table} WHERE stream = ?", (old,))  # noqa: S608 - one of two
+        self._db.execute("INSERT INTO ended VALUES (?)", (old,))
+        query = "UPDATE streams SET id = ?, epoch = ?, head = 0, used_ms = ? WHERE id = ?"
+        self._db.execute(query, (fresh, stream.epoch, now_ms, old))
+        self._told.append((stream.channel, stream.position))
+
+    def _forget_mark(self, id: int) -> None:
+        """Before the commit that ends a stream: a mark must not be ahead of the file."""
+        if id == self._newest.stream:
+            self._newest = Mark()
+            self._marks.write(self._newest)
+
+    # -- copies ----------------------------------------------------------------------------------------------
+
+    def streams(self, after: int) -> tuple[list[tuple[Channel, Position]], int]:
+        """The next streams, and the number of the last; 0: there are no more."""
+        now_ms = int(self._clock() * 1000)
+        found = [stream for stream, _ in self._after(after)]
+        living = [one for one in found if one.record is None or not one.record.has_ended(now_ms)]
+        return [(one.channel, one.position) for one in living], found[-1].id if found else 0
+
+    def restore(
+        self, channel: Channel, head: Position, publications: Sequence[Publication], record: Recorded | None
+    ) -> None:
         """See `Portable.restore`."""
-        stream = self._stream(channel) or self._create(channel, int(self._clock() * 1000))
+        now_ms = int(self._clock() * 1000)
+        stream = self._stream(channel) or self._create(channel, now_ms)
+        if record is not None:
+            times = now_ms, now_ms, record.ttl_s, record.ends_ms
+            self._keep_record(stream, Record(record.revision, *times), record.record)
         stream.epoch, stream.head = head
         self._db.execute("UPDATE streams SET epoch = ?, head = ? WHERE id = ?", (*head, stream.id))
         for one in publications:
             self._insert(stream, one)
 
-    def _insert(self, stream: _Stream, one: Publication) -> None:
+    def _insert(self, stream: Stream, one: Publication) -> None:
         who = one.publisher
         by = (who.user, who.client, who.info) if who else (None, None, None)
         values = (stream.id, one.offset, one.time_ms, one.is_text, *by, one.data)
         self._db.execute("INSERT INTO publications VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-    def sweep(self, retention: Callable[[Channel], Retention]) -> tuple[bool, None]:
+    # -- sweeping --------------------------------------------------------------------------------------------
+
+    def sweep(self, retention: Callable[[Channel], Retention]) -> bool:
         """Sweep the next streams. Returns whether these were the last."""
+        if self._clear_ended():
+            return False
         now_ms = int(self._clock() * 1000)
         if not self._swept:
             self._renew_life(now_ms)
             self._db.execute("DELETE FROM keys WHERE until_ms <= ?", (now_ms,))
-        query = "SELECT id, channel, epoch, head, used_ms FROM streams WHERE id > ? ORDER BY id LIMIT ?"
-        rows = self._db.execute(query, (self._swept, _SWEPT_AT_ONCE)).fetchall()
-        self._swept = rows[-1][0] if len(rows) == _SWEPT_AT_ONCE else 0
-        for id, channel, epoch, head, used_ms in rows:
-            stream = self._streams.get(channel) or _Stream(id, epoch, head)
-            oldest = self._trimmed(stream, retention(channel))
-            is_old = used_ms < now_ms - _FORGET_AFTER_MS
-            unused = oldest > stream.head and is_old and channel not in self._changed
-            # A stream that comes back must not count again in an epoch it had: it stays while its life lasts.
-            if unused and epoch != epoch_of(self._life, channel) and not self._has_keys(id):
-                if id == self._newest.stream:  # before the commit: a mark must not be ahead of the file
-                    self._newest = Mark()
-                    self._marks.write(self._newest)
-                self._db.execute("DELETE FROM streams WHERE id = ?", (id,))
-                self._streams.pop(channel, None)
+        found = self._after(self._swept)
+        self._swept = found[-1][0].id if len(found) == _SWEPT_AT_ONCE else 0
+        for stream, used_ms in found:
+            if stream.record is None:
+                self._sweep(stream, used_ms, retention(stream.channel), now_ms)
+            elif stream.record.has_ended(now_ms):
+                self._end(stream, now_ms)
         free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
         for _ in range(min(free, _SHRUNK_PAGES)):  # the driver steps once, and a step gives one page back
             self._db.execute("PRAGMA incremental_vacuum(1)")
-        return not self._swept, None
+        return not self._swept
+
+    def _sweep(self, stream: Stream, used_ms: int, keep: Retention, now_ms: int) -> None:
+        oldest = self._trimmed(stream, keep)
+        is_old = used_ms < now_ms - _FORGET_AFTER_MS and stream.channel not in self._changed
+        # A stream that comes back must not count again in an epoch it had: it stays while its life lasts.
+        is_over = used_ms < self._life_ms and stream.epoch != epoch_of(self._life, stream.channel)
+        if oldest > stream.head and is_old and is_over and not self._has_keys(stream.id):
+            self._forget_mark(stream.id)
+            self._db.execute("DELETE FROM streams WHERE id = ?", (stream.id,))
+            self._streams.pop(stream.channel, None)
+
+    def _clear_ended(self) -> bool:
+        """Delete some publications of streams that have ended. Returns whether there were any.
+
+        Streams are forgotten when there are none: a number that is used again must have no publications.
+        """
+        left = _DROPPED_AT_ONCE
+        ended = self._db.execute("SELECT stream FROM ended LIMIT ?", (_SWEPT_AT_ONCE,)).fetchall()
+        for (id,) in ended:
+            left -= self._db.execute(_DROP_SOME, (id, left)).rowcount
+            if not left:
+                break
+            self._db.execute("DELETE FROM ended WHERE stream = ?", (id,))
+        return bool(ended)
+
+    def _after(self, id: int) -> list[tuple[Stream, int]]:
+        """The streams of the next rows, with their ``used_ms``."""
+        rows = self._db.execute(f"{WITH_RECORD} WHERE id > ? ORDER BY id LIMIT ?", (id, _SWEPT_AT_ONCE))
+        return [(self._streams.get(row[1]) or from_row(row), row[4]) for row in rows.fetchall()]
 
     def _has_keys(self, id: int) -> bool:
         return self._db.execute("SELECT 1 FROM keys WHERE stream = ? LIMIT 1", (id,)).fetchone() is not None
@@ -205,7 +307,7 @@ class Store:
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
 
     def _read(
-        self, channel: Channel, stream: _Stream, after: int, limit: int, max_bytes: int
+        self, channel: Channel, stream: Stream, after: int, limit: int, max_bytes: int
     ) -> list[Publication]:
         publications: list[Publication] = []
         size = 0
@@ -220,7 +322,7 @@ class Store:
         cursor.close()
         return publications
 
-    def _trimmed(self, stream: _Stream, keep: Retention) -> int:
+    def _trimmed(self, stream: Stream, keep: Retention) -> int:
         """Delete what is past its retention. Returns the oldest offset left, head + 1 where nothing is."""
         last_gone = max(0, stream.head - keep.history_size)
         self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
@@ -233,35 +335,36 @@ class Store:
         self._db.execute("DELETE FROM publications WHERE stream = ? AND offset < ?", (stream.id, first))
         return first
 
-    def _stream(self, channel: Channel) -> _Stream | None:
+    def _stream(self, channel: Channel) -> Stream | None:
         if channel in self._streams:
             return self._streams[channel]
-        query = "SELECT id, epoch, head FROM streams WHERE channel = ?"
-        row = self._db.execute(query, (channel,)).fetchone()
-        return row and self._cached(channel, _Stream(*row))
+        row = self._db.execute(f"{WITH_RECORD} WHERE channel = ?", (channel,)).fetchone()
+        return row and self._cached(channel, from_row(row))
 
-    def _cached(self, channel: Channel, stream: _Stream) -> _Stream:
+    def _head(self, channel: Channel, stream: Stream | None) -> Position:
+        return Position(epoch_of(self._life, channel), 0) if stream is None else stream.position
+
+    def _cached(self, channel: Channel, stream: Stream) -> Stream:
         if len(self._streams) >= _CACHED_STREAMS:
             self._write_heads()
             self._streams.clear()
         self._streams[channel] = stream
         return stream
 
-    def _create(self, channel: Channel, now_ms: int) -> _Stream:
+    def _create(self, channel: Channel, now_ms: int) -> Stream:
         epoch = epoch_of(self._life, channel)
         query = "INSERT INTO streams (channel, epoch, head, used_ms) VALUES (?, ?, 0, ?)"
         cursor = self._db.execute(query, (channel, epoch, now_ms))
         assert cursor.lastrowid is not None
-        return self._cached(channel, _Stream(cursor.lastrowid, epoch, 0))
+        return self._cached(channel, Stream(cursor.lastrowid, channel, epoch, 0))
 
     def _write_heads(self) -> None:
         """Write the heads of the streams that the group changed, and trim these by size."""
         used_ms = int(self._clock() * 1000)
         for stream in self._changed.values():
-            assert stream.keep is not None
             values = (stream.head, used_ms, stream.id)
             self._db.execute("UPDATE streams SET head = ?, used_ms = ? WHERE id = ?", values)
-            last_gone = stream.head - stream.keep.history_size
+            last_gone = 0 if stream.keep is None else stream.head - stream.keep.history_size
             if last_gone > 0:
                 self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
         if self._changed:
@@ -286,102 +389,3 @@ class Store:
         self._marks.write(self._newest)
         why = "its WAL was deleted, cut or damaged, and publications that were answered are lost"
         log.error("%s: %s; all channels have new epochs, so that their readers get a gap", self._path, why)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at a path; ``None``: there is none, or it is empty, as SQLite leaves none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino) if found.st_size else None
-
-
-def _open(path: Path, synchronous: str) -> tuple[sqlite3.Connection, Mark, MarkWriter]:
-    """Open or make the file. Writes nothing before it knows that the file is ours or empty.
-
-    Returns its mark too, as it is before SQLite can checkpoint a page over it.
-    """
-    size = path.stat().st_size if path.exists() else 0
-    mark = Mark()
-    if size:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-            mark = Mark.parse(header)
-            if not header.startswith(b"SQLite format 3\0"):
-                raise EngineCorrupt(f"{path} is not a SQLite database; {_LEFT}: name another file")
-    wal = path.with_name(f"{path.name}-wal")
-    check = size <= _CHECK_UP_TO_BYTES
-    if size and wal.exists() and wal.stat().st_size:
-        # A connection that may write moves what a killed process left in the WAL into the file on close.
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, timeout=_BUSY_S, uri=True)) as reader:
-            _is_ours(reader, path, check=check)
-        check = False
-    with contextlib.suppress(OSError):  # it is there, or the driver tells why it cannot be made
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # the WAL gets the same mode
-    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-    try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        ours = _is_ours(db, path, check=check)
-        if not ours:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # works only before the first write
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {synchronous}")
-        db.execute("BEGIN IMMEDIATE")  # takes the lock now, so that a second process fails here
-        if not ours:
-            _create_schema(db)
-        db.execute("COMMIT")
-        # The reader's; the lock's holder needs none.
-        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-        return db, mark, MarkWriter(path)
-    except BaseException:
-        db.close()
-        raise
-
-
-def _is_ours(db: sqlite3.Connection, path: Path, *, check: bool) -> bool:
-    """True for a sound store of ours, False for an empty file. Raises for anything else."""
-    id = db.execute("PRAGMA application_id").fetchone()[0]
-    if id != _APPLICATION_ID:
-        if id or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise EngineCorrupt(f"{path} is another program's database; {_LEFT}: name another file")
-        return False
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != _SCHEMA_VERSION:
-        why = f"{path} has schema {version}, this Heartwire knows {_SCHEMA_VERSION}; {_LEFT}"
-        raise EngineCorrupt(f"{why}: use the Heartwire that wrote it, or name another file")
-    if check and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("quick_check failed")
-    if db.execute("SELECT value FROM meta WHERE name = 'life'").fetchone() is None:
-        raise sqlite3.DatabaseError("its table meta is incomplete")
-    return True
-
-
-def _create_schema(db: sqlite3.Connection) -> None:
-    for statement in _SCHEMA.split(";"):
-        db.execute(statement)
-    db.execute("INSERT INTO meta VALUES ('life', ?)", (secrets.token_hex(8),))
-    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-
-
-def explain(error: Exception, path: Path) -> EngineError:
-    """The driver's error as one of ours, which names the file and the fix."""
-    if isinstance(error, EngineError):
-        return error
-    text = str(error)
-    damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-    explained: EngineError
-    if "locked" in text:
-        fix = "stop it, or name another file; processes that mean to share it say ?shared=yes"
-        why = f"{path} is in use by another process: {fix}, or are one heartwire serve --workers"
-        explained = EngineUnavailable(why)
-    elif damaged or "no such table" in text:
-        advice = "restore a copy, or name another file"
-        explained = EngineCorrupt(f"{path} is damaged ({text}); {_LEFT}: {advice}")
-    else:
-        advice = "check the disk and the folder's permissions, or name another file"
-        explained = EngineUnavailable(f"{path}: {text}; nothing was stored: {advice}")
-    explained.__cause__ = error
-    return explained

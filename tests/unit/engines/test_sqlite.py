@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from heartwire.engines import sqlite, sqlite_store
+from heartwire.engines import sqlite, sqlite_file, sqlite_store
 from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import EngineCorrupt, EngineError, EngineUnavailable
@@ -167,7 +167,7 @@ SPOILT: list[tuple[Callable[[Path], None], str]] = [
     (
         make_newer,
         (
-            "has schema 7, this Heartwire knows 1; it was left as it is: use the Heartwire that wrote it, or"
+            "has schema 7, this Heartwire knows 1 to 2; it was left as it is: use the Heartwire that wrote it, or"
             " name another file"
         ),
     ),
@@ -209,7 +209,7 @@ async def test_store_of_a_killed_process_is_read_from_its_wal(tmp_path: Path) ->
 async def test_store_with_a_broken_note_is_refused_and_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_file, "_BUSY_S", 0.05)
     path = await make_clean(tmp_path)
     change(path, "UPDATE meta SET value = 'soon' WHERE name = 'life_ms'")
     for _ in range(2):
@@ -247,7 +247,7 @@ asyncio.run(main())
 async def test_file_in_use_by_another_process_is_reported_and_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_file, "_BUSY_S", 0.05)
     path = await make_clean(tmp_path)
     with python(HOLDER, str(path)) as holder:
         assert holder.stdout is not None
@@ -267,7 +267,7 @@ async def test_file_in_use_by_another_process_is_reported_and_left(
 async def test_file_in_use_by_an_engine_of_this_process_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_store, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_file, "_BUSY_S", 0.05)
     path = tmp_path / "store.db"
     async with opened(path) as engine:
         with pytest.raises(EngineUnavailable, match="is in use by another process"):
@@ -522,7 +522,7 @@ async def test_full_disk_is_reported_and_writes_go_on_once_there_is_room(tmp_pat
         await append(engine, b"x" * 10_000)
 
         async def allow(pages: int) -> None:
-            await engine._submit(lambda store: (store._db.execute(f"PRAGMA max_page_count = {pages}"), None))
+            await engine._submit(lambda store: store._db.execute(f"PRAGMA max_page_count = {pages}"))
 
         await allow(20)
         with pytest.raises(EngineUnavailable, match="full; nothing was stored: check the disk"):
@@ -563,7 +563,7 @@ async def test_more_streams_than_the_cache_holds(tmp_path: Path, monkeypatch: py
             assert {position.offset for position in positions} == {turn}
 
         async def cached() -> int:
-            return int(await engine._submit(lambda store: (len(store._streams), None)))
+            return int(await engine._submit(lambda store: len(store._streams)))
 
         assert await cached() <= 3
         assert all([len(await kept(engine, channel)) == 3 for channel in channels])
@@ -607,7 +607,7 @@ async def test_twenty_thousand_short_lived_channels_are_gone_after_one_sweep_and
 
 
 async def one(engine: SqliteEngine, query: str) -> int:
-    return int(await engine._submit(lambda store: (store._db.execute(query).fetchone()[0], None)))
+    return int(await engine._submit(lambda store: store._db.execute(query).fetchone()[0]))
 
 
 async def test_new_file_is_its_owners_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:

@@ -263,9 +263,7 @@ async def test_stream_of_the_last_append_that_is_forgotten_raises_no_alarm(
         for _ in range(2):
             clock.advance(31 * 86_400)
             await engine.sweep(lambda channel: keep)
-        rows = await engine._submit(
-            lambda store: (store._db.execute("SELECT 1 FROM streams").fetchall(), None)
-        )
+        rows = await engine._submit(lambda store: store._db.execute("SELECT 1 FROM streams").fetchall())
         assert rows == []
         copy = tmp_path / "killed.db"
         shutil.copy(path, copy)
