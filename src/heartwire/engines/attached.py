@@ -5,10 +5,10 @@ the event loop; and what the store tells, to the node's feed. The store (`heartw
 promises; this end keeps the order, and repairs what a broken connection leaves open.
 
 When the connection breaks (the store was killed, say) calls wait for ``patience_s``, and those under way are
-sent again. Appends with a key are applied once, as are all that a store had in memory only, and lost. Of an
-append without a key nobody could tell whether the file has it: it raises `EngineUncertain`, and so do those
-behind it. Once the store is there again the node watches its channels anew, asks where they are, and has
-those read that have missed something.
+sent again. Applied once are appends with a key, writes of records, which name what they change, and all that
+a store had in memory only, and lost. Of an append without a key nobody could tell whether the file has it: it
+raises `EngineUncertain`, and so do those behind it. Once the store is there again the node watches its
+channels anew, asks where they are, and has those read that have missed something.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from heartwire.engines.wire import (
     VERSION,
     Call,
     Tell,
+    change_parts,
     keep_parts,
     member_of,
     member_parts,
@@ -305,10 +306,7 @@ class AttachedEngine(OwnNode):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> asyncio.Future[Position]:
-        size = len(message.data)
-        if len(self._calls) >= _MAX_CALLS or self._calls.bytes + size > _MAX_BYTES:
-            why = f"{len(self._calls)} calls are waiting for the store; nothing was published"
-            raise EngineUnavailable(f"{self.path}: {why}")
+        self._check_room(len(message.data))
         self._used[channel] = None
         self._used.move_to_end(channel)
         if len(self._used) > _MAX_USED:
@@ -327,6 +325,11 @@ class AttachedEngine(OwnNode):
             can_repeat=key is not None,
         )
 
+    def _check_room(self, size: int) -> None:
+        if len(self._calls) >= _MAX_CALLS or self._calls.bytes + size > _MAX_BYTES:
+            why = f"{len(self._calls)} calls are waiting for the store; nothing was published"
+            raise EngineUnavailable(f"{self.path}: {why}")
+
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
     ) -> asyncio.Future[ReadResult]:
@@ -337,13 +340,14 @@ class AttachedEngine(OwnNode):
         return self._call(Call.REMOVE, channel)
 
     def record(self, channel: Channel) -> asyncio.Future[Recorded]:
-        raise NotImplementedError
+        return self._call(Call.RECORD, channel)
 
     def write(self, channel: Channel, change: StreamWrite) -> asyncio.Future[Recorded]:
-        raise NotImplementedError
+        self._check_room(sum(len(message.data) for message in change.messages) + len(change.record or b""))
+        return self._call(Call.WRITE, channel, change_parts(change))
 
     def touch(self, channel: Channel) -> None:
-        raise NotImplementedError
+        self._say(Call.TOUCH, channel)
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. The store goes by what its nodes have said last of each channel."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from heartwire.engines.wire import Call, error_of, member_of, packed, read_result_of
+from heartwire.engines.wire import Call, error_of, member_of, packed, read_result_of, recorded_of
 from heartwire.errors import EngineError, EngineUnavailable, EngineUncertain
 from heartwire.types import Position
 
@@ -125,6 +125,8 @@ def _value(kind: Call, value: Any) -> Any:
             return Position(*value)
         case Call.READ:
             return read_result_of(value)
+        case Call.RECORD | Call.WRITE:
+            return recorded_of(value)
         case Call.MEMBERS:
             return [member_of(parts) for parts in value]
         case Call.HEADS:

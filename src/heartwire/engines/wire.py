@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from heartwire.core.switchboard import ReadResult
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Recorded, Retention, StreamWrite
 from heartwire.errors import EngineError, EngineUnavailable, EngineUncertain
-from heartwire.types import EARLIEST, NOW, Member, Position, Publication, Publisher, Start
+from heartwire.types import EARLIEST, NOW, Member, Message, Position, Publication, Publisher, Start
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -23,6 +23,8 @@ __all__ = [
     "Call",
     "Frames",
     "Tell",
+    "change_of",
+    "change_parts",
     "error_of",
     "keep_parts",
     "member_of",
@@ -35,11 +37,12 @@ __all__ = [
     "publisher_parts",
     "read_result_of",
     "read_result_parts",
+    "recorded_of",
     "start_of",
     "start_part",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 
 MOST: Final = 2**62
@@ -74,6 +77,9 @@ class Call(IntEnum):
     SEND = 13  # node or None, body
     ADMIT = 14  # number, user, client, limit
     DISMISS = 15  # user, client
+    RECORD = 16  # number, channel
+    WRITE = 17  # number, channel, its change
+    TOUCH = 18  # channel
 
 
 class Tell(IntEnum):
@@ -201,6 +207,30 @@ def read_result_of(parts: list[Any]) -> ReadResult:
     start, publications, head, recovered = parts
     found = [publication_of(one, node=0) for one in publications]
     return ReadResult(Position(*start), found, Position(*head), recovered)
+
+
+def change_parts(change: StreamWrite) -> tuple[Any, ...]:
+    """Its fields as an array has them."""
+    messages = [
+        (one.data, one.is_text, publisher_parts(one.publisher), one.origin) for one in change.messages
+    ]
+    return change._replace(messages=messages)  # type: ignore[arg-type]
+
+
+def change_of(parts: list[Any], *, node: int) -> StreamWrite:
+    """Return what an array has; the origins are of that node."""
+    change = StreamWrite(*parts)
+    messages = [
+        Message(data, is_text, publisher_of(who), origin_of(node, serial))
+        for data, is_text, who, serial in parts[3]
+    ]
+    return change._replace(messages=messages)
+
+
+def recorded_of(parts: list[Any]) -> Recorded:
+    """Return what an array has."""
+    recorded = Recorded(*parts)
+    return recorded._replace(head=Position(*recorded.head))
 
 
 def error_of(name: str, message: str) -> EngineError:

@@ -21,6 +21,7 @@ from heartwire.engines.wire import (
     VERSION,
     Call,
     Tell,
+    change_of,
     member_parts,
     origin_of,
     packed,
@@ -72,6 +73,11 @@ class _Connection(Pipe):
             case Call.REMOVE:
                 number, channel = parts
                 self._remove(number, channel)
+            case Call.RECORD:
+                self._settle(parts[0], partial(engine.record, parts[1]))
+            case Call.WRITE:
+                number, channel, change = parts
+                self._settle(number, partial(engine.write, channel, change_of(change, node=node.number)))
             case Call.HEADS:
                 self._settle(parts[0], lambda: asyncio.ensure_future(self._heads(parts[1])))
             case Call.MEMBERS:
@@ -109,6 +115,8 @@ class _Connection(Pipe):
             case Call.ANNOUNCE:
                 channel, told, member = parts
                 store.announce(node, channel, told, Member(*member))
+            case Call.TOUCH:
+                engine.touch(parts[0])
             case Call.SEND:
                 store.send(node, *parts)
             case Call.DISMISS:
@@ -212,7 +220,7 @@ async def serve(engine: Engine, path: Path) -> AsyncIterator[Store]:
         OSError: the socket cannot be made.
     """
     store = Store(engine)
-    await engine.start(Feed(store.publication))
+    await engine.start(Feed(store.publication, removed=store.tell_removed))
     try:
         with contextlib.closing(bind_unix("socket", str(path), 0o600)) as listener:
             loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from typing import Any, Self
 import pytest
 
 from heartwire import Hub
+from heartwire.engines import attached
 from heartwire.engines.attached import AttachedEngine
 from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.memory import MemoryEngine
@@ -21,6 +22,7 @@ from heartwire.store import nodes as store_module
 from heartwire.store import serve as serve_module
 from heartwire.store.nodes import Store
 from heartwire.store.serve import serve
+from heartwire.testing.engines.records import change
 from heartwire.types import EARLIEST, NOW, Channel, Member, Message, Position, Publication
 from tests.unit.core.fakes import FakeLink, RecordingFormat
 from tests.unit.transports.tools import until
@@ -302,6 +304,38 @@ async def test_appends_under_way_with_a_key_are_sent_again_and_applied_once(
         result = await node.engine.read(A, EARLIEST, KEEP, limit=100, max_bytes=10_000)
         assert [one.data.decode() for one in result.publications] == ["x", *texts]
         await node.engine.stop()
+
+
+async def test_writes_under_way_are_sent_again_and_made_once(path: Path, tmp_path: Path) -> None:
+    async with serve(SqliteEngine(tmp_path / "streams.db"), path):
+        node = await Node(path).__aenter__()
+        await node.engine.write(A, change(0, 100, "x"))
+        writes = [node.engine.write(A, change(100 + at, 101 + at, f"{at}")) for at in range(50)]
+        late = node.engine.write(A, change(7, 999, "lost"))
+        await cut(node)
+        await until(lambda: node.engine._pipe is None)
+    async with serve(SqliteEngine(tmp_path / "streams.db"), path):
+        assert [(await write).revision >= 101 + at for at, write in enumerate(writes)] == [True] * 50
+        assert (await late).revision == 150
+        result = await node.engine.read(A, EARLIEST, KEEP, limit=100, max_bytes=10_000)
+        assert [one.data.decode() for one in result.publications] == ["x", *map(str, range(50))]
+        await node.engine.stop()
+
+
+async def test_writes_are_bounded_and_wait_no_longer_than_the_patience(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(MemoryEngine(), path):
+        node = await Node(path, patience_s=0.02).__aenter__()
+    await until(lambda: node.engine._pipe is None)
+    write = node.engine.write(A, change(0, 1, "x"))
+    node.engine.touch(A)
+    monkeypatch.setattr(attached, "_MAX_CALLS", 1)
+    with pytest.raises(EngineUnavailable, match="1 calls are waiting"):
+        node.engine.write(A, change(0, 2, "y"))
+    with pytest.raises(EngineUnavailable, match="the store is away"):
+        await write
+    await node.engine.stop()
 
 
 async def test_all_appends_are_sent_again_to_a_store_that_has_lost_them(path: Path) -> None:
