@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from heartwire.engines.attached import AttachedEngine
-from heartwire.engines.contract import Engine, Retention
+from heartwire.engines.contract import Engine, Feed, Retention
 from heartwire.engines.copying import Copied, copy_streams
 from heartwire.engines.memory import MemoryEngine
 from heartwire.engines.sqlite import SqliteEngine
 from heartwire.errors import ConfigError
+from heartwire.streams.record import Claim, Producer, StreamClosed, StreamOptions
+from heartwire.streams.streams import Streams
+from heartwire.testing.clock import FakeClock
 from heartwire.testing.server import COMMAND, run_server
 from heartwire.types import Channel, Message
 from tests.integration.wire import get, publish
@@ -54,6 +57,32 @@ async def test_pages_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     copied = await copy_streams(source, target, progress=seen.append)
     assert copied == Copied(2, 6, 11)
     assert [one.publications for one in seen] == [2, 4, 5, 6]
+
+
+async def test_records_are_copied_and_closed_streams_stay_closed(tmp_path: Path) -> None:
+    clock = FakeClock()
+    source, target = MemoryEngine(clock=clock), SqliteEngine(tmp_path / "t.db", clock=clock)
+    node = Streams(source, max_bytes=lambda channel: 1000)
+    options, word = StreamOptions(content_type="text/plain", ttl_s=60), [Message(b"word")]
+    producer = Claim(producer=Producer("p", 0, 0))
+    for name in ("closed", "open", "gone"):
+        await node.create(Channel(name), options)
+        await node.append(Channel(name), word, producer)
+    await node.close(Channel("closed"), "done")
+    clock.advance(40)
+    for name in ("closed", "open"):
+        node.touch(Channel(name))
+    clock.advance(40)
+    assert await copy_streams(source, target) == Copied(2, 3, 25)
+    await target.start(Feed())
+    there = Streams(target, max_bytes=lambda channel: 1000)
+    with pytest.raises(StreamClosed):
+        await there.append(Channel("closed"), word)
+    assert not (await there.append(Channel("open"), word, producer))[0].is_new
+    seen = await node.look(Channel("open"))
+    assert (await there.append(Channel("open"), word))[1] == (seen.tail.epoch, 2)
+    assert (await target.record(Channel("gone"))).revision == 0
+    await target.stop()
 
 
 async def _fill(engine: MemoryEngine, count: int) -> None:

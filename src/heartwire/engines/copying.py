@@ -1,5 +1,5 @@
-"""Copying the streams of one store into another, with their epochs and offsets: readers go on there as if
-nothing had happened. Keys and presence stay behind: they last for minutes.
+"""Copying the streams of one store into another, with their records, epochs and offsets: readers go on there
+as if nothing had happened. Keys and presence stay behind: they last for minutes.
 
 In: two engines. Out: how far it is.
 """
@@ -64,10 +64,13 @@ async def _copy(
     progress: Callable[[Copied], None],
 ) -> Copied:
     start: Start = EARLIEST
+    found = await settled(source.record(channel))
+    record = found if found.revision else None
     while True:
         answer = source.read(channel, start, _ALL, limit=_PAGE_ITEMS, max_bytes=_PAGE_BYTES)
         page = (await settled(answer)).publications
-        await target.restore(channel, head, page)
+        await target.restore(channel, head, page, record)
+        record = None  # it is there
         count, size = len(page), sum(len(one.data) for one in page)
         copied = Copied(copied.streams, copied.publications + count, copied.bytes + size)
         if not page or page[-1].offset >= head.offset:
