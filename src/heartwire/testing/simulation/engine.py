@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 from heartwire.core.switchboard import ReadResult
-from heartwire.engines.contract import Feed, Retention, Told
+from heartwire.engines.contract import Feed, Recorded, Retention, StreamWrite, Told
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineUnavailable
 from heartwire.testing.simulation.loop import VirtualLoop
@@ -122,6 +122,15 @@ class SimulatedEngine:
 
     def remove(self, channel: Channel) -> Position | asyncio.Future[Position]:
         return self._later(lambda: self._store.remove(channel))
+
+    def record(self, channel: Channel) -> Recorded | asyncio.Future[Recorded]:
+        return self._later(lambda: self._store.record(channel))
+
+    def write(self, channel: Channel, change: StreamWrite) -> Recorded | asyncio.Future[Recorded]:
+        return self._later(lambda: self._store.write(channel, change))
+
+    def touch(self, channel: Channel) -> None:
+        self._store.touch(channel)
 
     def _later(self, work: Callable[[], T]) -> T | asyncio.Future[T]:
         loop = self._world.loop

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from heartwire.core.switchboard import ReadResult
 from heartwire.engines.calls import Call, Calls, retry_s
 from heartwire.engines.changes import Enter, Key, Leave
-from heartwire.engines.contract import Feed, Retention, Told
+from heartwire.engines.contract import Feed, Recorded, Retention, StreamWrite, Told
 from heartwire.engines.options import SharedOptions
 from heartwire.engines.shared import SharedBase
 from heartwire.errors import EngineUnavailable
@@ -261,6 +261,25 @@ class SimulatedSharedEngine(SharedBase):
 
     def remove(self, channel: Channel) -> "asyncio.Future[Position]":
         return self._call(lambda store: store.remove(channel))
+
+    def record(self, channel: Channel) -> "asyncio.Future[Recorded]":
+        return self._call(lambda store: store.memory.record(channel))
+
+    def write(self, channel: Channel, change: StreamWrite) -> "asyncio.Future[Recorded]":
+        size = sum(len(one.data) for one in change.messages) + len(change.record or b"") + _CALL_BYTES
+        self._room.check(size)
+
+        def written(call: Call, answer: Recorded) -> None:
+            give = partial(call.succeed, answer)
+            if change.messages and answer.revision == change.revision:
+                self._answer_appended(channel, answer.head, give)
+            else:
+                give()
+
+        return self._call(lambda store: store.write(self.node, channel, change), written, size=size)
+
+    def touch(self, channel: Channel) -> None:
+        self._call(lambda store: store.memory.touch(channel), is_once=True)
 
     def heads(self, channels: Sequence[Channel]) -> "asyncio.Future[list[Position]]":
         return self._call(lambda store: [store.memory.head(channel) for channel in channels])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from heartwire.engines.changes import Enter, Key, Leave
-from heartwire.engines.contract import Told, epoch_of
+from heartwire.engines.contract import Recorded, StreamWrite, Told, epoch_of
 from heartwire.testing.simulation.engine import Store, World
 from heartwire.testing.simulation.links import Connection
 from heartwire.testing.simulation.truth import Truth
@@ -43,7 +43,7 @@ class SharedStore:
         """Lose everything, and with it all connections."""
         self._lives += 1
         self.memory = Store(f"shared {self._lives} of {self._world.seed}", self._world.wall)
-        self.memory._notify = self._kept
+        self.memory._notify, self.memory._removed = self._kept, self._ended
         self._tokens: dict[str, tuple[Channel, int]] = {}
         self._nodes: dict[str, float] = {}
         self._members: dict[Channel, dict[str, tuple[str, float, Member]]] = {}
@@ -147,6 +147,14 @@ class SharedStore:
         position = self.memory.remove(channel)
         self._tell(channel, ("removed", channel, position))
         return position
+
+    def write(self, node: str, channel: Channel, change: StreamWrite) -> Recorded:
+        """See `Records.write`."""
+        self._author = node
+        return self.memory.write(channel, change)
+
+    def _ended(self, channel: Channel, position: Position) -> None:
+        self._tell(channel, ("removed", channel, position))
 
     def renew(self, channel: Channel, epoch: str) -> Position:
         """Give a stream another epoch, if it still has this one."""
