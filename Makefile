@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-# The tools that check JavaScript. At a desk without Node they are skipped; CI has Node.
+# The tools that check JavaScript, and the packages that tests run. At a desk without Node they are skipped; CI has Node.
 NODE := $(shell command -v npm 2>/dev/null)
 ifneq ($(NODE),)
 JS_TOOLS := node_modules/.package-lock.json
@@ -44,7 +44,7 @@ no-node:
 serve: $(VENV)/.run ## set up and run `heartwire serve` with the demo page (SERVE='--port 9000' for options)
 	@exec $(BIN)/heartwire serve $(SERVE)
 
-test: $(VENV)/.dev ## set up and run all tests
+test: $(VENV)/.dev $(JS_TOOLS) ## set up and run all tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(VENV)/.dev $(JS_TOOLS) ## format, lint, types, spelling

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-__all__ = ["HERE", "MODULE", "in_js", "need_node", "node"]
+__all__ = ["HERE", "MODULE", "in_js", "need_node", "need_packages", "node"]
 
 HERE: Final = Path(__file__).parent
 MODULE: Final = HERE.parents[1] / "src" / "heartwire" / "web" / "heartwire.js"
@@ -21,6 +21,15 @@ def need_node() -> None:
         if os.environ.get("CI"):
             pytest.fail("the tests of heartwire.js need node")
         pytest.skip("heartwire.js needs node to be tested")
+
+
+def need_packages() -> None:
+    """The same where what package.json names is not installed: `make test` does it, where npm is."""
+    need_node()
+    if not (HERE.parents[1] / "node_modules" / "ai").exists():
+        if os.environ.get("CI"):
+            pytest.fail("npm ci has not run")
+        pytest.skip("npm ci has not run")
 
 
 def node(program: str | Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
