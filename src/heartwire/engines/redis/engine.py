@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from heartwire.engines.calls import Call
-from heartwire.engines.contract import Clock, ReadResult, Retention, Told, plan_read
+from heartwire.engines.contract import Clock, ReadResult, Recorded, Retention, StreamWrite, Told, plan_read
 from heartwire.engines.redis import scripts
 from heartwire.engines.redis.keys import NODES, channel_of, partition_of, stream_of
 from heartwire.engines.redis.links import CALL_BYTES
@@ -35,7 +35,7 @@ _MIN_SIZE: Final = 64
 _MAX_TTL_S: Final = 100 * 365 * 86_400
 _MAX_KEY_TTL_S: Final = 10 * 365 * 86_400
 _MAX_USED: Final = 10_000
-_PUBLICATION, _REMOVED, _JOIN = b"pxj"
+_PUBLICATION, _REMOVED, _BEHIND, _JOIN = b"pxbj"
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
@@ -108,10 +108,7 @@ class RedisEngine(RedisNodes):
             _ms(keep.history_ttl_s, _MAX_TTL_S),
             key_ms,
         )
-        self._used.pop(channel, None)
-        self._used[channel] = None
-        if len(self._used) > _MAX_USED:
-            del self._used[next(iter(self._used))]
+        self._use(channel)
         answer: asyncio.Future[Position] = self._loop.create_future()
         finish = partial(self._appended, channel)
         parts = keys, args, finish, partition
@@ -125,6 +122,13 @@ class RedisEngine(RedisNodes):
             self._answer_appended(channel, position, partial(call.succeed, position))
         else:
             call.succeed(position)
+
+    def _use(self, channel: Channel) -> None:
+        """The next sweep looks at it."""
+        self._used.pop(channel, None)
+        self._used[channel] = None
+        if len(self._used) > _MAX_USED:
+            del self._used[next(iter(self._used))]
 
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
@@ -183,6 +187,57 @@ class RedisEngine(RedisNodes):
         args = self._now(), size, _ms(keep.history_ttl_s, _MAX_TTL_S)
         return self._call(partition, scripts.TRIM, self._keys.stream(partition, channel), args)
 
+    # -- stream records --------------------------------------------------------------------------------------
+
+    def record(self, channel: Channel) -> asyncio.Future[Recorded]:
+        partition = partition_of(channel)
+        keys = self._keys.stream(partition, channel)
+        return self._call(partition, scripts.RECORD, keys, (self._now(),), _recorded)
+
+    def write(self, channel: Channel, change: StreamWrite) -> asyncio.Future[Recorded]:
+        partition = partition_of(channel)
+        keys = (*self._keys.stream(partition, channel), self._keys.feed(partition, channel))
+        sizes: list[int] = []
+        parts: list[bytes] = []
+        for one in change.messages:
+            about = _packed_about(one)
+            sizes += (len(about), len(one.data), one.origin)
+            parts += (about, one.data)
+        record, messages = change.record or b"", b"".join(parts)
+        args = (
+            self._now(),
+            self._publish,
+            str(change.expects),
+            "0" if change.record is None else str(change.revision),
+            record,
+            *_life(change),
+            self._mine,
+            _encode(sizes),
+            messages,
+        )
+        self._use(channel)
+        finish = partial(self._written, channel, change)
+        size = len(record) + len(messages) + 3 * len(sizes) + CALL_BYTES
+        return self._call(partition, scripts.WRITE, keys, args, finish, size=size)
+
+    def _written(self, channel: Channel, change: StreamWrite, call: Call, reply: list[Any]) -> None:
+        epoch, offset, now_ms, *other = reply
+        if other:
+            return _recorded(call, reply)
+        head = Position(epoch.decode(), offset)
+        if change.record is None:
+            return call.succeed(Recorded(0, b"", head, 0, now_ms))
+        life = change.ttl_s, change.ends_ms
+        give = partial(call.succeed, Recorded(change.revision, change.record, head, now_ms, now_ms, *life))
+        if change.messages:
+            self._answer_appended(channel, head, give)
+        else:
+            give()
+
+    def touch(self, channel: Channel) -> None:
+        partition = partition_of(channel)
+        self._call(partition, scripts.TOUCH, self._keys.stream(partition, channel), (self._now(),))
+
     # -- copies ----------------------------------------------------------------------------------------------
 
     async def streams(self) -> AsyncIterator[tuple[Channel, Position]]:
@@ -195,15 +250,24 @@ class RedisEngine(RedisNodes):
                 cursor, names = await self._call(partition, None, (), command)
                 found = [one for one in map(stream_of, names) if one not in seen]
                 seen.update(found)
-                for channel, head in zip(found, await self.heads(found), strict=True):
-                    yield channel, head
+                records = await asyncio.gather(*map(self.record, found))
+                for channel, one in zip(found, records, strict=True):
+                    if one.revision or one.head.offset:
+                        yield channel, one.head
                 if cursor == b"0":
                     break
 
-    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+    async def restore(
+        self,
+        channel: Channel,
+        head: Position,
+        publications: Sequence[Publication],
+        record: Recorded | None = None,
+    ) -> None:
         """See `Portable.restore`."""
         partition = partition_of(channel)
-        args: list[Any] = [*head]
+        args: list[Any] = [self._now(), *head]
+        args += ("",) * 4 if record is None else (str(record.revision), record.record, *_life(record))
         for one in publications:
             args += (one.offset, one.time_ms, _packed_about(one), one.data)
         await self._call(partition, scripts.RESTORE, self._keys.stream(partition, channel), tuple(args))
@@ -223,6 +287,9 @@ class RedisEngine(RedisNodes):
         elif body[0] == _REMOVED:
             epoch, offset = body[1:].split(b" ")
             self._tell_removed(channel, Position(epoch.decode(), int(offset)))
+        elif body[0] == _BEHIND:
+            epoch, offset = body[1:].split(b" ")  # and more was written than a feed brings
+            self._feed.behind(channel, Position(epoch.decode(), int(offset)))
         else:
             told: Told = "join" if body[0] == _JOIN else "leave"
             self._tell_member(channel, told, member_of(_decode(body[1:])))
@@ -268,6 +335,21 @@ def _about(packed: bytes) -> tuple[bool, Publisher | None]:
 
 def _position(call: Call, reply: list[Any]) -> None:
     call.succeed(Position(reply[0].decode(), reply[1]))
+
+
+def _life(one: StreamWrite | Recorded) -> tuple[str, str]:
+    """The lifetime of a record, as scripts take it."""
+    return str(one.ttl_s), str(one.ends_ms)
+
+
+def _recorded(call: Call, reply: list[Any]) -> None:
+    epoch, offset, now_ms, (revision, record, written_ms, ttl_s, ends_ms) = reply
+    head = Position(epoch.decode(), offset)
+    if revision is None:
+        call.succeed(Recorded(0, b"", head, 0, now_ms))
+    else:
+        times = int(written_ms), now_ms, float(ttl_s), int(ends_ms)
+        call.succeed(Recorded(int(revision), record, head, *times))
 
 
 def _read(channel: Channel, start: Start, call: Call, reply: list[Any]) -> None:

@@ -185,13 +185,14 @@ class RedisLinks(SharedBase):
         finish: Callable[[Call, Any], None] | None = None,
         *,
         is_once: bool = False,
+        size: int = CALL_BYTES,
     ) -> "asyncio.Future[Any]":
         answer = self._loop.create_future()
         parts = keys, args, finish, partition
-        call = Call(script, parts, answer, size=CALL_BYTES, is_once=is_once)
+        call = Call(script, parts, answer, size=size, is_once=is_once)
         server = self._server(partition)
         try:
-            self._room.check(CALL_BYTES)
+            self._room.check(size)
         except EngineUnavailable as error:
             call.fail(error)
         else:

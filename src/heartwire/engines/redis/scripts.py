@@ -6,7 +6,9 @@ from typing import Final
 
 __all__ = ["SCRIPTS", "Script"]
 
-_OF_STREAMS: Final = {"append", "heads", "read", "remove", "renew", "restore", "trim"}
+_OF_STREAMS: Final = frozenset(
+    ("append", "heads", "read", "record", "remove", "renew", "restore", "touch", "trim", "write")
+)
 
 
 class Script:
@@ -36,6 +38,9 @@ REMOVE: Final = Script("remove")
 RENEW: Final = Script("renew")
 RESTORE: Final = Script("restore")
 TRIM: Final = Script("trim")
+RECORD: Final = Script("record")
+WRITE: Final = Script("write")
+TOUCH: Final = Script("touch")
 MEMBERS: Final = Script("members")
 ANNOUNCE: Final = Script("announce")
 REAP: Final = Script("reap")

@@ -1,5 +1,7 @@
 -- Before the scripts of streams. KEYS[1]: hash e epoch, h offset of the last publication, t its time, g the life of
 -- the store that the epoch is of. KEYS[2]: the entries, <offset>-0, with t time, o token, a about, d data.
+-- A stream record is in the hash: r its revision, d its bytes, w when it was written, l seconds of life after each use,
+-- y a time that it ends at, x when it ends as it is ("0", all three: by none).
 -- ARGV[1] the present life, ARGV[2] "1": a restart keeps epochs, ARGV[3] an epoch that no stream had yet.
 
 -- Epoch, offset and time. A stream that is not there, or of another life, gets the fresh epoch; in the second
@@ -40,4 +42,34 @@ local function oldest_kept(entries, head, now, size, ttl)
     probe = math.floor((low + high) / 2)
   end
   return low
+end
+
+-- Forget a stream whose record has ended. Returns whether it had.
+local function lapse(meta, entries, now)
+  local ends = tonumber(redis.call('HGET', meta, 'x') or '0')
+  if ends == 0 or ends > now then return false end
+  redis.call('UNLINK', meta, entries)
+  return true
+end
+
+-- Begin the life of a record. The keys stay a minute longer, so that it is the scripts' time that ends it.
+local function begin_life(meta, entries, now, ttl, time)
+  local ends = math.huge
+  if tonumber(ttl) > 0 then ends = now + ttl * 1000 end
+  if tonumber(time) > 0 then ends = math.min(ends, time) end
+  if ends == math.huge then
+    redis.call('HSET', meta, 'x', 0)
+    redis.call('PERSIST', meta)
+    redis.call('PERSIST', entries)
+  else
+    local left = math.ceil(math.min(math.max(0, ends - now), 1e14)) + 60000
+    redis.call('HSET', meta, 'x', ends)
+    redis.call('PEXPIRE', meta, left)
+    redis.call('PEXPIRE', entries, left)
+  end
+end
+
+-- Revision, bytes, when written, ttl and end; false five times: there is no record.
+local function recorded(meta)
+  return redis.call('HMGET', meta, 'r', 'd', 'w', 'l', 'y')
 end

@@ -1,8 +1,9 @@
 -- ARGV: 4 now, 5 "now", "earliest" or an epoch, 6 the offset in it, 7 size kept, 8 ms kept or "": for ever, 9 most
 -- publications, 10 most bytes.  Returns epoch, head, the oldest kept, and time, about, data of each that follows.
-local entries = KEYS[2]
+local entries, now = KEYS[2], now_ms(ARGV[4])
+lapse(KEYS[1], entries, now)
 local epoch, head = open(KEYS[1], entries, ARGV[3])
-local oldest = oldest_kept(entries, head, now_ms(ARGV[4]), ARGV[7], ARGV[8])
+local oldest = oldest_kept(entries, head, now, ARGV[7], ARGV[8])
 local after, found = oldest - 1, {}
 local answer = {epoch, head, oldest, found}
 if ARGV[5] == 'now' then return answer end
