@@ -12,14 +12,13 @@ from heartwire.errors import Refused
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call, end_at_once
-from heartwire.server.plain.connections import PlainConnection
+from heartwire.server.plain.connections import StreamConnection
 from heartwire.server.plain.formats import VectorFormat, chunked, sse_format
 from heartwire.server.plain.requests import begin
 from heartwire.server.requests import address_of
 from heartwire.transports.http.native_stream import StreamLink
 from heartwire.transports.http.sse import COMMENT, HEADERS, SseEvent, opening, returning, sse_event
 from heartwire.transports.http.stream import HttpStream
-from heartwire.transports.tcp import unanswered_s
 from heartwire.types import Member, Position
 
 __all__ = ["stream"]
@@ -50,48 +49,20 @@ async def stream(node: Node, call: Call) -> None:
     await link.serve(connection, [*HEADERS, *others], opening(node.clocks.chance.randint(1000, 3000)))
 
 
-class _EventStream(PlainConnection):
-    """One event stream. Its peer cannot answer, so the kernel is asked whether it still acknowledges.
+class _EventStream(StreamConnection):
+    """One event stream: a `StreamHandler`."""
 
-    A `StreamHandler`, and `Watched` in place of its link.
-    """
-
-    __slots__ = (
-        "_ends",
-        "_follow",
-        "_heartbeat_is_event",
-        "_node",
-        "_vector",
-        "address",
-        "asked",
-        "identity",
-        "link",
-        "serial",
-        "since",
-    )
+    __slots__ = ("_ends", "_follow", "_heartbeat_is_event", "_vector")
 
     transport = "sse"
-    link: StreamLink
 
     def __init__(self, node: Node, call: Call, follow: Follow, identity: Identity, link: HttpStream) -> None:
-        self.link = link
-        self.serial = link.serial
-        self.asked = False
-        self.address = address_of(call.request)
-        self.identity = identity
-        self.since = node.clocks.monotonic()
-        self._node = node
         self._follow: Follow | None = follow
         self._heartbeat_is_event = follow.heartbeat == "event"
-        link.member = Member(self.id, identity.user, identity.info)
         self._vector: VectorFormat | None = None
         self._ends: Deadline | None = None
-        node.connections.add(self)
-
-    @property
-    def id(self) -> str:
-        """See `Connection.id`."""
-        return self._node.connections.id_of(self.serial)
+        super().__init__(node, link, identity, address_of(call.request))
+        link.member = Member(self.id, identity.user, identity.info)
 
     def opened_on(self, link: StreamLink) -> None:
         """Begin."""
@@ -128,37 +99,10 @@ class _EventStream(PlainConnection):
         """End the stream after its time; the client returns to any worker that has room."""
         self.link.close(CODES["shutdown"].close_code, "rotation")
 
-    @property
-    def closed(self) -> bool:
-        """See `Watched.closed`."""
-        return self.link.closed
-
-    def ping(self) -> None:
-        """Keep the connection alive, and give the peer's kernel something to acknowledge."""
-        self.link.ping()
-        if not self.link.paused:
-            self.link.send(self._heartbeat() if self._heartbeat_is_event else COMMENT)
-
-    @property
-    def takes(self) -> bool:
-        """See `Watched.takes`."""
-        return self.link.takes
-
-    def give_up(self) -> None:
-        """See `Watched.give_up`."""
-        self.link.give_up()
-
-    @property
-    def heard(self) -> bool:
-        """Everything written is sent, and acknowledged."""
-        within_s = self._node.options.pong_timeout_s / 2
-        return self.link.heard and unanswered_s(self.link.transport) < within_s
-
-    @heard.setter
-    def heard(self, value: bool) -> None:
-        self.link.heard = value
-
-    def _heartbeat(self) -> bytes:
+    def heartbeat(self) -> bytes:
+        """See `StreamConnection.heartbeat`."""
+        if not self._heartbeat_is_event:
+            return COMMENT
         position = str(self._position())
         return sse_event(position, SseEvent(b"heartbeat", position_json(position)))
 

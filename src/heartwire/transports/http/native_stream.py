@@ -87,8 +87,8 @@ class StreamHandler(Protocol):
     def lost(self) -> None:
         """The stream has ended. Called once."""
 
-    def last_words(self, code: int, reason: str) -> bytes:
-        """Return the last payload of a body that the server ends."""
+    def last_words(self, code: int, reason: str) -> bytes | None:
+        """Return the last payload of a body that the server ends; ``None``: it is not whole, so break off."""
 
 
 class NativeStream(Outgoing, asyncio.Protocol):
@@ -159,7 +159,11 @@ class NativeStream(Outgoing, asyncio.Protocol):
         if not self.transport.is_closing():  # else it broke; connection_lost comes next
             handler = self._handler
             assert handler is not None
-            self.switchboard.hold(self.transport, handler.last_words(code, reason) + _LAST_CHUNK)
+            words = handler.last_words(code, reason)
+            if words is None:
+                self.give_up()
+                return
+            self.switchboard.hold(self.transport, words + _LAST_CHUNK)
             self.switchboard.release(self.transport)
             self.transport.close()
             self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.transport.abort)

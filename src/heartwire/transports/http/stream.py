@@ -112,6 +112,8 @@ class HttpStream(AsgiLink):
         await self._asgi_send({"type": "http.response.body", "body": payload, "more_body": True})
 
     async def _finish(self, code: int, reason: str) -> None:
-        self._finished = True
         body = b"" if self._handler is None else self._handler.last_words(code, reason)
+        if body is None:
+            return  # `attend` breaks off
+        self._finished = True
         await self._asgi_send({"type": "http.response.body", "body": body, "more_body": False})
