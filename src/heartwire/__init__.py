@@ -20,6 +20,7 @@ from heartwire.errors import (
     NotStarted,
     ProtocolError,
     Refused,
+    StreamCancelled,
     Unauthorized,
     UnknownChannel,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Publisher",
     "Received",
     "Refused",
+    "StreamCancelled",
     "Subscription",
     "Unauthorized",
     "UnknownChannel",

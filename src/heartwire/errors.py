@@ -19,6 +19,7 @@ __all__ = [
     "NotStarted",
     "ProtocolError",
     "Refused",
+    "StreamCancelled",
     "Unauthorized",
     "UnknownChannel",
 ]
@@ -139,6 +140,20 @@ class GivenUp(HeartwireError):
     def __init__(self, message: str, *, is_unknown: bool) -> None:
         self.is_unknown = is_unknown
         super().__init__(f"{message}; it may have reached the server" if is_unknown else message)
+
+
+class StreamCancelled(HeartwireError):
+    """The stream that a run writes was closed by somebody else, or its node stops.
+
+    ``reason``: "aborted" (`heartwire.Hub.cancel_stream`), "interrupted" (the run was taken for dead, or the
+    node stops), "deleted", or what else closed it.
+    """
+
+    code = CODES["stream_closed"]
+
+    def __init__(self, stream: str, reason: str) -> None:
+        self.stream, self.reason = stream, reason
+        super().__init__(f"stream {stream!r} was ended ({reason}): stop producing")
 
 
 class NotStarted(HeartwireError):

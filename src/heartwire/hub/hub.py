@@ -16,6 +16,7 @@ from heartwire.hub.identity import Authenticator
 from heartwire.hub.namespaces import Permission
 from heartwire.hub.node import Node
 from heartwire.hub.options import HubArguments, HubOptions, NamespaceArguments, NamespaceOptions
+from heartwire.hub.streaming import HubStreams
 from heartwire.hub.threads import off_loop
 from heartwire.messages import to_body
 from heartwire.types import Position, Publisher
@@ -30,7 +31,7 @@ PublishHookT = TypeVar("PublishHookT", bound=PublishHook)
 RpcHookT = TypeVar("RpcHookT", bound=RpcHook)
 
 
-class Hub:
+class Hub(HubStreams):
     """Channels for one program: one engine, its clients, and the application's rules for them.
 
     Args:

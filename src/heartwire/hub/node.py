@@ -30,6 +30,7 @@ from heartwire.hub.origins import check_host, check_origin, expected_hosts, the_
 from heartwire.hub.presence import Presence
 from heartwire.hub.publishing import Publishing
 from heartwire.hub.readiness import Readiness
+from heartwire.hub.runs import Runs
 from heartwire.hub.threads import running_loop
 from heartwire.hub.turns import TurnBudget
 from heartwire.hub.uploads import Uploads
@@ -60,6 +61,7 @@ class Node:
         uploads: requests whose body is incomplete.
         bus: asks the other nodes.
         streams: the durable streams.
+        runs: what writes them here.
         readiness: whether this one hears of what they publish.
     """
 
@@ -89,13 +91,12 @@ class Node:
             soon=self._soon,
             kept=self._kept,
             lingering=LINGERING_TOPICS,
-            watch=None if self._shared is None else self._watch,
+            watch=self._watch,
         )
         self._catch_up.switchboard = self.switchboard
-        self.streams = Streams(
-            engine,
-            max_bytes=lambda channel: self.namespaces.of(channel).max_stream_bytes,
-            ended=self.switchboard.behind,
+        self.streams = Streams(engine, max_bytes=self._max_stream_bytes, ended=self._stream_ended)
+        self.runs = Runs(
+            self.streams, self.history, self.namespaces, options, self.clocks, self.bus, self._shared
         )
         lease_s = options.ping_interval_s + options.pong_timeout_s
         self.presence = Presence(engine, self.switchboard, self.namespaces, lease_s=lease_s)
@@ -175,6 +176,8 @@ class Node:
             if self._shared is not None:  # a hub that was made before a fork is another node in each process
                 self.connections.node_id = self._shared.node
             self.background.start()
+            self.runs.begin()
+            self.background.tasks.append(self.loop.create_task(self.runs.tick()))
             self._starting.set_result(None)
         elif self.loop is not asyncio.get_running_loop():
             fix = "run it in the server's lifespan (lifespan=hub.lifespan, with a lifespan for each loop)"
@@ -229,6 +232,7 @@ class Node:
         """End every connection with ``shutdown``, and refuse new ones from now on. Call it on the event
         loop's thread."""
         self.draining = True
+        self.runs.drain()
         self.switchboard.flush()
         self.connections.drain()
         self.uploads.refuse_all(_going_away())
@@ -239,10 +243,18 @@ class Node:
             raise _going_away()
 
     async def stop(self) -> None:
-        """Drain, and close the engine once everything accepted is stored. Idempotent."""
+        """Drain, wait for the runs, and close the engine once everything accepted is stored. Idempotent."""
         if self._starting is None:
             return
         self.drain()
+        try:
+            await self.runs.finish()
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        if self._starting is None:
+            return
         self._starting = None
         await self.background.stop()
         await asyncio.gather(*self._handed, return_exceptions=True)
@@ -288,18 +300,29 @@ class Node:
 
     def _heard_removed(self, channel: Channel, position: Position) -> None:
         self.switchboard.forget(channel)
-        self.switchboard.behind(channel, position)  # its epoch may have ended, too
+        self._stream_ended(channel, position)  # its epoch may have ended, too
+
+    def _stream_ended(self, channel: Channel, position: Position) -> None:
+        self.switchboard.behind(channel, position)
+        if channel in self.switchboard.topics:
+            self._look_after(channel, True)
 
     def _heard_state(self, state: FeedState, why: str) -> None:
         self.readiness.heard(state, why)
         self.switchboard.is_deaf = state != "up"
 
+    def _max_stream_bytes(self, channel: Channel) -> int:
+        return self.namespaces.of(channel).max_stream_bytes
+
     def _watch(self, channel: Channel, begins: bool) -> None:
-        assert self._shared is not None
-        if begins:
-            self._shared.watch(channel)
-        else:
-            self._shared.unwatch(channel)
+        self._look_after(channel, begins)
+        if self._shared is not None:
+            (self._shared.watch if begins else self._shared.unwatch)(channel)
+
+    def _look_after(self, channel: Channel, begins: bool) -> None:
+        with contextlib.suppress(Refused):  # its namespace may not be configured any more
+            if self.namespaces.is_durable(channel):
+                (self.runs.leases.follow if begins else self.runs.leases.unfollow)(channel)
 
     def _soon(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)

@@ -132,6 +132,10 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         publish_rate_per_s: messages per second on one connection, and by POST from one address (0: no limit).
         publish_burst: how many may come at once.
         durable_path: where the Durable Streams protocol is spoken; "": nowhere.
+        stream_lease_s: a run that writes nothing to the store for so long is taken for dead, and its stream
+            ends as interrupted; a run that waits for its model writes every third of it that it lives.
+        drain_s: how long runs have to finish once the node stops; less than what supervisors give a process:
+            gunicorn and Kubernetes 30 s, Docker 10 s. Then they are handed over, or end as interrupted.
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
         allowed_hosts: names that requests may call the server by (``Host``), besides those of this machine
             and of ``allowed_origins``; ``*`` for all. Empty: any; but `heartwire serve` on a loopback address
@@ -180,6 +184,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
     publish_burst: Count = 100
     durable_path: str = "/streams"
+    stream_lease_s: Seconds = 10
+    drain_s: Annotated[float, Meta(ge=0)] = 20
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     authenticator_ignores_cookies: bool = False
@@ -293,6 +299,8 @@ class HubArguments(TypedDict, total=False):
     publish_rate_per_s: Annotated[float, Meta(ge=0)]
     publish_burst: Count
     durable_path: str
+    stream_lease_s: Seconds
+    drain_s: Annotated[float, Meta(ge=0)]
     allowed_origins: Sequence[str]
     allowed_hosts: Sequence[str]
     authenticator_ignores_cookies: bool
