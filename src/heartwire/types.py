@@ -119,6 +119,11 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         JSON, ``{"reason": "done"}``."""
         return self.publisher is not None and self.publisher.client == ENDED.client
 
+    @property
+    def reason(self) -> str:
+        """Why the stream is closed, where this `is_end`; else ""."""
+        return str(msgspec.json.decode(self.data)["reason"]) if self.is_end else ""
+
 
 class Member(msgspec.Struct, frozen=True, gc=False):
     """One connection or polling client in a channel's presence.

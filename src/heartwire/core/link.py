@@ -88,3 +88,6 @@ class WireFormat(Protocol):
             ``None`` where the format has nothing to send. It cannot report a gap then, so a gap closes the
             link.
         """
+
+    def ended(self, end: Publication) -> Any | None:
+        """Encode the end of a stream that is closed; ``None``: the end of the link says it."""

@@ -7,6 +7,8 @@
                               │   ▼ filled            │ filled
                               PAUSED ◀────────────────┘
 
+A LIVE subscription becomes ENDED when its stream is closed, and stays so until it leaves.
+
 A subscription holds no publications. While LIVE its position is its topic's; in every other state it is its
 own (`epoch`, `offset`), and everything after that position is read again, from the topic's tail or from the
 engine. So there is no hole and no duplicate between history and live, and a slow reader costs no memory.
@@ -20,7 +22,7 @@ from enum import Enum
 from typing import Any, Final, Literal, Protocol
 
 from heartwire.core.link import Link, WireFormat
-from heartwire.types import Channel, Member, Override, Position
+from heartwire.types import Channel, Member, Override, Position, Publication
 
 __all__ = ["TRANSITIONS", "ChannelListener", "State", "Stream", "Subscription"]
 
@@ -30,6 +32,7 @@ class State(Enum):
     CATCHING_UP = "catching up"  # reading what it has not seen
     PAUSED = "paused"  # its link is full
     LIVE = "live"  # gets publications as they are published
+    ENDED = "ended"  # has got all of a stream that is closed
     CLOSED = "closed"
 
     # Enum's own hash is a Python function, and the table below is read four times per poll.
@@ -40,6 +43,7 @@ class State(Enum):
 JOINING: Final = State.JOINING
 CATCHING_UP: Final = State.CATCHING_UP
 LIVE: Final = State.LIVE
+ENDED: Final = State.ENDED
 CLOSED: Final = State.CLOSED
 
 TRANSITIONS: Final[dict[tuple[State, str], State]] = {
@@ -56,6 +60,9 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
     (State.PAUSED, "drained"): State.CATCHING_UP,
     (State.PAUSED, "filled"): State.PAUSED,
     (State.PAUSED, "hole"): State.PAUSED,
+    (State.LIVE, "ended"): State.ENDED,
+    (State.ENDED, "filled"): State.ENDED,
+    (State.ENDED, "drained"): State.ENDED,
     **{(state, "left"): State.CLOSED for state in State},
 }
 
@@ -89,6 +96,10 @@ class ChannelListener(Protocol):
 
     def gap(self, position: Position) -> None:
         """It cannot be continued; ``position`` is before the oldest kept. The listener may leave now."""
+
+    def ended(self, subscription: "Subscription", end: Publication) -> None:
+        """The stream is closed by ``end``, and the subscription has got all before it. Called once; it is
+        unfollowed right after."""
 
 
 @dataclass(slots=True, eq=False)

@@ -6,11 +6,12 @@ functions.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from heartwire.codes import close_code
 from heartwire.core.link import Held, Link, Sink, WireFormat
-from heartwire.core.subscription import CATCHING_UP, CLOSED, JOINING, ChannelListener, Subscription
+from heartwire.core.subscription import CATCHING_UP, CLOSED, JOINING, LIVE, ChannelListener, Subscription
 from heartwire.core.topic import CHUNK_BYTES, Kept, TailLimits, Topic, keep_all
 from heartwire.types import NOW, Channel, Position, Publication, Start
 
@@ -21,13 +22,15 @@ class ReadResult(NamedTuple):
     """The result of an engine read: ``publications`` that follow ``start`` without a hole, oldest first.
 
     ``recovered`` false: the requested position could not be continued; ``start`` is then before the oldest
-    publication kept. ``head`` is the stream's last position at the time of reading.
+    publication kept. ``head`` is the stream's last position at the time of reading. ``end``: the publication
+    that closes the stream, where this reaches it.
     """
 
     start: Position
     publications: list[Publication]
     head: Position
     recovered: bool
+    end: Publication | None = None
 
 
 class Switchboard:
@@ -40,6 +43,8 @@ class Switchboard:
         kept: what the channels keep: nobody is caught up with more, from memory either.
         lingering: how many topics without subscriptions are kept until `sweep`: a poll comes back each time.
         watch: told of each topic that begins and ends (true, false), before its first read.
+        ended: told once of each subscription that has got all of a stream that is closed, and of the
+            publication that closes it, which is not written. It is to leave.
 
     Attributes:
         is_deaf: publications may be missing here, and memory is not asked where the stream is: `behind` will
@@ -59,6 +64,7 @@ class Switchboard:
         kept: Kept = keep_all,
         lingering: int = 0,
         watch: Callable[[Channel, bool], None] | None = None,
+        ended: Callable[[Subscription, Publication], None] = lambda subscription, end: None,
     ) -> None:
         self.topics: dict[Channel, Topic] = {}
         self.is_deaf = False
@@ -70,6 +76,7 @@ class Switchboard:
         self._held: Held = {}
         self._lingering = lingering
         self._watch = watch
+        self._ended = ended
         self._idle: dict[Topic, None] = {}
         self._idle_before: dict[Topic, None] = {}
 
@@ -174,6 +181,8 @@ class Switchboard:
                     self._ask(topic, subscription, start)
             return
         topic.backfill(result.publications)
+        if result.end is not None and result.end.offset == topic.head:
+            topic.end = result.end
         for subscription in waiting:
             if not _waits(subscription, start):
                 continue  # full or gone meanwhile, or served from memory: it reads again where it must
@@ -190,6 +199,8 @@ class Switchboard:
                 handed_over = True
             self._advance(topic, subscription, handed_over=handed_over)
         topic.forget_frames(result.publications)
+        if topic.end is not None:
+            self._end(topic)
 
     def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
         """Return the subscriptions that waited for a failed ``read``; the caller closes their links."""
@@ -231,6 +242,8 @@ class Switchboard:
             topic.flush()
             if topic.ahead:
                 self._release(topic)
+            if topic.end is not None:
+                self._end(topic)
         for sink in tuple(self._held):
             self.release(sink)
 
@@ -305,6 +318,8 @@ class Switchboard:
                 topic.fill(subscription)
             elif subscription.offset == topic.flushed and subscription.epoch == topic.epoch:
                 topic.put_in(subscription)
+                if topic.end is not None:
+                    self._soon(partial(self._end, topic))
             elif subscription.epoch == topic.epoch and subscription.offset > topic.flushed:
                 if subscription.offset > topic.head:
                     topic.ahead.add(subscription)
@@ -319,6 +334,15 @@ class Switchboard:
             else:
                 topic.hand_over(subscription, topic.after(subscription.offset))
                 handed_over = True
+
+    def _end(self, topic: Topic) -> None:
+        """End the subscriptions that have got all of a closed stream. Others are caught up first."""
+        end = topic.end
+        for subscription in tuple(topic.subscriptions):
+            if end is not None and subscription.state is LIVE and topic.flushed == end.offset:
+                subscription.on("ended")
+                topic.take_out(subscription)
+                self._ended(subscription, end)
 
     def _hole(self, topic: Topic, live: list[Subscription]) -> None:
         for subscription in live:

@@ -62,6 +62,8 @@ class Topic:
     epoch: str = ""  # "" until the first read brings the head
     head: int = 0
     flushed: int = 0
+    end: Publication | None = None
+    """What closed the stream, once a reader here has come so far. It is not written."""
     subscriptions: dict[Subscription, None] = field(default_factory=dict)  # an ordered set, a third the size
     ahead: set[Subscription] = field(default_factory=set)  # have seen more of the stream than was notified
     reads: dict[Any, tuple[str, list[Subscription]]] = field(default_factory=dict)
@@ -113,11 +115,12 @@ class Topic:
         self.flush()
         live = [subscription for subscription in self.subscriptions if subscription.state is LIVE]
         for subscription in live:
-            self._take_out(subscription)
+            self.take_out(subscription)
             subscription.on("hole")
         self._forget_tail()
         self.epoch, self.head = head
         self.flushed = self.head
+        self.end = None
         return live
 
     # -- fan-out ---------------------------------------------------------------------------------------------
@@ -137,6 +140,11 @@ class Topic:
         ):
             self._trim()
         last = news[-1]
+        if last.publisher is not None and last.is_end:
+            self.end = news.pop()
+            if not news:
+                return
+            last = news[-1]
         held = self._held
         for encode, groups, singles in self._live if self._live is not None else self._list_live():
             frames = []
@@ -219,6 +227,8 @@ class Topic:
         last = publications[-1]
         # Before the write: see flush().
         subscription.epoch, subscription.offset = last.epoch, last.offset
+        if last.publisher is not None and last.is_end:
+            self.end, publications = last, publications[:-1]
         self._write(subscription, self._framed(subscription.format, publications))
 
     def forget_frames(self, publications: list[Publication]) -> None:
@@ -241,18 +251,19 @@ class Topic:
     def fill(self, subscription: Subscription) -> None:
         """Take a subscription out of the live set, at its position: its link is full."""
         if subscription.state is LIVE:
-            self._take_out(subscription)
+            self.take_out(subscription)
         subscription.on("filled")
 
     def drop(self, subscription: Subscription) -> None:
         """Close and forget a subscription."""
         if subscription.state is LIVE:
-            self._take_out(subscription)
+            self.take_out(subscription)
         subscription.on("left")
         self.subscriptions.pop(subscription, None)
         self.ahead.discard(subscription)
 
-    def _take_out(self, subscription: Subscription) -> None:
+    def take_out(self, subscription: Subscription) -> None:
+        """Take a subscription out of the live set, at its position."""
         subscription.epoch, subscription.offset = self.epoch, self.flushed
         self._live = None
         if not subscription.echo:

@@ -4,6 +4,7 @@ up."""
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -52,9 +53,40 @@ class History:
     def read(
         self, channel: Channel, start: Start, *, limit: int, max_bytes: int
     ) -> ReadResult | asyncio.Future[ReadResult]:
-        """See `Engine.read`."""
+        """See `Engine.read`. The end of a durable stream is not among the publications: `ReadResult.end` is
+        it."""
+        answer = self.whole(channel, start, limit=limit, max_bytes=max_bytes)
+        if not self._namespaces.is_durable(channel):
+            return answer
+        return _without_end(answer) if isinstance(answer, ReadResult) else _then(answer, _without_end)
+
+    def whole(
+        self, channel: Channel, start: Start, *, limit: int, max_bytes: int
+    ) -> ReadResult | asyncio.Future[ReadResult]:
+        """See `Engine.read`. The end of a durable stream is a publication too; where a read begins after it,
+        it is in `ReadResult.end`."""
         keep = self._namespaces.retention(channel)
-        return self._engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes)
+        answer = self._engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes)
+        if not self._namespaces.is_durable(channel):
+            return answer
+        if not isinstance(answer, ReadResult):
+            return asyncio.ensure_future(self._with_last(channel, answer))
+        last = self._last(channel, answer)
+        assert last is None or isinstance(last, ReadResult)
+        return _with_end(answer, last)
+
+    async def _with_last(self, channel: Channel, answer: asyncio.Future[ReadResult]) -> ReadResult:
+        result = await answer
+        last = self._last(channel, result)
+        return _with_end(result, None if last is None else await settled(last))
+
+    def _last(self, channel: Channel, result: ReadResult) -> ReadResult | asyncio.Future[ReadResult] | None:
+        """Read the last publication, where a read has begun after it: the stream may be closed."""
+        if result.publications or not result.head.offset or result.start != result.head:
+            return None
+        before = Position(result.head.epoch, result.head.offset - 1)
+        keep = self._namespaces.retention(channel)
+        return self._engine.read(channel, before, keep, limit=1, max_bytes=1)
 
     async def page(
         self,
@@ -95,7 +127,7 @@ class History:
             return Page([], head)
         start = Position(head.epoch, after)
         result = await settled(self.read(channel, start, limit=most, max_bytes=PAGE_BYTES))
-        return Page(result.publications, head)
+        return Page([one for one in result.publications if not one.is_end], head)
 
     async def _back(self, channel: Channel, epoch: str, newest: int, most: int) -> list[Publication]:
         """At most ``most`` publications up to offset ``newest``, newest first.
@@ -112,10 +144,29 @@ class History:
             page = [publication for publication in result.publications if publication.offset <= newest]
             if not page or page[0].epoch != epoch:
                 break
-            found += reversed(page)
+            found += [one for one in reversed(page) if not one.is_end]
             size += sum(len(publication.data) for publication in page)
             newest = after if page[0].offset == after + 1 else 0  # else nothing older is kept
         return found
+
+
+def _with_end(result: ReadResult, last: ReadResult | None) -> ReadResult:
+    read = result.publications if last is None else last.publications
+    return result._replace(end=read[-1]) if read and read[-1].is_end else result
+
+
+def _without_end(result: ReadResult) -> ReadResult:
+    publications = result.publications
+    return result._replace(publications=publications[:-1]) if result.end in publications[-1:] else result
+
+
+def _then(
+    answer: asyncio.Future[ReadResult], change: Callable[[ReadResult], ReadResult]
+) -> asyncio.Future[ReadResult]:
+    async def changed() -> ReadResult:
+        return change(await answer)
+
+    return asyncio.ensure_future(changed())
 
 
 class CatchUp:
@@ -139,7 +190,7 @@ class CatchUp:
 
     def _read(self, topic: Topic, start: Start) -> None:
         try:
-            answer = self._history.read(
+            answer = self._history.whole(
                 topic.channel, start, limit=_CATCH_UP_ITEMS, max_bytes=_CATCH_UP_BYTES
             )
         except EngineError as error:

@@ -78,8 +78,8 @@ class Namespaces:
         return self._rules.get(self._name(channel), self._rules[""]).retention
 
     def is_durable(self, channel: Channel) -> bool:
-        """Whether a channel is a durable stream. Raises `UnknownChannel`."""
-        return self._rule(channel).options.durable
+        """Whether a channel is a durable stream."""
+        return self._rules.get(self._name(channel), self._rules[""]).options.durable
 
     def personal(self, user: str) -> Channel | None:
         """The personal channel of a user; ``None`` where there is none."""
@@ -102,9 +102,9 @@ class Namespaces:
 
     def free_retention(self, channel: Channel) -> Retention | None:
         """How much the engine keeps of a channel that every client may publish to; ``None``: `authorize` has
-        to be called. Raises `UnknownChannel`."""
+        to be called, or it is a durable stream. Raises `UnknownChannel`."""
         rule = self._rule(channel)
-        return None if self._asks(rule, channel, "publish") else rule.retention
+        return None if rule.options.durable or self._asks(rule, channel, "publish") else rule.retention
 
     def asks_application(self, channel: Channel) -> bool:
         """Whether `authorize` calls a function of the application. Raises `UnknownChannel`."""

@@ -8,9 +8,10 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from heartwire.core.fair_queue import FairQueue
+from heartwire.core.subscription import Subscription
 from heartwire.core.switchboard import Switchboard
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Feed, FeedState, Retention, shared_engine
@@ -24,6 +25,7 @@ from heartwire.hub.connections import Connections
 from heartwire.hub.history import CatchUp, History
 from heartwire.hub.hooks import Hooks
 from heartwire.hub.identity import Authenticator, token_authenticator
+from heartwire.hub.links import ServedLink
 from heartwire.hub.namespaces import Namespaces
 from heartwire.hub.options import HubOptions
 from heartwire.hub.origins import check_host, check_origin, expected_hosts, the_host
@@ -36,7 +38,7 @@ from heartwire.hub.turns import TurnBudget
 from heartwire.hub.uploads import Uploads
 from heartwire.hub.user_limits import UserConnections
 from heartwire.streams.streams import Streams
-from heartwire.types import Channel, Position
+from heartwire.types import Channel, Position, Publication
 
 if TYPE_CHECKING:
     from heartwire.hub.tokens import Tokens
@@ -48,6 +50,8 @@ log = logging.getLogger("heartwire")
 T = TypeVar("T")
 
 LINGERING_TOPICS: Final = 1024
+_NORMAL: Final = 1000
+"""RFC 6455 7.4.1: the purpose of the connection is fulfilled."""
 
 
 class Node:
@@ -92,6 +96,7 @@ class Node:
             kept=self._kept,
             lingering=LINGERING_TOPICS,
             watch=self._watch,
+            ended=self._ended,
         )
         self._catch_up.switchboard = self.switchboard
         self.streams = Streams(engine, max_bytes=self._max_stream_bytes, ended=self._stream_ended)
@@ -100,7 +105,7 @@ class Node:
         )
         lease_s = options.ping_interval_s + options.pong_timeout_s
         self.presence = Presence(engine, self.switchboard, self.namespaces, lease_s=lease_s)
-        self.publishing = Publishing(engine, self.namespaces, self.hooks, options, self.clocks)
+        self.publishing = Publishing(engine, self.streams, self.namespaces, self.hooks, options, self.clocks)
         self.background = Background(
             options, self.clocks, lease_s=lease_s, renew=self._renew, sweep=self._sweep
         )
@@ -323,6 +328,20 @@ class Node:
         with contextlib.suppress(Refused):  # its namespace may not be configured any more
             if self.namespaces.is_durable(channel):
                 (self.runs.leases.follow if begins else self.runs.leases.unfollow)(channel)
+
+    def _ended(self, subscription: Subscription, end: Publication) -> None:
+        """A subscription has got all of a stream that is closed: it is told, and leaves. Without another, its
+        link has nothing left to tell."""
+        link, listener = cast("ServedLink", subscription.link), subscription.listener
+        if listener is not None:
+            listener.ended(subscription, end)
+        else:
+            payload = subscription.format.ended(end)
+            if payload is not None:
+                subscription.write(payload)
+        self.presence.unfollow(link, subscription)
+        if listener is None and not link.subscriptions:
+            link.close(_NORMAL, f"stream closed: {end.reason}")
 
     def _soon(self, work: Callable[[], None]) -> None:
         self.loop.call_soon(work)

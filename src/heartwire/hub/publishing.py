@@ -22,6 +22,8 @@ from heartwire.hub.identity import Identity
 from heartwire.hub.namespaces import Namespaces
 from heartwire.hub.options import HubOptions
 from heartwire.messages import Body, check_message_size, message_too_large
+from heartwire.streams.record import Claim
+from heartwire.streams.streams import Streams
 from heartwire.types import Channel, Message, Position, Publisher
 
 __all__ = ["Accepted", "Author", "Publishing", "publisher_of"]
@@ -63,9 +65,16 @@ class Publishing:
     """The publishes of one node."""
 
     def __init__(
-        self, engine: Engine, namespaces: Namespaces, hooks: Hooks, options: HubOptions, clocks: Clocks
+        self,
+        engine: Engine,
+        streams: Streams,
+        namespaces: Namespaces,
+        hooks: Hooks,
+        options: HubOptions,
+        clocks: Clocks,
     ) -> None:
         self._engine = engine
+        self._streams = streams
         self._namespaces = namespaces
         self._hooks = hooks
         self._clocks = clocks
@@ -95,7 +104,8 @@ class Publishing:
             that. The next message of the same author must wait for the coroutine, not for the engine.
         Raises:
             LimitExceeded, Refused (``too_many_requests``, ``forbidden``, ``bad_idempotency_key``),
-            UnknownChannel, EngineUnavailable: nothing was published; at once, or when awaited.
+            UnknownChannel, EngineUnavailable; of a durable stream also Refused (``stream_not_found``,
+            ``stream_gone``, ``stream_full``), StreamClosed: nothing was published; at once, or when awaited.
         Promises: calls in order are applied in order; cancelling does not undo an append.
         """
         free = None
@@ -138,8 +148,14 @@ class Publishing:
         return None if author.bucket is not None else self._namespaces.free_retention(channel)
 
     def _append(self, channel: Channel, message: Message, key: str | None) -> Accepted:
+        if self._namespaces.is_durable(channel):
+            return asyncio.ensure_future(self._append_to_stream(channel, message, key))
         keep = self._namespaces.retention(channel)
         return self._engine.append(channel, message, keep, key=key, key_ttl_s=self._key_ttl_s)
+
+    async def _append_to_stream(self, channel: Channel, message: Message, key: str | None) -> Position:
+        claim = Claim(key=key or "", key_ttl_s=self._key_ttl_s)
+        return (await self._streams.append(channel, [message], claim))[1]
 
     async def _ask(
         self,

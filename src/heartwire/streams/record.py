@@ -9,6 +9,7 @@ it there, producer's epoch, closed, producer's sequence, content type, Stream-Se
 """
 
 from collections.abc import Sequence
+from hashlib import blake2s
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -42,6 +43,7 @@ Reason = Literal["done", "error", "aborted", "interrupted"]
 _MAX_PRODUCERS: Final = 1000
 _FORGET_PRODUCER_MS: Final = 7 * 86_400_000
 _PAST: Final = 8
+_MAX_KEYS: Final = 256
 
 
 class Producer(NamedTuple):
@@ -83,6 +85,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         lease_s: an owner that writes nothing for so long is dead; 0: it need not write.
         user: whose it is, where streams of users are counted.
         past: the last writes: their revisions, and the tail after each.
+        keys: digests of the last idempotency keys, with the offset and the time (milliseconds) of each.
         epochs: epochs of streams that it is a fork of, and up to which offset their positions are its own.
         forks: those of it that are there.
         is_deleted: it is kept because of them only.
@@ -101,6 +104,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     lease_s: float = 0
     user: str = ""
     past: tuple[tuple[int, int], ...] = ()
+    keys: dict[str, tuple[int, int]] = {}
     epochs: dict[str, int] = {}
     forks: tuple[str, ...] = ()
     is_deleted: bool = False
@@ -147,6 +151,8 @@ class Claim(NamedTuple):
         content_type: of its messages; ``None``: the stream's, whatever that is.
         producer: who appends, fenced and each once.
         sequence: has to be greater, byte by byte, than the last; "": is not looked at.
+        key: idempotency key; used again within ``key_ttl_s`` it appends nothing, as long as fewer than 256
+            others were used since.
         owner: the run that appends; it has to own the stream. "": anybody.
         close: why the stream is closed with it; "": it stays open.
         detail: see `StreamRecord`.
@@ -155,6 +161,8 @@ class Claim(NamedTuple):
     content_type: str | None = None
     producer: Producer | None = None
     sequence: str = ""
+    key: str = ""
+    key_ttl_s: float = 300
     owner: str = ""
     close: Reason | Literal[""] = ""
     detail: str = ""
@@ -164,7 +172,7 @@ class Appended(NamedTuple):
     """What became of an append.
 
     Attributes:
-        tail: the offset of the stream's last message.
+        tail: the offset of the stream's last message; of the message of a key that was used before.
         is_new: it was not appended before.
         closed: why the stream is closed; "": it is open.
         producer: the last that the store has of its producer.
@@ -242,6 +250,9 @@ def append(
         raise ProducerRefused(
             "stale_producer", message, epoch=known[0], expected=known[1] + 1, received=producer.seq
         )
+    digest = blake2s(claim.key.encode(), digest_size=8).hexdigest() if claim.key else ""
+    if digest in found.keys and found.keys[digest][1] > now_ms - claim.key_ttl_s * 1000:
+        return Step(found, (), Appended(found.keys[digest][0], False, found.closed))
     if found.closed:
         return _on_closed(channel, found, messages, claim)
     if claim.owner and claim.owner != found.owner:
@@ -256,6 +267,10 @@ def append(
         made = msgspec.structs.replace(made, sequence=claim.sequence)
     if producer is not None:
         made = msgspec.structs.replace(made, producers=_produced(found, producer, now_ms))
+    if digest:
+        kept = {key: used for key, used in found.keys.items() if key != digest}
+        last_keys = dict(list(kept.items())[1 - _MAX_KEYS :])
+        made = msgspec.structs.replace(made, keys=last_keys | {digest: (made.tail, now_ms)})
     if not claim.close:
         return Step(made, messages, Appended(made.tail, True, "", producer))
     made = msgspec.structs.replace(_closed(made, claim.close, claim.detail), closer=producer)

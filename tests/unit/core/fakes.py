@@ -27,6 +27,13 @@ class Told(NamedTuple):
     recovered: bool
 
 
+class Ended(NamedTuple):
+    """A payload of `RecordingFormat.ended`."""
+
+    channel: Channel
+    position: Position
+
+
 class Wrote(NamedTuple):
     """The payload with publications."""
 
@@ -53,6 +60,9 @@ class RecordingFormat:
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Told | None:
         return None if self.strict else Told(channel, position, recovered)
+
+    def ended(self, end: Publication) -> Ended | None:
+        return None if self.strict else Ended(end.channel, end.position)
 
 
 class FakeLink(OwnSink):

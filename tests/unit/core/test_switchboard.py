@@ -765,6 +765,9 @@ class _Bytes:
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> None:
         return None
 
+    def ended(self, end: Publication) -> None:
+        return None
+
 
 class _Sink(OwnSink):
     """A link that keeps bytes."""

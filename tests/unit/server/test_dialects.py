@@ -39,6 +39,9 @@ class ToyFormat:
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> None:
         return None
 
+    def ended(self, end: Publication) -> None:
+        return None
+
 
 class ToyConnection(Connection):
     """Answers each message with itself, and follows one channel."""

@@ -35,3 +35,6 @@ class PushFormat:
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> None:
         """See `WireFormat.joined`. The reply has the start; `ClientSubscription` reports a gap."""
+
+    def ended(self, end: Publication) -> None:
+        """See `WireFormat.ended`. `ClientSubscription` reports it."""

@@ -26,11 +26,13 @@ from heartwire.dialects.centrifugal.port import Cancellable, Outlet, Port
 from heartwire.dialects.centrifugal.types import ErrorBody, UnsubscribeBody
 from heartwire.dialects.centrifugal.values import SessionSettings, error_code
 from heartwire.errors import HeartwireError, Refused
-from heartwire.types import Channel, Member, Override, Position
+from heartwire.types import Channel, Member, Override, Position, Publication
 
 __all__ = ["TRANSITIONS", "ClientSubscription", "Phase", "SessionState"]
 
 _INSUFFICIENT: Final = (2500, "insufficient state")
+_CLOSED: Final = 2100
+"""Ours, of those after which an SDK does not subscribe again (below 2500)."""
 
 
 class Phase(Enum):
@@ -257,6 +259,10 @@ class ClientSubscription:
             self.session.disconnect("insufficient_state")
         else:
             self.end(*_INSUFFICIENT)
+
+    def ended(self, subscription: Subscription, end: Publication) -> None:
+        """See `ChannelListener.ended`."""
+        self.end(_CLOSED, f"stream closed: {end.reason}")
 
     def forget(self) -> None:
         """Take it out of the session, where it still is in it."""

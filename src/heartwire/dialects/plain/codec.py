@@ -8,7 +8,7 @@ in a JSON string with ``"encoding":"base64"`` beside it.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -67,10 +67,20 @@ def since_json(since: str) -> bytes:
     return b'{"since":"%b","recovered":true}' % since.encode()
 
 
-def page_json(publications: Iterable[bytes], position: str, *, recovered: bool) -> bytes:
-    """Return the answer to a poll, given publications encoded by `publication_json`."""
-    tail = b'],"position":"%b","recovered":%b}' % (position.encode(), b"true" if recovered else b"false")
-    return b'{"publications":[' + b",".join(publications) + tail
+def end_json(end: Publication, *, with_channel: bool = False) -> bytes:
+    """Return the notice that a stream is closed, with its channel where wanted."""
+    channel = b'"channel":' + _encode(end.channel) + b"," if with_channel else b""
+    return b'{%b"position":"%b.%d","end":%b}' % (channel, end.epoch.encode(), end.offset, end.data)
+
+
+def page_json(
+    publications: Iterable[bytes], position: str, *, recovered: bool, ends: Sequence[bytes] = ()
+) -> bytes:
+    """Return the answer to a poll, given publications encoded by `publication_json`, and ends of streams by
+    `end_json`."""
+    tail = b'],"position":"%b","recovered":%b' % (position.encode(), b"true" if recovered else b"false")
+    closed = b',"ends":[%b]}' % b",".join(ends) if ends else b"}"
+    return b'{"publications":[' + b",".join(publications) + tail + closed
 
 
 def members_json(members: Iterable[Member]) -> bytes:

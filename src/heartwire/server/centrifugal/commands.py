@@ -40,7 +40,7 @@ from heartwire.server.centrifugal.emulation import is_protobuf
 from heartwire.server.centrifugal.streams import read_commands
 from heartwire.server.requests import address_of, watch_client
 from heartwire.transports.http.poll import jittered_wait_s
-from heartwire.types import Member, Override, Position
+from heartwire.types import Member, Override, Position, Publication
 
 __all__ = ["MAX_ANSWER_BYTES", "commands"]
 
@@ -261,3 +261,7 @@ class _Reader:
         if self._subscription is not None:
             self._node.presence.unfollow(self._link, self._subscription)
         self._sub.gap(position)
+
+    def ended(self, subscription: Subscription, end: Publication) -> None:
+        """See `ChannelListener.ended`."""
+        self._sub.ended(subscription, end)

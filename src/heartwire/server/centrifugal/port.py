@@ -289,7 +289,8 @@ class HubPort:
             assert isinstance(start, Position)
             topic.flush()
             if topic.covers(start):
-                return ReadResult(start, topic.after(start.offset)[:limit], topic.position, True)
+                kept = topic.after(start.offset)[:limit]
+                return ReadResult(start, [one for one in kept if not one.is_end], topic.position, True)
         return self._node.history.read(channel, start, limit=limit, max_bytes=_READ_BYTES)
 
     async def history(

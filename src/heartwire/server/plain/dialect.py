@@ -20,8 +20,7 @@ def _routes(node: Node) -> Iterator[Route]:
 
     async def follow(call: Call) -> Response | None:
         if "text/event-stream" in call.request.headers.get("accept", ""):
-            await stream(node, call)
-            return None
+            return await stream(node, call)
         return await polls.answer(call)
 
     async def channel(call: Call) -> Response | None:

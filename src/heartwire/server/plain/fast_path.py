@@ -6,7 +6,7 @@ says the same where both can answer.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from heartwire.channels import to_channel
 from heartwire.core.caches import ByteCache
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
-from heartwire.dialects.plain.codec import page_json, position_json, publication_json
+from heartwire.dialects.plain.codec import end_json, page_json, position_json, publication_json
 from heartwire.dialects.plain.requests import body_is_text, parse_follow
 from heartwire.engines.contract import ReadResult
 from heartwire.errors import HeartwireError
@@ -164,11 +164,12 @@ class FastPath:
 
     def _settle(self, front: FrontProtocol, channel: Channel, wait_s: float, result: ReadResult) -> bool:
         """Answer with the publications there are, or wait for the next."""
-        if wait_s and not result.publications and result.recovered:
+        if wait_s and not result.publications and result.recovered and result.end is None:
             self._hold(front, channel, wait_s, result.start)
             return True
         last = result.publications[-1].position if result.publications else result.start
-        page = _page(front, list(map(publication_json, result.publications)), last, result.recovered)
+        ends = () if result.end is None else (end_json(result.end),)
+        page = _page(front, list(map(publication_json, result.publications)), last, result.recovered, ends)
         self._node.pages.spend(len(page))
         front.answer(page)
         return True
@@ -294,6 +295,10 @@ class _HeldFormat:
         """See `WireFormat.joined`: a gap is an answer; what is kept comes with the next poll."""
         return None if recovered else _page_rest([], position, False)
 
+    def ended(self, end: Publication) -> bytes:
+        """See `WireFormat.ended`. A poll stays before it, so the next one is told again."""
+        return _page_rest([], Position(end.epoch, end.offset - 1), True, (end_json(end),))
+
 
 _FORMAT: Final = _HeldFormat()
 
@@ -338,13 +343,21 @@ def _ok(front: FrontProtocol, body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\n%b%b%d\r\n\r\n%b" % (front.date, _HEAD, len(body), body)
 
 
-def _page(front: FrontProtocol, publications: list[bytes], position: Position, recovered: bool) -> bytes:
-    return b"HTTP/1.1 200 OK\r\n" + front.date + _page_rest(publications, position, recovered)
+def _page(
+    front: FrontProtocol,
+    publications: list[bytes],
+    position: Position,
+    recovered: bool,
+    ends: Sequence[bytes] = (),
+) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + front.date + _page_rest(publications, position, recovered, ends)
 
 
-def _page_rest(publications: list[bytes], position: Position, recovered: bool) -> bytes:
+def _page_rest(
+    publications: list[bytes], position: Position, recovered: bool, ends: Sequence[bytes] = ()
+) -> bytes:
     token = str(position)
-    body = page_json(publications, token, recovered=recovered)
+    body = page_json(publications, token, recovered=recovered, ends=ends)
     return b'%b%d\r\netag: "%b"\r\n\r\n%b' % (_HEAD, len(body), token.encode(), body)
 
 

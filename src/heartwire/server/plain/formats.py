@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any, Final
 
 from heartwire.core.link import WireFormat
-from heartwire.dialects.plain.codec import joined_json, publication_json, since_json
+from heartwire.dialects.plain.codec import end_json, joined_json, publication_json, since_json
 from heartwire.dialects.plain.requests import Follow, Vector
 from heartwire.transports.http.native_stream import ChunkedFormat
 from heartwire.transports.http.poll import PollFormat
@@ -29,7 +29,8 @@ class SocketFormats:
         one, joined = messages.one, messages.joined
         join = None if joined is None else lambda frames, last: joined(frames)
         self.raw = _Format(lambda publication: one(publication.is_text, publication.data), join, None)
-        self.json = _Format(lambda publication: one(True, publication_json(publication)), join, self._start)
+        encode = lambda publication: one(True, publication_json(publication))  # noqa: E731
+        self.json = _Format(encode, join, self._start, self._ended)
 
     def of(self, follow: Follow) -> "_Format | VectorFormat":
         """The format that a request asks for."""
@@ -40,6 +41,9 @@ class SocketFormats:
 
     def _start(self, position: Position, recovered: bool) -> Any:
         return self._messages.payload(True, joined_json(None, position, recovered=recovered))
+
+    def _ended(self, end: Publication) -> Any:
+        return self._messages.payload(True, end_json(end))
 
 
 @cache
@@ -56,14 +60,20 @@ class _Format:
         encode: Callable[[Publication], Any],
         join: Callable[[list[Any], Publication], Any] | None,
         notice: Callable[[Position, bool], Any] | None,
+        end: Callable[[Publication], Any] | None = None,
     ) -> None:
         self.encode = encode
         self.join = join
         self._notice = notice
+        self._end = end
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any | None:
         """See `WireFormat.joined`. Raw messages have no room for it."""
         return None if self._notice is None else self._notice(position, recovered)
+
+    def ended(self, end: Publication) -> Any | None:
+        """See `WireFormat.ended`."""
+        return None if self._end is None else self._end(end)
 
 
 def _positioned(publication: Publication) -> tuple[Position, bytes]:
@@ -76,13 +86,16 @@ class VectorFormat:
     them.
 
     Args:
-        item: makes a message of that position's token, JSON (``None``: only the position), and whether it is
-            a gap.
+        item: makes a message of that position's token, JSON (``None``: only the position), and what it is
+            besides a publication: a gap, or the end of a stream.
         join: makes messages a payload.
     """
 
     def __init__(
-        self, follow: Follow, item: Callable[[str, bytes | None, bool], Any], join: Callable[[list[Any]], Any]
+        self,
+        follow: Follow,
+        item: Callable[[str, bytes | None, bytes | None], Any],
+        join: Callable[[list[Any]], Any],
     ) -> None:
         self.encode = _positioned
         self._vector = Vector(follow.starts)
@@ -98,7 +111,7 @@ class VectorFormat:
         items = []
         for at, data in frames:
             self._vector.positions[last.channel] = at
-            items.append(self._item(str(self._vector), data, False))
+            items.append(self._item(str(self._vector), data, None))
         return self._join(items)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> Any:
@@ -106,19 +119,24 @@ class VectorFormat:
         self._vector.positions[channel] = position
         token = str(self._vector)
         if not recovered:
-            return self._join([self._item(token, joined_json(channel, position, recovered=False), True)])
+            return self._join([self._item(token, joined_json(channel, position, recovered=False), b"gap")])
         if self._is_reported or not self._vector.is_known:
             return self._join([])
         self._is_reported = True
-        return self._join([self._item(token, None, False)])
+        return self._join([self._item(token, None, None)])
+
+    def ended(self, end: Publication) -> Any:
+        """See `WireFormat.ended`."""
+        self._vector.positions[end.channel] = end.position
+        return self._join([self._item(str(self._vector), end_json(end, with_channel=True), b"end")])
 
 
-def _with_since(token: str, data: bytes | None, is_gap: bool) -> bytes:
+def _with_since(token: str, data: bytes | None, event: bytes | None) -> bytes:
     return since_json(token) if data is None else b'%b,"since":"%b"}' % (data[:-1], token.encode())
 
 
-def _with_id(token: str, data: bytes | None, is_gap: bool) -> bytes:
-    return sse_event(token, None if data is None else SseEvent(b"gap" if is_gap else None, data))
+def _with_id(token: str, data: bytes | None, event: bytes | None) -> bytes:
+    return sse_event(token, None if data is None else SseEvent(event, data))
 
 
 def _sse_raw(publication: Publication) -> SseEvent:
@@ -135,6 +153,10 @@ def _sse_joined(position: Position, recovered: bool) -> SseEvent | None:
     return None if recovered else SseEvent(b"gap", joined_json(None, position, recovered=False))
 
 
+def _sse_end(end: Publication) -> SseEvent:
+    return SseEvent(b"end", end.data)
+
+
 def sse_format(follow: Follow) -> SseFormat | VectorFormat:
     """The event stream format that a request asks for."""
     if follow.is_multi:
@@ -147,8 +169,8 @@ def chunked(format: SseFormat | VectorFormat) -> ChunkedFormat:
     return _CHUNKED.get(format) or ChunkedFormat(format)
 
 
-_SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined)
-_SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined)
+_SSE_RAW: Final = SseFormat(_sse_raw, _sse_joined, _sse_end)
+_SSE_JSON: Final = SseFormat(_sse_wrapped, _sse_joined, _sse_end)
 _CHUNKED: Final[dict[WireFormat, ChunkedFormat]] = {
     format: ChunkedFormat(format) for format in (_SSE_RAW, _SSE_JSON)
 }

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.responses import Response
 
 from heartwire.core.waiting import settled
-from heartwire.dialects.plain.codec import page_json, publication_json
+from heartwire.dialects.plain.codec import end_json, page_json, publication_json
 from heartwire.dialects.plain.requests import Follow, Vector, parse_starts
 from heartwire.errors import Refused
 from heartwire.hub.identity import Identity
@@ -20,7 +20,7 @@ from heartwire.server.plain.formats import POLL, POLL_MULTI
 from heartwire.server.plain.requests import begin
 from heartwire.server.requests import address_of, known_tags, watch_client
 from heartwire.transports.http.poll import Poll, jittered_wait_s
-from heartwire.types import Channel, Member, Position
+from heartwire.types import Channel, Member, Position, Publication
 
 __all__ = ["PAGE_BYTES", "PAGE_ITEMS", "Polls"]
 
@@ -38,18 +38,27 @@ class _Page:
         self.publications: list[bytes] = []
         self.size = 0
         self.recovered = True
+        self.ends: list[bytes] = []
 
     def add(
-        self, channel: Channel, publications: list[bytes], position: Position, *, recovered: bool
+        self,
+        channel: Channel,
+        publications: list[bytes],
+        position: Position,
+        *,
+        recovered: bool,
+        end: Publication | None,
     ) -> None:
         self.publications += publications
         self.size += sum(map(len, publications))
         self.recovered &= recovered
         self._vector.positions[channel] = position
+        if end is not None:
+            self.ends.append(end_json(end, with_channel=self._follow.is_multi))
 
     @property
     def is_empty(self) -> bool:
-        return not self.publications and self.recovered
+        return not self.publications and self.recovered and not self.ends
 
     @property
     def position(self) -> str:
@@ -58,9 +67,10 @@ class _Page:
     def response(self, known: Sequence[str]) -> Response:
         """The answer; 304 for a reader that is at this position already (RFC 9110 13.1.2)."""
         headers = {"etag": f'"{self.position}"'}
-        if self.position in known or (self.is_empty and "*" in known):
+        # The end of a stream is told again at each poll: only by it does a reader know that it is over.
+        if (not self.ends and self.position in known) or (self.is_empty and "*" in known):
             return Response(status_code=304, headers=headers)
-        body = page_json(self.publications, self.position, recovered=self.recovered)
+        body = page_json(self.publications, self.position, recovered=self.recovered, ends=self.ends)
         return Response(body, headers=headers, media_type="application/json")
 
 
@@ -121,7 +131,7 @@ class Polls:
             last = result.publications[-1].position if result.publications else result.start
             frames = [publication_json(one, with_channel=follow.is_multi) for one in result.publications]
             self._node.pages.spend(sum(map(len, frames)))
-            page.add(channel, frames, last, recovered=result.recovered)
+            page.add(channel, frames, last, recovered=result.recovered, end=result.end)
             follow.starts[channel] = last
         return page
 
@@ -141,8 +151,8 @@ class Polls:
         finally:
             node.connections.remove(poll)
             node.presence.unfollow_all(poll)
-        for channel, frames, position, recovered in poll.news:
-            page.add(channel, frames, position, recovered=recovered)
+        for channel, frames, position, recovered, end in poll.news:
+            page.add(channel, frames, position, recovered=recovered, end=end)
         if poll.refusal is not None and page.is_empty:
             raise poll.refusal
 

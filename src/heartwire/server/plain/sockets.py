@@ -9,7 +9,7 @@ from heartwire.core.limits import TokenBucket
 from heartwire.dialects.plain.codec import error_json, parse_command
 from heartwire.dialects.plain.requests import Follow
 from heartwire.engines.contract import Retention
-from heartwire.errors import EngineError, HeartwireError, Refused
+from heartwire.errors import HeartwireError, Refused
 from heartwire.hub.identity import ANONYMOUS, Identity
 from heartwire.hub.links import WatchedLink
 from heartwire.hub.node import Node
@@ -184,7 +184,7 @@ class PlainSocket(PlainConnection):
 
     def _settled(self, answer: Accepted) -> None:
         error = None if isinstance(answer, Position) or answer.cancelled() else answer.exception()
-        if isinstance(error, EngineError):
+        if isinstance(error, HeartwireError):
             self._refuse(error)
 
     def _refuse(self, error: HeartwireError) -> None:

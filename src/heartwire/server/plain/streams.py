@@ -3,9 +3,12 @@
 import math
 from typing import Final
 
+from starlette.responses import Response
+
 from heartwire.codes import CODES
 from heartwire.core.deadlines import Deadline
 from heartwire.core.subscription import State
+from heartwire.core.waiting import settled
 from heartwire.dialects.plain.codec import position_json
 from heartwire.dialects.plain.requests import Follow
 from heartwire.errors import Refused
@@ -26,27 +29,43 @@ __all__ = ["stream"]
 _REFUSED_MS: Final = 3_600_000
 
 
-async def stream(node: Node, call: Call) -> None:
+async def stream(node: Node, call: Call) -> Response | None:
     """``GET`` with ``Accept: text/event-stream``: follow until the client goes or the stream is old enough.
 
+    Returns 204 where all is over, at which an `EventSource` does not come back (WHATWG HTML 9.2.3).
     Raises `Refused` before anything is sent.
     """
     node.refuse_when_draining()
     if call.request.method == "HEAD":
         await begin(node, call.request, call.values)
         await end_at_once(call, HEADERS)
-        return
+        return None
     others = [(name.encode(), value.encode()) for name, value in call.cors.items()]
     wait_s = node.admission.wait_s(node.clocks.monotonic())
     if wait_s:
         await call.send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *others]})
         await call.send({"type": "http.response.body", "body": returning(math.ceil(wait_s * 1000))})
-        return
+        return None
     follow, identity = await begin(node, call.request, call.values)
+    if await _is_over(node, follow):
+        return Response(status_code=204, headers=call.cors)
     link = HttpStream(node.switchboard, call.request, call.send, serial=node.connections.next_serial())
     connection = _EventStream(node, call, follow, identity, link)
     # Spread, so that the streams a restart cut do not all come back in one moment.
     await link.serve(connection, [*HEADERS, *others], opening(node.clocks.chance.randint(1000, 3000)))
+    return None
+
+
+async def _is_over(node: Node, follow: Follow) -> bool:
+    """Whether all streams are closed, and the reader has their ends."""
+    for channel in follow.channels:
+        start = follow.starts[channel]
+        if not isinstance(start, Position) or not node.namespaces.is_durable(channel):
+            return False
+        read = await settled(node.history.read(channel, start, limit=1, max_bytes=1))
+        if read.end is None or read.start != read.end.position:
+            return False
+    return True
 
 
 class _EventStream(StreamConnection):

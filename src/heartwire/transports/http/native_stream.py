@@ -55,6 +55,11 @@ class ChunkedFormat:
         payload = self._format.joined(channel, position, recovered=recovered)
         return None if payload is None else chunk(payload)
 
+    def ended(self, end: Publication) -> bytes | None:
+        """See `WireFormat.ended`."""
+        payload = self._format.ended(end)
+        return None if payload is None else chunk(payload)
+
 
 class StreamLink(Link, Watched, Protocol):
     """The link of a stream, of either kind."""

@@ -17,8 +17,9 @@ from heartwire.types import Channel, Member, Position, Publication
 
 __all__ = ["News", "Poll", "PollFormat", "jittered_wait_s"]
 
-News = tuple[Channel, list[bytes], Position, bool]
-"""Channel, encoded publications, the position after them, whether they continue the poll's position."""
+News = tuple[Channel, list[bytes], Position, bool, Publication | None]
+"""Channel, encoded publications, the position after them, whether they continue the poll's position, and what
+closes the stream."""
 
 
 class PollFormat:
@@ -29,11 +30,15 @@ class PollFormat:
 
     def join(self, frames: list[bytes], last: Publication) -> News:
         """See `WireFormat.join`."""
-        return last.channel, frames, last.position, True
+        return last.channel, frames, last.position, True, None
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> News:
         """See `WireFormat.joined`."""
-        return channel, [], position, recovered
+        return channel, [], position, recovered, None
+
+    def ended(self, end: Publication) -> News:
+        """See `WireFormat.ended`. The poll stays before it, so the next one is told again."""
+        return end.channel, [], Position(end.epoch, end.offset - 1), True, end
 
 
 class Poll(OwnSink):
@@ -51,8 +56,8 @@ class Poll(OwnSink):
     def write(self, payload: Any) -> None:
         """See `Link.write`."""
         self.news.append(payload)
-        _, frames, _, recovered = payload
-        if frames or not recovered:
+        _, frames, _, recovered, end = payload
+        if frames or not recovered or end is not None:
             self.answered.set()
 
     def close(self, code: int, reason: str) -> None:

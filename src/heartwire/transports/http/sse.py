@@ -38,14 +38,22 @@ class SseFormat:
     """See `WireFormat.join`."""
 
     def __init__(
-        self, message: Callable[[Publication], SseEvent], joined: Callable[[Position, bool], SseEvent | None]
+        self,
+        message: Callable[[Publication], SseEvent],
+        joined: Callable[[Position, bool], SseEvent | None],
+        end: Callable[[Publication], SseEvent],
     ) -> None:
         self.encode = lambda publication: sse_event(str(publication.position), message(publication))
         self._joined = joined
+        self._end = end
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes:
         """See `WireFormat.joined`. A block without data sets the last event id and shows no event."""
         return sse_event(str(position), self._joined(position, recovered))
+
+    def ended(self, end: Publication) -> bytes:
+        """See `WireFormat.ended`."""
+        return sse_event(str(end.position), self._end(end))
 
 
 def sse_event(id: str, message: SseEvent | None) -> bytes:

@@ -3,7 +3,7 @@
 import pytest
 
 from heartwire.transports.http.sse import SseEvent, SseFormat, opening, returning, sse_event
-from heartwire.types import Channel, Position
+from heartwire.types import Channel, Position, Publication
 
 
 def test_a_stream_opens_with_a_comment_and_the_time_to_come_back_after() -> None:
@@ -29,6 +29,10 @@ def test_a_block_has_its_id_and_a_line_for_each_line_of_data(message: SseEvent |
     assert sse_event("e.1", message) == block
 
 
+def _message(publication: Publication) -> SseEvent:
+    return SseEvent(None, publication.data)
+
+
 def test_the_joined_event_has_the_position_and_whether_it_was_recovered() -> None:
     given: list[object] = []
 
@@ -36,7 +40,7 @@ def test_the_joined_event_has_the_position_and_whether_it_was_recovered() -> Non
         given.append((position, recovered))
         return SseEvent(b"joined", b"{}")
 
-    format = SseFormat(lambda publication: SseEvent(None, publication.data), joined)
+    format = SseFormat(_message, joined, _message)
     told = format.joined(Channel("a"), Position("e", 7), recovered=False)
     assert told == b"id: e.7\nevent: joined\ndata: {}\n\n"
     assert given == [(Position("e", 7), False)]
