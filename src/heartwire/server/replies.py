@@ -129,15 +129,12 @@ class _Reader(StreamConnection):
     def opened_on(self, link: StreamLink) -> None:
         """See `StreamHandler.opened_on`."""
         self.link = link
-        wire = self._wire
-        wire.readers.add(self)
         self._node.background.stream_liveness.watch(self, spread=1)
-        payloads = wire.chunked if link.is_native else wire
+        payloads = self._wire.chunked if link.is_native else self._wire
         self._node.presence.follow(link, self._channel, payloads, self._start, listener=self)
 
     def lost(self) -> None:
         """See `StreamHandler.lost`."""
-        self._wire.readers.discard(self)
         self._node.connections.remove(self)
         self._node.presence.unfollow_all(self.link)
 
@@ -159,9 +156,10 @@ class _Reader(StreamConnection):
         """See `ChannelListener.gap`: the stream was deleted."""
         self.link.close(close_code("stream_gone"), "the stream was deleted")
 
-    def ended(self, publication: Publication) -> None:
-        """It has got the end of the stream."""
+    def ended(self, subscription: Subscription, end: Publication) -> None:
+        """See `ChannelListener.ended`."""
         self.is_whole = True
+        self.link.send(self._wire.last(end))
         self.link.close(close_code("stream_closed"), "the stream has ended")
 
 
@@ -173,33 +171,29 @@ class _Wire:
         self.encode = self._encode
         self.chunked = ChunkedFormat(self)
         self.heartbeat = COMMENT if format.media_type.startswith("text/event-stream") else b""
-        self.readers: set[_Reader] = set()
 
     def _encode(self, publication: Publication) -> bytes:
+        return self._made(publication, lambda: self._format.frame(publication))
+
+    def last(self, end: Publication) -> bytes:
+        """What a reader gets last."""
+        why = msgspec.json.decode(end.data)
+        return self._made(end, lambda: self._format.end(why["reason"], why.get("detail", "")))
+
+    def _made(self, publication: Publication, make: Callable[[], bytes]) -> bytes:
         try:
-            if not publication.is_end:
-                return self._format.frame(publication)
-            end = msgspec.json.decode(publication.data)
-            return self._format.end(end["reason"], end.get("detail", ""))
+            return make()
         except Exception:  # of somebody's format, and others must have the publication
             log.exception("stream %r: its format failed", publication.channel)
             return b""
 
-    def join(self, frames: list[bytes], last: Publication) -> bytes:
-        """See `WireFormat.join`."""
-        if last.is_end:
-            asyncio.get_running_loop().call_soon(self._ended, last)
-        return b"".join(frames)
+    join: Final = None
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> None:
         """See `WireFormat.joined`."""
 
-    def _ended(self, last: Publication) -> None:
-        for reader in list(self.readers):
-            for subscription in reader.link.subscriptions:
-                is_there = subscription.topic.channel == last.channel
-                if is_there and subscription.position == last.position and not reader.is_whole:
-                    reader.ended(last)
+    def ended(self, end: Publication) -> None:
+        """See `WireFormat.ended`. The reader tells it."""
 
 
 _wire_of: Final[Callable[[Format], _Wire]] = lru_cache(maxsize=64)(_Wire)  # type: ignore[assignment]
