@@ -15,7 +15,7 @@ class _Store:
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[ReadResult]] = []
 
-    def read(self, channel: Channel, start: object, **limits: int) -> asyncio.Future[ReadResult]:
+    def whole(self, channel: Channel, start: object, **limits: int) -> asyncio.Future[ReadResult]:
         self.asked.append(asyncio.get_running_loop().create_future())
         return self.asked[-1]
 

@@ -10,10 +10,11 @@ from typing import Any, Final
 import pytest
 
 from heartwire import Hub, LimitExceeded, Refused, StreamCancelled
+from heartwire.core.waiting import settled
 from heartwire.engines.contract import StreamWrite
 from heartwire.errors import EngineUncertain
 from heartwire.streams.record import StreamRecord
-from heartwire.types import Channel, Publication
+from heartwire.types import EARLIEST, Channel, Publication
 from tests.unit.hub.shared_memory import Attached, Store
 from tests.unit.transports.tools import until
 
@@ -38,8 +39,8 @@ def hub(request: pytest.FixtureRequest) -> Hub:
 
 async def kept(hub: Hub) -> list[Publication]:
     """What the stream has, its end too."""
-    page = await hub.node.history.page(STREAM, limit=-1)
-    return page.publications
+    read = hub.node.history.whole(STREAM, EARLIEST, limit=1000, max_bytes=10**6)
+    return (await settled(read)).publications
 
 
 async def text(hub: Hub) -> str:
