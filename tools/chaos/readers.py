@@ -180,7 +180,9 @@ async def _poll(plain: _Plain, *, wait_s: int = 0) -> None:
 
 
 async def _long_poll(plain: _Plain) -> None:
-    await _poll(plain, wait_s=25)
+    """The first does not wait: in a channel that nobody publishes to, it would be without a position for as
+    long as it may wait."""
+    await _poll(plain, wait_s=25 if plain.tale.at is not None else 0)
 
 
 async def _stream(plain: _Plain) -> None:

@@ -1,12 +1,16 @@
 """`make chaos` for some seconds; and what its verdict notices."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import Final
 
 import pytest
 
-from heartwire import Position
+from heartwire import Hub, Position
+from heartwire.client.options import TRANSPORTS, Transport
+from heartwire.testing.server import serving
+from tools.chaos.readers import Reader, plainly
 from tools.chaos.run import Chaos, Outcome, chaos
 from tools.chaos.verdict import Ack, Event, Gap, Kept, Run, Seen, Tale, verdict
 
@@ -33,6 +37,26 @@ def test_a_killed_node_and_a_killed_store_break_no_promise(engine: str) -> None:
 
 SEED: Final = 0
 """A node is killed, and the store."""
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_reader_soon_knows_where_it_is_in_a_channel_without_publications(
+    transport: Transport,
+) -> None:
+    """A run is over when all readers are at one place, also where nothing came."""
+    reader = Reader("r", ["a"])
+    async with serving(Hub(allow_anonymous=True)) as url:
+        reading = asyncio.ensure_future(plainly(reader, url, transport, seed=0))
+        async with asyncio.timeout(10):
+            while reader.tales[0].at is None and not reading.done():  # noqa: ASYNC110 - told by a plain call
+                await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert reader.troubles == []
+    at = reader.tales[0].at
+    assert at is not None
+    assert at.offset == 0
+
 
 # -- the verdict ---------------------------------------------------------------------------------------------
 
