@@ -164,9 +164,10 @@ class Records(Protocol):
             one that ends the record: 0), by this call or by an earlier one of the same change.
         Raises (at once or through the future):
             EngineUnavailable: nothing was stored, or what was will show in `record`.
-        Promises: atomic; kept as an answered `append` is; applied in order with other calls of this node;
-            cancelling the future does not undo it. The feed is told of each publication, before the answer;
-            a shared engine's, by `Feed.removed`, of an epoch that ended, with the position in the next.
+        Promises: atomic; kept as an answered `append` is, so every later `record` and `read` shows it;
+            applied in order with other writes, appends and removes of this node; cancelling the future does
+            not undo it. The feed is told of each publication, before the answer; a shared engine's, by
+            `Feed.removed`, of an epoch that ended, with the position in the next.
         """
 
     def touch(self, channel: Channel) -> None:

@@ -20,12 +20,16 @@ import pytest
 from heartwire import ConfigError, EngineCorrupt, EngineUnavailable, Hub, Refused, publish_in
 from heartwire.core.waiting import settled
 from heartwire.engines import shared
-from heartwire.engines.contract import Retention
+from heartwire.engines.contract import Recorded, Retention, StreamWrite
 from heartwire.engines.postgres.engine import PostgresEngine
+from heartwire.engines.postgres.schema import in_schema
 from heartwire.engines.registry import open_engine
+from heartwire.streams.record import Claim, Producer, StreamOptions
+from heartwire.streams.streams import Streams
+from heartwire.testing.clock import FakeClock
 from heartwire.testing.engines.nodes import Node
 from heartwire.testing.stores import PostgresServer, run_postgres
-from heartwire.types import NOW, Channel, Member, Position
+from heartwire.types import NOW, Channel, Member, Message, Position
 from tests.unit.core.fakes import FakeLink, RecordingFormat, Told
 
 A, B = Channel("a"), Channel("b")
@@ -535,6 +539,314 @@ def psycopg_unconnected() -> Iterator[Any]:
     yield psycopg.Connection.__new__(psycopg.Connection)
 
 
+# -- stream records ------------------------------------------------------------------------------------------
+
+
+def change(
+    expects: int, revision: int, *texts: str, ttl_s: float = 0, record: bytes | None = b"r"
+) -> StreamWrite:
+    return StreamWrite(expects, revision, record, [Message(text.encode()) for text in texts], ttl_s)
+
+
+async def write(node: Node, made: StreamWrite, channel: Channel = A) -> Recorded:
+    return await settled(node.engine.write(channel, made))
+
+
+async def record(node: Node, channel: Channel = A) -> Recorded:
+    return await settled(node.engine.record(channel))
+
+
+def knows(node: Node, offset: int) -> bool:
+    """Whether it was told so far of the stream, or that it is there."""
+    there = [head.offset for channel, head in node.behind if channel == A]
+    return max(node.told_in(A) + there, default=0) == offset
+
+
+@pytest.mark.parametrize("way", [with_psycopg, with_django, with_async_psycopg, with_asyncpg])
+async def test_an_application_cannot_publish_into_a_durable_stream(way: Any, url: str) -> None:
+    schema = schema_of(url)
+    publish: Any = way if asyncio.iscoroutinefunction(way) else partial(asyncio.to_thread, way)
+    async with running(url) as (one,):
+        made = await write(one, change(0, 1, "x"))
+        with pytest.raises(Exception, match="channel 'a' is a durable stream: append to it through a hub"):
+            await publish(url, schema=schema, commits=True)
+        assert (await record(one)).head == made.head
+        ended = await write(one, change(1, 2, record=None))
+        assert await publish(url, schema=schema, commits=True) == Position(ended.head.epoch, 1)
+
+
+async def test_appends_and_writes_under_way_together_are_one_statement(url: str) -> None:
+    async with running(url) as (one,):
+        direct = await client(url)
+        number = f"SELECT number FROM {schema_of(url)}.batches"
+        await one.append(B, "x")
+        before = await direct.fetchval(number)
+        await one.watch(A)
+        appends = [one.append(Channel(f"b{at}"), "x") for at in range(20)]
+        writes = [write(one, change(0, at + 1, "x", "y"), Channel(f"a{at}")) for at in range(20)]
+        mixed = [call for pair in zip(appends, writes, strict=True) for call in pair]
+        answers: list[Any] = await asyncio.gather(*mixed, write(one, change(0, 1, "x")))
+        assert [answer.offset for answer in answers[:-1:2]] == [1] * 20
+        assert [answer.head.offset for answer in answers[1:-1:2]] == [2] * 20
+        assert one.told_in(A) == [1]
+        assert await direct.fetchval(number) == before + 1
+        await direct.close()
+
+
+async def test_a_write_whose_answer_was_lost_is_made_once(postgres: PostgresServer) -> None:
+    async with proxied(postgres) as proxy, running(f"{proxy.url}&schema=written") as (one,):
+        await one.watch(A)
+        await asyncio.gather(write(one, change(0, 1, "x")), one.append(Channel("c"), "x"))
+        proxy.is_deaf = True
+        calls = [write(one, change(1, 2, "y", "z")), one.append(B, "0"), write(one, change(2, 3, "last"))]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        direct = await client(postgres.url)
+
+        async def is_applied() -> bool:
+            return await direct.fetchval("SELECT sum(head) FROM written.streams") == 5  # type: ignore[no-any-return]
+
+        await until_asked(is_applied)
+        await direct.close()
+        assert not any(call.done() for call in waiting)
+        proxy.is_deaf = False
+        proxy.cut()
+        answers: list[Any] = await asyncio.gather(*waiting)
+        second, append, last = answers
+        assert (second.revision, second.head.offset) == (2, 3)
+        assert append.offset == 1
+        assert (last.revision, last.head.offset) == (3, 4)
+        assert await texts(one) == ["x", "y", "z", "last"]
+        await until(lambda: knows(one, 4))
+        assert one.told_in(A) == sorted(set(one.told_in(A)))
+
+
+async def test_a_stream_that_is_locked_does_not_hold_up_the_writes_of_others(url: str) -> None:
+    async with running(f"{url}&patience_s=1") as (one,):
+        schema = schema_of(url)
+        holds = await client(url)
+        transaction = holds.transaction()
+        await transaction.start()
+        await publish_in(holds, A, "held", schema=schema)
+        waiting = asyncio.ensure_future(write(one, change(0, 1, "begins")))
+        for number in range(1, 4):
+            made, append = await asyncio.gather(
+                write(one, change(number - 1, number, "goes on"), B), one.append(Channel("c"), "goes on")
+            )
+            assert (made.revision, append.offset) == (number, number)
+        assert not waiting.done()
+        await transaction.commit()
+        begun = await waiting
+        assert (begun.revision, begun.head.offset) == (1, 1)
+        assert await texts(one) == ["begins"]
+        await write(one, change(1, 2, record=None))
+        transaction = holds.transaction()
+        await transaction.start()
+        await publish_in(holds, A, "held", schema=schema)
+        late: Any = await asyncio.gather(
+            write(one, change(0, 3, "late")), write(one, change(3, 4, "y"), B), return_exceptions=True
+        )
+        assert isinstance(late[0], EngineUnavailable)
+        assert "'a' is locked by a transaction" in str(late[0])
+        assert late[1].revision == 4
+        await transaction.rollback()
+        await holds.close()
+        assert (await write(one, change(0, 5, "last"))).revision == 5
+
+
+async def test_a_touch_waits_for_nobody_and_is_kept_seldom(url: str) -> None:
+    clock = FakeClock()
+    node = Node(PostgresEngine(url, clock=clock))
+    await node.start()
+    direct = await client(url)
+    used = f"SELECT used_ms FROM {schema_of(url)}.records"
+    await write(node, change(0, 1, ttl_s=60))
+    began = await direct.fetchval(used)
+    for after_s, is_kept in ((6, False), (1, True), (6, False)):
+        clock.advance(after_s)
+        before = await direct.fetchval(used)
+        node.engine.touch(A)
+        await record(node)
+        assert await direct.fetchval(used) == (int(clock() * 1000) if is_kept else before)
+    assert await direct.fetchval(used) == began + 7000
+    async with direct.transaction():
+        await direct.execute(f"SELECT FROM {schema_of(url)}.records FOR UPDATE")
+        clock.advance(30)
+        node.engine.touch(A)
+        assert (await record(node)).revision == 1
+    clock.advance(30)
+    assert (await record(node)).revision == 0
+    await direct.close()
+    await node.engine.stop()
+
+
+async def test_a_record_survives_the_epoch_of_a_store_that_failed_over(url: str) -> None:
+    async with running(url) as (one,):
+        before = await write(one, change(0, 1, "x"))
+        direct = await client(url)
+        await direct.execute(f"UPDATE {schema_of(url)}.meta SET guard = 'another server'")
+        await direct.close()
+        found = await record(one)
+        assert found._replace(head=before.head, now_ms=0) == before._replace(now_ms=0)
+        assert found.head == Position(found.head.epoch, 1)
+        assert found.head.epoch != before.head.epoch
+        assert (await write(one, change(1, 2, "y"))).head == Position(found.head.epoch, 2)
+
+
+async def test_a_stream_that_begins_before_its_watch_is_confirmed_is_told_once(url: str) -> None:
+    async with running(url) as (one,):
+        await one.append(A, "old")
+        direct = await client(url)
+        await direct.execute("SELECT pg_advisory_lock(7)")
+        assert isinstance(one.engine, PostgresEngine)
+        is_free = one.engine._reader.ask("SELECT pg_advisory_lock(7)")  # what it reads waits
+        one.engine.watch(A)
+        await write(one, change(0, 1, "x"))
+        assert one.told_in(A) == [1]
+        await direct.execute("SELECT pg_advisory_unlock(7)")
+        await is_free
+        await direct.close()
+        await write(one, change(1, 2, "y"))
+        for _ in range(2):  # the hints have been heard
+            await one.read(A)
+        assert one.told_in(A) == [1, 2]
+
+
+async def test_a_node_that_may_not_listen_hears_of_ended_streams(url: str) -> None:
+    async with running(f"{url}&listen=off", 2) as (one, other):
+        await other.watch(A)
+        await write(one, change(0, 1, "x"))
+        await until(lambda: other.told_in(A) == [1])
+        ended = await write(one, change(1, 2, record=None))
+        await until(lambda: other.removed == [(A, ended.head)])
+
+
+async def test_a_sweep_deletes_ended_streams_in_pieces_and_forgets_their_names(url: str) -> None:
+    clock = FakeClock()
+    node = Node(PostgresEngine(url, clock=clock))
+    await node.start()
+    direct = await client(url)
+    schema = schema_of(url)
+    clock.advance(60)
+    await direct.execute(f"UPDATE {schema}.meta SET life_ms = {clock() * 1000:.0f}")
+    epochs = {(await write(node, change(0, 1, "x", ttl_s=60))).head.epoch}
+    for number in range(1, 600):
+        node.engine.write(Channel(f"{number}"), change(0, 1, ttl_s=60))
+    kept = await write(node, change(0, 1, "kept"), B)
+    await write(node, change(0, 1, "used", ttl_s=60), Channel("used"))
+    await direct.execute(
+        f"INSERT INTO {schema}.publications SELECT stream, n, time_ms, 0, true, NULL, 'x'"
+        f" FROM {schema}.publications p JOIN {schema}.streams s ON s.id = p.stream,"
+        f" generate_series(2, 12000) AS n WHERE s.channel = 'a'"
+    )
+    await node.watch(A)
+    clock.advance(40)
+    node.engine.touch(Channel("used"))
+    assert (await record(node, Channel("used"))).revision == 1
+    clock.advance(21)
+    await node.engine.sweep(lambda channel: KEEP)
+    counts = f"SELECT (SELECT count(*) FROM {schema}.records), (SELECT count(*) FROM {schema}.publications),"
+    counts += f" (SELECT count(*) FROM {schema}.gone), (SELECT count(*) FROM {schema}.streams)"
+    assert tuple(await direct.fetchrow(counts)) == (2, 2, 0, 602)
+    await until(lambda: node.removed)
+    epochs.add(node.removed[0][1].epoch)
+    node.engine.unwatch(A)
+    clock.advance(40)
+    await node.engine.sweep(lambda channel: KEEP)
+    assert tuple(await direct.fetchrow(counts)) == (1, 1, 0, 602)  # they could come back in their first epoch
+    await direct.execute(f"SELECT setval('{schema}.ended', 1000001)")
+    clock.advance(1)
+    await node.engine.sweep(lambda channel: KEEP)
+    assert tuple(await direct.fetchrow(counts)) == (1, 1, 0, 1)
+    epochs.add((await write(node, change(0, 1, "x"))).head.epoch)
+    assert len(epochs) == 3
+    assert (await record(node, B))[:3] == kept[:3]
+    assert await direct.fetchval(f"SELECT last_value FROM {schema}.ended") == 1
+    await direct.close()
+    await node.engine.stop()
+
+
+async def test_producers_of_a_stream_that_try_again_lose_and_double_nothing_in_a_crash() -> None:
+    with run_postgres(is_durable=True) as server:
+        async with running(f"{server.url}&patience_s=0.2", 2) as (one, other):
+            streams = [Streams(node.engine, max_bytes=lambda channel: 1 << 30) for node in (one, other)]
+            await streams[0].create(A, StreamOptions(content_type="text/plain"))
+            await other.watch(A)
+            is_over = False
+            sent = [0, 0]
+
+            async def produce(number: int) -> None:
+                while not is_over:
+                    message = Message(f"{number} {sent[number]}".encode())
+                    claim = Claim(producer=Producer(f"{number}", 0, sent[number]))
+                    with contextlib.suppress(EngineUnavailable):  # again
+                        await streams[number].append(A, [message], claim)
+                        sent[number] += 1
+
+            tasks = [asyncio.ensure_future(produce(number)) for number in range(2)]
+            await until(lambda: min(sent) > 50)
+            await asyncio.to_thread(server.restart)
+            enough = max(sent) + 50
+            await until(lambda: min(sent) > enough or any(task.done() for task in tasks))
+            is_over = True
+            await asyncio.gather(*tasks)
+            kept = await texts(one)
+            for number in range(2):
+                mine = [text for text in kept if text.startswith(f"{number} ")]
+                assert mine == [f"{number} {at}" for at in range(sent[number])]
+            await until(lambda: knows(other, len(kept)))
+
+
+# -- versions of the schema ----------------------------------------------------------------------------------
+
+
+async def version_1(url: str, direct: Any) -> Position:
+    """Make a database as nodes of version 1 have it, with a publication. Returns its position."""
+    sql = (Path(__file__).parents[2] / "vectors" / "postgres_schema_1.sql").read_text("utf-8")
+    await direct.execute(f"CREATE SCHEMA {schema_of(url)}")
+    await direct.execute(in_schema(sql, schema_of(url)))
+    await direct.execute(f"SELECT {schema_of(url)}.begin(1)")
+    return Position.parse(await direct.fetchval(f"SELECT {schema_of(url)}.publish('a', 'of version 1')"))
+
+
+async def test_a_schema_of_version_1_is_upgraded_while_it_is_used(url: str) -> None:
+    direct = await client(url)
+    schema = schema_of(url)
+    before = await version_1(url, direct)
+    transaction = direct.transaction()
+    await transaction.start()
+    await publish_in(direct, A, "under way", schema=schema)
+    async with running(url, 0):
+        nodes = [Node(PostgresEngine(url)) for _ in range(4)]
+        await asyncio.gather(*(node.start() for node in nodes))
+    assert await direct.fetchval(f"SELECT version FROM {schema}.meta") == 2
+    await transaction.commit()
+    assert (await nodes[0].read(A, before)).recovered
+    await nodes[1].watch(A)
+    old = f"SELECT nths FROM {schema}.append('11111111', 1, 250, $1, $2, $3, $4, $5, $6, $7, NULL)"
+    assert await direct.fetchval(old, ["a"], [b"old node"], [True], [None], [0], [None], [1]) == [3]
+    await until(lambda: nodes[1].told_in(A) == [3])
+    assert await texts(nodes[2]) == ["of version 1", "under way", "old node"]
+    assert (await write(nodes[3], change(0, 1, "new"), B)).revision == 1
+    await asyncio.gather(*(node.engine.stop() for node in nodes))
+    await direct.close()
+
+
+async def test_a_role_that_does_not_own_an_old_schema_leaves_it(url: str) -> None:
+    direct = await client(url)
+    schema = schema_of(url)
+    await version_1(url, direct)
+    await direct.execute(
+        f"CREATE ROLE other_{schema} LOGIN; GRANT ALL ON SCHEMA {schema} TO other_{schema};"
+        f" GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO other_{schema}"
+    )
+    with pytest.raises(ConfigError, match="has version 1: start once as the role that made it"):
+        async with running(url.replace("heartwire@", f"other_{schema}@")):
+            pass
+    assert await direct.fetchval(f"SELECT version FROM {schema}.meta") == 1
+    assert await direct.fetchval(f"SELECT to_regclass('{schema}.records')") is None
+    await direct.close()
+
+
 # -- refusals ------------------------------------------------------------------------------------------------
 
 
@@ -542,8 +854,8 @@ async def test_another_schema_version_and_another_programs_schema_are_left_alone
     async with running(url):
         pass
     direct = await client(url)
-    await direct.execute(f"UPDATE {schema_of(url)}.meta SET version = 2")
-    with pytest.raises(EngineCorrupt, match=r"has version 2, this Heartwire knows 1; .* name another"):
+    await direct.execute(f"UPDATE {schema_of(url)}.meta SET version = 3")
+    with pytest.raises(EngineCorrupt, match=r"has version 3, this Heartwire knows 2; .* name another"):
         async with running(url):
             pass
     await direct.execute("CREATE SCHEMA others; CREATE TABLE others.streams (x int)")

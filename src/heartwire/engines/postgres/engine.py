@@ -2,7 +2,7 @@
 transactions (`heartwire.publish_in`).
 
 A node has a connection that writes (`writer`), one that reads (`reader`) and one that listens (`listener`).
-What a batch, a read or a sweep does is a function of the database (``schema.sql``); what the node watches and
+What a batch, a read or a sweep does is a function of the database (``*.sql``); what the node watches and
 how it repairs its feed is `heartwire.engines.shared`.
 
 An answered append is committed: as durable as the server's ``synchronous_commit`` makes it. A restart of the
@@ -14,38 +14,31 @@ synchronous.
 import asyncio
 import dataclasses
 import itertools
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
-import msgspec
-
 from heartwire.engines.calls import Call, Calls
-from heartwire.engines.changes import Enter, Leave
-from heartwire.engines.contract import Clock, Feed, ReadResult, Retention, Told
+from heartwire.engines.contract import Clock, Feed, ReadResult, Recorded, Retention, StreamWrite
 from heartwire.engines.postgres.lane import Lane
 from heartwire.engines.postgres.listener import Listener, Poller, Tags
+from heartwire.engines.postgres.members import NodeBase
 from heartwire.engines.postgres.opening import Store
-from heartwire.engines.postgres.reader import Reader, Stream, ms
+from heartwire.engines.postgres.reader import Reader, Stream
+from heartwire.engines.postgres.records import ENDED, RESTORE, Write, Written, restored
 from heartwire.engines.postgres.sweeping import STREAMS_AFTER, Sweeper
-from heartwire.engines.postgres.writer import Append, Post, Writer, packed_publisher
-from heartwire.engines.shared import SharedBase
+from heartwire.engines.postgres.values import ms, packed_publisher
+from heartwire.engines.postgres.writer import Append, Writer
 from heartwire.engines.watches import HEADS, Watch, went_back
-from heartwire.engines.wire import MOST, member_of, member_parts
 from heartwire.errors import EngineUnavailable
-from heartwire.types import Channel, Member, Message, Position, Publication, Start
+from heartwire.types import Channel, Message, Position, Publication, Start
 
 __all__ = ["PostgresEngine"]
 
-_NODE: Final = re.compile(r"[0-9a-f]{8}")
 _SERIAL_BITS: Final = 31
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
 
-
-class PostgresEngine(SharedBase):
+class PostgresEngine(NodeBase):
     """`SharedEngine` on PostgreSQL. See the module.
 
     Args:
@@ -62,7 +55,6 @@ class PostgresEngine(SharedBase):
         self._numbers = itertools.count(1)
         self._tags = Tags()
         self._removed: dict[Channel, int] = {}
-        self._owed: list[Post] = []  # leaves that could not be told while the store was away
         self._sweeper = Sweeper()
 
     @classmethod
@@ -83,7 +75,12 @@ class PostgresEngine(SharedBase):
         await self._store.open()
         made = self._store, self._room, self._clock, self._chance
         self._writer = Writer(
-            *made, node=self.node, numbers=self._numbers, time_ms=self._time_ms, appended=self._appended
+            *made,
+            node=self.node,
+            numbers=self._numbers,
+            time_ms=self._time_ms,
+            appended=self._appended,
+            written=self._written,
         )
         self._reader = Reader(
             *made,
@@ -198,7 +195,13 @@ class PostgresEngine(SharedBase):
         channel = watch.channel
         if stream.removed != self._removed.get(channel, 0):
             self._removed[channel] = stream.removed
-            self._tell_removed(channel, Position(stream.head.epoch, stream.removed))
+            if stream.removed >= 0:
+                self._tell_removed(channel, Position(stream.head.epoch, stream.removed))
+            elif stream.head.epoch != watch.epoch:  # it has ended, and is read on from where the next begins
+                watch.epoch, watch.offset = stream.head.epoch, 0
+                self._tell_removed(channel, watch.told)
+                self._watches.told(channel)
+                return
         if went_back(
             Position(watch.epoch, stream.after if stream.is_continued else watch.offset), stream.head
         ):
@@ -214,14 +217,6 @@ class PostgresEngine(SharedBase):
         node, serial = divmod(origin, 1 << _SERIAL_BITS)
         return serial if node == self._number else 0
 
-    def _mail(self, sender: str, channel: Channel | None, body: bytes) -> None:
-        if channel is None:
-            if sender != self.node:
-                self._feed.mail(body)
-            return
-        told: Told = "join" if body[:1] == b"+" else "leave"
-        self._tell_member(channel, told, member_of(_decode(body[1:])))
-
     # -- streams ---------------------------------------------------------------------------------------------
 
     def append(
@@ -233,35 +228,56 @@ class PostgresEngine(SharedBase):
         key: str | None = None,
         key_ttl_s: float = 300,
     ) -> "asyncio.Future[Position]":
+        size = len(message.data)
+        parts = Append(channel, message, self._origin(message), key, ms(key_ttl_s))
+        return self._add(Append, parts, size, is_append=True)
+
+    def _add(self, kind: Any, parts: Any, size: int, *, is_append: bool = False) -> "asyncio.Future[Any]":
+        """A call of the writing connection."""
         if self._keeper is None:
             raise EngineUnavailable(f"{self.name}: the engine is not running")
-        size = len(message.data)
         self._room.check(size)
-        serial = message.origin & ((1 << _SERIAL_BITS) - 1)
-        origin = self._number << _SERIAL_BITS | serial if serial else 0
         answer = self._loop.create_future()
-        parts = Append(channel, message, origin, key, ms(key_ttl_s))
-        self._writer.add(Call(Append, parts, answer, size=size, is_append=True))
+        self._writer.add(Call(kind, parts, answer, size=size, is_append=is_append))
         return answer
+
+    def _origin(self, message: Message) -> int:
+        """As the store has it."""
+        serial = message.origin & ((1 << _SERIAL_BITS) - 1)
+        return self._number << _SERIAL_BITS | serial if serial else 0
 
     def _appended(self, call: Call, position: Position, is_new: bool, time_ms: int) -> None:
         """The store has an append: it is told here, then answered."""
-        channel, message = call.parts.channel, call.parts.message
         give = partial(call.succeed, position)
+        if is_new:
+            self._tell_own(call.parts.channel, [call.parts.message], position, time_ms, give)
+        else:
+            give()
+
+    def _tell_own(
+        self,
+        channel: Channel,
+        messages: Sequence[Message],
+        head: Position,
+        time_ms: int,
+        give: Callable[[], None],
+    ) -> None:
+        """The store has messages of this node, up to ``head``: they are told here, then ``give`` answers."""
         watch = self._watches.get(channel)
-        if watch is None or not is_new:
+        if watch is None:
             give()
             return
-        before = Position(position.epoch, position.offset - 1)
+        epoch, before = head.epoch, head.offset - len(messages)
         if not watch.is_confirmed and self._watches.is_open:
-            self._feed.behind(channel, before)
+            self._feed.behind(channel, Position(epoch, before))
             self._watches.confirm(channel)
-        if watch.told == before:
-            text, who, origin = message.is_text, message.publisher, message.origin
-            self._tell(Publication(channel, *position, message.data, text, who, time_ms, origin))
-        elif not watch.has_told(position):
+        if watch.told == (epoch, before):
+            for at, one in enumerate(messages, before + 1):
+                fields = one.data, one.is_text, one.publisher, time_ms, one.origin
+                self._tell(Publication(channel, epoch, at, *fields))
+        elif not watch.has_told(head):
             self._reader.change(channel)
-        self._answer_appended(channel, position, give)
+        self._answer_appended(channel, head, give)
 
     def read(
         self, channel: Channel, start: Start, keep: Retention, *, limit: int, max_bytes: int
@@ -275,6 +291,28 @@ class PostgresEngine(SharedBase):
         return self._ask(
             lambda rows: Position(*rows[0]), "SELECT epoch, nth FROM heartwire.remove($1)", channel
         )
+
+    # -- stream records --------------------------------------------------------------------------------------
+
+    def record(self, channel: Channel) -> "asyncio.Future[Recorded]":
+        return self._reader.record(channel)
+
+    def write(self, channel: Channel, change: StreamWrite) -> "asyncio.Future[Recorded]":
+        size = len(change.record or b"") + sum(len(one.data) for one in change.messages)
+        return self._add(Write, Write(channel, change, list(map(self._origin, change.messages))), size)
+
+    def _written(self, call: Call, written: Written) -> None:
+        channel, change, _ = call.parts
+        found, give = written.found, partial(call.succeed, written.found)
+        if not written.is_made or (change.record is not None and not change.messages):
+            give()
+        else:
+            self._tell_own(channel, change.messages, found.head, found.written_ms, give)
+
+    def touch(self, channel: Channel) -> None:
+        self._reader.touch(channel)
+
+    # -- copies, sweeps --------------------------------------------------------------------------------------
 
     def _renew(self, channel: Channel, epoch: str) -> "asyncio.Future[Position]":
         return self._loop.create_task(self._renewed(channel, epoch))
@@ -305,11 +343,21 @@ class PostgresEngine(SharedBase):
         last, rows = 0, [()]
         while rows:
             rows = await self._reader.ask(STREAMS_AFTER, last, HEADS)
-            heads = await self.heads([channel for _, channel in rows])
-            for (last, channel), head in zip(rows, heads, strict=True):  # noqa: B007 - where the next begin
-                yield channel, head
+            channels = [channel for _, channel in rows]
+            ended = set((await self._reader.ask(ENDED, channels, self._time_ms()))[0][0])
+            heads = await self.heads(channels)
+            for channel, head in zip(channels, heads, strict=True):
+                if channel not in ended:
+                    yield channel, head
+            last = rows[-1][0] if rows else 0
 
-    async def restore(self, channel: Channel, head: Position, publications: Sequence[Publication]) -> None:
+    async def restore(
+        self,
+        channel: Channel,
+        head: Position,
+        publications: Sequence[Publication],
+        record: Recorded | None = None,
+    ) -> None:
         """See `Portable.restore`."""
         await self._writer.ask(
             "SELECT heartwire.restore($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -321,115 +369,10 @@ class PostgresEngine(SharedBase):
             [packed_publisher(one.publisher) for one in publications],
             [one.data for one in publications],
         )
+        if record is not None:
+            await self._writer.ask(RESTORE, *restored(channel, record), self._time_ms())
 
     async def sweep(self, retention: Callable[[Channel], Retention]) -> None:
         """See `Engine.sweep`. One of the nodes does it, by chance; each call goes through 100,000 streams."""
         if self._chance() * len(await self.nodes()) <= 1:
             await self._sweeper.sweep(self._reader.ask, retention, self._time_ms())
-
-    # -- nodes -----------------------------------------------------------------------------------------------
-
-    async def _beat(self, lease_s: float) -> bool:
-        rows = await self._writer.ask("SELECT heartwire.beat($1, $2)", self.node, ms(lease_s))
-        owed, self._owed = self._owed, []
-        for post in owed:
-            self._post(post)
-        held: bool | None = rows[0][0]
-        announced = list(self._changes.announced.items())
-        if held is None:  # its members were lost with the server, and nobody was told that they left
-            columns = [list(column) for column in zip(*(key for key, _ in announced), strict=True)]
-            bodies = [_encode(member_parts(member)) for _, member in announced]
-            if columns:
-                await self._writer.ask(
-                    "SELECT heartwire.mark_announced($1, $2, $3, $4)", self.node, *columns, bodies
-                )
-        elif not held:
-            for (channel, _), member in announced:
-                self.announce(channel, "join", member)
-        return bool(held)
-
-    async def _reap(self) -> None:
-        while (await self._writer.ask("SELECT heartwire.reap($1, $2)", self.node, self._time_ms()))[0][0]:
-            pass
-
-    async def nodes(self) -> list[str]:
-        self._flush_changes()
-        return (await self._writer.ask("SELECT heartwire.living()"))[0][0]  # type: ignore[no-any-return]
-
-    def send(self, node: str | None, body: bytes) -> None:
-        if self._keeper is not None and (
-            node is None or _NODE.fullmatch(node)
-        ):  # others are nobody's, and a hint has to stay one
-            self._post(Post(node, None, None, body))
-
-    def announce(self, channel: Channel, told: Told, member: Member) -> None:
-        self._changes.announce(channel, told, member)
-        if self._keeper is None:
-            return
-        self._flush_changes()  # in order with leases
-        body = (b"+" if told == "join" else b"-") + _encode(member_parts(member))
-        self._post(Post(None, channel, member.client, body))
-
-    def _post(self, post: Post) -> None:
-        """Send mail, once or not at all; but a leave is owed until the store has it."""
-        is_leave = post.client is not None and post.body[:1] == b"-"
-        answer: asyncio.Future[None] = self._loop.create_future()
-
-        def done(answer: "asyncio.Future[None]") -> None:
-            if not answer.cancelled() and answer.exception() is not None and is_leave:
-                self._owed.append(post)
-
-        answer.add_done_callback(done)
-        call = Call(Post, post, answer, size=len(post.body), is_once=not is_leave)
-        try:
-            self._room.check(call.size)
-        except EngineUnavailable as error:
-            call.fail(error)
-        else:
-            self._writer.add(call)
-
-    # -- members and users -----------------------------------------------------------------------------------
-
-    def _store_changes(
-        self, changes: dict[tuple[Channel, str], Enter | Leave], dismissed: list[tuple[str, str]]
-    ) -> "asyncio.Future[Any]":
-        asked = []
-        if changes:
-            enters = [change if isinstance(change, Enter) else None for change in changes.values()]
-            asked.append(
-                self._writer.ask(
-                    "SELECT heartwire.set_members($1, $2, $3, $4, $5, $6)",
-                    self.node,
-                    [channel for channel, _ in changes],
-                    [client for _, client in changes],
-                    [None if one is None or one.ttl_s == float("inf") else ms(one.ttl_s) for one in enters],
-                    [None if one is None else _encode(member_parts(one.member)) for one in enters],
-                    self._time_ms(),
-                )
-            )
-        if dismissed:
-            sql = "DELETE FROM heartwire.users u USING unnest($1::bytea[], $2::text[]) AS g(name, client)"
-            sql += " WHERE u.name = g.name AND u.client = g.client"
-            users = [user.encode() for user, _ in dismissed]
-            asked.append(self._writer.ask(sql, users, [client for _, client in dismissed]))
-        return asyncio.gather(*asked)
-
-    async def members(self, channel: Channel) -> list[Member]:
-        self._flush_changes()
-        rows = await self._writer.ask("SELECT heartwire.members_of($1, $2)", channel, self._time_ms())
-        return [member_of(_decode(body)) for (body,) in rows]
-
-    async def admit(self, user: str, client: str, limit: int) -> bool:
-        self._flush_changes()
-        is_admitted = await self._admit(user, client, limit)
-        if is_admitted:
-            self._changes.admit(user, client)
-        return is_admitted
-
-    async def _admit(self, user: str, client: str, limit: int) -> bool:
-        sql = "SELECT heartwire.admit($1, $2, $3, $4)"
-        rows = await self._writer.ask(sql, self.node, user.encode(), client, min(limit, MOST))
-        return rows[0][0]  # type: ignore[no-any-return]
-
-    async def _readmit(self, admitted: list[tuple[str, str]]) -> None:
-        await asyncio.gather(*(self._admit(user, client, MOST) for user, client in admitted))

@@ -3,6 +3,7 @@
 In: a URL. Out: connections to a primary that has this version's schema, or errors that say what to do.
 """
 
+import logging
 import re
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -13,6 +14,8 @@ from heartwire.engines.postgres.schema import VERSION, check_schema, in_schema, 
 from heartwire.errors import ConfigError, EngineCorrupt, EngineUnavailable
 
 __all__ = ["PostgresOptions", "Store"]
+
+log = logging.getLogger("heartwire")
 
 _OLDEST: Final = 13
 _LIBPQ: Final = re.compile(
@@ -114,18 +117,21 @@ class Store:
             raise ConfigError("engine", self.name, f"the database is in {encoding}: make one in UTF8")
 
     async def _migrate(self, connection: Connection) -> None:
-        """Make the schema, or compare its version; one node at a time."""
+        """Make the schema, or bring it to this version; one node at a time."""
         await connection.execute(
             f"SELECT pg_advisory_xact_lock(hashtextextended('heartwire {self.schema}', 0))"
         )
         what = f"{self.name}: its schema {self.schema!r}"
         fix = "it was left as it is: name another with ?schema="
         try:
-            if await connection.fetchval("SELECT to_regclass($1)", f"{self.schema}.meta") is None:
+            version = await self._version(connection)
+            if version == 0:
                 await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"')
-                await connection.execute(script(self.schema))
+                await connection.execute(script(self.schema, 0))
                 await connection.execute(self.sql("SELECT heartwire.begin($1)"), VERSION)
-            version = await connection.fetchval(self.sql("SELECT version FROM heartwire.meta"))
+            elif 0 < version < VERSION:
+                await self._upgrade(connection, version)
+            version = await self._version(connection)
         except (
             asyncpg.DuplicateObjectError,
             asyncpg.DuplicateTableError,
@@ -137,3 +143,19 @@ class Store:
             raise EngineCorrupt(f"{why}; {fix}, or use the Heartwire that made it")
         query = "UPDATE heartwire.meta SET on_failover = $1 WHERE on_failover <> $1"
         await connection.execute(self.sql(query), self.options.on_failover)
+
+    async def _version(self, connection: Connection) -> int:
+        """The version of the schema; 0: there is none."""
+        if await connection.fetchval("SELECT to_regclass($1)", f"{self.schema}.meta") is None:
+            return 0
+        return await connection.fetchval(self.sql("SELECT version FROM heartwire.meta"))  # type: ignore[no-any-return]
+
+    async def _upgrade(self, connection: Connection, version: int) -> None:
+        """Nodes of the version before go on meanwhile, and after it."""
+        try:
+            await connection.execute(script(self.schema, version))
+        except asyncpg.InsufficientPrivilegeError as error:
+            fix = f"its schema {self.schema!r} has version {version}: start once as the role that made it"
+            raise ConfigError("engine", self.name, f"{error}; {fix}") from None
+        await connection.execute(self.sql("UPDATE heartwire.meta SET version = $1"), VERSION)
+        log.warning("%s: its schema %r was upgraded to version %d", self.name, self.schema, VERSION)

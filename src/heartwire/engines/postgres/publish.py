@@ -1,7 +1,7 @@
 """Publishing as a part of the application's own transaction: `publish_in`.
 
 In: a connection of the application's driver. Out: one call of the function ``publish_bytes`` of
-``schema.sql`` by it. Needs neither a hub nor this package's driver.
+``functions.sql`` by it. Needs neither a hub nor this package's driver.
 """
 
 import sys
@@ -48,6 +48,7 @@ def publish_in(
     Raises:
         Refused: the channel's name, the key, or the size.
         TypeError: the data cannot be written as JSON, or the connection is none of these.
+        What the driver does, where the channel is a durable stream: a hub appends to it.
     """
     arguments = _arguments(channel, data, key, key_ttl_s, max_message_bytes)
     check_schema(schema)

@@ -1,7 +1,8 @@
-"""The reading connection: reads of history, and the publications that the feed is to tell.
+"""The reading connection: reads of history and of records, and the publications that the feed is to tell.
 
-All of it is one statement: what waits when the last one is done is read at one moment. The listening
-connection says which streams have changed; each watched one is read on from where this node was told of it.
+All reads of history are one statement: what waits when the last one is done is read at one moment. The
+listening connection says which streams have changed; each watched one is read on from where this node was
+told of it.
 """
 
 import asyncio
@@ -11,22 +12,20 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from heartwire.core.switchboard import ReadResult
 from heartwire.engines.calls import Call, Room
-from heartwire.engines.contract import Retention, plan_read
+from heartwire.engines.contract import Recorded, Retention, plan_read
 from heartwire.engines.postgres.driver import Connection
 from heartwire.engines.postgres.lane import Ask, Lane
 from heartwire.engines.postgres.opening import Store
+from heartwire.engines.postgres.records import Look, looked
+from heartwire.engines.postgres.values import FOR_EVER_MS, ms, unpacked_publisher
 from heartwire.engines.watches import Watch, Watches
-from heartwire.engines.wire import MOST, publisher_of
+from heartwire.engines.wire import MOST
 from heartwire.errors import EngineUnavailable
 from heartwire.types import EARLIEST, NOW, Channel, Position, Publication, Start
 
-__all__ = ["FOR_EVER_MS", "Reader", "Stream", "ms"]
-
-FOR_EVER_MS: Final = 10**15
+__all__ = ["Reader", "Stream"]
 
 _READS: Final = 32
 """So many reads, changed streams and new watches are one statement."""
@@ -35,15 +34,13 @@ _FRESH: Final = 500
 _PAGE: Final = 256
 _PAGE_BYTES: Final = 256 * 1024
 _READ: Final = "SELECT * FROM heartwire.read($1, $2, $3, $4, $5, $6, $7, $8)"
+_LOOKS: Final = 256
+_LOOK: Final = "SELECT * FROM heartwire.records_of($1, $2)"
+_TOUCHES: Final = 1000
+_MAX_TOUCHED: Final = 10_000
+_TOUCH: Final = "SELECT heartwire.touch($1, $2)"
 _MAIL: Final = "SELECT sender, channel, body FROM heartwire.mail WHERE id = ANY ($1) ORDER BY id"
 _KEPT: Final = Retention(MOST, FOR_EVER_MS / 1000)
-
-_decode: Final = msgspec.msgpack.Decoder(list[Any]).decode
-
-
-def ms(seconds: float) -> int:
-    """Milliseconds, as the store takes them."""
-    return int(min(seconds * 1000, FOR_EVER_MS))
 
 
 class _Wanted(NamedTuple):
@@ -85,14 +82,7 @@ class Stream:
         epoch, channel = self.head.epoch, self._channel
         return [
             Publication(
-                channel,
-                epoch,
-                nth,
-                data,
-                is_text,
-                None if who is None else publisher_of(_decode(who)),
-                time_ms,
-                origin_of(origin),
+                channel, epoch, nth, data, is_text, unpacked_publisher(who), time_ms, origin_of(origin)
             )
             for _, _, _, _, _, nth, time_ms, origin, is_text, who, data in self._rows
         ]
@@ -131,8 +121,10 @@ class Reader(Lane):
         self._changed_streams: dict[Channel, None] = {}
         self._fresh: dict[Channel, None] = {}
         self._letters: dict[int, None] = {}
+        self._touched: dict[Channel, int | None] = {}
         self._timeout_s = store.options.answer_timeout_s
         self._sql, self._mail_sql = store.sql(_READ), store.sql(_MAIL)
+        self._look_sql, self._touch_sql = store.sql(_LOOK), store.sql(_TOUCH)
 
     # -- what is to be read ----------------------------------------------------------------------------------
 
@@ -174,11 +166,23 @@ class Reader(Lane):
 
         return self._call(wanted)
 
-    def _call(self, wanted: Callable[[Any], list[_Wanted]]) -> "asyncio.Future[Any]":
+    def record(self, channel: Channel) -> "asyncio.Future[Recorded]":
+        """See `Records.record`."""
+        return self._call(channel, Look)
+
+    def touch(self, channel: Channel) -> None:
+        """See `Records.touch`. Of those that wait for the store the newest are kept."""
+        self._touched.pop(channel, None)
+        self._touched[channel] = self._time_ms()
+        if len(self._touched) > _MAX_TOUCHED:
+            del self._touched[next(iter(self._touched))]
+        self._wake.set()
+
+    def _call(self, parts: Any, kind: Any = _Wanted) -> "asyncio.Future[Any]":
         if self._task is None:
             raise EngineUnavailable(f"{self._store.name}: the engine is not running")
         answer = asyncio.get_running_loop().create_future()
-        self.add(Call(_Wanted, wanted, answer))
+        self.add(Call(kind, parts, answer))
         return answer
 
     def watch(self, channel: Channel) -> None:
@@ -199,7 +203,8 @@ class Reader(Lane):
     # -- reading ---------------------------------------------------------------------------------------------
 
     def _has_work(self) -> bool:
-        return bool(self.calls.waiting or self._changed_streams or self._fresh or self._letters)
+        signs = self._changed_streams or self._fresh or self._letters or self._touched
+        return bool(self.calls.waiting or signs)
 
     async def _turn(self, connection: Connection) -> None:
         call = self.calls.peek()
@@ -208,15 +213,13 @@ class Reader(Lane):
             await self._do_ask(connection, call)
         if self._letters:
             await self._fetch(connection)
-        calls: list[Call] = []
-        wanted: list[_Wanted] = []
-        while len(calls) < _READS:
-            call = self.calls.peek()
-            if call is None or call.kind is Ask:
-                break
-            self.calls.next(self._clock())
-            calls.append(call)
-            wanted += call.parts(call.answer)
+        if self._touched:
+            await self._touch(connection)
+        looks = self._take(Look, _LOOKS)
+        if looks:
+            await self._look(connection, looks)
+        calls = self._take(_Wanted, _READS)
+        wanted = [one for call in calls for one in call.parts(call.answer)]
         wanted += self._of_fresh()
         changed = self._of_changed()
         try:
@@ -224,6 +227,17 @@ class Reader(Lane):
         except BaseException:
             self._changed_streams.update((one.channel, None) for one in changed)
             raise
+
+    def _take(self, kind: Any, most: int) -> list[Call]:
+        """The next calls, as long as they are of this kind."""
+        calls: list[Call] = []
+        while len(calls) < most:
+            call = self.calls.peek()
+            if call is None or call.kind is not kind:
+                break
+            self.calls.next(self._clock())
+            calls.append(call)
+        return calls
 
     async def _read(self, connection: Connection, calls: list[Call], wanted: list[_Wanted]) -> None:
         if not wanted:
@@ -281,3 +295,19 @@ class Reader(Lane):
             del self._letters[letter]
         for sender, channel, body in rows:
             self._mail(sender, channel, body)
+
+    async def _touch(self, connection: Connection) -> None:
+        touched, self._touched = self._touched, {}
+        await connection.execute(
+            self._touch_sql, list(touched), list(touched.values()), timeout=self._timeout_s
+        )
+
+    async def _look(self, connection: Connection, calls: list[Call]) -> None:
+        channels = [call.parts for call in calls]
+        try:
+            rows = await connection.fetch(self._look_sql, channels, self._time_ms(), timeout=self._timeout_s)
+        except Exception as error:
+            self._refuse(connection, calls, error)
+            return
+        for found in looked(rows):
+            self.calls.answered().succeed(found)

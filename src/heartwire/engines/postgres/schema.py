@@ -8,7 +8,7 @@ from heartwire.errors import ConfigError
 
 __all__ = ["VERSION", "check_schema", "in_schema", "script"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables and functions."""
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
@@ -27,7 +27,9 @@ def in_schema(sql: str, schema: str) -> str:
     return sql.replace("heartwire.", f'"{schema}".').replace("'heartwire'", f"'{schema}'")
 
 
-def script(schema: str) -> str:
-    """What makes the tables and functions."""
-    text = files("heartwire.engines.postgres").joinpath("schema.sql").read_text("utf-8")
-    return in_schema(text, schema)
+def script(schema: str, version: int) -> str:
+    """What brings the tables and functions of a version up to `VERSION`. 0: there are none."""
+    folder = files("heartwire.engines.postgres")
+    names = [f"tables_{number}" for number in range(version + 1, VERSION + 1)]
+    parts = [folder.joinpath(f"{name}.sql").read_text("utf-8") for name in (*names, "functions", "records")]
+    return in_schema("\n".join(parts), schema)

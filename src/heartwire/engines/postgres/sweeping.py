@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from heartwire.engines.contract import Retention
-from heartwire.engines.postgres.reader import ms
+from heartwire.engines.postgres.values import ms
 from heartwire.engines.wire import MOST
 from heartwire.types import Channel
 
@@ -26,9 +26,12 @@ class Sweeper:
         self._after = 0
 
     async def sweep(self, ask: Ask, retention: Callable[[Channel], Retention], time_ms: int | None) -> None:
-        """Sweep the next 100,000 streams, unless another node does. ``ask`` runs a statement."""
+        """Sweep records, and the next 100,000 streams, unless another node does. ``ask`` runs a statement."""
         if not (await ask("SELECT heartwire.sweep_old($1)", time_ms))[0][0]:
             return
+        for _ in range(_SLICES):
+            if not (await ask("SELECT heartwire.sweep_records($1)", time_ms))[0][0]:
+                break
         for _ in range(_SLICES):
             rows = await ask(STREAMS_AFTER, self._after, _SWEPT)
             keeps = {id: retention(channel) for id, channel in rows}

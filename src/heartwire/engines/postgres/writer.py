@@ -1,8 +1,8 @@
-"""The writing connection: appends in batches, and what has to stay in order with them.
+"""The writing connection: appends and changes of stream records in batches, and what has to stay in order.
 
-Appends collect while the last transaction is under way; then all of them are one statement. A batch whose
-answer was lost is sent again under its number, and the store finds it. Where an application's transaction
-holds a stream (`heartwire.publish_in`), the appends to this stream wait aside, and the others go on.
+They collect while the last transaction is under way; then all of them are one statement. A batch whose answer
+was lost is sent again under its number, and the store finds it. Where an application's transaction holds a
+stream (`heartwire.publish_in`), the appends to this stream wait aside, and the others go on.
 """
 
 import asyncio
@@ -11,17 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from heartwire.engines.calls import Call, Room
 from heartwire.engines.postgres.driver import Connection, asyncpg
 from heartwire.engines.postgres.lane import Ask, Lane
 from heartwire.engines.postgres.opening import Store
-from heartwire.engines.wire import publisher_parts
+from heartwire.engines.postgres.records import Write, Written, columns, written
+from heartwire.engines.postgres.values import packed_publisher
 from heartwire.errors import EngineUnavailable
-from heartwire.types import Channel, Message, Position, Publisher
+from heartwire.types import Channel, Message, Position
 
-__all__ = ["Append", "Post", "Writer", "packed_publisher"]
+__all__ = ["Append", "Post", "Writer"]
 
 _BATCH: Final = 512
 _BATCH_BYTES: Final = 1024 * 1024
@@ -30,9 +29,13 @@ _WAIT_MS: Final = 250
 _AGAIN_S: Final = 0.02
 """After that, appends to locked streams are tried again."""
 _APPEND: Final = "SELECT * FROM heartwire.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_WRITE: Final = """
+SELECT * FROM heartwire.write(NULL, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"""
+_BOTH: Final = """
+SELECT a.*, w.* FROM heartwire.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS a,
+LATERAL heartwire.write(
+    a.time_ms, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26) AS w"""
 _POST: Final = "SELECT heartwire.post($1, $2, $3, $4, $5)"
-
-_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Append(NamedTuple):
@@ -54,9 +57,8 @@ class Post(NamedTuple):
     body: bytes
 
 
-def packed_publisher(who: Publisher | None) -> bytes | None:
-    """A publisher as the store has it."""
-    return None if who is None else _encode(publisher_parts(who))
+_STORED: Final = (Append, Write)
+"""The kinds that are in batches."""
 
 
 class Writer(Lane):
@@ -67,6 +69,7 @@ class Writer(Lane):
         numbers: of its batches, each once and higher than the last.
         time_ms: what the store is to take for its clock; None: its own.
         appended: told of each append: the call, its position, whether it is new, its time.
+        written: told of each change of a record.
     """
 
     def __init__(
@@ -80,11 +83,12 @@ class Writer(Lane):
         numbers: Iterator[int],
         time_ms: Callable[[], int | None],
         appended: Callable[[Call, Position, bool, int], None],
+        written: Callable[[Call, Written], None],
     ) -> None:
         super().__init__(store, room, clock, chance)
         self._node = node
         self._time_ms = time_ms
-        self._appended = appended
+        self._appended, self._written = appended, written
         self._room = room
         self._numbers = numbers
         self._number = next(numbers)
@@ -94,7 +98,7 @@ class Writer(Lane):
         self._given_up: dict[Channel, float] = {}  # streams that were locked for too long, when that was
         self._retry_at = 0.0
         self._is_cautious = False  # a batch has met a lock: the next leave out what is locked
-        self._sql = store.sql(_APPEND)
+        self._append_sql, self._write_sql, self._both_sql = map(store.sql, (_APPEND, _WRITE, _BOTH))
 
     def _has_work(self) -> bool:
         return bool(self.calls.waiting) or (bool(self._aside) and self._clock() >= self._retry_at)
@@ -118,17 +122,18 @@ class Writer(Lane):
         run = self._take()
         if not run:
             return
-        if run[0].kind is Append:
-            await self._append(connection, run)
+        if run[0].kind in _STORED:
+            await self._store_all(connection, run)
         elif run[0].kind is Post:
             await self._post(connection, run)
         else:
             await self._do_ask(connection, run[0])
 
     def _take(self) -> list[Call]:
-        """The next calls of one kind: one that asks, a batch of appends, or mail."""
+        """The next calls that are one statement: one that asks, a batch, or mail."""
         calls, now = self.calls, self._clock()
         run: list[Call] = []
+        written: set[Channel] = set()  # the statement appends first, and each stream is written once
         size = 0
         most = _BATCH
         if self._doubtful:
@@ -139,11 +144,15 @@ class Writer(Lane):
                 self._number = next(self._numbers)
         while len(run) < most and (size < _BATCH_BYTES or self._doubtful):
             call = calls.peek()
-            if call is None or (run and (call.kind is not run[0].kind or call.kind is Ask)):
+            if call is None or (run and not _go_together(run[0].kind, call.kind)):
+                break
+            if written and call.parts.channel in written:
                 break
             calls.next(now)
-            if call.kind is Append and not self._doubtful and self._is_held(call):
+            if call.kind in _STORED and not self._doubtful and self._is_held(call):
                 continue
+            if call.kind is Write:
+                written.add(call.parts.channel)
             run.append(call)
             size += call.size
         return run
@@ -153,12 +162,14 @@ class Writer(Lane):
         waiting, batch = self.calls.waiting, self._doubtful
         return bool(batch and waiting) and waiting[0] is batch[0]
 
-    # -- appends ---------------------------------------------------------------------------------------------
+    # -- appends and records ---------------------------------------------------------------------------------
 
-    async def _append(self, connection: Connection, run: list[Call]) -> None:
+    async def _store_all(self, connection: Connection, run: list[Call]) -> None:
         self._doubtful = run
+        appends = [call.parts for call in run if call.kind is Append]
+        writes = [call.parts for call in run if call.kind is Write]
         try:
-            answer = await connection.fetchrow(self._sql, *self._arguments([call.parts for call in run]))
+            answer = await self._stored(connection, appends, writes)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
             if not run[0].is_doubtful:  # else its first statement may still be at work
                 self._doubtful = []
@@ -171,25 +182,27 @@ class Writer(Lane):
             return
         self._doubtful = []
         self._number = next(self._numbers)
-        self._is_cautious = None in answer["nths"]
-        if not self._is_cautious and not self._aside:
-            self._given_up.clear()
-        time_ms = answer["time_ms"]
-        for call, epoch, nth, is_new in zip(
-            run, answer["epochs"], answer["nths"], answer["news"], strict=True
-        ):
-            if nth is None:
-                self.calls.sent.popleft()
-                self._put_aside(call)
-            else:
-                self._appended(self.calls.answered(), Position(epoch, nth), is_new, time_ms)
+        self._give(run, answer[:4], list(written(writes, answer[4:])))
 
-    def _arguments(self, parts: list[Append]) -> tuple[Any, ...]:
+    async def _stored(
+        self, connection: Connection, appends: list[Append], writes: list[Write]
+    ) -> tuple[Any, ...]:
+        wait_ms = 0 if self._is_cautious else _WAIT_MS
+        if not writes:
+            arguments = self._arguments(appends, wait_ms)
+            return (*await connection.fetchrow(self._append_sql, *arguments), *[()] * 8, 0)
+        changes = wait_ms, *columns(writes), self._time_ms()
+        if not appends:
+            return ((), (), (), 0, *await connection.fetchrow(self._write_sql, *changes))
+        arguments = *self._arguments(appends, wait_ms), *changes
+        return tuple(await connection.fetchrow(self._both_sql, *arguments))
+
+    def _arguments(self, parts: list[Append], wait_ms: int) -> tuple[Any, ...]:
         messages = [one.message for one in parts]
         return (
             self._node,
             self._number,
-            0 if self._is_cautious else _WAIT_MS,
+            wait_ms,
             [one.channel for one in parts],
             [message.data for message in messages],
             [message.is_text for message in messages],
@@ -199,6 +212,25 @@ class Writer(Lane):
             [one.key_ttl_ms for one in parts],
             self._time_ms(),
         )
+
+    def _give(self, run: list[Call], appended: tuple[Any, ...], changed: list[Written | None]) -> None:
+        """Answer the calls of a batch, or put those aside whose streams are locked."""
+        epochs, nths, news, time_ms = appended
+        self._is_cautious = None in nths or None in changed
+        if not self._is_cautious and not self._aside:
+            self._given_up.clear()
+        appends, changes = zip(epochs, nths, news, strict=True), iter(changed)
+        for call in run:
+            if call.kind is Append:
+                epoch, nth, is_new = next(appends)
+                if nth is not None:
+                    self._appended(self.calls.answered(), Position(epoch, nth), is_new, time_ms)
+                    continue
+            elif (change := next(changes)) is not None:
+                self._written(self.calls.answered(), change)
+                continue
+            self.calls.sent.popleft()
+            self._put_aside(call)
 
     # -- streams that are locked -----------------------------------------------------------------------------
 
@@ -245,3 +277,8 @@ class Writer(Lane):
             return
         for _ in run:
             self.calls.answered().succeed(None)
+
+
+def _go_together(first: Any, kind: Any) -> bool:
+    """Whether calls of two kinds may be one statement."""
+    return (first is kind and kind is not Ask) or (first in _STORED and kind in _STORED)

@@ -156,27 +156,29 @@ async def writes_are_applied_in_the_order_of_calls(bench: Bench) -> None:
     engine = bench.engine
     answers: list[Any] = [
         engine.write(A, change(0, 1, "one")),
-        engine.record(A),
+        engine.write(B, change(0, 1, "other")),
         engine.write(A, change(1, 2, "two")),
-        engine.read(A, Position("x", 0), WHOLE, limit=10, max_bytes=1000),
         engine.write(A, change(2, 3, record=None)),
-        engine.record(A),
+        engine.append(A, Message(b"three"), KEEP),
         engine.write(A, change(0, 4)),
-        engine.record(A),
+        engine.append(B, Message(b"last"), KEEP),
     ]
-    first, found, second, read, *later = [await settled(answer) for answer in answers]
-    expect("a record between two writes", found, first)
-    expect("a read between two writes", offsets_of(read.publications), [1, 2])
-    expect("the head after each", [one.head.offset for one in (first, second, *later)], [1, 2, 0, 0, 0, 0])
-    expect("the revision after each", [one.revision for one in (first, second, *later)], [1, 2, 0, 0, 4, 4])
+    first, other, second, ended, between, begun, last = [await settled(answer) for answer in answers]
+    expect("the head after each", [one.head.offset for one in (first, second, ended, begun)], [1, 2, 0, 0])
+    expect("the revision after each", [one.revision for one in (first, second, ended, begun)], [1, 2, 0, 4])
+    promise(ended.head.epoch != second.head.epoch, "the epoch of a stream ends with its record")
+    expect("an append between two writes", between, Position(ended.head.epoch, 1))
+    promise(begun.head.epoch != ended.head.epoch, "is forgotten by the record that begins after it")
+    expect("and one after another write", last, Position(other.head.epoch, 2))
+    expect("what is kept after all of them", await _texts(bench), [])
 
 
 async def cancelling_does_not_undo_a_write(bench: Bench) -> None:
     answer = bench.engine.write(A, change(0, 1, "one"))
     if isinstance(answer, asyncio.Future):
         answer.cancel()
-    expect("a cancelled write is made all the same", (await _record(bench)).revision, 1)
-    await _write(bench, change(1, 2, "two"))  # whose answer is given after what is told until then
+    written = await _write(bench, change(1, 2, "two"))
+    expect("a cancelled write is made all the same", (written.revision, written.head.offset), (2, 2))
     expect("and notified", offsets_of(bench.notified), [1, 2])
 
 
