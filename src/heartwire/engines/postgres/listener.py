@@ -114,11 +114,13 @@ class Poller(Listener):
     for what notifications would have said."""
 
     _seen: dict[Channel, tuple[Any, ...]]
-    _letters: set[int] | None
+    _letters: set[int]
 
     async def _open(self) -> Connection:
-        self._seen, self._letters = {}, None
-        return await self._store.connect()
+        connection = await self._store.connect()
+        self._seen = {}
+        self._letters = {row[0] for row in await connection.fetch(self._store.sql(_LETTERS))}
+        return connection
 
     def _has_work(self) -> bool:
         return True
@@ -136,9 +138,8 @@ class Poller(Listener):
                 self._reader.change(channel)
         self._seen = seen
         rows = await connection.fetch(self._store.sql(_LETTERS))
-        known = self._letters
-        for id, receiver, channel in () if known is None else rows:  # not what was sent before it was there
+        for id, receiver, channel in rows:
             is_wanted = receiver in (None, self._node) and (channel is None or channel in self._watches)
-            if is_wanted and id not in (known or ()):
+            if is_wanted and id not in self._letters:  # nor sent before it was there
                 self._reader.fetch(id)
         self._letters = {row[0] for row in rows}
