@@ -1,19 +1,22 @@
 """Runs: blocks and producers that write streams, who stops them, and what becomes of them when a node ends."""
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from heartwire import Hub, LimitExceeded, Refused, StreamCancelled
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import StreamWrite
 from heartwire.errors import EngineUncertain
-from heartwire.streams.record import StreamRecord
+from heartwire.hub import runs as runs_module
+from heartwire.streams.formats import Each, Text, register
+from heartwire.streams.record import Step, StreamRecord
 from heartwire.types import EARLIEST, Channel, Publication
 from tests.unit.hub.shared_memory import Attached, Store
 from tests.unit.transports.tools import until
@@ -316,6 +319,25 @@ async def test_a_run_that_hears_nothing_is_stopped_when_it_renews_its_lease(
         await until(lambda: model.outcome)
 
 
+async def test_a_run_that_was_replaced_is_told(hub: Hub) -> None:
+    async def write() -> None:
+        async with hub.stream("answer:42") as out:
+            await out.write("mine")
+            await until(lambda: not out._pending)
+            await hub.node.streams.change(STREAM, taken_over)
+            await out.write("late")
+            await asyncio.Event().wait()
+
+    def taken_over(record: StreamRecord | None, now_ms: int) -> Step:
+        assert record is not None
+        return Step(msgspec.structs.replace(record, owner="another"), (), None)
+
+    with pytest.raises(StreamCancelled) as cancelled:
+        await write()
+    assert cancelled.value.reason == "interrupted"
+    assert ((await record(hub)).closed, await text(hub)) == ("", "mine")
+
+
 # -- producers -----------------------------------------------------------------------------------------------
 
 
@@ -350,7 +372,7 @@ async def test_whatever_yields_is_a_producer(hub: Hub, kind: str) -> None:
 
 async def test_a_thread_is_no_further_than_what_was_taken(hub: Hub) -> None:
     yielded: list[int] = []
-    closed = threading.Event()
+    closed: list[threading.Thread] = []
 
     def count() -> Iterator[str]:
         try:
@@ -358,13 +380,14 @@ async def test_a_thread_is_no_further_than_what_was_taken(hub: Hub) -> None:
                 yielded.append(number)
                 yield "word" * 1000
         finally:
-            closed.set()
+            closed.append(threading.current_thread())
 
     hub.namespace("answer", durable=True, max_stream_bytes=100_000)
     await hub.start_stream("answer:42", count)
     assert await ended(hub) == "error"
     assert len(yielded) < 300
-    assert await asyncio.to_thread(closed.wait, 5)
+    await until(lambda: closed)
+    assert closed != [threading.main_thread()]
 
 
 @pytest.mark.parametrize("producer", [lambda: "text", lambda: 5, lambda: None])
@@ -404,9 +427,15 @@ async def test_many_who_ask_for_a_stream_on_two_nodes_begin_it_once(store: Store
         assert model.runs == 1
 
 
+async def test_a_user_who_asks_twice_at_once_is_not_refused(hub: Hub) -> None:
+    hub.node.runs._users._limit = 1
+    asked = [hub.start_stream("answer:42", fast, user="ann") for _ in range(5)]
+    assert sorted(await asyncio.gather(*asked)) == [False] * 4 + [True]
+
+
 async def test_runs_of_a_user_are_limited_over_all_nodes(store: Store) -> None:
     model = Model()
-    async with AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         a, b = [
             await stack.enter_async_context(store.running(name, max_streams_per_user=2, drain_s=0))
             for name in "ab"
@@ -494,6 +523,39 @@ async def test_a_run_that_says_nothing_keeps_its_lease(store: Store) -> None:
         assert await reader == "".join(WORDS)
 
 
+async def test_a_stream_that_is_another_than_before_is_looked_after(store: Store) -> None:
+    """Its topic on the reader's node is the one of a stream that had ended, which nobody looked after."""
+    async with store.running("a", drain_s=0) as a, store.running("b") as b:
+        await a.start_stream("answer:42", fast)
+        assert await read(b) == "".join(WORDS)
+        store.clock.advance(1)
+        b.node.runs.advance()
+        await until(lambda: not b.node.runs.leases._due)
+        await a.node.streams.change(STREAM, lambda record, now_ms: Step(None, (), None))
+        await a.start_stream("answer:42", Model())
+        reader = asyncio.ensure_future(read(b))
+        await until(lambda: b.node.switchboard.topics[STREAM].subscriptions)
+        a.node.engine.cut_off()  # type: ignore[attr-defined]
+        for _ in range(30):
+            store.clock.advance(0.5)
+            b.node.runs.advance()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert await reader == "\n[interrupted]\n"
+
+
+async def test_reading_a_stream_is_using_it(store: Store) -> None:
+    async with store.running("a") as a:
+        await a.start_stream("answer:42", fast, ttl_s=10)
+        await ended(a)
+        for _ in range(3):
+            store.clock.advance(8)
+            assert await read(a) == "".join(WORDS)
+        store.clock.advance(11)
+        with pytest.raises(Refused, match="create it"):
+            await read(a)
+
+
 async def read(hub: Hub, **named: Any) -> str:
     return b"".join([piece async for piece in hub.stream_pieces("answer:42", **named)]).decode()
 
@@ -542,6 +604,65 @@ async def test_a_block_of_the_application_is_told_too(store: Store) -> None:
         await writing
         assert seen == ["begun", "interrupted"]
         assert ((await record(b)).closed, await text(b)) == ("interrupted", "so far")
+
+
+async def test_a_block_that_is_done_when_it_is_ended_is_done(store: Store) -> None:
+    async def write(hub: Hub) -> None:
+        async with hub.stream("answer:42") as out:
+            await out.write("all")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async with store.running("b") as b:
+        async with store.running("a", drain_s=0) as a:
+            writing = asyncio.ensure_future(write(a))
+            await until(lambda: a.node.runs._runs)
+        await writing
+        assert ((await record(b)).closed, await text(b)) == ("done", "all")
+
+
+class _Bracketed(Text):
+    """A format that has words of its own at the beginning, and at the end."""
+
+    def shaper(self) -> Any:
+        class Shaper(Each):
+            def begin(self) -> list[object]:
+                return ["<"]
+
+            def resume(self, kept: Sequence[str | bytes]) -> list[object]:
+                return [f"({len(kept)})"]
+
+            def finish(self) -> list[object]:
+                return [">"]
+
+        return Shaper(lambda value: value)
+
+
+async def test_an_answer_that_got_lost_has_nobody_begin_it_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node that stops asks the next, which finds that it is taken, and so does the first in the end."""
+    monkeypatch.setattr(runs_module, "_TAKE_S", 0.05)
+    register("bracketed", _Bracketed())
+    heirs, model = [Model(), Model()], Model()
+    options = {"drain_s": 0, "max_streams_per_user": 1}
+    async with store.running("b", **options) as b, store.running("c", **options) as c:
+        for hub, heir in zip((b, c), heirs, strict=True):
+            hub.producer("answer")(lambda name, written, heir=heir: heir())
+        async with store.running("a", **options) as a:
+            a.producer("answer")(lambda name, written: WORDS)
+            await a.start_stream("answer:42", model, format="bracketed", user="ann")
+            model.allow(1)
+            await until(lambda: model.said == 1)
+            monkeypatch.setattr(a.node.engine.feed, "mail", lambda body: None)  # type: ignore[attr-defined]
+        await until(lambda: heirs[0].runs + heirs[1].runs)
+        assert [len(counted) for counted in store.counted.values()] == [1], "it is ann's still"
+        for heir in heirs:
+            heir.allow(100)
+        await until(lambda: not b.node.runs._runs and not c.node.runs._runs)
+        assert heirs[0].runs + heirs[1].runs == 1
+        assert await text(b) == "<" + WORDS[0] + "(2)" + "".join(WORDS) + ">"
+        assert (await record(b)).closed == "done"
 
 
 async def test_a_run_is_handed_over_to_a_node_that_goes_on_with_it(store: Store) -> None:
