@@ -378,8 +378,10 @@ async def test_no_append_overtakes_one_that_was_given_up(path: Path) -> None:
         with pytest.raises(EngineUnavailable, match="the store is away"):
             await append
     async with serve(MemoryEngine(), path):
+        await until(lambda: node.engine.is_reachable)  # it is looked for as rarely as patience ends
         await node.append("x")
         await node.engine.stop()
+    await asyncio.gather(seconds[-1], return_exceptions=True)
 
 
 async def test_calls_do_not_wait_for_ever(path: Path) -> None:
