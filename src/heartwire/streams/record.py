@@ -262,15 +262,15 @@ def append(
         if last is not None:
             return Step(found, (), Appended(found.tail, False, "", last))
     _check_appendable(channel, found, messages, claim)
-    made = _longer(channel, found, messages, max_bytes)
+    changes: dict[str, Any] = {}
     if claim.sequence:
-        made = msgspec.structs.replace(made, sequence=claim.sequence)
+        changes["sequence"] = claim.sequence
     if producer is not None:
-        made = msgspec.structs.replace(made, producers=_produced(found, producer, now_ms))
+        changes["producers"] = _produced(found, producer, now_ms)
     if digest:
-        kept = {key: used for key, used in found.keys.items() if key != digest}
-        last_keys = dict(list(kept.items())[1 - _MAX_KEYS :])
-        made = msgspec.structs.replace(made, keys=last_keys | {digest: (made.tail, now_ms)})
+        kept = [(key, used) for key, used in found.keys.items() if key != digest][1 - _MAX_KEYS :]
+        changes["keys"] = dict(kept) | {digest: (found.tail + len(messages), now_ms)}
+    made = _longer(channel, found, messages, max_bytes, **changes)
     if not claim.close:
         return Step(made, messages, Appended(made.tail, True, "", producer))
     made = msgspec.structs.replace(_closed(made, claim.close, claim.detail), closer=producer)
@@ -378,8 +378,9 @@ def _produced(record: StreamRecord, producer: Producer, now_ms: int) -> dict[str
 def _check_appendable(
     channel: Channel, record: StreamRecord, messages: Sequence[Message], claim: Claim
 ) -> None:
-    if messages and claim.content_type is not None:
-        has, given = media_type(record.options.content_type), media_type(claim.content_type)
+    has, given = record.options.content_type, claim.content_type
+    if messages and given not in (None, has):
+        has, given = media_type(has), media_type(given)
         if has != given:
             raise Refused("stream_conflict", f"stream {channel!r} is {has:.100}, not {given:.100}")
     if claim.sequence and claim.sequence.encode() <= record.sequence.encode():
@@ -390,16 +391,16 @@ def _check_appendable(
 
 
 def _longer(
-    channel: Channel, record: StreamRecord, messages: Sequence[Message], max_bytes: int
+    channel: Channel, record: StreamRecord, messages: Sequence[Message], max_bytes: int, **changes: Any
 ) -> StreamRecord:
-    if not messages:
+    if not messages and not changes:
         return record
-    size = record.bytes + sum(len(one.data) for one in messages)
+    size = record.bytes + sum([len(one.data) for one in messages])
     if size > max_bytes:
         raise Refused(
             "stream_full", f"stream {channel!r} would have {size} bytes (max_stream_bytes: {max_bytes})"
         )
-    return msgspec.structs.replace(record, tail=record.tail + len(messages), bytes=size)
+    return msgspec.structs.replace(record, tail=record.tail + len(messages), bytes=size, **changes)
 
 
 def _closed(record: StreamRecord, reason: str, detail: str) -> StreamRecord:

@@ -7,9 +7,10 @@ one write to the engine for all that wait for the same stream. The decisions are
 
 import asyncio
 import logging
-import secrets
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -49,15 +50,23 @@ class Seen(NamedTuple):
     found: Recorded
 
 
-class _Line:
-    """Those who wait for one stream, and what is known of it."""
+_Asked = tuple[Decide, "asyncio.Future[tuple[Any, Recorded]]"]
 
-    __slots__ = ("is_busy", "known", "waiting")
+
+class _Line:
+    """Those who wait for one stream, and what is known of it: as the store has it, and unpacked."""
+
+    __slots__ = ("is_busy", "known", "record", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[Decide, asyncio.Future[tuple[Any, Recorded]]]] = deque()
+        self.waiting: list[_Asked] = []
         self.known: Recorded | None = None
+        self.record: StreamRecord | None = None
         self.is_busy = False
+
+    def learn(self, found: Recorded) -> StreamRecord | None:
+        self.known, self.record = found, records.unpacked(found.record)
+        return self.record
 
 
 class Streams:
@@ -82,12 +91,12 @@ class Streams:
         *,
         max_bytes: Callable[[Channel], int],
         ended: Callable[[Channel, Position], None] = lambda channel, position: None,
-        new_revision: Callable[[], int] = lambda: secrets.randbelow(2**52) + 1,
+        new_revision: Callable[[], int] | None = None,
     ) -> None:
         self._engine = engine
         self._max_bytes = max_bytes
         self._ended = ended
-        self._new_revision = new_revision
+        self._new_revision = new_revision or _revisions().__next__
         self.waiting = self.waiting_bytes = 0
         self._lines: OrderedDict[Channel, _Line] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,7 +127,7 @@ class Streams:
         # Its owner may have written since: then the revision is another, and it is decided anew.
         line = self._line(channel)
         if not line.is_busy:
-            line.known = found
+            line.learn(found)
 
         def decide(now: StreamRecord | None, now_ms: int) -> Step:
             current = line.known
@@ -183,7 +192,7 @@ class Streams:
             max_bytes = self._max_bytes(channel)
             return records.append(channel, record, messages, claim, now_ms=now_ms, max_bytes=max_bytes)
 
-        answer, found = await self.change(channel, decide, size=sum(len(one.data) for one in messages))
+        answer, found = await self.change(channel, decide, size=sum([len(one.data) for one in messages]))
         return answer, Position(found.head.epoch, answer.tail)
 
     async def close(
@@ -248,10 +257,10 @@ class Streams:
     async def _serve(self, channel: Channel, line: _Line) -> None:
         try:
             while line.waiting:
-                together = [line.waiting.popleft() for _ in range(min(_TOGETHER, len(line.waiting)))]
+                together = line.waiting[:_TOGETHER]
+                del line.waiting[:_TOGETHER]
                 try:
-                    left = await self._write(channel, line, together)
-                    line.waiting.extendleft(reversed(left))
+                    line.waiting[:0] = await self._write(channel, line, together)
                 except BaseException as error:
                     line.known = None
                     _fail(together, error)
@@ -260,28 +269,28 @@ class Streams:
         finally:
             line.is_busy = False
 
-    async def _write(
-        self, channel: Channel, line: _Line, together: Sequence[tuple[Decide, asyncio.Future[Any]]]
-    ) -> Sequence[tuple[Decide, asyncio.Future[Any]]]:
+    async def _write(self, channel: Channel, line: _Line, together: Sequence[_Asked]) -> Sequence[_Asked]:
         """Decide for several, and write once. Returns those that have to be decided after that."""
-        is_fresh = line.known is None
-        if line.known is None:
-            line.known = await settled(self._engine.record(channel))
+        known, is_fresh = line.known, False
+        if known is None:
+            known, is_fresh = await self._learn(channel, line), True
         while True:
-            known = line.known
-            made = _fold(known, together)
+            made = _fold(line.record, known.now_ms, together)
             if made.is_changed:
-                change = self._change(known, made)
-                found = await settled(self._engine.write(channel, change))
-                line.known = found
-                if not _is_made(change, found):
+                record, change = self._change(known, made)
+                found = self._engine.write(channel, change)
+                if not isinstance(found, Recorded):
+                    found = await found
+                was, known = known, found
+                if record is not None and found.revision == change.revision:
+                    line.known, line.record = found, record
+                elif not _is_made(change, line.learn(found)):
                     is_fresh = True
                     continue
-                if change.record is None or (not change.expects and found.head.epoch != known.head.epoch):
+                if record is None or (not change.expects and found.head.epoch != was.head.epoch):
                     self._ended(channel, found.head)
             elif not is_fresh:  # what is remembered may be of the past
-                is_fresh = True
-                line.known = await settled(self._engine.record(channel))
+                known, is_fresh = await self._learn(channel, line), True
                 continue
             break
         for answer, done in made.answers:
@@ -289,16 +298,24 @@ class Streams:
                 if isinstance(answer, BaseException):
                     done.set_exception(answer)
                 else:
-                    done.set_result((answer, line.known))
+                    done.set_result((answer, known))
         return together[len(made.answers) :]
 
-    def _change(self, known: Recorded, made: "_Folded") -> StreamWrite:
+    async def _learn(self, channel: Channel, line: _Line) -> Recorded:
+        found = await settled(self._engine.record(channel))
+        line.learn(found)
+        return found
+
+    def _change(self, known: Recorded, made: "_Folded") -> tuple[StreamRecord | None, StreamWrite]:
+        """The record as it is to be written, and the write."""
         revision, record = self._new_revision(), made.record
         if record is None:
-            return StreamWrite(known.revision, revision, None)
-        written = records.packed(record.remember(revision))
-        options = record.options
-        return StreamWrite(known.revision, revision, written, made.messages, options.ttl_s, options.ends_ms)
+            return None, StreamWrite(known.revision, revision, None)
+        record = record.remember(revision)
+        data, options = records.packed(record), record.options
+        return record, StreamWrite(
+            known.revision, revision, data, made.messages, options.ttl_s, options.ends_ms
+        )
 
 
 class _Folded(NamedTuple):
@@ -310,13 +327,13 @@ class _Folded(NamedTuple):
     is_changed: bool
 
 
-def _fold(known: Recorded, together: Sequence[tuple[Decide, asyncio.Future[Any]]]) -> _Folded:
-    was = record = records.unpacked(known.record)
+def _fold(was: StreamRecord | None, now_ms: int, together: Sequence[_Asked]) -> _Folded:
+    record = was
     messages: list[Message] = []
     answers: list[tuple[Any, asyncio.Future[Any]]] = []
     for decide, done in together:
         try:
-            step = decide(record, known.now_ms)
+            step = decide(record, now_ms)
         except Exception as error:  # it is the caller's answer
             answers.append((error, done))
             continue
@@ -328,20 +345,25 @@ def _fold(known: Recorded, together: Sequence[tuple[Decide, asyncio.Future[Any]]
     return _Folded(record, messages, answers, record is not was)
 
 
-def _is_made(change: StreamWrite, found: Recorded) -> bool:
+def _is_made(change: StreamWrite, now: StreamRecord | None) -> bool:
+    """Whether a write was made, though another may have come after it."""
     if change.record is None:
-        return not found.revision
-    if found.revision == change.revision:
-        return True
-    record = records.unpacked(found.record)
-    return record is not None and any(revision == change.revision for revision, _ in record.past)
+        return now is None
+    return now is not None and any(revision == change.revision for revision, _ in now.past)
 
 
-def _fail(together: Sequence[tuple[Decide, asyncio.Future[Any]]], error: BaseException) -> None:
+def _fail(together: Sequence[_Asked], error: BaseException) -> None:
     for _, done in together:
         if not done.done():
             done.set_exception(error if isinstance(error, HeartwireError) else HeartwireError(str(error)))
             done.exception()  # its caller may be gone
+
+
+def _revisions() -> Iterator[int]:
+    """Random ones. They are drawn 64 at a time: a call of the system costs as much as the rest of a write."""
+    while True:
+        for (bits,) in struct.iter_unpack("=Q", os.urandom(512)):
+            yield (bits >> 12) + 1
 
 
 async def _awaited(rest: Awaitable[None]) -> None:
