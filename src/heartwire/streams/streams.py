@@ -11,7 +11,6 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from heartwire.core.waiting import begun, settled
@@ -227,8 +226,11 @@ class Streams:
             return done.result()
         self.waiting += 1
         self.waiting_bytes += size
-        done.add_done_callback(partial(self._leave, size))
-        return await done
+        try:
+            return await done
+        finally:
+            self.waiting -= 1
+            self.waiting_bytes -= size
 
     async def settle(self) -> None:
         """Wait for the writes under way."""
@@ -236,10 +238,6 @@ class Streams:
             await asyncio.wait(set(self._tasks))
 
     # -- inside ----------------------------------------------------------------------------------------------
-
-    def _leave(self, size: int, done: "asyncio.Future[Any]") -> None:
-        self.waiting -= 1
-        self.waiting_bytes -= size
 
     def _line(self, channel: Channel) -> _Line:
         line = self._lines.get(channel)
