@@ -27,10 +27,14 @@ CREATE TABLE publications (stream INTEGER NOT NULL, offset INTEGER NOT NULL, tim
 CREATE TABLE keys (stream INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL,
     until_ms INTEGER NOT NULL, PRIMARY KEY (stream, key)) WITHOUT ROWID;"""
 _SCHEMA_2: Final = """
-CREATE TABLE records (stream INTEGER PRIMARY KEY, revision INTEGER NOT NULL, written_ms INTEGER NOT NULL,
-    used_ms INTEGER NOT NULL, ttl_s REAL NOT NULL, ends_ms INTEGER NOT NULL, data BLOB NOT NULL);
+ALTER TABLE streams ADD COLUMN revision INTEGER;
+ALTER TABLE streams ADD COLUMN written_ms INTEGER;
+ALTER TABLE streams ADD COLUMN ttl_s REAL;
+ALTER TABLE streams ADD COLUMN ends_ms INTEGER;
+ALTER TABLE streams ADD COLUMN record BLOB;
 CREATE TABLE ended (stream INTEGER PRIMARY KEY)"""
-"""Stream records; and former numbers of streams, whose publications are still to be deleted."""
+"""Stream records, beside the heads that change with them: one page less to write for each append. And former
+numbers of streams, whose publications are still to be deleted."""
 _BUSY_S: Final = 2
 _CHECK_UP_TO_BYTES: Final = 256 * 1024 * 1024
 _LEFT: Final = "it was left as it is"

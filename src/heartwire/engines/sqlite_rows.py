@@ -5,11 +5,10 @@ from typing import Any, Final, NamedTuple
 from heartwire.engines.contract import Retention
 from heartwire.types import Channel, Position
 
-__all__ = ["WITH_RECORD", "Record", "Stream", "from_row"]
+__all__ = ["STREAMS", "Record", "Stream", "from_row"]
 
-WITH_RECORD: Final = """
-SELECT id, channel, epoch, head, streams.used_ms, revision, written_ms, records.used_ms, ttl_s, ends_ms
-FROM streams LEFT JOIN records ON stream = id"""
+STREAMS: Final = """
+SELECT id, channel, epoch, head, used_ms, revision, written_ms, ttl_s, ends_ms FROM streams"""
 _TOUCHES: Final = 10
 """A record's use is written so often in its lifetime."""
 
@@ -17,9 +16,9 @@ _TOUCHES: Final = 10
 class Record(NamedTuple):
     """A stream's record but for its bytes. Times are milliseconds."""
 
+    used_ms: int
     revision: int
     written_ms: int
-    used_ms: int
     ttl_s: float
     ends_ms: int
 
@@ -35,15 +34,21 @@ class Record(NamedTuple):
 
 
 class Stream:
-    """A stream's row, and the retention of its last append: ``None`` until there is one."""
+    """A stream's row.
 
-    __slots__ = ("channel", "epoch", "head", "id", "keep", "record")
+    Attributes:
+        keep: the retention of its last append; ``None``: there was none, or it is kept whole.
+        data: the bytes of its record, where the file has not got them yet.
+    """
+
+    __slots__ = ("channel", "data", "epoch", "head", "id", "keep", "record")
 
     def __init__(
         self, id: int, channel: Channel, epoch: str, head: int, record: Record | None = None
     ) -> None:
         self.id, self.channel, self.epoch, self.head, self.record = id, channel, epoch, head, record
         self.keep: Retention | None = None
+        self.data: bytes | None = None
 
     @property
     def position(self) -> Position:
@@ -51,6 +56,6 @@ class Stream:
 
 
 def from_row(row: tuple[Any, ...]) -> Stream:
-    """A stream of `WITH_RECORD`."""
-    id, channel, epoch, head, _, revision, *more = row
-    return Stream(id, channel, epoch, head, None if revision is None else Record(revision, *more))
+    """A stream of `STREAMS`."""
+    id, channel, epoch, head, used_ms, revision, *more = row
+    return Stream(id, channel, epoch, head, None if revision is None else Record(used_ms, revision, *more))

@@ -21,7 +21,7 @@ from heartwire.engines.contract import (
 )
 from heartwire.engines.sqlite_file import identity, open_file
 from heartwire.engines.sqlite_mark import Mark
-from heartwire.engines.sqlite_rows import WITH_RECORD, Record, Stream, from_row
+from heartwire.engines.sqlite_rows import STREAMS, Record, Stream, from_row
 from heartwire.errors import EngineUnavailable
 from heartwire.types import NOW, Channel, Message, Position, Publication, Publisher, Start
 
@@ -39,6 +39,13 @@ SELECT offset, time_ms FROM publications WHERE stream = ? AND time_ms >= ? ORDER
 _READ: Final = """
 SELECT offset, data, is_text, user, client, info, time_ms FROM publications
 WHERE stream = ? AND offset > ? ORDER BY offset LIMIT ?"""
+_WRITE_HEAD: Final = "UPDATE streams SET head = ?, used_ms = ? WHERE id = ?"
+_WRITE_RECORD: Final = """
+UPDATE streams SET head = ?, used_ms = ?, revision = ?, written_ms = ?, ttl_s = ?, ends_ms = ?, record = ?
+WHERE id = ?"""
+_FORGET_RECORD: Final = """
+UPDATE streams SET id = ?, epoch = ?, head = 0, used_ms = ?, revision = NULL, written_ms = NULL, ttl_s = NULL,
+ends_ms = NULL, record = NULL WHERE id = ?"""
 _DROP_UP_TO: Final = "DELETE FROM publications WHERE stream = ? AND offset <= ?"
 _DROP_SOME: Final = """
 DELETE FROM publications WHERE rowid IN (SELECT rowid FROM publications WHERE stream = ? LIMIT ?)"""
@@ -153,8 +160,10 @@ class Store:
         head = self._head(channel, stream)
         if stream is None or stream.record is None:
             return Recorded(0, b"", head, 0, now_ms)
-        revision, written_ms, _, ttl_s, ends_ms = stream.record
-        data = self._db.execute("SELECT data FROM records WHERE stream = ?", (stream.id,)).fetchone()[0]
+        _, revision, written_ms, ttl_s, ends_ms = stream.record
+        data = stream.data
+        if data is None:
+            data = self._db.execute("SELECT record FROM streams WHERE id = ?", (stream.id,)).fetchone()[0]
         return Recorded(revision, data, head, written_ms, now_ms, ttl_s, ends_ms)
 
     def write(self, channel: Channel, change: StreamWrite) -> Recorded:
@@ -168,12 +177,13 @@ class Store:
         if change.record is None:
             return self.record(channel)
         stream = stream or self._create(channel, now_ms)
-        record = Record(change.revision, now_ms, now_ms, change.ttl_s, change.ends_ms)
-        self._keep_record(stream, record, change.record)
+        ends = change.ttl_s, change.ends_ms
+        stream.record, stream.data = Record(now_ms, change.revision, now_ms, *ends), change.record
         stream.keep = None  # it is kept whole
         for message in change.messages:
             self._add(stream, message, now_ms)
-        ends = change.ttl_s, change.ends_ms
+        if not change.messages:  # its head is not the newest, which the mark is of
+            self._write_row(stream, now_ms)
         return Recorded(change.revision, change.record, stream.position, now_ms, now_ms, *ends)
 
     def touch(self, channel: Channel) -> None:
@@ -181,12 +191,7 @@ class Store:
         stream = self._living(channel, now_ms)
         if stream is not None and stream.record is not None and stream.record.is_touched(now_ms):
             stream.record = stream.record._replace(used_ms=now_ms)
-            self._db.execute("UPDATE records SET used_ms = ? WHERE stream = ?", (now_ms, stream.id))
-
-    def _keep_record(self, stream: Stream, record: Record, data: bytes) -> None:
-        stream.record = record
-        values = (stream.id, *record, data)
-        self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            self._db.execute("UPDATE streams SET used_ms = ? WHERE id = ?", (now_ms, stream.id))
 
     def _living(self, channel: Channel, now_ms: int) -> Stream | None:
         """The stream, which begins anew where the time of its record is over."""
@@ -201,13 +206,11 @@ class Store:
         self._forget_mark(stream.id)
         self._changed.pop(stream.channel, None)
         old, fresh = stream.id, self._db.execute("SELECT max(id) + 1 FROM streams").fetchone()[0]
-        stream.id, stream.head, stream.record, stream.keep = fresh, 0, None, None
+        stream.id, stream.head, stream.record, stream.data, stream.keep = fresh, 0, None, None, None
         stream.epoch = epoch_of(secrets.token_hex(8), stream.channel)
-        for table in ("records", "keys"):
-            self._db.execute(f"DELETE FROM {table} WHERE stream = ?", (old,))  # noqa: S608 - one of two
+        self._db.execute("DELETE FROM keys WHERE stream = ?", (old,))
         self._db.execute("INSERT INTO ended VALUES (?)", (old,))
-        query = "UPDATE streams SET id = ?, epoch = ?, head = 0, used_ms = ? WHERE id = ?"
-        self._db.execute(query, (fresh, stream.epoch, now_ms, old))
+        self._db.execute(_FORGET_RECORD, (fresh, stream.epoch, now_ms, old))
         self._told.append((stream.channel, stream.position))
 
     def _forget_mark(self, id: int) -> None:
@@ -232,10 +235,11 @@ class Store:
         now_ms = int(self._clock() * 1000)
         stream = self._stream(channel) or self._create(channel, now_ms)
         if record is not None:
-            times = now_ms, now_ms, record.ttl_s, record.ends_ms
-            self._keep_record(stream, Record(record.revision, *times), record.record)
+            ends = record.ttl_s, record.ends_ms
+            stream.record, stream.data = Record(now_ms, record.revision, now_ms, *ends), record.record
         stream.epoch, stream.head = head
-        self._db.execute("UPDATE streams SET epoch = ?, head = ? WHERE id = ?", (*head, stream.id))
+        self._db.execute("UPDATE streams SET epoch = ? WHERE id = ?", (stream.epoch, stream.id))
+        self._write_row(stream, now_ms)
         for one in publications:
             self._insert(stream, one)
 
@@ -293,7 +297,7 @@ class Store:
 
     def _after(self, id: int) -> list[tuple[Stream, int]]:
         """The streams of the next rows, with their ``used_ms``."""
-        rows = self._db.execute(f"{WITH_RECORD} WHERE id > ? ORDER BY id LIMIT ?", (id, _SWEPT_AT_ONCE))
+        rows = self._db.execute(f"{STREAMS} WHERE id > ? ORDER BY id LIMIT ?", (id, _SWEPT_AT_ONCE))
         return [(self._streams.get(row[1]) or from_row(row), row[4]) for row in rows.fetchall()]
 
     def _has_keys(self, id: int) -> bool:
@@ -338,7 +342,7 @@ class Store:
     def _stream(self, channel: Channel) -> Stream | None:
         if channel in self._streams:
             return self._streams[channel]
-        row = self._db.execute(f"{WITH_RECORD} WHERE channel = ?", (channel,)).fetchone()
+        row = self._db.execute(f"{STREAMS} WHERE channel = ?", (channel,)).fetchone()
         return row and self._cached(channel, from_row(row))
 
     def _head(self, channel: Channel, stream: Stream | None) -> Position:
@@ -362,14 +366,22 @@ class Store:
         """Write the heads of the streams that the group changed, and trim these by size."""
         used_ms = int(self._clock() * 1000)
         for stream in self._changed.values():
-            values = (stream.head, used_ms, stream.id)
-            self._db.execute("UPDATE streams SET head = ?, used_ms = ? WHERE id = ?", values)
+            self._write_row(stream, used_ms)
             last_gone = 0 if stream.keep is None else stream.head - stream.keep.history_size
             if last_gone > 0:
                 self._db.execute(_DROP_UP_TO, (stream.id, last_gone))
         if self._changed:
             self._newest = Mark(stream.id, stream.head)
             self._changed.clear()
+
+    def _write_row(self, stream: Stream, used_ms: int) -> None:
+        """Write the head of a stream, and its record where the file has not got that yet."""
+        if stream.data is None or stream.record is None:
+            self._db.execute(_WRITE_HEAD, (stream.head, used_ms, stream.id))
+        else:
+            values = (stream.head, used_ms, *stream.record[1:], stream.data, stream.id)
+            self._db.execute(_WRITE_RECORD, values)
+            stream.data = None
 
     def _notice_cut(self) -> None:
         """Begin new epochs where the file is behind its mark."""
