@@ -364,7 +364,7 @@ async def test_an_append_without_a_key_is_uncertain_where_the_store_lives_on(pat
 
 async def test_no_append_overtakes_one_that_was_given_up(path: Path) -> None:
     async with serve(MemoryEngine(), path):
-        node = await Node(path, patience_s=0.05).__aenter__()
+        node = await Node(path, patience_s=0.5).__aenter__()
     await until(lambda: node.engine._pipe is None)
     first = asyncio.ensure_future(node.append("x"))
     await until(lambda: len(node.engine._calls) == 1)
@@ -386,7 +386,7 @@ async def test_no_append_overtakes_one_that_was_given_up(path: Path) -> None:
 
 async def test_calls_do_not_wait_for_ever(path: Path) -> None:
     async with serve(MemoryEngine(), path):
-        node = await Node(path, patience_s=0.01).__aenter__()
+        node = await Node(path, patience_s=0.5).__aenter__()
     await until(lambda: node.engine._pipe is None)
     with pytest.raises(EngineUnavailable, match="the store is away"):
         await node.append("x")
