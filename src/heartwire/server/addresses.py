@@ -5,7 +5,7 @@ WebSockets on uvicorn's transport too.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -65,7 +65,8 @@ class Route(NamedTuple):
     """An HTTP address.
 
     Attributes:
-        path: ``/channels/{}/presence``: ``{}`` takes any one segment.
+        path: ``/channels/{}/presence``: ``{}`` takes any one segment, ``{*}`` at the end any that are left,
+            one at least.
         methods: without HEAD and OPTIONS, which every address answers.
         answer: returns the answer, or ``None`` where it was streamed. Raises `HeartwireError`.
     """
@@ -216,7 +217,9 @@ AnyRoute = TypeVar("AnyRoute", bound=_HasPath)
 
 
 Table: TypeAlias = dict[tuple[int, str], list[tuple[list[str], AnyRoute]]]
-"""Routes and their patterns, by the number of segments and the first of them."""
+"""Routes and their patterns, by the number of segments (`_ANY_LENGTH`) and the first of them."""
+
+_ANY_LENGTH: Final = 0
 
 
 def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
@@ -224,7 +227,8 @@ def table_of(routes: Iterable[AnyRoute]) -> Table[AnyRoute]:
     table: Table[AnyRoute] = {}
     for route in routes:
         pattern = split_path(route.path, is_encoded=False)
-        table.setdefault((len(pattern), pattern[0]), []).append((pattern, route))
+        length = _ANY_LENGTH if pattern[-1] == "{*}" else len(pattern)
+        table.setdefault((length, pattern[0]), []).append((pattern, route))
     return table
 
 
@@ -241,6 +245,10 @@ def find_route(table: Table[AnyRoute], path: list[str]) -> tuple[AnyRoute, list[
                 break
         else:
             return route, values
+    for pattern, route in table.get((_ANY_LENGTH, path[0]), ()):
+        depth = len(pattern) - 1
+        if path[:depth] == pattern[:depth] and len(path) > depth:
+            return route, path[depth:]
     return None
 
 
