@@ -7,7 +7,7 @@ idempotency key, rate, permission, hook, append.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from heartwire.channels import check_idempotency_key
@@ -142,6 +142,19 @@ class Publishing:
         answer = self.publish(author, channel, is_text, data, key=key, publisher=publisher)
         accepted: Accepted = await settled(answer) if isinstance(answer, Coroutine) else answer
         return await settled(accepted)
+
+    async def admit(self, author: Author, channel: Channel, bodies: Sequence[Body]) -> list[Body]:
+        """Check messages of a client that are kept together, and not by `publish`.
+
+        Returns what the application makes of them. Raises what `publish` raises for a client's message.
+        """
+        if author.bucket is not None:
+            take_token(author.bucket, self._clocks.monotonic())
+        await self._namespaces.authorize(author.identity, "publish", channel)
+        made = [await self._hooked(author.identity, channel, body) for body in bodies]
+        for body in made:
+            check_message_size(len(body.data), self._max_bytes)
+        return made
 
     def free(self, author: Author, channel: Channel) -> Retention | None:
         """How much the channel keeps, where its author needs no further check there; else ``None``."""
