@@ -32,6 +32,7 @@ __all__ = [
     "close",
     "create",
     "end_message",
+    "longer",
     "media_type",
     "packed",
     "unpacked",
@@ -221,7 +222,7 @@ def create(
         _check_same(channel, record, options, bool(closed))
         return Step(record, (), False)
     made = StreamRecord(options=options, owner=owner, lease_s=lease_s, user=user)
-    made = _longer(channel, made, messages, max_bytes)
+    made = longer(channel, made, messages, max_bytes)
     if closed:
         return Step(_closed(made, closed, ""), [*messages, end_message(closed)], True)
     return Step(made, messages, True)
@@ -270,7 +271,7 @@ def append(
     if digest:
         kept = [(key, used) for key, used in found.keys.items() if key != digest][1 - _MAX_KEYS :]
         changes["keys"] = dict(kept) | {digest: (found.tail + len(messages), now_ms)}
-    made = _longer(channel, found, messages, max_bytes, **changes)
+    made = longer(channel, found, messages, max_bytes, **changes)
     if not claim.close:
         return Step(made, messages, Appended(made.tail, True, "", producer))
     made = msgspec.structs.replace(_closed(made, claim.close, claim.detail), closer=producer)
@@ -390,7 +391,7 @@ def _check_appendable(
         )
 
 
-def _longer(
+def longer(
     channel: Channel, record: StreamRecord, messages: Sequence[Message], max_bytes: int, **changes: Any
 ) -> StreamRecord:
     if not messages and not changes:

@@ -98,6 +98,7 @@ class Streams:
         self._new_revision = new_revision or _revisions().__next__
         self.waiting = self.waiting_bytes = 0
         self._lines: OrderedDict[Channel, _Line] = OrderedDict()
+        self._touched: OrderedDict[Channel, float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -143,6 +144,17 @@ class Streams:
     def touch(self, channel: Channel) -> None:
         """A stream is used: what ends it by its age begins anew."""
         self._engine.touch(channel)
+
+    def read_at(self, channel: Channel, ttl_s: float, now: float) -> None:
+        """`touch` for each read: the store is told at most every tenth of ``ttl_s``. ``now``: monotonic
+        seconds."""
+        if not ttl_s or now - self._touched.get(channel, -ttl_s) < ttl_s / 10:
+            return
+        self._touched[channel] = now
+        self._touched.move_to_end(channel)
+        if len(self._touched) > _REMEMBERED:
+            self._touched.popitem(last=False)
+        self.touch(channel)
 
     # -- changing --------------------------------------------------------------------------------------------
 
