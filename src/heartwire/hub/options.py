@@ -136,6 +136,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ends as interrupted; a run that waits for its model writes every third of it that it lives.
         drain_s: how long runs have to finish once the node stops; less than what supervisors give a process:
             gunicorn and Kubernetes 30 s, Docker 10 s. Then they are handed over, or end as interrupted.
+        durable_poll_s: how long long polls of that protocol wait at most; proxies end requests after 60 s.
         allowed_origins: origins of browser pages that may use the hub, besides its own; ``*`` for all.
         allowed_hosts: names that requests may call the server by (``Host``), besides those of this machine
             and of ``allowed_origins``; ``*`` for all. Empty: any; but `heartwire serve` on a loopback address
@@ -186,6 +187,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     durable_path: str = "/streams"
     stream_lease_s: Seconds = 10
     drain_s: Annotated[float, Meta(ge=0)] = 20
+    durable_poll_s: Seconds = 25
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     authenticator_ignores_cookies: bool = False
@@ -222,6 +224,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ConfigError(
                     "namespaces", name, "a namespace is the part of a channel's name before the first ':'"
                 )
+        if self.durable_path and not re.fullmatch(r"(?:/[^/{}]+)+", self.durable_path):
+            raise ConfigError("durable_path", self.durable_path, "a path such as /streams")
         if not self.channel_user_separator:
             raise ConfigError("channel_user_separator", "", "at least one character")
 
@@ -301,6 +305,7 @@ class HubArguments(TypedDict, total=False):
     durable_path: str
     stream_lease_s: Seconds
     drain_s: Annotated[float, Meta(ge=0)]
+    durable_poll_s: Seconds
     allowed_origins: Sequence[str]
     allowed_hosts: Sequence[str]
     authenticator_ignores_cookies: bool

@@ -5,9 +5,10 @@ from typing import Final
 from heartwire.server.addresses import Dialect
 from heartwire.server.api.dialect import API
 from heartwire.server.centrifugal.dialect import CENTRIFUGAL
+from heartwire.server.durable.dialect import DURABLE
 from heartwire.server.plain.dialect import PLAIN
 
 __all__ = ["DIALECTS"]
 
-DIALECTS: Final[list[Dialect]] = [PLAIN, CENTRIFUGAL, API]
+DIALECTS: Final[list[Dialect]] = [PLAIN, CENTRIFUGAL, DURABLE, API]
 """A program may append its own before the hub's application is made."""

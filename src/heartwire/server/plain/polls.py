@@ -22,7 +22,7 @@ from heartwire.server.requests import address_of, known_tags, watch_client
 from heartwire.transports.http.poll import Poll, jittered_wait_s
 from heartwire.types import Channel, Member, Position, Publication
 
-__all__ = ["PAGE_BYTES", "PAGE_ITEMS", "Polls"]
+__all__ = ["PAGE_BYTES", "PAGE_ITEMS", "HeldPoll", "Polls"]
 
 PAGE_ITEMS: Final = 1000
 PAGE_BYTES: Final = 1024 * 1024
@@ -74,7 +74,7 @@ class _Page:
         return Response(body, headers=headers, media_type="application/json")
 
 
-class _HeldPoll(Poll, PlainConnection):
+class HeldPoll(Poll, PlainConnection):
     """A poll that waits for news."""
 
     transport = "longpoll"
@@ -116,7 +116,7 @@ class Polls:
         page = await self._page(follow)
         with self._present(follow, identity):
             if follow.wait_s and page.is_empty:
-                await self._hold(_HeldPoll(self._node, call, identity), call, follow, page)
+                await self._hold(HeldPoll(self._node, call, identity), call, follow, page)
         return page.response(known)
 
     async def _page(self, follow: Follow) -> _Page:
@@ -135,7 +135,7 @@ class Polls:
             follow.starts[channel] = last
         return page
 
-    async def _hold(self, poll: _HeldPoll, call: Call, follow: Follow, page: _Page) -> None:
+    async def _hold(self, poll: HeldPoll, call: Call, follow: Follow, page: _Page) -> None:
         """Wait for publications after an empty page, and add them to it."""
         node = self._node
         node.connections.add(poll)
@@ -157,7 +157,7 @@ class Polls:
             raise poll.refusal
 
     @contextlib.contextmanager
-    def _only_one(self, follow: Follow, poll: _HeldPoll) -> Iterator[None]:
+    def _only_one(self, follow: Follow, poll: HeldPoll) -> Iterator[None]:
         """A named client of one user has one poll at a time: the newer ends the older."""
         key = (poll.identity.user, follow.client or "", follow.channels)
         if follow.client is None:

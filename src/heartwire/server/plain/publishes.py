@@ -16,10 +16,10 @@ from heartwire.server.addresses import Call
 from heartwire.server.requests import address_of, read_body
 from heartwire.types import Channel, Position
 
-__all__ = ["presence", "publish"]
+__all__ = ["Poster", "presence", "publish"]
 
 
-class _Poster:
+class Poster:
     """The `Author` of one request."""
 
     free: Retention | None = None
@@ -45,7 +45,7 @@ async def publish(node: Node, call: Call) -> Response:
     identity = await identify(node.authenticator, request)
     data = await read_body(node, request)
     is_text = body_is_text(request.headers.get("content-type"), data)
-    author = _Poster(node, call, identity)
+    author = Poster(node, call, identity)
     key = request.headers.get("idempotency-key")
     position = await node.publishing.publish_and_wait(author, channel, is_text, data, key=key)
     return Response(position_json(str(position)), media_type="application/json")

@@ -1,0 +1,1 @@
+"""The Durable Streams protocol: what its headers, parameters and bodies mean."""

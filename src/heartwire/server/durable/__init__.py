@@ -1,0 +1,1 @@
+"""The durable dialect's addresses."""
