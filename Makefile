@@ -38,13 +38,23 @@ node_modules/.package-lock.json: package-lock.json
 	@npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+# The public suite of the Durable Streams protocol, for the tests only.
+SUITE := tests/integration/durable/suite
+ifneq ($(NODE),)
+JS_TESTS := $(SUITE)/node_modules/.package-lock.json
+endif
+
+$(SUITE)/node_modules/.package-lock.json: $(SUITE)/package-lock.json
+	@npm ci --prefix $(SUITE) --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 no-node:
 	@echo 'CI has to check JavaScript, and there is no npm here' >&2; exit 1
 
 serve: $(VENV)/.run ## set up and run `heartwire serve` with the demo page (SERVE='--port 9000' for options)
 	@exec $(BIN)/heartwire serve $(SERVE)
 
-test: $(VENV)/.dev $(JS_TOOLS) ## set up and run all tests
+test: $(VENV)/.dev $(JS_TOOLS) $(JS_TESTS) ## set up and run all tests
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(VENV)/.dev $(JS_TOOLS) ## format, lint, types, spelling
@@ -87,4 +97,4 @@ chaos: $(VENV)/.dev ## kill nodes and the store under load; what is lost? (CHAOS
 	@$(BIN)/python -m tools.chaos $(CHAOS)
 
 clean: ## remove the virtual environments and node_modules
-	rm -rf $(VENV) .venv-bench .bench node_modules
+	rm -rf $(VENV) .venv-bench .bench node_modules $(SUITE)/node_modules

@@ -1,0 +1,67 @@
+"""The public suite of the Durable Streams protocol, whole but for subscriptions, on each engine."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from heartwire.testing.server import run_server
+from tests.js.node import need_node
+
+SUITE: Final = Path(__file__).parent / "suite"
+TESTS: Final = 332
+"""In version 0.3.6."""
+
+CONFIG: Final = """
+durable_path = "/v1/stream"
+durable_poll_s = 1
+allowed_origins = ["*"]
+[namespaces.""]
+durable = true
+"""
+
+ENGINES: Final = ["memory"]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The address of a store."""
+    return str(request.param)
+
+
+def run(url: str, report: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run those tests of the suite that ``arguments`` choose. Returns what became of each."""
+    vitest = SUITE / "node_modules" / "vitest" / "vitest.mjs"
+    command = ["node", str(vitest), "run", "--reporter=json", f"--outputFile={report}", *arguments]
+    # Most of them wait: for time to pass, and for what does not come.
+    command += ["--sequence.concurrent", "--maxConcurrency=20", "--testTimeout=60000"]
+    ended = subprocess.run(
+        command, cwd=SUITE, env=os.environ | {"SERVER_URL": url}, capture_output=True, text=True, timeout=120
+    )
+    if not report.exists():
+        pytest.fail(ended.stdout + ended.stderr)
+    return [
+        test for file in json.loads(report.read_text())["testResults"] for test in file["assertionResults"]
+    ]
+
+
+def test_the_public_suite(engine: str, tmp_path: Path) -> None:
+    need_node()
+    if not (SUITE / "node_modules").exists():
+        pytest.skip("the suite is not installed: make test does that")
+    with run_server(engine=engine, config=CONFIG) as server:
+        # Tests of lifetimes have half a second to spare, which a busy machine may take.
+        lifetimes = run(server.url, tmp_path / "lifetimes.json", "-t", "TTL|xpir", "--retry=3")
+        others = run(server.url, tmp_path / "others.json", "-t", "^(?!.*(TTL|xpir))")
+        assert "Traceback" not in server.log
+    results = [test for test in lifetimes + others if test["status"] not in ("skipped", "pending")]
+    failed = [
+        f"{test['fullName']}: {'; '.join(test['failureMessages'])[:500]}"
+        for test in results
+        if test["status"] != "passed"
+    ]
+    assert failed == []
+    assert len({test["fullName"] for test in results}) == TESTS
