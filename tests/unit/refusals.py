@@ -1,6 +1,7 @@
 """Refusals, as tests compare them."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,3 +13,11 @@ def refusal(act: Callable[[], object]) -> tuple[str, str]:
     with pytest.raises(Refused) as caught:
         act()
     return caught.value.code.name, str(caught.value)
+
+
+@contextlib.contextmanager
+def refused(name: str) -> Iterator[None]:
+    """What is done within raises the refusal of this code."""
+    with pytest.raises(Refused) as caught:
+        yield
+    assert caught.value.code.name == name

@@ -4,7 +4,7 @@ In: positions, publications, bodies. Out: header values and bytes. `requests` ha
 `events` the event streams. Called by the modules of `heartwire.server.durable`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -21,7 +21,6 @@ __all__ = [
     "entity_tag",
     "is_text",
     "kind_of",
-    "last_message",
     "messages_of",
     "time_text",
     "token",
@@ -97,11 +96,3 @@ def time_text(time_ms: int) -> str:
     """A time as in RFC 3339."""
     made = datetime.fromtimestamp(time_ms / 1000, UTC)
     return made.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def last_message(publications: Sequence[Publication], start: Position) -> Position:
-    """The position after the last message; the end of a stream is none."""
-    for publication in reversed(publications):
-        if not publication.is_end:
-            return publication.position
-    return start

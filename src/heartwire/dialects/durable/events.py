@@ -8,13 +8,14 @@ Each event has an ``id``, beyond the protocol: an ``EventSource`` comes back by 
 """
 
 import base64
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from heartwire.dialects.durable.codec import Kind, body_of, last_message, token
+import msgspec
+
+from heartwire.dialects.durable.codec import Kind, body_of, token
 from heartwire.types import Channel, Position, Publication
 
 __all__ = ["LOOK_BACK", "EventFormat", "Remainders", "remainder_of"]
@@ -22,6 +23,7 @@ __all__ = ["LOOK_BACK", "EventFormat", "Remainders", "remainder_of"]
 LOOK_BACK: Final = 3
 """How many publications may share a character with the next one: it has four bytes at most."""
 
+_json: Final = msgspec.json.Encoder().encode
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _MAX_REMAINDERS: Final = 4096
 
@@ -51,7 +53,6 @@ class EventFormat:
     Args:
         is_head: whether nothing follows a position now.
         cursor: makes the next cursor.
-        ended: told of the end of a stream, once it is written.
     """
 
     def __init__(
@@ -61,13 +62,11 @@ class EventFormat:
         *,
         is_head: Callable[[Channel, Position], bool],
         cursor: Callable[[], int],
-        ended: Callable[[Publication], None],
     ) -> None:
         self._kind = kind
         self._remainders = remainders
         self._is_head = is_head
         self._cursor = cursor
-        self._ended = ended
 
     @staticmethod
     def encode(publication: Publication) -> Publication:
@@ -76,44 +75,36 @@ class EventFormat:
 
     def join(self, frames: list[Publication], last: Publication) -> bytes:
         """See `WireFormat.join`."""
-        first, channel = frames[0], last.channel
-        at = last_message(frames, Position(first.epoch, first.offset - 1))
-        messages = frames[:-1] if last.is_end else frames
-        data = body_of(self._kind, messages) if messages else b""
+        channel, at = last.channel, last.position
+        data = body_of(self._kind, frames)
         if self._kind == "text":
-            data = self._whole(Position(first.epoch, first.offset - 1), data, at, last)
+            data = self._remainders.get(channel, Position(last.epoch, frames[0].offset - 1)) + data
+            rest = _remainder(data)
+            self._remainders.put(channel, at, rest)
+            data = data[: len(data) - len(rest)]
         elif self._kind == "bytes":
             data = base64.b64encode(data)
-        if last.is_end:
-            self._ended(last)
-        control = self._control(channel, at, is_closed=last.is_end, is_head=self._is_head(channel, at))
-        return (_event(b"data", data, at) if data else b"") + control
+        return (_event(b"data", data, at) if data else b"") + self._control(channel, at)
 
     def joined(self, channel: Channel, position: Position, *, recovered: bool) -> bytes | None:
         """See `WireFormat.joined`. Where something follows, a control comes with that; a stream that is gone
         ends."""
         if not recovered or not self._is_head(channel, position):
             return None
-        return self._control(channel, position, is_closed=False, is_head=True)
+        return self._control(channel, position)
 
-    def _whole(self, start: Position, data: bytes, at: Position, last: Publication) -> bytes:
-        """The text that can be sent now."""
-        data = self._remainders.get(last.channel, start) + data
-        if last.is_end:
-            return data
-        rest = _remainder(data)
-        self._remainders.put(last.channel, at, rest)
-        return data[: len(data) - len(rest)]
+    def ended(self, end: Publication) -> bytes:
+        """See `WireFormat.ended`."""
+        at = Position(end.epoch, end.offset - 1)
+        rest = self._remainders.get(end.channel, at) if self._kind == "text" else b""
+        about = {"streamNextOffset": token(at), "upToDate": True, "streamClosed": True}
+        return (_event(b"data", rest, at) if rest else b"") + _event(b"control", _json(about), at)
 
-    def _control(self, channel: Channel, at: Position, *, is_closed: bool, is_head: bool) -> bytes:
-        about: dict[str, Any] = {"streamNextOffset": token(at)}
-        if is_closed:
-            about |= {"upToDate": True, "streamClosed": True}
-        else:
-            about["streamCursor"] = str(self._cursor())
-            if is_head:
-                about["upToDate"] = True
-        return _event(b"control", json.dumps(about, separators=(",", ":")).encode(), at)
+    def _control(self, channel: Channel, at: Position) -> bytes:
+        about: dict[str, Any] = {"streamNextOffset": token(at), "streamCursor": str(self._cursor())}
+        if self._is_head(channel, at):
+            about["upToDate"] = True
+        return _event(b"control", _json(about), at)
 
 
 def _remainder(data: bytes) -> bytes:
@@ -132,7 +123,7 @@ def _remainder(data: bytes) -> bytes:
 
 def remainder_of(publications: Sequence[Publication]) -> bytes:
     """The same for the last `LOOK_BACK` publications of a text."""
-    return _remainder(b"".join([one.data for one in publications if not one.is_end]))
+    return _remainder(b"".join([one.data for one in publications]))
 
 
 def _event(name: bytes, data: bytes, at: Position) -> bytes:

@@ -8,15 +8,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 
 from heartwire.core.waiting import settled
-from heartwire.dialects.durable.codec import (
-    body_of,
-    cursor,
-    entity_tag,
-    kind_of,
-    last_message,
-    time_text,
-    token,
-)
+from heartwire.dialects.durable.codec import body_of, cursor, entity_tag, kind_of, time_text, token
 from heartwire.dialects.durable.requests import Read, parse_read
 from heartwire.errors import Refused
 from heartwire.hub.identity import Identity
@@ -45,24 +37,16 @@ class _Chunk(NamedTuple):
     """A part of a stream.
 
     Attributes:
-        end: the position after its last message.
+        end: the position after it.
         is_head: nothing follows it now.
+        is_closed: nothing ever will.
     """
 
     start: Position
-    publications: Sequence[Publication]
+    messages: Sequence[Publication]
     end: Position
     is_head: bool
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it reaches the end of a closed stream."""
-        return bool(self.publications) and self.publications[-1].is_end
-
-    @property
-    def messages(self) -> Sequence[Publication]:
-        """Without the end, which is none."""
-        return self.publications[:-1] if self.is_closed else self.publications
+    is_closed: bool
 
 
 class _HeldRead(HeldPoll):
@@ -93,12 +77,13 @@ class Reads:
         if asked.live == "sse":
             return await self._events.serve(call, channel, identity, seen, start, asked)
         if asked.start is NOW and not asked.live:
-            chunk = _Chunk(start, (), start, True)
-            return self._page(call, channel, seen, chunk, asked, is_closed=bool(seen.record.closed))
+            return self._page(
+                call, channel, seen, _Chunk(start, (), start, True, bool(seen.record.closed)), asked
+            )
         chunk = await self._chunk(channel, start)
-        if asked.live and not chunk.publications:
+        if asked.live and not chunk.messages and not chunk.is_closed:
             chunk = await self._hold(call, channel, identity, seen, chunk)
-        return self._page(call, channel, seen, chunk, asked, is_closed=chunk.is_closed)
+        return self._page(call, channel, seen, chunk, asked)
 
     async def _chunk(self, channel: Channel, start: Position) -> _Chunk:
         node = self._node
@@ -107,10 +92,10 @@ class Reads:
         result = await settled(answer)
         if not result.recovered:
             raise Refused("stream_gone", f"stream {channel!r} was deleted meanwhile")
-        found = result.publications
+        found, is_closed = result.publications, result.end is not None
         node.pages.spend(sum([len(one.data) for one in found]))
-        last = found[-1].offset if found else start.offset
-        return _Chunk(start, found, last_message(found, start), last == result.head.offset)
+        end = found[-1].position if found else start
+        return _Chunk(start, found, end, is_closed or end == result.head, is_closed)
 
     async def _hold(
         self, call: Call, channel: Channel, identity: Identity, seen: Seen, chunk: _Chunk
@@ -132,23 +117,23 @@ class Reads:
             node.connections.remove(poll)
             node.presence.unfollow_all(poll)
         found: list[Publication] = []
-        for _, publications, _, recovered in poll.news:
+        is_closed = False
+        for _, publications, _, recovered, end in poll.news:
             if not recovered:
                 await self._forks.look(channel)
                 raise Refused("stream_gone", f"stream {channel!r} was deleted meanwhile")
             found += publications  # type: ignore[arg-type]
-        if poll.refusal is not None and not found:
+            is_closed |= end is not None
+        if poll.refusal is not None and not found and not is_closed:
             raise poll.refusal
-        return _Chunk(chunk.start, found, last_message(found, chunk.start), True)
+        return _Chunk(chunk.start, found, found[-1].position if found else chunk.start, True, is_closed)
 
-    def _page(
-        self, call: Call, channel: Channel, seen: Seen, chunk: _Chunk, asked: Read, *, is_closed: bool
-    ) -> Response:
+    def _page(self, call: Call, channel: Channel, seen: Seen, chunk: _Chunk, asked: Read) -> Response:
         node = self._node
         headers = {"stream-next-offset": token(chunk.end)}
         if chunk.is_head:
             headers["stream-up-to-date"] = "true"
-        if is_closed:
+        if chunk.is_closed:
             headers["stream-closed"] = "true"
         if asked.live:
             now_s = node.clocks.wall()
@@ -159,7 +144,7 @@ class Reads:
         headers["content-type"] = content_type
         if asked.start is NOW and not asked.live:
             return Response(body_of(kind_of(content_type), ()), headers=headers)
-        tag = entity_tag(chunk.start, chunk.end, is_closed=is_closed)
+        tag = entity_tag(chunk.start, chunk.end, is_closed=chunk.is_closed)
         is_private = node.authenticator is not None or node.namespaces.asks(channel, "subscribe")
         headers |= {
             "etag": f'"{tag}"',

@@ -42,6 +42,6 @@ def to_stream(node: Node, segments: list[str]) -> Channel:
     if segments[0] == _RESERVED:
         raise Refused("not_found", f"{_RESERVED}: subscriptions of the protocol are not served here")
     channel = to_channel("/".join(segments))
-    if not node.namespaces.is_durable(channel):
+    if not node.namespaces.of(channel).durable:
         raise Refused("not_available", f"{channel!r} is no durable stream (durable = true in its namespace)")
     return channel

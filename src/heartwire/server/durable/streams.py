@@ -5,21 +5,22 @@ from typing import Final
 
 from starlette.responses import Response
 
-from heartwire.core.link import WireFormat
+from heartwire.codes import CODES
+from heartwire.core.deadlines import Deadline
 from heartwire.core.waiting import settled
 from heartwire.dialects.durable.codec import Kind, cursor, kind_of
 from heartwire.dialects.durable.events import LOOK_BACK, EventFormat, Remainders, remainder_of
 from heartwire.dialects.durable.requests import Read
-from heartwire.dialects.plain.requests import Follow
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.server.addresses import Call
-from heartwire.server.plain.streams import EventStream
+from heartwire.server.plain.connections import StreamConnection
+from heartwire.server.requests import address_of
 from heartwire.streams.streams import Seen
-from heartwire.transports.http.native_stream import ChunkedFormat
+from heartwire.transports.http.native_stream import ChunkedFormat, StreamLink
 from heartwire.transports.http.sse import COMMENT
 from heartwire.transports.http.stream import Header, HttpStream
-from heartwire.types import Channel, Position, Publication
+from heartwire.types import Channel, Member, Position
 
 __all__ = ["EventStreams"]
 
@@ -39,7 +40,6 @@ class EventStreams:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._remainders = Remainders()
-        self._open: dict[Channel, set[_DurableStream]] = {}
         self._formats: dict[Kind, tuple[EventFormat, ChunkedFormat]] = {
             kind: self._made(kind, None) for kind in ("json", "text", "bytes")
         }
@@ -61,9 +61,8 @@ class EventStreams:
         )
         formats = self._made(kind, asked.cursor) if is_repeated else self._formats[kind]
         link = HttpStream(node.switchboard, request, call.send, serial=node.connections.next_serial())
-        follow = Follow((channel,), False, {channel: start}, True)
-        ttl_s = seen.record.options.ttl_s
-        stream = _DurableStream(node, call, follow, identity, link, formats, ttl_s, self._open)
+        about = channel, start, seen.record.options.ttl_s
+        stream = _DurableStream(node, link, identity, address_of(request), formats, *about)
         others: list[Header] = [(name.encode(), value.encode()) for name, value in call.cors.items()]
         if kind == "bytes":
             others.append(_ENCODED)
@@ -78,22 +77,9 @@ class EventStreams:
         self._remainders.put(channel, start, remainder_of(result.publications))
 
     def _made(self, kind: Kind, given: int | None) -> tuple[EventFormat, ChunkedFormat]:
-        made = EventFormat(
-            kind,
-            self._remainders,
-            is_head=self._is_head,
-            cursor=partial(self._cursor, given),
-            ended=self._end_soon,
-        )
+        next_cursor = partial(self._cursor, given)
+        made = EventFormat(kind, self._remainders, is_head=self._is_head, cursor=next_cursor)
         return made, ChunkedFormat(made)
-
-    def _end_soon(self, end: Publication) -> None:
-        """Close those who have got the end, once it is written."""
-        self._node.loop.call_soon(self._end, end)
-
-    def _end(self, end: Publication) -> None:
-        for stream in tuple(self._open.get(end.channel, ())):
-            stream.end(end)
 
     def _cursor(self, given: int | None) -> int:
         clocks = self._node.clocks
@@ -104,59 +90,63 @@ class EventStreams:
         return topic is not None and (topic.epoch, topic.head) == position
 
 
-class _DurableStream(EventStream):
-    """One event stream."""
+class _DurableStream(StreamConnection):
+    """One event stream: a `StreamHandler`."""
 
-    __slots__ = ("_channel", "_formats", "_others", "_ttl_s", "_until")
+    __slots__ = ("_channel", "_ends", "_formats", "_start", "_ttl_s", "_until")
 
-    dialect = "durable"
+    dialect, transport = "durable", "sse"
 
     def __init__(
         self,
         node: Node,
-        call: Call,
-        follow: Follow,
-        identity: Identity,
         link: HttpStream,
+        identity: Identity,
+        address: str,
         formats: tuple[EventFormat, ChunkedFormat],
+        channel: Channel,
+        start: Position,
         ttl_s: float,
-        others: "dict[Channel, set[_DurableStream]]",
     ) -> None:
-        super().__init__(node, call, follow, identity, link)
+        super().__init__(node, link, identity, address)
+        link.member = Member(self.id, identity.user, identity.info)
         self._formats = formats
-        self._ttl_s = ttl_s
+        self._channel, self._start, self._ttl_s = channel, start, ttl_s
         life_s = min(_LIVES_S, node.options.stream_max_s) * node.clocks.chance.uniform(0.75, 1)
         self._until = self.since + life_s
-        self._others = others
-        (self._channel,) = follow.channels
-        others.setdefault(self._channel, set()).add(self)
+        self._ends: Deadline | None = None
+
+    def opened_on(self, link: StreamLink) -> None:
+        """See `StreamHandler.opened_on`."""
+        node, self.link = self._node, link
+        node.connections.index(self)
+        node.background.stream_liveness.watch(self, spread=1)
+        self._wait(self.since)
+        node.presence.follow(link, self._channel, self._formats[link.is_native], self._start)
 
     def lost(self) -> None:
         """See `StreamHandler.lost`."""
-        super().lost()
-        same = self._others[self._channel]
-        same.discard(self)
-        if not same:
-            del self._others[self._channel]
+        if self._ends is not None:
+            self._ends.cancel()
+        self._node.connections.remove(self)
+        self._node.presence.unfollow_all(self.link)
 
-    def end(self, end: Publication) -> None:
-        """The stream was closed: that is the last of it."""
-        for subscription in self.link.subscriptions:
-            if subscription.position == end.position:
-                self.link.close(1000, "closed")
+    def last_words(self, code: int, reason: str) -> bytes:
+        """See `StreamHandler.last_words`. Its position says whether it was the end."""
+        return b""
 
-    def _format(self, follow: Follow, *, is_native: bool) -> WireFormat:
-        return self._formats[is_native]
-
-    def _lives_s(self) -> float:
-        """Until the next deadline: who reads a stream keeps it."""
-        return min(self._until - self.since, self._ttl_s / 3 or _LIVES_S)
+    def heartbeat(self) -> bytes:
+        """See `StreamConnection.heartbeat`."""
+        return COMMENT
 
     def handle_deadline(self, now: float) -> None:
-        """Renew the lifetime of the stream, or end this answer."""
+        """Renew the lifetime of the stream, which is read; or end this answer."""
         if now >= self._until:
-            super().handle_deadline(now)
+            self.link.close(CODES["shutdown"].close_code, "rotation")
             return
-        node = self._node
-        node.streams.read_at(self._channel, self._ttl_s, now)
-        self._ends = node.background.deadlines.at(min(self._until, now + self._ttl_s / 3), self)
+        self._node.streams.read_at(self._channel, self._ttl_s, now)
+        self._wait(now)
+
+    def _wait(self, now: float) -> None:
+        when = min(self._until, now + self._ttl_s / 3) if self._ttl_s else self._until
+        self._ends = self._node.background.deadlines.at(when, self)
