@@ -394,6 +394,7 @@ def _check_appendable(
 def longer(
     channel: Channel, record: StreamRecord, messages: Sequence[Message], max_bytes: int, **changes: Any
 ) -> StreamRecord:
+    """The record with more messages, and ``changes``. Raises `Refused` (``stream_full``)."""
     if not messages and not changes:
         return record
     size = record.bytes + sum([len(one.data) for one in messages])
