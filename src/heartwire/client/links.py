@@ -2,13 +2,12 @@
 
 A closed link reports nothing any more: whatever is still in flight is dropped, half-read or not. Its sockets
 are its own and end with it, so that no later link finds a dead one in a pool. Timeouts are the machine's.
-Only this module and `redirects` import aiohttp.
+Beside it, `redirects` and `sessions` import aiohttp.
 """
 
 import asyncio
 import contextlib
 import logging
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -20,9 +19,10 @@ from yarl import URL
 from heartwire.client.machine import LossFacts
 from heartwire.client.outputs import Close, Open, Poll, Send, Session
 from heartwire.client.proxies import proxy_for
-from heartwire.client.redirects import Moved, moved_base, stop_at_redirect
+from heartwire.client.redirects import Moved, moved_base
+from heartwire.client.sessions import Sessions
 from heartwire.client.states import ABNORMAL
-from heartwire.client.wire import closed_by_http, text
+from heartwire.client.wire import closed_by_http, retry_after_header_s, text
 from heartwire.errors import ConfigError
 
 __all__ = ["LinkListener", "Links"]
@@ -31,8 +31,6 @@ T = TypeVar("T")
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 """A longer frame, answer or line of an event stream is not of our server."""
-
-_MAX_RETRY_AFTER_S: Final = 3600
 
 _GOODBYE_S: Final = 1.0
 """How long the closing handshake of a WebSocket may take."""
@@ -58,8 +56,7 @@ class LinkListener(Protocol):
 class Links:
     """The connections of one client.
 
-    After ``dead_after_s`` the kernel gives up a connection whose peer acknowledges nothing; else that takes
-    15 minutes. ``headers`` and ``ssl``: see `heartwire.connect`.
+    Arguments: see `Sessions`.
     """
 
     def __init__(
@@ -74,25 +71,9 @@ class Links:
         self.listener = listener
         self.base = URL(base)
         self.proxy = proxy_for(self.base)
-        self._headers = headers
-        self._ssl = ssl
-        self._dead_after_ms = max(1, int(dead_after_s * 1000))
-        # A load balancer's, across connections: also on an IP address, and sent back as they came.
-        self._cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
-        self._tracing = aiohttp.TraceConfig()
-        self._tracing.on_request_redirect.append(stop_at_redirect)
+        self.session_for_one = Sessions(headers=headers, ssl=ssl, dead_after_s=dead_after_s).session
         self._links: dict[int, _Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
-
-    def session_for_one(self) -> aiohttp.ClientSession:
-        """Return a pool of sockets for one link."""
-        return aiohttp.ClientSession(
-            headers=self._headers,
-            cookie_jar=self._cookies,
-            trace_configs=[self._tracing],
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            connector=aiohttp.TCPConnector(ssl=self._ssl, socket_factory=self._socket),
-        )
 
     def open(self, output: Open) -> None:
         """See `Open`."""
@@ -130,13 +111,6 @@ class Links:
             self.close(Close(generation))
         if self._closing:
             await asyncio.wait(self._closing)
-
-    def _socket(self, address: Any) -> socket.socket:
-        family, kind, protocol, *_ = address
-        sock = socket.socket(family, kind, protocol)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._dead_after_ms)
-        return sock
 
 
 class _Link(ABC):
@@ -182,7 +156,7 @@ class _Link(ABC):
         except aiohttp.ClientConnectorError as error:
             self.lost(ABNORMAL, f"no connection: {error.os_error or error}", is_reachable=False)
         except aiohttp.WSServerHandshakeError as error:
-            self.lost(ABNORMAL, f"HTTP {error.status}", after_s=_retry_after_s(error.headers))
+            self.lost(ABNORMAL, f"HTTP {error.status}", after_s=retry_after_header_s(error.headers))
         except Moved as moved:
             self.lost(
                 ABNORMAL, f"moved to {moved}: give that address, if it is the server", was_poll=was_poll
@@ -233,7 +207,7 @@ class _Link(ABC):
     def failed(self, answer: aiohttp.ClientResponse, body: bytes, *, was_poll: bool = False) -> None:
         """Report the refusal of a request."""
         code, reason = closed_by_http(answer.status, body.decode(errors="replace"))
-        self.lost(code, reason, was_poll=was_poll, after_s=_retry_after_s(answer.headers))
+        self.lost(code, reason, was_poll=was_poll, after_s=retry_after_header_s(answer.headers))
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
@@ -245,12 +219,6 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
         if size > _MAX_BYTES:
             raise aiohttp.ClientPayloadError(f"an answer of over {_MAX_BYTES} bytes")
     return b"".join(parts)
-
-
-def _retry_after_s(headers: Mapping[str, str] | None) -> float:
-    after = (headers or {}).get("Retry-After", "")
-    is_number = after.isascii() and after.isdigit() and len(after) < 10
-    return min(int(after), _MAX_RETRY_AFTER_S) if is_number else 0
 
 
 class _Socket(_Link):

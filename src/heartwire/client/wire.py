@@ -4,7 +4,7 @@ A payload stays the JSON text it is. The fields ``encoding``, ``round``, ``idemp
 ``from_oldest`` are ours, and other servers ignore them; ``docs/centrifugal.md`` has them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -23,6 +23,7 @@ __all__ = [
     "frame_bytes",
     "max_frame_bytes",
     "replies",
+    "retry_after_header_s",
     "retry_after_s",
     "take_frame",
     "text",
@@ -184,6 +185,12 @@ def retry_after_s(reason: str) -> float:
     """Return when the server wants its client back, by a close reason ``…; retry_after_ms=1500``; else 0."""
     digits = reason.rpartition("retry_after_ms=")[2] if "retry_after_ms=" in reason else ""
     return int(digits) / 1000 if digits.isascii() and digits.isdigit() and len(digits) < 8 else 0.0
+
+
+def retry_after_header_s(headers: Mapping[str, str] | None) -> float:
+    """Return when an HTTP server wants its client back; 0 where it does not say. An hour is the most."""
+    after = (headers or {}).get("Retry-After", "")
+    return min(int(after), 3600) if after.isascii() and after.isdigit() and len(after) < 10 else 0
 
 
 def closed_by_http(status: int, body: str) -> tuple[int, str]:
