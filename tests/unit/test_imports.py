@@ -80,6 +80,8 @@ DRIVERS: Final[dict[str, set[str]]] = {
         "client/links.py",
         "client/redirects.py",
         "client/sessions.py",
+        "client/streams.py",
+        "client/streams_http.py",
         "hub/key_sets.py",
     },
     "jwt": {"hub/tokens.py"},

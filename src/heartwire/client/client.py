@@ -32,6 +32,7 @@ from heartwire.types import Position, Start
 
 if TYPE_CHECKING:
     from heartwire.client.driver import Driver, TokenSource
+    from heartwire.client.streams import Stream, Streams
 
 __all__ = ["Client"]
 
@@ -79,6 +80,7 @@ class Client:
         self._end: HeartwireError | None = None
         self._changed: asyncio.Future[None] | None = None
         self._driver: Driver | None = None
+        self._streams: Streams | None = None
         self._is_failing = False  # an attempt has failed, which is logged once, until one succeeds
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -233,6 +235,23 @@ class Client:
     def _give_up(self, driver: "Driver", key: str, timeout_s: float) -> None:
         driver.machine.give_up(key, f"not answered within {timeout_s:g} s (timeout_s)", driver.now)
         driver.carry_out()
+
+    def stream(self, name: str, *, path: str = "streams") -> "Stream":
+        """Return a durable stream, which is read and appended to by HTTP requests of its own.
+
+        Works also before the client is started, so against any server of the Durable Streams protocol.
+
+        Args:
+            name: of the stream, or its whole address. What is on another host gets neither token nor headers.
+            path: below which the server has its streams.
+        Raises `Refused` (``bad_channel``) and `ConfigError`: the name, or the address, cannot be one.
+        """
+        if self._streams is None:
+            from heartwire.client.streams import Streams  # as the driver
+
+            arguments = {name: self._arguments[name] for name in ("token", "get_token", "headers", "ssl")}
+            self._streams = Streams(self.url, self.options, **arguments)
+        return self._streams.stream(name, path)
 
     async def presence(self, channel: str) -> dict[str, Any]:
         """Return the members by client id. Raises `Refused`, or `GivenUp` after ``request_timeout_s``."""
