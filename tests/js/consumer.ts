@@ -14,7 +14,11 @@ import {
   type Options,
   type Publication,
   type State,
+  type Stream,
+  type StreamHead,
+  type StreamProducer,
   type Subscription,
+  stream,
   TRANSPORTS,
   type Transport,
 } from "../../src/heartwire/web/heartwire.js";
@@ -24,6 +28,7 @@ type Chat = { text: string };
 // The modules have what is declared, and take what is declared.
 const makes: (url?: Address, options?: Options) => Pick<Client, Exclude<keyof Client, keyof EventTarget>> =
   made.connect;
+const streams: (url: string | URL, options?: Options) => Pick<Stream, keyof Stream> = made.stream;
 const defaults: typeof DEFAULTS = { ...made.DEFAULTS, transports: TRANSPORTS, firstTransport: null };
 const names: keyof typeof made extends keyof typeof import("../../src/heartwire/web/heartwire.js")
   ? true
@@ -80,6 +85,16 @@ export async function everything(client: Client = connect("https://example.com",
   subscription.on("subscribed", ({ wasRecovered }) => wasRecovered)();
   // @ts-expect-error: no such event
   client.on("closed", () => {});
+  const answer: Stream<string> = client.stream<string>("answer:1", { path: "v1/stream" });
+  const isNew: boolean = await answer.create({ contentType: "text/plain", ttlS: 60, closed: false });
+  for await (const text of answer) console.log(text.trim(), answer.offset, answer.closed, isNew);
+  for await (const one of answer.read({ offset: "now", live: "long-poll", signal: AbortSignal.abort() }))
+    console.log(one.trim());
+  const out: StreamProducer = stream("/streams/a", options).producer({ id: "p", epoch: 1, autoClaim: true });
+  const offset: string = (await out.append("x")) + (await out.flush()) + (await out.close("end"));
+  const head: StreamHead = await answer.head();
+  await answer.close().then(() => answer.delete());
+  console.log(offset, out.id, out.epoch, head.ttlS, answer.url, answer.contentType, error.reason, streams);
   await new Client().close();
   console.log(makes, defaults, names, error, old);
 }

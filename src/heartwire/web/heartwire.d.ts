@@ -145,11 +145,13 @@ interface Emitter<Events> extends EventTarget {
 declare const Emitter: { new <Events>(): Emitter<Events> };
 
 export class HeartwireError extends Error {
-  constructor(code: number, message: string, isUnknown?: boolean);
+  constructor(code: number, message: string, isUnknown?: boolean, reason?: string);
   /** docs/codes.md; 0: the client itself gave up. */
   readonly code: number;
   /** Whether it may have been done all the same. */
   readonly isUnknown: boolean;
+  /** The name of the code, of requests to streams; else "". */
+  readonly reason: string;
 }
 
 export class Subscription<T = any>
@@ -165,6 +167,56 @@ export class Subscription<T = any>
   unsubscribe(): void;
   /** Leaving the loop ends the subscription. */
   [Symbol.asyncIterator](): AsyncIterator<Publication<T>>;
+}
+
+/** What a server says of a stream. */
+export interface StreamHead {
+  contentType: string;
+  /** Its tail. */
+  offset: string;
+  closed: boolean;
+  /** Seconds after its last use that it ends; null: not by its age. */
+  ttlS: number | null;
+}
+
+/** Appends to one stream, each exactly once, in order. Once one has failed, so do all after it. */
+export class StreamProducer {
+  private constructor();
+  readonly id: string;
+  readonly epoch: number;
+  /** Resolves to the offset after it, once the server has it. Not awaited, it waits its turn. */
+  append(data: unknown): Promise<string>;
+  /** Resolves to the offset after all that was appended so far, once the server has it. */
+  flush(): Promise<string>;
+  /** Closes the stream for good, in one step with the last append. */
+  close(data?: unknown): Promise<string>;
+}
+
+/** One durable stream, for one reader at a time and any number of producers. */
+export class Stream<T = any> implements AsyncIterable<T> {
+  private constructor();
+  readonly url: string;
+  /** Where to go on. It moves as the last value of an answer is handed out. */
+  readonly offset: string;
+  /** Whether the last answer said that nothing will be appended any more. */
+  readonly closed: boolean;
+  readonly contentType: string;
+  /** The messages of a JSON stream; else strings (text) or Uint8Arrays, in pieces of any size. */
+  read(options?: {
+    /** "-1": from the start; "now"; else on from where it is. */
+    offset?: string | null;
+    /** false: to the tail; true: until it is closed; "long-poll": without an event stream. */
+    live?: boolean | "long-poll";
+    signal?: AbortSignal;
+  }): AsyncGenerator<T, void, undefined>;
+  [Symbol.asyncIterator](): AsyncGenerator<T, void, undefined>;
+  /** Resolves to whether it is new. */
+  create(options?: { contentType?: string; ttlS?: number | null; closed?: boolean }): Promise<boolean>;
+  head(): Promise<StreamHead>;
+  /** Closes it for good, after one last append where there is data. */
+  close(data?: unknown): Promise<void>;
+  delete(): Promise<void>;
+  producer(options?: { id?: string | null; epoch?: number; autoClaim?: boolean }): StreamProducer;
 }
 
 export interface SubscribeOptions {
@@ -193,6 +245,8 @@ export class Client extends Emitter<ClientEvents> {
     data: unknown,
     options?: { signal?: AbortSignal; idempotencyKey?: string },
   ): Promise<string>;
+  /** A durable stream, by its name or its whole address, over requests of its own. */
+  stream<T = any>(name: string, options?: { path?: string }): Stream<T>;
   /** By client id. */
   presence(channel: string): Promise<Record<string, Member>>;
   history<T = any>(
@@ -206,6 +260,9 @@ export class Client extends Emitter<ClientEvents> {
 
 /** A client that connects, and stays connected until it is closed. Without an address: the page's origin. */
 export function connect(url?: Address, options?: Options): Client;
+
+/** A durable stream at an address, on any server, without a client. */
+export function stream<T = any>(url: string | URL, options?: Options): Stream<T>;
 
 export const TRANSPORTS: readonly Transport[];
 export const DEFAULTS: Readonly<Tuning>;

@@ -16,12 +16,14 @@ class HeartwireError extends Error {
    * @param {number} code docs/codes.md; 0: the client itself gave up
    * @param {string} message
    * @param {boolean} isUnknown whether it may have been done all the same
+   * @param {string} reason the name of the code, of requests to streams
    */
-  constructor(code, message, isUnknown = false) {
+  constructor(code, message, isUnknown = false, reason = "") {
     super(message || `code ${code}`);
     this.name = "HeartwireError";
     this.code = code;
     this.isUnknown = isUnknown;
+    this.reason = reason;
   }
 }
 
@@ -399,12 +401,16 @@ async function holding(base, act, full) {
 
 const MAX_RETRY_AFTER_S = 3600; // as in Python: a slip of somebody between must not part us for years
 
+/** When an HTTP server wants its client back; 0 where it does not say. */
+function retryAfterHeaderS(headers) {
+  const after = headers.get("retry-after") ?? "";
+  return /^\d{1,9}$/.test(after) ? Math.min(Number(after), MAX_RETRY_AFTER_S) : 0;
+}
+
 /** An HTTP answer that is not 2xx, as an error for `Link.failed`. */
 async function refusal(response) {
   const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
-  const after = response.headers.get("retry-after") ?? "";
-  const afterS = /^\d{1,9}$/.test(after) ? Math.min(Number(after), MAX_RETRY_AFTER_S) : 0;
-  return Object.assign(new HeartwireError(code, reason), { afterS });
+  return Object.assign(new HeartwireError(code, reason), { afterS: retryAfterHeaderS(response.headers) });
 }
 
 /**
@@ -2854,6 +2860,851 @@ function presenceOf({ presence = {} }) {
   return Object.fromEntries(Object.entries(presence).map(([id, one]) => [id, member(one)]));
 }
 
+// -- streams_wire --------------------------------------------------------------------------------------------
+
+// What a client and a server of durable streams say over HTTP: heartwire/client/streams_wire.py.
+
+/** The code and the name of each refusalOf, by HTTP status. */
+const REFUSALS = {
+  401: [101, "unauthorized"],
+  403: [103, "forbidden"],
+  404: [108, "stream_not_found"],
+  409: [107, "stream_conflict"],
+  410: [108, "stream_gone"],
+  413: [106, "stream_full"],
+  501: [108, "not_available"],
+};
+
+/** @typedef {{status: number, headers: Headers, body: Uint8Array}} Answer */
+
+/** A request without an answer that counts: it is made again, no earlier than the server wants it. */
+class Lost extends Error {
+  constructor(reason, afterS = 0, isReachable = true) {
+    super(reason);
+    this.afterS = afterS;
+    this.isReachable = isReachable;
+  }
+}
+
+/** When a request is made again: full-jitter backoff, and a bucket of attempts. */
+class Retry {
+  #bucket;
+
+  constructor({ backoffBaseS, backoffCapS, attemptRatePerS, attemptBurst }, draw, now) {
+    this.backoff = new Backoff(backoffBaseS, backoffCapS, draw);
+    this.#bucket = new Bucket(attemptRatePerS, attemptBurst, now);
+  }
+
+  nextS(lost, now) {
+    return Math.max(lost.afterS, this.backoff.nextS(), this.#bucket.take(now));
+  }
+}
+
+/** The address of a stream: its name itself where that is one. */
+function streamUrl(base, path, name) {
+  if (/^https?:\/\//.test(name)) return new URL(name);
+  checkChannel(name);
+  if (/(^|\/)\.\.?(\/|$)/.test(name)) throw new TypeError(`stream ${name}: "." or ".." between slashes`);
+  const encoded = encodeURIComponent(name).replaceAll("%2F", "/").replaceAll("%3A", ":");
+  return new URL([base, path.replace(/^\/+|\/+$/g, ""), encoded].filter(Boolean).join("/"));
+}
+
+const toBytes = text => new TextEncoder().encode(text);
+
+const isTrue = (headers, name) => headers.get(name)?.toLowerCase() === "true";
+
+/** What a stream is made of: "json", "text" or "bytes". */
+function kindOf(contentType) {
+  const mediaType = contentType.split(";")[0].trim().toLowerCase();
+  if (mediaType === "application/json") return "json";
+  return mediaType.startsWith("text/") ? "text" : "bytes";
+}
+
+/** The error of an answer: `Lost` where it is for now only. @param {Answer} answer */
+function refusalOf({ status, headers, body }) {
+  const text = new TextDecoder().decode(body.subarray(0, 2000));
+  const message = `HTTP ${status} ${text}`.trim();
+  if ([408, 425, 429].includes(status) || (status >= 500 && status !== 501))
+    return new Lost(message, retryAfterHeaderS(headers));
+  let [code, name] = REFUSALS[status] ?? [107, "bad_request"];
+  name = /"code":\s*"(\w+)"/.exec(text)?.[1] ?? name;
+  if (status === 409 && isTrue(headers, "stream-closed")) name = "stream_closed";
+  else if (status === 409 && headers.has("producer-expected-seq")) name = "producer_gap";
+  return new HeartwireError(code, message, false, name);
+}
+
+/** The events of a text that are complete, as [name, data], and the rest of it. */
+function cutEvents(text) {
+  const blocks = text.split(/\r?\n\r?\n/);
+  const rest = /** @type {string} */ (blocks.pop());
+  const events = blocks.map(block => {
+    const values = name =>
+      block
+        .split(/\r?\n/)
+        .filter(line => line.startsWith(`${name}:`))
+        .map(line => line.slice(name.length + 1).replace(/^ /, ""));
+    return [values("event").join(""), values("data").join("\n")];
+  });
+  return { events, rest };
+}
+
+// -- streams_reading -----------------------------------------------------------------------------------------
+
+// One reading of a durable stream: what to ask next, and what the answers mean.
+// heartwire/client/streams_reading.py.
+
+const UNHELD_S = 0.5; // a long poll that is answered sooner, with nothing, was not held
+
+/** Whether UTF-8 ends within a character: more of it may come. */
+function isCut(bytes) {
+  for (let back = 1; back <= 3 && back <= bytes.length; back++) {
+    const byte = bytes[bytes.length - back];
+    if (byte >= 0xc0) return back < (byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4);
+    if (byte < 0x80) return false;
+  }
+  return false;
+}
+
+/** Parses JSON, or throws `Lost`. */
+function parsed(text, isRight, what) {
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch {}
+  if (!isRight(value)) throw new Lost(`${text.slice(0, 80)}: ${what}`);
+  return value;
+}
+
+const messages = body =>
+  parsed(body.length ? new TextDecoder().decode(body) : "[]", Array.isArray, "not a JSON array");
+
+function joined(parts) {
+  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/** After each answer `offset` is where to go on once its values are taken. */
+class Reading {
+  contentType = "";
+  isClosed = false; // and all of it was read
+  isOver = false;
+  isLive = false; // at the tail, from now on
+  isHeard = false;
+  #live;
+  #retry;
+  #stableAfterS;
+  #next; // after what is held, too
+  #cursor = "";
+  #held = new Uint8Array(); // text that ends within a character
+  #isSseCut = false;
+  #events = /** @type {Uint8Array[]} */ ([]);
+  #askedAt = 0;
+  #isHeld = false;
+
+  /** @param {boolean | "long-poll"} live */
+  constructor(offset, live, retry, stableAfterS) {
+    this.offset = this.#next = offset;
+    this.#live = live;
+    this.#retry = retry;
+    this.#stableAfterS = stableAfterS;
+  }
+
+  /** Whether the next request is for an event stream. */
+  get isSse() {
+    const may = this.isLive && this.#live === true && !this.#isSseCut && !this.#held.length;
+    return may && kindOf(this.contentType) !== "bytes";
+  }
+
+  /** What to ask; `mayHold`: the server may hold its answer. */
+  query(now, mayHold = true) {
+    this.#askedAt = now;
+    this.#isHeld = this.isLive && mayHold;
+    this.isHeard = false;
+    this.#events = [];
+    const query = { offset: this.#next };
+    if (!this.#isHeld) return query;
+    return {
+      ...query,
+      live: this.isSse ? "sse" : "long-poll",
+      ...(this.#cursor && { cursor: this.#cursor }),
+    };
+  }
+
+  /** The values of an answer that is complete. Throws its refusalOf, and `Lost`. */
+  answered(answer, now) {
+    const { status, headers, body } = answer;
+    if (status === 400 && this.isSse) throw new Lost("there is no event stream of it");
+    if (status !== 200 && status !== 204) throw refusalOf(answer);
+    const streamNextOffset = headers.get("stream-next-offset");
+    if (streamNextOffset === null) throw new Lost("an answer without Stream-Next-Offset");
+    if (status === 200) this.contentType = headers.get("content-type") ?? this.contentType;
+    const upToDate = isTrue(headers, "stream-up-to-date");
+    const streamClosed = isTrue(headers, "stream-closed");
+    const maySame = streamClosed || (upToDate && !this.#isHeld);
+    if (streamNextOffset === this.#next && !maySame && now - this.#askedAt < UNHELD_S)
+      throw new Lost("the server answers at once, with nothing");
+    const streamCursor = headers.get("stream-cursor") ?? "";
+    return this.#moved({ streamNextOffset, streamCursor, upToDate, streamClosed }, [body], now);
+  }
+
+  /** The values that are complete with an event. */
+  event(name, data, now) {
+    if (name === "data") this.#events.push(toBytes(data));
+    if (name !== "control") return [];
+    const control = parsed(data, value => typeof value?.streamNextOffset === "string", "not a control event");
+    const bodies = this.#events;
+    this.#events = [];
+    this.isHeard = true;
+    this.#isSseCut = false;
+    return this.#moved(control, bodies, now);
+  }
+
+  /** The seconds to wait after a request that failed, or ended. */
+  lost(lost, now) {
+    // What keeps an event stream to itself, as some proxies do, lets long polls through.
+    if (this.isLive && lost.isReachable) this.#isSseCut = this.isSse && !this.isHeard;
+    if (now - this.#askedAt >= this.#stableAfterS) this.#retry.backoff.reset();
+    return this.#retry.nextS(lost, now);
+  }
+
+  #moved({ streamNextOffset, streamCursor, upToDate = false, streamClosed = false }, bodies, now) {
+    const hasMoved = streamNextOffset !== this.#next;
+    const values = this.#values(hasMoved ? bodies : [], streamClosed);
+    if (hasMoved || now - this.#askedAt >= this.#stableAfterS) this.#retry.backoff.reset();
+    this.#next = streamNextOffset;
+    this.#cursor = streamCursor || this.#cursor;
+    if (!this.#held.length) this.offset = this.#next;
+    this.isLive ||= upToDate && this.#live !== false;
+    this.isClosed = streamClosed;
+    this.isOver = streamClosed || (upToDate && this.#live === false);
+    return values;
+  }
+
+  #values(bodies, isLast) {
+    const kind = kindOf(this.contentType);
+    if (kind === "json") return bodies.flatMap(messages);
+    const bytes = joined([this.#held, ...bodies]);
+    if (kind === "bytes") return bytes.length ? [bytes] : [];
+    this.#held = isLast || !isCut(bytes) ? new Uint8Array() : bytes;
+    return bytes.length && !this.#held.length
+      ? [new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes)]
+      : [];
+  }
+}
+
+// -- streams_http --------------------------------------------------------------------------------------------
+
+// Requests to one durable stream: sent with a token, given up in time, made again until they are answered.
+// heartwire/client/streams_http.py.
+
+const clockS = () => performance.now() / 1000;
+
+/** Waits, or until it is aborted. */
+const pause = (s, signal) =>
+  new Promise(resolve => {
+    const timer = setTimeout(resolve, s * 1000);
+    signal?.addEventListener("abort", () => resolve(clearTimeout(timer)));
+  });
+
+/** The token of a client's requests, and what else it sends with them to its own server. */
+class StreamAccess {
+  constructor({ base, token, getToken, headers, fetch, options }) {
+    this.origin = new URL(base).origin;
+    this.token = token;
+    this.getToken = getToken;
+    this.headers = headers;
+    this.fetch = fetch;
+    this.options = options;
+  }
+
+  async find() {
+    if (!this.getToken || this.token) return;
+    try {
+      const token = await this.getToken();
+      checkText("the answer of getToken", token);
+      this.token = token;
+    } catch (error) {
+      throw new Lost(`getToken: ${error.message}`, 0, false);
+    }
+  }
+}
+
+class StreamRequests {
+  #access;
+
+  constructor(url, access) {
+    this.url = url;
+    this.options = access.options;
+    this.silenceS = this.options.pingIntervalS + this.options.pongTimeoutS;
+    this.#access = access;
+  }
+
+  retry() {
+    return new Retry(this.options, Math.random, clockS());
+  }
+
+  /** Asks until it is answered, for `maxPendingAgeS`. */
+  async settle(ask, retry) {
+    const endsAt = clockS() + this.options.maxPendingAgeS;
+    for (;;) {
+      try {
+        const answer = await ask();
+        retry.backoff.reset();
+        return answer;
+      } catch (lost) {
+        if (!(lost instanceof Lost)) throw lost;
+        const delayS = retry.nextS(lost, clockS());
+        if (clockS() + delayS > endsAt)
+          throw new HeartwireError(LOCAL, `not answered within maxPendingAgeS: ${lost.message}`, true);
+        await pause(delayS);
+      }
+    }
+  }
+
+  /** The whole answer to one request. Throws `Lost`. @param {any} init */
+  async ask(method, init, end = new AbortController()) {
+    const { withinS = this.options.requestTimeoutS, ...rest } = init;
+    const parts = [];
+    let answer = /** @type {any} */ (null);
+    for await (const [response, part] of this.send(method, rest, end, () => withinS)) {
+      answer = response;
+      if (part) parts.push(part);
+    }
+    return { status: answer.status, headers: answer.headers, body: joined(parts) };
+  }
+
+  /**
+   * Sends a request. Yields the response, then the response and each piece of its body. Throws `Lost`.
+   * @param {any} init for fetch, with a query
+   * @param {AbortController} end ends it
+   * @param {() => number} withinS how long it may be silent
+   */
+  async *send(method, init, end, withinS) {
+    const { query = {}, ...rest } = init;
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => end.abort(new Lost("nothing came in time")), withinS() * 1000);
+    };
+    try {
+      const response = await this.#authorized(method, query, { ...rest, signal: end.signal }, heard);
+      yield [response, null];
+      const reader = response.body?.getReader();
+      for (heard(); reader; heard()) {
+        const { value, done } = await reader.read();
+        clearTimeout(timer);
+        if (done) return;
+        yield [response, value];
+      }
+    } catch (error) {
+      if (end.signal.aborted) throw end.signal.reason;
+      if (error instanceof TypeError)
+        throw new Lost(`${error.message} ${/** @type {any} */ (error.cause)?.message ?? ""}`, 0, false);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      end.abort();
+    }
+  }
+
+  /** Sends with a token, and once more with a new one where it is refused. */
+  async #authorized(method, query, init, heard) {
+    const url = new URL(this.url);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    const access = this.#access;
+    const isOwn = url.origin === access.origin; // who else is asked gets neither the token nor the headers
+    for (const isLast of [false, true]) {
+      heard();
+      if (isOwn) await access.find();
+      const token = isOwn && access.token;
+      const headers = {
+        ...(isOwn && access.headers),
+        ...init.headers,
+        ...(token && { authorization: `Bearer ${token}` }),
+      };
+      const { fetch } = access;
+      const response = await fetch(url.href, { ...init, method, headers, cache: "no-store" });
+      if (response.status !== 401 || isLast || !access.getToken || !isOwn) return response;
+      if (access.token === token) access.token = "";
+    }
+  }
+}
+
+// -- streams_producing ---------------------------------------------------------------------------------------
+
+// The appends of one producer: which request is next, and what its answer means.
+// heartwire/client/streams_producing.py.
+
+/** One request is in flight, the same until it is acknowledged. */
+class Producing {
+  offset = "";
+  isJson = false;
+  isClosed = false;
+  #seq = 0;
+  #isNew;
+  #canClaim;
+  #options;
+  #waiting = /** @type {Uint8Array[]} */ ([]);
+  #size = 0;
+  #isClosing = false;
+  #flight = /** @type {Uint8Array[] | null} */ (null);
+  #closes = false;
+  #tries = 0;
+
+  constructor(id, epoch, { isNew, canClaim, options }) {
+    this.id = id;
+    this.epoch = epoch;
+    this.#isNew = isNew;
+    this.#canClaim = canClaim;
+    this.#options = options;
+  }
+
+  get isIdle() {
+    return this.#flight === null && !this.#waiting.length && !this.#isClosing;
+  }
+
+  /** Appends after what waits; false: too much waits. */
+  add(body) {
+    if (this.#isClosing || this.isClosed)
+      throw new HeartwireError(107, "this producer has closed its stream", false, "stream_closed");
+    const { maxPendingItems, maxPendingBytes } = this.#options;
+    const isFull = this.#waiting.length >= maxPendingItems || this.#size + body.length > maxPendingBytes;
+    if (isFull && this.#waiting.length) return false;
+    this.#waiting.push(body);
+    this.#size += body.length;
+    return true;
+  }
+
+  /** Closes the stream with the last append, or after it. */
+  close() {
+    this.#isClosing = !this.isClosed;
+  }
+
+  /** The headers and the parts of the body of the request that is next. */
+  take() {
+    if (this.#flight === null) {
+      this.#flight = this.#batch();
+      this.#closes = this.#isClosing && !this.#waiting.length;
+      this.#tries = 0;
+    }
+    this.#tries++;
+    const headers = {
+      "producer-id": this.id,
+      "producer-epoch": String(this.epoch),
+      "producer-seq": String(this.#seq),
+      ...(this.#closes && { "stream-closed": "true" }),
+    };
+    if (!this.isJson || !this.#flight.length) return [headers, this.#flight];
+    return [headers, ["[", ...this.#flight.flatMap((one, n) => (n ? [",", one] : [one])), "]"]];
+  }
+
+  /** How many appends an answer acknowledges; null: they have to be sent again. */
+  answered(answer) {
+    const { status, headers } = answer;
+    const current = headers.get("producer-epoch");
+    const isStale = status === 403 && current !== null;
+    if (status !== 200 && status !== 204 && !isStale) throw refusalOf(answer);
+    if (isStale || !this.#isOurs(answer)) return this.#claim(current ?? this.epoch);
+    this.offset = headers.get("stream-next-offset") ?? this.offset;
+    this.isClosed = this.#closes || isTrue(headers, "stream-closed");
+    this.#isClosing &&= !this.isClosed;
+    const count = this.#flight?.length ?? 0;
+    this.#flight = null;
+    this.#seq++;
+    return count;
+  }
+
+  #batch() {
+    let [taken, size] = [0, 0];
+    for (const one of this.#waiting) {
+      if (taken && size + one.length > MAX_FRAME) break;
+      size += one.length;
+      taken++;
+    }
+    this.#size -= size;
+    return this.#waiting.splice(0, taken);
+  }
+
+  /** Whether it was this producer, not one of the same id and epoch before it, that appended this. */
+  #isOurs({ status, headers }) {
+    if (status === 200 || this.#isNew || !this.#flight?.length) return true;
+    const last = headers.get("producer-seq") ?? String(this.#seq);
+    return last === String(this.#seq) && (this.#tries > 1 || this.#seq > 0);
+  }
+
+  #claim(current) {
+    if (!this.#canClaim || !Number.isSafeInteger(Number(current))) {
+      const what = `epoch ${this.epoch} of producer ${this.id} was used already`;
+      throw new HeartwireError(103, `${what}; the stream has epoch ${current}`, false, "stale_producer");
+    }
+    this.#canClaim = false;
+    this.epoch = Number(current) + 1;
+    this.#seq = this.#tries = 0;
+    return null;
+  }
+}
+
+// -- system --------------------------------------------------------------------------------------------------
+
+// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to
+// remember which transport worked.
+
+/**
+ * Passes on what window, document and navigator report, as far as they exist here, until the signal is
+ * aborted.
+ * @param {AbortSignal} signal
+ * @param {(kind: "networkUp" | "networkDown" | "wake") => void} hint
+ * @param {() => void} putAside The page is put aside for the way back: only where no connection is open.
+ */
+function listenToSystem(signal, hint, putAside) {
+  const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
+  const { document, navigator } = globalThis;
+  const connection = /** @type {any} */ (navigator)?.connection;
+  listen(globalThis, "online", () => hint("networkUp"));
+  listen(globalThis, "offline", () => hint("networkDown"));
+  listen(globalThis, "pageshow", ({ persisted }) => persisted && hint("wake"));
+  listen(globalThis, "pagehide", ({ persisted }) => persisted && putAside());
+  listen(document, "visibilitychange", () => document.visibilityState === "visible" && hint("wake"));
+  listen(document, "resume", () => hint("wake"));
+  listen(connection, "change", () => hint("wake"));
+}
+
+/** The storage of this tab; null where there is none. */
+function pageStorage() {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null; // a page without an origin, or a browser that allows no storage
+  }
+}
+
+/** The transport that worked the last time. */
+const recallTransport = (storage, base) => storage?.getItem(`heartwire ${base}`);
+
+function rememberTransport(storage, base, transport) {
+  try {
+    storage?.setItem(`heartwire ${base}`, transport);
+  } catch {
+    // it is full or closed to us: the next page begins at the top of the ladder
+  }
+}
+
+// -- streams -------------------------------------------------------------------------------------------------
+
+// A durable stream as applications see it: heartwire/client/streams.py.
+
+/** What is appended for a value. */
+function bodyOf(data, isJson, limit) {
+  let body;
+  if (isJson) body = toBytes(jsonOf(data));
+  else if (data instanceof ArrayBuffer) body = new Uint8Array(data.slice());
+  else if (ArrayBuffer.isView(data))
+    body = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  else {
+    checkText("data", data);
+    body = toBytes(data);
+  }
+  if (!body.length) throw new TypeError("data: nothing to append");
+  if (body.length > limit)
+    throw new HeartwireError(
+      LIMIT_EXCEEDED,
+      `data: ${body.length} bytes, over the limit of ${limit} (maxMessageBytes)`,
+    );
+  return body;
+}
+
+/** One of the places that tabs share for requests that are held: how to free it; null: there is none. */
+const place = base =>
+  new Promise(resolve => {
+    const hold = () => new Promise(free => resolve(() => free(null)));
+    holding(base, hold, () => resolve(null));
+  });
+
+/** Appends to one stream, each exactly once, in order. Once one has failed, so do all after it. */
+class StreamProducer {
+  #requests;
+  #producing;
+  #type;
+  #typed = /** @type {any} */ (null);
+  #contentType = "";
+  #answers = /** @type {any[]} */ ([]);
+  #error = /** @type {any} */ (null);
+  #running = /** @type {Promise<void> | null} */ (null);
+
+  constructor(requests, producing, type) {
+    this.#requests = requests;
+    this.#producing = producing;
+    this.#type = type;
+  }
+
+  get id() {
+    return this.#producing.id;
+  }
+
+  get epoch() {
+    return this.#producing.epoch;
+  }
+
+  /** Resolves to the offset after it, once the server has it. Not awaited, it waits its turn. */
+  append(data) {
+    const answer = this.#append(data);
+    answer.catch(() => {}); // `flush` and `close` reject, too
+    return answer;
+  }
+
+  /** Resolves to the offset after all that was appended so far, once the server has it. */
+  async flush() {
+    await this.#ready();
+    while (this.#running) await this.#running;
+    if (this.#error) throw this.#error;
+    return this.#producing.offset;
+  }
+
+  /** Closes the stream for good, in one step with the last append. */
+  async close(data = undefined) {
+    if (data !== undefined) this.append(data);
+    await this.#ready();
+    this.#producing.close();
+    this.#start();
+    return this.flush();
+  }
+
+  async #append(data) {
+    try {
+      await this.#ready();
+      if (this.#error) throw this.#error;
+      const body = bodyOf(data, this.#producing.isJson, this.#requests.options.maxMessageBytes);
+      const limit = "too many appends wait (maxPendingItems, maxPendingBytes): await what you append";
+      if (!this.#producing.add(body)) throw new HeartwireError(LIMIT_EXCEEDED, limit);
+    } catch (error) {
+      this.#fail(error); // else what comes after it would be there without it
+      throw error;
+    }
+    return new Promise((resolve, reject) => {
+      this.#answers.push({ resolve, reject });
+      this.#start();
+    });
+  }
+
+  /** Asks for the type once, so that all who wait for it go on in their order. */
+  async #ready() {
+    this.#typed ??= this.#type();
+    this.#contentType = await this.#typed;
+    this.#producing.isJson = kindOf(this.#contentType) === "json";
+  }
+
+  #start() {
+    this.#running ??= this.#run();
+  }
+
+  async #run() {
+    const retry = this.#requests.retry();
+    await null; // what is appended in the same turn goes along
+    try {
+      while (!this.#error && !this.#producing.isIdle) {
+        const count = await this.#requests.settle(() => this.#send(), retry);
+        for (const { resolve } of this.#answers.splice(0, count)) resolve(this.#producing.offset);
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#running = null;
+  }
+
+  async #send() {
+    for (;;) {
+      const [headers, parts] = this.#producing.take();
+      const init = { headers: { ...headers, "content-type": this.#contentType }, body: new Blob(parts) };
+      const count = this.#producing.answered(await this.#requests.ask("POST", init));
+      if (count !== null) return count;
+    }
+  }
+
+  #fail(error) {
+    this.#error ??= error;
+    for (const { reject } of this.#answers.splice(0)) reject(this.#error);
+  }
+}
+
+/** One durable stream, for one reader at a time and any number of producers. */
+class Stream {
+  /** Where to go on. It moves as the last value of an answer is handed out. */
+  offset = "-1";
+  /** Whether the last answer said that nothing will be appended any more. */
+  closed = false;
+  contentType = "";
+  #requests;
+  #waiting = /** @type {any[]} */ ([]); // read, not handed out yet, in reverse; they lead to `#after`
+  #after = "";
+
+  constructor(url, access) {
+    this.#requests = new StreamRequests(url, access);
+  }
+
+  get url() {
+    return this.#requests.url.href;
+  }
+
+  [Symbol.asyncIterator]() {
+    return this.read();
+  }
+
+  /**
+   * What was appended and, where live, what will be, until it is closed.
+   * @returns {AsyncGenerator<any, void, undefined>}
+   */
+  async *read(options = {}) {
+    checkNames(options, ["offset", "live", "signal"]);
+    const { offset = null, live = true, signal = null } = options;
+    checkSignal(signal);
+    if (offset !== null) {
+      this.offset = offset;
+      this.#waiting = [];
+    }
+    const from = this.#waiting.length ? this.#after : this.offset;
+    const retry = this.#requests.retry();
+    const reading = new Reading(from, live, retry, this.#requests.options.stableAfterS);
+    yield* this.#handedOut();
+    const over = new AbortController();
+    let end = new AbortController();
+    const wake = () => reading.isLive && end.abort(new Lost("woken"));
+    listenToSystem(over.signal, kind => kind !== "networkDown" && wake(), wake);
+    signal?.addEventListener("abort", () => end.abort(signal.reason), { signal: over.signal });
+    try {
+      while (!reading.isOver) {
+        end = new AbortController();
+        signal?.throwIfAborted();
+        try {
+          for await (const values of this.#answers(reading, end)) {
+            this.#take(reading, values);
+            yield* this.#handedOut();
+          }
+        } catch (error) {
+          if (!(error instanceof Lost)) throw error;
+          end = new AbortController();
+          await pause(reading.lost(error, clockS()), end.signal);
+        }
+      }
+    } finally {
+      over.abort();
+    }
+  }
+
+  #take(reading, values) {
+    this.closed = reading.isClosed;
+    this.contentType = reading.contentType;
+    this.#waiting = values.reverse();
+    this.#after = reading.offset;
+    if (!values.length) this.offset = reading.offset;
+  }
+
+  *#handedOut() {
+    while (this.#waiting.length) {
+      if (this.#waiting.length === 1) this.offset = this.#after;
+      yield this.#waiting.pop();
+    }
+  }
+
+  /** Makes one request. Yields the values that come. */
+  async *#answers(reading, end) {
+    const { options, silenceS, url } = this.#requests;
+    const free = reading.isLive && (await place(url.origin));
+    const mayHold = free !== null;
+    try {
+      if (!mayHold) await pause(options.pollIntervalS, end.signal);
+      const isSse = reading.isSse && mayHold;
+      const query = reading.query(clockS(), mayHold);
+      if (!isSse) {
+        const withinS = reading.isLive ? silenceS : options.requestTimeoutS;
+        yield reading.answered(await this.#requests.ask("GET", { query, withinS }, end), clockS());
+        return;
+      }
+      const decoder = new TextDecoder();
+      let rest = "";
+      const withinS = () => (reading.isHeard ? silenceS : options.openTimeoutS * 2); // one for the connection
+      for await (const [response, piece] of this.#requests.send("GET", { query }, end, withinS)) {
+        const { status, headers } = response;
+        if (status !== 200 || !headers.get("content-type")?.startsWith("text/event-stream")) {
+          reading.answered({ status, headers, body: new Uint8Array() }, clockS());
+          throw new Lost("the server has no event stream of it");
+        }
+        const cut = cutEvents(rest + decoder.decode(piece ?? new Uint8Array(), { stream: true }));
+        rest = cut.rest;
+        for (const [name, data] of cut.events) yield reading.event(name, data, clockS());
+      }
+      if (!reading.isOver) throw new Lost("the event stream ended");
+    } finally {
+      if (free) free();
+    }
+  }
+
+  /** Creates it. Resolves to whether it is new. */
+  async create(options = {}) {
+    checkNames(options, ["contentType", "ttlS", "closed"]);
+    const { contentType = "application/json", ttlS = null, closed = false } = options;
+    const { status, headers } = await this.#ask("PUT", {
+      "content-type": contentType,
+      ...(ttlS !== null && { "stream-ttl": String(ttlS) }),
+      ...(closed && { "stream-closed": "true" }),
+    });
+    this.contentType = headers.get("content-type") ?? contentType;
+    this.closed = closed;
+    return status === 201;
+  }
+
+  /** What the server says of it. */
+  async head() {
+    const { headers } = await this.#ask("HEAD", {});
+    this.contentType = headers.get("content-type") ?? "";
+    this.closed = isTrue(headers, "stream-closed");
+    const ttl = headers.get("stream-ttl");
+    return {
+      contentType: this.contentType,
+      offset: headers.get("stream-next-offset") ?? "",
+      closed: this.closed,
+      ttlS: ttl === null ? null : Number(ttl),
+    };
+  }
+
+  /** Closes it for good, after one last append where there is data. */
+  async close(data = undefined) {
+    if (data !== undefined) await this.producer().close(data);
+    else await this.#ask("POST", { "stream-closed": "true" });
+    this.closed = true;
+  }
+
+  async delete() {
+    await this.#ask("DELETE", {}, 404);
+  }
+
+  /** A producer of this stream, by an id that is new or, with an epoch, known to the server. */
+  producer(options = {}) {
+    checkNames(options, ["id", "epoch", "autoClaim"]);
+    const { id = null, epoch = 0, autoClaim = false } = options;
+    const tuning = { isNew: id === null, canClaim: autoClaim, options: this.#requests.options };
+    const producing = new Producing(id ?? crypto.randomUUID(), epoch, tuning);
+    const type = async () => this.contentType || (await this.head()).contentType;
+    return new StreamProducer(this.#requests, producing, type);
+  }
+
+  /** Asks until it is answered. `isDone`: the status where an earlier try was carried out. */
+  #ask(method, headers, isDone = 0) {
+    let tries = 0;
+    const ask = async () => {
+      tries++;
+      const answer = await this.#requests.ask(method, { headers });
+      if (answer.status >= 300 && !(tries > 1 && answer.status === isDone)) throw refusalOf(answer);
+      return answer;
+    };
+    return this.#requests.settle(ask, this.#requests.retry());
+  }
+}
+
 // -- subscription --------------------------------------------------------------------------------------------
 
 // One followed channel, as applications see it: heartwire/client/subscription.py.
@@ -2956,51 +3807,6 @@ class Subscription extends Emitter {
   }
 }
 
-// -- system --------------------------------------------------------------------------------------------------
-
-// What a browser, a worker or Node offers beside sockets: reports of the network and the page, and a place to
-// remember which transport worked.
-
-/**
- * Passes on what window, document and navigator report, as far as they exist here, until the signal is
- * aborted.
- * @param {AbortSignal} signal
- * @param {(kind: "networkUp" | "networkDown" | "wake") => void} hint
- * @param {() => void} putAside The page is put aside for the way back: only where no connection is open.
- */
-function listenToSystem(signal, hint, putAside) {
-  const listen = (target, name, hear) => target?.addEventListener?.(name, hear, { signal });
-  const { document, navigator } = globalThis;
-  const connection = /** @type {any} */ (navigator)?.connection;
-  listen(globalThis, "online", () => hint("networkUp"));
-  listen(globalThis, "offline", () => hint("networkDown"));
-  listen(globalThis, "pageshow", ({ persisted }) => persisted && hint("wake"));
-  listen(globalThis, "pagehide", ({ persisted }) => persisted && putAside());
-  listen(document, "visibilitychange", () => document.visibilityState === "visible" && hint("wake"));
-  listen(document, "resume", () => hint("wake"));
-  listen(connection, "change", () => hint("wake"));
-}
-
-/** The storage of this tab; null where there is none. */
-function pageStorage() {
-  try {
-    return globalThis.sessionStorage ?? null;
-  } catch {
-    return null; // a page without an origin, or a browser that allows no storage
-  }
-}
-
-/** The transport that worked the last time. */
-const recallTransport = (storage, base) => storage?.getItem(`heartwire ${base}`);
-
-function rememberTransport(storage, base, transport) {
-  try {
-    storage?.setItem(`heartwire ${base}`, transport);
-  } catch {
-    // it is full or closed to us: the next page begins at the top of the ladder
-  }
-}
-
 // -- client --------------------------------------------------------------------------------------------------
 
 // The client as applications see it: heartwire/client/client.py. docs/javascript.md says how it is used.
@@ -3034,6 +3840,7 @@ class Client extends Emitter {
   #maxQueueItems;
   #maxMessageBytes;
   #closeTimeoutS;
+  #access;
   #publishes = new Map(); // how to settle them, by key
   #requests = new Map(); // the same, by id
   #subscriptions = new Map(); // by channel
@@ -3059,6 +3866,7 @@ class Client extends Emitter {
     this.#maxMessageBytes = options.maxMessageBytes;
     this.#closeTimeoutS = options.closeTimeoutS;
     const surroundings = { ...shell, base: this.#base, WebSocket, fetch };
+    this.#access = new StreamAccess({ ...surroundings, options });
     this.#driver = new Driver(options, surroundings, {
       take: ([name, ...fields]) => Client.#TAKE[name](this, ...fields),
       problem: error => this.#problem(error),
@@ -3132,6 +3940,16 @@ class Client extends Emitter {
     const [json, encoding] = encode(data);
     checkSize(json, channel, idempotencyKey, this.#maxMessageBytes);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
+  }
+
+  /**
+   * A durable stream, over requests of its own. `name`: of the stream, or its whole address; `path`: below
+   * which the server has its streams.
+   */
+  stream(name, options = {}) {
+    checkNames(options, ["path"]);
+    const { path = "streams" } = options;
+    return new Stream(streamUrl(this.#base, path, name), this.#access);
   }
 
   /** The members of a channel, by client id. */
@@ -3309,13 +4127,17 @@ function shellOptions(given) {
   return shell;
 }
 
+function tuning(given) {
+  const names = Object.keys(DEFAULTS).filter(name => name in given);
+  return { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };
+}
+
 /**
  * The options of the machine, with the transports that exist here, and the one that worked the last time
  * first.
  */
 function machineOptions(given, isLackingWebSocket, worked) {
-  const names = Object.keys(DEFAULTS).filter(name => name in given);
-  const options = { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };
+  const options = tuning(given);
   if (isLackingWebSocket) {
     options.transports = options.transports.filter(name => name !== "websocket");
     if (!options.transports.length) throw new TypeError(NO_WEBSOCKET);
@@ -3330,20 +4152,48 @@ function connect(url, options) {
   return new Client(url, options);
 }
 
+/** A durable stream at an address, on any server, without a client. The options are those of `connect`. */
+function stream(url, given = {}) {
+  checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
+  const shell = shellOptions(given);
+  const options = tuning(given);
+  checkOptions(options);
+  const address = new URL(url, globalThis.location?.href);
+  const fetch = shell.fetch ?? globalThis.fetch;
+  return new Stream(address, new StreamAccess({ ...shell, base: address.origin, fetch, options }));
+}
+
 // -- index ---------------------------------------------------------------------------------------------------
 
 // The module as applications import it.
 
 /** For tests. */
 const internals = Object.freeze({
+  Lost,
   Machine,
+  Producing,
+  Reading,
+  Retry,
   baseOf,
   closedByHttp,
+  cutEvents,
   lineGroups,
   noteText,
   retryAfterS,
   sourceOf,
+  streamUrl,
   verdict,
 });
 
-export { Client, connect, DEFAULTS, HeartwireError, internals, Subscription, TRANSPORTS };
+export {
+  Client,
+  connect,
+  DEFAULTS,
+  HeartwireError,
+  internals,
+  Stream,
+  StreamProducer,
+  Subscription,
+  stream,
+  TRANSPORTS,
+};

@@ -15,10 +15,13 @@ import {
 import { Driver } from "./driver.js";
 import { Emitter } from "./emitter.js";
 import { HeartwireError } from "./errors.js";
-import { DEFAULTS, TRANSPORTS } from "./options.js";
+import { checkOptions, DEFAULTS, TRANSPORTS } from "./options.js";
 import { noteText } from "./outputs.js";
 import { encode, historyOf, parsePosition, presenceOf, publication, tokenOf } from "./received.js";
 import { LOCAL } from "./states.js";
+import { Stream } from "./streams.js";
+import { StreamAccess } from "./streams_http.js";
+import { streamUrl } from "./streams_wire.js";
 import { Subscription } from "./subscription.js";
 import { listenToSystem, pageStorage, recallTransport, rememberTransport } from "./system.js";
 
@@ -51,6 +54,7 @@ export class Client extends Emitter {
   #maxQueueItems;
   #maxMessageBytes;
   #closeTimeoutS;
+  #access;
   #publishes = new Map(); // how to settle them, by key
   #requests = new Map(); // the same, by id
   #subscriptions = new Map(); // by channel
@@ -76,6 +80,7 @@ export class Client extends Emitter {
     this.#maxMessageBytes = options.maxMessageBytes;
     this.#closeTimeoutS = options.closeTimeoutS;
     const surroundings = { ...shell, base: this.#base, WebSocket, fetch };
+    this.#access = new StreamAccess({ ...surroundings, options });
     this.#driver = new Driver(options, surroundings, {
       take: ([name, ...fields]) => Client.#TAKE[name](this, ...fields),
       problem: error => this.#problem(error),
@@ -149,6 +154,16 @@ export class Client extends Emitter {
     const [json, encoding] = encode(data);
     checkSize(json, channel, idempotencyKey, this.#maxMessageBytes);
     return this.#ask(this.#publishes, signal, "publish", channel, json, encoding, idempotencyKey);
+  }
+
+  /**
+   * A durable stream, over requests of its own. `name`: of the stream, or its whole address; `path`: below
+   * which the server has its streams.
+   */
+  stream(name, options = {}) {
+    checkNames(options, ["path"]);
+    const { path = "streams" } = options;
+    return new Stream(streamUrl(this.#base, path, name), this.#access);
   }
 
   /** The members of a channel, by client id. */
@@ -326,13 +341,17 @@ function shellOptions(given) {
   return shell;
 }
 
+function tuning(given) {
+  const names = Object.keys(DEFAULTS).filter(name => name in given);
+  return { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };
+}
+
 /**
  * The options of the machine, with the transports that exist here, and the one that worked the last time
  * first.
  */
 function machineOptions(given, isLackingWebSocket, worked) {
-  const names = Object.keys(DEFAULTS).filter(name => name in given);
-  const options = { ...DEFAULTS, ...Object.fromEntries(names.map(name => [name, given[name]])) };
+  const options = tuning(given);
   if (isLackingWebSocket) {
     options.transports = options.transports.filter(name => name !== "websocket");
     if (!options.transports.length) throw new TypeError(NO_WEBSOCKET);
@@ -345,4 +364,15 @@ function machineOptions(given, isLackingWebSocket, worked) {
 /** A client that connects, and stays connected until it is closed. `url`: see `baseOf`. */
 export function connect(url, options) {
   return new Client(url, options);
+}
+
+/** A durable stream at an address, on any server, without a client. The options are those of `connect`. */
+export function stream(url, given = {}) {
+  checkNames(given, [...Object.keys(SHELL_DEFAULTS), ...Object.keys(DEFAULTS)]);
+  const shell = shellOptions(given);
+  const options = tuning(given);
+  checkOptions(options);
+  const address = new URL(url, globalThis.location?.href);
+  const fetch = shell.fetch ?? globalThis.fetch;
+  return new Stream(address, new StreamAccess({ ...shell, base: address.origin, fetch, options }));
 }

@@ -7,12 +7,16 @@ import { closedByHttp } from "./wire.js";
 
 const MAX_RETRY_AFTER_S = 3600; // as in Python: a slip of somebody between must not part us for years
 
+/** When an HTTP server wants its client back; 0 where it does not say. */
+export function retryAfterHeaderS(headers) {
+  const after = headers.get("retry-after") ?? "";
+  return /^\d{1,9}$/.test(after) ? Math.min(Number(after), MAX_RETRY_AFTER_S) : 0;
+}
+
 /** An HTTP answer that is not 2xx, as an error for `Link.failed`. */
 async function refusal(response) {
   const [code, reason] = closedByHttp(response.status, await response.text().catch(() => ""));
-  const after = response.headers.get("retry-after") ?? "";
-  const afterS = /^\d{1,9}$/.test(after) ? Math.min(Number(after), MAX_RETRY_AFTER_S) : 0;
-  return Object.assign(new HeartwireError(code, reason), { afterS });
+  return Object.assign(new HeartwireError(code, reason), { afterS: retryAfterHeaderS(response.headers) });
 }
 
 /**
