@@ -58,7 +58,7 @@ def a_reading(chance: random.Random) -> Json:
         for _ in range(chance.randrange(3)):
             data = chance.choice(["[1]", "[2, 3]", "text\n", "[]"])
             steps.append({"call": "event", "name": chance.choice(["data", "data", "other"]), "data": data})
-            control = {"streamNextOffset": chance.choice(OFFSETS)}
+            control: Json = {"streamNextOffset": chance.choice(OFFSETS)}
             control |= {name: True for name in ("upToDate", "streamClosed") if chance.random() < 0.2}
             steps.append({"call": "control", "control": control})
         if chance.random() < 0.7:

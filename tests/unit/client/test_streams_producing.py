@@ -1,5 +1,7 @@
 """Which requests a producer of a durable stream makes, and what it makes of the answers."""
 
+from typing import Any
+
 import pytest
 
 from heartwire import Options, Refused
@@ -7,7 +9,7 @@ from heartwire.client.streams_producing import Producing
 from heartwire.client.streams_wire import Answer, Lost
 
 
-def producing(*, is_new: bool = False, can_claim: bool = False, **options: int) -> Producing:
+def producing(*, is_new: bool = False, can_claim: bool = False, **options: Any) -> Producing:
     return Producing("p", 0, Options(**options), is_new=is_new, can_claim=can_claim)
 
 
