@@ -35,8 +35,9 @@ __all__ = ["count_of", "serve_many"]
 
 log = logging.getLogger("heartwire")
 
-_DRAIN_S: Final = 10
-"""How long a worker has to end: what it gives requests under way, and its store, with room to spare."""
+_END_S: Final = 10
+"""How long a worker has to end, beside ``drain_s``: what it gives requests under way, and its store, with
+room to spare."""
 
 _STORE_S: Final = 5
 _STEADY_S: Final = 10
@@ -66,7 +67,7 @@ def serve_many(settings: Settings, hub: Hub, *, started: Callable[[str], None]) 
                 raise ConfigError("engine", hub.node.engine, fix)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="heartwire-"))
             place = Path(folder, "store")
-        parent = _Parent(settings, hub.engine_url, place)
+        parent = _Parent(settings, hub.engine_url, place, end_s=_END_S + hub.options.drain_s)
         up = partial(started, url_of(settings, listeners[0]))
         asyncio.run(parent.run([listeners[number % len(listeners)] for number in range(count)], up))
 
@@ -82,8 +83,9 @@ class _Slot:
 class _Parent:
     """See the module."""
 
-    def __init__(self, settings: Settings, engine: str | None, store: Path | None) -> None:
+    def __init__(self, settings: Settings, engine: str | None, store: Path | None, *, end_s: float) -> None:
         self._settings = settings
+        self._end_s = end_s
         self._engine = engine
         self._store_path = store
         self._store = None if store is None else _Slot(self._start_store)
@@ -198,7 +200,7 @@ class _Parent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         store = None if self._store is None else self._store.child
-        await asyncio.gather(*(child.end(_DRAIN_S) for child in self._children if child is not store))
+        await asyncio.gather(*(child.end(self._end_s) for child in self._children if child is not store))
         if store is not None:
             await store.end(_STORE_S)
 
@@ -231,7 +233,7 @@ class _Parent:
             raise
         old, slot.child = slot.child, new
         assert old is not None
-        await old.end(_DRAIN_S)
+        await old.end(self._end_s)
         log.info("%s is up in place of %s", new, old)
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
