@@ -15,6 +15,7 @@ from heartwire.core.waiting import settled
 from heartwire.engines.contract import StreamWrite
 from heartwire.errors import EngineUncertain
 from heartwire.hub import runs as runs_module
+from heartwire.hub import user_limits
 from heartwire.streams.formats import Each, Text, register
 from heartwire.streams.record import Step, StreamRecord
 from heartwire.types import EARLIEST, Channel, Publication
@@ -431,6 +432,12 @@ async def test_a_user_who_asks_twice_at_once_is_not_refused(hub: Hub) -> None:
     hub.node.runs._users._limit = 1
     asked = [hub.start_stream("answer:42", fast, user="ann") for _ in range(5)]
     assert sorted(await asyncio.gather(*asked)) == [False] * 4 + [True]
+
+
+def test_nobodys_connections_are_counted_as_runs_whatever_their_user_is_called() -> None:
+    for user in ("ann", "", "\x1fruns ann"):
+        assert user_limits._connected(user) != user_limits._running("ann")
+    assert len({user_limits._connected(name) for name in ("ann", "\x1fann", "\x1fuser ann")}) == 3
 
 
 async def test_runs_of_a_user_are_limited_over_all_nodes(store: Store) -> None:
