@@ -29,7 +29,7 @@ def answer(name: str, values: list[object], reason: str = "done", detail: str = 
 @pytest.mark.parametrize(
     ("name", "values", "whole"),
     [
-        ("text", ["Hel", "", "lo\n", b"w\xc3\xb6rld"], "Hello\nwörld"),
+        ("text", ["He", "", "llo\n", b"w\xc3\xb6rld"], "Hello\nwörld"),
         ("ndjson", ["a\nb", "", 1, None, {"ö": [1.5]}], '"a\\nb"\n1\nnull\n{"ö":[1.5]}\n'),
         (
             "sse",
