@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -23,13 +24,13 @@ allowed_origins = ["*"]
 durable = true
 """
 
-ENGINES: Final = ["memory"]
 
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
 def engine(request: pytest.FixtureRequest) -> str:
     """The address of a store."""
-    return str(request.param)
+    if request.param == "valkey":
+        return f"{request.getfixturevalue('valkey').url}?prefix={secrets.token_hex(4)}"
+    return "sqlite:///streams.db" if request.param == "sqlite" else "memory"
 
 
 def run(url: str, report: Path) -> list[dict[str, Any]]:
