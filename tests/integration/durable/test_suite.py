@@ -25,11 +25,13 @@ durable = true
 """
 
 
-@pytest.fixture(params=["memory", "sqlite", "valkey"])
+@pytest.fixture(params=["memory", "sqlite", "valkey", "postgres"])
 def engine(request: pytest.FixtureRequest) -> str:
     """The address of a store."""
     if request.param == "valkey":
         return f"{request.getfixturevalue('valkey').url}?prefix={secrets.token_hex(4)}"
+    if request.param == "postgres":
+        return f"{request.getfixturevalue('postgres').url}&schema=durable_{secrets.token_hex(4)}"
     return "sqlite:///streams.db" if request.param == "sqlite" else "memory"
 
 
