@@ -33,18 +33,23 @@ class _Shaper(EventShaper):
         self._message: Event = {}
         self._has_ended = False
 
+    def was(self, event: Event) -> None:
+        kind, message = event.get("type"), str(event.get("messageId", ""))
+        self._note(event)
+        if message.startswith("text-") and kind == "TEXT_MESSAGE_START":  # of `text`, not of the run's own
+            self._message = {"messageId": message}
+        elif kind == "TEXT_MESSAGE_END":
+            self._message = {}
+
     def text(self, value: str) -> Iterator[Event]:
         if not self._message:
             yield from self._start()
-            self._message = {"messageId": self._new_id()}
+            self._message = {"messageId": f"text-{self._new_id()}"}
             yield {"type": "TEXT_MESSAGE_START", **self._message, "role": "assistant"}
         yield {"type": "TEXT_MESSAGE_CONTENT", **self._message, "delta": value}
 
     def event(self, event: Event) -> Iterator[Event]:
-        kind = event.get("type")
-        if kind == "RUN_STARTED":
-            self._run = {name: event.get(name, "") for name in ("threadId", "runId")}
-        self._has_ended |= kind in ("RUN_FINISHED", "RUN_ERROR")
+        self._note(event)
         yield from self._start()
         if self._message:
             yield {"type": "TEXT_MESSAGE_END", **self._message}
@@ -55,6 +60,11 @@ class _Shaper(EventShaper):
         if not self._has_ended:
             yield from self._start()
             yield from self.event({"type": "RUN_FINISHED", **self._run})
+
+    def _note(self, event: Event) -> None:
+        if event.get("type") == "RUN_STARTED":
+            self._run = {name: event.get(name, "") for name in ("threadId", "runId")}
+        self._has_ended |= event.get("type") in ("RUN_FINISHED", "RUN_ERROR")
 
     def _start(self) -> Iterator[Event]:
         if not self._run:

@@ -35,6 +35,15 @@ class _Shaper(EventShaper):
         self._parts = 0
         self._is_text = self._has_start = self._has_finish = False
 
+    def was(self, event: Event) -> None:
+        kind, part = event.get("type"), event.get("id")
+        self._has_start |= kind == "start"
+        self._has_finish |= kind == "finish"
+        if kind == "text-start" and part == f"text-{self._parts + 1}":
+            self._is_text, self._parts = True, self._parts + 1
+        elif kind == "text-end" and part == f"text-{self._parts}":
+            self._is_text = False
+
     def text(self, value: str) -> Iterator[Event]:
         if not self._is_text:
             yield from self._start()

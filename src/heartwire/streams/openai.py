@@ -45,16 +45,24 @@ class _Shaper(EventShaper):
         self._role: Event = {"role": "assistant"}
         self._has_finish = False
 
+    def was(self, event: Event) -> None:
+        self._head |= {name: event[name] for name in self._head if name in event}
+        self._role = {}
+        self._note(event)
+
     def text(self, value: str) -> Iterator[Event]:
         yield self._chunk({**self._role, "content": value}, None)
         self._role = {}
 
     def event(self, event: Event) -> Iterator[Event]:
-        self._has_finish |= any(choice.get("finish_reason") for choice in event.get("choices", ()))
+        self._note(event)
         yield event
 
     def finish(self) -> Iterator[Event]:
         yield from () if self._has_finish else [self._chunk({}, "stop")]
+
+    def _note(self, event: Event) -> None:
+        self._has_finish |= any(choice.get("finish_reason") for choice in event.get("choices", ()))
 
     def _chunk(self, delta: Event, finish_reason: str | None) -> Event:
         return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}

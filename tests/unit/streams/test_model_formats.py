@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import httpx2
@@ -17,7 +17,7 @@ from heartwire.messages import to_json
 from heartwire.streams.ag_ui import AgUi
 from heartwire.streams.ai_sdk import AiSdk
 from heartwire.streams.events import fields, sse
-from heartwire.streams.formats import Format, format_of
+from heartwire.streams.formats import Format, ResumingShaper, format_of
 from heartwire.streams.openai import OpenAi
 from heartwire.types import Channel, Publication
 from tests.js.node import need_packages, node
@@ -126,7 +126,9 @@ def test_ag_ui_gets_a_whole_run_of_strings() -> None:
         "TEXT_MESSAGE_END",
         "RUN_FINISHED",
     ]
-    assert [event.message_id for event in told if hasattr(event, "message_id")] == ["c"] * 4 + ["d"] * 3
+    assert [event.message_id for event in told if hasattr(event, "message_id")] == ["text-c"] * 4 + [
+        "text-d"
+    ] * 3
     assert (told[0].thread_id, told[0].run_id, told[-1].run_id) == ("a", "b", "b")
 
 
@@ -182,6 +184,44 @@ def test_the_client_of_openai_raises_where_a_run_did_not_end_well() -> None:
     assert raised.value.code == "interrupted"
     with pytest.raises(openai.APIError, match="no money"):
         completion(["a"], "error", "no money")
+
+
+# -- runs that another one goes on with ----------------------------------------------------------------------
+
+HALVES: Final[dict[str, tuple[list[Any], list[Any]]]] = {
+    "in a text": (["a", "b"], ["c"]),
+    "after an event": (["a", {"type": "CUSTOM", "name": "n", "value": 1}], ["b"]),
+    "before an event": (["a"], [{"type": "CUSTOM", "name": "n", "value": 1}, "b"]),
+    "at the beginning": ([], ["a"]),
+    "at the end": (["a"], []),
+}
+
+
+@pytest.mark.parametrize("halves", HALVES.values(), ids=HALVES)
+@pytest.mark.parametrize("name", ["ai-sdk", "ag-ui", "openai"])
+def test_a_run_that_is_handed_over_reads_as_one(name: str, halves: tuple[list[Any], list[Any]]) -> None:
+    """Whole runs and halved ones draw the same names, so that they can be compared."""
+    formats: dict[str, Callable[[], Format]] = {
+        "ai-sdk": lambda: AI,
+        "ag-ui": ag_ui,
+        "openai": lambda: OPEN_AI,
+    }
+    first, second = halves
+    whole = kept(formats[name](), first + second)
+    begun = kept(format := formats[name](), first, is_done=False)
+    other = format.shaper()
+    assert isinstance(other, ResumingShaper)
+    other_events = list(other.resume([to_json(event).decode() for event in begun]))
+    for value in second:
+        other_events += other.add(value)
+    assert begun + other_events + list(other.finish()) == whole
+
+
+def test_what_others_have_appended_is_no_trouble() -> None:
+    for format in (AI, ag_ui(), OPEN_AI):
+        shaper = format.shaper()
+        assert isinstance(shaper, ResumingShaper)
+        assert list(shaper.resume(["[1]", b'"text"', "{}"])) == []
 
 
 # -- what they share -----------------------------------------------------------------------------------------
