@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
+from django.utils.functional import empty
 
 from heartwire.testing.server import ServerProcess, run_server
 
@@ -21,3 +23,12 @@ def server() -> Iterator[ServerProcess]:
 def channel() -> str:
     """A channel that no other test uses."""
     return f"room{next(_numbers)}"
+
+
+@pytest.fixture
+def unconfigured_django() -> Iterator[None]:
+    """Django without settings: another test may have some of its own."""
+    before = settings._wrapped
+    settings._wrapped = empty
+    yield
+    settings._wrapped = before

@@ -13,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from django.utils.functional import empty
 from websockets.asyncio.client import connect
 
 import heartwire
@@ -92,8 +91,8 @@ async def test_starlette_chat() -> None:
 
 
 @pytest.mark.slow
-async def test_django_chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django.conf.settings._wrapped", empty)  # another test may have some of its own
+@pytest.mark.usefixtures("unconfigured_django")
+async def test_django_chat() -> None:
     chat = load("django_chat")
     async with serving(chat.app, hub=chat.hub) as url, aiohttp.ClientSession() as session:
         stream = await listen(session, f"{url}/realtime/channels/chat")
