@@ -181,8 +181,12 @@ class Switchboard:
                     self._ask(topic, subscription, start)
             return
         topic.backfill(result.publications)
-        if result.end is not None and result.end.offset == topic.head:
-            topic.end = result.end
+        last = result.publications[-1] if result.publications else result.start
+        if last.offset == topic.head:
+            topic.looked_at = last.offset
+            if result.end is not None:
+                topic.end = result.end
+                self._soon(partial(self._end, topic))
         for subscription in waiting:
             if not _waits(subscription, start):
                 continue  # full or gone meanwhile, or served from memory: it reads again where it must
@@ -199,8 +203,6 @@ class Switchboard:
                 handed_over = True
             self._advance(topic, subscription, handed_over=handed_over)
         topic.forget_frames(result.publications)
-        if topic.end is not None:
-            self._end(topic)
 
     def read_failed(self, topic: Topic, start: Start) -> list[Subscription]:
         """Return the subscriptions that waited for a failed ``read``; the caller closes their links."""
@@ -262,7 +264,7 @@ class Switchboard:
     def _locate(self, topic: Topic, subscription: Subscription, start: Start) -> None:
         if start is NOW and topic.epoch and not self.is_deaf:
             topic.flush()
-            start = topic.position
+            start = topic.position if topic.covers(topic.position) else NOW
         if isinstance(start, Position) and not self.is_deaf and topic.covers(start):
             self._place(subscription, start, recovered=True)
             self._advance(topic, subscription)
@@ -336,12 +338,17 @@ class Switchboard:
                 handed_over = True
 
     def _end(self, topic: Topic) -> None:
-        """End the subscriptions that have got all of a closed stream. Others are caught up first."""
-        end = topic.end
+        """End the subscriptions that have got all of a closed stream. Others are caught up first.
+
+        Never called while a link begins to follow: the hub has to know of its subscription before that ends.
+        """
         for subscription in tuple(topic.subscriptions):
+            if subscription.state is LIVE:
+                self.release(subscription.link.sink)  # only then a link knows that it is full
+            end = topic.end
             if end is not None and subscription.state is LIVE and topic.flushed == end.offset:
-                subscription.on("ended")
                 topic.take_out(subscription)
+                subscription.on("ended")
                 self._ended(subscription, end)
 
     def _hole(self, topic: Topic, live: list[Subscription]) -> None:

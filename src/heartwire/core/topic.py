@@ -64,6 +64,8 @@ class Topic:
     flushed: int = 0
     end: Publication | None = None
     """What closed the stream, once a reader here has come so far. It is not written."""
+    looked_at: int = -1
+    """The offset that was the head when a reader had got all up to it."""
     subscriptions: dict[Subscription, None] = field(default_factory=dict)  # an ordered set, a third the size
     ahead: set[Subscription] = field(default_factory=set)  # have seen more of the stream than was notified
     reads: dict[Any, tuple[str, list[Subscription]]] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class Topic:
         self.epoch, self.head = head
         self.flushed = self.head
         self.end = None
+        self.looked_at = -1 if self.head else 0
         return live
 
     # -- fan-out ---------------------------------------------------------------------------------------------
@@ -198,12 +201,15 @@ class Topic:
     # -- subscriptions ---------------------------------------------------------------------------------------
 
     def covers(self, position: Position) -> bool:
-        """Whether the tail has everything after ``position`` that was flushed, and the channel keeps it."""
+        """Whether the tail has everything after ``position`` that was flushed, and the channel keeps it.
+
+        At the head it has nothing; but where nobody here has seen the last publication, that may be an end.
+        """
         epoch, offset = position
         if epoch != self.epoch or offset > self.flushed:
             return False
         if offset == self.flushed:  # most often, and then retention has nothing to say
-            return True
+            return bool(self._tail) or offset == self.looked_at
         self._end()
         return self._first() - 1 <= offset
 

@@ -112,7 +112,8 @@ class Hub(HubStreams):
     async def remove_history(self, channel: str) -> Position:
         """Forget the kept publications of a channel, and return the position after them.
 
-        Readers who were behind get a gap. Raises `NotStarted`.
+        Readers who were behind get a gap. Raises `NotStarted`; `Refused` (``not_available``) for a durable
+        stream, which is deleted as a whole.
         """
         return await self.node.run(partial(self.node.remove_history, to_channel(channel)))
 

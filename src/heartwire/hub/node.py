@@ -122,6 +122,10 @@ class Node:
 
     async def remove_history(self, channel: Channel) -> Position:
         """See `Hub.remove_history`."""
+        if self.namespaces.is_durable(channel):
+            raise Refused(
+                "not_available", f"{channel!r} is a durable stream: it is kept, or deleted as a whole"
+            )
         position = await settled(self.engine.remove(channel))
         self.switchboard.forget(channel)
         return position
@@ -339,7 +343,8 @@ class Node:
             payload = subscription.format.ended(end)
             if payload is not None:
                 subscription.write(payload)
-        self.presence.unfollow(link, subscription)
+        if subscription in link.subscriptions:  # else its listener has left already
+            self.presence.unfollow(link, subscription)
         if listener is None and not link.subscriptions:
             link.close(_NORMAL, f"stream closed: {end.reason}")
 

@@ -10,6 +10,10 @@ from heartwire.core.switchboard import ReadResult, Switchboard
 from heartwire.core.topic import TailLimits, Topic
 from heartwire.engines.contract import Feed, Retention
 from heartwire.engines.memory import MemoryEngine
+from heartwire.hub.history import History
+from heartwire.hub.namespaces import Namespaces
+from heartwire.hub.options import HubOptions, NamespaceOptions
+from heartwire.streams.record import end_message
 from heartwire.testing import FakeClock
 from heartwire.types import NOW, Channel, Member, Message, Position, Publication, Start
 
@@ -138,7 +142,10 @@ class Read(NamedTuple):
 
 
 class Desk:
-    """A switchboard over a memory engine. Nothing happens by itself: see `turn` and `answer`."""
+    """A switchboard over a memory engine. Nothing happens by itself: see `turn` and `answer`.
+
+    ``durable``: its channels are streams that may be closed. ``ends``: who was told of an end, and which.
+    """
 
     def __init__(
         self,
@@ -148,6 +155,7 @@ class Desk:
         page: int = 256,
         lingering: int = 0,
         watch: Callable[[Channel, bool], None] | None = None,
+        durable: bool = False,
     ) -> None:
         self.clock = FakeClock()
         self.limits = limits or TailLimits()
@@ -157,6 +165,8 @@ class Desk:
         self.reads: list[Read] = []
         self.asked = 0
         self.format = RecordingFormat()
+        self.ends: list[tuple[FakeLink, Publication]] = []
+        self.namespaces = Namespaces(HubOptions(namespaces={"": NamespaceOptions(durable=durable)}))
         self.switchboard = Switchboard(
             read=self._read,
             soon=self.turns.append,
@@ -164,6 +174,7 @@ class Desk:
             kept=lambda channel: (self.keep.history_size, self.keep.since_ms(self.clock())),
             lingering=lingering,
             watch=watch,
+            ended=self._ended,
         )
         self.serials = 0
         self.restart()
@@ -177,11 +188,19 @@ class Desk:
         for _ in range(count):
             self.engine.append(channel, Message(data, origin=origin), self.keep)
 
-    def publish_unheard(self, count: int = 1, *, channel: Channel = A) -> list[Publication]:
+    def end(self, *, channel: Channel = A) -> None:
+        """Close a stream."""
+        self.engine.append(channel, end_message("done"), self.keep)
+
+    def publish_unheard(
+        self, count: int = 1, *, channel: Channel = A, ends: bool = False
+    ) -> list[Publication]:
         """Publish, but hold the notifications back. Returns them."""
         held: list[Publication] = []
         done(self.engine.start(Feed(held.append)))
         self.publish(count, channel=channel)
+        if ends:
+            self.end(channel=channel)
         done(self.engine.start(Feed(lambda publication: self.switchboard.notify(publication))))
         return held
 
@@ -230,8 +249,21 @@ class Desk:
 
     def _read(self, topic: Topic, start: Start) -> None:
         self.asked += 1
-        result = self.engine.read(topic.channel, start, self.keep, limit=self.page, max_bytes=64 * 1024)
+        read = self.engine.read
+        if self.namespaces.is_durable(topic.channel):
+            result = History(self.engine, self.namespaces).whole(
+                topic.channel, start, limit=self.page, max_bytes=64 * 1024
+            )
+            assert isinstance(result, ReadResult)
+        else:
+            result = read(topic.channel, start, self.keep, limit=self.page, max_bytes=64 * 1024)
         self.reads.append(Read(topic, start, result))
+
+    def _ended(self, subscription: Subscription, end: Publication) -> None:
+        assert isinstance(subscription.link, FakeLink)
+        self.ends.append((subscription.link, end))
+        subscription.write(subscription.format.ended(end))
+        self.switchboard.leave(subscription)
 
 
 def done(work: Coroutine[Any, Any, T]) -> T:

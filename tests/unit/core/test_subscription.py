@@ -8,15 +8,16 @@ from heartwire.core.subscription import TRANSITIONS, State
 from heartwire.types import Position
 from tests.unit.core.fakes import Desk
 
-EVENTS: Final = ("located", "caught_up", "filled", "drained", "hole", "left")
+EVENTS: Final = ("located", "caught_up", "filled", "drained", "hole", "ended", "left")
 
 # Rows: states. Columns: events, in the order above. "." cannot happen.
 TABLE: Final = """
-    JOINING      CATCHING_UP  .            JOINING      JOINING      .            CLOSED
-    CATCHING_UP  .            LIVE         PAUSED       CATCHING_UP  CATCHING_UP  CLOSED
-    PAUSED       .            .            PAUSED       CATCHING_UP  PAUSED       CLOSED
-    LIVE         .            .            PAUSED       LIVE         CATCHING_UP  CLOSED
-    CLOSED       .            .            .            .            .            CLOSED
+    JOINING      CATCHING_UP  .            JOINING      JOINING      .            .            CLOSED
+    CATCHING_UP  .            LIVE         PAUSED       CATCHING_UP  CATCHING_UP  .            CLOSED
+    PAUSED       .            .            PAUSED       CATCHING_UP  PAUSED       .            CLOSED
+    LIVE         .            .            PAUSED       LIVE         CATCHING_UP  ENDED        CLOSED
+    ENDED        .            .            ENDED        ENDED        .            .            CLOSED
+    CLOSED       .            .            .            .            .            .            CLOSED
 """
 CELLS: Final = [
     (State[row.split()[0]], event, None if cell == "." else State[cell])
