@@ -112,7 +112,8 @@ class Port(Protocol[SessionT, SubscriptionT]):
         """The stream's position where this node knows it, so that most subscribers need not wait."""
 
     def read(self, channel: Channel, start: Start, *, limit: int) -> Answer[ReadResult]:
-        """`Engine.read`, or the channel's tail in memory where that has all of it."""
+        """`Engine.read`, or the channel's tail in memory where that has all of it; the end of a stream is in
+        `ReadResult.end` only."""
 
     def history(
         self, channel: Channel, *, limit: int, since: Position | None, reverse: bool

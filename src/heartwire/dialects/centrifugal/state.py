@@ -262,6 +262,10 @@ class ClientSubscription:
 
     def ended(self, subscription: Subscription, end: Publication) -> None:
         """See `ChannelListener.ended`."""
+        self.close(end)
+
+    def close(self, end: Publication) -> None:
+        """End it because its stream is closed, and the client has all of it."""
         self.end(_CLOSED, f"stream closed: {end.reason}")
 
     def forget(self) -> None:

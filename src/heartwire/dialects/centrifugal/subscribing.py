@@ -41,11 +41,13 @@ _EXPIRED: Final = (2501, "subscription expired")
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """A subscription before it is live: the reply, and the position after which pushes begin."""
+    """A subscription before it is live: the reply, and the position after which pushes begin; or the end of
+    the stream, where the reply has all of it."""
 
     sub: ClientSubscription
     result: types.SubscribeResult
     start: Position
+    end: Publication | None = None
 
 
 async def subscribe(session: SessionState, id: int, request: types.SubscribeRequest) -> None:
@@ -85,8 +87,12 @@ def go_live(session: SessionState, placed: Placed) -> None:
     """Send the reply, and begin live delivery: from here on the core writes."""
     session.flush()
     sub = placed.sub
-    if session.subs.get(sub.channel) is sub:
+    if session.subs.get(sub.channel) is not sub:
+        return
+    if placed.end is None:
         session.port.follow(session, sub, placed.start)
+    else:
+        sub.close(placed.end)
 
 
 async def unsubscribe(session: SessionState, id: int, request: types.UnsubscribeRequest) -> None:
@@ -150,7 +156,7 @@ async def place_server_side(
     data = session.codec.payload(wanted.data) if wanted.data else None
     sub.expire_in(wanted.ttl_s)
     result = replace(placed.result, expires=wanted.ttl_s is not None, ttl=seconds(wanted.ttl_s), data=data)
-    return Placed(sub, result, placed.start)
+    return replace(placed, result=result)
 
 
 async def subscribe_server_side(session: SessionState, wanted: ServerSubscription) -> None:
@@ -231,10 +237,10 @@ async def _place(
     positioned = recoverable or rules.force_positioning or (rules.allow_positioning and request.positioned)
     channel = sub.channel
     publications: list[Publication] = []
-    recovered = False
+    recovered, end = False, None
     if request.recover and recoverable:
         recover = _recover_newest if rules.cache else _recover
-        recovered, publications, start = await recover(session, channel, request)
+        recovered, publications, start, end = await recover(session, channel, request)
         if not recovered and request.flag & _REJECT_UNRECOVERED:
             raise Refused("unrecoverable_position", f"the stream of {channel!r} cannot be continued there")
     else:
@@ -249,7 +255,7 @@ async def _place(
         recovered=recovered,
         publications=tuple([session.codec.raw(encode(publication)) for publication in publications]),
     )
-    return Placed(sub, result, start)
+    return Placed(sub, result, start, end)
 
 
 def _before(
@@ -270,26 +276,27 @@ async def _top(session: SessionState, channel: Channel) -> Position:
 
 async def _recover(
     session: SessionState, channel: Channel, request: types.SubscribeRequest
-) -> tuple[bool, list[Publication], Position]:
-    """Whether the client's position can be continued, the publications, and where pushes begin."""
+) -> tuple[bool, list[Publication], Position, Publication | None]:
+    """Whether the client's position can be continued, the publications, where pushes begin, and the stream's
+    end."""
     epoch = request.epoch or (await _top(session, channel)).epoch
     limit = session.settings.recovered_items
     read: ReadResult = await settled(session.port.read(channel, Position(epoch, request.offset), limit=limit))
     if not read.recovered and not request.from_oldest:
-        return False, [], read.head
+        return False, [], read.head, None
     start = read.publications[-1].position if read.publications else read.start
-    return read.recovered, read.publications, start
+    return read.recovered, read.publications, start, read.end
 
 
 async def _recover_newest(
     session: SessionState, channel: Channel, request: types.SubscribeRequest
-) -> tuple[bool, list[Publication], Position]:
+) -> tuple[bool, list[Publication], Position, Publication | None]:
     """Recover in cache mode: the newest publication replaces all before it."""
     top = await _top(session, channel)
     before = Position(top.epoch, max(0, top.offset - 1))
     read: ReadResult = await settled(session.port.read(channel, before, limit=1))
     is_there = request.epoch in ("", read.head.epoch) and request.offset == read.head.offset
     if not read.recovered or not read.publications:
-        return is_there and request.offset > 0, [], read.head
+        return is_there and request.offset > 0, [], read.head, read.end
     newest = read.publications[-1]
-    return True, [] if is_there else [newest], newest.position
+    return True, [] if is_there else [newest], newest.position, None

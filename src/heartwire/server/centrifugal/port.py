@@ -290,7 +290,10 @@ class HubPort:
             topic.flush()
             if topic.covers(start):
                 kept = topic.after(start.offset)[:limit]
-                return ReadResult(start, [one for one in kept if not one.is_end], topic.position, True)
+                end = kept.pop() if kept and kept[-1].is_end else None
+                if start == topic.position:
+                    end = topic.end
+                return ReadResult(start, kept, topic.position, True, end)
         return self._node.history.read(channel, start, limit=limit, max_bytes=_READ_BYTES)
 
     async def history(

@@ -111,7 +111,13 @@ class FastPath:
         if node.namespaces.asks(channel, "subscribe"):
             return False
         topic = node.switchboard.topics.get(channel)
-        if topic is not None and isinstance(start, Position) and start == topic.position:
+        if (
+            topic is not None
+            and isinstance(start, Position)
+            and start == topic.position
+            and topic.covers(start)
+            and topic.end is None
+        ):
             if wait_s:
                 _HeldPolls(node, self._held, channel, start).begin(front, wait_s)
                 return True
@@ -168,7 +174,9 @@ class FastPath:
             self._hold(front, channel, wait_s, result.start)
             return True
         last = result.publications[-1].position if result.publications else result.start
-        ends = () if result.end is None else (end_json(result.end),)
+        ends: Sequence[bytes] = ()
+        if result.end is not None:
+            last, ends = result.end.position, (end_json(result.end),)
         page = _page(front, list(map(publication_json, result.publications)), last, result.recovered, ends)
         self._node.pages.spend(len(page))
         front.answer(page)
@@ -296,8 +304,8 @@ class _HeldFormat:
         return None if recovered else _page_rest([], position, False)
 
     def ended(self, end: Publication) -> bytes:
-        """See `WireFormat.ended`. A poll stays before it, so the next one is told again."""
-        return _page_rest([], Position(end.epoch, end.offset - 1), True, (end_json(end),))
+        """See `WireFormat.ended`."""
+        return _page_rest([], end.position, True, (end_json(end),))
 
 
 _FORMAT: Final = _HeldFormat()

@@ -30,7 +30,11 @@ PAGE_BYTES: Final = 1024 * 1024
 
 
 class _Page:
-    """The answer to one poll, while it is made."""
+    """The answer to one poll, while it is made.
+
+    Attributes:
+        over: channels whose streams are closed, and whose ends the reader then has.
+    """
 
     def __init__(self, follow: Follow) -> None:
         self._follow = follow
@@ -39,6 +43,8 @@ class _Page:
         self.size = 0
         self.recovered = True
         self.ends: list[bytes] = []
+        self.over: set[Channel] = set()
+        self._has_new_end = False
 
     def add(
         self,
@@ -52,13 +58,18 @@ class _Page:
         self.publications += publications
         self.size += sum(map(len, publications))
         self.recovered &= recovered
-        self._vector.positions[channel] = position
         if end is not None:
             self.ends.append(end_json(end, with_channel=self._follow.is_multi))
+            self.over.add(channel)
+            self._has_new_end |= self._vector.positions[channel] != end.position
+            position = end.position
+        self._vector.positions[channel] = position
 
     @property
     def is_empty(self) -> bool:
-        return not self.publications and self.recovered and not self.ends
+        """Whether it has nothing new, and there may be something later."""
+        is_over = self._has_new_end or len(self.over) == len(self._follow.channels)
+        return not self.publications and self.recovered and not is_over
 
     @property
     def position(self) -> str:
@@ -68,7 +79,7 @@ class _Page:
         """The answer; 304 for a reader that is at this position already (RFC 9110 13.1.2)."""
         headers = {"etag": f'"{self.position}"'}
         # The end of a stream is told again at each poll: only by it does a reader know that it is over.
-        if (not self.ends and self.position in known) or (self.is_empty and "*" in known):
+        if not self.ends and (self.position in known or (self.is_empty and "*" in known)):
             return Response(status_code=304, headers=headers)
         body = page_json(self.publications, self.position, recovered=self.recovered, ends=self.ends)
         return Response(body, headers=headers, media_type="application/json")
@@ -142,7 +153,7 @@ class Polls:
         try:
             node.connections.index(poll)
             with watch_client(call.request, poll.answered.set), self._only_one(follow, poll):
-                for channel in follow.channels:
+                for channel in (one for one in follow.channels if one not in page.over):
                     format = POLL_MULTI if follow.is_multi else POLL
                     node.presence.follow(poll, channel, format, follow.starts[channel])
                 with contextlib.suppress(TimeoutError):

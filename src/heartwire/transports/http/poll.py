@@ -37,7 +37,7 @@ class PollFormat:
         return channel, [], position, recovered, None
 
     def ended(self, end: Publication) -> News:
-        """See `WireFormat.ended`. The poll stays before it, so the next one is told again."""
+        """See `WireFormat.ended`. The position is that of the last message."""
         return end.channel, [], Position(end.epoch, end.offset - 1), True, end
 
 
