@@ -25,7 +25,7 @@ from heartwire.client.received import (
     rpc_of,
     value_of,
 )
-from heartwire.client.states import State
+from heartwire.client.states import STREAM_CLOSED, State
 from heartwire.client.subscription import Subscription, mark_retrieved
 from heartwire.errors import ConfigError, ConnectionClosed, HeartwireError, Refused
 from heartwire.types import Position, Start
@@ -358,7 +358,10 @@ class Client:
             case out.Unsubscribed(channel, code, reason):
                 if subscription is not None:
                     del self._subscriptions[channel]
-                    subscription.end(refused(code, reason))
+                    if code == STREAM_CLOSED:
+                        subscription.close(reason.removeprefix("stream closed: "))
+                    else:
+                        subscription.finish(refused(code, reason))
             case out.Gap():
                 is_heard = subscription is not None and subscription.gap(output)
                 if not self._events.emit("gap", output) and not is_heard:
@@ -399,7 +402,7 @@ class Client:
             _log.error("%s: %s", self.url, self._end)
         subscriptions, self._subscriptions = self._subscriptions, {}
         for subscription in subscriptions.values():
-            subscription.end(None if code == 1000 else self._end)
+            subscription.finish(None if code == 1000 else self._end)
 
 
 def _settle(answer: "asyncio.Future[Any] | None", value: object) -> None:

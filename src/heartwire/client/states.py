@@ -18,7 +18,7 @@ CLOSED      for good: by the application, or by a server that said *never*
 from enum import Enum
 from typing import Final, Literal
 
-__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "TRANSITIONS", "Event", "State"]
+__all__ = ["ABNORMAL", "LIMIT_EXCEEDED", "LOCAL", "STREAM_CLOSED", "TRANSITIONS", "Event", "State"]
 
 ABNORMAL: Final = 1006
 """The code of a connection that ended without a close code (RFC 6455 7.1.5)."""
@@ -28,6 +28,9 @@ LOCAL: Final = 0
 
 LIMIT_EXCEEDED: Final = 106
 """The code of an exceeded limit, also one of the client's own (Centrifugal protocol, error codes)."""
+
+STREAM_CLOSED: Final = 2100
+"""The code of a subscription that has got all of a durable stream; the reason ends with why it is closed."""
 
 
 class State(Enum):

@@ -33,7 +33,10 @@ class Subscription:
     A slow iterator holds up nobody: over ``max_queue_items`` the server pauses, and the rest is fetched from
     the stream as the iterator goes on.
 
-    ``position`` is that of the last publication the application has got; ``None`` before there is one.
+    Attributes:
+        position: that of the last publication the application has got; ``None`` before there is one.
+        end: why the durable stream that the channel is was closed: "done", "error", "aborted" or
+            "interrupted"; ``None`` before the end has come. An iterator then ends after the last publication.
     """
 
     def __init__(self, client: Owner, channel: str, callback: Callable[[Received], object] | None) -> None:
@@ -41,15 +44,17 @@ class Subscription:
             check_function(callback)
         self.channel = channel
         self.position: Position | None = None
+        self.end: str | None = None
         self._client = client
         self._callback = callback
         self._queue: deque[Received | Gap] = deque()
         self._is_paused = self._has_ended = False
-        self._end: HeartwireError | None = None
+        self._error: HeartwireError | None = None
         self._wake: asyncio.Event = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ready.add_done_callback(mark_retrieved)
         self._on_gap: list[Callable[[Gap], object]] = []
+        self._on_end: list[Callable[[str], object]] = []
 
     async def ready(self) -> Self:
         """Wait until the server has accepted it: publications from now on will come. Raises `Refused`."""
@@ -61,11 +66,16 @@ class Subscription:
         check_function(function)
         self._on_gap.append(function)
 
+    def on_end(self, function: Callable[[str], object]) -> None:
+        """Call a plain function with the reason when the end of a durable stream has come; see ``end``."""
+        check_function(function)
+        self._on_end.append(function)
+
     def unsubscribe(self) -> None:
         """End the subscription; publications not read yet are dropped. Idempotent."""
         self._client.unsubscribe(self)
         self._queue.clear()
-        self.end(None)
+        self.finish(None)
 
     async def __aenter__(self) -> Self:
         try:
@@ -102,7 +112,7 @@ class Subscription:
                 return received
             self._report(received)
         if self._has_ended:
-            raise self._end.with_traceback(None) if self._end is not None else StopAsyncIteration
+            raise self._error.with_traceback(None) if self._error is not None else StopAsyncIteration
         return None
 
     def subscribed(self, position: Position | None) -> None:
@@ -132,11 +142,18 @@ class Subscription:
             self._wake.set()
         return bool(self._on_gap)
 
-    def end(self, error: HeartwireError | None) -> None:
+    def close(self, reason: str) -> None:
+        """Take the end of a stream."""
+        self.end = reason
+        self.finish(None)
+        for function in list(self._on_end):
+            call(function, reason)
+
+    def finish(self, error: HeartwireError | None) -> None:
         """Take no more publications. Those that wait can still be read."""
         if not self._has_ended:
             self._has_ended = True
-            self._end = error
+            self._error = error
             self._wake.set()
             if not self._ready.done():
                 self._ready.set_exception(error or ConnectionClosed(1000, "unsubscribed"))

@@ -168,7 +168,8 @@ class SyncSubscription(Iterator[Received]):
         self._subscription = subscription
 
     def __next__(self) -> Received:
-        """Wait for the next publication. Ends after `unsubscribe` or the client's close, once all is read."""
+        """Wait for the next publication. Ends after `unsubscribe`, the client's close or the end of a durable
+        stream, once all is read."""
         try:
             try:
                 received: Received | None = self._client._wait(self._subscription.__anext__())
@@ -184,6 +185,11 @@ class SyncSubscription(Iterator[Received]):
     def position(self) -> Position | None:
         """See `Subscription`."""
         return self._subscription.position
+
+    @property
+    def end(self) -> str | None:
+        """See `Subscription`."""
+        return self._subscription.end
 
     def unsubscribe(self) -> None:
         """See `Subscription.unsubscribe`."""

@@ -119,10 +119,15 @@ export interface ClientEvents {
   note: Note;
 }
 
+/** Why a stream was closed: its producer was done, or failed; somebody stopped it; its producer is dead. */
+export type EndReason = "done" | "error" | "aborted" | "interrupted";
+
 export interface SubscriptionEvents<T = any> {
   publication: Publication<T>;
   gap: Gap;
   subscribed: { position: string; wasRecovered: boolean };
+  /** The durable stream that the channel is was closed, and all of it has come; `unsubscribed` follows. */
+  end: { reason: EndReason };
   unsubscribed: { code: number; reason: string };
 }
 
@@ -162,6 +167,8 @@ export class Subscription<T = any>
   readonly channel: string;
   /** After the last publication that was handed out; "" before the server has said where it begins. */
   readonly position: string;
+  /** "" before the end of a durable stream has come. An iteration ends after the last publication. */
+  readonly end: EndReason | "";
   /** Rejects with a HeartwireError where the server refuses. */
   readonly ready: Promise<this>;
   unsubscribe(): void;

@@ -34,6 +34,7 @@ class HeartwireError extends Error {
 const ABNORMAL = 1006; // a connection that ended without a close frame (RFC 6455 7.1.5)
 const LOCAL = 0; // what the client itself gives up
 const LIMIT_EXCEEDED = 106; // over a limit, the client's own too (Centrifugal protocol, error codes)
+const STREAM_CLOSED = 2100; // a subscription has got all of a durable stream
 const INSUFFICIENT_STATE = 3010;
 const TOO_LARGE = 1009;
 
@@ -3712,6 +3713,8 @@ class Stream {
 class Subscription extends Emitter {
   /** After the last publication that was handed out; "" before the server has said where it begins. */
   position = "";
+  /** Why the durable stream that the channel is was closed: "done", "error", "aborted", "interrupted". */
+  end = /** @type {any} */ ("");
   #queue = /** @type {any[] | null} */ (null);
   #ending = /** @type {[HeartwireError | null] | null} */ (null); // once it is over
   #wake = () => {};
@@ -3762,14 +3765,21 @@ class Subscription extends Emitter {
     this.emit("subscribed", { position, wasRecovered });
   }
 
+  /** From the client: the end of a stream. An iteration ends after the last publication. */
+  closed(reason, end) {
+    this.end = reason;
+    this.emit("end", { reason });
+    this.ended(null, end);
+  }
+
   /**
-   * From the client: it is over; null: because the application wants so. Returns whether anybody hears of it.
+   * From the client: it is over; null: because the application wants so, or all has come. Returns whether
+   * anybody hears of it.
    */
-  ended(error) {
+  ended(error, end = error ?? new HeartwireError(LOCAL, "closed by the application")) {
     if (this.#ending !== null) return true;
     this.#ending = [error];
     this.#wake();
-    const end = error ?? new HeartwireError(LOCAL, "closed by the application");
     this.#refused(end);
     return this.emit("unsubscribed", { code: end.code, reason: end.message }) || this.#queue !== null;
   }
@@ -4030,7 +4040,9 @@ class Client extends Emitter {
     },
     Unsubscribed(client, channel, code, reason) {
       const error = new HeartwireError(code, `${channel}: ${reason}`);
-      if (take(client.#subscriptions, channel)?.ended(error) === false) client.#problem(error);
+      const subscription = take(client.#subscriptions, channel);
+      if (code === STREAM_CLOSED) subscription?.closed(reason.replace("stream closed: ", ""), error);
+      else if (subscription?.ended(error) === false) client.#problem(error);
     },
     Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(tokenOf(epoch, offset)),
     Rejected(client, key, code, message, isUnknown) {

@@ -18,7 +18,7 @@ import { HeartwireError } from "./errors.js";
 import { checkOptions, DEFAULTS, TRANSPORTS } from "./options.js";
 import { noteText } from "./outputs.js";
 import { encode, historyOf, parsePosition, presenceOf, publication, tokenOf } from "./received.js";
-import { LOCAL } from "./states.js";
+import { LOCAL, STREAM_CLOSED } from "./states.js";
 import { Stream } from "./streams.js";
 import { StreamAccess } from "./streams_http.js";
 import { streamUrl } from "./streams_wire.js";
@@ -244,7 +244,9 @@ export class Client extends Emitter {
     },
     Unsubscribed(client, channel, code, reason) {
       const error = new HeartwireError(code, `${channel}: ${reason}`);
-      if (take(client.#subscriptions, channel)?.ended(error) === false) client.#problem(error);
+      const subscription = take(client.#subscriptions, channel);
+      if (code === STREAM_CLOSED) subscription?.closed(reason.replace("stream closed: ", ""), error);
+      else if (subscription?.ended(error) === false) client.#problem(error);
     },
     Published: (client, key, epoch, offset) => take(client.#publishes, key)?.resolve(tokenOf(epoch, offset)),
     Rejected(client, key, code, message, isUnknown) {

@@ -3,6 +3,7 @@
 export const ABNORMAL = 1006; // a connection that ended without a close frame (RFC 6455 7.1.5)
 export const LOCAL = 0; // what the client itself gives up
 export const LIMIT_EXCEEDED = 106; // over a limit, the client's own too (Centrifugal protocol, error codes)
+export const STREAM_CLOSED = 2100; // a subscription has got all of a durable stream
 export const INSUFFICIENT_STATE = 3010;
 export const TOO_LARGE = 1009;
 

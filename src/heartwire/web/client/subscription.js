@@ -7,6 +7,8 @@ import { LOCAL } from "./states.js";
 export class Subscription extends Emitter {
   /** After the last publication that was handed out; "" before the server has said where it begins. */
   position = "";
+  /** Why the durable stream that the channel is was closed: "done", "error", "aborted", "interrupted". */
+  end = /** @type {any} */ ("");
   #queue = /** @type {any[] | null} */ (null);
   #ending = /** @type {[HeartwireError | null] | null} */ (null); // once it is over
   #wake = () => {};
@@ -57,14 +59,21 @@ export class Subscription extends Emitter {
     this.emit("subscribed", { position, wasRecovered });
   }
 
+  /** From the client: the end of a stream. An iteration ends after the last publication. */
+  closed(reason, end) {
+    this.end = reason;
+    this.emit("end", { reason });
+    this.ended(null, end);
+  }
+
   /**
-   * From the client: it is over; null: because the application wants so. Returns whether anybody hears of it.
+   * From the client: it is over; null: because the application wants so, or all has come. Returns whether
+   * anybody hears of it.
    */
-  ended(error) {
+  ended(error, end = error ?? new HeartwireError(LOCAL, "closed by the application")) {
     if (this.#ending !== null) return true;
     this.#ending = [error];
     this.#wake();
-    const end = error ?? new HeartwireError(LOCAL, "closed by the application");
     this.#refused(end);
     return this.emit("unsubscribed", { code: end.code, reason: end.message }) || this.#queue !== null;
   }
