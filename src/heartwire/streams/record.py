@@ -16,6 +16,7 @@ import msgspec
 
 from heartwire.errors import Refused
 from heartwire.messages import to_json
+from heartwire.text import is_json, is_utf8
 from heartwire.types import ENDED, Channel, Message
 
 __all__ = [
@@ -149,7 +150,8 @@ class Claim(NamedTuple):
     """What an append says of itself.
 
     Attributes:
-        content_type: of its messages; ``None``: the stream's, whatever that is.
+        content_type: of its messages, whose form was checked then; ``None``: they are to be what the stream
+            is, which is checked where that is JSON.
         producer: who appends, fenced and each once.
         sequence: has to be greater, byte by byte, than the last; "": is not looked at.
         key: idempotency key; used again within ``key_ttl_s`` it appends nothing, as long as fewer than 256
@@ -380,6 +382,8 @@ def _check_appendable(
     channel: Channel, record: StreamRecord, messages: Sequence[Message], claim: Claim
 ) -> None:
     has, given = record.options.content_type, claim.content_type
+    if given is None and media_type(has) == "application/json" and not all(map(_is_json, messages)):
+        raise Refused("bad_request", f"stream {channel!r} is application/json: this message is no JSON")
     if messages and given not in (None, has):
         has, given = media_type(has), media_type(given)
         if has != given:
@@ -389,6 +393,10 @@ def _check_appendable(
             "stream_conflict",
             f"Stream-Seq {claim.sequence[:64]!r} does not come after {record.sequence[:64]!r}",
         )
+
+
+def _is_json(message: Message) -> bool:
+    return is_utf8(message.data) and is_json(message.data)
 
 
 def longer(

@@ -160,6 +160,16 @@ def test_a_later_epoch_begins_with_number_0() -> None:
     assert refusal(opened(producers=KNOWN), from_producer(9, 1)).code.name == "bad_request"
 
 
+def test_messages_of_no_content_type_have_to_be_json_where_the_stream_is() -> None:
+    found = StreamRecord(options=StreamOptions(content_type="application/JSON; charset=utf-8"))
+    good = [Message(b'{"a": [1]}'), Message(b" null\n", False)]
+    assert append(found, Claim(), good).record.tail == 2  # type: ignore[union-attr]
+    for bad in (b"word", b"", b"{} {}", b'"\xff"'):
+        assert refusal(found, Claim(), [*good, Message(bad)]).code.name == "bad_request"
+    assert append(found, Claim(content_type="application/json"), WORD).answer.is_new  # who says so has looked
+    assert append(opened(), Claim(), WORD).answer.is_new
+
+
 @pytest.mark.parametrize("content_type", ["text/html", ""])
 def test_messages_of_another_content_type_are_refused(content_type: str) -> None:
     assert refusal(opened(), Claim(content_type=content_type)).code.name == "stream_conflict"
