@@ -89,7 +89,8 @@ async def _blocks(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str
 
 
 async def polls(session: aiohttp.ClientSession, url: str, wait: str = "") -> Heard:
-    since, ends = "earliest", []
+    since = "earliest"
+    ends: list[Any] = []
     while not ends:
         async with session.get(f"{url}/channels/{STREAM}?since={since}{wait}") as answer:
             page = await answer.json()

@@ -352,8 +352,8 @@ def server_leaves_out_what_is_kept(patch: pytest.MonkeyPatch) -> None:
     original = subscribing._recover
 
     async def recover(session: Session, channel: Any, request: Any) -> Any:
-        recovered, publications, start = await original(session, channel, request)
-        return recovered, [] if not recovered else publications, start
+        recovered, publications, *rest = await original(session, channel, request)
+        return recovered, [] if not recovered else publications, *rest
 
     patch.setattr(subscribing, "_recover", recover)
 

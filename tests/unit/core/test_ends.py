@@ -40,7 +40,8 @@ def test_the_end_is_not_encoded_and_is_told_as_it_is() -> None:
     desk.settle()
     ((_, end),) = desk.ends
     assert (desk.format.encoded, end.is_end, end.reason) == ([Position(end.epoch, 1)], True, "done")
-    assert link.payloads[-1] == Ended(A, end.position)
+    last: object = link.payloads[-1]
+    assert last == Ended(A, end.position)
 
 
 def test_a_link_that_the_last_write_fills_is_told_once_it_has_drained() -> None:
@@ -83,7 +84,7 @@ def test_bytes_held_for_the_turn_are_written_before_a_link_is_told() -> None:
     desk.end()
     desk.turn()
     assert (link.paused, desk.ends) == (True, [])
-    del link.write  # type: ignore[method-assign]
+    del link.write
     link.drain()
     desk.settle()
     assert told(desk) == [(link, 1)]
@@ -95,10 +96,9 @@ def test_who_comes_after_the_end_gets_what_is_missing_and_is_told(start: Start |
     desk = Desk(durable=True, page=page)
     desk.publish(5)
     desk.end()
-    begin = Position(desk.head().epoch, start) if isinstance(start, int) else start
-    link = desk.follow(begin)
+    link = desk.follow(Position(desk.head().epoch, start) if isinstance(start, int) else start)
     desk.settle()
-    first = 0 if begin is EARLIEST else 6 if begin is NOW else begin.offset  # type: ignore[union-attr]
+    first = start if isinstance(start, int) else 0 if start is EARLIEST else 6
     assert (link.offsets, told(desk)) == ([*range(first + 1, 6)], [(link, 6)])
     assert kinds(link)[-1] is Ended
 
@@ -111,7 +111,8 @@ def test_who_comes_after_the_end_to_a_topic_in_memory_is_told_without_a_read(sta
     desk.publish()
     desk.end()
     desk.settle()
-    asked, _ = desk.asked, desk.ends.clear()
+    desk.ends.clear()
+    asked = desk.asked
     link = desk.follow(Position(desk.head().epoch, start) if isinstance(start, int) else start)
     assert (link.subscriptions[0].state, desk.ends) == (State.LIVE, []), "told before it is known"
     desk.settle()

@@ -1,8 +1,9 @@
 """One error for one fault, on every door that takes a publish; and the checks come in one order."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from heartwire import Hub, Refused
 from heartwire.codes import CODES
 from heartwire.hub.options import NamespaceOptions
+from heartwire.streams.record import StreamOptions
+from heartwire.types import Channel, Message, Publisher
 
 MAX_BYTES: Final = 1000
 
@@ -166,10 +169,11 @@ def is_code(name: str, told: Told | None) -> bool:
 
 
 def hub_where(*, rate: bool = False, publish: bool = True, hook: bool = False) -> Hub:
-    """A hub with a namespace "n". ``rate``: of two publishes of a client the second is too fast; ``hook``: one
+    """A hub with a namespace "n", and "d" of streams. ``rate``: of two publishes of a client the second is too fast; ``hook``: one
     that refuses."""
     options: dict[str, Any] = {"publish_rate_per_s": 0.001, "publish_burst": 1} if rate else {}
-    namespaces: dict[str, Any] = {"n": NamespaceOptions(publish=publish)}
+    durable = NamespaceOptions(publish=publish, durable=True, max_stream_bytes=5)
+    namespaces: dict[str, Any] = {"n": NamespaceOptions(publish=publish), "d": durable}
     hub = Hub(namespaces=namespaces, max_message_bytes=MAX_BYTES, api_key="k", **options)
     if hook:
 
@@ -195,6 +199,7 @@ FAULTS: Final = [
     Fault("too_many_requests", CLIENTS, hub=lambda: hub_where(rate=True)),
     Fault("forbidden", CLIENTS, hub=lambda: hub_where(publish=False)),
     Fault("limit_exceeded", CLIENTS, hub=lambda: hub_where(hook=True)),
+    Fault("stream_not_found", CLIENTS + BACKENDS, Publish(channel="d:1")),
 ]
 
 
@@ -241,6 +246,10 @@ ORDER: Final = [  # publishes with several faults, by the first in the order of 
     Fault("bad_idempotency_key", WITH_KEYS, Publish(key=KEY), strict_hub),
     Fault("too_many_requests", CLIENTS, Publish(), strict_hub),
     Fault("forbidden", CLIENTS, Publish(), lambda: hub_where(publish=False, hook=True)),
+    Fault("message_too_large", WITH_KEYS, Publish("d:1", LARGE, KEY)),
+    Fault("bad_idempotency_key", WITH_KEYS, Publish("d:1", "x", KEY)),
+    Fault("too_many_requests", CLIENTS, Publish("d:1"), strict_hub),
+    Fault("forbidden", CLIENTS, Publish("d:1"), lambda: hub_where(publish=False, hook=True)),
 ]
 
 
@@ -249,3 +258,85 @@ async def test_the_first_of_several_faults_is_answered(first: Fault, door: Door)
     hub = first.hub()
     assert is_code(first.code, await door(hub, [first.publish] * 2))
     await hub.stop()
+
+
+# -- into durable streams ------------------------------------------------------------------------------------
+
+STREAM: Final = Channel("d:1")
+each_door = pytest.mark.parametrize("door", CLIENTS + BACKENDS, ids=lambda door: door.__name__)
+
+
+@contextlib.asynccontextmanager
+async def stream(content_type: str = "text/plain") -> AsyncIterator[Hub]:
+    hub = Hub(namespaces={"d": NamespaceOptions(durable=True)}, api_key="k")
+    await hub.start()
+    await hub.node.streams.create(STREAM, StreamOptions(content_type=content_type))
+    yield hub
+    await hub.stop()
+
+
+async def kept(hub: Hub) -> list[bytes]:
+    return [one.data for one in (await hub.node.history.page(STREAM, limit=-1)).publications]
+
+
+@each_door
+async def test_a_publish_into_a_stream_is_appended_in_order(door: Door) -> None:
+    async with stream() as hub:
+        words = [f"w{number}" for number in range(100)]
+        assert await door(hub, [Publish(STREAM, word) for word in words]) is None
+        quotes = '"' if door in (by_command, by_api) else ""  # as for every channel: the payload is JSON
+        assert await kept(hub) == [f"{quotes}{word}{quotes}".encode() for word in words]
+        assert (await hub.node.streams.look(STREAM)).record.tail == 100
+
+
+@pytest.mark.parametrize("door", WITH_KEYS, ids=lambda door: door.__name__)
+async def test_a_key_that_is_used_again_appends_nothing_also_when_the_stream_is_closed(door: Door) -> None:
+    async with stream() as hub:
+        publishes = [Publish(STREAM, "a", "k"), Publish(STREAM, "b"), Publish(STREAM, "a", "k")]
+        assert await door(hub, publishes) is None
+        assert [len(await kept(hub)), await hub.node.streams.close(STREAM, "done")] == [2, True]
+        assert await door(hub, publishes[:1]) is None
+        assert (await hub.publish(STREAM, "a", idempotency_key="k")).offset == 1
+        assert len(await kept(hub)) == 2
+
+
+@pytest.mark.parametrize("door", WITH_KEYS, ids=lambda door: door.__name__)
+async def test_a_closed_stream_takes_nothing(door: Door) -> None:
+    async with stream() as hub:
+        await hub.node.streams.close(STREAM, "done")
+        assert is_code("stream_closed", await door(hub, [Publish(STREAM)]))
+        assert await kept(hub) == []
+
+
+@each_door
+async def test_a_full_stream_takes_nothing_more(door: Door) -> None:
+    hub = hub_where()
+    await hub.start()
+    await hub.node.streams.create(STREAM, StreamOptions(), [Message(b"1234")])
+    assert is_code("stream_full", await door(hub, [Publish(STREAM, "56")]))
+    await hub.stop()
+
+
+async def test_a_stream_of_json_takes_json_only() -> None:
+    async with stream("application/json") as hub:
+        assert await by_post(hub, [Publish(STREAM, "{}")]) is None
+        assert is_code("bad_request", await by_post(hub, [Publish(STREAM, "word")]))
+        assert await kept(hub) == [b"{}"]
+
+
+async def test_a_stream_keeps_who_published_and_whether_it_is_text() -> None:
+    async with stream() as hub:
+        who = Publisher("ann", "c-1")
+        for body in ("text", b"\x00"):
+            await hub.publish(STREAM, body, publisher=who)
+        page = await hub.node.history.page(STREAM, limit=-1)
+        assert [(one.publisher, one.is_text) for one in page.publications] == [(who, True), (who, False)]
+
+
+async def test_a_stream_is_not_emptied() -> None:
+    async with stream() as hub:
+        await hub.publish(STREAM, "x")
+        with pytest.raises(Refused, match="durable stream") as refused:
+            await hub.remove_history(STREAM)
+        assert refused.value.code.name == "not_available"
+        assert await kept(hub) == [b"x"]
