@@ -15,6 +15,7 @@ from heartwire.dialects.centrifugal.protobuf_codec import delimited, split
 from heartwire.hub.hooks import ConnectedClient
 from heartwire.hub.identity import Identity
 from heartwire.server.centrifugal import commands as centrifugal_commands
+from heartwire.streams.record import StreamOptions
 from heartwire.types import Action, Channel, Message
 from tests.unit.transports.tools import SERVERS, Answer, Served, Wire, soon, until
 
@@ -384,3 +385,57 @@ async def test_a_cancelled_error_that_leaves_a_hook_answers_a_read(kind: str, ho
         for query in ("", "?wait=20"):
             await wire.send(f"GET /channels/p:a{query} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
             assert (await soon(wire.answer())).status == 500
+
+
+CLOSED = {"push": {"channel": "s:a", "unsubscribe": {"code": 2100, "reason": "stream closed: done"}}}
+
+
+async def streamed(hub: Hub, *messages: bytes) -> str:
+    """A stream with messages; its epoch."""
+    hub.namespace("s", durable=True)
+    await hub.node.streams.create(Channel("s:a"), StreamOptions(), list(map(Message, messages)))
+    return (await hub.node.streams.look(Channel("s:a"))).tail.epoch
+
+
+@pytest.mark.parametrize("wait", ["0", "50"])
+async def test_the_end_of_a_stream_comes_with_the_reply(kind: str, wait: str) -> None:
+    hub = Hub()
+    async with SERVERS[kind](hub) as served:
+        epoch = await streamed(hub, b"1", b"2")
+        await hub.node.streams.close(Channel("s:a"), "done")
+        recover = subscribe(1, "s:a", recover=True, epoch=epoch, offset=1)
+        reply, end = told(await batch(served, recover, wait=wait))
+        assert ([one["data"] for one in reply["subscribe"]["publications"]], end) == ([2], CLOSED)
+        recover = subscribe(1, "s:a", recover=True, epoch=epoch, offset=2)
+        assert told(await batch(served, recover, wait=wait))[1:] == [CLOSED]
+
+
+async def test_a_poll_that_waits_is_told_of_the_end(kind: str) -> None:
+    hub = Hub()
+    async with SERVERS[kind](hub) as served:
+        await streamed(hub, b"1")
+        async with await held(hub, served, subscribe(1, "s:a")) as wire:
+            await hub.node.streams.close(Channel("s:a"), "done")
+            assert told(await soon(wire.answer()))[1:] == [CLOSED]
+
+
+async def test_the_end_of_a_server_side_subscription_is_no_news_at_the_next_poll(kind: str) -> None:
+    """Each poll is subscribed anew. It was answered at once, and the client came back at once."""
+    hub = Hub()
+
+    @hub.on_connect
+    async def welcome(client: ConnectedClient) -> None:
+        await client.subscribe("s:a")
+        await client.subscribe("news")
+
+    connect = {"id": 1, "connect": {}}
+    async with SERVERS[kind](hub) as served:
+        epoch = await streamed(hub, b"1")
+        await hub.node.streams.close(Channel("s:a"), "done")
+        known = {"recover": True, "epoch": epoch, "offset": 1}
+        told_once = told(await batch(served, {"id": 1, "connect": {"subs": {"s:a": known}}}))
+        assert told_once[1:] == [CLOSED]
+        async with await held(hub, served, connect) as wire:
+            await until(lambda: followers(hub) == 1, "the stream is left")
+            await hub.publish("news", 1)
+            assert pushed(await soon(wire.answer())) == [("news", 1)]

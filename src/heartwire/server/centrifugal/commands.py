@@ -218,7 +218,7 @@ class _Batch(CentrifugalConnection):
         try:
             for sub, start in self._starts.items():
                 if self.session.subs.get(sub.channel) is sub:
-                    reader = _Reader(node, link, sub)
+                    reader = _Reader(node, link, sub, start)
                     node.presence.follow(link, sub.channel, self._format, start, listener=reader)
             with watch_client(request, link.stirred.set):
                 await link.stirred.wait()
@@ -238,15 +238,16 @@ class _Batch(CentrifugalConnection):
 class _Reader:
     """The subscription of a poll that waits: a `ChannelListener` that is not a member of the channel."""
 
-    __slots__ = ("_link", "_node", "_sub", "_subscription")
+    __slots__ = ("_link", "_node", "_start", "_sub", "_subscription")
 
     member: Member | None = None
     override: Override | None = None
 
-    def __init__(self, node: Node, link: _Link, sub: ClientSubscription) -> None:
+    def __init__(self, node: Node, link: _Link, sub: ClientSubscription, start: Position) -> None:
         self._node = node
         self._link = link
         self._sub = sub
+        self._start = start
         self._subscription: Subscription | None = None
 
     def live(self, subscription: Subscription) -> None:
@@ -263,5 +264,10 @@ class _Reader:
         self._sub.gap(position)
 
     def ended(self, subscription: Subscription, end: Publication) -> None:
-        """See `ChannelListener.ended`."""
-        self._sub.ended(subscription, end)
+        """See `ChannelListener.ended`.
+
+        The server would subscribe the next poll again. Where the end is no news it is not told of it, or it
+        would come back at once, for ever.
+        """
+        if not self._sub.is_server_side or self._start != end.position:
+            self._sub.ended(subscription, end)
