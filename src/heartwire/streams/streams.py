@@ -130,12 +130,11 @@ class Streams:
             line.learn(found)
 
         def decide(now: StreamRecord | None, now_ms: int) -> Step:
-            current = line.known
-            if (
-                now is None
-                or current is None
-                or not now.is_lapsed(current.written_ms, max(now_ms, found.now_ms))
-            ):
+            known = line.known
+            is_written = now is not line.record  # in the same step, so its owner lives
+            if now is None or known is None or is_written:
+                return Step(now, (), False)
+            if not now.is_lapsed(known.written_ms, max(now_ms, found.now_ms)):
                 return Step(now, (), False)
             return records.close(channel, now, "interrupted", owner=owner)
 
@@ -347,10 +346,13 @@ def _fold(was: StreamRecord | None, now_ms: int, together: Sequence[_Asked]) -> 
         except Exception as error:  # it is the caller's answer
             answers.append((error, done))
             continue
+        is_end = step.record is None and record is not None
+        if is_end and answers:
+            break  # first those before it get their positions, in the epoch that ends here
         answers.append((step.answer, done))
         record = step.record
         messages += step.messages
-        if record is None and was is not None:
+        if is_end:
             break  # what comes after it is another stream
     return _Folded(record, messages, answers, record is not was)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from heartwire.engines.contract import Recorded, Retention, StreamWrite
+from heartwire.engines.contract import Feed, Recorded, Retention, StreamWrite
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineUnavailable, Refused
 from heartwire.streams import record as records
@@ -210,6 +210,49 @@ async def test_a_run_that_writes_in_time_keeps_its_stream() -> None:
         store.clock.advance(9)
         await here.append(STREAM, WORD, Claim(owner="run"))
         assert not await there.end_lapsed(STREAM)
+
+
+async def test_a_stream_that_its_owner_writes_in_the_same_step_is_not_interrupted() -> None:
+    store = _Store()
+    node = streams(store)
+    await node.create(STREAM, TEXT, owner="run", lease_s=10)
+    store.clock.advance(11)
+    store.gate = asyncio.get_running_loop().create_future()
+    store.breaks = ["before"]
+    asked = [
+        asyncio.ensure_future(node.append(STREAM, WORD)),
+        asyncio.ensure_future(node.append(STREAM, WORD, Claim(owner="run"))),
+        asyncio.ensure_future(node.end_lapsed(STREAM)),
+    ]
+    await asyncio.sleep(0)
+    store.gate.set_result(None)
+    lost, _, is_ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(lost, EngineUnavailable)
+    assert [len(write.messages) for write in store.writes] == [0, 1, 1]
+    assert is_ended is False
+    assert not (await node.look(STREAM)).record.closed
+
+
+async def test_what_comes_before_a_deletion_is_kept_and_told_in_the_epoch_that_ends() -> None:
+    store = _Store()
+    node = streams(store)
+    _, seen = await node.create(STREAM, TEXT)
+    told: list[Position] = []
+    await store.start(Feed(lambda one: told.append(one.position)))
+    store.gate = asyncio.get_running_loop().create_future()
+    asked = [
+        asyncio.ensure_future(node.append(STREAM, WORD)),
+        asyncio.ensure_future(node.append(STREAM, WORD)),
+    ]
+    deleted = node.change(STREAM, lambda record, now_ms: records.Step(None, (), True))
+    made = asyncio.gather(deleted, node.create(STREAM, TEXT, WORD))
+    await asyncio.sleep(0)
+    store.gate.set_result(None)
+    places = [position for _, position in await asyncio.gather(*asked)]
+    assert places == [Position(seen.tail.epoch, 1), Position(seen.tail.epoch, 2)]
+    _, (is_new, created) = await made
+    assert is_new
+    assert told == [*places, created.tail]
 
 
 async def test_the_end_of_an_epoch_is_told() -> None:
