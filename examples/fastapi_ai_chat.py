@@ -164,7 +164,7 @@ PAGE = """<!doctype html>
     add(message.id, event.target.text.value, () => fetch(api, { method: "POST", headers: json, body }));
     event.target.reset();
   };
-  stop.onclick = () => fetch(`${api}/${id}/stop`, { method: "POST" });
+  document.querySelector("#stop").onclick = () => fetch(`${api}/${id}/stop`, { method: "POST" });
 
   // What was asked before, and in other tabs.
   for (;; await wait(2000)) {

@@ -61,6 +61,7 @@ class ChromiumPage(_Calls, Page):
         self._browser = browser
         self._profile = profile
         self._target = target
+        self._document = ""
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
@@ -72,6 +73,15 @@ class ChromiumPage(_Calls, Page):
     def goto(self, url: str) -> None:
         self.call("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def reload(self) -> None:
+        """Load the page anew, as the button does, and wait until it is there."""
+        before = self.call("Page.getFrameTree")["frameTree"]["frame"]["loaderId"]
+        self._document = before
+        self.call("Page.reload")
+        while self._document == before:
+            self._note(json.loads(self._socket.recv(timeout=30)))
+        self.until("document.readyState === 'complete'")
 
     def back(self) -> None:
         history = self.call("Page.getNavigationHistory")
@@ -101,7 +111,9 @@ class ChromiumPage(_Calls, Page):
 
     def _note(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
-        if message.get("method") == "Runtime.exceptionThrown":
+        if message.get("method") == "Page.frameNavigated" and "parentId" not in params["frame"]:
+            self._document = params["frame"]["loaderId"]
+        elif message.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(
                 str(params["exceptionDetails"].get("exception", params["exceptionDetails"]))
             )
