@@ -39,7 +39,7 @@ class AppProcess:
 
     def start(self) -> None:
         """Start it, and wait until each worker is up."""
-        ups = self.log.count("startup complete")
+        before = self._ups()
         self._process = subprocess.Popen(
             self._command,
             env=self._environment,
@@ -47,11 +47,16 @@ class AppProcess:
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # so that its workers can be killed with it
         )
-        while self.log.count("startup complete") < ups + self._workers:
+        while self._ups() != (before[0] + self._workers, before[1] + 1):
             if self._process.poll() is not None:
                 raise RuntimeError(f"it did not start:\n{self.log}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.01)
+
+    def _ups(self) -> tuple[int, int]:
+        """How many workers have started, and how often it has begun to listen, over all its lives."""
+        log = self.log
+        return log.count("startup complete"), log.count("running on")
 
     def kill(self) -> None:
         """Send SIGKILL to all of it, and wait for the end. Idempotent."""
@@ -75,7 +80,7 @@ def run_app(
     app: str, *, environment: Mapping[str, str] | None = None, workers: int = 1
 ) -> Iterator[AppProcess]:
     """Run ``MODULE:APP`` with uvicorn, and kill it at the end."""
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("a+") as log:  # what it writes goes to the end, wherever we read
         process = AppProcess(app, environment or {}, workers, log)
         try:
             process.start()
