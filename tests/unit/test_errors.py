@@ -26,6 +26,7 @@ from heartwire.errors import (
     NotStarted,
     ProtocolError,
     Refused,
+    StreamCancelled,
     Unauthorized,
     UnknownChannel,
 )
@@ -147,6 +148,7 @@ ONE_OF_EACH = [
     EngineUnavailable("x"),
     EngineUncertain("x"),
     EngineCorrupt("x"),
+    StreamCancelled("answer:42", "aborted"),
     ConfigError("port", 99999, "1 to 65535"),
 ]
 
