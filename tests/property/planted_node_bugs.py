@@ -7,6 +7,8 @@ import pytest
 from heartwire.engines.shared import SharedBase
 from heartwire.engines.watches import FeedPulse, Watches
 from heartwire.hub.bus import Answers, Bus
+from heartwire.streams import record
+from heartwire.streams.streams import Streams
 from heartwire.testing.simulation.store import SharedStore
 from heartwire.types import Channel
 from tests.property.planted_bugs import PLANTED, planted
@@ -75,6 +77,19 @@ def api_says_done_where_a_node_did_not_answer(patch: pytest.MonkeyPatch) -> None
         return (await original(self, *arguments))._replace(missing=[])
 
     patch.setattr(Bus, "ask_all", ask_all)
+
+
+@planted
+def what_a_producer_sends_again_is_new(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(record, "_duplicate", lambda producer, known: None)
+
+
+@planted
+def dead_run_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    async def end_lapsed(self: Streams, channel: Channel) -> bool:
+        return False
+
+    patch.setattr(Streams, "end_lapsed", end_lapsed)
 
 
 NAMES: Final = tuple(name for name, plant in PLANTED.items() if plant.__module__ == __name__)

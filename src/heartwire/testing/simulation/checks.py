@@ -263,7 +263,7 @@ class Checks:
     def is_quiet(self) -> bool:
         """Whether every client is online and has everything."""
         head = self._world.server.head
-        return all(
+        return self._world.writers.are_done and all(
             client.machine.state.value == "online"
             and not len(client.machine.traffic.publishes)
             and all(following.position == head(name) for name, following in client.followed.items())
@@ -274,6 +274,7 @@ class Checks:
     def at_the_end(self) -> None:
         """Check that every client has everything, and every publish its outcome."""
         server = self._world.server
+        self._world.writers.at_the_end()
         for client in self._world.clients:
             if not client.is_closed:
                 if client.machine.state.value != "online":

@@ -132,5 +132,11 @@ class SimulatedNode:
         self.engine.kill()
         for wire in self._wires():
             wire.end(closes=closes)
-        for task in (*self.hub.node.background.tasks, *self._calls, *filter(None, [self._starting])):
+        node = self.hub.node
+        for task in (
+            *node.background.tasks,
+            *node.streams._tasks,
+            *self._calls,
+            *filter(None, [self._starting]),
+        ):
             task.cancel()

@@ -15,6 +15,7 @@ from heartwire.testing.simulation.world import Simulation
 __all__ = ["run_seed"]
 
 _NODES: Final = (*(1,) * 10, 2, 2, 3)
+_STREAMS: Final = 0.6
 
 
 def run_seed(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...] = CHANNELS) -> Simulation:
@@ -28,6 +29,8 @@ def run_seed(seed: int, *, hub: MakeHub | None = None, channels: tuple[str, ...]
     chance = Random(seed)
     nodes = Random(f"{seed} nodes").choice(_NODES)
     world = Simulation(seed, hub=hub or _any_hub(chance), nodes=nodes)
+    if hub is None and nodes > 1 and Random(f"{seed} streams").random() < _STREAMS:
+        world.writers.begin()
     try:
         (Events if nodes == 1 else NodeEvents)(world, chance, channels).run()
     finally:
@@ -47,6 +50,7 @@ def _any_hub(chance: Random) -> MakeHub:
         is_shared = shared_engine(engine) is not None
         hub = Hub(engine, **options, api_key=API_KEY if is_shared else "")
         hub.namespace("", history_size=size, history_ttl_s=ttl_s, presence=is_shared, join_leave=is_shared)
+        hub.namespace("answer", durable=True)
         hub.node.switchboard._limits = TailLimits(topic_items=tail_items)
         return hub
 

@@ -51,6 +51,7 @@ class SharedStore:
         self._users: dict[str, dict[str, str]] = {}
         self._author = ""
         self._told: Publication | None = None
+        self._records: dict[Channel, list[Recorded]] = {}  # each as it was written
         self.cut("the store is gone")
 
     def fail_over(self, lost: int) -> None:
@@ -60,6 +61,8 @@ class SharedStore:
         self._lives += 1
         for channel, stream in self.memory._streams.items():
             was = Position(stream.epoch, max(0, stream.head - lost))
+            if stream.record is not None:
+                was = self._record_before(channel, was)
             stream.head = was.offset
             stream.items = [one for one in stream.items if one.offset <= was.offset]
             for key, (offset, _) in list((stream.keys or {}).items()):
@@ -70,6 +73,14 @@ class SharedStore:
         self._tokens = {
             token: place for token, place in self._tokens.items() if place[1] <= heads.get(place[0], 0)
         }
+
+    def _record_before(self, channel: Channel, was: Position) -> Position:
+        """Go back to the last record that was written up to a position. Returns its own."""
+        written = self._records[channel]
+        while written and written[-1].head.offset > was.offset:
+            written.pop()
+        self.memory._streams[channel].record = written[-1] if written else None
+        return Position(was.epoch, written[-1].head.offset if written else 0)
 
     def _renew(self, channel: Channel, was: Position, epoch: str) -> None:
         stream = self.memory._streams[channel]
@@ -151,7 +162,12 @@ class SharedStore:
     def write(self, node: str, channel: Channel, change: StreamWrite) -> Recorded:
         """See `Records.write`."""
         self._author = node
-        return self.memory.write(channel, change)
+        before, found = self.memory.record(channel), self.memory.write(channel, change)
+        if found.revision not in (0, before.revision):
+            self._records.setdefault(channel, []).append(found)
+            if not change.expects:
+                del self._records[channel][:-1]
+        return found
 
     def _ended(self, channel: Channel, position: Position) -> None:
         self._tell(channel, ("removed", channel, position))

@@ -30,6 +30,7 @@ from heartwire.testing.simulation.members import MEMBERS_WITHIN_S, Members
 from heartwire.testing.simulation.network import Path, Wire
 from heartwire.testing.simulation.nodes import MakeHub
 from heartwire.testing.simulation.server import SimulatedServer
+from heartwire.testing.simulation.writers import Writers
 
 __all__ = ["Broken", "Simulation", "again"]
 
@@ -79,6 +80,7 @@ class Simulation:
         self._log = _Faults()
         self.backend = Backend(self)
         self.server = SimulatedServer(self, hub or Hub, nodes)
+        self.writers = Writers(self)
 
     def wall(self) -> float:
         """Wall-clock time, in seconds, for all but clients whose clock jumped."""
