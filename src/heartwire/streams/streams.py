@@ -274,6 +274,8 @@ class Streams:
                     line.known = None
                     _fail(together, error)
                     if not isinstance(error, HeartwireError):
+                        _fail(line.waiting, error)
+                        line.waiting.clear()
                         raise
         finally:
             line.is_busy = False

@@ -7,7 +7,7 @@ import pytest
 
 from heartwire.engines.contract import Feed, Recorded, Retention, StreamWrite
 from heartwire.engines.memory import MemoryEngine
-from heartwire.errors import EngineUnavailable, Refused
+from heartwire.errors import EngineUnavailable, HeartwireError, Refused
 from heartwire.streams import record as records
 from heartwire.streams.record import Claim, Producer, StreamClosed, StreamOptions
 from heartwire.streams.streams import MAX_WAITING, MAX_WAITING_BYTES, Streams
@@ -138,6 +138,24 @@ async def test_an_append_that_the_store_did_not_take_is_refused_and_the_next_one
         await node.append(STREAM, WORD)
     await node.append(STREAM, WORD)
     assert store.data() == [b"word"]
+
+
+async def test_a_fault_of_the_store_fails_all_who_wait() -> None:
+    store = _Store()
+    node = streams(store)
+    await node.create(STREAM, TEXT)
+    store.gate = asyncio.get_running_loop().create_future()
+    asked = [asyncio.ensure_future(node.append(STREAM, WORD)) for _ in range(3)]
+    await asyncio.sleep(0)
+    serving = set(node._tasks)
+    store.gate.set_exception(ZeroDivisionError("a fault"))
+    for one in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(one, HeartwireError)
+        assert "a fault" in str(one)
+    (fault,) = await asyncio.gather(*serving, return_exceptions=True)  # which the loop logs
+    assert isinstance(fault, ZeroDivisionError)
+    store.gate = None
+    await node.append(STREAM, WORD)
 
 
 async def test_a_caller_that_goes_away_leaves_the_others_and_its_append() -> None:
