@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -139,9 +140,12 @@ WAYS: Final[dict[str, tuple[Way, list[Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("server", [native, uvicorn, mounted, hypercorn])
-async def test_the_end_is_told_once_and_last(server: Serving) -> None:
-    hub = Hub()
+@pytest.mark.parametrize(
+    ("server", "engine"),
+    [*((server, "memory") for server in (native, uvicorn, mounted, hypercorn)), (native, "sqlite")],
+)
+async def test_the_end_is_told_once_and_last(server: Serving, engine: str, tmp_path: Path) -> None:
+    hub = Hub("memory" if engine == "memory" else f"sqlite:///{tmp_path}/ends.db")
     hub.namespace("answer", durable=True)
     async with server(hub) as url, aiohttp.ClientSession() as session:
         streams = hub.node.streams
