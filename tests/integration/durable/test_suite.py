@@ -35,6 +35,13 @@ def engine(request: pytest.FixtureRequest) -> str:
     return "sqlite:///streams.db" if request.param == "sqlite" else "memory"
 
 
+def need_suite() -> None:
+    """Without Node and its packages the test is skipped."""
+    need_node()
+    if not (SUITE / "node_modules").exists():
+        pytest.skip("the suite is not installed: make test does that")
+
+
 def run(url: str, report: Path) -> list[dict[str, Any]]:
     """Run the suite. Returns what became of each test."""
     vitest = SUITE / "node_modules" / "vitest" / "vitest.mjs"
@@ -54,9 +61,7 @@ def run(url: str, report: Path) -> list[dict[str, Any]]:
 
 
 def test_the_public_suite(engine: str, tmp_path: Path) -> None:
-    need_node()
-    if not (SUITE / "node_modules").exists():
-        pytest.skip("the suite is not installed: make test does that")
+    need_suite()
     with run_server(engine=engine, config=CONFIG) as server:
         results = run(server.url, tmp_path / "report.json")
         assert "Traceback" not in server.log
