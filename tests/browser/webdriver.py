@@ -65,6 +65,7 @@ class WebKit:
             browser = cls(port, mini_browser)
             yield browser
             browser.call("DELETE", "")
+            browser._connection.close()
 
     def call(self, method: str, path: str, **body: Any) -> Any:
         """A WebDriver command's value."""
