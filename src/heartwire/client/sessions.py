@@ -22,13 +22,15 @@ class Sessions:
         self._headers = headers
         self._ssl = ssl
         self._dead_after_ms = max(1, int(dead_after_s * 1000))
-        # A load balancer's, across connections: also on an IP address, and sent back as they came.
-        self._cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
+        self._cookies: aiohttp.CookieJar | None = None
         self._tracing = aiohttp.TraceConfig()
         self._tracing.on_request_redirect.append(stop_at_redirect)
 
     def session(self) -> aiohttp.ClientSession:
         """Return a pool for one use, which ends with it. It has no timeouts."""
+        if self._cookies is None:  # it wants a running loop
+            # A load balancer's, across connections: also on an IP address, and sent back as they came.
+            self._cookies = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
         return aiohttp.ClientSession(
             headers=self._headers,
             cookie_jar=self._cookies,
