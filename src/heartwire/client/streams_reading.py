@@ -46,7 +46,7 @@ class Reading:
         self._live, self._retry, self._stable_after_s = live, retry, stable_after_s
         self._cursor = ""
         self._held = b""  # text that ends within a character
-        self._is_sse_cut = False
+        self._is_sse_cut = self._was_sse = False
         self._events: list[bytes] = []
         self._asked_at = 0.0
 
@@ -58,17 +58,17 @@ class Reading:
 
     def query(self, now: float) -> dict[str, str]:
         """Return what to ask."""
-        self._asked_at, self.is_heard, self._events = now, False, []
+        self._asked_at, self._was_sse, self.is_heard, self._events = now, self.is_sse, False, []
         query = {"offset": self._next}
         if self.is_live:
-            query["live"] = "sse" if self.is_sse else "long-poll"
+            query["live"] = "sse" if self._was_sse else "long-poll"
             query |= {"cursor": self._cursor} if self._cursor else {}
         return query
 
     def answered(self, answer: Answer, now: float) -> Sequence[Any]:
         """Take an answer that is complete. Return its values. Raises its `refusal`."""
         headers = answer.headers
-        if answer.status == 400 and self.is_sse:
+        if answer.status == 400 and self._was_sse:
             raise Lost("there is no event stream of it")
         if answer.status not in (200, 204):
             raise refusal(answer)
@@ -105,7 +105,7 @@ class Reading:
         """Take the failure of a request, or its end. Return the seconds to wait before the next."""
         if self.is_live and lost.is_reachable:
             # What keeps an event stream to itself, as some proxies do, lets long polls through.
-            self._is_sse_cut = self.is_sse and not self.is_heard
+            self._is_sse_cut = self._was_sse and not self.is_heard
         if now - self._asked_at >= self._stable_after_s:
             self._retry.backoff.reset()
         return self._retry.next_s(lost, now)

@@ -3006,6 +3006,7 @@ class Reading {
   #events = /** @type {Uint8Array[]} */ ([]);
   #askedAt = 0;
   #isHeld = false;
+  #wasSse = false;
 
   /** @param {boolean | "long-poll"} live */
   constructor(offset, live, retry, stableAfterS) {
@@ -3025,21 +3026,22 @@ class Reading {
   query(now, mayHold = true) {
     this.#askedAt = now;
     this.#isHeld = this.isLive && mayHold;
+    this.#wasSse = this.#isHeld && this.isSse;
     this.isHeard = false;
     this.#events = [];
     const query = { offset: this.#next };
     if (!this.#isHeld) return query;
     return {
       ...query,
-      live: this.isSse ? "sse" : "long-poll",
+      live: this.#wasSse ? "sse" : "long-poll",
       ...(this.#cursor && { cursor: this.#cursor }),
     };
   }
 
-  /** The values of an answer that is complete. Throws its refusalOf, and `Lost`. */
+  /** The values of an answer that is complete. Throws its refusal, and `Lost`. */
   answered(answer, now) {
     const { status, headers, body } = answer;
-    if (status === 400 && this.isSse) throw new Lost("there is no event stream of it");
+    if (status === 400 && this.#wasSse) throw new Lost("there is no event stream of it");
     if (status !== 200 && status !== 204) throw refusalOf(answer);
     const streamNextOffset = headers.get("stream-next-offset");
     if (streamNextOffset === null) throw new Lost("an answer without Stream-Next-Offset");
@@ -3068,7 +3070,7 @@ class Reading {
   /** The seconds to wait after a request that failed, or ended. */
   lost(lost, now) {
     // What keeps an event stream to itself, as some proxies do, lets long polls through.
-    if (this.isLive && lost.isReachable) this.#isSseCut = this.isSse && !this.isHeard;
+    if (this.isLive && lost.isReachable) this.#isSseCut = this.#wasSse && !this.isHeard;
     if (now - this.#askedAt >= this.#stableAfterS) this.#retry.backoff.reset();
     return this.#retry.nextS(lost, now);
   }
@@ -3576,17 +3578,20 @@ class Stream {
     const wake = () => reading.isLive && end.abort(new Lost("woken"));
     listenToSystem(over.signal, kind => kind !== "networkDown" && wake(), wake);
     signal?.addEventListener("abort", () => end.abort(signal.reason), { signal: over.signal });
+    let isProven = true; // a browser may have other connections that died with the one that was lost
     try {
       while (!reading.isOver) {
         end = new AbortController();
         signal?.throwIfAborted();
         try {
-          for await (const values of this.#answers(reading, end)) {
+          for await (const values of this.#answers(reading, end, isProven)) {
+            isProven = true;
             this.#take(reading, values);
             yield* this.#handedOut();
           }
         } catch (error) {
           if (!(error instanceof Lost)) throw error;
+          isProven = false;
           end = new AbortController();
           await pause(reading.lost(error, clockS()), end.signal);
         }
@@ -3611,23 +3616,24 @@ class Stream {
     }
   }
 
-  /** Makes one request. Yields the values that come. */
-  async *#answers(reading, end) {
+  /** Makes one request, which is held where it may be. Yields the values that come. */
+  async *#answers(reading, end, isProven) {
     const { options, silenceS, url } = this.#requests;
     const free = reading.isLive && (await place(url.origin));
-    const mayHold = free !== null;
+    const mayHold = free !== null && isProven;
     try {
-      if (!mayHold) await pause(options.pollIntervalS, end.signal);
+      if (free === null) await pause(options.pollIntervalS, end.signal);
       const isSse = reading.isSse && mayHold;
       const query = reading.query(clockS(), mayHold);
       if (!isSse) {
-        const withinS = reading.isLive ? silenceS : options.requestTimeoutS;
+        const atOnceS = isProven ? options.requestTimeoutS : options.openTimeoutS;
+        const withinS = reading.isLive && mayHold ? silenceS : atOnceS;
         yield reading.answered(await this.#requests.ask("GET", { query, withinS }, end), clockS());
         return;
       }
       const decoder = new TextDecoder();
       let rest = "";
-      const withinS = () => (reading.isHeard ? silenceS : options.openTimeoutS * 2); // one for the connection
+      const withinS = () => (reading.isHeard ? silenceS : options.openTimeoutS);
       for await (const [response, piece] of this.#requests.send("GET", { query }, end, withinS)) {
         const { status, headers } = response;
         if (status !== 200 || !headers.get("content-type")?.startsWith("text/event-stream")) {

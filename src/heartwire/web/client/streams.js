@@ -187,17 +187,20 @@ export class Stream {
     const wake = () => reading.isLive && end.abort(new Lost("woken"));
     listenToSystem(over.signal, kind => kind !== "networkDown" && wake(), wake);
     signal?.addEventListener("abort", () => end.abort(signal.reason), { signal: over.signal });
+    let isProven = true; // a browser may have other connections that died with the one that was lost
     try {
       while (!reading.isOver) {
         end = new AbortController();
         signal?.throwIfAborted();
         try {
-          for await (const values of this.#answers(reading, end)) {
+          for await (const values of this.#answers(reading, end, isProven)) {
+            isProven = true;
             this.#take(reading, values);
             yield* this.#handedOut();
           }
         } catch (error) {
           if (!(error instanceof Lost)) throw error;
+          isProven = false;
           end = new AbortController();
           await pause(reading.lost(error, clockS()), end.signal);
         }
@@ -222,23 +225,24 @@ export class Stream {
     }
   }
 
-  /** Makes one request. Yields the values that come. */
-  async *#answers(reading, end) {
+  /** Makes one request, which is held where it may be. Yields the values that come. */
+  async *#answers(reading, end, isProven) {
     const { options, silenceS, url } = this.#requests;
     const free = reading.isLive && (await place(url.origin));
-    const mayHold = free !== null;
+    const mayHold = free !== null && isProven;
     try {
-      if (!mayHold) await pause(options.pollIntervalS, end.signal);
+      if (free === null) await pause(options.pollIntervalS, end.signal);
       const isSse = reading.isSse && mayHold;
       const query = reading.query(clockS(), mayHold);
       if (!isSse) {
-        const withinS = reading.isLive ? silenceS : options.requestTimeoutS;
+        const atOnceS = isProven ? options.requestTimeoutS : options.openTimeoutS;
+        const withinS = reading.isLive && mayHold ? silenceS : atOnceS;
         yield reading.answered(await this.#requests.ask("GET", { query, withinS }, end), clockS());
         return;
       }
       const decoder = new TextDecoder();
       let rest = "";
-      const withinS = () => (reading.isHeard ? silenceS : options.openTimeoutS * 2); // one for the connection
+      const withinS = () => (reading.isHeard ? silenceS : options.openTimeoutS);
       for await (const [response, piece] of this.#requests.send("GET", { query }, end, withinS)) {
         const { status, headers } = response;
         if (status !== 200 || !headers.get("content-type")?.startsWith("text/event-stream")) {

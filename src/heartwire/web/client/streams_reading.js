@@ -55,6 +55,7 @@ export class Reading {
   #events = /** @type {Uint8Array[]} */ ([]);
   #askedAt = 0;
   #isHeld = false;
+  #wasSse = false;
 
   /** @param {boolean | "long-poll"} live */
   constructor(offset, live, retry, stableAfterS) {
@@ -74,21 +75,22 @@ export class Reading {
   query(now, mayHold = true) {
     this.#askedAt = now;
     this.#isHeld = this.isLive && mayHold;
+    this.#wasSse = this.#isHeld && this.isSse;
     this.isHeard = false;
     this.#events = [];
     const query = { offset: this.#next };
     if (!this.#isHeld) return query;
     return {
       ...query,
-      live: this.isSse ? "sse" : "long-poll",
+      live: this.#wasSse ? "sse" : "long-poll",
       ...(this.#cursor && { cursor: this.#cursor }),
     };
   }
 
-  /** The values of an answer that is complete. Throws its refusalOf, and `Lost`. */
+  /** The values of an answer that is complete. Throws its refusal, and `Lost`. */
   answered(answer, now) {
     const { status, headers, body } = answer;
-    if (status === 400 && this.isSse) throw new Lost("there is no event stream of it");
+    if (status === 400 && this.#wasSse) throw new Lost("there is no event stream of it");
     if (status !== 200 && status !== 204) throw refusalOf(answer);
     const streamNextOffset = headers.get("stream-next-offset");
     if (streamNextOffset === null) throw new Lost("an answer without Stream-Next-Offset");
@@ -117,7 +119,7 @@ export class Reading {
   /** The seconds to wait after a request that failed, or ended. */
   lost(lost, now) {
     // What keeps an event stream to itself, as some proxies do, lets long polls through.
-    if (this.isLive && lost.isReachable) this.#isSseCut = this.isSse && !this.isHeard;
+    if (this.isLive && lost.isReachable) this.#isSseCut = this.#wasSse && !this.isHeard;
     if (now - this.#askedAt >= this.#stableAfterS) this.#retry.backoff.reset();
     return this.#retry.nextS(lost, now);
   }
