@@ -1,16 +1,36 @@
-"""The reference server of the Durable Streams protocol, from npm."""
+"""Servers of the Durable Streams protocol: the reference server, from npm, and Heartwire."""
 
 import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from heartwire.testing.server import run_server
 from tests.js.node import HERE, need_node
 
-__all__ = ["reference_server"]
+__all__ = ["CONFIG", "SERVERS", "stream_server"]
+
+SERVERS: Final = ("reference", "heartwire")
+
+CONFIG: Final = """
+durable_poll_s = 1
+[namespaces.""]
+durable = true
+"""
+
+
+@contextlib.contextmanager
+def stream_server(name: str) -> Iterator[str]:
+    """Run a server of that name; the address below which it has its streams."""
+    if name == "reference":
+        with reference_server() as url:
+            yield f"{url}/v1/stream"
+    else:
+        with run_server(config=CONFIG) as server:
+            yield f"{server.url}/streams"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The streams of heartwire.js in Node, against the reference server of the Durable Streams protocol, and on bad
+"""The streams of heartwire.js in Node, against the reference server of the protocol and Heartwire, and on bad
 networks: nothing lost, nothing doubled."""
 
 import random
@@ -9,7 +9,7 @@ import pytest
 
 from heartwire.testing import FaultyNetwork
 from heartwire.testing.faulty import faulty_network
-from tests.js.reference import reference_server
+from tests.js.reference import SERVERS, stream_server
 from tests.js.runtime import Runtime
 
 FAST: Final = """
@@ -32,13 +32,15 @@ globalThis.whole = values => {
   return typeof values[0] === "string" ? values.join("") : JSON.stringify(values);
 };
 """
-each_kind = pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream"])
+KINDS: Final = ("application/json", "text/plain", "application/octet-stream")
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture(scope="module")
-def root() -> Iterator[str]:
-    with reference_server() as url:
-        yield f"{url}/v1/stream"
+@pytest.fixture(scope="module", params=SERVERS)
+def root(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Below it the streams of a server are."""
+    with stream_server(request.param) as url:
+        yield url
 
 
 @pytest.fixture
@@ -190,8 +192,8 @@ def storm(network: FaultyNetwork, chance: random.Random, count: int) -> None:
         chance.choice([network.reset, network.cut, network.lose])()
 
 
-@each_kind
-@pytest.mark.parametrize("live", [True, "long-poll"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "live"), [*((kind, True) for kind in KINDS), ("text/plain", "long-poll")])
 def test_each_once_through_a_storm(node: Runtime, url: str, kind: str, live: bool | str) -> None:
     with faulty_network(url) as network:
         node.run(
@@ -216,7 +218,7 @@ def test_each_once_through_a_storm(node: Runtime, url: str, kind: str, live: boo
             kind=kind,
             live=live,
         )
-        storm(network, random.Random(f"{kind} {live}"), 20)
+        storm(network, random.Random(f"{kind} {live}"), 10)
         told = node.run(
             "isCalm = true; const [sent, ...got] = (await all).map(whole); return got.map(one => one === sent);"
         )
