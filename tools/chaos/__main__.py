@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tools.chaos.run import Chaos, Outcome, chaos
 from tools.chaos.stores import STORES
-from tools.chaos.streams import stream_chaos
+from tools.chaos.streams import ALONE, stream_chaos
 
 __all__ = ["main"]
 
@@ -23,10 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
     given = _options().parse_args(arguments)
     failed = False
+    if given.streams:
+        engines = [ALONE] if given.alone else [given.engine] if given.engine else [*STORES, ALONE]
+        failures = [_streams(engine, given) for engine in engines]
+        return 1 if any(failures) else 0
     for engine in [given.engine] if given.engine else STORES:
-        if given.streams:
-            failed |= _streams(engine, given)
-            continue
         _say(f"{engine}: seed {given.seed}, a kill every {given.every_s:g} s for {given.seconds:g} s")
         what = Chaos(engine, given.seconds, given.every_s, given.nodes, given.rate_per_s, given.seed)
         outcome = chaos(what, _progress)
@@ -40,7 +41,7 @@ def _streams(engine: str, given: argparse.Namespace) -> bool:
     _say(f"{engine}: seed {given.seed}, {given.rounds} rounds")
     outcome = stream_chaos(Chaos(engine, nodes=given.nodes, seed=given.seed), given.rounds, _say)
     kills = ", ".join(f"{name} {count}" for name, count in outcome.kills.items())
-    _say(f"killed: {kills}; {outcome.acknowledged:,} appends, {outcome.repeated} of them sent again")
+    _say(f"killed: {kills}; {outcome.acknowledged:,} appends, sent again {outcome.repeated} times")
     _say(_verdict(outcome.problems))
     return bool(outcome.problems)
 
@@ -53,6 +54,7 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--engine", choices=list(STORES), help="only this store")
     parser.add_argument("--streams", action="store_true", help="producers of durable streams, in rounds")
+    parser.add_argument("--alone", action="store_true", help="with --streams: one server, without a store")
     parser.add_argument("--rounds", type=int, default=100, metavar="N", help="of --streams (100)")
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="how long (60)")
     parser.add_argument("--every-s", type=float, default=3, metavar="S", help="between two kills (3)")

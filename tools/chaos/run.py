@@ -18,14 +18,14 @@ from tools.chaos.readers import Reader, by_client, late, plainly
 from tools.chaos.stores import STORES
 from tools.chaos.verdict import Run, verdict
 
-__all__ = ["Chaos", "Outcome", "Victims", "chaos", "servers"]
+__all__ = ["CONFIG", "Chaos", "Outcome", "Victims", "chaos", "servers"]
 
 CHANNELS: Final = ["a", "b", "c", "d"]
 
 _HEALED_S: Final = 60.0
 """How long it may take, once nothing is killed any more, until everybody has everything."""
 
-_CONFIG: Final = """
+CONFIG: Final = """
 connects_per_s = 0
 [namespaces.""]
 history_size = 1000000
@@ -123,7 +123,7 @@ def servers(what: Chaos) -> Iterator[tuple[Victims, list[Path]]]:
         for number in range(1, what.nodes + 1):
             place = folder / str(number)
             place.mkdir()
-            node = run_server("--uds", "s", engine=store.url, config=_CONFIG, folder=place)
+            node = run_server("--uds", "s", engine=store.url, config=CONFIG, folder=place)
             victims[f"node {number}"] = stack.enter_context(node)
             sockets.append(place / "s")
         yield victims, sockets

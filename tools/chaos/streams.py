@@ -1,30 +1,40 @@
 """Kill nodes and the store while producers append to durable streams: ``make chaos CHAOS='--streams'``.
 
-In each round a node or the store is killed and started again. Eight producers send each append until it is
-answered, with its number; four readers follow by long polls, from the offset they have. At the end each
-stream must hold what each producer sent, once and in order, and each reader must have read just that.
+In each round a node or the store is killed and started again; with ``--alone`` one server with a SQLite file
+of its own. Eight producers send each append until it is answered, with its number; four readers follow by
+long polls, from the offset they have. At the end each stream must hold what each producer sent, once and in
+order, and each reader must have read just that.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 
+from heartwire.testing.server import run_server
 from tools.chaos.balancer import balancer
-from tools.chaos.run import Chaos, Victims, servers
+from tools.chaos.run import CONFIG, Chaos, Victims, servers
 from tools.chaos.stores import STORES
 from tools.chaos.verdict import Kept
 
-__all__ = ["StreamsOutcome", "stream_chaos"]
+__all__ = ["ALONE", "StreamsOutcome", "judge", "stream_chaos"]
+
+ALONE: Final = "sqlite, alone"
+"""The engine of `Chaos` for one server without a store beside it."""
 
 _STREAMS: Final = ["s:a", "s:b", "s:c", "s:d"]
 _AGAIN_S: Final = 0.05
 _TAKEN: Final = (200, 204)
 _GONE: Final = 410
+_NAMES: Final = ("x", "y")
+_HUNG: Final = aiohttp.ClientTimeout(total=120)
+"""A request that lasts longer is never answered: the run fails."""
 
 
 @dataclass
@@ -33,7 +43,8 @@ class StreamsOutcome:
 
     Attributes:
         sent: the last number of each producer, by stream and name.
-        repeated: appends that were sent more than once.
+        repeated: how often an append was sent again.
+        renamed: how often a reader was told to begin anew.
         kills: how often each was killed.
         problems: the broken promises; none: all is well.
     """
@@ -41,6 +52,7 @@ class StreamsOutcome:
     kills: dict[str, int]
     sent: dict[tuple[str, str], int] = field(default_factory=dict)
     repeated: int = 0
+    renamed: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -50,15 +62,27 @@ class StreamsOutcome:
 
 def stream_chaos(what: Chaos, rounds: int, say: Callable[[str], None]) -> StreamsOutcome:
     """Run it; ``what.seconds`` and ``what.every_s`` are not looked at."""
-    with servers(what) as (victims, sockets):
-        if STORES[what.engine].kept is Kept.NOTHING:
+    kept = Kept.ALL if what.engine == ALONE else STORES[what.engine].kept
+    with _one_server() if what.engine == ALONE else servers(what) as (victims, sockets):
+        if kept is Kept.NOTHING:
             del victims["the store"]  # it would take the streams with it
 
         async def run() -> StreamsOutcome:
-            async with balancer(sockets) as url, aiohttp.ClientSession(url) as session:
+            async with balancer(sockets) as url, aiohttp.ClientSession(url, timeout=_HUNG) as session:
                 return await _run(what, rounds, victims, session, say)
 
-        return asyncio.run(run())
+        outcome = asyncio.run(run())
+    if outcome.renamed and kept is not Kept.RENAMED:
+        outcome.problems.append(f"readers had to begin anew {outcome.renamed} times")
+    return outcome
+
+
+@contextlib.contextmanager
+def _one_server() -> Iterator[tuple[Victims, list[Path]]]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        with run_server("--uds", "s", engine="sqlite:///s.db", config=CONFIG, folder=folder) as server:
+            yield {"the server": server}, [folder / "s"]
 
 
 async def _run(
@@ -71,17 +95,19 @@ async def _run(
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for stream in _STREAMS:
-            group.create_task(_follow(session, stream, read[stream]))
+            group.create_task(_follow(session, stream, read[stream], outcome))
         async with asyncio.TaskGroup() as producing:
             for stream in _STREAMS:
-                for name in ("x", "y"):
+                for name in _NAMES:
                     producing.create_task(_produce(session, stream, name, outcome, ended))
             await _kill(what, rounds, victims, outcome, say)
             ended.set()
         for stream in _STREAMS:
             await _ask(session, "POST", stream, {"Stream-Closed": "true"})
     for stream in _STREAMS:
-        _judge(outcome, stream, bytes(read[stream]), await _whole(session, stream))
+        sent = {name: outcome.sent.get((stream, name), 0) for name in _NAMES}
+        problems = judge(bytes(read[stream]), await _whole(session, stream), sent)
+        outcome.problems += [f"{stream}: {problem}" for problem in problems]
     return outcome
 
 
@@ -115,25 +141,24 @@ async def _produce(
         outcome.sent[stream, name] = number
 
 
-async def _follow(session: aiohttp.ClientSession, stream: str, read: bytearray) -> None:
+async def _follow(
+    session: aiohttp.ClientSession, stream: str, read: bytearray, outcome: StreamsOutcome
+) -> None:
     """Read on from the offset there is, until the stream is closed. A store that may have lost something says
     so by another epoch: then from the start."""
-    offset = "-1"
-    while True:
-        try:
+    offset, is_closed = "-1", False
+    while not is_closed:
+        with contextlib.suppress(aiohttp.ClientError):
             async with session.get(f"/streams/{stream}?offset={offset}&live=long-poll") as answer:
-                if answer.status == _GONE:
-                    offset, read[:] = "-1", b""
-                if answer.status not in _TAKEN:
-                    await asyncio.sleep(_AGAIN_S)
+                if answer.status in _TAKEN:
+                    read += await answer.read()
+                    offset = answer.headers["Stream-Next-Offset"]
+                    is_closed = answer.headers.get("Stream-Closed") == "true"
                     continue
-                body = await answer.read()
-                read += body
-                offset = answer.headers["Stream-Next-Offset"]
-                if answer.headers.get("Stream-Closed") == "true":
-                    return
-        except aiohttp.ClientError:
-            await asyncio.sleep(_AGAIN_S)
+                if answer.status == _GONE:
+                    outcome.renamed += 1
+                    offset, read[:] = "-1", b""
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _ask(
@@ -159,23 +184,29 @@ async def _ask(
 async def _whole(session: aiohttp.ClientSession, stream: str) -> bytes:
     content, offset = b"", "-1"
     while True:
-        async with session.get(f"/streams/{stream}?offset={offset}") as answer:
+        async with session.get(f"/streams/{stream}?offset={offset}", raise_for_status=True) as answer:
             content += await answer.read()
             offset = answer.headers["Stream-Next-Offset"]
             if answer.headers.get("Stream-Up-To-Date") == "true":
                 return content
 
 
-def _judge(outcome: StreamsOutcome, stream: str, read: bytes, kept: bytes) -> None:
+def judge(read: bytes, kept: bytes, sent: Mapping[str, int]) -> list[str]:
+    """What is wrong with a stream. ``sent``: how many appends of each producer were answered."""
+    problems = []
     if read != kept:
-        outcome.problems.append(f"{stream}: a reader has {len(read)} bytes, the stream {len(kept)}")
-    lines = [line.split() for line in kept.decode().splitlines()]
-    for name in ("x", "y"):
-        numbers = [int(number) for one, number in lines if one == name]
-        count = outcome.sent.get((stream, name), 0)
-        if numbers != list(range(count)):
-            lost, more = set(range(count)) - set(numbers), len(numbers) - len(set(numbers))
-            outcome.problems.append(
-                f"{stream}: producer {name} sent {count}, {len(numbers)} are there:"
+        problems.append(f"a reader has {len(read)} bytes, the stream {len(kept)}")
+    lines = kept.decode().splitlines()
+    wanted = {name: [f"{name} {number}" for number in range(count)] for name, count in sent.items()}
+    for name, all_of_it in wanted.items():
+        found = [line for line in lines if line.startswith(f"{name} ")]
+        if found != all_of_it:
+            lost, more = set(all_of_it) - set(found), len(found) - len(set(found))
+            problems.append(
+                f"producer {name} sent {len(all_of_it)}, {len(found)} are there:"
                 f" {len(lost)} lost, {more} doubled"
             )
+    invented = set(lines).difference(*wanted.values())
+    if invented:
+        problems.append(f"{len(invented)} lines that nobody sent: {min(invented)[:80]!r}")
+    return problems
