@@ -1,5 +1,5 @@
-// A page with the AI SDK's chat, as its documents have it: `useChat` with `resume`. An answer is the numbers from
-// 0 on; what the page shows that is none of its beginnings is kept in `wrong`.
+// A page with the AI SDK's chat, as its documents have it: `useChat` with `resume`. An answer is the numbers
+// from 0 on; what the page shows that is none of its beginnings is kept in `wrong`.
 
 import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
