@@ -94,6 +94,7 @@ class Events(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():
             self.ready.set_exception(ConnectionError("it was closed"))
+            self.ready.exception()  # its waiter may have given up
 
 
 async def open_events(count: int, path: str, port: int, *, stalled: bool = False) -> list[Events]:

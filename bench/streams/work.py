@@ -19,6 +19,8 @@ _WRITERS: Final = 20
 _READERS: Final = 1000
 _PIECE: Final = b"x" * 65_536
 _PIECES: Final = 512
+_SMALL: Final = b"x" * 4096
+_SMALL_PIECES: Final = 2048
 _LAST_S: Final = 20
 
 
@@ -56,8 +58,9 @@ async def catch_up(kind: Kind, pid: int, port: int, seconds: float) -> Figures:
 
 
 async def stalled(kind: Kind, pid: int, port: int, seconds: float) -> Figures:
-    """1,000 readers open the events of 32 MiB from the start, and read nothing of them."""
-    http, path = await _filled(kind, port)
+    """1,000 readers open the events of 8 MiB from the start, and read nothing of them. Each holds a message
+    at most: these have 4 KiB."""
+    http, path = await _filled(kind, port, _SMALL, _SMALL_PIECES)
     before_mb = _resident_mb(pid, "VmRSS")
     readers = await open_events(_READERS, path + kind.events.format("-1"), port, stalled=True)
     await asyncio.sleep(1)
@@ -155,12 +158,12 @@ async def _windowed(readers: list[Events], path: str, port: int, seconds: float)
     return heard
 
 
-async def _filled(kind: Kind, port: int) -> tuple[Http, str]:
-    """A stream of 32 MiB."""
+async def _filled(kind: Kind, port: int, piece: bytes = _PIECE, pieces: int = _PIECES) -> tuple[Http, str]:
+    """A stream of so many messages; 32 MiB of them."""
     http, path = await Http.open(port), kind.stream.format("large")
     await http.ask("PUT", path)
-    for _ in range(_PIECES):
-        await http.ask("POST", path, _PIECE)
+    for _ in range(pieces):
+        await http.ask("POST", path, piece)
     return http, path
 
 
