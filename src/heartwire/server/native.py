@@ -12,6 +12,7 @@ from heartwire.hub.node import Node
 from heartwire.server.addresses import split_path
 from heartwire.server.app import Application
 from heartwire.server.dialects import DIALECTS
+from heartwire.server.durable.fast_path import FastAppends
 from heartwire.server.plain.fast_path import FastPath
 from heartwire.server.responses import refusal
 from heartwire.transports.http.connection import HttpBounds
@@ -35,7 +36,7 @@ def http_class(node: Node) -> type:
     options = node.options
     times = HttpTimes(write_s=options.ping_interval_s + options.pong_timeout_s)
     bounds = HttpBounds(times, max_connections=options.max_tcp_connections)
-    return front_protocol(FastPath(node), bounds)
+    return front_protocol(FastPath(node, FastAppends(node).try_append), bounds)
 
 
 class HubDoor:

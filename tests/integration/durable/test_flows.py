@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -280,6 +281,62 @@ async def test_the_protocol_is_spoken_where_it_is_configured_to_be() -> None:
     for path, expected in (("", 404), ("/v1/stream", 404), ("/streams", 201)):
         async with client_of(durable(durable_path=path)) as client:
             assert (await client.ask("PUT", "/streams/a")).status == expected
+
+
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+@doors
+async def test_appends_are_answered_alike_at_each_door(is_native: bool, engine: str, tmp_path: Path) -> None:
+    hub = Hub("memory" if engine == "memory" else f"sqlite:///{tmp_path}/streams.db", allow_anonymous=True)
+    hub.namespace("", durable=True, max_stream_bytes=100)
+    slow: list[str] = []
+    admit = hub.node.publishing.admit
+    hub.node.publishing.admit = lambda *given: (slow.append(given[1]), admit(*given))[1]  # type: ignore[method-assign,func-returns-value]
+    producer = {"producer_id": "p", "producer_epoch": "3", "producer_seq": "0"}
+    async with client_of(hub, is_native=is_native) as client:
+        for name, body in (("a", b"x"), ("closed", b"y")):
+            await client.make(f"/streams/{name}", body)
+        await client.ask("POST", "/streams/closed", stream_closed="true")
+        slow.clear()
+
+        async def ask(path: str, body: bytes, **headers: str) -> tuple[int, dict[str, str]]:
+            async with aiohttp.ClientSession() as session:  # else it is not the first of its connection
+                answer = await Client(client.url, session).ask("POST", path, body, **(TEXT | headers))
+            offset = {"stream-next-offset": answer.headers.get("stream-next-offset", "_")[-1]}
+            return answer.status, {k.lower(): v for k, v in answer.headers.items()} | offset
+
+        async def got(path: str, body: bytes, *names: str, **headers: str) -> list[object]:
+            status, has = await ask(path, body, **headers)
+            assert has["x-content-type-options"] == "nosniff"
+            assert has["cross-origin-resource-policy"] == "same-origin"
+            assert has["vary"] == "Origin, Accept, Authorization"
+            return [status, *(has.get(name) for name in names)]
+
+        offset = "stream-next-offset"
+        assert await got("/streams/a", b"one", offset, "producer-seq", "content-length") == [
+            204,
+            "2",
+            None,
+            None,
+        ]
+        assert await got("/streams/a", b"two", offset, "producer-seq", **producer) == [200, "3", "0"]
+        assert await got("/streams/a", b"two", offset, "producer-epoch", **producer) == [204, "3", "3"]
+        assert await got("/streams/a", b"c", offset, stream_seq="5") == [204, "4"]
+        assert len(slow) == (0 if is_native else 4)
+        assert await got("/streams/a", b"c", stream_seq="5") == [409]
+        late, gap = {"producer_epoch": "2"}, {"producer_seq": "7"}
+        assert await got("/streams/a", b"x", "producer-epoch", **(producer | late)) == [403, "3"]
+        names = "producer-expected-seq", "producer-received-seq"
+        assert await got("/streams/a", b"x", *names, **(producer | gap)) == [409, "1", "7"]
+        assert await got("/streams/closed", b"x", "stream-closed", offset) == [409, "true", "1"]
+        assert await got("/streams/a", b"x" * 100) == [413]
+        assert await got("/streams/a", b"x", content_type="image/png") == [409]
+        assert await got("/streams/none", b"x") == [404]
+        assert await got("/streams/a", b"", offset) == [400, "_"]
+        await client.make("/streams/json", None, JSON["content_type"])
+        assert await got("/streams/json", b"[1, [2]]", offset, **JSON) == [204, "2"]
+        assert await got("/streams/json", b"[1, 2", **JSON) == [400]
+        assert (await client.ask("GET", "/streams/json")).body == b"[1,[2]]"
+        assert (await client.ask("GET", "/streams/a")).body == b"xonetwoc"
 
 
 # -- permissions and bounds ----------------------------------------------------------------------------------

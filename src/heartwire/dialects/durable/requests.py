@@ -13,6 +13,7 @@ from heartwire.errors import Refused
 from heartwire.types import EARLIEST, NOW, Position, Start
 
 __all__ = [
+    "MAX_CHARS",
     "Append",
     "Create",
     "Fork",
@@ -32,7 +33,8 @@ _COUNT: Final = re.compile(r"0|[1-9][0-9]*")
 _DIGITS: Final = re.compile(r"[0-9]+")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _MAX_TTL_S: Final = 100 * 366 * 86_400
-_MAX_CHARS: Final = 255
+MAX_CHARS: Final = 255
+"""Of a content type, a sequence, a name of a producer."""
 _PRODUCER: Final = ("producer-id", "producer-epoch", "producer-seq")
 
 
@@ -109,8 +111,8 @@ def parse_create(headers: Headers) -> Create:
 def parse_append(headers: Headers) -> Append:
     """Read the headers of a POST."""
     sequence = headers.get("stream-seq", "")
-    if len(sequence) > _MAX_CHARS:
-        raise _bad(f"Stream-Seq has {len(sequence)} characters: at most {_MAX_CHARS}")
+    if len(sequence) > MAX_CHARS:
+        raise _bad(f"Stream-Seq has {len(sequence)} characters: at most {MAX_CHARS}")
     closes = has_flag(headers, "stream-closed")
     return Append(_content_type(headers), closes, sequence, _producer(headers))
 
@@ -149,8 +151,8 @@ def has_flag(headers: Headers, name: str) -> bool:
 
 def _content_type(headers: Headers) -> str:
     given = headers.get("content-type", "").strip()
-    if len(given) > _MAX_CHARS:
-        raise _bad(f"Content-Type has {len(given)} characters: at most {_MAX_CHARS}")
+    if len(given) > MAX_CHARS:
+        raise _bad(f"Content-Type has {len(given)} characters: at most {MAX_CHARS}")
     return given
 
 
@@ -191,8 +193,8 @@ def _producer(headers: Headers) -> tuple[str, int, int] | None:
     name, epoch, seq = given
     if not name or epoch is None or seq is None:
         raise _bad("Producer-Id, Producer-Epoch and Producer-Seq go together, and none is empty")
-    if len(name) > _MAX_CHARS:
-        raise _bad(f"Producer-Id has {len(name)} characters: at most {_MAX_CHARS}")
+    if len(name) > MAX_CHARS:
+        raise _bad(f"Producer-Id has {len(name)} characters: at most {MAX_CHARS}")
     return name, _number("Producer-Epoch", epoch), _number("Producer-Seq", seq)
 
 

@@ -9,7 +9,7 @@ from heartwire.hub.node import Node
 from heartwire.server.addresses import Call
 from heartwire.types import Action, Channel
 
-__all__ = ["begin", "to_stream"]
+__all__ = ["begin", "common_headers", "to_stream"]
 
 _RESERVED: Final = "__ds"
 _EXPOSED: Final = (
@@ -23,9 +23,7 @@ async def begin(node: Node, call: Call, action: Action) -> tuple[Channel, Identi
     """Find the stream of a request's path, and check the permission. Raises `Refused`."""
     headers = call.cors
     headers["vary"] += ", Authorization"
-    headers["x-content-type-options"] = "nosniff"
-    has_others = bool(node.options.allowed_origins)
-    headers["cross-origin-resource-policy"] = "cross-origin" if has_others else "same-origin"
+    headers |= common_headers(node)
     if "access-control-expose-headers" in headers:
         headers["access-control-expose-headers"] = _EXPOSED
     node.refuse_when_draining()
@@ -34,6 +32,15 @@ async def begin(node: Node, call: Call, action: Action) -> tuple[Channel, Identi
     if action != "publish":  # else with the message: see `Publishing.admit`
         await node.namespaces.authorize(identity, action, channel)
     return channel, identity
+
+
+def common_headers(node: Node) -> dict[str, str]:
+    """What all answers have."""
+    has_others = bool(node.options.allowed_origins)
+    return {
+        "x-content-type-options": "nosniff",
+        "cross-origin-resource-policy": "cross-origin" if has_others else "same-origin",
+    }
 
 
 def to_stream(node: Node, segments: list[str]) -> Channel:

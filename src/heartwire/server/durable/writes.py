@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from heartwire.dialects.durable.codec import Kind, is_text, kind_of, messages_of, token
 from heartwire.dialects.durable.requests import parse_append, parse_create
-from heartwire.errors import Refused
+from heartwire.errors import HeartwireError, Refused
 from heartwire.hub.node import Node
 from heartwire.messages import Body
 from heartwire.server.addresses import Call, split_path
@@ -20,7 +20,7 @@ from heartwire.streams.forks import Creation, Forks
 from heartwire.streams.record import Claim, Producer, ProducerRefused, Step, StreamClosed, StreamRecord
 from heartwire.types import Channel, Message, Position
 
-__all__ = ["Writes"]
+__all__ = ["Writes", "appended", "why"]
 
 
 class Writes:
@@ -84,9 +84,9 @@ class Writes:
             close="done" if asked.closes else "",
         )
         try:
-            answer, position = await self._append(channel, messages, claim, problem)
+            answer, position = await appended(node, channel, messages, claim, problem)
         except (StreamClosed, ProducerRefused) as error:
-            call.cors.update(await self._why(channel, error))
+            call.cors.update(await why(node, channel, error))
             raise
         headers = {"stream-next-offset": token(position)}
         if answer.closed:
@@ -121,32 +121,6 @@ class Writes:
         admitted = await node.publishing.admit(author, channel, bodies)
         return [Message(one.data, one.is_text, author.publisher) for one in admitted], None
 
-    async def _append(
-        self, channel: Channel, messages: Sequence[Message], claim: Claim, problem: Refused | None
-    ) -> tuple[records.Appended, Position]:
-        max_bytes = self._node.namespaces.of(channel).max_stream_bytes
-
-        def decide(record: StreamRecord | None, now_ms: int) -> Step:
-            step = records.append(channel, record, messages, claim, now_ms=now_ms, max_bytes=max_bytes)
-            if problem is not None and step.answer.is_new:
-                raise problem
-            return step
-
-        size = sum(len(one.data) for one in messages)
-        answer, found = await self._node.streams.change(channel, decide, size=size)
-        if not answer.is_new:  # nothing was written that would renew it
-            self._node.streams.read_at(channel, found.ttl_s, self._node.clocks.monotonic())
-        return answer, Position(found.head.epoch, answer.tail)
-
-    async def _why(self, channel: Channel, error: StreamClosed | ProducerRefused) -> dict[str, str]:
-        """The protocol's headers of a refusal."""
-        if isinstance(error, StreamClosed):
-            seen = await self._forks.look(channel)
-            return {"stream-closed": "true", "stream-next-offset": token(seen.tail)}
-        if error.code.name == "stale_producer":
-            return {"producer-epoch": str(error.epoch)}
-        return {"producer-expected-seq": str(error.expected), "producer-received-seq": str(error.received)}
-
     def _source(self, request: Request, path: str) -> Channel:
         """The stream of a path of this server. Raises `Refused` (``stream_not_found``)."""
         segments = split_path(path.partition("?")[0])
@@ -155,3 +129,37 @@ class Writes:
             if segments[: len(prefix)] == prefix and len(segments) > len(prefix):
                 return to_stream(self._node, segments[len(prefix) :])
         raise Refused("stream_not_found", f"Stream-Forked-From {path[:200]!r} is no stream of this server")
+
+
+async def appended(
+    node: Node, channel: Channel, messages: Sequence[Message], claim: Claim, problem: Refused | None = None
+) -> tuple[records.Appended, Position]:
+    """Append messages, and renew the stream's lifetime. Returns the position after the last one.
+
+    Raises `Refused`; ``problem`` where nothing else is wrong with them.
+    """
+    max_bytes = node.namespaces.of(channel).max_stream_bytes
+
+    def decide(record: StreamRecord | None, now_ms: int) -> Step:
+        step = records.append(channel, record, messages, claim, now_ms=now_ms, max_bytes=max_bytes)
+        if problem is not None and step.answer.is_new:
+            raise problem
+        return step
+
+    size = sum([len(one.data) for one in messages])
+    answer, found = await node.streams.change(channel, decide, size=size)
+    if not answer.is_new:  # nothing was written that would renew it
+        node.streams.read_at(channel, found.ttl_s, node.clocks.monotonic())
+    return answer, Position(found.head.epoch, answer.tail)
+
+
+async def why(node: Node, channel: Channel, error: HeartwireError) -> dict[str, str]:
+    """The protocol's headers of a refusal."""
+    if isinstance(error, StreamClosed):
+        seen = await node.streams.look(channel)
+        return {"stream-closed": "true", "stream-next-offset": token(seen.tail)}
+    if not isinstance(error, ProducerRefused):
+        return {}
+    if error.code.name == "stale_producer":
+        return {"producer-epoch": str(error.epoch)}
+    return {"producer-expected-seq": str(error.expected), "producer-received-seq": str(error.received)}

@@ -6,7 +6,7 @@ says the same where both can answer.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -29,12 +29,14 @@ from heartwire.transports.http.front import Facts, FrontProtocol
 from heartwire.transports.http.poll import jittered_wait_s
 from heartwire.types import Channel, Member, Position, Publication, Start
 
-__all__ = ["FastPath"]
+__all__ = ["STORED", "STORE_S", "FastPath", "refused"]
+
+_NONE: Final[Mapping[str, str]] = {}
 
 _REMEMBERED_BYTES: Final = 1024 * 1024
 """Of paths, and as much of queries."""
 
-_STORE_S: Final = 3600
+STORE_S: Final = 3600
 """The engine answers in its own time."""
 
 _HEAD: Final = (
@@ -42,11 +44,20 @@ _HEAD: Final = (
 )
 
 
-class FastPath:
-    """`FrontDoor` to one hub at the root of its server."""
+Post = Callable[[FrontProtocol, bytes, Facts, bytes], bool]
+"""Another dialect's answer to what is posted to a path: see `FrontDoor.try_answer`."""
 
-    def __init__(self, node: Node) -> None:
+
+class FastPath:
+    """`FrontDoor` to one hub at the root of its server.
+
+    Args:
+        post: what is posted elsewhere than to a channel is passed to it.
+    """
+
+    def __init__(self, node: Node, post: Post) -> None:
         self._node = node
+        self._post = post
         self._channels: ByteCache[Channel] = ByteCache(_REMEMBERED_BYTES)
         self._queries: ByteCache[tuple[Start, float]] = ByteCache(_REMEMBERED_BYTES)
         self._held: dict[Channel, _HeldPolls] = {}
@@ -62,9 +73,9 @@ class FastPath:
             return False
         path, _, query = target.partition(b"?")
         channel = self._channels.get(path) or self._channel(path)
-        if channel is None:
-            return False
         try:
+            if channel is None:
+                return method == b"POST" and not query and self._post(front, path, facts, body)
             if method == b"POST":
                 return not query and self._publish(front, channel, facts, body)
             return not body and "text/event-stream" not in facts.accept and self._poll(front, channel, query)
@@ -92,7 +103,7 @@ class FastPath:
             front.answer(_ok(front, position_json(str(answer))))
         else:
             assert isinstance(answer, asyncio.Future)  # nobody is asked
-            front.wait(_STORED, _STORE_S)
+            front.wait(STORED, STORE_S)
             answer.add_done_callback(partial(_published, front))
         return True
 
@@ -123,13 +134,13 @@ class FastPath:
                 return True
             return self._settle(front, channel, 0, ReadResult(start, [], start, True))
         if node.pages.is_spent:
-            front.wait(_STORED, _STORE_S)
+            front.wait(STORED, STORE_S)
             node.pages.when_left(partial(self._begin_read, front, channel, start, wait_s))
             return True
         answer = node.history.read(channel, start, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
         if isinstance(answer, ReadResult):
             return self._settle(front, channel, wait_s, answer)
-        front.wait(_STORED, _STORE_S)
+        front.wait(STORED, STORE_S)
         answer.add_done_callback(partial(self._read, front, channel, wait_s))
         return True
 
@@ -166,7 +177,7 @@ class FastPath:
         try:
             self._settle(front, channel, wait_s, answer.result())
         except HeartwireError as error:
-            front.answer(_refused(front, error))
+            front.answer(refused(front, error))
 
     def _settle(self, front: FrontProtocol, channel: Channel, wait_s: float, result: ReadResult) -> bool:
         """Answer with the publications there are, or wait for the next."""
@@ -321,7 +332,8 @@ class _Stored:
         """See `Waiting.time_out`."""
 
 
-_STORED: Final = _Stored()
+STORED: Final = _Stored()
+"""Wait for it for `STORE_S`."""
 
 
 def _published(front: FrontProtocol, answer: "asyncio.Future[Position]") -> None:
@@ -330,7 +342,7 @@ def _published(front: FrontProtocol, answer: "asyncio.Future[Position]") -> None
     try:
         front.answer(_ok(front, position_json(str(answer.result()))))
     except HeartwireError as error:
-        front.answer(_refused(front, error))
+        front.answer(refused(front, error))
 
 
 def _parameters(query: bytes) -> dict[str, str] | None:
@@ -369,8 +381,10 @@ def _page_rest(
     return b'%b%d\r\netag: "%b"\r\n\r\n%b' % (_HEAD, len(body), token.encode(), body)
 
 
-def _refused(front: FrontProtocol, error: HeartwireError) -> bytes:
+def refused(front: FrontProtocol, error: HeartwireError, others: Mapping[str, str] = _NONE) -> bytes:
+    """An error as a whole response, with some more headers."""
     response = refusal(error)
+    response.headers.update(others)
     lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
     return b"HTTP/1.1 %d Refused\r\n%b%b\r\n%b" % (
         response.status_code,

@@ -10,6 +10,7 @@ once; the result is cached, because clients send the same block again and again.
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
@@ -32,13 +33,18 @@ _REMEMBERED_BYTES: Final = 1024 * 1024
 
 
 class Facts(NamedTuple):
-    """The headers that matter to a poll or a publish."""
+    """The headers that matter to a poll or a publish.
+
+    Attributes:
+        stream: those of an append to a durable stream: ``producer-…`` and ``stream-…``, in lower case.
+    """
 
     content_length: int
     content_type: str | None
     accept: str
     host: str
     origin: str | None
+    stream: Mapping[str, str]
 
 
 class Waiting(Protocol):
@@ -280,9 +286,14 @@ class _Reader:
         self.is_complete = True
 
 
-_ONCE: Final = frozenset((b"idempotency-key", b"if-none-match", b"last-event-id", b"sec-websocket-key"))
-_BEYOND: Final = _ONCE | {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
+_ODD: Final = frozenset((b"idempotency-key", b"if-none-match", b"last-event-id", b"sec-websocket-key"))
+_BEYOND: Final = _ODD | {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 """Headers that need more than the front can do."""
+
+_ONCE: Final = _ODD | {b"producer-seq", b"stream-seq"}
+"""With these a block does not come again."""
+
+_NONE: Final[Mapping[str, str]] = {}
 
 
 def _learn(block: bytes) -> Facts | None:
@@ -303,7 +314,8 @@ def _learn(block: bytes) -> Facts | None:
     if reader.is_complete and is_single and keeps_alive and not _BEYOND & given.keys() and length.isdigit():
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
         content_type, accept = texts.get("content-type"), texts.get("accept", "")
-        facts = Facts(int(length), content_type, accept, texts["host"], texts.get("origin"))
+        stream = {name: text for name, text in texts.items() if name.startswith(("producer-", "stream-"))}
+        facts = Facts(int(length), content_type, accept, texts["host"], texts.get("origin"), stream or _NONE)
     return facts if _ONCE & given.keys() else _remembered.remember(block, facts)
 
 

@@ -36,7 +36,7 @@ def get(target: str, lines: str = "") -> bytes:
 @contextlib.asynccontextmanager
 async def server(hub: Hub, bounds: HttpBounds) -> AsyncIterator[Served]:
     config = uvicorn_config(Settings(), hub)
-    config.http = front_protocol(FastPath(hub.node), bounds)
+    config.http = front_protocol(FastPath(hub.node, lambda *_: False), bounds)
     config.log_config = None
     async with run(config, hub=hub) as served:
         yield served
