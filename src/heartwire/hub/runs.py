@@ -187,9 +187,16 @@ class Runs:
             return False
         if channel in self._runs:
             self._runs[channel].writer.stop("aborted")
-        elif is_open and self._shared is not None:
-            self._do(self._tell_all(channel))
+        elif is_open:
+            self.tell(channel)
         return is_open
+
+    def tell(self, channel: Channel) -> None:
+        """A stream was closed or deleted: its run, wherever it is, hears now, not when it renews."""
+        if channel in self._runs:
+            self._runs[channel].writer.renew()  # the store knows how it ended
+        elif self._shared is not None:
+            self._do(self._tell_all(channel))
 
     async def find_start(self, channel: Channel, after: Position | str | None) -> Position | None:
         """The position to read a stream from; ``None``: nothing comes after that one. It is used, so its

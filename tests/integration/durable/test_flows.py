@@ -212,6 +212,28 @@ async def test_a_live_reader_keeps_a_stream() -> None:
             assert touched == ["a", "a"]
 
 
+@pytest.mark.parametrize("ending", ["POST", "DELETE"])
+async def test_a_run_hears_at_once_that_a_client_ends_its_stream(ending: str) -> None:
+    hub = durable(stream_lease_s=3600)
+    ended = asyncio.get_running_loop().create_future()
+
+    async def produce() -> AsyncIterator[str]:
+        try:
+            yield "word"
+            await asyncio.Event().wait()
+        finally:
+            ended.set_result(None)
+
+    async with client_of(hub) as client:
+        await hub.start_stream("a", produce)
+        while (answer := await client.ask("GET", "/streams/a?offset=-1&live=long-poll")).status != 200:
+            pass
+        assert answer.body == b"word"
+        assert (await client.ask(ending, "/streams/a", stream_closed="true")).status == 204
+        async with asyncio.timeout(10):
+            await ended
+
+
 # -- reading -------------------------------------------------------------------------------------------------
 
 

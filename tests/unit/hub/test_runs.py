@@ -301,6 +301,19 @@ async def test_a_run_is_stopped_from_another_node_at_once(store: Store) -> None:
         assert await ended(a) == "aborted"
 
 
+async def test_a_run_hears_at_once_of_a_stream_that_others_end(store: Store) -> None:
+    async with store.running("a") as a, store.running("b") as b:
+        for hub in (a, b):
+            model = Model()
+            await a.start_stream("answer:42", model)
+            await until(lambda model=model: model.runs)  # type: ignore[misc]
+            await hub.node.streams.close(STREAM, "done")
+            hub.node.runs.tell(STREAM)
+            await until(lambda model=model: model.outcome)  # type: ignore[misc]
+            assert await ended(a) == "done"
+            await a.node.streams.change(STREAM, lambda record, now_ms: Step(None, (), None))
+
+
 async def test_a_run_that_hears_nothing_is_stopped_when_it_renews_its_lease(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

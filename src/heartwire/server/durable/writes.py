@@ -1,5 +1,6 @@
 """``PUT``, ``POST`` and ``DELETE`` of a stream."""
 
+import contextlib
 from collections.abc import Sequence
 
 from starlette.requests import Request
@@ -83,11 +84,14 @@ class Writes:
             sequence=asked.sequence,
             close="done" if asked.closes else "",
         )
+        has_run = asked.closes and await self._has_run(channel)
         try:
             answer, position = await appended(node, channel, messages, claim, problem)
         except (StreamClosed, ProducerRefused) as error:
             call.cors.update(await why(node, channel, error))
             raise
+        if has_run:
+            node.runs.tell(channel)
         headers = {"stream-next-offset": token(position)}
         if answer.closed:
             headers["stream-closed"] = "true"
@@ -104,8 +108,16 @@ class Writes:
         node = self._node
         channel, identity = await begin(node, call, "publish")
         await node.namespaces.authorize(identity, "publish", channel)
+        has_run = await self._has_run(channel)
         await self._forks.delete(channel)
+        if has_run:
+            node.runs.tell(channel)
         return Response(status_code=204)
+
+    async def _has_run(self, channel: Channel) -> bool:
+        with contextlib.suppress(Refused):
+            return bool((await self._node.streams.look(channel)).record.owner)
+        return False
 
     async def _messages(
         self, author: Poster, channel: Channel, kind: Kind, body: bytes
