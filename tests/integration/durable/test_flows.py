@@ -437,6 +437,18 @@ async def test_bounds() -> None:
         assert re.fullmatch(r"\d+", answer.headers["retry-after"])
 
 
+async def test_an_append_with_an_idempotency_key_is_kept_once() -> None:
+    async with client_of(durable()) as client:
+        await client.make("/streams/a")
+        for body, key in ((b"one", "k1"), (b"two", "k2"), (b"one", "k1")):
+            answer = await client.ask("POST", "/streams/a", body, idempotency_key=key, **TEXT)
+            assert answer.status == 204
+        assert answer.headers["stream-next-offset"].endswith("1")
+        assert (await client.ask("GET", "/streams/a")).body == b"onetwo"
+        answer = await client.ask("POST", "/streams/a", b"x", idempotency_key="é" * 200, **TEXT)
+        assert (answer.status, answer.code) == (400, "bad_idempotency_key")
+
+
 async def test_refusals_have_a_code_and_the_headers_of_the_protocol() -> None:
     async with client_of(durable()) as client:
         tail = await client.make("/streams/a", b"x")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
+from heartwire.channels import check_idempotency_key
 from heartwire.dialects.durable.codec import Kind, is_text, kind_of, messages_of, token
 from heartwire.dialects.durable.requests import parse_append, parse_create
 from heartwire.errors import HeartwireError, Refused
@@ -78,10 +79,13 @@ class Writes:
         elif body and not messages and problem is None:
             problem = Refused("bad_request", "an empty array: there is nothing to append")
         producer = None if asked.producer is None else Producer(*asked.producer)
+        key = request.headers.get("idempotency-key")
         claim = Claim(
             content_type=asked.content_type or None,
             producer=producer,
             sequence=asked.sequence,
+            key="" if key is None else check_idempotency_key(key),
+            key_ttl_s=node.options.idempotency_window_s,
             close="done" if asked.closes else "",
         )
         has_run = asked.closes and await self._has_run(channel)
