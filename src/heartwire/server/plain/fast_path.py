@@ -83,8 +83,10 @@ class FastPath:
             return False  # the ordinary way answers it
 
     def _channel(self, path: bytes) -> Channel | None:
+        if not path.startswith(b"/channels/"):
+            return None
         parts = split_path(path.decode("latin-1"))
-        if len(parts) != 2 or parts[0] != "channels":
+        if len(parts) != 2:
             return None
         try:
             return self._channels.remember(path, to_channel(parts[1]))
