@@ -28,8 +28,8 @@ from heartwire.core.waiting import settled
 from heartwire.engines.contract import Feed, Recorded, StreamWrite
 from heartwire.engines.memory import MemoryEngine
 from heartwire.errors import EngineUnavailable, Refused
+from heartwire.streams import line as line_module
 from heartwire.streams import record as records
-from heartwire.streams import streams as streams_module
 from heartwire.streams.record import Claim, Producer, Step, StreamOptions
 from heartwire.streams.streams import Seen, Streams
 from heartwire.testing import FakeClock
@@ -309,7 +309,7 @@ def a_store_that_writes_whatever_is_expected(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_write_below_another_is_taken_for_not_made(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(streams_module, "_is_made", lambda change, now: change.record is None and now is None)
+    patch.setattr(line_module, "_is_made", lambda change, now: change.record is None and now is None)
 
 
 def what_a_producer_sends_again_is_new(patch: pytest.MonkeyPatch) -> None:

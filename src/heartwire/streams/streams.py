@@ -1,28 +1,26 @@
 """The durable streams of one node.
 
 In: requests, from the `durable` dialect, the application and everybody who publishes. Out: their answers, and
-one write to the engine for all that wait for the same stream. The decisions are in
+one write to the engine for all that wait for the same stream (`heartwire.streams.line`). The decisions are in
 `heartwire.streams.record`.
 """
 
 import asyncio
-import logging
 import os
 import struct
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from heartwire.core.waiting import begun, settled
-from heartwire.engines.contract import Engine, Recorded, StreamWrite
-from heartwire.errors import HeartwireError, Refused
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Engine, Recorded
+from heartwire.errors import Refused
 from heartwire.streams import record as records
+from heartwire.streams.line import Decide, Line, Store
 from heartwire.streams.record import Appended, Claim, Reason, Step, StreamOptions, StreamRecord
 from heartwire.types import Channel, Message, Position
 
 __all__ = ["Seen", "Streams"]
-
-log = logging.getLogger("heartwire")
 
 MAX_WAITING: Final = 10_000
 """Requests of a node that wait for a write; more are refused."""
@@ -30,11 +28,7 @@ MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """The same for what they append; there is always room for one."""
 
-_TOGETHER: Final = 256
 _REMEMBERED: Final = 1000
-
-Decide = Callable[[StreamRecord | None, int], Step]
-"""A decision on a record (``None``: there is none), at the store's time (milliseconds). Raises `Refused`."""
 
 
 class Seen(NamedTuple):
@@ -47,25 +41,6 @@ class Seen(NamedTuple):
     record: StreamRecord
     tail: Position
     found: Recorded
-
-
-_Asked = tuple[Decide, "asyncio.Future[tuple[Any, Recorded]]"]
-
-
-class _Line:
-    """Those who wait for one stream, and what is known of it: as the store has it, and unpacked."""
-
-    __slots__ = ("is_busy", "known", "record", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: list[_Asked] = []
-        self.known: Recorded | None = None
-        self.record: StreamRecord | None = None
-        self.is_busy = False
-
-    def learn(self, found: Recorded) -> StreamRecord | None:
-        self.known, self.record = found, records.unpacked(found.record)
-        return self.record
 
 
 class Streams:
@@ -94,12 +69,10 @@ class Streams:
     ) -> None:
         self._engine = engine
         self._max_bytes = max_bytes
-        self._ended = ended
-        self._new_revision = new_revision or _revisions().__next__
+        self._store = Store(engine, ended, new_revision or _revisions().__next__, set())
         self.waiting = self.waiting_bytes = 0
-        self._lines: OrderedDict[Channel, _Line] = OrderedDict()
+        self._lines: OrderedDict[Channel, Line] = OrderedDict()
         self._touched: OrderedDict[Channel, float] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -225,14 +198,7 @@ class Streams:
             raise Refused("too_many_requests", f"{self.waiting} appends wait for the store", after_s=1)
         line = self._line(channel)
         done: asyncio.Future[tuple[Any, Recorded]] = asyncio.get_running_loop().create_future()
-        line.waiting.append((decide, done))
-        if not line.is_busy:
-            line.is_busy = True
-            rest = begun(self._serve(channel, line))
-            if rest is not None:
-                task = asyncio.ensure_future(_awaited(rest))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        line.add(decide, done)
         if done.done():
             return done.result()
         self.waiting += 1
@@ -245,15 +211,15 @@ class Streams:
 
     async def settle(self) -> None:
         """Wait for the writes under way."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while self._store.under_way:
+            await asyncio.wait(set(self._store.under_way))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _line(self, channel: Channel) -> _Line:
+    def _line(self, channel: Channel) -> Line:
         line = self._lines.get(channel)
         if line is None:
-            line = self._lines[channel] = _Line()
+            line = self._lines[channel] = Line(channel, self._store)
             if len(self._lines) > _REMEMBERED:
                 for name, other in self._lines.items():
                     if not other.is_busy and other is not line:
@@ -263,122 +229,9 @@ class Streams:
             self._lines.move_to_end(channel)
         return line
 
-    async def _serve(self, channel: Channel, line: _Line) -> None:
-        try:
-            while line.waiting:
-                together = line.waiting[:_TOGETHER]
-                del line.waiting[:_TOGETHER]
-                try:
-                    line.waiting[:0] = await self._write(channel, line, together)
-                except BaseException as error:
-                    line.known = None
-                    _fail(together, error)
-                    if not isinstance(error, HeartwireError):
-                        _fail(line.waiting, error)
-                        line.waiting.clear()
-                        raise
-        finally:
-            line.is_busy = False
-
-    async def _write(self, channel: Channel, line: _Line, together: Sequence[_Asked]) -> Sequence[_Asked]:
-        """Decide for several, and write once. Returns those that have to be decided after that."""
-        known, is_fresh = line.known, False
-        if known is None:
-            known, is_fresh = await self._learn(channel, line), True
-        while True:
-            made = _fold(line.record, known.now_ms, together)
-            if made.is_changed:
-                record, change = self._change(known, made)
-                found = self._engine.write(channel, change)
-                if not isinstance(found, Recorded):
-                    found = await found
-                was, known = known, found
-                if record is not None and found.revision == change.revision:
-                    line.known, line.record = found, record
-                elif not _is_made(change, line.learn(found)):
-                    is_fresh = True
-                    continue
-                if record is None or (not change.expects and found.head.epoch != was.head.epoch):
-                    self._ended(channel, found.head)
-            elif not is_fresh:  # what is remembered may be of the past
-                known, is_fresh = await self._learn(channel, line), True
-                continue
-            break
-        for answer, done in made.answers:
-            if not done.done():
-                if isinstance(answer, BaseException):
-                    done.set_exception(answer)
-                else:
-                    done.set_result((answer, known))
-        return together[len(made.answers) :]
-
-    async def _learn(self, channel: Channel, line: _Line) -> Recorded:
-        found = await settled(self._engine.record(channel))
-        line.learn(found)
-        return found
-
-    def _change(self, known: Recorded, made: "_Folded") -> tuple[StreamRecord | None, StreamWrite]:
-        """The record as it is to be written, and the write."""
-        revision, record = self._new_revision(), made.record
-        if record is None:
-            return None, StreamWrite(known.revision, revision, None)
-        record = record.remember(revision)
-        data, options = records.packed(record), record.options
-        return record, StreamWrite(
-            known.revision, revision, data, made.messages, options.ttl_s, options.ends_ms
-        )
-
-
-class _Folded(NamedTuple):
-    """Decisions on one record, one after the other."""
-
-    record: StreamRecord | None
-    messages: list[Message]
-    answers: list[tuple[Any, asyncio.Future[Any]]]
-    is_changed: bool
-
-
-def _fold(was: StreamRecord | None, now_ms: int, together: Sequence[_Asked]) -> _Folded:
-    record = was
-    messages: list[Message] = []
-    answers: list[tuple[Any, asyncio.Future[Any]]] = []
-    for decide, done in together:
-        try:
-            step = decide(record, now_ms)
-        except Exception as error:  # it is the caller's answer
-            answers.append((error, done))
-            continue
-        is_end = step.record is None and record is not None
-        if is_end and answers:
-            break  # first those before it get their positions, in the epoch that ends here
-        answers.append((step.answer, done))
-        record = step.record
-        messages += step.messages
-        if is_end:
-            break  # what comes after it is another stream
-    return _Folded(record, messages, answers, record is not was)
-
-
-def _is_made(change: StreamWrite, now: StreamRecord | None) -> bool:
-    """Whether a write was made, though another may have come after it."""
-    if change.record is None:
-        return now is None
-    return now is not None and any(revision == change.revision for revision, _ in now.past)
-
-
-def _fail(together: Sequence[_Asked], error: BaseException) -> None:
-    for _, done in together:
-        if not done.done():
-            done.set_exception(error if isinstance(error, HeartwireError) else HeartwireError(str(error)))
-            done.exception()  # its caller may be gone
-
 
 def _revisions() -> Iterator[int]:
     """Random ones. They are drawn 64 at a time: a call of the system costs as much as the rest of a write."""
     while True:
         for (bits,) in struct.iter_unpack("=Q", os.urandom(512)):
             yield (bits >> 12) + 1
-
-
-async def _awaited(rest: Awaitable[None]) -> None:
-    await rest

@@ -140,20 +140,54 @@ async def test_an_append_that_the_store_did_not_take_is_refused_and_the_next_one
     assert store.data() == [b"word"]
 
 
-async def test_a_fault_of_the_store_fails_all_who_wait() -> None:
+@pytest.mark.parametrize("when", ["at once", "later", "stopped"])
+async def test_an_engine_that_fails_unexpectedly_fails_those_it_wrote_for_and_no_others(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(_Store):
+        fails = False
+
+        def write(self, channel: Channel, change: StreamWrite) -> Recorded | asyncio.Future[Recorded]:  # type: ignore[override]
+            if not self.fails:
+                return super().write(channel, change)
+            self.fails = False
+            if when == "at once":
+                raise ValueError("a fault")
+            answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+            if when == "stopped":
+                answer.cancel()
+            else:
+                answer.set_exception(ValueError("a fault"))
+            return answer
+
+    store = Faulty()
+    node = streams(store)
+    await node.create(STREAM, TEXT)
+    store.gate = asyncio.get_running_loop().create_future()
+    asked = [asyncio.ensure_future(node.append(STREAM, WORD)) for _ in range(2)]
+    await asyncio.sleep(0)
+    store.fails = True
+    store.gate.set_result(None)
+    first, second = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(first, tuple)
+    assert isinstance(second, HeartwireError)
+    assert ("its write failed" in caplog.text) == (when != "stopped")
+    assert (await node.append(STREAM, WORD))[0].tail == 2
+    await node.settle()
+    assert (node.waiting, node.waiting_bytes) == (0, 0)
+
+
+async def test_a_fault_of_the_store_fails_all_whom_it_meets() -> None:
     store = _Store()
     node = streams(store)
     await node.create(STREAM, TEXT)
     store.gate = asyncio.get_running_loop().create_future()
     asked = [asyncio.ensure_future(node.append(STREAM, WORD)) for _ in range(3)]
     await asyncio.sleep(0)
-    serving = set(node._tasks)
     store.gate.set_exception(ZeroDivisionError("a fault"))
     for one in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(one, HeartwireError)
         assert "a fault" in str(one)
-    (fault,) = await asyncio.gather(*serving, return_exceptions=True)  # which the loop logs
-    assert isinstance(fault, ZeroDivisionError)
     store.gate = None
     await node.append(STREAM, WORD)
 
@@ -170,6 +204,14 @@ async def test_a_caller_that_goes_away_leaves_the_others_and_its_append() -> Non
     await second
     await node.settle()
     assert store.data() == [b"word"] * 2
+
+
+async def test_what_was_appended_is_not_held_once_it_is_answered() -> None:
+    for one in (streams(_Store()), streams(MemoryEngine())):
+        await one.create(STREAM, TEXT)
+        await one.append(STREAM, [Message(b"x")])
+        line = one._line(STREAM)
+        assert not [name for name in ("_waiting", "_together", "_write") if getattr(line, name)]
 
 
 async def test_those_who_wait_are_bounded() -> None:
