@@ -30,6 +30,8 @@ ALONE: Final = "sqlite, alone"
 
 _STREAMS: Final = ["s:a", "s:b", "s:c", "s:d"]
 _AGAIN_S: Final = 0.05
+_PAUSE_S: Final = 0.005
+"""Of a producer between two appends, or the machine has no time to start what was killed."""
 _TAKEN: Final = (200, 204)
 _GONE: Final = 410
 _NAMES: Final = ("x", "y")
@@ -139,6 +141,7 @@ async def _produce(
         )
         number += 1
         outcome.sent[stream, name] = number
+        await asyncio.sleep(_PAUSE_S)
 
 
 async def _follow(

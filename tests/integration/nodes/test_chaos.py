@@ -1,4 +1,4 @@
-"""`make chaos` for some seconds; and what its verdict notices."""
+"""`make chaos` for some seconds; and what its verdicts notice."""
 
 import asyncio
 import sys
@@ -12,6 +12,7 @@ from heartwire.client.options import TRANSPORTS, Transport
 from heartwire.testing.server import serving
 from tools.chaos.readers import Reader, plainly
 from tools.chaos.run import Chaos, Outcome, chaos
+from tools.chaos.streams import ALONE, judge, stream_chaos
 from tools.chaos.verdict import Ack, Event, Gap, Kept, Run, Seen, Tale, verdict
 
 # -- real processes ------------------------------------------------------------------------------------------
@@ -37,6 +38,18 @@ def test_a_killed_node_and_a_killed_store_break_no_promise(engine: str) -> None:
 
 SEED: Final = 0
 """A node is killed, and the store."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(sys.platform == "win32", reason="stores and nodes listen on Unix sockets")
+@pytest.mark.parametrize("engine", [ALONE, "sqlite", "postgres"])
+def test_producers_of_streams_that_try_again_lose_nothing_where_all_is_killed(engine: str) -> None:
+    said: list[str] = []
+    outcome = stream_chaos(Chaos(engine, nodes=2, seed=SEED), 3, said.append)
+    assert outcome.problems == [], said
+    assert sum(outcome.kills.values()) == 3
+    assert len(outcome.sent) == 8
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -201,3 +214,39 @@ def test_only_a_killed_store_begins_another_epoch() -> None:
 
 def test_readers_who_stay_behind_are_noticed() -> None:
     assert verdict(run(WELL, WELL[:2], acks=[]))
+
+
+# -- the verdict on durable streams --------------------------------------------------------------------------
+
+SENT: Final = {"x": 3, "y": 2}
+LINES: Final = [b"x 0", b"y 0", b"x 1", b"y 1", b"x 2"]
+
+
+def judged(lines: list[bytes], read: list[bytes] | None = None) -> list[str]:
+    """What is wrong with a stream of these lines, of which a reader has ``read``."""
+    kept, has = (
+        b"".join(line + b"\n" for line in those) for those in (lines, lines if read is None else read)
+    )
+    return judge(has, kept, SENT)
+
+
+def test_a_stream_of_what_was_sent_is_well() -> None:
+    assert judged(LINES) == []
+
+
+@pytest.mark.parametrize("lines", [
+    LINES[:-1],
+    [*LINES, b"x 2"],
+    [*LINES, b"x 3"],
+    [*LINES, b"z 0"],
+    [LINES[2], LINES[1], LINES[0], *LINES[3:]],
+    [LINES[0] + LINES[1], *LINES[2:]],
+])  # fmt: skip
+def test_what_is_wrong_in_a_stream_is_noticed(lines: list[bytes]) -> None:
+    """Lost, doubled, not answered, invented, swapped, torn."""
+    assert judged(lines)
+
+
+def test_a_reader_that_has_another_stream_is_noticed() -> None:
+    assert judged(LINES, LINES[:-1])
+    assert judged(LINES, [*LINES, LINES[-1]])
