@@ -133,10 +133,6 @@ class SimulatedNode:
         for wire in self._wires():
             wire.end(closes=closes)
         node = self.hub.node
-        for task in (
-            *node.background.tasks,
-            *node.streams._tasks,
-            *self._calls,
-            *filter(None, [self._starting]),
-        ):
+        tasks: list[asyncio.Future[Any]] = [*node.background.tasks, *node.streams._store.under_way]
+        for task in (*tasks, *self._calls, *filter(None, [self._starting])):
             task.cancel()
