@@ -43,7 +43,7 @@ SEED: Final = 0
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(sys.platform == "win32", reason="stores and nodes listen on Unix sockets")
-@pytest.mark.parametrize("engine", [ALONE, "sqlite", "postgres"])
+@pytest.mark.parametrize("engine", [ALONE, "postgres"])
 def test_producers_of_streams_that_try_again_lose_nothing_where_all_is_killed(engine: str) -> None:
     said: list[str] = []
     outcome = stream_chaos(Chaos(engine, nodes=2, seed=SEED), 3, said.append)
