@@ -1,4 +1,5 @@
-"""The example's chat, with a page of the AI SDK beside its own, and a model whose answers a test ends."""
+"""The example's chat, with a page of the AI SDK beside its own, and a model whose answers a test ends. For a
+process of its own: it changes what a `Hub` is."""
 
 import asyncio
 import functools
@@ -13,13 +14,11 @@ from starlette.responses import FileResponse, HTMLResponse
 import heartwire
 from tests.integration.test_examples import load
 
-__all__ = ["LEASE_S", "app"]
-
-LEASE_S: Final = 2.0
+__all__ = ["app"]
 
 _FOLDER: Final = Path(os.environ.get("FOLDER", "."))
 
-heartwire.Hub = functools.partial(heartwire.Hub, stream_lease_s=LEASE_S, drain_s=1)  # type: ignore[assignment,misc]
+heartwire.Hub = functools.partial(heartwire.Hub, stream_lease_s=float(os.environ["LEASE_S"]), drain_s=1)  # type: ignore[assignment,misc]
 _chat: Any = load("fastapi_ai_chat")
 app: FastAPI = _chat.app
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.browser.ai_app import LEASE_S
 from tests.browser.cdp import Chromium, ChromiumPage
 from tests.js.node import HERE, need_packages
 from tests.processes import AppProcess, run_app
@@ -18,6 +17,7 @@ from tests.processes import AppProcess, run_app
 pytestmark = pytest.mark.slow
 
 REFRESHES = 20
+LEASE_S = 2.0
 
 
 class Workers(NamedTuple):
@@ -48,6 +48,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
         "ENGINE": f"sqlite:///{folder}/a.db?shared=yes",
         "CHATS": f"{folder}/chats.db",
         "FOLDER": str(folder),
+        "LEASE_S": str(LEASE_S),
     }
     with (
         run_app("tests.browser.ai_app:app", environment=environment) as one,
