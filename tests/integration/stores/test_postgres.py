@@ -920,15 +920,31 @@ class Proxy:
         self.is_deaf = self.is_closed = False
         self._to = str(server.folder / ".s.PGSQL.5432")
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
+    async def end(self) -> None:
+        """Cut all, and wait until nothing is left of them."""
+        self.is_closed = True
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_closed:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            if not self.is_closed:
+                await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
             writer.transport.abort()
-            return
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._to)
         both = {writer, server_writer}
         self._writers |= both
@@ -959,4 +975,4 @@ async def proxied(server: PostgresServer) -> AsyncIterator[Proxy]:
             yield proxy
         finally:
             listening.close()
-            proxy.cut()
+            await proxy.end()
