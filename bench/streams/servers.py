@@ -1,9 +1,10 @@
 """The servers of durable streams, and where each has them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.servers import HEARTWIRE, Server, needs_node, node_peer
+from bench.servers import HEARTWIRE, SQLITE, Server, needs_node, node_peer
 
 __all__ = ["KINDS", "Kind"]
 
@@ -25,16 +26,21 @@ class Kind(NamedTuple):
     events: str = "?offset={}&live=sse"
 
 
-def _heartwire(port: int, folder: Path) -> list[str]:
+def _heartwire(port: int, folder: Path, engine: str = "memory") -> list[str]:
     config = folder / "heartwire.toml"
     config.write_text(_CONFIG)
-    program, *more = HEARTWIRE.format(port=port, engine="memory").split()
+    program, *more = HEARTWIRE.format(port=port, engine=engine).split()
     return [str(Path(program).absolute()), *more, "--config", str(config)]
 
 
 KINDS: Final[dict[str, Kind]] = {
     "heartwire": Kind(
         Server(name="heartwire", label="Heartwire", command=_heartwire, wire={}),
+        "/streams/s:{}",
+        "/channels/{}",
+    ),
+    "sqlite": Kind(
+        Server(name="sqlite", label="Heartwire, SQLite", command=partial(_heartwire, engine=SQLITE), wire={}),
         "/streams/s:{}",
         "/channels/{}",
     ),
