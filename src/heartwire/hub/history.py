@@ -55,30 +55,40 @@ class History:
     ) -> ReadResult | asyncio.Future[ReadResult]:
         """See `Engine.read`. The end of a durable stream is not among the publications: `ReadResult.end` is
         it."""
-        answer = self.whole(channel, start, limit=limit, max_bytes=max_bytes)
-        if not self._namespaces.is_durable(channel):
-            return answer
-        return _without_end(answer) if isinstance(answer, ReadResult) else _then(answer, _without_end)
+        return self._read(channel, start, limit, max_bytes, _without_end)
 
     def whole(
         self, channel: Channel, start: Start, *, limit: int, max_bytes: int
     ) -> ReadResult | asyncio.Future[ReadResult]:
         """See `Engine.read`. The end of a durable stream is a publication too; where a read begins after it,
         it is in `ReadResult.end`."""
+        return self._read(channel, start, limit, max_bytes, lambda result: result)
+
+    def _read(
+        self,
+        channel: Channel,
+        start: Start,
+        limit: int,
+        max_bytes: int,
+        change: Callable[[ReadResult], ReadResult],
+    ) -> ReadResult | asyncio.Future[ReadResult]:
+        """Read; ``change`` what is read of a durable stream."""
         keep = self._namespaces.retention(channel)
         answer = self._engine.read(channel, start, keep, limit=limit, max_bytes=max_bytes)
         if not self._namespaces.is_durable(channel):
             return answer
         if not isinstance(answer, ReadResult):
-            return asyncio.ensure_future(self._with_last(channel, answer))
+            return asyncio.ensure_future(self._read_later(channel, answer, change))
         last = self._last(channel, answer)
         assert last is None or isinstance(last, ReadResult)
-        return _with_end(answer, last)
+        return change(_with_end(answer, last))
 
-    async def _with_last(self, channel: Channel, answer: asyncio.Future[ReadResult]) -> ReadResult:
+    async def _read_later(
+        self, channel: Channel, answer: asyncio.Future[ReadResult], change: Callable[[ReadResult], ReadResult]
+    ) -> ReadResult:
         result = await answer
         last = self._last(channel, result)
-        return _with_end(result, None if last is None else await settled(last))
+        return change(_with_end(result, None if last is None else await settled(last)))
 
     def _last(self, channel: Channel, result: ReadResult) -> ReadResult | asyncio.Future[ReadResult] | None:
         """Read the last publication, where a read has begun after it: the stream may be closed."""
@@ -158,15 +168,6 @@ def _with_end(result: ReadResult, last: ReadResult | None) -> ReadResult:
 def _without_end(result: ReadResult) -> ReadResult:
     publications = result.publications
     return result._replace(publications=publications[:-1]) if result.end in publications[-1:] else result
-
-
-def _then(
-    answer: asyncio.Future[ReadResult], change: Callable[[ReadResult], ReadResult]
-) -> asyncio.Future[ReadResult]:
-    async def changed() -> ReadResult:
-        return change(await answer)
-
-    return asyncio.ensure_future(changed())
 
 
 class CatchUp:
