@@ -166,12 +166,13 @@ class Records(Protocol):
             EngineUnavailable: nothing was stored, or what was will show in `record`.
         Promises: atomic; kept as an answered `append` is, so every later `record` and `read` shows it;
             applied in order with other writes, appends and removes of this node; cancelling the future does
-            not undo it. The feed is told of each publication, before the answer; a shared engine's, by
-            `Feed.removed`, of an epoch that ended, with the position in the next.
+            not undo it. The feed is told of each publication before the answer, or of a very large write by
+            `Feed.behind`; and by `Feed.removed` of an epoch that ended, with the position in the next. A
+            record whose time is over may end untold, until somebody asks for it.
         """
 
     def touch(self, channel: Channel) -> None:
-        """Let a record's ``ttl_s`` begin now, if there is one. Never blocks."""
+        """Let a record's ``ttl_s`` begin now, or a tenth of it ago, if there is one. Never blocks."""
 
 
 class Engine(Presence, Records, Protocol):
