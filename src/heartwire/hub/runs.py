@@ -126,7 +126,6 @@ class Runs:
                 ),
                 owner=owner,
                 lease_s=self._options.stream_lease_s,
-                user=user,
             )
             if not is_new:
                 raise Refused("stream_conflict", f"stream {channel!r} is there already: take another name")

@@ -212,4 +212,4 @@ def _is_made(change: StreamWrite, now: StreamRecord | None) -> bool:
     """Whether a write was made, though another may have come after it."""
     if change.record is None:
         return now is None
-    return now is not None and any(revision == change.revision for revision, _ in now.past)
+    return now is not None and change.revision in now.past

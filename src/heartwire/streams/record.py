@@ -85,8 +85,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         closer: the producer's append that closed it.
         owner: the run that produces it; "": nobody in particular.
         lease_s: an owner that writes nothing for so long is dead; 0: it need not write.
-        user: whose it is, where streams of users are counted.
-        past: the last writes: their revisions, and the tail after each.
+        past: the revisions of its last writes, the newest first.
         keys: digests of the last idempotency keys, with the offset and the time (milliseconds) of each.
         epochs: epochs of streams that it is a fork of, and up to which offset their positions are its own.
         forks: those of it that are there.
@@ -104,8 +103,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     closer: Producer | None = None
     owner: str = ""
     lease_s: float = 0
-    user: str = ""
-    past: tuple[tuple[int, int], ...] = ()
+    past: tuple[int, ...] = ()
     keys: dict[str, tuple[int, int]] = {}
     epochs: dict[str, int] = {}
     forks: tuple[str, ...] = ()
@@ -121,7 +119,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     def remember(self, revision: int) -> "StreamRecord":
         """The record as it is written with a revision."""
-        return msgspec.structs.replace(self, past=((revision, self.tail), *self.past[: _PAST - 1]))
+        return msgspec.structs.replace(self, past=(revision, *self.past[: _PAST - 1]))
 
 
 class StreamClosed(Refused):
@@ -210,7 +208,6 @@ def create(
     closed: Reason | Literal[""] = "",
     owner: str = "",
     lease_s: float = 0,
-    user: str = "",
 ) -> Step:
     """Create a stream with its first messages, or find it as it should be. Answers whether it is new.
 
@@ -223,7 +220,7 @@ def create(
             )
         _check_same(channel, record, options, bool(closed))
         return Step(record, (), False)
-    made = StreamRecord(options=options, owner=owner, lease_s=lease_s, user=user)
+    made = StreamRecord(options=options, owner=owner, lease_s=lease_s)
     made = longer(channel, made, messages, max_bytes)
     if closed:
         return Step(_closed(made, closed, ""), [*messages, end_message(closed)], True)

@@ -10,7 +10,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, Recorded
@@ -136,10 +136,9 @@ class Streams:
         options: StreamOptions,
         messages: Sequence[Message] = (),
         *,
-        closed: Reason | str = "",
+        closed: Reason | Literal[""] = "",
         owner: str = "",
         lease_s: float = 0,
-        user: str = "",
     ) -> tuple[bool, Seen]:
         """Create a stream, or find it. Returns whether it is new. See `heartwire.streams.record.create`."""
 
@@ -150,10 +149,9 @@ class Streams:
                 options,
                 messages,
                 max_bytes=self._max_bytes(channel),
-                closed=closed,  # type: ignore[arg-type]
+                closed=closed,
                 owner=owner,
                 lease_s=lease_s,
-                user=user,
             )
 
         is_new, found = await self.change(channel, decide)

@@ -1,7 +1,7 @@
 """Which streams are looked at, and when."""
 
 import asyncio
-from typing import Final
+from typing import Final, Literal
 
 from heartwire.engines.memory import MemoryEngine
 from heartwire.hub.leases import Leases
@@ -68,9 +68,10 @@ async def test_one_that_is_not_there_yet_is_looked_for() -> None:
 
 
 async def test_one_that_is_closed_or_nobodys_or_not_followed_is_let_alone() -> None:
-    for owner, closed in (("", ""), ("", "done")):
+    closings: tuple[Literal["", "done"], ...] = ("", "done")
+    for closed in closings:
         world = _World()
-        await world.streams.create(A, OPTIONS, owner=owner, closed=closed)
+        await world.streams.create(A, OPTIONS, closed=closed)
         world.leases.follow(A)
         assert [await world.after(wait_s) for wait_s in (0, 100)] == [1, 0]
         world.leases.follow(A)
