@@ -40,6 +40,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "heartwire": GROUND | {"engines", "hub", "client"},
     # For applications of Django.
     "django": GROUND | {"engines"},
+    # For programs that were written for python-socketio.
+    "socketio": LOWER | {"hub", "server"},
     # For servers of MCP.
     "mcp": GROUND | {"core", "engines", "streams", "hub"},
 }

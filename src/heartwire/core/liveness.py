@@ -52,7 +52,8 @@ class Liveness:
         self.tick_s = pong_timeout_s / 10
         self._timeout_ticks = 9
         self._pause_ticks = max(1, math.floor(ping_interval_s / self.tick_s) - 10)
-        count = max(self._pause_ticks, self._timeout_ticks) + 2
+        self._interval_ticks = max(1, math.floor(ping_interval_s / self.tick_s))
+        count = max(self._interval_ticks, self._timeout_ticks) + 2
         self._slots: list[list[Watched]] = [[] for _ in range(count)]
         self._cursor = 0
         self._next_tick = now + self.tick_s
@@ -61,6 +62,11 @@ class Liveness:
         """Watch a link, first pinged after ``spread`` (0-1) of the interval, so that crowds spread out."""
         link.heard = link.asked = False
         self._put(link, max(1, round(self._pause_ticks * spread)))
+
+    def watch_from_now(self, link: Watched) -> None:
+        """Watch a link, first pinged after the whole interval."""
+        link.heard = link.asked = False
+        self._put(link, self._interval_ticks)
 
     def advance(self, now: float) -> None:
         """Ping or give up every link that is due. Call it about every ``tick_s``."""

@@ -67,6 +67,7 @@ class Node:
         streams: the durable streams.
         runs: what writes them here.
         readiness: whether this one hears of what they publish.
+        attached: what a program has added for a dialect, by the dialect's name.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -119,6 +120,7 @@ class Node:
         if options.allowed_hosts:
             self.guard_hosts()
         self._handed: set[asyncio.Task[Any]] = set()
+        self.attached: dict[str, object] = {}
 
     async def remove_history(self, channel: Channel) -> Position:
         """See `Hub.remove_history`."""

@@ -132,6 +132,8 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         publish_rate_per_s: messages per second on one connection, and by POST from one address (0: no limit).
         publish_burst: how many may come at once.
         durable_path: where the Durable Streams protocol is spoken; "": nowhere.
+        socketio_path: where Socket.IO is spoken, once the program has made an `AsyncServer` of the hub; "":
+            nowhere.
         stream_lease_s: a run that writes nothing to the store for so long is taken for dead, and its stream
             ends as interrupted; a run that waits for its model writes every third of it that it lives.
         drain_s: how long runs have to finish once the node stops; less than what supervisors give a process:
@@ -185,6 +187,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     publish_rate_per_s: Annotated[float, Meta(ge=0)] = 0
     publish_burst: Count = 100
     durable_path: str = "/streams"
+    socketio_path: str = "/socket.io"
     stream_lease_s: Seconds = 10
     drain_s: Annotated[float, Meta(ge=0)] = 20
     durable_poll_s: Seconds = 25
@@ -224,8 +227,10 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ConfigError(
                     "namespaces", name, "a namespace is the part of a channel's name before the first ':'"
                 )
-        if self.durable_path and not re.fullmatch(r"(?:/[^/{}]+)+", self.durable_path):
-            raise ConfigError("durable_path", self.durable_path, "a path such as /streams")
+        for name, example in (("durable_path", "/streams"), ("socketio_path", "/socket.io")):
+            path = getattr(self, name)
+            if path and not re.fullmatch(r"(?:/[^/{}]+)+", path):
+                raise ConfigError(name, path, f"a path such as {example}")
         if not self.channel_user_separator:
             raise ConfigError("channel_user_separator", "", "at least one character")
 
@@ -303,6 +308,7 @@ class HubArguments(TypedDict, total=False):
     publish_rate_per_s: Annotated[float, Meta(ge=0)]
     publish_burst: Count
     durable_path: str
+    socketio_path: str
     stream_lease_s: Seconds
     drain_s: Annotated[float, Meta(ge=0)]
     durable_poll_s: Seconds

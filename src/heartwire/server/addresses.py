@@ -69,11 +69,14 @@ class Route(NamedTuple):
             one at least.
         methods: without HEAD and OPTIONS, which every address answers.
         answer: returns the answer, or ``None`` where it was streamed. Raises `HeartwireError`.
+        cross_origin: returns the CORS headers of the answer, where the dialect has its own rules for pages;
+            ``answer`` then checks them.
     """
 
     path: str
     methods: tuple[str, ...]
     answer: Callable[[Call], Awaitable[Response | None]]
+    cross_origin: Callable[[HTTPConnection], dict[str, str]] | None = None
 
 
 class HandshakeParts(Protocol):
@@ -193,10 +196,12 @@ class SocketRoute(NamedTuple):
         path: see `Route`.
         open: returns the opening, or an awaitable of it where somebody has to be asked. Raises
             `HeartwireError`.
+        checks_pages: whether ``open`` has its own rules for pages.
     """
 
     path: str
     open: Callable[[Handshake], Opening | Awaitable[Opening]]
+    checks_pages: bool = False
 
 
 class Dialect(NamedTuple):

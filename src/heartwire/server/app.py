@@ -149,6 +149,9 @@ class Application:
 
     def _cross_origin(self, request: HTTPConnection) -> dict[str, str]:
         """The CORS headers of the answer. Raises `Refused` (``host_refused``, ``origin_refused``)."""
+        found = find_route(self._routes, segments(request.scope))
+        if found is not None and found[0].cross_origin is not None:
+            return found[0].cross_origin(request)
         origin = request.headers.get("origin")
         headers = {"vary": "Origin, Accept"}
         self._node.check_page(origin, request.headers.getlist("host"), request.scope.get("http_version", ""))
@@ -191,7 +194,8 @@ class Application:
         found = find_route(self._sockets, path)
         handshake = Handshake(parts, found[1] if found is not None else [])
         try:
-            self._node.check_page(handshake.header("origin"), handshake.all("host"), http_version)
+            if found is None or not found[0].checks_pages:
+                self._node.check_page(handshake.header("origin"), handshake.all("host"), http_version)
         except Refused as error:
             return handshake, _PageRefused(error)
         try:

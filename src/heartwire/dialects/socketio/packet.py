@@ -1,0 +1,211 @@
+"""Packets of Socket.IO v5: text with attachments, from and to values.
+
+In: text and binary messages of Engine.IO, in order; values to send. Out: packets, checked; parcels. Pure.
+Source: the protocol text (v5); bounds as the reference parser has them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from heartwire.dialects.socketio.engine_io import MESSAGE, BadPacket, Parcel
+
+__all__ = ["BINARY", "RESERVED", "Decoder", "Json", "Packet", "encode", "with_offset"]
+
+CONNECT: Final = 0
+DISCONNECT: Final = 1
+EVENT: Final = 2
+ACK: Final = 3
+CONNECT_ERROR: Final = 4
+BINARY_EVENT: Final = 5
+BINARY_ACK: Final = 6
+
+BINARY: Final = (bytes, bytearray, memoryview)
+
+RESERVED: Final = frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
+"""Names that no client may give an event."""
+
+MAX_ID_DIGITS: Final = 16
+_DIGITS: Final = frozenset(b"0123456789")
+_PLACEHOLDER: Final = "_placeholder"
+
+
+class Json(NamedTuple):
+    """How values are written: ``dumps`` returns text or UTF-8, ``loads`` raises ``ValueError``."""
+
+    dumps: Callable[[Any], str | bytes] = msgspec.json.encode
+    loads: Callable[[Any], Any] = msgspec.json.decode
+
+
+class Packet(NamedTuple):
+    """One packet, as it came in, with its attachments in their places.
+
+    Attributes:
+        kind: `CONNECT` to `ACK`; what has attachments is an `EVENT` or an `ACK` too.
+        id: of the acknowledgement; ``None``: none is wanted.
+    """
+
+    kind: int
+    namespace: str
+    id: int | None
+    data: Any
+
+
+class Decoder:
+    """Reads what one client sends.
+
+    Args:
+        max_attachments: of one packet.
+
+    Promises: holds at most one packet, with at most so many attachments.
+    """
+
+    __slots__ = ("_attachments", "_json", "_max_attachments", "_waiting", "_wanted")
+
+    def __init__(self, json: Json, *, max_attachments: int) -> None:
+        self._json = json
+        self._max_attachments = max_attachments
+        self._waiting: Packet | None = None
+        self._wanted = 0
+        self._attachments: list[bytes] | None = None
+
+    def feed(self, is_text: bool, data: bytes) -> Packet | None:
+        """Take a message; returns the packet that it completes, if any. Raises `BadPacket`: the connection
+        has to end."""
+        if not is_text:
+            return self._attach(data)
+        if self._waiting is not None:
+            raise BadPacket("text came where an attachment was awaited")
+        packet, count = _parsed(data, self._json.loads)
+        if count > self._max_attachments:
+            raise BadPacket(f"{count} attachments are more than {self._max_attachments} (max_attachments)")
+        if count:
+            self._waiting, self._wanted, self._attachments = packet, count, []
+            return None
+        return _checked(packet)
+
+    def _attach(self, data: bytes) -> Packet | None:
+        packet, attachments = self._waiting, self._attachments
+        if packet is None or attachments is None:
+            raise BadPacket("an attachment came where none was awaited")
+        attachments.append(data)
+        if len(attachments) < self._wanted:
+            return None
+        self._waiting = self._attachments = None
+        return _checked(packet._replace(data=_filled(packet.data, attachments)))
+
+
+def _parsed(text: bytes, loads: Callable[[Any], Any]) -> tuple[Packet, int]:
+    """Read the text of a packet, and how many attachments follow."""
+    kind = text[0] - 48 if text else -1
+    if not 0 <= kind <= BINARY_ACK:
+        raise BadPacket(f"{text[:1]!r} is not a packet type")
+    at, count = 1, 0
+    if kind >= BINARY_EVENT:
+        digits, dash, _ = text[1:12].partition(b"-")
+        if not (dash and digits.isdigit()):
+            raise BadPacket("a binary packet begins with the number of its attachments")
+        count, at = int(digits), 2 + len(digits)
+        kind -= 3
+    namespace = "/"
+    if text[at : at + 1] == b"/":
+        end = text.find(b",", at)
+        name = text[at:] if end < 0 else text[at:end]
+        at = len(text) if end < 0 else end + 1
+        namespace = name.decode().partition("?")[0]
+    start = at
+    while at < len(text) and text[at] in _DIGITS:
+        at += 1
+    if at - start > MAX_ID_DIGITS:
+        raise BadPacket(f"an acknowledgement's id has at most {MAX_ID_DIGITS} digits")
+    id = int(text[start:at]) if at > start else None
+    data = None
+    if at < len(text):
+        try:
+            data = loads(text[at:])
+        except (ValueError, RecursionError) as error:
+            raise BadPacket(f"the payload is not JSON: {error}") from None
+    return Packet(kind, namespace, id, data), count
+
+
+def _checked(packet: Packet) -> Packet:
+    """Raises `BadPacket` where the payload is not what a client may send by this kind of packet."""
+    kind, _, id, data = packet
+    if kind == CONNECT:
+        is_good = data is None or isinstance(data, dict)
+    elif kind == DISCONNECT:
+        is_good = data is None
+    elif kind == EVENT:
+        is_good = isinstance(data, list) and bool(data) and _is_name(data[0])
+    else:
+        is_good = kind == ACK and isinstance(data, list) and id is not None
+    if not is_good:
+        raise BadPacket(f"the payload does not fit a packet of type {kind}")
+    return packet
+
+
+def _is_name(name: object) -> bool:
+    if isinstance(name, str):
+        return name not in RESERVED
+    return isinstance(name, int | float) and not isinstance(name, bool)
+
+
+def _filled(data: Any, attachments: Sequence[bytes]) -> Any:
+    """The value with its placeholders replaced. Raises `BadPacket` for one that names no attachment."""
+    if isinstance(data, dict):
+        if data.get(_PLACEHOLDER) is True:
+            number = data.get("num")
+            if type(number) is not int or not 0 <= number < len(attachments):
+                raise BadPacket(f"placeholder {number!r} names no attachment")
+            return attachments[number]
+        return {key: _filled(value, attachments) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_filled(value, attachments) for value in data]
+    return data
+
+
+def encode(kind: int, namespace: str, id: int | None, data: Any, json: Json) -> Parcel:
+    """Write a packet. Bytes anywhere in ``data`` become attachments, in the order they are met.
+
+    Raises what ``json.dumps`` raises for a value that it cannot write.
+    """
+    attachments: list[bytes] = []
+    if kind in (EVENT, ACK):
+        data = _emptied(data, attachments)
+    head = f"{kind}"
+    if attachments:
+        head = f"{kind + 3}{len(attachments)}-"
+    if namespace != "/":
+        head += namespace + ","
+    if id is not None:
+        head += str(id)
+    text = b""
+    if data is not None:
+        written = json.dumps(data)
+        text = written if isinstance(written, bytes) else written.encode()
+    messages = [(True, MESSAGE + head.encode() + text)]
+    messages += [(False, attachment) for attachment in attachments]
+    return Parcel(messages)
+
+
+def _emptied(data: Any, attachments: list[bytes]) -> Any:
+    """The value with placeholders for its bytes; the same object where it has none."""
+    if isinstance(data, BINARY):
+        attachments.append(bytes(data))
+        return {_PLACEHOLDER: True, "num": len(attachments) - 1}
+    if isinstance(data, dict):
+        made = {key: _emptied(value, attachments) for key, value in data.items()}
+        return made if any(made[key] is not data[key] for key in made) else data
+    if isinstance(data, list | tuple):
+        items = [_emptied(value, attachments) for value in data]
+        return items if any(a is not b for a, b in zip(items, data, strict=True)) else data
+    return data
+
+
+def with_offset(messages: Sequence[tuple[bool, bytes]], offset: str) -> Parcel:
+    """An event with one more string at the end of its array: its client then knows where it is."""
+    text = messages[0][1]
+    return Parcel([(True, b'%b,"%b"]' % (text[:-1], offset.encode())), *messages[1:]])

@@ -1,0 +1,1 @@
+"""The addresses and the server of the Socket.IO dialect."""

@@ -1,0 +1,430 @@
+"""The clients of one namespace on this node: their rooms, and what is sent to them.
+
+In: entries, from the namespace's stream by the switchboard, or directly; clients and their rooms, from the
+server. Out: parcels to clients, one write a turn for what one write can hold; entries for a client of this
+node, to the server.
+
+A client is live, or it is behind at a position of its own, and is read for until it is not: because it has
+just come, because it returns after a break, or because its connection is full. What is read is filtered by
+its rooms. So nothing is kept for a slow client, and what it misses while it is away follows in order.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from heartwire.core.link import OwnSink
+from heartwire.core.subscription import Subscription
+from heartwire.core.waiting import settled
+from heartwire.dialects.socketio.engine_io import Parcel
+from heartwire.dialects.socketio.packet import with_offset
+from heartwire.dialects.socketio.session import NamespaceSocket
+from heartwire.errors import HeartwireError
+from heartwire.hub.node import Node
+from heartwire.server.socketio.entries import EMIT, Entry, Room, unpacked
+from heartwire.types import NOW, Channel, Position, Publication
+from heartwire.types import Member as PresenceMember
+
+__all__ = ["Member", "Router"]
+
+log = logging.getLogger("heartwire")
+
+TAIL_ITEMS: Final = 1024
+TAIL_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 8 * 1024
+"""About the size of a write to a client that is behind."""
+
+PAGE_ITEMS: Final = 256
+PAGE_BYTES: Final = 64 * 1024
+
+MAX_LATE_BYTES: Final = 1024 * 1024
+"""What is sent to a client that is not live, and is in no stream: with more its connection ends."""
+
+
+class Member:
+    """One client in the namespace.
+
+    Attributes:
+        rooms: those it is in, with the offset of the stream where it entered.
+        session: the program's own about it.
+        is_live: whether it has got all up to the router's position.
+        position: its own, while it is not live.
+        has_offsets: whether its events carry their position.
+        is_gone: whether it has left.
+        recovery: belongs to `recovery`.
+    """
+
+    __slots__ = (
+        "has_offsets",
+        "is_gone",
+        "is_live",
+        "late",
+        "late_bytes",
+        "position",
+        "recovery",
+        "rooms",
+        "session",
+        "socket",
+    )
+
+    def __init__(self, socket: NamespaceSocket, *, has_offsets: bool) -> None:
+        self.socket = socket
+        self.rooms: dict[Room, int] = {}
+        self.session: Any = None
+        self.is_live = self.is_gone = False
+        self.position: Position | None = None
+        self.has_offsets = has_offsets
+        self.late: list[Parcel] | None = None
+        self.late_bytes = 0
+        self.recovery: Any = None
+        socket.context = self
+
+    @property
+    def sid(self) -> str:
+        return self.socket.sid
+
+
+class _Routed(NamedTuple):
+    """An entry with its place in the stream; offset 0: it is in none."""
+
+    offset: int
+    entry: Entry
+    parcel: Parcel
+    size: int
+
+
+class _Format:
+    """Publications as they are, in the order of the stream."""
+
+    def encode(self, publication: Publication) -> Publication:
+        return publication
+
+    def join(self, frames: list[Any], last: Publication) -> list[Publication]:
+        return frames
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> tuple[Position, bool]:
+        return position, recovered
+
+    def ended(self, end: Publication) -> None:
+        return None
+
+
+_FORMAT: Final = _Format()
+
+
+class Commands(Protocol):
+    """The server: what entries other than events ask of a client of this node."""
+
+    def carry_out(self, router: "Router", entry: Entry) -> None:
+        """Do what an entry says."""
+
+
+class Router(OwnSink):
+    """See the module. A `Link` of the namespace's stream.
+
+    Args:
+        channel: the stream; ``None``: there is none, and all is sent directly.
+
+    Attributes:
+        members: by their sid, also those that are leaving.
+        position: after the last entry that was routed; ``None`` until it is known.
+    """
+
+    def __init__(self, node: Node, namespace: str, channel: Channel | None, commands: Commands) -> None:
+        self.serial = node.connections.next_serial()
+        self.paused = False
+        self.member: PresenceMember | None = None
+        self.subscriptions: list[Subscription] = []
+        self.namespace = namespace
+        self.channel = channel
+        self.members: dict[str, Member] = {}
+        self.position: Position | None = None
+        self._node = node
+        self._commands = commands
+        self._rooms: dict[Room, dict[Member, None]] = {}
+        self._live: dict[Member, None] = {}
+        self._tail: deque[_Routed] = deque()
+        self._tail_bytes = 0
+        self._reads: dict[Position, asyncio.Task[tuple[list[_Routed], bool]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._located: asyncio.Future[None] | None = None
+
+    # -- the stream: see `Link` ------------------------------------------------------------------------------
+
+    async def ready(self) -> None:
+        """Follow the stream, and wait until it is known where it is. Raises `EngineError`."""
+        if self.channel is None or self.position is not None:
+            return
+        if self._located is None:
+            self._located = asyncio.get_running_loop().create_future()
+            self.subscriptions = [self._node.switchboard.follow(self, self.channel, _FORMAT, NOW)]
+        await asyncio.shield(self._located)
+
+    def write(self, payload: Any) -> None:
+        """See `Link.write`."""
+        if isinstance(payload, tuple):
+            self._place(*payload)
+            return
+        routed = [_routed(publication) for publication in payload]
+        before = self.position
+        last = payload[-1]
+        self.position = Position(last.epoch, last.offset)
+        self._remember(routed)
+        self._deliver(routed, before)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Link.close`: the store cannot be read, so clients come back later."""
+        located, self._located = self._located, None
+        self.subscriptions, self.position = [], None
+        if located is not None and not located.done():
+            located.set_exception(HeartwireError(reason))
+        for member in list(self.members.values()):
+            member.socket.client.engine.close("forced close")
+
+    def flush(self) -> None:
+        """Route what was published and not routed yet."""
+        if self.subscriptions:
+            self._node.switchboard.flush()
+
+    def _place(self, position: Position, recovered: bool) -> None:
+        """The stream is at a position; not recovered: what was published meanwhile is lost."""
+        self.position = position
+        if not recovered:
+            self._tail.clear()
+            self._tail_bytes = 0
+            for member in list(self._live):
+                member.socket.client.engine.close(
+                    "forced close"
+                )  # it comes back, and is told that it missed something
+        if self._located is not None and not self._located.done():
+            self._located.set_result(None)
+
+    def _remember(self, routed: Iterable[_Routed]) -> None:
+        for one in routed:
+            self._tail.append(one)
+            self._tail_bytes += one.size
+        while len(self._tail) > TAIL_ITEMS or self._tail_bytes > TAIL_BYTES:
+            self._tail_bytes -= self._tail.popleft().size
+
+    # -- clients and rooms -----------------------------------------------------------------------------------
+
+    def add(self, member: Member, position: Position | None = None) -> None:
+        """A client comes. It gets what follows ``position`` (now) once `begin` is called."""
+        self.members[member.sid] = member
+        member.position = position or self.position
+        self.enter(member, member.sid)
+
+    def begin(self, member: Member, accepted: Callable[[], None]) -> Awaitable[None] | None:
+        """Send a client what it missed, call ``accepted``, and go on live. Returns what to await, if
+        anything."""
+        if self._is_at_head(member):
+            accepted()
+            self._go_live(member)
+            return None
+        return self._catch_up(member, accepted)
+
+    def remove(self, member: Member) -> None:
+        """A client is not sent anything more; its rooms are known until `forget`."""
+        self._live.pop(member, None)
+        member.is_live, member.is_gone = False, True
+        member.late = None
+
+    def forget(self, member: Member) -> None:
+        """A client has left. Idempotent."""
+        self.remove(member)
+        if self.members.get(member.sid) is member:
+            del self.members[member.sid]
+        for room in list(member.rooms):
+            self.leave(member, room)
+
+    def enter(self, member: Member, room: Room) -> None:
+        """A client enters a room. Idempotent."""
+        self._rooms.setdefault(room, {})[member] = None
+        member.rooms.setdefault(room, self.position.offset if self.position is not None else 0)
+
+    def leave(self, member: Member, room: Room) -> None:
+        """A client leaves a room. Idempotent."""
+        member.rooms.pop(room, None)
+        inside = self._rooms.get(room)
+        if inside is not None:
+            inside.pop(member, None)
+            if not inside:
+                del self._rooms[room]
+
+    def inside(self, room: Room | None) -> list[Member]:
+        """The clients in a room; ``None``: all."""
+        if room is None:
+            return [one for one in self.members.values() if one.socket.is_connected]
+        return list(self._rooms.get(room, ()))
+
+    # -- what goes out ---------------------------------------------------------------------------------------
+
+    def deliver(self, entry: Entry) -> None:
+        """Send an event that is in no stream, behind all that was published before."""
+        self.flush()
+        self._deliver([_Routed(0, entry, Parcel(entry.messages), 0)], self.position)
+
+    def send(self, member: Member, parcel: Parcel) -> None:
+        """Send to one client, behind all that was sent to it before."""
+        self.flush()
+        if member.is_live:
+            member.socket.client.send(parcel)
+        else:
+            self._send_late(member, parcel)
+
+    def _deliver(self, routed: Sequence[_Routed], before: Position | None) -> None:
+        offset = self.position
+        wanted: dict[Member, list[_Routed]] = {}
+        plans: dict[tuple[Any, ...], Any] = {}
+        for one in routed:
+            if one.entry.kind != EMIT:
+                self._write(wanted, before, plans)
+                wanted = {}
+                self._commands.carry_out(self, one.entry)
+                continue
+            for member in self._targets(one.entry):
+                wanted.setdefault(member, []).append(one)
+        del offset
+        self._write(wanted, before, plans)
+
+    def _write(
+        self, wanted: dict[Member, list[_Routed]], before: Position | None, made: dict[tuple[Any, ...], Any]
+    ) -> None:
+        """Write to each client what it is to get; the same for many is made once."""
+        for member, mine in wanted.items():
+            if not member.is_live:
+                for one in mine:
+                    if not one.offset:
+                        self._send_late(member, one.parcel)
+                continue
+            engine = member.socket.client.engine
+            if engine.paused and before is not None:
+                self._fall_behind(member, before)
+                continue
+            for one in mine:
+                engine.send(self._parcel(member, one))
+
+    def _parcel(self, member: Member, one: _Routed) -> Parcel:
+        if not member.has_offsets or self.position is None:
+            return one.parcel
+        offset = str(self.position._replace(offset=one.offset) if one.offset else self.position)
+        made = one.parcel.made.get(offset)
+        if made is None:
+            made = one.parcel.made[offset] = with_offset(one.entry.messages, offset)
+        return made  # type: ignore[return-value]
+
+    def _targets(self, entry: Entry) -> Iterable[Member]:
+        rooms = self._rooms
+        if entry.rooms is None:
+            found: Iterable[Member] = self.members.values()
+        elif len(entry.rooms) == 1:
+            found = rooms.get(entry.rooms[0], ())
+        else:
+            found = {member: None for room in entry.rooms for member in rooms.get(room, ())}
+        return [one for one in found if one.sid not in entry.skip] if entry.skip else found
+
+    # -- clients that are behind -----------------------------------------------------------------------------
+
+    def _is_at_head(self, member: Member) -> bool:
+        self.flush()
+        return self.channel is None or member.position == self.position
+
+    def _go_live(self, member: Member) -> None:
+        member.is_live = True
+        self._live[member] = None
+        late, member.late, member.late_bytes = member.late, None, 0
+        for parcel in late or ():
+            member.socket.client.send(parcel)
+
+    def _send_late(self, member: Member, parcel: Parcel) -> None:
+        if member.is_gone:
+            return
+        member.late_bytes += sum(len(data) for _, data in parcel.messages)
+        if member.late_bytes > MAX_LATE_BYTES:
+            member.socket.client.engine.lose("transport error", "too much waits for this client")
+            return
+        if member.late is None:
+            member.late = []
+        member.late.append(parcel)
+
+    def _fall_behind(self, member: Member, position: Position) -> None:
+        """A client's connection is full: it is read for once that has drained."""
+        member.is_live, member.position = False, position
+        self._live.pop(member, None)
+        task = asyncio.ensure_future(self._catch_up(member, _nothing))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _catch_up(self, member: Member, accepted: Callable[[], None]) -> None:
+        engine = member.socket.client.engine
+        while not member.is_gone and not engine.is_over:
+            if engine.paused:
+                await engine.drained()
+                continue
+            if self._is_at_head(member):
+                accepted()
+                self._go_live(member)
+                return
+            assert member.position is not None
+            try:
+                page, recovered = await self._after(member.position)
+            except HeartwireError as error:
+                log.warning("a client of %s could not be caught up: %s", self.namespace, error)
+                recovered = False
+            if not recovered:
+                engine.close("forced close")
+                return
+            await self._hand_over(member, page)
+
+    async def _hand_over(self, member: Member, page: Sequence[_Routed]) -> None:
+        engine = member.socket.client.engine
+        assert member.position is not None
+        size = 0
+        for one in page:
+            member.position = member.position._replace(offset=one.offset)
+            if one.entry.kind == EMIT and _is_for(member, one):
+                engine.send(self._parcel(member, one))
+                size += one.size
+            if size >= CHUNK_BYTES:
+                size = 0
+                await self._node.turn()
+                if engine.paused or member.is_gone:
+                    return
+
+    async def _after(self, position: Position) -> tuple[list[_Routed], bool]:
+        """The next entries after a position, and whether that could be continued."""
+        if self.position is not None and position.epoch == self.position.epoch:
+            first = self._tail[0].offset if self._tail else self.position.offset + 1
+            if first - 1 <= position.offset:
+                return [one for one in self._tail if one.offset > position.offset], True
+        reading = self._reads.get(position)
+        if reading is None:
+            reading = self._reads[position] = asyncio.ensure_future(self._read(position))
+            reading.add_done_callback(lambda _: self._reads.pop(position, None))
+        return await asyncio.shield(reading)
+
+    async def _read(self, position: Position) -> tuple[list[_Routed], bool]:
+        assert self.channel is not None
+        answer = self._node.history.read(self.channel, position, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
+        result = await settled(answer)
+        return [_routed(one) for one in result.publications], result.recovered
+
+
+def _routed(publication: Publication) -> _Routed:
+    entry = unpacked(publication.data)
+    return _Routed(publication.offset, entry, Parcel(entry.messages), len(publication.data))
+
+
+def _is_for(member: Member, one: _Routed) -> bool:
+    entry = one.entry
+    if entry.skip and member.sid in entry.skip:
+        return False
+    if entry.rooms is None:
+        return True
+    return any(member.rooms.get(room, one.offset) < one.offset for room in entry.rooms)
+
+
+def _nothing() -> None:
+    """A client that was live is accepted already."""

@@ -1,0 +1,139 @@
+"""WebSockets of Engine.IO, on either door.
+
+In: handshakes and messages. Out: what a session sends, as payloads of the link.
+"""
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import Final
+
+from heartwire.codes import close_code
+from heartwire.dialects.socketio.engine_io import (
+    BAD_REQUEST,
+    UNKNOWN_SID,
+    Ask,
+    Fault,
+    Parcel,
+    check_version,
+    problem_of,
+)
+from heartwire.dialects.socketio.engine_session import EngineSession
+from heartwire.errors import Refused
+from heartwire.hub.links import WatchedLink
+from heartwire.server.addresses import Handshake, Opening
+from heartwire.server.socketio.requests import scope_of
+from heartwire.server.socketio.server import SocketServer
+from heartwire.transports.websocket.messages import SocketMessages
+
+__all__ = ["EngineSocket", "open_socket"]
+
+_NORMAL: Final = 1000
+"""RFC 6455 7.4.1: the purpose of the connection is fulfilled."""
+
+
+def open_socket(server: SocketServer, handshake: Handshake) -> Opening:
+    """Answer a handshake. Raises `Refused`: it is accepted, and closed with the reason."""
+    ask = Ask.of(handshake.query, "GET", is_upgrade=True)
+    try:
+        server.cors.check(handshake.header("origin"), handshake.header("host") or "")
+        problem = problem_of(ask, server.settings)
+        if problem is not None:
+            raise Fault(problem)
+        if ask.transport != "websocket":
+            raise Fault(BAD_REQUEST)
+        if ask.sid and ask.sid not in server.sessions:
+            raise Fault(UNKNOWN_SID)
+        if not ask.sid:
+            check_version(ask)
+    except Fault as fault:
+        raise Refused("bad_request", str(fault)) from None
+    make = partial(EngineSocket, server, handshake, ask.sid)
+    return Opening(None, make, server.settings.max_payload_bytes)
+
+
+class EngineSocket:
+    """One WebSocket: the `OpenHandler` of its link, and the `Socket` of its session."""
+
+    __slots__ = ("_handshake", "_link", "_messages", "_server", "_session", "_sid")
+
+    def __init__(
+        self,
+        server: SocketServer,
+        handshake: Handshake,
+        sid: str,
+        link: WatchedLink,
+        messages: SocketMessages,
+    ) -> None:
+        self._server = server
+        self._handshake: Handshake | None = handshake
+        self._sid = sid
+        self._link = link
+        self._messages = messages
+        self._session: EngineSession | None = None
+        if not sid:
+            scope = lambda: scope_of(handshake.scope)  # noqa: E731  # most never ask
+            self._session = server.open(handshake.address, scope)
+
+    # -- for the door: see `OpenHandler` ---------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """See `OpenHandler.opened`."""
+        self._handshake = None
+        if self._session is not None:
+            self._session.open_socket(self)
+            return
+        connection = self._server.sessions.get(self._sid)
+        if connection is None or not connection.engine.probe(self):
+            self.close("this session has a WebSocket, or is over")
+            return
+        self._session = connection.engine
+
+    def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
+        """See `OpenHandler.receive`."""
+        if self._session is None:
+            return None
+        return self._session.socket_message(self, is_text, data)
+
+    def lost(self) -> None:
+        """See `OpenHandler.lost`."""
+        if self._session is not None:
+            self._session.socket_lost(self)
+
+    # -- for the session: see `Socket` -----------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """See `Socket.paused`."""
+        return self._link.paused
+
+    @property
+    def takes(self) -> bool:
+        """See `Socket.takes`."""
+        return self._link.takes
+
+    def send(self, parcel: Parcel) -> None:
+        """See `Socket.send`."""
+        messages = self._messages
+        payload = parcel.made.get(messages)
+        if payload is None:
+            one = messages.one
+            payload = parcel.made[messages] = messages.join([one(*message) for message in parcel.messages])
+        try:
+            self._link.write(payload)
+        except RuntimeError:  # uvloop's word for a socket that broke a moment ago
+            return
+
+    def look(self) -> None:
+        """See `Socket.look`."""
+        self._link.ping()
+
+    def close(self, reason: str) -> None:
+        """See `Socket.close`."""
+        if reason == "ping timeout":
+            self._link.give_up()
+        else:
+            self._link.close(_NORMAL if reason != "slow" else close_code("slow"), reason)
+
+    def drained(self) -> Awaitable[None]:
+        """See `Socket.drained`."""
+        return self._link.drained()

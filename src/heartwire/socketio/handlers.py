@@ -1,0 +1,111 @@
+"""The functions of a program, found by namespace and event, and called.
+
+In: events, from the server. Out: calls of handlers, in the order of precedence that python-socketio has.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from heartwire.server.socketio.router import Member
+from heartwire.server.socketio.server import NOT_HANDLED, Refusal
+from heartwire.socketio import exceptions
+from heartwire.socketio.environ import environ_of
+from heartwire.socketio.namespace import AsyncNamespace
+
+__all__ = ["Handlers"]
+
+RESERVED: Final = ("connect", "disconnect")
+
+_REASONS: Final = {
+    "client namespace disconnect": "client disconnect",
+    "server namespace disconnect": "server disconnect",
+    "forced server close": "server disconnect",
+    "server shutting down": "server disconnect",
+    "forced close": "transport error",
+    "parse error": "transport error",
+}
+"""Reasons of the protocol by python-socketio's words; the others are the same."""
+
+
+_Found = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+class Handlers:
+    """See the module: the `Program` of a `SocketServer`."""
+
+    def __init__(self, namespaces: Sequence[str] | str | None) -> None:
+        self.functions: dict[str, dict[str, Callable[..., Any]]] = {}
+        self.objects: dict[str, AsyncNamespace] = {}
+        self._namespaces = ["/"] if namespaces is None else namespaces
+
+    def knows(self, namespace: str) -> bool:
+        """See `Program.knows`."""
+        known = self._namespaces
+        if namespace in self.functions or namespace in self.objects or known == "*" or namespace in known:
+            return True
+        return "*" in self.functions or "*" in self.objects
+
+    async def connect(self, member: Member, auth: Any) -> None:
+        """See `Program.connect`."""
+        environ = environ_of(member)
+        try:
+            if auth:
+                result = await self._trigger("connect", member, environ, auth)
+            else:
+                result = await self._trigger("connect", member, environ, optional=(None,))
+        except exceptions.ConnectionRefusedError as error:
+            raise Refusal(error.error_args) from None
+        except ConnectionRefusedError:
+            raise Refusal({"message": "Connection refused by server"}) from None
+        if result is False:
+            raise Refusal(exceptions.ConnectionRefusedError().error_args)
+
+    async def event(self, member: Member, arguments: list[Any]) -> Any:
+        """See `Program.event`."""
+        name, *values = arguments
+        return await self._trigger(str(name), member, *values)
+
+    async def disconnect(self, member: Member, reason: str) -> None:
+        """See `Program.disconnect`."""
+        await self._trigger("disconnect", member, optional=(_REASONS.get(reason, reason),))
+
+    async def _trigger(self, event: str, member: Member, *values: Any, optional: tuple[Any, ...] = ()) -> Any:
+        namespace = member.socket.namespace
+        found = self._find(event, namespace, (member.sid, *values))
+        if found is None:
+            return NOT_HANDLED
+        function, arguments = found
+        result = (
+            function(*arguments, *optional)
+            if _takes(function, len(arguments) + len(optional))
+            else function(*arguments)
+        )
+        return await result if inspect.isawaitable(result) else result
+
+    def _find(
+        self, event: str, namespace: str, arguments: tuple[Any, ...]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        is_reserved = event in RESERVED
+        for name, before in ((namespace, ()), ("*", (namespace,))):
+            functions = self.functions.get(name, {})
+            if event in functions:
+                return functions[event], (*before, *arguments)
+            if "*" in functions and not is_reserved:
+                return functions["*"], (event, *before, *arguments)
+        for name, before in ((namespace, ()), ("*", (namespace,))):
+            if name in self.objects:
+                function = self.objects[name].handler(event)
+                return None if function is None else (function, (*before, *arguments))
+        return None
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # of a builtin
+        return True
+    return True
