@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from heartwire.server.socketio.environ import environ_of
+from heartwire.server.socketio.program import NOT_HANDLED, Refusal
 from heartwire.server.socketio.router import Member
-from heartwire.server.socketio.server import NOT_HANDLED, Refusal
 from heartwire.socketio import exceptions
-from heartwire.socketio.environ import environ_of
 from heartwire.socketio.namespace import AsyncNamespace
 
 __all__ = ["Handlers"]
@@ -48,7 +48,8 @@ class Handlers:
 
     async def connect(self, member: Member, auth: Any) -> None:
         """See `Program.connect`."""
-        environ = environ_of(member)
+        environ = environ_of(member.socket.client)
+        environ["heartwire.recovered"] = member.is_recovered
         try:
             if auth:
                 result = await self._trigger("connect", member, environ, auth)

@@ -10,16 +10,20 @@ from heartwire.dialects.socketio.packet import Json
 from heartwire.hub.hub import Hub
 from heartwire.server.socketio.cors import Allowed, Cors
 from heartwire.server.socketio.entries import Room
+from heartwire.server.socketio.environ import environ_of
+from heartwire.server.socketio.recovery import Applies, RecoveryOptions
 from heartwire.server.socketio.router import Member
 from heartwire.server.socketio.server import SocketServer
 from heartwire.socketio import exceptions
-from heartwire.socketio.environ import environ_of
 from heartwire.socketio.handlers import Handlers
 from heartwire.socketio.namespace import AsyncNamespace
 
 __all__ = ["AsyncServer"]
 
 T = TypeVar("T")
+
+Recovers = bool | RecoveryOptions | Applies
+"""``True``, options, or a function that is given a request's environment and its auth."""
 
 
 class AsyncServer:
@@ -42,6 +46,7 @@ class AsyncServer:
         ping_timeout: float = 20,
         max_http_buffer_size: int = 1_000_000,
         connect_timeout: float = 45,
+        connection_state_recovery: Recovers = False,
         json: Any = None,
         **others: Any,
     ) -> None:
@@ -60,6 +65,7 @@ class AsyncServer:
             cors=Cors(cors_allowed_origins, credentials=cors_credentials),
             serial_handlers=not async_handlers,
             accepts_first=always_connect,
+            recovery=_recovery(connection_state_recovery),
         )
         self.hub.node.attached["socketio"] = self._server
 
@@ -144,19 +150,17 @@ class AsyncServer:
 
     async def enter_room(self, sid: str, room: Room, namespace: str | None = None) -> None:
         """Add a client to a room."""
-        member = self._member(sid, namespace)
-        self._server.router(namespace or "/").enter(member, room)
+        await self._server.enter(self._member(sid, namespace), room)
 
     async def leave_room(self, sid: str, room: Room, namespace: str | None = None) -> None:
         """Remove a client from a room."""
-        member = self._member(sid, namespace)
-        self._server.router(namespace or "/").leave(member, room)
+        await self._server.exit(self._member(sid, namespace), room)
 
     async def close_room(self, room: Room, namespace: str | None = None) -> None:
         """Remove all clients from a room."""
         router = self._server.router(namespace or "/")
         for member in router.inside(room):
-            router.leave(member, room)
+            await self._server.exit(member, room)
 
     def rooms(self, sid: str, namespace: str | None = None) -> list[Room]:
         """The rooms a client is in."""
@@ -171,11 +175,11 @@ class AsyncServer:
 
     async def save_session(self, sid: str, session: Any, namespace: str | None = None) -> None:
         """Keep something of a client."""
-        self._member(sid, namespace).session = session
+        await self._server.save_session(self._member(sid, namespace), session)
 
     def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
         """The request that the client's session began with."""
-        return environ_of(self._member(sid, namespace))
+        return environ_of(self._member(sid, namespace).socket.client)
 
     def transport(self, sid: str, namespace: str | None = None) -> str:
         """The transport that a client is on."""
@@ -199,6 +203,12 @@ class AsyncServer:
 
     def _member(self, sid: str, namespace: str | None) -> Member:
         return self._server.member(sid, namespace or "/")
+
+
+def _recovery(given: Recovers) -> RecoveryOptions | None:
+    if isinstance(given, bool):
+        return RecoveryOptions() if given else None
+    return given if isinstance(given, RecoveryOptions) else RecoveryOptions(applies=given)
 
 
 def _arguments(data: Any) -> list[Any]:

@@ -14,11 +14,15 @@ __all__ = [
     "EMIT",
     "ENTER",
     "LEAVE",
+    "NAMESPACE",
     "Entry",
     "Room",
     "packed",
     "unpacked",
 ]
+
+NAMESPACE: Final = "socketio"
+"""The hub's namespace of the streams, and of what is kept of clients."""
 
 Room = str | int
 """The name of a room."""

@@ -54,12 +54,14 @@ class Member:
         has_offsets: whether its events carry their position.
         is_gone: whether it has left.
         recovery: belongs to `recovery`.
+        is_recovered: whether it was here before.
     """
 
     __slots__ = (
         "has_offsets",
         "is_gone",
         "is_live",
+        "is_recovered",
         "late",
         "late_bytes",
         "position",
@@ -73,10 +75,10 @@ class Member:
         self.socket = socket
         self.rooms: dict[Room, int] = {}
         self.session: Any = None
-        self.is_live = self.is_gone = False
+        self.is_live = self.is_gone = self.is_recovered = False
         self.position: Position | None = None
         self.has_offsets = has_offsets
-        self.late: list[Parcel] | None = None
+        self.late: list[Parcel | _Routed] | None = None
         self.late_bytes = 0
         self.recovery: Any = None
         socket.context = self
@@ -214,7 +216,8 @@ class Router(OwnSink):
         """A client comes. It gets what follows ``position`` (now) once `begin` is called."""
         self.members[member.sid] = member
         member.position = position or self.position
-        self.enter(member, member.sid)
+        for room in (*member.rooms, member.sid):
+            self.enter(member, room)
 
     def begin(self, member: Member, accepted: Callable[[], None]) -> Awaitable[None] | None:
         """Send a client what it missed, call ``accepted``, and go on live. Returns what to await, if
@@ -224,6 +227,11 @@ class Router(OwnSink):
             self._go_live(member)
             return None
         return self._catch_up(member, accepted)
+
+    async def continues(self, position: Position) -> bool:
+        """Whether all that followed a position is kept. Raises `EngineError`."""
+        self.flush()
+        return (await self._after(position))[1]
 
     def remove(self, member: Member) -> None:
         """A client is not sent anything more; its rooms are known until `forget`."""
@@ -297,7 +305,7 @@ class Router(OwnSink):
             if not member.is_live:
                 for one in mine:
                     if not one.offset:
-                        self._send_late(member, one.parcel)
+                        self._send_late(member, one)
                 continue
             engine = member.socket.client.engine
             if engine.paused and before is not None:
@@ -335,19 +343,20 @@ class Router(OwnSink):
         member.is_live = True
         self._live[member] = None
         late, member.late, member.late_bytes = member.late, None, 0
-        for parcel in late or ():
-            member.socket.client.send(parcel)
+        for one in late or ():
+            member.socket.client.send(one if isinstance(one, Parcel) else self._parcel(member, one))
 
-    def _send_late(self, member: Member, parcel: Parcel) -> None:
+    def _send_late(self, member: Member, late: "Parcel | _Routed") -> None:
         if member.is_gone:
             return
+        parcel = late if isinstance(late, Parcel) else late.parcel
         member.late_bytes += sum(len(data) for _, data in parcel.messages)
         if member.late_bytes > MAX_LATE_BYTES:
             member.socket.client.engine.lose("transport error", "too much waits for this client")
             return
         if member.late is None:
             member.late = []
-        member.late.append(parcel)
+        member.late.append(late)
 
     def _fall_behind(self, member: Member, position: Position) -> None:
         """A client's connection is full: it is read for once that has drained."""

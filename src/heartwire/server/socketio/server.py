@@ -7,7 +7,7 @@ Out: entries, to the streams of namespaces or directly to routers; questions, to
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from starlette.types import Scope
 
@@ -20,53 +20,31 @@ from heartwire.dialects.socketio.engine_session import EngineSession
 from heartwire.dialects.socketio.packet import Json, encode
 from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket, OnAck
 from heartwire.engines.contract import shared_engine
-from heartwire.errors import HeartwireError
+from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
+from heartwire.hub.options import NamespaceOptions
 from heartwire.server.socketio.connection import EngineConnection
 from heartwire.server.socketio.cors import Cors
-from heartwire.server.socketio.entries import CALL, DISCONNECT, EMIT, Entry, Room, packed
+from heartwire.server.socketio.entries import CALL, DISCONNECT, EMIT, NAMESPACE, Entry, Room, packed
+from heartwire.server.socketio.joining import hear_evictions, join
+from heartwire.server.socketio.program import NOT_HANDLED, NotConnected, Program
+from heartwire.server.socketio.recovery import Recovery, RecoveryOptions
 from heartwire.server.socketio.router import Member, Router
+from heartwire.types import Action, Channel
 
-__all__ = ["NOT_HANDLED", "NotConnected", "Program", "Refusal", "SocketServer"]
+__all__ = ["SocketServer"]
 
 log = logging.getLogger("heartwire")
 
 MAX_RUNNING: Final = 64
 """Handlers of one client that run at a time; over that its next packet waits."""
 
-NAMESPACE: Final = "socketio"
-"""The hub's namespace of the streams."""
+_FOR_GOOD: Final = frozenset(("client namespace disconnect", "server namespace disconnect"))
+"""Reasons after which a client does not come back as the one it was."""
 
-NOT_HANDLED: Final = object()
-"""What `Program.event` returns for an event without a handler: it is not answered."""
-
-
-class Refusal(Exception):
-    """The program does not let a client into a namespace; ``data`` is the packet's payload."""
-
-    def __init__(self, data: Any) -> None:
-        super().__init__(data)
-        self.data = data
-
-
-class NotConnected(Exception):
-    """No client of that name is in the namespace, here or on another node that can be asked."""
-
-
-class Program(Protocol):
-    """What the program says."""
-
-    def knows(self, namespace: str) -> bool:
-        """Whether there is such a namespace."""
-
-    async def connect(self, member: Member, auth: Any) -> None:
-        """A client comes. Raises `Refusal`."""
-
-    async def event(self, member: Member, arguments: list[Any]) -> Any:
-        """An event came in. Returns what its handler returns, or `NOT_HANDLED`."""
-
-    async def disconnect(self, member: Member, reason: str) -> None:
-        """A client has left."""
+_SLOW_ITEMS: Final = 1000
+_SLOW_S: Final = 60
+"""What is kept of a namespace for clients whose connection is full, where none are recovered."""
 
 
 class SocketServer:
@@ -76,6 +54,7 @@ class SocketServer:
         path: the address, without slashes at its ends.
         serial_handlers: whether a client's event waits until the handler of the one before has returned.
         accepts_first: whether a CONNECT is answered before the program is asked.
+        recovery: how clients are recovered; ``None``: they are not.
     """
 
     def __init__(
@@ -89,6 +68,7 @@ class SocketServer:
         max_attachments: int = 10,
         serial_handlers: bool = False,
         accepts_first: bool = False,
+        recovery: RecoveryOptions | None = None,
     ) -> None:
         self.node = node
         self.program = program
@@ -99,10 +79,25 @@ class SocketServer:
         self.sessions: dict[str, EngineConnection] = {}
         self.routers: dict[str, Router] = {}
         self._serial_handlers = serial_handlers
-        self._accepts_first = accepts_first
+        self.accepts_first = accepts_first
         self._wheel: Liveness | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.keeps = shared_engine(node.engine) is not None
+        self.keeps = recovery is not None or shared_engine(node.engine) is not None
+        self.recovery: Recovery | None = None
+        if recovery is not None:
+            silence_s = settings.ping_interval_s + settings.ping_timeout_s
+            node_id = node.connections.node_id
+            self.recovery = Recovery(node.engine, node_id, recovery, silence_s=silence_s)
+        self._configure(recovery)
+        hear_evictions(self)
+
+    def _configure(self, recovery: RecoveryOptions | None) -> None:
+        """Keep the streams of namespaces, which no other dialect shows."""
+        history_size, history_ttl_s = _SLOW_ITEMS, float(_SLOW_S)
+        if self.recovery is not None and recovery is not None:
+            history_size, history_ttl_s = recovery.history_size, self.recovery.ttl_s
+        options = NamespaceOptions(history_size=history_size, history_ttl_s=history_ttl_s)
+        self.node.namespaces.configure(NAMESPACE, options, _nobody)
 
     # -- sessions: see `Services` ----------------------------------------------------------------------------
 
@@ -146,7 +141,18 @@ class SocketServer:
                 ping_interval_s=settings.ping_interval_s, pong_timeout_s=settings.ping_timeout_s, now=now
             )
             self.later(self._wheel.tick_s, self._turn_wheel)
+            if self.recovery is not None:
+                self.later(self.recovery.touch_s, self._touch)
         self._wheel.watch_from_now(session)
+
+    def _touch(self) -> None:
+        """Have the records of clients that are here not end. Runs while there are sessions."""
+        if self.recovery is None or self._wheel is None:
+            return
+        for router in self.routers.values():
+            for member in router.members.values():
+                self.recovery.touch(member)
+        self.later(self.recovery.touch_s, self._touch)
 
     def _turn_wheel(self) -> None:
         """Runs while there are sessions."""
@@ -164,14 +170,14 @@ class SocketServer:
 
     def connect(self, client: ClientSession, namespace: str, auth: Any) -> None:
         """See `Port.connect`. In a task: the client's other packets, and its pongs, do not wait."""
-        self._run(self._connect(client, namespace, auth))
+        self.run(join(self, client, namespace, auth))
 
     def event(self, socket: NamespaceSocket, arguments: list[Any], id: int | None) -> Awaitable[None] | None:
         """See `Port.event`."""
         handling = self._handle(socket, arguments, id)
         if self._serial_handlers:
             return handling
-        task = self._run(handling)
+        task = self.run(handling)
         running = socket.client.running
         running.add(task)
         task.add_done_callback(running.discard)
@@ -179,42 +185,9 @@ class SocketServer:
 
     def left(self, socket: NamespaceSocket, reason: str) -> None:
         """See `Port.left`."""
-        self._run(self._leave(socket.context, reason))
+        self.run(self.leave(socket.context, reason))
 
-    async def _connect(self, client: ClientSession, namespace: str, auth: Any) -> None:
-        router = self.router(namespace)
-        try:
-            await router.ready()
-        except HeartwireError as error:
-            log.error("namespace %s cannot be joined: %s", namespace, error)
-            client.engine.close("forced close")
-            return
-        socket = NamespaceSocket(client, namespace, self.node.new_secret()[:20])
-        member = Member(socket, has_offsets=False)
-        router.add(member)
-        answer = {"sid": socket.sid}
-        if self._accepts_first:
-            client.accept(socket, answer)
-        try:
-            await self.program.connect(member, auth)
-        except Refusal as refusal:
-            router.forget(member)
-            if self._accepts_first:
-                self._expel(socket, refusal.data)
-            else:
-                client.refuse(namespace, refusal.data)
-            return
-        begun = router.begin(member, lambda: self._accept(client, socket, answer))
-        if begun is not None:
-            await begun
-        if client.engine.is_over and not member.is_gone:
-            await self._leave(member, "transport close")
-
-    def _accept(self, client: ClientSession, socket: NamespaceSocket, answer: dict[str, Any]) -> None:
-        if not socket.is_connected and not client.engine.is_over:
-            client.accept(socket, answer)
-
-    def _expel(self, socket: NamespaceSocket, data: Any = None) -> None:
+    def expel(self, socket: NamespaceSocket, data: Any = None) -> None:
         """Have a client leave a namespace, and tell it."""
         if socket.is_connected:
             socket.send(wire.DISCONNECT, data)
@@ -228,10 +201,16 @@ class SocketServer:
         parcel = encode(wire.ACK, socket.namespace, id, values, self.json)
         self.routers[socket.namespace].send(socket.context, parcel)
 
-    async def _leave(self, member: Member, reason: str) -> None:
+    async def leave(self, member: Member, reason: str) -> None:
+        """A client has left: the program is told, and then it is forgotten."""
         router = self.routers[member.socket.namespace]
         router.remove(member)
         try:
+            if self.recovery is not None:
+                if reason in _FOR_GOOD:
+                    await self.recovery.drop(member)
+                else:
+                    self.recovery.touch(member)
             await self.program.disconnect(member, reason)
         finally:
             router.forget(member)
@@ -281,6 +260,35 @@ class SocketServer:
         accepted: Any = await answer if isinstance(answer, Coroutine) else answer
         await settled(accepted)
 
+    def new_sid(self) -> str:
+        """Draw the public name of a client."""
+        return self.node.new_secret()[:20]
+
+    async def enter(self, member: Member, room: Room) -> None:
+        """Have a client of this node enter a room. Raises `EngineError` where that cannot be kept."""
+        router = self.routers[member.socket.namespace]
+        router.flush()
+        router.enter(member, room)
+        await self._save(member)
+
+    async def exit(self, member: Member, room: Room) -> None:
+        """Have a client of this node leave a room. Raises as `enter`."""
+        router = self.routers[member.socket.namespace]
+        router.flush()
+        router.leave(member, room)
+        await self._save(member)
+
+    async def save_session(self, member: Member, session: Any) -> None:
+        """Keep what the program says about a client. Raises as `enter`; ``TypeError`` for what cannot be
+        written, where it has to be."""
+        member.session = session
+        await self._save(member)
+
+    async def _save(self, member: Member) -> None:
+        """Keep a change of a client that is connected; what is changed before is kept with the connection."""
+        if self.recovery is not None and member.recovery is not None and member.socket.is_connected:
+            await self.recovery.save(member)
+
     def call(self, member: Member, arguments: list[Any], on_ack: OnAck) -> None:
         """Send a client of this node an event that it answers."""
         socket = member.socket
@@ -289,19 +297,19 @@ class SocketServer:
 
     def disconnect(self, member: Member) -> None:
         """Have a client of this node leave its namespace."""
-        self._expel(member.socket)
+        self.expel(member.socket)
 
     def carry_out(self, router: Router, entry: Entry) -> None:
         """See `Commands.carry_out`."""
         for room in entry.rooms or ():
             member = router.members.get(room) if isinstance(room, str) else None
             if member is not None and entry.kind == DISCONNECT:
-                self._expel(member.socket)
+                self.expel(member.socket)
         assert entry.kind != CALL
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.node.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -312,6 +320,11 @@ class SocketServer:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("a handler of Socket.IO failed", exc_info=error)
+
+
+def _nobody(identity: Identity, action: Action, channel: Channel) -> bool:
+    """A `Permission`."""
+    return False
 
 
 def _check_joined(connection: EngineConnection) -> None:

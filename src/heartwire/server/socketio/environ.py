@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from heartwire.server.socketio.router import Member
+from heartwire.dialects.socketio.session import ClientSession
 
 __all__ = ["environ_of"]
 
 
-def environ_of(member: Member) -> dict[str, Any]:
+def environ_of(client: ClientSession) -> dict[str, Any]:
     """Make the environment of the request that a client's session began with."""
-    connection = member.socket.client.connection
-    scope = connection.scope()
-    client = scope.get("client") or ("", 0)
+    scope = client.connection.scope()
+    peer = scope.get("client") or ("", 0)
     server = scope.get("server") or ("", 0)
     query = scope.get("query_string", b"").decode("latin-1")
     path = scope.get("path", "")
@@ -22,8 +21,8 @@ def environ_of(member: Member) -> dict[str, Any]:
         "RAW_URI": f"{path}?{query}" if query else path,
         "SCRIPT_NAME": scope.get("root_path", ""),
         "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
-        "REMOTE_ADDR": client[0] or "127.0.0.1",
-        "REMOTE_PORT": str(client[1] or 0),
+        "REMOTE_ADDR": peer[0] or "127.0.0.1",
+        "REMOTE_PORT": str(peer[1] or 0),
         "SERVER_NAME": server[0] or "asgi",
         "SERVER_PORT": str(server[1] or 0),
         "wsgi.url_scheme": scope.get("scheme", "http"),

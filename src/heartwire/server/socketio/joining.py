@@ -1,0 +1,191 @@
+"""How a client comes into a namespace: new, or after a break, when it goes on where it was.
+
+In: CONNECT packets, from the server. Out: their answers; members, to routers; questions to the program and to
+the node that had the client.
+"""
+
+import logging
+from typing import Any, Final, Protocol
+
+from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket
+from heartwire.errors import HeartwireError, Refused
+from heartwire.hub.node import Node
+from heartwire.server.socketio.environ import environ_of
+from heartwire.server.socketio.program import Program, Refusal
+from heartwire.server.socketio.recovery import Held, Recovery, Saved
+from heartwire.server.socketio.router import Member, Router
+from heartwire.types import Position
+
+__all__ = ["Server", "hear_evictions", "join"]
+
+log = logging.getLogger("heartwire")
+
+_ON_BUS: Final = "socketio-evict"
+_EVICT_S: Final = 1
+"""How long the node that had a client may take to let it go."""
+
+
+class Server(Protocol):
+    """What joining needs of the server."""
+
+    node: Node
+    program: Program
+    recovery: Recovery | None
+    routers: dict[str, Router]
+    accepts_first: bool
+
+    def router(self, namespace: str) -> Router: ...
+    def new_sid(self) -> str: ...
+    def expel(self, socket: NamespaceSocket, data: Any = None) -> None: ...
+    async def leave(self, member: Member, reason: str) -> None: ...
+
+
+async def join(server: Server, client: ClientSession, namespace: str, auth: Any) -> None:
+    """Answer a CONNECT."""
+    try:
+        router = server.router(namespace)
+        await router.ready()
+        member, position, auth = await _member(server, router, client, auth)
+    except Refused as error:
+        client.refuse(namespace, {"message": str(error)})
+        return
+    except HeartwireError as error:
+        log.error("namespace %s cannot be joined: %s", namespace, error)
+        client.engine.close("forced close")
+        return
+    router.add(member, position)
+    await _ask(server, router, member, auth)
+
+
+async def _ask(server: Server, router: Router, member: Member, auth: Any) -> None:
+    """Ask the program, and answer the client."""
+    socket, recovery = member.socket, server.recovery
+    client, namespace = socket.client, socket.namespace
+    if server.accepts_first:
+        _accept(member)
+    try:
+        await server.program.connect(member, auth)
+    except Refusal as refusal:
+        router.forget(member)
+        if recovery is not None:
+            await recovery.drop(member)
+        if server.accepts_first:
+            server.expel(socket, refusal.data)
+        else:
+            client.refuse(namespace, refusal.data)
+        return
+    except Exception:
+        router.forget(member)
+        client.refuse(namespace, {"message": "internal server error"})
+        raise
+    if recovery is not None and member.recovery is not None and not await _saved(recovery, member):
+        router.forget(member)
+        client.engine.close("forced close")
+        return
+    begun = router.begin(member, lambda: _accept(member))
+    if begun is not None:
+        await begun
+    if client.engine.is_over and not member.is_gone:
+        await server.leave(member, "transport close")
+
+
+async def _saved(recovery: Recovery, member: Member) -> bool:
+    """Keep what a client is, before it is told that it is connected."""
+    try:
+        return await recovery.save(member)
+    except HeartwireError as error:
+        log.error("a client of %s cannot be kept for its return: %s", member.socket.namespace, error)
+        return False
+
+
+def _accept(member: Member) -> None:
+    client = member.socket.client
+    if member.socket.is_connected or client.engine.is_over:
+        return
+    answer = {"sid": member.sid}
+    if member.recovery is not None:
+        answer["pid"] = member.recovery.pid
+    client.accept(member.socket, answer)
+
+
+async def _member(
+    server: Server, router: Router, client: ClientSession, auth: Any
+) -> tuple[Member, Position | None, Any]:
+    """Make the member, where it begins, and its auth without what is ours. Raises `EngineError`."""
+    recovery = server.recovery
+    if recovery is None or not recovery.options.applies(environ_of(client), auth):
+        socket = NamespaceSocket(client, router.namespace, server.new_sid())
+        return Member(socket, has_offsets=False), None, auth
+    asked: dict[str, Any] = auth if isinstance(auth, dict) else {}
+    given = {name: value for name, value in asked.items() if name not in ("pid", "offset")} or None
+    taken = await _take(server, router, client, asked)
+    if taken is not None:
+        saved, held, position = taken
+        member = Member(NamespaceSocket(client, router.namespace, saved.sid), has_offsets=True)
+        member.recovery, member.session, member.is_recovered = held, saved.session, True
+        member.rooms = dict(saved.rooms)
+        return member, position, given
+    member = Member(NamespaceSocket(client, router.namespace, server.new_sid()), has_offsets=True)
+    router.flush()
+    assert router.position is not None
+    recovery.begin(member, router.position)
+    return member, router.position, given
+
+
+async def _take(
+    server: Server, router: Router, client: ClientSession, asked: dict[str, Any]
+) -> tuple[Saved, Held, Position] | None:
+    """Take over who a client says it was; ``None``: it begins anew."""
+    recovery, pid = server.recovery, asked.get("pid")
+    if recovery is None or not isinstance(pid, str):
+        return None
+    connection = client.connection
+    taken = await recovery.take(pid, router.namespace, connection.engine.sid, connection.identity.user)
+    if taken is None:
+        return None
+    saved, held = taken
+    await _evict(server, router, saved)
+    position = saved.position(asked.get("offset"))
+    if not await router.continues(position):
+        await recovery.discard(held)
+        return None
+    return saved, held, position
+
+
+async def _evict(server: Server, router: Router, saved: Saved) -> None:
+    """Have whoever holds a client let it go: its end was not noticed, or it is on its way."""
+    bus, here = server.node.bus, server.node.connections.node_id
+    if saved.node == here:
+        await _let_go(server, router.namespace, saved.sid)
+        return
+    try:
+        about = (router.namespace, saved.sid)
+        await bus.ask(saved.node, _ON_BUS, about, within_s=_EVICT_S)
+    except HeartwireError as error:
+        log.debug("node %s does not let %s go: %s", saved.node, saved.sid, error)
+
+
+def hear_evictions(server: Server) -> None:
+    """Let clients go that are on another node now."""
+
+    async def hear(about: tuple[str, str]) -> bool:
+        await _let_go(server, *about)
+        return True
+
+    server.node.bus.handlers[_ON_BUS] = hear
+
+
+async def _let_go(server: Server, namespace: str, sid: str) -> None:
+    router = server.routers.get(namespace)
+    member = router.members.get(sid) if router is not None else None
+    if member is None:
+        return
+    if member.recovery is not None:
+        member.recovery.is_lost = True
+    client = member.socket.client
+    if member.socket.is_connected:
+        member.socket.is_connected = False
+        del client.sockets[namespace]
+        await server.leave(member, "transport close")
+    if not client.sockets:
+        client.engine.lose("transport close")

@@ -1,0 +1,215 @@
+"""Connection state recovery: what a client is, kept in the engine, so that any node can go on with it.
+
+In: clients that come, change and leave, from the server; secrets (``pid``), from clients that return. Out:
+records, by the engine's compare and set; a client's state to the node that takes it over.
+
+A record is there from the answer to CONNECT on, not from the end of the connection: so a process that is
+killed, or has not noticed the end yet, loses nobody.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from heartwire.channels import to_channel
+from heartwire.core.waiting import settled
+from heartwire.engines.contract import Engine, StreamWrite
+from heartwire.server.socketio.entries import NAMESPACE, Room
+from heartwire.server.socketio.router import Member
+from heartwire.types import Channel, Position
+
+__all__ = ["Held", "Recovery", "RecoveryOptions", "Saved", "no_python_client"]
+
+Applies = Callable[[Mapping[str, Any], Any], bool]
+"""Whether a client, by its request's environment and its auth, is to be recovered."""
+
+_TOUCHES: Final = 4
+"""How often a record's time begins anew while its client is here."""
+
+_REVISIONS: Final = 2**52
+
+
+def no_python_client(environ: Mapping[str, Any], auth: Any) -> bool:
+    """`Applies` to all but clients of python-socketio: the argument that events of a client that can be
+    recovered have at their end breaks handlers with a fixed number of arguments."""
+    agent = str(environ.get("HTTP_USER_AGENT", "")).lower()
+    return "aiohttp" not in agent and "python-requests" not in agent and "websocket-client" not in agent
+
+
+class RecoveryOptions(NamedTuple):
+    """How clients are recovered.
+
+    Attributes:
+        max_disconnection_s: how long a client may be away.
+        history_size: how many events of a namespace are kept for those who are.
+        applies: to whom.
+    """
+
+    max_disconnection_s: float = 120
+    history_size: int = 10_000
+    applies: Applies = no_python_client
+
+
+class Saved(msgspec.Struct, array_like=True):
+    """A client's state.
+
+    Attributes:
+        start: its position at CONNECT.
+        node: where it was last, with `engine_sid` of its session there.
+        user: whose connection it is; "" where nobody has said.
+    """
+
+    sid: str
+    namespace: str
+    rooms: list[tuple[Room, int]]
+    session: Any
+    start: str
+    node: str
+    engine_sid: str
+    user: str
+
+    def position(self, offset: object) -> Position:
+        """Where to go on: after the last event that the client has, or where it came."""
+        if isinstance(offset, str):
+            try:
+                return Position.parse(offset)
+            except ValueError:  # the text of an event that carried no offset
+                pass
+        return Position.parse(self.start)
+
+
+class Held:
+    """The record of a client that is here."""
+
+    __slots__ = ("channel", "is_lost", "is_stale", "pid", "revision", "saving", "start", "tried")
+
+    def __init__(self, pid: str, start: Position, revision: int = 0) -> None:
+        self.pid = pid
+        self.channel = _channel(pid)
+        self.start = start
+        self.revision = revision
+        self.tried = 0  # of a write whose answer was lost
+        self.is_stale = self.is_lost = False
+        self.saving: asyncio.Future[None] | None = None
+
+
+def _channel(pid: str) -> Channel:
+    """Where the record of a secret is: the store need not know the secret."""
+    digest = hashlib.blake2s(pid.encode("utf-8", "replace"), digest_size=20).hexdigest()
+    return to_channel(f"{NAMESPACE}:pid:{digest}")
+
+
+class Recovery:
+    """The records of one node's clients.
+
+    Args:
+        node: its name.
+        silence_s: how long a client that is gone may not be noticed.
+
+    Promises: of those that take over one client at the same time one gets it; the others, and whoever had it,
+    lose it.
+    """
+
+    def __init__(self, engine: Engine, node: str, options: RecoveryOptions, *, silence_s: float) -> None:
+        self.options = options
+        self.ttl_s = options.max_disconnection_s * _TOUCHES / (_TOUCHES - 1) + silence_s
+        self.touch_s = self.ttl_s / _TOUCHES
+        self._engine = engine
+        self._node = node
+
+    def begin(self, member: Member, position: Position) -> str:
+        """Give a new client a secret, and return it. Nothing is kept before `save`."""
+        pid = secrets.token_urlsafe(24)
+        member.recovery = Held(pid, position)
+        return pid
+
+    async def take(self, pid: str, namespace: str, engine_sid: str, user: str) -> tuple[Saved, Held] | None:
+        """Take a client over; ``None``: there is nobody of that secret, or another node was first.
+
+        Returns its state, with the former holder. Raises `EngineError`.
+        """
+        if not 16 <= len(pid) <= 64:
+            return None
+        found = await settled(self._engine.record(_channel(pid)))
+        if not found.revision:
+            return None
+        saved = msgspec.msgpack.decode(found.record, type=Saved)
+        if saved.namespace != namespace or saved.user != user:
+            return None
+        held = Held(pid, Position.parse(saved.start), found.revision)
+        mine = msgspec.structs.replace(saved, node=self._node, engine_sid=engine_sid)
+        return (saved, held) if await self._write(held, mine) else None
+
+    async def save(self, member: Member) -> bool:
+        """Keep what a client is now; false where another node has taken it over. Raises `EngineError`;
+        ``TypeError`` for a session that cannot be written.
+
+        Promises: what was so at the call is kept when this returns.
+        """
+        held: Held = member.recovery
+        held.is_stale = True
+        if held.saving is None:
+            held.saving = asyncio.ensure_future(self._save(member, held))
+        await asyncio.shield(held.saving)
+        return not held.is_lost
+
+    async def _save(self, member: Member, held: Held) -> None:
+        try:
+            while held.is_stale and not held.is_lost:
+                held.is_stale = False
+                held.is_lost = not await self._write(held, self._state(member))
+        finally:
+            held.saving = None
+
+    def touch(self, member: Member) -> None:
+        """A client is still here, or was until now."""
+        held: Held | None = member.recovery
+        if held is not None and not held.is_lost:
+            self._engine.touch(held.channel)
+
+    async def drop(self, member: Member) -> None:
+        """A client has left for good. Raises `EngineError`."""
+        held: Held | None = member.recovery
+        if held is not None and not held.is_lost:
+            held.is_lost = True
+            await self._drop(held.channel, held.revision)
+
+    async def discard(self, held: Held) -> None:
+        """Forget a client that was taken over, and cannot be gone on with. Raises `EngineError`."""
+        await self._drop(held.channel, held.revision)
+
+    async def _drop(self, channel: Channel, revision: int) -> None:
+        if revision:
+            change = StreamWrite(revision, 1 + secrets.randbelow(_REVISIONS), None)
+            await settled(self._engine.write(channel, change))
+
+    async def _write(self, held: Held, saved: Saved) -> bool:
+        record = msgspec.msgpack.encode(saved)
+        while True:
+            revision, tried = 1 + secrets.randbelow(_REVISIONS), held.tried
+            held.tried = revision
+            change = StreamWrite(held.revision, revision, record, ttl_s=self.ttl_s)
+            now = await settled(self._engine.write(held.channel, change))
+            held.tried = 0
+            if now.revision not in (revision, tried) or not now.revision:
+                return False
+            held.revision = now.revision
+            if now.revision == revision:
+                return True
+
+    def _state(self, member: Member) -> Saved:
+        connection = member.socket.client.connection
+        return Saved(
+            member.sid,
+            member.socket.namespace,
+            list(member.rooms.items()),
+            member.session,
+            str(member.recovery.start),
+            self._node,
+            connection.engine.sid,
+            connection.identity.user,
+        )
