@@ -1,22 +1,12 @@
 """One Engine.IO session: a pipe of messages over polls, a WebSocket, or polls that become one.
 
-                 polls                  probed                  upgraded
-    OPENING ──────────────▶ POLLING ───────────▶ UPGRADING ────────────────▶ WEBSOCKET
-       │                      ▲  │  probe_lost      │  │                         │
-       │                      └──┼──────────────────┘  │ closed                  │ closed
-       │                         └────────▶ CLOSING ◀──┘                         │
-       │ opens_socket                          │ polled                          ▼
-       └──────────────────────────────────▶ WEBSOCKET ─────────────────────▶  CLOSED
-
-CLOSING waits for the one poll that tells the client; whatever is lost ends in CLOSED. `Handler.closed` is
-called once, with the first of the two.
+Its states are in `engine_states`.
 
 In: requests and WebSocket messages, from the server's doors; parcels, from the layer above; the wheel's calls
 (`Watched`). Out: answers to polls, parcels to the socket, messages and the end to the `Handler`.
 """
 
 from collections.abc import Awaitable
-from enum import Enum
 from functools import partial
 from typing import Final
 
@@ -40,40 +30,18 @@ from heartwire.dialects.socketio.engine_io import (
     packets_of,
 )
 from heartwire.dialects.socketio.engine_ports import Handler, Reply, Services, Socket, Timer, Waiter
+from heartwire.dialects.socketio.engine_states import (
+    CLOSED,
+    CLOSING,
+    OPENING,
+    POLLING,
+    TRANSITIONS,
+    UPGRADING,
+    WEBSOCKET,
+)
 
-__all__ = ["TRANSITIONS", "EngineSession", "State"]
+__all__ = ["EngineSession"]
 
-
-class State(Enum):
-    OPENING = "opening"
-    POLLING = "polling"
-    UPGRADING = "upgrading"  # polls, and a WebSocket that has not taken over yet
-    WEBSOCKET = "websocket"
-    CLOSING = "closing"  # one more poll is to be told
-    CLOSED = "closed"
-
-    __hash__ = object.__hash__  # Enum's own is a Python function
-
-
-OPENING: Final = State.OPENING
-POLLING: Final = State.POLLING
-UPGRADING: Final = State.UPGRADING
-WEBSOCKET: Final = State.WEBSOCKET
-CLOSING: Final = State.CLOSING
-CLOSED: Final = State.CLOSED
-
-TRANSITIONS: Final[dict[tuple[State, str], State]] = {
-    (OPENING, "polls"): POLLING,
-    (OPENING, "opens_socket"): WEBSOCKET,
-    (POLLING, "probed"): UPGRADING,
-    (UPGRADING, "probe_lost"): POLLING,
-    (UPGRADING, "upgraded"): WEBSOCKET,
-    (POLLING, "closed"): CLOSING,
-    (UPGRADING, "closed"): CLOSING,
-    (WEBSOCKET, "closed"): CLOSED,
-    (CLOSING, "polled"): CLOSED,
-    **{(state, "lost"): CLOSED for state in State},
-}
 
 NOOP_S: Final = 0.1
 """How long a poll is held while a WebSocket is about to take over: its client waits for the answer."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Scope
 
-from heartwire.dialects.socketio.engine_session import WEBSOCKET, EngineSession
+from heartwire.dialects.socketio.engine_session import EngineSession
+from heartwire.dialects.socketio.engine_states import WEBSOCKET
 from heartwire.hub.connections import Connection
 from heartwire.hub.identity import ANONYMOUS
 from heartwire.hub.node import Node
