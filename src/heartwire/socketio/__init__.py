@@ -3,7 +3,16 @@
 from heartwire.server.socketio.recovery import RecoveryOptions
 from heartwire.socketio import exceptions
 from heartwire.socketio.asgi import ASGIApp
+from heartwire.socketio.emitting import AsyncRedisManager, RedisManager
 from heartwire.socketio.namespace import AsyncNamespace
 from heartwire.socketio.server import AsyncServer
 
-__all__ = ["ASGIApp", "AsyncNamespace", "AsyncServer", "RecoveryOptions", "exceptions"]
+__all__ = [
+    "ASGIApp",
+    "AsyncNamespace",
+    "AsyncRedisManager",
+    "AsyncServer",
+    "RecoveryOptions",
+    "RedisManager",
+    "exceptions",
+]

@@ -1,9 +1,8 @@
-"""The functions of a program, found by namespace and event, and called.
+"""The functions of a program, found by namespace and event.
 
 In: events, from the server. Out: calls of handlers, in the order of precedence that python-socketio has.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from heartwire.server.socketio.environ import environ_of
 from heartwire.server.socketio.program import NOT_HANDLED, Refusal
 from heartwire.server.socketio.router import Member
 from heartwire.socketio import exceptions
+from heartwire.socketio.calling import called
 from heartwire.socketio.namespace import AsyncNamespace
 
 __all__ = ["Handlers"]
@@ -26,7 +26,6 @@ _REASONS: Final = {
     "parse error": "transport error",
 }
 """Reasons of the protocol by python-socketio's words; the others are the same."""
-
 
 _Found = tuple[Callable[..., Any], tuple[Any, ...]]
 
@@ -51,10 +50,7 @@ class Handlers:
         environ = environ_of(member.socket.client)
         environ["heartwire.recovered"] = member.is_recovered
         try:
-            if auth:
-                result = await self._trigger("connect", member, environ, auth)
-            else:
-                result = await self._trigger("connect", member, environ, optional=(None,))
+            result = await self._trigger("connect", member, environ, auth or None)
         except exceptions.ConnectionRefusedError as error:
             raise Refusal(error.error_args) from None
         except ConnectionRefusedError:
@@ -69,24 +65,22 @@ class Handlers:
 
     async def disconnect(self, member: Member, reason: str) -> None:
         """See `Program.disconnect`."""
-        await self._trigger("disconnect", member, optional=(_REASONS.get(reason, reason),))
+        await self._trigger("disconnect", member, _REASONS.get(reason, reason))
 
-    async def _trigger(self, event: str, member: Member, *values: Any, optional: tuple[Any, ...] = ()) -> Any:
+    async def _trigger(self, event: str, member: Member, *values: Any) -> Any:
         namespace = member.socket.namespace
-        found = self._find(event, namespace, (member.sid, *values))
-        if found is None:
-            return NOT_HANDLED
-        function, arguments = found
-        result = (
-            function(*arguments, *optional)
-            if _takes(function, len(arguments) + len(optional))
-            else function(*arguments)
-        )
-        return await result if inspect.isawaitable(result) else result
+        arguments = (member.sid, *values)
+        found = self._function(event, namespace, arguments)
+        if found is not None:
+            return await called(found[0], event, found[1])
+        if namespace in self.objects:
+            return await self.objects[namespace].trigger_event(event, *arguments)
+        if "*" in self.objects:
+            return await self.objects["*"].trigger_event(event, namespace, *arguments)
+        return NOT_HANDLED
 
-    def _find(
-        self, event: str, namespace: str, arguments: tuple[Any, ...]
-    ) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    def _function(self, event: str, namespace: str, arguments: tuple[Any, ...]) -> _Found | None:
+        """The function of an event, and its arguments."""
         is_reserved = event in RESERVED
         for name, before in ((namespace, ()), ("*", (namespace,))):
             functions = self.functions.get(name, {})
@@ -94,19 +88,4 @@ class Handlers:
                 return functions[event], (*before, *arguments)
             if "*" in functions and not is_reserved:
                 return functions["*"], (event, *before, *arguments)
-        for name, before in ((namespace, ()), ("*", (namespace,))):
-            if name in self.objects:
-                function = self.objects[name].handler(event)
-                return None if function is None else (function, (*before, *arguments))
         return None
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether a function can be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    except ValueError:  # of a builtin
-        return True
-    return True

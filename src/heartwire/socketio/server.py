@@ -1,93 +1,109 @@
 """The server as a Python program holds it."""
 
 import asyncio
-import builtins
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+import logging
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, TypeVar, Unpack, overload
 
-from heartwire.dialects.socketio.engine_io import EngineSettings
-from heartwire.dialects.socketio.packet import Json
+from starlette.types import Receive, Scope, Send
+
+from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
-from heartwire.server.socketio.cors import Allowed, Cors
 from heartwire.server.socketio.entries import Room
 from heartwire.server.socketio.environ import environ_of
-from heartwire.server.socketio.recovery import Applies, RecoveryOptions
 from heartwire.server.socketio.router import Member
-from heartwire.server.socketio.server import SocketServer
 from heartwire.socketio import exceptions
+from heartwire.socketio.compat import EngineIo, Manager
+from heartwire.socketio.emitting import arguments_of, listed
 from heartwire.socketio.handlers import Handlers
 from heartwire.socketio.namespace import AsyncNamespace
+from heartwire.socketio.options import ServerArguments, make_server
 
 __all__ = ["AsyncServer"]
 
-T = TypeVar("T")
+log = logging.getLogger("heartwire")
 
-Recovers = bool | RecoveryOptions | Applies
-"""``True``, options, or a function that is given a request's environment and its auth."""
+T = TypeVar("T")
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 
 class AsyncServer:
-    """A Socket.IO server. See `docs/socketio.md` for what differs from python-socketio's.
+    """A Socket.IO server for clients of protocol 5: python-socketio's, over Heartwire's streams.
 
     Args:
-        hub_or_engine: a hub, or the URL of its engine; ``None``: a hub in memory.
+        hub_or_engine: the hub whose process it runs in, or the URL of an engine, for a hub of its own;
+            ``None``: streams in memory. With an engine that several nodes share, all of them are one server.
+        connection_state_recovery: clients that return within two minutes go on where they were, also if the
+            process was killed: ``True`` (all but python-socketio's own, whose handlers would get one argument
+            more), a function ``(environ, auth) -> bool``, or `RecoveryOptions`.
+        namespaces: accepted without a handler, besides those that have one; ``"*"``: all.
+        async_handlers: ``False``: an event of a client waits for the handler of the one before.
+        always_connect: CONNECT is answered before the connect handler is called.
+        json: a module with ``dumps`` and ``loads`` for what is sent and received.
+        cors_allowed_origins: ``None``: pages of the server's own origin; an origin or several; ``"*"``; a
+            function that is given one; ``[]``: all, without headers.
+        ping_interval, ping_timeout: seconds; of a pair ``(interval, grace)`` the grace is not needed here.
+        max_http_buffer_size: bytes of a message or a POST.
+        max_attachments: of one packet.
+        connect_timeout: seconds within which a client has to join a namespace.
+        upgrade_timeout: seconds within which a WebSocket has to take over.
+        client_manager: `AsyncRedisManager`: its URL is the engine.
+        logger, engineio_logger, async_mode, monitor_clients: taken, and without effect.
+    Raises:
+        ConfigError: an option is out of range.
+
+    Events of one client are handled in the order they came in, each in a task: so handlers that wait overlap.
     """
 
-    def __init__(
-        self,
-        hub_or_engine: Hub | str | None = None,
-        *,
-        namespaces: Sequence[str] | str | None = None,
-        async_handlers: bool = True,
-        always_connect: bool = False,
-        cors_allowed_origins: Allowed = None,
-        cors_credentials: bool = True,
-        ping_interval: float | tuple[float, float] = 25,
-        ping_timeout: float = 20,
-        max_http_buffer_size: int = 1_000_000,
-        connect_timeout: float = 45,
-        connection_state_recovery: Recovers = False,
-        json: Any = None,
-        **others: Any,
-    ) -> None:
+    def __init__(self, hub_or_engine: Hub | str | None = None, **options: Unpack[ServerArguments]) -> None:
+        manager = options.get("client_manager")
+        if manager is not None:
+            if hub_or_engine is not None:
+                raise ConfigError("client_manager", manager.url, "the engine is given already")
+            hub_or_engine = manager.url
         self.hub = hub_or_engine if isinstance(hub_or_engine, Hub) else Hub(hub_or_engine or "memory://")
-        self._handlers = Handlers(namespaces)
-        self._server = SocketServer(
-            self.hub.node,
-            self._handlers,
-            EngineSettings(
-                ping_interval_s=ping_interval[0] if isinstance(ping_interval, tuple) else ping_interval,
-                ping_timeout_s=ping_timeout,
-                max_payload_bytes=max_http_buffer_size,
-                connect_timeout_s=connect_timeout,
-            ),
-            json=Json() if json is None else Json(json.dumps, json.loads),
-            cors=Cors(cors_allowed_origins, credentials=cors_credentials),
-            serial_handlers=not async_handlers,
-            accepts_first=always_connect,
-            recovery=_recovery(connection_state_recovery),
-        )
-        self.hub.node.attached["socketio"] = self._server
+        self.async_handlers = options.get("async_handlers", True)
+        self.async_mode = "asgi"
+        self._handlers = Handlers(options.get("namespaces"))
+        self._server = make_server(self.hub, self._handlers, options)
+        self.eio = EngineIo(self._server)
+        self.manager = Manager(self._server)
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # -- handlers --------------------------------------------------------------------------------------------
 
-    def on(self, event: str, handler: Callable[..., Any] | None = None, namespace: str | None = None) -> Any:
-        """Register a function for an event; a decorator where it is not given."""
+    @overload
+    def on(
+        self, event: str, handler: None = None, namespace: str | None = None
+    ) -> Callable[[HandlerT], HandlerT]: ...
+    @overload
+    def on(self, event: str, handler: HandlerT, namespace: str | None = None) -> HandlerT: ...
+    def on(self, event: str, handler: Any = None, namespace: str | None = None) -> Any:
+        """Register the function that is called for an event; a decorator where it is not given.
 
-        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        ``"*"``: events without a function of their own; namespace ``"*"``: namespaces without one. They are
+        given event and namespace first. ``connect`` is called with ``(sid, environ)`` or ``(sid, environ,
+        auth)``, ``disconnect`` with ``(sid)`` or ``(sid, reason)``, others with ``(sid, *arguments)``; what
+        they return is sent to a client that asked for an acknowledgement.
+        """
+
+        def register(function: HandlerT) -> HandlerT:
             self._handlers.functions.setdefault(namespace or "/", {})[event] = function
             return function
 
         return register if handler is None else register(handler)
 
     def event(self, *arguments: Any, **options: Any) -> Any:
-        """Decorator: register a function for the event of its name."""
+        """Decorator: register a function for the event of its name; ``namespace=`` as for `on`."""
         if len(arguments) == 1 and not options and callable(arguments[0]):
             return self.on(arguments[0].__name__)(arguments[0])
         return lambda function: self.on(function.__name__, *arguments, **options)(function)
 
     def register_namespace(self, namespace_handler: AsyncNamespace) -> None:
-        """Register an object with a method for each event."""
+        """Register an object with a method for each event of a namespace."""
+        if not isinstance(namespace_handler, AsyncNamespace):
+            raise ValueError("Not a namespace instance")
         namespace_handler.server = self
         self._handlers.objects[namespace_handler.namespace] = namespace_handler
 
@@ -99,25 +115,47 @@ class AsyncServer:
         data: Any = None,
         to: Any = None,
         room: Any = None,
-        skip_sid: Any = None,
+        skip_sid: str | list[str] | None = None,
         namespace: str | None = None,
         callback: Callable[..., Any] | None = None,
         ignore_queue: bool = False,
     ) -> None:
-        """Send an event to a client, to rooms, or to all."""
-        values = [event, *_arguments(data)]
-        target = to or room
-        if callback is not None:
-            self._server.call(
-                self._server.member(target, namespace or "/"), values, lambda answer: callback(*answer)
-            )
-            return
-        rooms = None if not target else _listed(target)
-        await self._server.emit(namespace or "/", values, rooms, _listed(skip_sid), is_direct=ignore_queue)
+        """Send an event to a client, to one room or several, or to all in the namespace.
 
-    async def send(self, data: Any, **options: Any) -> None:
+        Args:
+            data: a tuple is sent as several arguments; bytes may be anywhere in it.
+            to, room: a client's sid, a room, or a list of them; each client gets the event once.
+            skip_sid: clients that do not.
+            callback: called with the arguments of the acknowledgement; the event then goes to one client.
+            ignore_queue: to the clients of this node only, and it is not kept.
+        Raises:
+            EngineError: it could not be kept, where it has to be.
+            TypeError: ``data`` cannot be written as JSON.
+
+        Promises: with recovery, or an engine that nodes share, it is kept when this returns. Events of one
+        task arrive in order. It may be called while others emit: the parts of a binary event stay together.
+        """
+        values = [event, *arguments_of(data)]
+        target = to or room
+        name = namespace or "/"
+        if callback is not None:
+            await self._server.commands.call(target, name, values, lambda answer: callback(*answer))
+            return
+        rooms = listed(target) if target else None
+        await self._server.emit(name, values, rooms, listed(skip_sid), is_direct=ignore_queue)
+
+    async def send(
+        self,
+        data: Any,
+        to: Any = None,
+        room: Any = None,
+        skip_sid: str | list[str] | None = None,
+        namespace: str | None = None,
+        callback: Callable[..., Any] | None = None,
+        ignore_queue: bool = False,
+    ) -> None:
         """`emit` of the event ``message``."""
-        await self.emit("message", data, **options)
+        await self.emit("message", data, to, room, skip_sid, namespace, callback, ignore_queue)
 
     async def call(
         self,
@@ -129,91 +167,150 @@ class AsyncServer:
         timeout: float = 60,
         ignore_queue: bool = False,
     ) -> Any:
-        """Send an event to one client, and return its answer. Raises `TimeoutError`."""
+        """Send an event to one client, on any node, and return what it acknowledges: ``None``, one value, or
+        a tuple of several.
+
+        Raises `heartwire.socketio.exceptions.TimeoutError` where that takes longer than ``timeout`` seconds.
+        """
+        target = to or sid
+        if target is None:
+            raise ValueError("Cannot use call() to broadcast.")
+        if not self.async_handlers:
+            raise RuntimeError("Cannot use call() when async_handlers is False.")
         answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
         def take(answer: list[Any]) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
-        target = to or sid
-        if target is None:
-            raise ValueError("Cannot use call() to broadcast.")
-        self._server.call(self._server.member(target, namespace or "/"), [event, *_arguments(data)], take)
+        await self._server.commands.call(target, namespace or "/", [event, *arguments_of(data)], take)
         try:
             answer = await asyncio.wait_for(answered, timeout)
-        except builtins.TimeoutError:
+        except TimeoutError:
             raise exceptions.TimeoutError() from None
         return None if not answer else answer[0] if len(answer) == 1 else tuple(answer)
 
     # -- rooms and sessions ----------------------------------------------------------------------------------
 
     async def enter_room(self, sid: str, room: Room, namespace: str | None = None) -> None:
-        """Add a client to a room."""
-        await self._server.enter(self._member(sid, namespace), room)
+        """Add a client, on any node, to a room. Raises ``ValueError`` where nobody has it.
+
+        Promises: what is emitted to the room afterwards reaches the client.
+        """
+        await self._server.commands.enter(sid, namespace or "/", room)
 
     async def leave_room(self, sid: str, room: Room, namespace: str | None = None) -> None:
-        """Remove a client from a room."""
-        await self._server.exit(self._member(sid, namespace), room)
+        """Remove a client, on any node, from a room."""
+        await self._server.commands.exit(sid, namespace or "/", room)
 
     async def close_room(self, room: Room, namespace: str | None = None) -> None:
-        """Remove all clients from a room."""
-        router = self._server.router(namespace or "/")
-        for member in router.inside(room):
-            await self._server.exit(member, room)
+        """Remove all clients, on all nodes, from a room."""
+        await self._server.commands.close_room(room, namespace or "/")
 
     def rooms(self, sid: str, namespace: str | None = None) -> list[Room]:
-        """The rooms a client is in."""
-        return list(self._member(sid, namespace).rooms)
+        """The rooms that a client of this node is in; its sid is one. Empty where it is not here."""
+        try:
+            return list(self._member(sid, namespace).rooms)
+        except ValueError:
+            return []
 
     async def get_session(self, sid: str, namespace: str | None = None) -> Any:
-        """What the program keeps of a client."""
+        """What the program keeps of a client of this node: a dictionary, until something else is saved."""
         member = self._member(sid, namespace)
         if member.session is None:
             member.session = {}
         return member.session
 
     async def save_session(self, sid: str, session: Any, namespace: str | None = None) -> None:
-        """Keep something of a client."""
+        """Keep something of a client of this node.
+
+        Where the client can be recovered, or go to another node, it has to be of JSON's kinds: else
+        ``TypeError``.
+        """
         await self._server.save_session(self._member(sid, namespace), session)
 
-    def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
-        """The request that the client's session began with."""
-        return environ_of(self._member(sid, namespace).socket.client)
+    def session(self, sid: str, namespace: str | None = None) -> "_Session":
+        """``async with sio.session(sid) as session``: `get_session`, and at the end `save_session`."""
+        return _Session(self, sid, namespace)
+
+    def get_environ(self, sid: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """The request that the client's session began with, as a WSGI environment; ``asgi.scope`` has the
+        ASGI one. ``None`` where the client is not here."""
+        try:
+            return environ_of(self._member(sid, namespace).socket.client)
+        except ValueError:
+            return None
+
+    def recovered(self, sid: str, namespace: str | None = None) -> bool:
+        """Whether a client of this node went on where it was before a break."""
+        return self._member(sid, namespace).is_recovered
 
     def transport(self, sid: str, namespace: str | None = None) -> str:
-        """The transport that a client is on."""
+        """``polling`` or ``websocket``."""
         return self._member(sid, namespace).socket.client.engine.transport
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
-        """Have a client leave the namespace."""
-        self._server.disconnect(self._member(sid, namespace))
+        """Have a client, on any node, leave the namespace. Without effect where nobody has it."""
+        await self._server.commands.disconnect(sid, namespace or "/")
 
-    # -- tasks -----------------------------------------------------------------------------------------------
+    async def shutdown(self) -> None:
+        """End all connections; their clients come back. The hub goes on."""
+        self._server.end_all("server shutting down")
+
+    # -- programs --------------------------------------------------------------------------------------------
+
+    def attach(self, app: Any, socketio_path: str = "socket.io") -> None:
+        """Mount the server on a Starlette or FastAPI application. Prefer `ASGIApp`."""
+        from heartwire.socketio.asgi import ASGIApp
+
+        app.mount("/" + socketio_path.strip("/"), ASGIApp(self, socketio_path=None))
+
+    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever its path."""
+        ours = {**scope, "path": self.hub.options.socketio_path + "/", "raw_path": None, "root_path": ""}
+        await self.hub.asgi()(ours, receive, send)
 
     def start_background_task(
         self, target: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
     ) -> "asyncio.Task[T]":
-        """Run a coroutine function in a task."""
-        return asyncio.ensure_future(target(*args, **kwargs))
+        """Run a coroutine function in a task. What it raises is logged."""
+        task = asyncio.get_running_loop().create_task(target(*args, **kwargs))
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
 
     async def sleep(self, seconds: float = 0) -> None:
         """`asyncio.sleep`."""
         await asyncio.sleep(seconds)
 
+    def instrument(self, *arguments: Any, **options: Any) -> None:
+        """The protocol of Socket.IO's admin page is not spoken; the hub has a page of its own."""
+        log.warning("instrument() has no effect: Heartwire does not speak to Socket.IO's admin page")
+
+    def _task_done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a background task failed", exc_info=error)
+
     def _member(self, sid: str, namespace: str | None) -> Member:
         return self._server.member(sid, namespace or "/")
 
 
-def _recovery(given: Recovers) -> RecoveryOptions | None:
-    if isinstance(given, bool):
-        return RecoveryOptions() if given else None
-    return given if isinstance(given, RecoveryOptions) else RecoveryOptions(applies=given)
+class _Session:
+    """See `AsyncServer.session`."""
 
+    def __init__(self, server: AsyncServer, sid: str, namespace: str | None) -> None:
+        self._about = server, sid, namespace
+        self._session: Any = None
 
-def _arguments(data: Any) -> list[Any]:
-    return list(data) if isinstance(data, tuple) else [] if data is None else [data]
+    async def __aenter__(self) -> Any:
+        server, sid, namespace = self._about
+        self._session = await server.get_session(sid, namespace)
+        return self._session
 
-
-def _listed(given: Any) -> list[Any]:
-    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        server, sid, namespace = self._about
+        await server.save_session(sid, self._session, namespace)

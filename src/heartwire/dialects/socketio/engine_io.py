@@ -7,7 +7,7 @@ Source: the protocol text (v4), and what its reference server answers where the 
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -73,6 +73,8 @@ class EngineSettings(NamedTuple):
         connect_timeout_s: within which a client has to join a namespace.
         transports: those that are spoken; clients begin with any of them.
         allow_upgrades: whether polling may become WebSocket.
+        compression_threshold: answers to polls of so many bytes are compressed; ``None``: none are.
+        cookie: its name and attributes, where clients get their sid as a cookie, for balancers that need one.
     """
 
     ping_interval_s: float = 25
@@ -82,6 +84,8 @@ class EngineSettings(NamedTuple):
     connect_timeout_s: float = 45
     transports: tuple[TransportName, ...] = ("polling", "websocket")
     allow_upgrades: bool = True
+    compression_threshold: int | None = 1024
+    cookie: tuple[str, dict[str, Any]] | None = None
 
 
 class BadPacket(ValueError):

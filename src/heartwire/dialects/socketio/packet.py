@@ -11,7 +11,7 @@ import msgspec
 
 from heartwire.dialects.socketio.engine_io import MESSAGE, BadPacket, Parcel
 
-__all__ = ["BINARY", "RESERVED", "Decoder", "Json", "Packet", "encode", "with_offset"]
+__all__ = ["BINARY", "RESERVED", "Decoder", "Json", "Packet", "encode", "with_id", "with_offset"]
 
 CONNECT: Final = 0
 DISCONNECT: Final = 1
@@ -203,6 +203,14 @@ def _emptied(data: Any, attachments: list[bytes]) -> Any:
         items = [_emptied(value, attachments) for value in data]
         return items if any(a is not b for a, b in zip(items, data, strict=True)) else data
     return data
+
+
+def with_id(messages: Sequence[tuple[bool, bytes]], namespace: str, id: int) -> Parcel:
+    """An event that is to be acknowledged by an id."""
+    text = messages[0][1]
+    begin = 0 if namespace == "/" else text.index(b",") + 1
+    at = text.index(b"[", begin)
+    return Parcel([(True, b"%b%d%b" % (text[:at], id, text[at:])), *messages[1:]])
 
 
 def with_offset(messages: Sequence[tuple[bool, bytes]], offset: str) -> Parcel:

@@ -18,7 +18,7 @@ class Refusal(Exception):
         self.data = data
 
 
-class NotConnected(Exception):
+class NotConnected(ValueError):
     """No client of that name is in the namespace, here or on another node that can be asked."""
 
 

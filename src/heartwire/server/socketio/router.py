@@ -1,8 +1,7 @@
 """The clients of one namespace on this node: their rooms, and what is sent to them.
 
 In: entries, from the namespace's stream by the switchboard, or directly; clients and their rooms, from the
-server. Out: parcels to clients, one write a turn for what one write can hold; entries for a client of this
-node, to the server.
+server. Out: parcels to clients; entries that are not events, to `Commands`.
 
 A client is live, or it is behind at a position of its own, and is read for until it is not: because it has
 just come, because it returns after a break, or because its connection is full. What is read is filtered by
@@ -13,7 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
@@ -21,6 +20,7 @@ from heartwire.core.waiting import settled
 from heartwire.dialects.socketio.engine_io import Parcel
 from heartwire.dialects.socketio.packet import with_offset
 from heartwire.dialects.socketio.session import NamespaceSocket
+from heartwire.engines.contract import shared_engine
 from heartwire.errors import HeartwireError
 from heartwire.hub.node import Node
 from heartwire.server.socketio.entries import EMIT, Entry, Room, unpacked
@@ -116,11 +116,8 @@ class _Format:
 _FORMAT: Final = _Format()
 
 
-class Commands(Protocol):
-    """The server: what entries other than events ask of a client of this node."""
-
-    def carry_out(self, router: "Router", entry: Entry) -> None:
-        """Do what an entry says."""
+CarryOut = Callable[["Router", Entry, int], None]
+"""Does what an entry other than an event says, given its offset."""
 
 
 class Router(OwnSink):
@@ -131,10 +128,11 @@ class Router(OwnSink):
 
     Attributes:
         members: by their sid, also those that are leaving.
+        is_shared: whether other nodes have clients in the namespace.
         position: after the last entry that was routed; ``None`` until it is known.
     """
 
-    def __init__(self, node: Node, namespace: str, channel: Channel | None, commands: Commands) -> None:
+    def __init__(self, node: Node, namespace: str, channel: Channel | None, carry_out: CarryOut) -> None:
         self.serial = node.connections.next_serial()
         self.paused = False
         self.member: PresenceMember | None = None
@@ -144,7 +142,8 @@ class Router(OwnSink):
         self.members: dict[str, Member] = {}
         self.position: Position | None = None
         self._node = node
-        self._commands = commands
+        self._carry_out = carry_out
+        self.is_shared = channel is not None and shared_engine(node.engine) is not None
         self._rooms: dict[Room, dict[Member, None]] = {}
         self._live: dict[Member, None] = {}
         self._tail: deque[_Routed] = deque()
@@ -247,10 +246,12 @@ class Router(OwnSink):
         for room in list(member.rooms):
             self.leave(member, room)
 
-    def enter(self, member: Member, room: Room) -> None:
-        """A client enters a room. Idempotent."""
+    def enter(self, member: Member, room: Room, offset: int | None = None) -> None:
+        """A client enters a room, at an offset of the stream, or now. Idempotent."""
         self._rooms.setdefault(room, {})[member] = None
-        member.rooms.setdefault(room, self.position.offset if self.position is not None else 0)
+        if offset is None:
+            offset = self.position.offset if self.position is not None else 0
+        member.rooms.setdefault(room, offset)
 
     def leave(self, member: Member, room: Room) -> None:
         """A client leaves a room. Idempotent."""
@@ -283,36 +284,32 @@ class Router(OwnSink):
             self._send_late(member, parcel)
 
     def _deliver(self, routed: Sequence[_Routed], before: Position | None) -> None:
-        offset = self.position
+        """Route entries. ``before``: where clients are that have got nothing of them."""
         wanted: dict[Member, list[_Routed]] = {}
-        plans: dict[tuple[Any, ...], Any] = {}
         for one in routed:
-            if one.entry.kind != EMIT:
-                self._write(wanted, before, plans)
-                wanted = {}
-                self._commands.carry_out(self, one.entry)
+            if one.entry.kind == EMIT:
+                for member in self._targets(one.entry):
+                    wanted.setdefault(member, []).append(one)
                 continue
-            for member in self._targets(one.entry):
-                wanted.setdefault(member, []).append(one)
-        del offset
-        self._write(wanted, before, plans)
+            self._write(wanted, before)
+            wanted = {}
+            if before is not None and one.offset:
+                before = before._replace(offset=one.offset)
+            self._carry_out(self, one.entry, one.offset)
+        self._write(wanted, before)
 
-    def _write(
-        self, wanted: dict[Member, list[_Routed]], before: Position | None, made: dict[tuple[Any, ...], Any]
-    ) -> None:
-        """Write to each client what it is to get; the same for many is made once."""
+    def _write(self, wanted: dict[Member, list[_Routed]], before: Position | None) -> None:
         for member, mine in wanted.items():
-            if not member.is_live:
-                for one in mine:
-                    if not one.offset:
-                        self._send_late(member, one)
-                continue
             engine = member.socket.client.engine
-            if engine.paused and before is not None:
+            if member.is_live and engine.paused and before is not None:
                 self._fall_behind(member, before)
+            if member.is_live:
+                for one in mine:
+                    engine.send(self._parcel(member, one))
                 continue
             for one in mine:
-                engine.send(self._parcel(member, one))
+                if not one.offset:
+                    self._send_late(member, one)
 
     def _parcel(self, member: Member, one: _Routed) -> Parcel:
         if not member.has_offsets or self.position is None:

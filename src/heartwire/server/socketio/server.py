@@ -7,6 +7,7 @@ Out: entries, to the streams of namespaces or directly to routers; questions, to
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -18,14 +19,15 @@ from heartwire.dialects.socketio import packet as wire
 from heartwire.dialects.socketio.engine_io import EngineSettings
 from heartwire.dialects.socketio.engine_session import EngineSession
 from heartwire.dialects.socketio.packet import Json, encode
-from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket, OnAck
+from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket
 from heartwire.engines.contract import shared_engine
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.hub.options import NamespaceOptions
+from heartwire.server.socketio.commands import Commands
 from heartwire.server.socketio.connection import EngineConnection
 from heartwire.server.socketio.cors import Cors
-from heartwire.server.socketio.entries import CALL, DISCONNECT, EMIT, NAMESPACE, Entry, Room, packed
+from heartwire.server.socketio.entries import EMIT, NAMESPACE, Entry, Room, packed
 from heartwire.server.socketio.joining import hear_evictions, join
 from heartwire.server.socketio.program import NOT_HANDLED, NotConnected, Program
 from heartwire.server.socketio.recovery import Recovery, RecoveryOptions
@@ -89,6 +91,7 @@ class SocketServer:
             node_id = node.connections.node_id
             self.recovery = Recovery(node.engine, node_id, recovery, silence_s=silence_s)
         self._configure(recovery)
+        self.commands = Commands(self)
         hear_evictions(self)
 
     def _configure(self, recovery: RecoveryOptions | None) -> None:
@@ -135,32 +138,33 @@ class SocketServer:
             connection.lost()
 
     def _watch(self, session: EngineSession) -> None:
-        settings, now = self.settings, self.node.clocks.monotonic()
-        if self._wheel is None:
-            self._wheel = Liveness(
+        wheel = self._wheel
+        if wheel is None:
+            settings, now = self.settings, self.node.clocks.monotonic()
+            wheel = self._wheel = Liveness(
                 ping_interval_s=settings.ping_interval_s, pong_timeout_s=settings.ping_timeout_s, now=now
             )
-            self.later(self._wheel.tick_s, self._turn_wheel)
+            self.later(wheel.tick_s, partial(self._turn, wheel))
             if self.recovery is not None:
-                self.later(self.recovery.touch_s, self._touch)
-        self._wheel.watch_from_now(session)
+                self.later(self.recovery.touch_s, partial(self._touch, wheel))
+        wheel.watch_from_now(session)
 
-    def _touch(self) -> None:
-        """Have the records of clients that are here not end. Runs while there are sessions."""
-        if self.recovery is None or self._wheel is None:
+    def _turn(self, wheel: Liveness) -> None:
+        """Runs while there are sessions."""
+        if self.sessions:
+            wheel.advance(self.node.clocks.monotonic())
+            self.later(wheel.tick_s, partial(self._turn, wheel))
+        elif self._wheel is wheel:
+            self._wheel = None
+
+    def _touch(self, wheel: Liveness) -> None:
+        """Have the records of clients that are here not end. Runs as long as the wheel is the newest."""
+        if self.recovery is None or self._wheel is not wheel:
             return
         for router in self.routers.values():
             for member in router.members.values():
                 self.recovery.touch(member)
-        self.later(self.recovery.touch_s, self._touch)
-
-    def _turn_wheel(self) -> None:
-        """Runs while there are sessions."""
-        if not self.sessions or self._wheel is None:
-            self._wheel = None
-            return
-        self._wheel.advance(self.node.clocks.monotonic())
-        self.later(self._wheel.tick_s, self._turn_wheel)
+        self.later(self.recovery.touch_s, partial(self._touch, wheel))
 
     # -- clients: see `Port` ---------------------------------------------------------------------------------
 
@@ -222,7 +226,7 @@ class SocketServer:
         router = self.routers.get(namespace)
         if router is None:
             channel = to_channel(f"{NAMESPACE}:{namespace}") if self.keeps else None
-            router = self.routers[namespace] = Router(self.node, namespace, channel, self)
+            router = self.routers[namespace] = Router(self.node, namespace, channel, self.commands.carry_out)
         return router
 
     def member(self, sid: str, namespace: str) -> Member:
@@ -253,7 +257,7 @@ class SocketServer:
             if entry.kind == EMIT:
                 router.deliver(entry)
             else:
-                self.carry_out(router, entry)
+                self.commands.carry_out(router, entry, 0)
             return
         publishing = self.node.publishing
         answer = publishing.publish(None, router.channel, False, packed(entry))
@@ -264,48 +268,27 @@ class SocketServer:
         """Draw the public name of a client."""
         return self.node.new_secret()[:20]
 
-    async def enter(self, member: Member, room: Room) -> None:
-        """Have a client of this node enter a room. Raises `EngineError` where that cannot be kept."""
-        router = self.routers[member.socket.namespace]
-        router.flush()
-        router.enter(member, room)
-        await self._save(member)
-
-    async def exit(self, member: Member, room: Room) -> None:
-        """Have a client of this node leave a room. Raises as `enter`."""
-        router = self.routers[member.socket.namespace]
-        router.flush()
-        router.leave(member, room)
-        await self._save(member)
-
     async def save_session(self, member: Member, session: Any) -> None:
-        """Keep what the program says about a client. Raises as `enter`; ``TypeError`` for what cannot be
-        written, where it has to be."""
+        """Keep what the program says about a client of this node. Raises `EngineError`; ``TypeError`` for
+        what cannot be written, where it has to be."""
         member.session = session
-        await self._save(member)
+        await self.save(member)
 
-    async def _save(self, member: Member) -> None:
-        """Keep a change of a client that is connected; what is changed before is kept with the connection."""
+    async def save(self, member: Member) -> None:
+        """Keep a change of a client that is connected; what is changed before is kept with the connection.
+        Raises `EngineError`."""
         if self.recovery is not None and member.recovery is not None and member.socket.is_connected:
             await self.recovery.save(member)
 
-    def call(self, member: Member, arguments: list[Any], on_ack: OnAck) -> None:
-        """Send a client of this node an event that it answers."""
-        socket = member.socket
-        parcel = encode(wire.EVENT, socket.namespace, socket.expect(on_ack), arguments, self.json)
-        self.routers[socket.namespace].send(member, parcel)
+    def end_all(self, reason: str) -> None:
+        """End all sessions; their clients come back."""
+        for connection in list(self.sessions.values()):
+            connection.engine.close(reason)
 
-    def disconnect(self, member: Member) -> None:
-        """Have a client of this node leave its namespace."""
-        self.expel(member.socket)
-
-    def carry_out(self, router: Router, entry: Entry) -> None:
-        """See `Commands.carry_out`."""
-        for room in entry.rooms or ():
-            member = router.members.get(room) if isinstance(room, str) else None
-            if member is not None and entry.kind == DISCONNECT:
-                self.expel(member.socket)
-        assert entry.kind != CALL
+    def change_times(self, settings: EngineSettings) -> None:
+        """Have other times for sessions that come from now on."""
+        self.settings = settings
+        self._wheel = None
 
     # -- inside ----------------------------------------------------------------------------------------------
 
