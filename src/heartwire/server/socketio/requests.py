@@ -99,11 +99,16 @@ async def _poll(connection: EngineConnection, request: Request) -> Response:
     session = connection.engine
     session.poll(held)
     if not held.answered.done():
-        with watch_client(request, lambda: session.poll_lost(held)):
+
+        def gone() -> None:
+            session.poll_lost(held)
+            held.answer(400, error_body(UNKNOWN_SID))
+
+        with watch_client(request, gone):
             try:
                 await asyncio.wait([held.answered])
             finally:
-                session.poll_lost(held)
+                gone()
     return _response(*held.answered.result())
 
 

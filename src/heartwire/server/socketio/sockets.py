@@ -20,6 +20,7 @@ from heartwire.dialects.socketio.engine_io import (
 from heartwire.dialects.socketio.engine_session import EngineSession
 from heartwire.errors import Refused
 from heartwire.hub.links import WatchedLink
+from heartwire.messages import message_too_large
 from heartwire.server.addresses import Handshake, Opening
 from heartwire.server.socketio.requests import scope_of
 from heartwire.server.socketio.server import SocketServer
@@ -91,6 +92,10 @@ class EngineSocket:
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         """See `OpenHandler.receive`."""
         if self._session is None:
+            return None
+        limit = self._server.settings.max_payload_bytes
+        if len(data) > limit:  # over ASGI; the native door does not let it in
+            self._link.close(close_code("message_too_large"), str(message_too_large(len(data), limit)))
             return None
         return self._session.socket_message(self, is_text, data)
 
