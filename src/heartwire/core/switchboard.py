@@ -7,7 +7,7 @@ functions.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from heartwire.codes import close_code
 from heartwire.core.link import Held, Link, Sink, WireFormat
@@ -227,6 +227,17 @@ class Switchboard:
         self._held[sink] = [payload]
         if is_first:
             self._soon(self.flush)
+
+    def write(self, sink: Sink, payload: Any) -> None:
+        """Write a payload now, or behind what is held for the sink."""
+        held = self._held.get(sink)
+        if held is not None:
+            held.append(payload)
+            return
+        try:
+            sink.write(payload)
+        except RuntimeError:  # see `Subscription.write`
+            return
 
     def release(self, sink: Sink, *, is_lost: bool = False) -> None:
         """Write what is held for a sink now, or forget it with a sink that is lost."""

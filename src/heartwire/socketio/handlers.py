@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from heartwire.server.socketio.environ import environ_of
+from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import NOT_HANDLED, Refusal
-from heartwire.server.socketio.router import Member
 from heartwire.socketio import exceptions
 from heartwire.socketio.calling import called
 from heartwire.socketio.namespace import AsyncNamespace

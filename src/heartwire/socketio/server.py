@@ -12,7 +12,7 @@ from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.server.socketio.entries import Room
 from heartwire.server.socketio.environ import environ_of
-from heartwire.server.socketio.router import Member
+from heartwire.server.socketio.members import Member
 from heartwire.socketio import exceptions
 from heartwire.socketio.compat import EngineIo, Manager
 from heartwire.socketio.emitting import arguments_of, listed

@@ -31,6 +31,7 @@ RESERVED: Final = frozenset(
 MAX_ID_DIGITS: Final = 16
 _DIGITS: Final = frozenset(b"0123456789")
 _PLACEHOLDER: Final = "_placeholder"
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
 
 class Json(NamedTuple):
@@ -173,7 +174,7 @@ def encode(kind: int, namespace: str, id: int | None, data: Any, json: Json) -> 
     Raises what ``json.dumps`` raises for a value that it cannot write.
     """
     attachments: list[bytes] = []
-    if kind in (EVENT, ACK):
+    if _holds_bytes(data):
         data = _emptied(data, attachments)
     head = f"{kind}"
     if attachments:
@@ -191,17 +192,25 @@ def encode(kind: int, namespace: str, id: int | None, data: Any, json: Json) -> 
     return Parcel(messages)
 
 
+def _holds_bytes(data: Any) -> bool:
+    if type(data) in _PLAIN:
+        return False
+    if isinstance(data, dict):
+        return any(map(_holds_bytes, data.values()))
+    if isinstance(data, list | tuple):
+        return any(map(_holds_bytes, data))
+    return isinstance(data, BINARY)
+
+
 def _emptied(data: Any, attachments: list[bytes]) -> Any:
-    """The value with placeholders for its bytes; the same object where it has none."""
+    """The value with placeholders for its bytes, which are put behind the attachments."""
     if isinstance(data, BINARY):
         attachments.append(bytes(data))
         return {_PLACEHOLDER: True, "num": len(attachments) - 1}
     if isinstance(data, dict):
-        made = {key: _emptied(value, attachments) for key, value in data.items()}
-        return made if any(made[key] is not data[key] for key in made) else data
+        return {key: _emptied(value, attachments) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        items = [_emptied(value, attachments) for value in data]
-        return items if any(a is not b for a, b in zip(items, data, strict=True)) else data
+        return [_emptied(value, attachments) for value in data]
     return data
 
 

@@ -16,8 +16,9 @@ from heartwire.dialects.socketio.session import NamespaceSocket, OnAck
 from heartwire.errors import HeartwireError
 from heartwire.hub.node import Node
 from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, DISCONNECT, ENTER, LEAVE, Entry, Room
+from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import NotConnected
-from heartwire.server.socketio.router import Member, Router
+from heartwire.server.socketio.router import Router
 
 __all__ = ["Commands"]
 

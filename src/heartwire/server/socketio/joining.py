@@ -11,9 +11,10 @@ from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket
 from heartwire.errors import HeartwireError, Refused
 from heartwire.hub.node import Node
 from heartwire.server.socketio.environ import environ_of
+from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import Program, Refusal
 from heartwire.server.socketio.recovery import Held, Recovery, Saved
-from heartwire.server.socketio.router import Member, Router
+from heartwire.server.socketio.router import Router
 from heartwire.types import Position
 
 __all__ = ["Server", "hear_evictions", "join"]

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Protocol
 
-from heartwire.server.socketio.router import Member
+from heartwire.server.socketio.members import Member
 
 __all__ = ["NOT_HANDLED", "NotConnected", "Program", "Refusal"]
 

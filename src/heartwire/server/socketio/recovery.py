@@ -19,7 +19,7 @@ from heartwire.channels import to_channel
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, StreamWrite
 from heartwire.server.socketio.entries import NAMESPACE, Room
-from heartwire.server.socketio.router import Member
+from heartwire.server.socketio.members import Member
 from heartwire.types import Channel, Position
 
 __all__ = ["Held", "Recovery", "RecoveryOptions", "Saved", "no_python_client"]

@@ -12,22 +12,23 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Any, Final
 
 from heartwire.core.link import OwnSink
 from heartwire.core.subscription import Subscription
 from heartwire.core.waiting import settled
 from heartwire.dialects.socketio.engine_io import Parcel
-from heartwire.dialects.socketio.packet import with_offset
-from heartwire.dialects.socketio.session import NamespaceSocket
 from heartwire.engines.contract import shared_engine
 from heartwire.errors import HeartwireError
 from heartwire.hub.node import Node
-from heartwire.server.socketio.entries import EMIT, Entry, Room, unpacked
+from heartwire.server.socketio.entries import EMIT, Entry, Room
+from heartwire.server.socketio.fanout import gathered, size_of, write
+from heartwire.server.socketio.members import Member, Routed, routed
 from heartwire.types import NOW, Channel, Position, Publication
 from heartwire.types import Member as PresenceMember
 
-__all__ = ["Member", "Router"]
+__all__ = ["Router"]
 
 log = logging.getLogger("heartwire")
 
@@ -41,60 +42,6 @@ PAGE_BYTES: Final = 64 * 1024
 
 MAX_LATE_BYTES: Final = 1024 * 1024
 """What is sent to a client that is not live, and is in no stream: with more its connection ends."""
-
-
-class Member:
-    """One client in the namespace.
-
-    Attributes:
-        rooms: those it is in, with the offset of the stream where it entered.
-        session: the program's own about it.
-        is_live: whether it has got all up to the router's position.
-        position: its own, while it is not live.
-        has_offsets: whether its events carry their position.
-        is_gone: whether it has left.
-        recovery: belongs to `recovery`.
-        is_recovered: whether it was here before.
-    """
-
-    __slots__ = (
-        "has_offsets",
-        "is_gone",
-        "is_live",
-        "is_recovered",
-        "late",
-        "late_bytes",
-        "position",
-        "recovery",
-        "rooms",
-        "session",
-        "socket",
-    )
-
-    def __init__(self, socket: NamespaceSocket, *, has_offsets: bool) -> None:
-        self.socket = socket
-        self.rooms: dict[Room, int] = {}
-        self.session: Any = None
-        self.is_live = self.is_gone = self.is_recovered = False
-        self.position: Position | None = None
-        self.has_offsets = has_offsets
-        self.late: list[Parcel | _Routed] | None = None
-        self.late_bytes = 0
-        self.recovery: Any = None
-        socket.context = self
-
-    @property
-    def sid(self) -> str:
-        return self.socket.sid
-
-
-class _Routed(NamedTuple):
-    """An entry with its place in the stream; offset 0: it is in none."""
-
-    offset: int
-    entry: Entry
-    parcel: Parcel
-    size: int
 
 
 class _Format:
@@ -146,9 +93,10 @@ class Router(OwnSink):
         self.is_shared = channel is not None and shared_engine(node.engine) is not None
         self._rooms: dict[Room, dict[Member, None]] = {}
         self._live: dict[Member, None] = {}
-        self._tail: deque[_Routed] = deque()
+        self._tail: deque[Routed] = deque()
         self._tail_bytes = 0
-        self._reads: dict[Position, asyncio.Task[tuple[list[_Routed], bool]]] = {}
+        self._pending: list[Routed] = []
+        self._reads: dict[Position, asyncio.Task[tuple[list[Routed], bool]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._located: asyncio.Future[None] | None = None
 
@@ -168,12 +116,12 @@ class Router(OwnSink):
         if isinstance(payload, tuple):
             self._place(*payload)
             return
-        routed = [_routed(publication) for publication in payload]
+        batch = [routed(publication) for publication in payload]
         before = self.position
         last = payload[-1]
         self.position = Position(last.epoch, last.offset)
-        self._remember(routed)
-        self._deliver(routed, before)
+        self._remember(batch)
+        self._deliver(batch, before)
 
     def close(self, code: int, reason: str) -> None:
         """See `Link.close`: the store cannot be read, so clients come back later."""
@@ -185,9 +133,10 @@ class Router(OwnSink):
             member.socket.client.engine.close("forced close")
 
     def flush(self) -> None:
-        """Route what was published and not routed yet."""
+        """Route what was published, or is to be sent, and is not routed yet."""
         if self.subscriptions:
             self._node.switchboard.flush()
+        self._flush_pending()
 
     def _place(self, position: Position, recovered: bool) -> None:
         """The stream is at a position; not recovered: what was published meanwhile is lost."""
@@ -202,8 +151,8 @@ class Router(OwnSink):
         if self._located is not None and not self._located.done():
             self._located.set_result(None)
 
-    def _remember(self, routed: Iterable[_Routed]) -> None:
-        for one in routed:
+    def _remember(self, batch: Iterable[Routed]) -> None:
+        for one in batch:
             self._tail.append(one)
             self._tail_bytes += one.size
         while len(self._tail) > TAIL_ITEMS or self._tail_bytes > TAIL_BYTES:
@@ -271,9 +220,16 @@ class Router(OwnSink):
     # -- what goes out ---------------------------------------------------------------------------------------
 
     def deliver(self, entry: Entry) -> None:
-        """Send an event that is in no stream, behind all that was published before."""
-        self.flush()
-        self._deliver([_Routed(0, entry, Parcel(entry.messages), 0)], self.position)
+        """Send an event that is in no stream, behind all that was published before: at the end of this turn,
+        with the others of it."""
+        if not self._pending:
+            self._node.loop.call_soon(self._flush_pending)
+        self._pending.append(Routed(entry, self.position, 0, is_kept=False))
+
+    def _flush_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        if pending:
+            self._deliver(pending, self.position)
 
     def send(self, member: Member, parcel: Parcel) -> None:
         """Send to one client, behind all that was sent to it before."""
@@ -283,45 +239,37 @@ class Router(OwnSink):
         else:
             self._send_late(member, parcel)
 
-    def _deliver(self, routed: Sequence[_Routed], before: Position | None) -> None:
+    def _deliver(self, batch: Sequence[Routed], before: Position | None) -> None:
         """Route entries. ``before``: where clients are that have got nothing of them."""
-        wanted: dict[Member, list[_Routed]] = {}
-        for one in routed:
+        events: list[Routed] = []
+        for one in batch:
             if one.entry.kind == EMIT:
-                for member in self._targets(one.entry):
-                    wanted.setdefault(member, []).append(one)
+                events.append(one)
                 continue
-            self._write(wanted, before)
-            wanted = {}
-            if before is not None and one.offset:
-                before = before._replace(offset=one.offset)
-            self._carry_out(self, one.entry, one.offset)
-        self._write(wanted, before)
+            before = self._write(events, before)
+            events = []
+            assert one.position is not None
+            self._carry_out(self, one.entry, one.position.offset)
+        self._write(events, before)
 
-    def _write(self, wanted: dict[Member, list[_Routed]], before: Position | None) -> None:
-        for member, mine in wanted.items():
-            engine = member.socket.client.engine
-            if member.is_live and engine.paused and before is not None:
+    def _write(self, events: Sequence[Routed], before: Position | None) -> Position | None:
+        """Write events. Returns the position after them."""
+        if not events:
+            return before
+
+        def full(member: Member) -> None:
+            if before is not None:  # else its link keeps what is written, or ends it
                 self._fall_behind(member, before)
-            if member.is_live:
+
+        for mine, members in gathered(events, self._targets):
+            for member in write(self._node.switchboard, mine, members, full):
                 for one in mine:
-                    engine.send(self._parcel(member, one))
-                continue
-            for one in mine:
-                if not one.offset:
-                    self._send_late(member, one)
+                    if not one.is_kept:
+                        self._send_late(member, one)
+        return events[-1].position
 
-    def _parcel(self, member: Member, one: _Routed) -> Parcel:
-        if not member.has_offsets or self.position is None:
-            return one.parcel
-        offset = str(self.position._replace(offset=one.offset) if one.offset else self.position)
-        made = one.parcel.made.get(offset)
-        if made is None:
-            made = one.parcel.made[offset] = with_offset(one.entry.messages, offset)
-        return made  # type: ignore[return-value]
-
-    def _targets(self, entry: Entry) -> Iterable[Member]:
-        rooms = self._rooms
+    def _targets(self, one: Routed) -> Iterable[Member]:
+        entry, rooms = one.entry, self._rooms
         if entry.rooms is None:
             found: Iterable[Member] = self.members.values()
         elif len(entry.rooms) == 1:
@@ -341,13 +289,12 @@ class Router(OwnSink):
         self._live[member] = None
         late, member.late, member.late_bytes = member.late, None, 0
         for one in late or ():
-            member.socket.client.send(one if isinstance(one, Parcel) else self._parcel(member, one))
+            member.socket.client.send(one if isinstance(one, Parcel) else member.parcel(one))
 
-    def _send_late(self, member: Member, late: "Parcel | _Routed") -> None:
+    def _send_late(self, member: Member, late: "Parcel | Routed") -> None:
         if member.is_gone:
             return
-        parcel = late if isinstance(late, Parcel) else late.parcel
-        member.late_bytes += sum(len(data) for _, data in parcel.messages)
+        member.late_bytes += size_of(late if isinstance(late, Parcel) else late.parcel)
         if member.late_bytes > MAX_LATE_BYTES:
             member.socket.client.engine.lose("transport error", "too much waits for this client")
             return
@@ -384,14 +331,14 @@ class Router(OwnSink):
                 return
             await self._hand_over(member, page)
 
-    async def _hand_over(self, member: Member, page: Sequence[_Routed]) -> None:
+    async def _hand_over(self, member: Member, page: Sequence[Routed]) -> None:
         engine = member.socket.client.engine
         assert member.position is not None
         size = 0
         for one in page:
-            member.position = member.position._replace(offset=one.offset)
-            if one.entry.kind == EMIT and _is_for(member, one):
-                engine.send(self._parcel(member, one))
+            member.position = one.position
+            if member.wants(one):
+                engine.send(member.parcel(one))
                 size += one.size
             if size >= CHUNK_BYTES:
                 size = 0
@@ -399,37 +346,24 @@ class Router(OwnSink):
                 if engine.paused or member.is_gone:
                     return
 
-    async def _after(self, position: Position) -> tuple[list[_Routed], bool]:
+    async def _after(self, position: Position) -> tuple[list[Routed], bool]:
         """The next entries after a position, and whether that could be continued."""
         if self.position is not None and position.epoch == self.position.epoch:
-            first = self._tail[0].offset if self._tail else self.position.offset + 1
-            if first - 1 <= position.offset:
-                return [one for one in self._tail if one.offset > position.offset], True
+            offset = position.offset
+            count = self.position.offset - offset  # the tail's offsets have no holes, and end at the position
+            if count <= len(self._tail):
+                return list(islice(self._tail, len(self._tail) - count, None)) if count > 0 else [], True
         reading = self._reads.get(position)
         if reading is None:
             reading = self._reads[position] = asyncio.ensure_future(self._read(position))
             reading.add_done_callback(lambda _: self._reads.pop(position, None))
         return await asyncio.shield(reading)
 
-    async def _read(self, position: Position) -> tuple[list[_Routed], bool]:
+    async def _read(self, position: Position) -> tuple[list[Routed], bool]:
         assert self.channel is not None
         answer = self._node.history.read(self.channel, position, limit=PAGE_ITEMS, max_bytes=PAGE_BYTES)
         result = await settled(answer)
-        return [_routed(one) for one in result.publications], result.recovered
-
-
-def _routed(publication: Publication) -> _Routed:
-    entry = unpacked(publication.data)
-    return _Routed(publication.offset, entry, Parcel(entry.messages), len(publication.data))
-
-
-def _is_for(member: Member, one: _Routed) -> bool:
-    entry = one.entry
-    if entry.skip and member.sid in entry.skip:
-        return False
-    if entry.rooms is None:
-        return True
-    return any(member.rooms.get(room, one.offset) < one.offset for room in entry.rooms)
+        return [routed(one) for one in result.publications], result.recovered
 
 
 def _nothing() -> None:

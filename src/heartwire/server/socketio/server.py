@@ -29,9 +29,10 @@ from heartwire.server.socketio.connection import EngineConnection
 from heartwire.server.socketio.cors import Cors
 from heartwire.server.socketio.entries import EMIT, NAMESPACE, Entry, Room, packed
 from heartwire.server.socketio.joining import hear_evictions, join
+from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import NOT_HANDLED, NotConnected, Program
 from heartwire.server.socketio.recovery import Recovery, RecoveryOptions
-from heartwire.server.socketio.router import Member, Router
+from heartwire.server.socketio.router import Router
 from heartwire.types import Action, Channel
 
 __all__ = ["SocketServer"]
@@ -194,6 +195,7 @@ class SocketServer:
     def expel(self, socket: NamespaceSocket, data: Any = None) -> None:
         """Have a client leave a namespace, and tell it."""
         if socket.is_connected:
+            self.routers[socket.namespace].flush()  # what was sent before
             socket.send(wire.DISCONNECT, data)
             socket.client.leave(socket, "server namespace disconnect")
 
@@ -282,6 +284,8 @@ class SocketServer:
 
     def end_all(self, reason: str) -> None:
         """End all sessions; their clients come back."""
+        for router in self.routers.values():
+            router.flush()
         for connection in list(self.sessions.values()):
             connection.engine.close(reason)
 

@@ -3,11 +3,12 @@
 In: handshakes and messages. Out: what a session sends, as payloads of the link.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from heartwire.codes import close_code
+from heartwire.core.link import Sink
 from heartwire.dialects.socketio.engine_io import (
     BAD_REQUEST,
     UNKNOWN_SID,
@@ -55,7 +56,7 @@ def open_socket(server: SocketServer, handshake: Handshake) -> Opening:
 class EngineSocket:
     """One WebSocket: the `OpenHandler` of its link, and the `Socket` of its session."""
 
-    __slots__ = ("_handshake", "_link", "_messages", "_server", "_session", "_sid")
+    __slots__ = ("_handshake", "_link", "_server", "_session", "_sid", "messages")
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class EngineSocket:
         self._handshake: Handshake | None = handshake
         self._sid = sid
         self._link = link
-        self._messages = messages
+        self.messages = messages
         self._session: EngineSession | None = None
         if not sid:
             scope = lambda: scope_of(handshake.scope)  # noqa: E731  # most never ask
@@ -116,13 +117,21 @@ class EngineSocket:
         """See `Socket.takes`."""
         return self._link.takes
 
+    @property
+    def sink(self) -> Sink:
+        """Where payloads go while it is open and not full: see `Link.sink`."""
+        return self._link.sink
+
+    def payload(self, parcels: Sequence[Parcel]) -> Any:
+        """Parcels as one write of the link's."""
+        one, join = self.messages.one, self.messages.join
+        return join([one(*message) for parcel in parcels for message in parcel.messages])
+
     def send(self, parcel: Parcel) -> None:
         """See `Socket.send`."""
-        messages = self._messages
-        payload = parcel.made.get(messages)
+        payload = parcel.made.get(self.messages)
         if payload is None:
-            one = messages.one
-            payload = parcel.made[messages] = messages.join([one(*message) for message in parcel.messages])
+            payload = parcel.made[self.messages] = self.payload([parcel])
         try:
             self._link.write(payload)
         except RuntimeError:  # uvloop's word for a socket that broke a moment ago
