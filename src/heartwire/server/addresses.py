@@ -142,6 +142,21 @@ class Handshake:
         return client[0] if client else ""
 
     @property
+    def client(self) -> tuple[str, int] | None:
+        """The client's network address and port."""
+        return self._parts.client
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers but the key; not to be changed: clients of one kind share them."""
+        return self._head.headers
+
+    @property
+    def query_string(self) -> bytes:
+        """The parameters of the URL as they came."""
+        return self._parts.query_string
+
+    @property
     def query(self) -> list[tuple[str, str]]:
         """The parameters of the URL."""
         query = self._parts.query_string

@@ -15,8 +15,9 @@ from heartwire.server.dialects import DIALECTS
 from heartwire.server.durable.fast_path import FastAppends
 from heartwire.server.plain.fast_path import FastPath
 from heartwire.server.responses import refusal
+from heartwire.server.socketio.fast_path import FastPolls
 from heartwire.transports.http.connection import HttpBounds
-from heartwire.transports.http.front import front_protocol
+from heartwire.transports.http.front import Facts, FrontProtocol, front_protocol
 from heartwire.transports.http.phases import HttpTimes
 from heartwire.transports.websocket.asgi_handshake import AsgiHandshake
 from heartwire.transports.websocket.handshake import Refusal
@@ -36,7 +37,16 @@ def http_class(node: Node) -> type:
     options = node.options
     times = HttpTimes(write_s=options.ping_interval_s + options.pong_timeout_s)
     bounds = HttpBounds(times, max_connections=options.max_tcp_connections)
-    return front_protocol(FastPath(node, FastAppends(node).try_append), bounds)
+    appends, polls = FastAppends(node), FastPolls(node)
+
+    def other(
+        front: FrontProtocol, method: bytes, path: bytes, query: bytes, facts: Facts, body: bytes
+    ) -> bool:
+        if query:
+            return polls.try_answer(front, method, path, query, facts, body)
+        return method == b"POST" and appends.try_append(front, path, facts, body)
+
+    return front_protocol(FastPath(node, other), bounds)
 
 
 class HubDoor:

@@ -98,19 +98,30 @@ class ClientSession:
         sockets: the namespaces it is in.
         asking: those it has asked for.
         has_asked: whether it has asked for any, ever.
-        running, connection: belong to the port.
+        running, waiter, connection: belong to the port.
     """
 
-    __slots__ = ("_decoder", "asking", "connection", "engine", "has_asked", "port", "running", "sockets")
+    __slots__ = (
+        "_decoder",
+        "asking",
+        "connection",
+        "engine",
+        "has_asked",
+        "port",
+        "running",
+        "sockets",
+        "waiter",
+    )
 
     def __init__(self, engine: EngineSession, port: Port) -> None:
         self.engine = engine
         self.connection: Any = None
         self.port = port
         self.sockets: dict[str, NamespaceSocket] = {}
-        self.asking: set[str] = set()
+        self.asking: frozenset[str] = frozenset()
         self.has_asked = False
-        self.running: set[Any] = set()
+        self.running = 0
+        self.waiter: Any = None
         self._decoder = Decoder(port.json, max_attachments=port.max_attachments)
 
     # -- from below: see `Handler` ---------------------------------------------------------------------------
@@ -145,14 +156,14 @@ class ClientSession:
 
     def accept(self, socket: NamespaceSocket, answer: dict[str, Any]) -> None:
         """Answer a CONNECT: the client is in the namespace."""
-        self.asking.discard(socket.namespace)
+        self.asking -= {socket.namespace}
         self.sockets[socket.namespace] = socket
         socket.is_connected = True
         socket.send(wire.CONNECT, answer)
 
     def refuse(self, namespace: str, error: Any) -> None:
         """Refuse a CONNECT; the connection lives on."""
-        self.asking.discard(namespace)
+        self.asking -= {namespace}
         self.send(encode(wire.CONNECT_ERROR, namespace, None, error, self.port.json))
 
     def leave(self, socket: NamespaceSocket, reason: str) -> None:
@@ -181,6 +192,6 @@ class ClientSession:
         if len(self.sockets) + len(self.asking) >= MAX_NAMESPACES:
             self.refuse(namespace, {"message": f"a client may be in {MAX_NAMESPACES} namespaces"})
             return None
-        self.asking.add(namespace)
+        self.asking |= {namespace}
         self.has_asked = True
         return self.port.connect(self, namespace, auth)

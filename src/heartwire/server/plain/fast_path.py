@@ -44,20 +44,20 @@ _HEAD: Final = (
 )
 
 
-Post = Callable[[FrontProtocol, bytes, Facts, bytes], bool]
-"""Another dialect's answer to what is posted to a path: see `FrontDoor.try_answer`."""
+Other = Callable[[FrontProtocol, bytes, bytes, bytes, Facts, bytes], bool]
+"""Another dialect's answer, given method, path, query and body: see `FrontDoor.try_answer`."""
 
 
 class FastPath:
     """`FrontDoor` to one hub at the root of its server.
 
     Args:
-        post: what is posted elsewhere than to a channel is passed to it.
+        other: what is not for a channel is passed to it.
     """
 
-    def __init__(self, node: Node, post: Post) -> None:
+    def __init__(self, node: Node, other: Other) -> None:
         self._node = node
-        self._post = post
+        self._other = other
         self._channels: ByteCache[Channel] = ByteCache(_REMEMBERED_BYTES)
         self._queries: ByteCache[tuple[Start, float]] = ByteCache(_REMEMBERED_BYTES)
         self._held: dict[Channel, _HeldPolls] = {}
@@ -75,7 +75,7 @@ class FastPath:
         channel = self._channels.get(path) or self._channel(path)
         try:
             if channel is None:
-                return method == b"POST" and not query and self._post(front, path, facts, body)
+                return self._other(front, method, path, query, facts, body)
             if method == b"POST":
                 return not query and self._publish(front, channel, facts, body)
             return not body and "text/event-stream" not in facts.accept and self._poll(front, channel, query)

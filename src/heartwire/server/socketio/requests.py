@@ -4,11 +4,10 @@ In: requests to the address. Out: answers of the protocol, errors as it has them
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from heartwire.dialects.socketio.engine_io import (
     BAD_METHOD,
@@ -22,24 +21,12 @@ from heartwire.dialects.socketio.engine_io import (
 )
 from heartwire.server.addresses import Call
 from heartwire.server.requests import address_of, read_body, watch_client
+from heartwire.server.socketio.bodies import TEXT, compressed
 from heartwire.server.socketio.connection import EngineConnection
+from heartwire.server.socketio.environ import KeptRequest
 from heartwire.server.socketio.server import SocketServer
 
 __all__ = ["answer", "cross_origin"]
-
-_TEXT: Final = "text/plain; charset=UTF-8"
-_KEPT: Final = (
-    "type",
-    "http_version",
-    "method",
-    "scheme",
-    "path",
-    "root_path",
-    "query_string",
-    "headers",
-    "client",
-    "server",
-)
 
 
 def cross_origin(server: SocketServer, request: HTTPConnection) -> dict[str, str]:
@@ -66,9 +53,23 @@ async def answer(server: SocketServer, call: Call) -> Response:
 
 def _handshake(server: SocketServer, ask: Ask, request: Request) -> Response:
     check_version(ask)
-    scope = scope_of(request.scope)
-    session = server.open(address_of(request), lambda: scope)
-    return Response(session.open_polling(), media_type=_TEXT)
+    session = server.open(address_of(request), KeptRequest.of_scope(request.scope))
+    response = Response(session.open_polling(), media_type=TEXT)
+    if server.settings.cookie is not None:
+        response.headers["set-cookie"] = _cookie(session.sid, *server.settings.cookie)
+    return response
+
+
+def _cookie(sid: str, name: str, attributes: dict[str, Any]) -> str:
+    """A cookie with the sid; an attribute is text, true, or a function that returns one of them."""
+    parts = [f"{name}={sid}"]
+    for attribute, given in attributes.items():
+        value = given() if callable(given) else given
+        if value is True:
+            parts.append(attribute)
+        elif value is not False and value is not None:
+            parts.append(f"{attribute}={value}")
+    return "; ".join(parts)
 
 
 async def _session(server: SocketServer, ask: Ask, request: Request) -> Response:
@@ -76,7 +77,7 @@ async def _session(server: SocketServer, ask: Ask, request: Request) -> Response
     if connection is None:
         raise Fault(UNKNOWN_SID)
     if request.method == "GET":
-        return await _poll(connection, request)
+        return await _poll(connection, request, server.settings.compression_threshold)
     if request.method == "POST":
         return await _post(server, connection, request)
     raise Fault(BAD_METHOD)
@@ -94,7 +95,7 @@ class _Held:
             self.answered.set_result((status, body))
 
 
-async def _poll(connection: EngineConnection, request: Request) -> Response:
+async def _poll(connection: EngineConnection, request: Request, threshold: int | None) -> Response:
     held = _Held()
     session = connection.engine
     session.poll(held)
@@ -109,7 +110,12 @@ async def _poll(connection: EngineConnection, request: Request) -> Response:
                 await asyncio.wait([held.answered])
             finally:
                 gone()
-    return _response(*held.answered.result())
+    status, body = held.answered.result()
+    body, coding = compressed(body, threshold, request.headers.get("accept-encoding", ""))
+    response = _response(status, body)
+    if coding:
+        response.headers["content-encoding"] = coding
+    return response
 
 
 async def _post(server: SocketServer, connection: EngineConnection, request: Request) -> Response:
@@ -126,10 +132,5 @@ async def _post(server: SocketServer, connection: EngineConnection, request: Req
     return _response(status, said, "text/html")
 
 
-def _response(status: int, body: bytes, media_type: str = _TEXT) -> Response:
+def _response(status: int, body: bytes, media_type: str = TEXT) -> Response:
     return Response(body, status, media_type=media_type if status == 200 else "application/json")
-
-
-def scope_of(scope: Scope) -> dict[str, Any]:
-    """What is kept of a request: not what belongs to the server or the application."""
-    return {name: scope[name] for name in _KEPT if name in scope}

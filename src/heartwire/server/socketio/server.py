@@ -6,6 +6,7 @@ Out: entries, to the streams of namespaces or directly to routers; questions, to
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
@@ -84,6 +85,7 @@ class SocketServer:
         self._serial_handlers = serial_handlers
         self.accepts_first = accepts_first
         self._wheel: Liveness | None = None
+        self._unjoined: deque[tuple[float, str]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.keeps = recovery is not None or shared_engine(node.engine) is not None
         self.recovery: Recovery | None = None
@@ -117,7 +119,7 @@ class SocketServer:
         client.connection = connection
         self.sessions[sid] = connection
         self._watch(session)
-        self.later(self.settings.connect_timeout_s, lambda: _check_joined(connection))
+        self._unjoined.append((node.clocks.monotonic() + self.settings.connect_timeout_s, sid))
         return session
 
     def later(self, seconds: float, work: Callable[[], None]) -> asyncio.TimerHandle:
@@ -153,10 +155,20 @@ class SocketServer:
     def _turn(self, wheel: Liveness) -> None:
         """Runs while there are sessions."""
         if self.sessions:
-            wheel.advance(self.node.clocks.monotonic())
+            now = self.node.clocks.monotonic()
+            wheel.advance(now)
+            self._end_unjoined(now)
             self.later(wheel.tick_s, partial(self._turn, wheel))
         elif self._wheel is wheel:
             self._wheel = None
+
+    def _end_unjoined(self, now: float) -> None:
+        """End sessions whose client has had its time, and has joined nothing."""
+        waiting = self._unjoined
+        while waiting and waiting[0][0] <= now:
+            connection = self.sessions.get(waiting.popleft()[1])
+            if connection is not None and not connection.client.has_asked:
+                connection.engine.close("forced close")
 
     def _touch(self, wheel: Liveness) -> None:
         """Have the records of clients that are here not end. Runs as long as the wheel is the newest."""
@@ -182,11 +194,13 @@ class SocketServer:
         handling = self._handle(socket, arguments, id)
         if self._serial_handlers:
             return handling
-        task = self.run(handling)
-        running = socket.client.running
-        running.add(task)
-        task.add_done_callback(running.discard)
-        return _one_of(running) if len(running) > MAX_RUNNING else None
+        client = socket.client
+        client.running += 1
+        self.run(handling).add_done_callback(partial(_handled, client))
+        if client.running <= MAX_RUNNING:
+            return None
+        client.waiter = self.waiter()
+        return client.waiter  # type: ignore[no-any-return]
 
     def left(self, socket: NamespaceSocket, reason: str) -> None:
         """See `Port.left`."""
@@ -314,11 +328,9 @@ def _nobody(identity: Identity, action: Action, channel: Channel) -> bool:
     return False
 
 
-def _check_joined(connection: EngineConnection) -> None:
-    client = connection.client
-    if not client.has_asked:
-        client.engine.close("forced close")
-
-
-async def _one_of(running: set[asyncio.Task[Any]]) -> None:
-    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+def _handled(client: ClientSession, task: "asyncio.Task[Any]") -> None:
+    """A handler has returned."""
+    client.running -= 1
+    waiter, client.waiter = client.waiter, None
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

@@ -23,7 +23,7 @@ from heartwire.errors import Refused
 from heartwire.hub.links import WatchedLink
 from heartwire.messages import message_too_large
 from heartwire.server.addresses import Handshake, Opening
-from heartwire.server.socketio.requests import scope_of
+from heartwire.server.socketio.environ import KeptRequest
 from heartwire.server.socketio.server import SocketServer
 from heartwire.transports.websocket.messages import SocketMessages
 
@@ -56,7 +56,7 @@ def open_socket(server: SocketServer, handshake: Handshake) -> Opening:
 class EngineSocket:
     """One WebSocket: the `OpenHandler` of its link, and the `Socket` of its session."""
 
-    __slots__ = ("_handshake", "_link", "_server", "_session", "_sid", "messages")
+    __slots__ = ("_link", "_server", "_session", "_sid", "messages")
 
     def __init__(
         self,
@@ -67,20 +67,19 @@ class EngineSocket:
         messages: SocketMessages,
     ) -> None:
         self._server = server
-        self._handshake: Handshake | None = handshake
         self._sid = sid
         self._link = link
         self.messages = messages
         self._session: EngineSession | None = None
         if not sid:
-            scope = lambda: scope_of(handshake.scope)  # noqa: E731  # most never ask
-            self._session = server.open(handshake.address, scope)
+            path = server.node.options.socketio_path + "/"
+            kept = KeptRequest.of_handshake(handshake, path)
+            self._session = server.open(handshake.address, kept)
 
     # -- for the door: see `OpenHandler` ---------------------------------------------------------------------
 
     def opened(self) -> None:
         """See `OpenHandler.opened`."""
-        self._handshake = None
         if self._session is not None:
             self._session.open_socket(self)
             return

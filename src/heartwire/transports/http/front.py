@@ -45,6 +45,7 @@ class Facts(NamedTuple):
     host: str
     origin: str | None
     stream: Mapping[str, str]
+    accept_encoding: str
 
 
 class Waiting(Protocol):
@@ -315,7 +316,10 @@ def _learn(block: bytes) -> Facts | None:
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
         content_type, accept = texts.get("content-type"), texts.get("accept", "")
         stream = {name: text for name, text in texts.items() if name.startswith(("producer-", "stream-"))}
-        facts = Facts(int(length), content_type, accept, texts["host"], texts.get("origin"), stream or _NONE)
+        codings = texts.get("accept-encoding", "")
+        facts = Facts(
+            int(length), content_type, accept, texts["host"], texts.get("origin"), stream or _NONE, codings
+        )
     return facts if _ONCE & given.keys() else _remembered.remember(block, facts)
 
 
