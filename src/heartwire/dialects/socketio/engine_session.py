@@ -6,7 +6,7 @@ In: requests and WebSocket messages, from the server's doors; parcels, from the 
 (`Watched`). Out: answers to polls, parcels to the socket, messages and the end to the `Handler`.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 from typing import Final
 
@@ -29,7 +29,7 @@ from heartwire.dialects.socketio.engine_io import (
     packet_of,
     packets_of,
 )
-from heartwire.dialects.socketio.engine_ports import Handler, Reply, Services, Socket, Timer, Waiter
+from heartwire.dialects.socketio.engine_ports import Handler, Reply, Services, Socket, Timer
 from heartwire.dialects.socketio.engine_states import (
     CLOSED,
     CLOSING,
@@ -39,6 +39,7 @@ from heartwire.dialects.socketio.engine_states import (
     UPGRADING,
     WEBSOCKET,
 )
+from heartwire.dialects.socketio.waiting import MAX_WAITING_BYTES, Waiting
 
 __all__ = ["EngineSession"]
 
@@ -48,12 +49,6 @@ NOOP_S: Final = 0.1
 
 CLOSING_S: Final = 30
 """How long a session waits for the poll that tells its end."""
-
-FULL_BYTES: Final = 16 * 1024
-"""With more than this waiting for the next poll, a session takes no more publications."""
-
-MAX_WAITING_BYTES: Final = 1024 * 1024
-"""With more than this waiting for the next poll, a session ends."""
 
 OK: Final = b"ok"
 
@@ -80,14 +75,12 @@ class EngineSession:
     """
 
     __slots__ = (
-        "_emptied",
         "_poll",
         "_posts",
         "_probe",
         "_services",
         "_timer",
         "_waiting",
-        "_waiting_bytes",
         "_wakes",
         "asked",
         "handler",
@@ -111,10 +104,8 @@ class EngineSession:
         self._posts = False
         self._probe: Socket | None = None
         self._timer: Timer | None = None
-        self._waiting: list[Parcel] = []
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self._wakes = False
-        self._emptied: Waiter | None = None
 
     def on(self, event: str) -> None:
         """Move along the table. Raises ``KeyError`` for an event that cannot happen in this state."""
@@ -151,7 +142,7 @@ class EngineSession:
             held.answer(200, CLOSE)
             reply.answer(400, error_body(BAD_REQUEST, "another poll of this session is held"))
             self.lose("transport error")
-        elif self._waiting:
+        elif self._waiting.parcels:
             reply.answer(200, self._taken())
         else:
             self._poll = reply
@@ -164,15 +155,19 @@ class EngineSession:
             self._poll = None
             self.lose("transport close")
 
+    def release(self, reply: Reply) -> None:
+        """Answer a held poll with nothing, because its door closes: its client polls again."""
+        if self._poll is reply:
+            self._poll = None
+            reply.answer(200, NOOP)
+
     def _taken(self) -> bytes:
         """The payload of all that waits, which waits no more."""
-        waiting, self._waiting = self._waiting, []
-        self._empty()
-        return SEPARATOR.join([parcel.polled for parcel in waiting])
+        return SEPARATOR.join([parcel.polled for parcel in self._waiting.take()])
 
     def _answer_poll(self) -> None:
         self._wakes = False
-        if self._poll is not None and self._waiting:
+        if self._poll is not None and self._waiting.parcels:
             held, self._poll = self._poll, None
             held.answer(200, self._taken())
 
@@ -271,8 +266,33 @@ class EngineSession:
         held, self._poll = self._poll, None
         if held is not None:
             held.answer(400, error_body(BAD_REQUEST))
-        waiting, self._waiting = self._waiting, []
-        self._empty()
+        for parcel in self._waiting.take():
+            socket.send(parcel)
+
+    # -- moves -----------------------------------------------------------------------------------------------
+
+    def hand_over(self) -> list[Parcel] | None:
+        """End it here, where the node that its probe came to goes on with it. `Handler.closed` is not called.
+
+        Returns what waits; ``None``: it cannot move now, because it has no probe that was answered, or a POST
+        is being read.
+        """
+        if self.state is not UPGRADING or not self.is_probed or self._posts:
+            return None
+        self.on("moved")
+        self._cancel_timer()
+        self._probe = None
+        held, self._poll = self._poll, None
+        if held is not None:
+            held.answer(400, error_body(BAD_REQUEST))
+        waiting = self._waiting.take()
+        self._services.ended(self.sid)
+        return waiting
+
+    def take_over(self, socket: Socket, waiting: Iterable[Parcel]) -> None:
+        """Go on with a session of another node, on a WebSocket."""
+        self.on("opens_socket")
+        self.socket = socket
         for parcel in waiting:
             socket.send(parcel)
 
@@ -306,7 +326,8 @@ class EngineSession:
         if held is not None or self.state is WEBSOCKET:
             self.lose("transport close")
             return
-        self._waiting = [_NOTHING]
+        self._waiting.take()
+        self._waiting.add(_NOTHING)
         self._close("transport close")
 
     # -- what goes out ---------------------------------------------------------------------------------------
@@ -318,9 +339,7 @@ class EngineSession:
             return
         if self.is_over:
             return
-        self._waiting.append(parcel)
-        self._waiting_bytes += sum(len(data) for _, data in parcel.messages)
-        if self._waiting_bytes > MAX_WAITING_BYTES:
+        if not self._waiting.add(parcel):
             self.lose("transport error", f"more than {MAX_WAITING_BYTES} bytes wait for a poll")
         elif self._poll is not None and not self._wakes:
             self._wakes = True
@@ -331,16 +350,14 @@ class EngineSession:
         """Whether it is full: publications have to wait."""
         if self.socket is not None:
             return self.socket.paused
-        return self._waiting_bytes > FULL_BYTES
+        return self._waiting.is_full
 
     async def drained(self) -> None:
         """Wait while it is full and not over."""
         if self.socket is not None:
             await self.socket.drained()
-        elif self.paused:
-            if self._emptied is None:
-                self._emptied = self._services.waiter()
-            await self._emptied
+        else:
+            await self._waiting.emptied(self._services.waiter)
 
     # -- the wheel: see `Watched` ----------------------------------------------------------------------------
 
@@ -375,7 +392,7 @@ class EngineSession:
             self.lose(reason)
             return
         held, self._poll = self._poll, None
-        self._waiting.append(_CLOSED)
+        self._waiting.add(_CLOSED)
         if held is None:
             self._close(reason)
             return
@@ -406,21 +423,13 @@ class EngineSession:
         socket, self.socket = self.socket, None
         probe, self._probe = self._probe, None
         held, self._poll = self._poll, None
-        self._waiting.clear()
-        self._empty()
+        self._waiting.take()
         for one in (socket, probe):
             if one is not None:
                 one.close(why)
         if held is not None:
             held.answer(400, error_body(UNKNOWN_SID))
         self._services.ended(self.sid)
-
-    def _empty(self) -> None:
-        """Nothing waits any more."""
-        self._waiting_bytes = 0
-        emptied, self._emptied = self._emptied, None
-        if emptied is not None and not emptied.done():
-            emptied.set_result(None)
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None

@@ -42,6 +42,7 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
     (POLLING, "probed"): UPGRADING,
     (UPGRADING, "probe_lost"): POLLING,
     (UPGRADING, "upgraded"): WEBSOCKET,
+    (UPGRADING, "moved"): CLOSED,
     (POLLING, "closed"): CLOSING,
     (UPGRADING, "closed"): CLOSING,
     (WEBSOCKET, "closed"): CLOSED,

@@ -5,13 +5,13 @@ Source: the protocol text (v5); bounds as the reference parser has them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from heartwire.dialects.socketio.engine_io import MESSAGE, BadPacket, Parcel
 
-__all__ = ["BINARY", "RESERVED", "Decoder", "Json", "Packet", "encode", "with_id", "with_offset"]
+__all__ = ["BINARY", "RESERVED", "Decoder", "HalfRead", "Json", "Packet", "encode", "with_id", "with_offset"]
 
 CONNECT: Final = 0
 DISCONNECT: Final = 1
@@ -55,6 +55,10 @@ class Packet(NamedTuple):
     data: Any
 
 
+HalfRead: TypeAlias = tuple[Packet, int, list[bytes]] | None
+"""A packet whose attachments have not all come. See `Decoder.half`."""
+
+
 class Decoder:
     """Reads what one client sends.
 
@@ -87,6 +91,17 @@ class Decoder:
             self._waiting, self._wanted, self._attachments = packet, count, []
             return None
         return _checked(packet)
+
+    @property
+    def half(self) -> HalfRead:
+        """The packet that awaits attachments, how many there will be, and those that came; ``None``: none."""
+        return None if self._waiting is None else (self._waiting, self._wanted, self._attachments or [])
+
+    @half.setter
+    def half(self, half: HalfRead) -> None:
+        if half is not None:
+            packet, self._wanted, self._attachments = half
+            self._waiting = Packet(*packet)
 
     def _attach(self, data: bytes) -> Packet | None:
         packet, attachments = self._waiting, self._attachments

@@ -9,13 +9,13 @@ program, to the `Port`; parcels, to the session below. Source: the protocol text
                              └─────────▶ (nothing)
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
 from heartwire.dialects.socketio import packet as wire
 from heartwire.dialects.socketio.engine_io import BadPacket, EngineSettings, Parcel
 from heartwire.dialects.socketio.engine_session import EngineSession
-from heartwire.dialects.socketio.packet import Decoder, Json, encode
+from heartwire.dialects.socketio.packet import Decoder, HalfRead, Json, encode
 
 __all__ = ["ClientSession", "NamespaceSocket", "OnAck", "Port"]
 
@@ -64,6 +64,16 @@ class NamespaceSocket:
         """A client answers; unknown ids are ignored."""
         on_ack = self._acks.pop(id, None) if self._acks is not None else None
         return on_ack(arguments) if on_ack is not None else None
+
+    @property
+    def awaited(self) -> tuple[int, list[int]]:
+        """The last id that was drawn, and those whose answers have not come."""
+        return self._last_id, list(self._acks or ())
+
+    def await_again(self, last_id: int, ids: Iterable[int], on_ack: Callable[[int], OnAck]) -> None:
+        """Go on with what was `awaited` elsewhere; ``on_ack`` makes what takes the answer to an id."""
+        self._last_id = last_id
+        self._acks = {id: on_ack(id) for id in ids}
 
     def send(self, kind: int, data: Any, id: int | None = None) -> None:
         """Send a packet of its namespace."""
@@ -172,6 +182,27 @@ class ClientSession:
             socket.is_connected = False
             del self.sockets[socket.namespace]
             self.port.left(socket, reason)
+
+    @property
+    def half(self) -> HalfRead:
+        """What is read of a packet. See `Decoder.half`."""
+        return self._decoder.half
+
+    def hand_over(self) -> list[NamespaceSocket]:
+        """Another node goes on with it: returns the namespaces it was in. `Port.left` is not called."""
+        sockets = list(self.sockets.values())
+        self.sockets.clear()
+        for socket in sockets:
+            socket.is_connected = False
+        return sockets
+
+    def take_over(self, sockets: Iterable[NamespaceSocket], half: HalfRead) -> None:
+        """Go on in namespaces that were joined at another node, which has read a part of a packet."""
+        self.has_asked = True
+        self._decoder.half = half
+        for socket in sockets:
+            self.sockets[socket.namespace] = socket
+            socket.is_connected = True
 
     def dismiss(self) -> None:
         """Have the client leave all its namespaces: it will not come back by itself."""

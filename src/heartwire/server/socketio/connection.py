@@ -25,13 +25,15 @@ class EngineConnection(Connection):
 
     Args:
         scope: makes the request that opened it, as ASGI has it.
+    Attributes:
+        moved_to: the node that goes on with it, where that is not this one.
     Raises:
         LimitExceeded: there are too many connections.
     """
 
     dialect = "socketio"
 
-    __slots__ = ("_node", "address", "client", "engine", "identity", "scope", "serial", "since")
+    __slots__ = ("_node", "address", "client", "engine", "identity", "moved_to", "scope", "serial", "since")
 
     client: "ClientSession"
 
@@ -41,6 +43,7 @@ class EngineConnection(Connection):
         self.address = address
         self.scope = scope
         self.identity = ANONYMOUS
+        self.moved_to = ""
         self.serial = node.connections.next_serial()
         self.since = node.clocks.monotonic()
         node.connections.add(self)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from heartwire.core.switchboard import Switchboard
-from heartwire.dialects.socketio.engine_io import Parcel
 from heartwire.server.socketio.members import Member, Routed
 
-__all__ = ["gathered", "size_of", "write"]
+__all__ = ["gathered", "write"]
 
 Targets = Callable[[Routed], Iterable[Member]]
 
@@ -60,8 +59,3 @@ def write(
             payload = payloads[key] = socket.payload([member.parcel(one) for one in batch])
         board.write(socket.sink, payload)
     return behind
-
-
-def size_of(parcel: Parcel) -> int:
-    """About how many bytes a parcel takes on the wire."""
-    return sum(len(data) for _, data in parcel.messages)

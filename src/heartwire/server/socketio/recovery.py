@@ -30,6 +30,8 @@ Applies = Callable[[Mapping[str, Any], Any], bool]
 _TOUCHES: Final = 4
 """How often a record's time begins anew while its client is here."""
 
+_ADOPTIONS: Final = 5
+
 _REVISIONS: Final = 2**52
 
 
@@ -164,6 +166,18 @@ class Recovery:
                 held.is_lost = not await self._write(held, self._state(member))
         finally:
             held.saving = None
+
+    async def adopt(self, member: Member, pid: str, start: Position) -> None:
+        """Go on with the record of a client that was at another node until now. Raises `EngineError`."""
+        held = member.recovery = Held(pid, start)
+        for _ in range(_ADOPTIONS):  # the other node may be writing yet
+            found = await settled(self._engine.record(held.channel))
+            if not found.revision:
+                break
+            held.revision, held.is_lost = found.revision, False
+            if await self.save(member):
+                return
+        held.is_lost = True
 
     def touch(self, member: Member) -> None:
         """A client is still here, or was until now."""

@@ -24,6 +24,7 @@ from heartwire.server.requests import address_of, read_body, watch_client
 from heartwire.server.socketio.bodies import TEXT, compressed
 from heartwire.server.socketio.connection import EngineConnection
 from heartwire.server.socketio.environ import KeptRequest
+from heartwire.server.socketio.nodes import GONE, HeldPoll
 from heartwire.server.socketio.server import SocketServer
 
 __all__ = ["answer", "cross_origin"]
@@ -75,7 +76,7 @@ def _cookie(sid: str, name: str, attributes: dict[str, Any]) -> str:
 async def _session(server: SocketServer, ask: Ask, request: Request) -> Response:
     connection = server.sessions.get(ask.sid)
     if connection is None:
-        raise Fault(UNKNOWN_SID)
+        return await _elsewhere(server, ask.sid, request)
     if request.method == "GET":
         return await _poll(connection, request, server.settings.compression_threshold)
     if request.method == "POST":
@@ -83,20 +84,34 @@ async def _session(server: SocketServer, ask: Ask, request: Request) -> Response
     raise Fault(BAD_METHOD)
 
 
-class _Held:
-    """A poll that waits for its answer."""
+async def _elsewhere(server: SocketServer, sid: str, request: Request) -> Response:
+    """Have another node answer, whose session it is."""
+    others = server.elsewhere
+    owner = others.owner_of(sid)
+    if request.method == "POST":
+        _check_type(request)
+        body = await read_body(server.node, request, server.settings.max_payload_bytes)
+        post = others.ask(owner, sid, "socketio-post", body)
+        status, said = await post.answer or GONE
+        return _response(status, said, "text/html")
+    if request.method != "GET":
+        raise Fault(BAD_METHOD)
+    poll = others.ask(owner, sid, "socketio-poll")
+    with watch_client(request, lambda: others.abort(poll)):
+        try:
+            await asyncio.wait([poll.answer])
+        finally:
+            others.abort(poll)
+    return _response(*(poll.answer.result() or GONE))
 
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
-    def answer(self, status: int, body: bytes) -> None:
-        """See `Reply.answer`."""
-        if not self.answered.done():
-            self.answered.set_result((status, body))
+def _check_type(request: Request) -> None:
+    if request.headers.get("content-type", "") == "application/octet-stream":
+        raise Fault(BAD_REQUEST, "a body of application/octet-stream is of an older protocol")
 
 
 async def _poll(connection: EngineConnection, request: Request, threshold: int | None) -> Response:
-    held = _Held()
+    held = HeldPoll()
     session = connection.engine
     session.poll(held)
     if not held.answered.done():
@@ -120,8 +135,7 @@ async def _poll(connection: EngineConnection, request: Request, threshold: int |
 
 async def _post(server: SocketServer, connection: EngineConnection, request: Request) -> Response:
     session = connection.engine
-    if request.headers.get("content-type", "") == "application/octet-stream":
-        raise Fault(BAD_REQUEST, "a body of application/octet-stream is of an older protocol")
+    _check_type(request)
     if not session.begin_post():
         raise Fault(BAD_REQUEST, "another POST of this session is being read")
     try:

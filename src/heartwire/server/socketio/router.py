@@ -23,7 +23,7 @@ from heartwire.engines.contract import shared_engine
 from heartwire.errors import HeartwireError
 from heartwire.hub.node import Node
 from heartwire.server.socketio.entries import EMIT, Entry, Room
-from heartwire.server.socketio.fanout import gathered, size_of, write
+from heartwire.server.socketio.fanout import gathered, write
 from heartwire.server.socketio.members import Member, Routed, routed
 from heartwire.types import NOW, Channel, Position, Publication
 from heartwire.types import Member as PresenceMember
@@ -99,6 +99,7 @@ class Router(OwnSink):
         self._reads: dict[Position, asyncio.Task[tuple[list[Routed], bool]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._located: asyncio.Future[None] | None = None
+        self._moves: asyncio.Future[None] | None = None
 
     # -- the stream: see `Link` ------------------------------------------------------------------------------
 
@@ -120,6 +121,7 @@ class Router(OwnSink):
         before = self.position
         last = payload[-1]
         self.position = Position(last.epoch, last.offset)
+        self._moved_on()
         self._remember(batch)
         self._deliver(batch, before)
 
@@ -141,6 +143,7 @@ class Router(OwnSink):
     def _place(self, position: Position, recovered: bool) -> None:
         """The stream is at a position; not recovered: what was published meanwhile is lost."""
         self.position = position
+        self._moved_on()
         if not recovered:
             self._tail.clear()
             self._tail_bytes = 0
@@ -150,6 +153,11 @@ class Router(OwnSink):
                 )  # it comes back, and is told that it missed something
         if self._located is not None and not self._located.done():
             self._located.set_result(None)
+
+    def _moved_on(self) -> None:
+        moves, self._moves = self._moves, None
+        if moves is not None and not moves.done():
+            moves.set_result(None)
 
     def _remember(self, batch: Iterable[Routed]) -> None:
         for one in batch:
@@ -180,6 +188,23 @@ class Router(OwnSink):
         """Whether all that followed a position is kept. Raises `EngineError`."""
         self.flush()
         return (await self._after(position))[1]
+
+    def state_of(self, member: Member) -> tuple[Position | None, list[Parcel]]:
+        """Up to where a client has got all, and what it is sent after that."""
+        self.flush()
+        late = [one if isinstance(one, Parcel) else member.parcel(one) for one in member.late or ()]
+        return (self.position if member.is_live else member.position), late
+
+    def take_over(
+        self, member: Member, position: Position | None, rooms: dict[Room, int], late: list[Parcel]
+    ) -> None:
+        """Go on with a client of another node, from its `state_of`."""
+        member.rooms = dict(rooms)
+        self.add(member, position)
+        member.late = list(late) or None
+        begun = self.begin(member, _nothing)
+        if begun is not None:
+            self._run(begun)
 
     def remove(self, member: Member) -> None:
         """A client is not sent anything more; its rooms are known until `forget`."""
@@ -284,6 +309,17 @@ class Router(OwnSink):
         self.flush()
         return self.channel is None or member.position == self.position
 
+    def _is_ahead(self, member: Member) -> bool:
+        """Whether a client comes from a node that was told more of the stream."""
+        mine, its = self.position, member.position
+        return mine is not None and its is not None and mine.epoch == its.epoch and its.offset > mine.offset
+
+    async def _move_on(self) -> None:
+        """Wait until the stream is routed further."""
+        if self._moves is None:
+            self._moves = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._moves)
+
     def _go_live(self, member: Member) -> None:
         member.is_live = True
         self._live[member] = None
@@ -294,7 +330,7 @@ class Router(OwnSink):
     def _send_late(self, member: Member, late: "Parcel | Routed") -> None:
         if member.is_gone:
             return
-        member.late_bytes += size_of(late if isinstance(late, Parcel) else late.parcel)
+        member.late_bytes += (late if isinstance(late, Parcel) else late.parcel).size
         if member.late_bytes > MAX_LATE_BYTES:
             member.socket.client.engine.lose("transport error", "too much waits for this client")
             return
@@ -306,7 +342,10 @@ class Router(OwnSink):
         """A client's connection is full: it is read for once that has drained."""
         member.is_live, member.position = False, position
         self._live.pop(member, None)
-        task = asyncio.ensure_future(self._catch_up(member, _nothing))
+        self._run(self._catch_up(member, _nothing))
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -320,6 +359,9 @@ class Router(OwnSink):
                 accepted()
                 self._go_live(member)
                 return
+            if self._is_ahead(member):
+                await self._move_on()
+                continue
             assert member.position is not None
             try:
                 page, recovered = await self._after(member.position)

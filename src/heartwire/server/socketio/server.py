@@ -31,6 +31,8 @@ from heartwire.server.socketio.cors import Cors
 from heartwire.server.socketio.entries import EMIT, NAMESPACE, Entry, Room, packed
 from heartwire.server.socketio.joining import hear_evictions, join
 from heartwire.server.socketio.members import Member
+from heartwire.server.socketio.moving import Moves
+from heartwire.server.socketio.nodes import SessionsElsewhere
 from heartwire.server.socketio.program import NOT_HANDLED, NotConnected, Program
 from heartwire.server.socketio.recovery import Recovery, RecoveryOptions
 from heartwire.server.socketio.router import Router
@@ -82,6 +84,7 @@ class SocketServer:
         self.max_attachments = max_attachments
         self.sessions: dict[str, EngineConnection] = {}
         self.routers: dict[str, Router] = {}
+        self.joining: dict[ClientSession, set[asyncio.Task[Any]]] = {}
         self._serial_handlers = serial_handlers
         self.accepts_first = accepts_first
         self._wheel: Liveness | None = None
@@ -95,6 +98,8 @@ class SocketServer:
             self.recovery = Recovery(node.engine, node_id, recovery, silence_s=silence_s)
         self._configure(recovery)
         self.commands = Commands(self)
+        self.elsewhere = SessionsElsewhere(self)
+        self.moves = Moves(self, self.elsewhere)
         hear_evictions(self)
 
     def _configure(self, recovery: RecoveryOptions | None) -> None:
@@ -113,14 +118,21 @@ class SocketServer:
         node.refuse_when_draining()
         node.admission.check_rate(node.clocks.monotonic())
         sid = f"{node.new_secret()}.{node.connections.node_id}"
+        connection = self.add_session(sid, address, scope)
+        self._unjoined.append((node.clocks.monotonic() + self.settings.connect_timeout_s, sid))
+        return connection.engine
+
+    def add_session(
+        self, sid: str, address: str, scope: Callable[[], Scope], *, ping_after: float = 1
+    ) -> EngineConnection:
+        """Have a session here, first pinged after a part of the interval. Raises `LimitExceeded`."""
         session = EngineSession(sid, self)
-        connection = EngineConnection(node, session, address, scope)
+        connection = EngineConnection(self.node, session, address, scope)
         connection.client = session.handler = client = ClientSession(session, self)
         client.connection = connection
         self.sessions[sid] = connection
-        self._watch(session)
-        self._unjoined.append((node.clocks.monotonic() + self.settings.connect_timeout_s, sid))
-        return session
+        self._watch(session, ping_after)
+        return connection
 
     def later(self, seconds: float, work: Callable[[], None]) -> asyncio.TimerHandle:
         """See `Services.later`."""
@@ -140,7 +152,7 @@ class SocketServer:
         if connection is not None:
             connection.lost()
 
-    def _watch(self, session: EngineSession) -> None:
+    def _watch(self, session: EngineSession, ping_after: float) -> None:
         wheel = self._wheel
         if wheel is None:
             settings, now = self.settings, self.node.clocks.monotonic()
@@ -150,7 +162,10 @@ class SocketServer:
             self.later(wheel.tick_s, partial(self._turn, wheel))
             if self.recovery is not None:
                 self.later(self.recovery.touch_s, partial(self._touch, wheel))
-        wheel.watch_from_now(session)
+        if ping_after < 1:
+            wheel.watch(session, spread=ping_after)
+        else:
+            wheel.watch_from_now(session)
 
     def _turn(self, wheel: Liveness) -> None:
         """Runs while there are sessions."""
@@ -187,7 +202,15 @@ class SocketServer:
 
     def connect(self, client: ClientSession, namespace: str, auth: Any) -> None:
         """See `Port.connect`. In a task: the client's other packets, and its pongs, do not wait."""
-        self.run(join(self, client, namespace, auth))
+        task = self.run(join(self, client, namespace, auth))
+        self.joining.setdefault(client, set()).add(task)
+        task.add_done_callback(lambda task: self._joined(client, task))
+
+    def _joined(self, client: ClientSession, task: asyncio.Task[Any]) -> None:
+        joining = self.joining[client]
+        joining.discard(task)
+        if not joining:
+            del self.joining[client]
 
     def event(self, socket: NamespaceSocket, arguments: list[Any], id: int | None) -> Awaitable[None] | None:
         """See `Port.event`."""
@@ -196,11 +219,20 @@ class SocketServer:
             return handling
         client = socket.client
         client.running += 1
-        self.run(handling).add_done_callback(partial(_handled, client))
+        self.run(handling).add_done_callback(partial(self._handled, client))
         if client.running <= MAX_RUNNING:
             return None
         client.waiter = self.waiter()
         return client.waiter  # type: ignore[no-any-return]
+
+    def _handled(self, client: ClientSession, task: "asyncio.Task[Any]") -> None:
+        """A handler has returned."""
+        client.running -= 1
+        waiter, client.waiter = client.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        if not client.running and client.connection.moved_to:
+            self.moves.exorcise(client)
 
     def left(self, socket: NamespaceSocket, reason: str) -> None:
         """See `Port.left`."""
@@ -215,11 +247,14 @@ class SocketServer:
 
     async def _handle(self, socket: NamespaceSocket, arguments: list[Any], id: int | None) -> None:
         result = await self.program.event(socket.context, arguments)
-        if id is None or result is NOT_HANDLED or not socket.is_connected:
+        if id is None or result is NOT_HANDLED:
             return
         values = [] if result is None else list(result) if isinstance(result, tuple) else [result]
         parcel = encode(wire.ACK, socket.namespace, id, values, self.json)
-        self.routers[socket.namespace].send(socket.context, parcel)
+        if socket.is_connected:
+            self.routers[socket.namespace].send(socket.context, parcel)
+        else:
+            self.moves.send_on(socket, parcel)
 
     async def leave(self, member: Member, reason: str) -> None:
         """A client has left: the program is told, and then it is forgotten."""
@@ -249,6 +284,7 @@ class SocketServer:
         """A client of this node. Raises `NotConnected`."""
         router = self.routers.get(namespace)
         member = router.members.get(sid) if router is not None else None
+        member = member or self.moves.ghost(sid, namespace)
         if member is None:
             raise NotConnected(f"{sid!r} is not connected to namespace {namespace!r} here")
         return member
@@ -326,11 +362,3 @@ class SocketServer:
 def _nobody(identity: Identity, action: Action, channel: Channel) -> bool:
     """A `Permission`."""
     return False
-
-
-def _handled(client: ClientSession, task: "asyncio.Task[Any]") -> None:
-    """A handler has returned."""
-    client.running -= 1
-    waiter, client.waiter = client.waiter, None
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

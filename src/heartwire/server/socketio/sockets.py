@@ -9,21 +9,14 @@ from typing import Any, Final
 
 from heartwire.codes import close_code
 from heartwire.core.link import Sink
-from heartwire.dialects.socketio.engine_io import (
-    BAD_REQUEST,
-    UNKNOWN_SID,
-    Ask,
-    Fault,
-    Parcel,
-    check_version,
-    problem_of,
-)
+from heartwire.dialects.socketio.engine_io import BAD_REQUEST, Ask, Fault, Parcel, check_version, problem_of
 from heartwire.dialects.socketio.engine_session import EngineSession
 from heartwire.errors import Refused
 from heartwire.hub.links import WatchedLink
 from heartwire.messages import message_too_large
 from heartwire.server.addresses import Handshake, Opening
 from heartwire.server.socketio.environ import KeptRequest
+from heartwire.server.socketio.probes import ProbeHere
 from heartwire.server.socketio.server import SocketServer
 from heartwire.transports.websocket.messages import SocketMessages
 
@@ -44,7 +37,7 @@ def open_socket(server: SocketServer, handshake: Handshake) -> Opening:
         if ask.transport != "websocket":
             raise Fault(BAD_REQUEST)
         if ask.sid and ask.sid not in server.sessions:
-            raise Fault(UNKNOWN_SID)
+            server.elsewhere.owner_of(ask.sid)
         if not ask.sid:
             check_version(ask)
     except Fault as fault:
@@ -70,7 +63,7 @@ class EngineSocket:
         self._sid = sid
         self._link = link
         self.messages = messages
-        self._session: EngineSession | None = None
+        self._session: EngineSession | ProbeHere | None = None
         if not sid:
             path = server.node.options.socketio_path + "/"
             kept = KeptRequest.of_handshake(handshake, path)
@@ -80,14 +73,26 @@ class EngineSocket:
 
     def opened(self) -> None:
         """See `OpenHandler.opened`."""
-        if self._session is not None:
+        if isinstance(self._session, EngineSession):
             self._session.open_socket(self)
             return
         connection = self._server.sessions.get(self._sid)
-        if connection is None or not connection.engine.probe(self):
+        if connection is None:
+            self._probe_elsewhere()
+        elif connection.engine.probe(self):
+            self._session = connection.engine
+        else:
             self.close("this session has a WebSocket, or is over")
-            return
-        self._session = connection.engine
+
+    def _probe_elsewhere(self) -> None:
+        try:
+            self._session = self._server.moves.probe(self, self._sid)
+        except Fault as fault:
+            self.close(str(fault))
+
+    def serve(self, session: EngineSession) -> None:
+        """See `OwnSocket.serve`."""
+        self._session = session
 
     def receive(self, is_text: bool, data: bytes) -> Awaitable[None] | None:
         """See `OpenHandler.receive`."""

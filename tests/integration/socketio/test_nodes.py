@@ -1,0 +1,169 @@
+"""Several nodes without stickiness: each request of a client may come to any of them."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import aiohttp
+
+from heartwire.socketio import AsyncServer
+from tests.integration.client.tools import until
+from tests.integration.socketio.nodes import WITHIN_S, Nodes, Raw, nodes, told
+
+
+def echo(made: Nodes, number: int, server: AsyncServer) -> None:
+    """Handlers that say where they run."""
+
+    async def connect(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+        made.log.append(("connect", number))
+        await server.enter_room(sid, "all")
+
+    async def say(sid: str, value: Any) -> list[Any]:
+        made.log.append(("say", number, value))
+        return [number, value]
+
+    async def disconnect(sid: str, reason: str) -> None:
+        made.log.append(("disconnect", number, reason))
+
+    server.on("connect", connect)
+    server.on("say", say)
+    server.on("disconnect", disconnect)
+
+
+# -- polls and posts -----------------------------------------------------------------------------------------
+
+
+async def test_polls_and_posts_at_another_node_are_answered_by_the_owner() -> None:
+    async with nodes(echo, 3) as made, Raw.connected(made, at=0, via=1) as client:
+        assert await client.post(2, '421["say","a"]', '422["say","b"]') == (200, "ok")
+        assert await client.until(1, lambda packet: packet.startswith("432")) == [
+            '431[[0,"a"]]',
+            '432[[0,"b"]]',
+        ]
+        held = asyncio.ensure_future(client.get(2))
+        await made.servers[1].emit("news", 1, room="all")
+        assert await held == (200, '42["news",1]')
+        assert [entry for entry in made.log if entry[0] != "say"] == [("connect", 0)]
+
+
+async def test_a_session_that_no_node_has_is_unknown_everywhere() -> None:
+    async with nodes(echo) as made, aiohttp.ClientSession() as http:
+        client = Raw(http, made)
+        here = made.servers[0].hub.node.connections.node_id
+        for sid in (f"x.{here}", "x.00000000", "x", f"x.{here}x"):
+            client.sid = sid
+            for node in (0, 1):
+                assert await client.get(node) == (400, '{"code":1,"message":"Session ID unknown"}'), sid
+                assert (await client.post(node, "40"))[0] == 400
+
+
+async def test_an_aborted_poll_at_another_node_ends_the_session() -> None:
+    async with nodes(echo) as made, Raw.connected(made, at=0, via=1) as client:
+        held = asyncio.ensure_future(client.get(1))
+        others = made.servers[1]._server.elsewhere
+        await until(lambda: others._count, WITHIN_S)
+        held.cancel()
+        await made.seen("disconnect", 0, "transport close")
+        assert (await client.get(1))[0] == 400
+
+
+async def test_two_polls_at_two_nodes_end_the_session_as_at_one() -> None:
+    async with nodes(echo) as made, Raw.connected(made, at=0, via=1) as client:
+        first = asyncio.ensure_future(client.get(1))
+        owner = made.servers[0]._server.sessions[client.sid].engine
+        await until(lambda: owner._poll, WITHIN_S)
+        assert (await client.get(0))[0] == 400
+        assert await first == (200, "1")
+
+
+async def test_a_large_post_and_a_large_answer_pass_between_nodes() -> None:
+    async with nodes(echo, max_http_buffer_size=1_000_000) as made, Raw.connected(made, at=0) as client:
+        large = "x" * 900_000
+        assert (await client.post(1, f'421["say","{large}"]'))[0] == 200
+        assert await client.until(1, lambda packet: packet.startswith("43")) == [f'431[[0,"{large}"]]']
+        assert (await client.post(1, "4" + "x" * 1_000_001))[0] == 413
+
+
+# -- WebSockets: the session goes where they are -------------------------------------------------------------
+
+
+async def test_a_session_goes_to_the_node_of_its_web_socket() -> None:
+    async with nodes(echo, 3) as made, Raw.connected(made, at=0, via=1) as client:
+        async with client.upgraded(1, poll_at=2) as socket:
+            await socket.send_str('427["say","x"]')
+            assert await told(socket, '437[[1,"x"]]') == ['437[[1,"x"]]']
+            for node in (0, 1, 2):
+                assert await client.get(node) == (400, '{"code":3,"message":"Bad request"}'), node
+            await made.servers[2].emit("news", 1, room="all")
+            await made.servers[0].emit("news", 2)
+            assert await told(socket, '42["news",2]') == ['42["news",1]', '42["news",2]']
+            assert not made.servers[0]._server.sessions
+            async with client.socket(2) as late:
+                assert (await late.receive()).type is aiohttp.WSMsgType.CLOSE
+        await made.seen("disconnect", 1, "transport close")
+        assert [entry[:2] for entry in made.log if entry[0] == "disconnect"] == [("disconnect", 1)]
+
+
+async def test_a_probe_that_is_not_completed_leaves_the_session_where_it_is() -> None:
+    async with nodes(echo) as made, Raw.connected(made, at=0, via=1) as client:
+        polling = asyncio.ensure_future(client.get(1))
+        async with client.socket(1) as socket:
+            await socket.send_str("2probe")
+            assert await socket.receive_str() == "3probe"
+            assert await polling == (200, "6")
+            async with client.socket(0) as second:
+                assert (await second.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert (await client.post(1, '427["say","x"]'))[0] == 200
+        assert await client.until(1, lambda packet: packet.startswith("43")) == ['437[[0,"x"]]']
+        async with client.socket(1) as socket:
+            await socket.send_str("nonsense")
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        async with client.upgraded(1) as socket:
+            await socket.send_str('428["say","x"]')
+            await told(socket, '438[[1,"x"]]')
+
+
+async def test_nothing_is_lost_doubled_or_swapped_while_a_session_goes() -> None:
+    """Both sides count all the time, the client over polls, the WebSocket and the upgrade."""
+    async with nodes(echo, 3) as made, contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(Raw.connected(made, at=number % 3, via=(number + 1) % 3))
+            for number in range(12)
+        ]
+        count, is_over = 0, False
+
+        async def emit() -> None:
+            nonlocal count
+            while not is_over:
+                count += 1
+                await made.servers[count % 3].emit("count", count, room="all")
+
+        async def follow(client: Raw, number: int) -> list[int]:
+            """Returns what came, up to the end."""
+            got, sent = [], 0
+            for turn in range(number):
+                sent += 1
+                await client.post(turn % 3, f'42["say",[{number},{sent}]]')
+                got += await client.until((turn + 1) % 3, lambda packet: packet.startswith("42"))
+            async with client.upgraded((number + 2) % 3, poll_at=number % 3) as socket:
+                for _ in range(5):
+                    sent += 1
+                    await socket.send_str(f'42["say",[{number},{sent}]]')
+                waiting, client._packets = client._packets, []
+                got += waiting
+                got += await told(socket, '42["end"]')
+            return [int(packet[11:-1]) for packet in got if packet.startswith('42["count"')]
+
+        emitting = asyncio.ensure_future(emit())
+        following = [asyncio.ensure_future(follow(client, at)) for at, client in enumerate(clients)]
+        sessions = [one._server.sessions for one in made.servers]
+        await until(
+            lambda: [c.transport for mine in sessions for c in mine.values()] == ["websocket"] * 12, 30
+        )
+        is_over = True
+        await emitting
+        await made.servers[0].emit("end", room="all")
+        for number, got in enumerate(await asyncio.gather(*following)):
+            assert got == list(range(got[0], count + 1))
+            said = [entry[2][1] for entry in made.log if entry[0] == "say" and entry[2][0] == number]
+            assert said == list(range(1, number + 6))
