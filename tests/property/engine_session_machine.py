@@ -124,8 +124,8 @@ def done(work: Coroutine[Any, Any, Any]) -> Any:
 class EngineSessionMachine(RuleBasedStateMachine):
     session_class: type[EngineSession] = EngineSession
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(packets=sampled_from([0, 2]))
+    def begin(self, packets: int) -> None:
         self.services = Services()
         self.above = Above()
         self.client = Client()
@@ -137,6 +137,7 @@ class EngineSessionMachine(RuleBasedStateMachine):
         self.heard: list[bytes] = []
         self.state = self.session.state
         self.lost_answers = False
+        self.session.max_packets = packets
         first = self.session.open_polling()
         assert first[:1] == b"0"
 
@@ -201,6 +202,19 @@ class EngineSessionMachine(RuleBasedStateMachine):
         socket = Socket(self.client)
         if self.session.probe(socket):
             self.sockets.append(socket)
+
+    @rule(sends=sampled_from([False, True]), finishes=sampled_from([False, True]))
+    def upgrade(self, sends: bool, finishes: bool) -> None:
+        """What most upgrades are; the rules above and below mix it with all else."""
+        socket = Socket(self.client)
+        if not self.session.probe(socket):
+            return
+        self.sockets.append(socket)
+        self.session.socket_message(socket, True, b"2probe")
+        if sends:
+            self.send(1)
+        if finishes:
+            self.session.socket_message(socket, True, b"5")
 
     @precondition(lambda self: any(not one.is_closed for one in self.sockets))
     @rule(choice=data(), word=sampled_from([b"2probe", b"2probe", b"5", b"5", b"4", b"3", b"1", b"x"]))
@@ -281,7 +295,7 @@ class EngineSessionMachine(RuleBasedStateMachine):
         if session.is_over:
             return
         self.turn()
-        if session.state is not WEBSOCKET and not self.held():
+        while session.state is not WEBSOCKET and not self.held():
             self.poll()
             self.turn()
         if not session.is_over:

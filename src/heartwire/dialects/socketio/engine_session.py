@@ -69,6 +69,7 @@ class EngineSession:
         handler: is to be set before anything comes in.
         heard, asked: see `Watched`.
         socket: the WebSocket that is its transport.
+        max_packets: that its client takes in the answer to one poll; 0: any number.
 
     Promises: what is sent arrives in order, each once, or the session ends; a poll's answer that is lost ends
     it too, because its client is not known to be there.
@@ -86,6 +87,7 @@ class EngineSession:
         "handler",
         "heard",
         "is_probed",
+        "max_packets",
         "sid",
         "socket",
         "state",
@@ -99,6 +101,7 @@ class EngineSession:
         self.heard = self.asked = False
         self.socket: Socket | None = None
         self.is_probed = False
+        self.max_packets = 0
         self._services = services
         self._poll: Reply | None = None
         self._posts = False
@@ -162,8 +165,8 @@ class EngineSession:
             reply.answer(200, NOOP)
 
     def _taken(self) -> bytes:
-        """The payload of all that waits, which waits no more."""
-        return SEPARATOR.join([parcel.polled for parcel in self._waiting.take()])
+        """The payload of what waits, as much as its client takes at once."""
+        return SEPARATOR.join([parcel.polled for parcel in self._waiting.take(self.max_packets)])
 
     def _answer_poll(self) -> None:
         self._wakes = False

@@ -39,10 +39,14 @@ class Waiting:
         self.size += parcel.size
         return self.size <= MAX_WAITING_BYTES
 
-    def take(self) -> list[Parcel]:
-        """All of them, which wait no more."""
+    def take(self, max_messages: int = 0) -> list[Parcel]:
+        """All of them, or so many messages; they wait no more."""
         parcels, self.parcels = self.parcels, []
-        self.size = 0
+        if max_messages:
+            parcels, self.parcels = _split(parcels, max_messages)
+        self.size = sum([parcel.size for parcel in self.parcels])
+        if self.parcels:
+            return parcels
         emptied, self._emptied = self._emptied, None
         if emptied is not None and not emptied.done():
             emptied.set_result(None)
@@ -59,3 +63,15 @@ class Waiting:
             if self._emptied is None:
                 self._emptied = make()
             await self._emptied
+
+
+def _split(parcels: list[Parcel], max_messages: int) -> tuple[list[Parcel], list[Parcel]]:
+    """The first messages, and the rest."""
+    left = max_messages
+    for at, parcel in enumerate(parcels):
+        if len(parcel.messages) > left:
+            messages = parcel.messages
+            first = [*parcels[:at], Parcel(messages[:left])] if left else parcels[:at]
+            return first, [Parcel(messages[left:]), *parcels[at + 1 :]]
+        left -= len(parcel.messages)
+    return parcels, []

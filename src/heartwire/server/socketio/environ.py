@@ -11,9 +11,15 @@ from starlette.types import Scope
 from heartwire.dialects.socketio.session import ClientSession
 from heartwire.server.addresses import Handshake
 
-__all__ = ["KeptRequest", "environ_of"]
+__all__ = ["KeptRequest", "environ_of", "is_python"]
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+
+def is_python(agent: str) -> bool:
+    """Whether a ``User-Agent`` is that of python-socketio's client, as its HTTP libraries send it."""
+    agent = agent.lower()
+    return "aiohttp" in agent or "python-requests" in agent or "websocket-client" in agent
 
 
 class KeptRequest:

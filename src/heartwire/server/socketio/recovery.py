@@ -19,6 +19,7 @@ from heartwire.channels import to_channel
 from heartwire.core.waiting import settled
 from heartwire.engines.contract import Engine, StreamWrite
 from heartwire.server.socketio.entries import NAMESPACE, Room
+from heartwire.server.socketio.environ import is_python
 from heartwire.server.socketio.members import Member
 from heartwire.types import Channel, Position
 
@@ -38,8 +39,7 @@ _REVISIONS: Final = 2**52
 def no_python_client(environ: Mapping[str, Any], auth: Any) -> bool:
     """`Applies` to all but clients of python-socketio: the argument that events of a client that can be
     recovered have at their end breaks handlers with a fixed number of arguments."""
-    agent = str(environ.get("HTTP_USER_AGENT", "")).lower()
-    return "aiohttp" not in agent and "python-requests" not in agent and "websocket-client" not in agent
+    return not is_python(str(environ.get("HTTP_USER_AGENT", "")))
 
 
 class RecoveryOptions(NamedTuple):

@@ -4,7 +4,7 @@ In: requests to the address. Out: answers of the protocol, errors as it has them
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -23,11 +23,14 @@ from heartwire.server.addresses import Call
 from heartwire.server.requests import address_of, read_body, watch_client
 from heartwire.server.socketio.bodies import TEXT, compressed
 from heartwire.server.socketio.connection import EngineConnection
-from heartwire.server.socketio.environ import KeptRequest
+from heartwire.server.socketio.environ import KeptRequest, is_python
 from heartwire.server.socketio.nodes import GONE, HeldPoll
 from heartwire.server.socketio.server import SocketServer
 
 __all__ = ["answer", "cross_origin"]
+
+_PYTHON_PACKETS: Final = 16
+"""More than so many in one payload make python-engineio's client end the connection."""
 
 
 def cross_origin(server: SocketServer, request: HTTPConnection) -> dict[str, str]:
@@ -55,6 +58,8 @@ async def answer(server: SocketServer, call: Call) -> Response:
 def _handshake(server: SocketServer, ask: Ask, request: Request) -> Response:
     check_version(ask)
     session = server.open(address_of(request), KeptRequest.of_scope(request.scope))
+    if is_python(request.headers.get("user-agent", "")):
+        session.max_packets = _PYTHON_PACKETS
     response = Response(session.open_polling(), media_type=TEXT)
     if server.settings.cookie is not None:
         response.headers["set-cookie"] = _cookie(session.sid, *server.settings.cookie)
