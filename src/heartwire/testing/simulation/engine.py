@@ -36,6 +36,12 @@ class World(Protocol):
     def wires(self) -> list[Wire]:
         """All wires of all clients."""
 
+    def begins(self, node: Any, life: str) -> None:
+        """A node is about to come up, in a life of this name."""
+
+    def ends(self, node: Any) -> None:
+        """A node is killed: nothing that it had begun goes on."""
+
     @property
     def members(self) -> "Heard":
         """Checks what nodes hear of members."""
@@ -134,6 +140,8 @@ class SimulatedEngine:
 
     def _later(self, work: Callable[[], T]) -> T | asyncio.Future[T]:
         loop = self._world.loop
+        if self._is_dead:
+            return loop.create_future()
         if loop.now_s < self.fails_until:
             raise EngineUnavailable("the store is not there")
         if not self.delay_s and not self._queue:

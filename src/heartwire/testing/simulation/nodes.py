@@ -61,6 +61,7 @@ class SimulatedNode:
         node.clocks.monotonic = world.loop.time
         node.clocks.wall = node.clocks.forward = world.wall
         node.clocks.chance = Random(f"{world.seed} {life}")
+        world.begins(self, life)
         self.application: Application = self.hub.asgi()
         if shared_engine(self.engine) is None:
             self._is_up()
@@ -130,6 +131,7 @@ class SimulatedNode:
         self.state = "refused" if closes else "silent"
         self._world.note(self._who, "is killed" if closes else "loses power")
         self.engine.kill()
+        self._world.ends(self)
         for wire in self._wires():
             wire.end(closes=closes)
         node = self.hub.node

@@ -28,7 +28,7 @@ from heartwire.testing.simulation.feeds import Feeds
 from heartwire.testing.simulation.loop import VirtualLoop
 from heartwire.testing.simulation.members import MEMBERS_WITHIN_S, Members
 from heartwire.testing.simulation.network import Path, Wire
-from heartwire.testing.simulation.nodes import MakeHub
+from heartwire.testing.simulation.nodes import MakeHub, SimulatedNode
 from heartwire.testing.simulation.server import SimulatedServer
 from heartwire.testing.simulation.writers import Writers
 
@@ -88,6 +88,12 @@ class Simulation:
 
     def note(self, who: str, what: object) -> None:
         self.trace.append((self.loop.now_s, who, what))
+
+    def begins(self, node: SimulatedNode, life: str) -> None:
+        """See `World.begins`."""
+
+    def ends(self, node: SimulatedNode) -> None:
+        """See `World.ends`."""
 
     def wires(self) -> list[Wire]:
         """All wires of all clients."""
