@@ -75,13 +75,19 @@ class Saved(msgspec.Struct, array_like=True):
     user: str
 
     def position(self, offset: object) -> Position:
-        """Where to go on: after the last event that the client has, or where it came."""
+        """Where to go on: after the last event that the client has, or where it came.
+
+        A client keeps the offset of what it got as somebody else, before it came anew: that is no use here.
+        """
+        start = Position.parse(self.start)
         if isinstance(offset, str):
             try:
-                return Position.parse(offset)
+                last = Position.parse(offset)
             except ValueError:  # the text of an event that carried no offset
-                pass
-        return Position.parse(self.start)
+                return start
+            if last.epoch == start.epoch and last.offset > start.offset:
+                return last
+        return start
 
 
 class Held:

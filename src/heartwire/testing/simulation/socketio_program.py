@@ -75,6 +75,8 @@ class Program:
         except HeartwireError:
             self._records.refused(self.life, sid)
             raise ConnectionRefusedError("the store is not there") from None
+        except ValueError:  # it has gone meanwhile
+            return
 
     async def _let_in(self, sid: str, own: list[str], rooms: list[str]) -> None:
         moves = [(room, self._model.begin(sid, room, is_in=True)) for room in own]
