@@ -176,13 +176,16 @@ class Router(OwnSink):
             self.enter(member, room)
 
     def begin(self, member: Member, accepted: Callable[[], None]) -> Awaitable[None] | None:
-        """Send a client what it missed, call ``accepted``, and go on live. Returns what to await, if
-        anything."""
+        """Call ``accepted``, send a client what it missed, and go on live. Returns what to await, if anything.
+
+        Not in the other order: socket.io-client keeps what comes before the answer to its CONNECT, without
+        its offset, also if the connection then ends; what is sent again would reach its handlers twice.
+        """
+        accepted()
         if self._is_at_head(member):
-            accepted()
             self._go_live(member)
             return None
-        return self._catch_up(member, accepted)
+        return self._catch_up(member)
 
     async def continues(self, position: Position) -> bool:
         """Whether all that followed a position is kept. Raises `EngineError`."""
@@ -342,21 +345,20 @@ class Router(OwnSink):
         """A client's connection is full: it is read for once that has drained."""
         member.is_live, member.position = False, position
         self._live.pop(member, None)
-        self._run(self._catch_up(member, _nothing))
+        self._run(self._catch_up(member))
 
     def _run(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _catch_up(self, member: Member, accepted: Callable[[], None]) -> None:
+    async def _catch_up(self, member: Member) -> None:
         engine = member.socket.client.engine
         while not member.is_gone and not engine.is_over:
             if engine.paused:
                 await engine.drained()
                 continue
             if self._is_at_head(member):
-                accepted()
                 self._go_live(member)
                 return
             if self._is_ahead(member):

@@ -56,6 +56,7 @@ class JoinedNamespace:
     Attributes:
         pid, offset: what it has to return by.
         waiting: events that came before their CONNECT.
+        is_away: whether it was left for good, and nothing is taken.
         asked_with: the ``pid`` that it has last asked with.
         heard_s: when something had come before it was last left.
     """
@@ -67,6 +68,7 @@ class JoinedNamespace:
         self.pid: str | None = None
         self.offset: str | None = None
         self.is_connected = self.is_recovered = False
+        self.is_away = False
         self.waiting: list[list[Any]] = []
         self.heard_s = 0.0
         self.asked_with = ""
@@ -143,6 +145,7 @@ class SocketClient:
             self.pipe.send(self.main.packet(1, None))
             self._heard_s = self.pipe.heard_at
             self._left(self.main)
+            self.main.is_away = True
             self._join_later(self.main)
 
     def break_off(self) -> None:
@@ -178,11 +181,12 @@ class SocketClient:
         elif kind == "1":
             self._heard_s = pipe.heard_at
             self._left(namespace)
+            namespace.is_away = True
             self._join_later(namespace)
         elif kind == "2":
             if namespace.is_connected:
                 self._handle(namespace, content, id)
-            else:
+            elif not namespace.is_away:
                 namespace.waiting.append([content, id])
         elif kind == "3":
             self.world.heard.acknowledged(self, int(id), content)
@@ -210,6 +214,7 @@ class SocketClient:
     def _join(self, namespace: JoinedNamespace) -> None:
         if self.pipe is None or self.pipe.state != "open" or namespace.is_connected:
             return
+        namespace.is_away = False
         auth: dict[str, Any] = {"name": self.name, "rooms": self.rooms}
         namespace.asked_with = namespace.pid or ""
         if namespace.pid is not None:
