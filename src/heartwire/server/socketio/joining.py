@@ -80,8 +80,8 @@ async def _ask(server: Server, router: Router, member: Member, auth: Any) -> Non
         client.refuse(namespace, {"message": "internal server error"})
         raise
     if recovery is not None and member.recovery is not None and not await _saved(recovery, member):
-        router.forget(member)
         client.engine.close("forced close")
+        await server.leave(member, "transport error")  # the program has let it in
         return
     begun = router.begin(member, lambda: _accept(member))
     if begun is not None:
