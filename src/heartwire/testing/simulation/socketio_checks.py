@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from heartwire.dialects.socketio.packet import Json
 from heartwire.server.socketio.entries import EMIT, unpacked
 from heartwire.testing.simulation.checks import Checks
+from heartwire.testing.simulation.server import STALE_S
 from heartwire.testing.simulation.socketio_client import JoinedNamespace, SocketClient
 from heartwire.testing.simulation.socketio_model import Emitted, Model
 
@@ -37,7 +38,7 @@ class SocketChecks(Checks):
         self._answers: set[int] = set()
         self.ended: set[str] = set()
         self.killed: set[str] = set()
-        self._marks: dict[str, int] = {}  # by sid: how often the store had lost something when it came
+        self._came_s: dict[str, float] = {}
 
     # -- what clients are told: see `Heard` ------------------------------------------------------------------
 
@@ -50,7 +51,7 @@ class SocketChecks(Checks):
         if namespace.sid in self._got:
             self.fail(client.name, f"is {namespace.sid}, anew, and was told so before")
         self._got[namespace.sid] = {}
-        self._marks[namespace.sid] = self._socket_world.losses
+        self._came_s[namespace.sid] = self._socket_world.loop.now_s
         if namespace.asked_with and not self._may_be_new(client, namespace, had):
             self.fail(client.name, f"was {had}, is {namespace.sid}, and nothing is lost")
 
@@ -59,7 +60,8 @@ class SocketChecks(Checks):
         if had in self.ended or world.is_short_of_history:
             return True
         is_long = world.loop.now_s - namespace.heard_s > world.max_disconnection_s
-        return is_long or world.losses > self._marks[had]
+        knows_after_s = STALE_S if world.server.store is not None else 0
+        return is_long or world.lost_s >= self._came_s[had] - knows_after_s
 
     def got(self, client: SocketClient, namespace: JoinedNamespace, event: dict[str, Any]) -> None:
         """Check that an event is for this client, that it has not had it, and that it comes in order."""

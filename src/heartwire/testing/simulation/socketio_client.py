@@ -214,7 +214,6 @@ class SocketClient:
     def _join(self, namespace: JoinedNamespace) -> None:
         if self.pipe is None or self.pipe.state != "open" or namespace.is_connected:
             return
-        namespace.is_away = False
         auth: dict[str, Any] = {"name": self.name, "rooms": self.rooms}
         namespace.asked_with = namespace.pid or ""
         if namespace.pid is not None:
@@ -234,7 +233,7 @@ class SocketClient:
         namespace.is_recovered = pid is not None and pid == namespace.pid
         namespace.sid = namespace.last_sid = content["sid"]
         namespace.pid = pid
-        namespace.is_connected = True
+        namespace.is_connected, namespace.is_away = True, False
         self.world.note(
             self.name, f"is {namespace.sid}{', recovered' if namespace.is_recovered else ''} in {namespace.name}"
         )

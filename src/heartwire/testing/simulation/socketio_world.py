@@ -71,6 +71,7 @@ class SocketWorld(Simulation):
             self._options["connection_state_recovery"] = RecoveryOptions(
                 self.max_disconnection_s, history_size=history_size
             )
+        self._losses, self._lost_s = 1, 0.0
         self._begun: list[tuple[SimulatedNode, str]] = []
         super().__init__(seed, hub=hub, nodes=nodes)
         self.checks = SocketChecks(self, self.model)
@@ -83,10 +84,13 @@ class SocketWorld(Simulation):
         return self.checks
 
     @property
-    def losses(self) -> int:
-        """How often the store has lost something, or may have."""
+    def lost_s(self) -> float:
+        """When the store has last lost something, or may have."""
         store = self.server.store
-        return self.server._stores if store is None else store._lives
+        losses = self.server._stores if store is None else store._lives
+        if losses != self._losses:
+            self._losses, self._lost_s = losses, self.loop.now_s
+        return self._lost_s
 
     def begins(self, node: SimulatedNode, life: str) -> None:
         """See `World.begins`."""
@@ -128,6 +132,12 @@ class SocketWorld(Simulation):
         if node.state == "up":
             return node.application
         return "silent" if node.state == "silent" else "refused"
+
+    def run_for(self, seconds: float) -> None:
+        """See `Simulation.run_for`."""
+        assert self.lost_s <= self.loop.now_s  # look at it before and after
+        super().run_for(seconds)
+        assert self.lost_s <= self.loop.now_s
 
     def heal(self) -> None:
         """See `Simulation.heal`."""
