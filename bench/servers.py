@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -170,6 +170,21 @@ def heartwire(
     return Server(name=name, label=label, command=command, wire=wire, missing=missing, growth=growth)
 
 
+def heartwire_socketio(name: str, label: str, hub: str, template: str, wire: wires.Wire) -> Server:
+    """Return Heartwire speaking Socket.IO, with one of the hubs of peers/heartwire_socketio.py.
+
+    Args:
+        hub: its name there. It sets its engine itself, so `{engine}` and its flag are left out of the command.
+    """
+    kept = template.replace("--engine {engine}", "")
+    plain = heartwire(name, label, "", f"{kept} heartwire_socketio:{hub}", wire)
+
+    def command(port: int, folder: Path) -> list[str]:
+        return ["env", f"PYTHONPATH={PEERS}", *plain.command(port, folder)]
+
+    return replace(plain, command=command)
+
+
 # ---- the table ----
 
 
@@ -185,9 +200,29 @@ def own_servers(template: str) -> list[Server]:
         ),
         heartwire("heartwire-sse", "**Heartwire**, SSE", "memory", template, wires.HEARTWIRE_SSE),
         heartwire("heartwire-sqlite", "**Heartwire**, SQLite engine", SQLITE, template, durable),
+        *own_socketio(template),
         Server(name="floor", label="floor: bare `send(2)`", command=floor(), wire=wires.PLAIN, growth=True),
         Server(
             name="floor-coalesce", label="floor, joining", command=floor("--coalesce"), wire=wires.BROADCAST
+        ),
+    ]
+
+
+def own_socketio(template: str) -> list[Server]:
+    """Return Heartwire's variants that speak Socket.IO."""
+    wire = wires.SOCKETIO
+    fan_out = {"fanout": wire["fanout"]}
+    return [
+        heartwire_socketio("heartwire-socketio", "**Heartwire**, Socket.IO", "direct", template, wire),
+        heartwire_socketio(
+            "heartwire-socketio-recovery", "**Heartwire**, Socket.IO, recovery", "recovering", template, wire
+        ),
+        heartwire_socketio(
+            "heartwire-socketio-sqlite",
+            "**Heartwire**, Socket.IO, recovery, SQLite engine",
+            "durable",
+            template,
+            fan_out,
         ),
     ]
 
