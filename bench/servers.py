@@ -174,7 +174,7 @@ def heartwire_socketio(name: str, label: str, hub: str, template: str, wire: wir
     """Return Heartwire speaking Socket.IO, with one of the hubs of peers/heartwire_socketio.py.
 
     Args:
-        hub: its name there. It sets its engine itself, so `{engine}` and its flag are left out of the command.
+        hub: its name there. It sets its engine itself, so the command is without that flag.
     """
     kept = template.replace("--engine {engine}", "")
     plain = heartwire(name, label, "", f"{kept} heartwire_socketio:{hub}", wire)

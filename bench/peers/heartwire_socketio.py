@@ -15,11 +15,7 @@ def _hub(engine: str, *, recovers: bool) -> Hub:
     hub = Hub(engine, connects_per_s=0)
     # Pings rest longer than a run lasts, as for every peer.
     server = socketio.AsyncServer(
-        hub,
-        ping_interval=600,
-        ping_timeout=300,
-        cors_allowed_origins="*",
-        connection_state_recovery=recovers,
+        hub, ping_interval=600, ping_timeout=300, cors_allowed_origins="*", connection_state_recovery=recovers
     )
 
     @server.event
