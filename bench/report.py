@@ -20,6 +20,7 @@ ABOUT: Final = {
     "fanout-w8": "1000 subscribers, 64 bytes; the next message is sent when fewer than 8 are outstanding.",
     "fanout-w1": "The same with one message at a time: there is never a second one to join.",
     "burst-50": "The same with 50 messages at once, and the next 50 when all subscribers have them.",
+    "each": "A program sends one message to each of 100 WebSockets, by a call for each.",
     "echo": "100 connections, each with its own channel and one message in flight.",
     "longpoll": "200 HTTP clients wait; one message is published, all are answered and ask again.",
     "publish": "20 keep-alive connections POST, each to a channel with one subscriber; answers are timed.",

@@ -213,6 +213,9 @@ def own_socketio(template: str) -> list[Server]:
     wire = wires.SOCKETIO
     fan_out = {"fanout": wire["fanout"]}
     return [
+        heartwire_socketio(
+            "heartwire-program", "**Heartwire**, `hub.publish`", "direct", template, wires.PROGRAM
+        ),
         heartwire_socketio("heartwire-socketio", "**Heartwire**, Socket.IO", "direct", template, wire),
         heartwire_socketio(
             "heartwire-socketio-recovery", "**Heartwire**, Socket.IO, recovery", "recovering", template, wire

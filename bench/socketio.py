@@ -19,6 +19,8 @@ from bench.results import Results, Run, Spread
 from bench.servers import HEARTWIRE
 
 YARDSTICK: Final = "heartwire"
+PROGRAM: Final = "heartwire-program"
+"""Its stand-in where a program publishes."""
 
 COLUMNS: Final = {
     "heartwire-socketio": "Heartwire",
@@ -42,6 +44,7 @@ class Figure(NamedTuple):
 FIGURES: Final = (
     Figure("fan-out to 1,000, 8 outstanding: CPU µs per delivery", "fanout-w8", lambda run: run.cpu_us),
     Figure("fan-out to 1,000, 1 outstanding: CPU µs per delivery", "fanout-w1", lambda run: run.cpu_us),
+    Figure("emit to one client: CPU µs", "each", lambda run: run.cpu_us),
     Figure("event, handler, emit to its client: CPU µs", "echo", lambda run: run.cpu_us),
     Figure("long poll, 200 clients: CPU µs per delivery", "longpoll", lambda run: run.cpu_us),
     Figure("idle connection: bytes", "idle", lambda run: run.memory_per_connection),
@@ -52,10 +55,10 @@ FIGURES: Final = (
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     names = " ".join(dict.fromkeys(one.workload for one in FIGURES))
-    epilog = f"workloads: {names} -- servers: {' '.join(COLUMNS)}"
+    epilog = f"workloads: {names} -- servers: {' '.join([*COLUMNS, PROGRAM])}"
     parser = argparse.ArgumentParser(prog="python -m bench.socketio", description=__doc__, epilog=epilog)
     parser.add_argument("--only", metavar="A,B", default=names.replace(" ", ","), help="these workloads")
-    parser.add_argument("--peers", metavar="A,B", default=",".join(COLUMNS), help="these servers")
+    parser.add_argument("--peers", metavar="A,B", default=",".join([*COLUMNS, PROGRAM]), help="these servers")
     parser.add_argument("--repeats", type=int, metavar="N", default=3, help="of everything (3)")
     parser.add_argument("--seconds", type=float, metavar="S", default=1.0, help="of a run (1)")
     parser.add_argument("--heartwire", metavar="COMMAND", default=HEARTWIRE, help=f"default: {HEARTWIRE}")
@@ -79,7 +82,7 @@ def benchmark(options: argparse.Namespace) -> Results:
 
 def table(results: Results) -> str:
     """Return medians with least and most, and how many times the plain dialect's each is."""
-    measured = {run.server for run in results.runs}
+    measured = {YARDSTICK if run.server == PROGRAM else run.server for run in results.runs}
     shown = {name: heading for name, heading in COLUMNS.items() if name in measured}
     rows: list[list[str]] = []
     for figure in FIGURES:
@@ -90,7 +93,8 @@ def table(results: Results) -> str:
 
 
 def _spread(results: Results, server: str, figure: Figure) -> Spread | None:
-    runs = results.counted(server, figure.workload)
+    name = PROGRAM if server == YARDSTICK and figure.workload == "each" else server
+    runs = results.counted(name, figure.workload)
     return Spread.of(figure.of(run) for run in runs) if runs else None
 
 

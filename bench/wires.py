@@ -5,8 +5,8 @@ from typing import Final
 
 PAYLOAD_BYTES: Final = 64
 
-# Options per kind of work: "fanout", "echo", "longpoll", "publish", "idle". The server does not do an absent
-# kind. In paths and texts %d is the number of the connection; %n counts 1, 2, ... with each use on it.
+# Options per kind of work: "fanout", "each", "echo", "longpoll", "publish", "idle". The server does not do an
+# absent kind. In paths and texts %d is the number of the connection; %n counts 1, 2, ... with each use on it.
 Wire = Mapping[str, Sequence[str]]
 
 PATHS: Final = ("--sub-path", "/sub", "--pub-path", "/pub")
@@ -60,6 +60,7 @@ _SOCKETIO_PUBLISH: Final = ("--prefix", '42["pub","')
 SOCKETIO: Final[Wire] = {
     "fanout": (*_SOCKETIO, *_SOCKETIO_PUBLISH),
     "idle": _SOCKETIO,
+    "each": (*_SOCKETIO, "--prefix", '42["each","'),
     "echo": (*_SOCKETIO, "--prefix", '42["echo","'),
     "longpoll": (
         *_SOCKETIO,
@@ -108,4 +109,12 @@ CENTRIFUGAL: Final[Wire] = {
     "fanout": _centrifugal("bench"),
     "idle": _centrifugal("bench"),
     "echo": _centrifugal("echo-%d"),
+}
+
+# A program's own publishes: it is asked by a Socket.IO event to publish to each channel of the plain dialect.
+PROGRAM: Final[Wire] = {
+    "each": (
+        *("--sub-path", "/channels/each-%d", "--pub-path", _SOCKETIO_PATH, "--reply", "2=3"),
+        *("--pub-hello", "40", "--pub-ready", "40{", "--prefix", '42["publish","', "--suffix", '"]'),
+    )
 }

@@ -9,6 +9,7 @@ import heartwire.socketio as socketio
 from heartwire import Hub
 
 ROOM: Final = "bench"
+CHANNELS: Final = 100
 
 
 def _hub(engine: str, *, recovers: bool) -> Hub:
@@ -18,15 +19,31 @@ def _hub(engine: str, *, recovers: bool) -> Hub:
         hub, ping_interval=600, ping_timeout=300, cors_allowed_origins="*", connection_state_recovery=recovers
     )
 
+    sids: list[str] = []
+
     @server.event
     async def connect(sid: str, _environ: dict[str, object]) -> None:
         """Everybody is in the room; the publisher is left out when it sends."""
         await server.enter_room(sid, ROOM)
+        sids.append(sid)
 
     @server.on("pub")
     async def publish(sid: str, message: str) -> None:
         """Send one message to all others."""
         await server.emit("m", message, room=ROOM, skip_sid=sid)
+
+    @server.on("each")
+    async def emit_each(sid: str, message: str) -> None:
+        """Send one message to all others, one by one."""
+        for other in sids:
+            if other != sid:
+                await server.emit("m", message, to=other)
+
+    @server.on("publish")
+    async def publish_each(_sid: str, message: str) -> None:
+        """Publish one message to each of the channels, as a program of the plain dialect does."""
+        for number in range(CHANNELS):
+            await hub.publish(f"each-{number}", message)
 
     @server.on("echo")
     async def echo(sid: str, message: str) -> None:

@@ -11,6 +11,9 @@ const http = createServer();
 const io = new Server(http, { pingInterval: 600000, pingTimeout: 600000, perMessageDeflate: false });
 io.on("connection", socket => {
   socket.on("pub", message => socket.broadcast.emit("m", message));
+  socket.on("each", message => {
+    for (const sid of io.sockets.sockets.keys()) if (sid !== socket.id) io.to(sid).emit("m", message);
+  });
   socket.on("echo", message => socket.emit("m", message));
 });
 http.listen({ port: Number(process.argv[3]), host: "127.0.0.1", backlog: 4096 });

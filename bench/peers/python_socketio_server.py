@@ -19,16 +19,28 @@ server = socketio.AsyncServer(
 )
 
 
+sids: list[str] = []
+
+
 @server.event
 async def connect(sid: str, _environ: dict[str, object]) -> None:
     """Everybody is in the room; the publisher is left out when it sends."""
     await server.enter_room(sid, ROOM)
+    sids.append(sid)
 
 
 @server.on("pub")
 async def publish(sid: str, message: str) -> None:
     """Send one message to all others."""
     await server.emit("m", message, room=ROOM, skip_sid=sid)
+
+
+@server.on("each")
+async def emit_each(sid: str, message: str) -> None:
+    """Send one message to all others, one by one."""
+    for other in sids:
+        if other != sid:
+            await server.emit("m", message, to=other)
 
 
 @server.on("echo")
