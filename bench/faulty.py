@@ -57,7 +57,7 @@ class FaultyServer:
         seq, right = int(payload[4:12], 16), self.message(payload)
         if self.fault == "cut":
             head, tail = right.split(payload[9:], 1)
-            return [b"noise HW HWm " + head, payload[9:] + tail + b"HWmHW"]
+            return [b"noise HW HW! " + head, payload[9:] + tail + b"HW!HW"]
         if self.fault == "swap" and seq == BAD + 1:
             return [right, self.held]
         if seq != BAD:

@@ -10,7 +10,7 @@
 
 #define READ_BYTES (1 << 20)
 #define HEADER_BYTES 16 /* of a payload: the marker, the sequence number in 8 hex digits, the connection in 4 */
-#define MARKER "HWmk"
+#define MARKER "HW!k" /* no name that a server draws at random has it */
 #define SOURCE_ADDRESSES 40 /* 127.0.0.2 ...: one address has 28,000 ports, and closed ones rest for a minute */
 #define ACCEPT_VALUE "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" /* the answer to the key below, RFC 6455 1.3 */
 #define FLOOD_PATH "/channels/flood-%d?echo=0"
