@@ -1,7 +1,8 @@
 """The front: the first protocol of every connection under `heartwire serve`. For uvicorn's ``http=`` setting.
 
 In: bytes from the socket, by asyncio. Out: polls and publishes to a `FrontDoor`, handshakes to
-`NativeSocket`, everything else (and every doubt) to `HeartwireHttpProtocol`, for the rest of that connection.
+`NativeSocket`, everything else (and every doubt) to `HeartwireHttpProtocol`, which offers the requests that
+follow on that connection.
 
 A handshake, a poll and a publish come as one piece of bytes that looks much like the one before it. The front
 recognises them without a request's objects, task and second parse. Header blocks are parsed by httptools,
@@ -232,6 +233,18 @@ class FrontProtocol(TimedConnection):
         self._hand_over(other)
         other.connection_made(self.transport)
         other.data_received(data)
+        other.offer = self.take_back  # from the next request on
+
+    def take_back(self, data: bytes) -> bool:
+        """Answer a request of a connection that was left, with no other under way; the connection is this
+        protocol's again. False: nothing has changed."""
+        other = self.transport.get_protocol()
+        self.transport.set_protocol(self)
+        self.server_state.connections.add(self)  # type: ignore[arg-type]
+        if self._recognise(data):
+            return True
+        self._hand_over(other)
+        return False
 
     def _hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         self.server_state.connections.discard(self)

@@ -6,6 +6,7 @@ requests to the ASGI application, handshakes to `NativeSocket`.
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
@@ -45,6 +46,9 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
 
     bounds = HttpBounds()
     """Of all servers of this process that name the class itself."""
+
+    offer: Callable[[bytes], bool] | None = None
+    """Is given what comes after an answer, and returns whether it has taken that and the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -99,6 +103,11 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
             return
         if self._rest or self._has_to_wait:
             self._wait_with(self._rest + data)
+            return
+        if self.offer is not None and self._is_idle and self.offer(data):
+            self._unset_keepalive_if_required()
+            self.connections.discard(self)
+            self._end()
             return
         while data and not (self._is_broken or self.transport.is_closing()):
             if self._has_to_wait:
@@ -174,6 +183,13 @@ class HeartwireHttpProtocol(TimedConnection, HttpToolsProtocol):
     def _is_owed(self) -> bool:
         """Whether a request has come that is not answered."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing of a request has come since the last answer."""
+        is_between = not (self._is_in_head or self._is_in_body or self._silent_bytes)
+        is_open = not (self._half_closed.done() or self.transport.is_closing())
+        return is_between and is_open and not self._is_owed
 
     @property
     def _has_to_wait(self) -> bool:

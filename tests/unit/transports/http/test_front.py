@@ -27,6 +27,7 @@ from tests.unit.transports.tools import (
     Wire,
     at_rest,
     connected,
+    handshake,
     published,
     serve_asgi,
     serve_native,
@@ -380,14 +381,18 @@ async def hub_and_server(kind: str) -> AsyncIterator[tuple[Hub, Served]]:
         yield hub, served
 
 
-async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...]) -> Exchange:
-    """Send a request, and read until the server has closed, or has answered another request behind it."""
+async def exchange(served: Served, hub: Hub, pieces: tuple[bytes, ...], *, before: bytes = b"") -> Exchange:
+    """Send a request, and read until the server has closed, or has answered another request behind it.
+    ``before``: a request that is answered first."""
     answers: list[Answer] = []
     lives = False
     probe = get("/probe")
     result: Any = hub.node.history.read(Channel("a"), NOW, limit=0, max_bytes=1)
     position = str(result.head).encode()
     async with await Wire.open(served) as wire:
+        if before:
+            await wire.send(before)
+            assert (await wire.answer()).status == 200
         await wire.send(*(piece.replace(POSITION.encode(), position) for piece in pieces))
         await wire.send(probe)
         while not lives:
@@ -454,6 +459,69 @@ async def test_the_plain_requests_are_answered_by_the_front_itself(monkeypatch: 
                 await wire.send(data)
                 assert (await wire.answer()).status == 200
     assert left == []
+
+
+# -- connections that come back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_behind_a_request_of_the_application_the_answers_are_the_same(name: str) -> None:
+    data, before = REQUESTS[name], get("/health")
+    async with hub_and_server("front") as (quick_hub, quick), hub_and_server("asgi") as (slow_hub, slow):
+        for pieces in ((data,), (data[:20], data[20:])):
+            got = await exchange(quick, quick_hub, pieces, before=before)
+            assert got == await exchange(slow, slow_hub, pieces, before=before), pieces
+
+
+async def test_a_connection_comes_back_from_the_application_with_the_next_plain_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A handshake of Socket.IO was once enough for all polls behind it to cost ten times as much."""
+    left: list[bytes] = []
+    leave = uvicorn_front.FrontProtocol._leave_to_uvicorn
+
+    def noted(front: FrontProtocol, data: bytes) -> None:
+        left.append(data)
+        leave(front, data)
+
+    monkeypatch.setattr(uvicorn_front.FrontProtocol, "_leave_to_uvicorn", noted)
+    other = get("/health")
+    async with hub_and_server("front") as (_, served), await Wire.open(served) as wire:
+        for data in (other, other, *PLAIN.values(), other, POLL, POST):
+            await wire.send(data)
+            assert (await wire.answer()).status == 200
+        [protocol] = served.server.server_state.connections
+        assert isinstance(protocol, FrontProtocol)
+        await wire.send(handshake("/channels/a"))
+        assert (await wire.answer()).status == 101
+        assert protocol not in served.server.server_state.connections
+    assert left == [other, other], "the second one of the first pair was not left again"
+
+
+@pytest.mark.parametrize("how", ["end", "drain"])
+async def test_a_poll_held_behind_a_request_of_the_application(how: str) -> None:
+    async with hub_and_server("front") as (hub, served), await Wire.open(served) as wire:
+        await wire.send(get("/health"))
+        assert (await wire.answer()).status == 200
+        await wire.send(get("/channels/c?wait=50"))
+        await until(lambda: len(hub.node.connections) == 1, "the poll is held")
+        if how == "drain":
+            hub.drain()
+            assert (await wire.answer()).status == 200
+        else:
+            wire.sock.close()
+        await until(lambda: at_rest(hub), "nothing is left")
+
+
+async def test_a_connection_that_came_back_is_closed_when_it_is_idle() -> None:
+    async with hub_and_server("front") as (_, served), await Wire.open(served) as wire:
+        for data in (get("/health"), POLL):
+            await wire.send(data)
+            assert (await wire.answer()).status == 200
+        [protocol] = served.server.server_state.connections
+        assert isinstance(protocol, FrontProtocol)
+        protocol._set_deadline(0)
+        await until(lambda: protocol not in served.server.server_state.connections, "it is closed")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
