@@ -44,7 +44,8 @@ def http_class(node: Node) -> type:
     ) -> bool:
         if query:
             return polls.try_answer(front, method, path, query, facts, body)
-        return method == b"POST" and appends.try_append(front, path, facts, body)
+        is_append = method == b"POST" and facts.origin is None
+        return is_append and appends.try_append(front, path, facts, body)
 
     return front_protocol(FastPath(node, other), bounds)
 

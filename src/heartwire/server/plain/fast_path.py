@@ -67,7 +67,7 @@ class FastPath:
     ) -> bool:
         """See `FrontDoor.try_answer`."""
         node = self._node
-        if facts.origin is not None or node.authenticator is not None or node.draining or not node.is_started:
+        if node.authenticator is not None or node.draining or not node.is_started:
             return False
         if node.hosts is not None and not allows_host(facts.host, node.hosts):
             return False
@@ -76,6 +76,8 @@ class FastPath:
         try:
             if channel is None:
                 return self._other(front, method, path, query, facts, body)
+            if facts.origin is not None:
+                return False
             if method == b"POST":
                 return not query and self._publish(front, channel, facts, body)
             return not body and "text/event-stream" not in facts.accept and self._poll(front, channel, query)

@@ -35,6 +35,11 @@ class Cors:
             self._origins = tuple(allowed)
         self._credentials = credentials
 
+    @property
+    def asks(self) -> bool:
+        """Whether a function of the program's decides."""
+        return self._function is not None
+
     def check(self, origin: str | None, host: str) -> None:
         """Raises `Fault` for a page that may not use the server."""
         if origin is not None and not self._allows(origin, host):
