@@ -1,10 +1,22 @@
-"""What programs reach for behind python-socketio's server: ``sio.eio`` and ``sio.manager``."""
+"""What programs reach for behind python-socketio's server: ``sio.eio``, ``sio.manager``, ``sio.reason``."""
+
+from typing import Final
 
 from heartwire.server.socketio.entries import Room
 from heartwire.server.socketio.server import SocketServer
 from heartwire.socketio.options import check_settings
 
-__all__ = ["EngineIo", "Manager"]
+__all__ = ["EngineIo", "Manager", "Reasons"]
+
+
+class Reasons:
+    """The second argument of disconnect handlers."""
+
+    CLIENT_DISCONNECT: Final = "client disconnect"
+    SERVER_DISCONNECT: Final = "server disconnect"
+    PING_TIMEOUT: Final = "ping timeout"
+    TRANSPORT_CLOSE: Final = "transport close"
+    TRANSPORT_ERROR: Final = "transport error"
 
 
 class EngineIo:

@@ -6,6 +6,7 @@ In: events. Out: entries in the streams of namespaces, by the engine that the se
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from heartwire.channels import to_channel
@@ -27,7 +28,7 @@ from heartwire.server.socketio.entries import (
 )
 from heartwire.types import Message
 
-__all__ = ["AsyncRedisManager", "RedisManager", "arguments_of", "listed"]
+__all__ = ["AsyncRedisManager", "RedisManager", "arguments_of", "json_of", "listed"]
 
 _KEEP: Final = Retention(10_000, 3600)
 """No less than a server keeps by default: an append trims to it."""
@@ -43,12 +44,20 @@ def listed(given: Any) -> list[Any]:
     return [] if given is None else list(given) if isinstance(given, list | tuple | set) else [given]
 
 
+def json_of(module: Any) -> Json:
+    """How values are written and read: by a module with ``dumps`` and ``loads``, or by msgspec."""
+    if module is None:
+        return Json()
+    return Json(partial(module.dumps, separators=(",", ":")), module.loads)
+
+
 class AsyncRedisManager:
     """Emits to the clients of all servers on one engine.
 
     Args:
         url: the engine's; any that several processes share, not only Redis.
-        channel, write_only, logger, redis_options: python-socketio's; without effect.
+        write_only: it is not given to a server.
+        channel, logger, redis_options: python-socketio's; without effect.
         json: a module with ``dumps`` and ``loads``.
 
     As ``client_manager=`` of an `AsyncServer` it names the server's engine. The connection is made with the
@@ -65,7 +74,8 @@ class AsyncRedisManager:
         redis_options: dict[str, Any] | None = None,
     ) -> None:
         self.url = url
-        self._json = Json() if json is None else Json(json.dumps, json.loads)
+        self.is_write_only = write_only
+        self._json = json_of(json)
         self._engine: Engine | None = None
         self._starting: asyncio.Future[None] | None = None
 

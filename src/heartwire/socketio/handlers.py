@@ -11,6 +11,7 @@ from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import NOT_HANDLED, Refusal
 from heartwire.socketio import exceptions
 from heartwire.socketio.calling import called
+from heartwire.socketio.compat import Reasons
 from heartwire.socketio.namespace import AsyncNamespace
 
 __all__ = ["Handlers"]
@@ -18,12 +19,12 @@ __all__ = ["Handlers"]
 RESERVED: Final = ("connect", "disconnect")
 
 _REASONS: Final = {
-    "client namespace disconnect": "client disconnect",
-    "server namespace disconnect": "server disconnect",
-    "forced server close": "server disconnect",
-    "server shutting down": "server disconnect",
-    "forced close": "transport error",
-    "parse error": "transport error",
+    "client namespace disconnect": Reasons.CLIENT_DISCONNECT,
+    "server namespace disconnect": Reasons.SERVER_DISCONNECT,
+    "forced server close": Reasons.SERVER_DISCONNECT,
+    "server shutting down": Reasons.SERVER_DISCONNECT,
+    "forced close": Reasons.TRANSPORT_ERROR,
+    "parse error": Reasons.TRANSPORT_ERROR,
 }
 """Reasons of the protocol by python-socketio's words; the others are the same."""
 

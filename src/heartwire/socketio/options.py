@@ -1,20 +1,22 @@
 """The options of python-socketio's server, as those of ours."""
 
+import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final, TypedDict
 
 from heartwire.dialects.socketio.engine_io import EngineSettings
-from heartwire.dialects.socketio.packet import Json
+from heartwire.engines.options import without_password
 from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.server.socketio.cors import Allowed, Cors
 from heartwire.server.socketio.program import Program
 from heartwire.server.socketio.recovery import Applies, RecoveryOptions
 from heartwire.server.socketio.server import SocketServer
-from heartwire.socketio.emitting import AsyncRedisManager
+from heartwire.socketio.emitting import AsyncRedisManager, json_of
 
-__all__ = ["Recovers", "ServerArguments", "check_settings", "make_server"]
+__all__ = ["Recovers", "ServerArguments", "check_settings", "hub_of", "make_server"]
+
+log = logging.getLogger("heartwire")
 
 Recovers = bool | RecoveryOptions | Applies
 """``True``, options, or a function that is given a request's environment and its auth."""
@@ -28,6 +30,7 @@ _ABOVE_ZERO: Final = {
     "upgrade_timeout_s": "upgrade_timeout",
     "max_payload_bytes": "max_http_buffer_size",
 }
+"""Settings by the names that programs give them."""
 
 
 class ServerArguments(TypedDict, total=False):
@@ -59,6 +62,28 @@ class ServerArguments(TypedDict, total=False):
     engineio_logger: object
 
 
+def hub_of(given: object, manager: object) -> Hub:
+    """The hub of a server's first argument and its ``client_manager``. Raises `ConfigError`."""
+    if isinstance(given, AsyncRedisManager):
+        given, manager = None, given
+    if manager is not None:
+        if not isinstance(manager, AsyncRedisManager) or manager.is_write_only:
+            fix = "an AsyncRedisManager that is not write-only; better, give AsyncServer the engine's URL"
+            raise ConfigError("client_manager", manager, fix)
+        if given is not None:
+            raise ConfigError("client_manager", manager.url, "the engine is given already")
+        log.warning(
+            "client_manager is the engine's URL here: AsyncServer(%r) says the same",
+            without_password(manager.url),
+        )
+        given = manager.url
+    if given is None or isinstance(given, str):
+        return Hub(given or "memory://")
+    if not isinstance(given, Hub):
+        raise ConfigError("hub_or_engine", given, "a Hub, or the URL of an engine")
+    return given
+
+
 def make_server(hub: Hub, program: Program, given: ServerArguments) -> SocketServer:
     """Make the server of a hub, which then has it. Raises `ConfigError`."""
     for name in given:
@@ -68,13 +93,12 @@ def make_server(hub: Hub, program: Program, given: ServerArguments) -> SocketSer
         raise ConfigError("serializer", given["serializer"], "only the default one, JSON, is spoken")
     if "socketio" in hub.node.attached:
         raise ConfigError("hub_or_engine", hub, "this hub has a Socket.IO server already")
-    json, origins = given.get("json"), given.get("cors_allowed_origins")
     server = SocketServer(
         hub.node,
         program,
         _settings(given),
-        json=Json() if json is None else Json(partial(json.dumps, separators=(",", ":")), json.loads),
-        cors=Cors(origins, credentials=given.get("cors_credentials", True)),
+        json=json_of(given.get("json")),
+        cors=Cors(given.get("cors_allowed_origins"), credentials=given.get("cors_credentials", True)),
         max_attachments=given.get("max_attachments", 10),
         serial_handlers=not given.get("async_handlers", True),
         accepts_first=given.get("always_connect", False),
@@ -103,15 +127,9 @@ def _settings(given: ServerArguments) -> EngineSettings:
 
 def check_settings(settings: EngineSettings) -> None:
     """Raises `ConfigError` for times that do not go together."""
-    for name in (
-        "ping_interval_s",
-        "ping_timeout_s",
-        "connect_timeout_s",
-        "upgrade_timeout_s",
-        "max_payload_bytes",
-    ):
+    for name, option in _ABOVE_ZERO.items():
         if getattr(settings, name) <= 0:
-            raise ConfigError(name.removesuffix("_s"), getattr(settings, name), "more than 0")
+            raise ConfigError(option, getattr(settings, name), "more than 0")
 
 
 def _transports(given: Sequence[str] | str | None) -> Any:

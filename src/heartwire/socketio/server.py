@@ -1,24 +1,27 @@
 """The server as a Python program holds it."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, Unpack, overload
 
 from starlette.types import Receive, Scope, Send
 
-from heartwire.errors import ConfigError
 from heartwire.hub.hub import Hub
 from heartwire.server.socketio.entries import Room
 from heartwire.server.socketio.environ import environ_of
 from heartwire.server.socketio.members import Member
+from heartwire.server.socketio.program import NotConnected
 from heartwire.socketio import exceptions
-from heartwire.socketio.compat import EngineIo, Manager
-from heartwire.socketio.emitting import arguments_of, listed
+from heartwire.socketio.calling import called
+from heartwire.socketio.compat import EngineIo, Manager, Reasons
+from heartwire.socketio.emitting import AsyncRedisManager, arguments_of, listed
 from heartwire.socketio.handlers import Handlers
 from heartwire.socketio.namespace import AsyncNamespace
-from heartwire.socketio.options import ServerArguments, make_server
+from heartwire.socketio.options import ServerArguments, hub_of, make_server
 
 __all__ = ["AsyncServer"]
 
@@ -48,7 +51,7 @@ class AsyncServer:
         max_attachments: of one packet.
         connect_timeout: seconds within which a client has to join a namespace.
         upgrade_timeout: seconds within which a WebSocket has to take over.
-        client_manager: `AsyncRedisManager`: its URL is the engine.
+        client_manager: `AsyncRedisManager`: its URL is the engine; in the place of ``hub_or_engine``, too.
         logger, engineio_logger, async_mode, monitor_clients: taken, and without effect.
     Raises:
         ConfigError: an option is out of range.
@@ -56,13 +59,12 @@ class AsyncServer:
     Events of one client are handled in the order they came in, each in a task: so handlers that wait overlap.
     """
 
-    def __init__(self, hub_or_engine: Hub | str | None = None, **options: Unpack[ServerArguments]) -> None:
-        manager = options.get("client_manager")
-        if manager is not None:
-            if hub_or_engine is not None:
-                raise ConfigError("client_manager", manager.url, "the engine is given already")
-            hub_or_engine = manager.url
-        self.hub = hub_or_engine if isinstance(hub_or_engine, Hub) else Hub(hub_or_engine or "memory://")
+    reason = Reasons
+
+    def __init__(
+        self, hub_or_engine: Hub | str | AsyncRedisManager | None = None, **options: Unpack[ServerArguments]
+    ) -> None:
+        self.hub = hub_of(hub_or_engine, options.get("client_manager"))
         self.async_handlers = options.get("async_handlers", True)
         self.async_mode = "asgi"
         self._handlers = Handlers(options.get("namespaces"))
@@ -94,11 +96,17 @@ class AsyncServer:
 
         return register if handler is None else register(handler)
 
-    def event(self, *arguments: Any, **options: Any) -> Any:
+    @overload
+    def event(self, handler: HandlerT) -> HandlerT: ...
+    @overload
+    def event(self, handler: None = None, namespace: str | None = None) -> Callable[[HandlerT], HandlerT]: ...
+    def event(self, handler: Any = None, namespace: str | None = None) -> Any:
         """Decorator: register a function for the event of its name; ``namespace=`` as for `on`."""
-        if len(arguments) == 1 and not options and callable(arguments[0]):
-            return self.on(arguments[0].__name__)(arguments[0])
-        return lambda function: self.on(function.__name__, *arguments, **options)(function)
+
+        def register(function: HandlerT) -> HandlerT:
+            return self.on(function.__name__, function, namespace)
+
+        return register if handler is None else register(handler)
 
     def register_namespace(self, namespace_handler: AsyncNamespace) -> None:
         """Register an object with a method for each event of a namespace."""
@@ -126,7 +134,8 @@ class AsyncServer:
             data: a tuple is sent as several arguments; bytes may be anywhere in it.
             to, room: a client's sid, a room, or a list of them; each client gets the event once.
             skip_sid: clients that do not.
-            callback: called with the arguments of the acknowledgement; the event then goes to one client.
+            callback: called with the arguments of the acknowledgement, for a client or one room: for each of
+                its clients, but over several nodes for the first that answers.
             ignore_queue: to the clients of this node only, and it is not kept.
         Raises:
             EngineError: it could not be kept, where it has to be.
@@ -139,7 +148,10 @@ class AsyncServer:
         target = to or room
         name = namespace or "/"
         if callback is not None:
-            await self._server.commands.call(target, name, values, lambda answer: callback(*answer))
+            if not target:
+                raise ValueError("Cannot use callback without a room set.")
+            with contextlib.suppress(NotConnected):  # as an event for nobody
+                await self._server.commands.call(target, name, values, partial(self._answered, callback))
             return
         rooms = listed(target) if target else None
         await self._server.emit(name, values, rooms, listed(skip_sid), is_direct=ignore_queue)
@@ -170,7 +182,8 @@ class AsyncServer:
         """Send an event to one client, on any node, and return what it acknowledges: ``None``, one value, or
         a tuple of several.
 
-        Raises `heartwire.socketio.exceptions.TimeoutError` where that takes longer than ``timeout`` seconds.
+        Raises `heartwire.socketio.exceptions.TimeoutError` where that takes longer than ``timeout`` seconds,
+        and at once where no client of that name is connected.
         """
         target = to or sid
         if target is None:
@@ -183,7 +196,11 @@ class AsyncServer:
             if not answered.done():
                 answered.set_result(answer)
 
-        await self._server.commands.call(target, namespace or "/", [event, *arguments_of(data)], take)
+        values = [event, *arguments_of(data)]
+        try:
+            await self._server.commands.call(target, namespace or "/", values, take)
+        except NotConnected as error:
+            raise exceptions.TimeoutError(str(error)) from None
         try:
             answer = await asyncio.wait_for(answered, timeout)
         except TimeoutError:
@@ -283,9 +300,22 @@ class AsyncServer:
         """`asyncio.sleep`."""
         await asyncio.sleep(seconds)
 
-    def instrument(self, *arguments: Any, **options: Any) -> None:
-        """The protocol of Socket.IO's admin page is not spoken; the hub has a page of its own."""
+    def instrument(
+        self,
+        auth: Any = None,
+        mode: str = "development",
+        read_only: bool = False,
+        server_id: str | None = None,
+        namespace: str = "/admin",
+        server_stats_interval: int = 2,
+    ) -> None:
+        """Without effect but a warning: the protocol of Socket.IO's admin page is not spoken. The HTTP API of
+        the hub lists and ends connections."""
         log.warning("instrument() has no effect: Heartwire does not speak to Socket.IO's admin page")
+
+    def _answered(self, callback: Callable[..., Any], answer: list[Any]) -> None:
+        """In a task, so that a callback may wait for the same client, and its errors end nothing."""
+        self._server.run(called(callback, "", tuple(answer)))
 
     def _task_done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)

@@ -86,11 +86,16 @@ class Commands:
             await self._server.publish(namespace, Entry(DISCONNECT, [sid]))
 
     async def call(self, sid: str, namespace: str, arguments: list[Any], on_ack: OnAck) -> None:
-        """Send a client an event that it answers. Raises `NotConnected`, `EngineError`."""
-        router, member = self._find(sid, namespace)
+        """Send a client an event that it answers; also each client of a room, whose first answer counts where
+        it is over several nodes. Raises `NotConnected`, `EngineError`."""
+        router = self._server.router(namespace)
         parcel = encode(wire.EVENT, namespace, None, arguments, self._server.json)
-        if member is not None:
-            self._send(router, member, parcel.messages, on_ack)
+        if sid in router.members or not router.is_shared:
+            inside = router.inside(sid)
+            if not inside:
+                raise NotConnected(f"{sid!r} is not connected to namespace {namespace!r}")
+            for member in inside:
+                self._send(router, member, parcel.messages, on_ack)
             return
         number = next(self._numbers)
         self._calls[number] = on_ack
@@ -109,8 +114,8 @@ class Commands:
             return
         for sid in entry.rooms or ():
             member = router.members.get(str(sid))
-            if member is not None:
-                self._carry_out(router, member, entry, offset)
+            for one in router.inside(sid) if entry.kind == CALL else [member] if member is not None else ():
+                self._carry_out(router, one, entry, offset)
 
     def _carry_out(self, router: Router, member: Member, entry: Entry, offset: int) -> None:
         if entry.kind == ENTER:

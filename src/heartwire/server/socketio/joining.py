@@ -62,11 +62,12 @@ async def _ask(server: Server, router: Router, member: Member, auth: Any) -> Non
     """Ask the program, and answer the client."""
     socket, recovery = member.socket, server.recovery
     client, namespace = socket.client, socket.namespace
-    if server.accepts_first:
-        _accept(member)
+    if server.accepts_first and not await _begin(server, router, member):
+        return
     try:
         await server.program.connect(member, auth)
     except Refusal as refusal:
+        router.flush()
         router.forget(member)
         if recovery is not None:
             await recovery.drop(member)
@@ -77,17 +78,28 @@ async def _ask(server: Server, router: Router, member: Member, auth: Any) -> Non
         return
     except Exception:
         router.forget(member)
-        client.refuse(namespace, {"message": "internal server error"})
+        if server.accepts_first:
+            server.expel(socket, {"message": "internal server error"})
+        else:
+            client.refuse(namespace, {"message": "internal server error"})
         raise
+    if not server.accepts_first:
+        await _begin(server, router, member)
+
+
+async def _begin(server: Server, router: Router, member: Member) -> bool:
+    """Have a client that is let in go live, and tell it. Returns whether it is in."""
+    recovery, client = server.recovery, member.socket.client
     if recovery is not None and member.recovery is not None and not await _saved(recovery, member):
         client.engine.close("forced close")
         await server.leave(member, "transport error")  # the program has let it in
-        return
+        return False
     begun = router.begin(member, lambda: _accept(member))
     if begun is not None:
         await begun
     if client.engine.is_over and not member.is_gone:
         await server.leave(member, "transport close")
+    return not member.is_gone
 
 
 async def _saved(recovery: Recovery, member: Member) -> bool:

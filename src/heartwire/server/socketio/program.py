@@ -18,8 +18,11 @@ class Refusal(Exception):
         self.data = data
 
 
-class NotConnected(ValueError):
-    """No client of that name is in the namespace, here or on another node that can be asked."""
+class NotConnected(ValueError, KeyError):
+    """No client of that name is in the namespace, here or on another node that can be asked. python-socketio
+    raises ``ValueError`` for its room and ``KeyError`` for its session."""
+
+    __str__ = ValueError.__str__
 
 
 class Program(Protocol):

@@ -309,6 +309,7 @@ class SocketServer:
             if entry.kind == EMIT:
                 router.deliver(entry)
             else:
+                router.flush()  # events from before it
                 self.commands.carry_out(router, entry, 0)
             return
         publishing = self.node.publishing
