@@ -10,9 +10,11 @@ from typing import Any, TypeVar, Unpack, overload
 
 from starlette.types import Receive, Scope, Send
 
+from heartwire.channels import to_channel
 from heartwire.hub.hub import Hub
 from heartwire.server.socketio.entries import Room
 from heartwire.server.socketio.environ import environ_of
+from heartwire.server.socketio.following import follow
 from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import NotConnected
 from heartwire.socketio import exceptions
@@ -22,6 +24,7 @@ from heartwire.socketio.emitting import AsyncRedisManager, arguments_of, listed
 from heartwire.socketio.handlers import Handlers
 from heartwire.socketio.namespace import AsyncNamespace
 from heartwire.socketio.options import ServerArguments, hub_of, make_server
+from heartwire.types import EARLIEST, NOW, Position, Start
 
 __all__ = ["AsyncServer"]
 
@@ -274,6 +277,45 @@ class AsyncServer:
         """End all connections; their clients come back. The hub goes on."""
         self._server.end_all("server shutting down")
 
+    # -- channels --------------------------------------------------------------------------------------------
+
+    async def follow(
+        self,
+        sid: str,
+        channel: str,
+        event: str = "publication",
+        *,
+        since: str | Position | None = None,
+        namespace: str | None = None,
+    ) -> Position:
+        """Send a client of this node what is published in a channel of the hub, until it leaves.
+
+        It gets ``(event, data, position)`` for each publication: JSON as its value, other text and bytes as
+        they are. Where history does not reach back to ``since`` it gets ``(event + "_gap", channel,
+        position)`` first; at the end of a durable stream ``(event + "_end", channel, position, reason)``.
+
+        Args:
+            since: a position that an event had: what followed it comes first. ``"earliest"``: all that is
+                kept; ``None``: what is published from now on.
+        Returns: where it begins.
+        Raises:
+            ValueError: the client is not here, or ``since`` is not a position.
+            Refused: there is no such channel, or the client follows too many (``too_many_channels``).
+
+        Promises: in order, none twice. For a client that returns after a break, recovered or not, the connect
+        handler calls this again: with the last position that its events had as ``since``, which the page
+        sends along in ``auth``, it misses nothing and gets nothing twice. The offset behind the position, in
+        events of clients that can be recovered, is the namespace's, and stays what it was.
+        """
+        start = _start(since)
+        return await follow(self._server, self._member(sid, namespace), to_channel(channel), event, start)
+
+    async def unfollow(self, sid: str, channel: str, namespace: str | None = None) -> None:
+        """Send a client of this node a channel no longer. Without effect where it is not sent that."""
+        followed = self._member(sid, namespace).followed.get(to_channel(channel))
+        if followed is not None:
+            followed.end()
+
     # -- programs --------------------------------------------------------------------------------------------
 
     def attach(self, app: Any, socketio_path: str = "socket.io") -> None:
@@ -325,6 +367,14 @@ class AsyncServer:
 
     def _member(self, sid: str, namespace: str | None) -> Member:
         return self._server.member(sid, namespace or "/")
+
+
+def _start(since: str | Position | None) -> Start:
+    if since is None:
+        return NOW
+    if since == "earliest":
+        return EARLIEST
+    return since if isinstance(since, Position) else Position.parse(since)
 
 
 class _Session:

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import heartwire.socketio as socketio
-from heartwire import ConfigError, Hub
+from heartwire import ConfigError, Hub, Position
 from tests.integration.socketio.conftest import Connect, until
 
 # -- handlers ------------------------------------------------------------------------------------------------
@@ -245,6 +246,115 @@ async def test_a_namespace_as_a_class(connect: Connect) -> None:
         await socket.send('42/chat,["leave"]')
         assert await socket.next() == '42/chat,["message","bye"]'
         assert await socket.next() == "41/chat,"
+
+
+# -- channels ------------------------------------------------------------------------------------------------
+
+
+def events(texts: Sequence[object]) -> list[list[Any]]:
+    return [json.loads(str(text)[2:]) for text in texts]
+
+
+async def test_following_a_channel(connect: Connect) -> None:
+    sio = socketio.AsyncServer()
+    async with connect(sio) as wire, wire.opened() as socket:
+        sid = (await socket.join())["sid"]
+        await sio.hub.publish("news", "before")
+        start = await sio.follow(sid, "news", event="news")
+        published = [await sio.hub.publish("news", value) for value in ({"a": [1]}, "text", b"\1")]
+        texts = [await socket.next() for _ in range(4)]
+        assert start.offset == 1
+        assert events(texts[:2]) == [
+            ["news", {"a": [1]}, str(published[0])],
+            ["news", "text", str(published[1])],
+        ]
+        assert texts[2] == f'451-["news",{{"_placeholder":true,"num":0}},"{published[2]}"]'
+        assert texts[3] == b"\1"
+        await sio.follow(sid, "news", since=published[0])  # in the place of the first
+        assert events([await socket.next()]) == [["publication", "text", str(published[1])]]
+        await socket.next()
+        await socket.next()
+        await sio.unfollow(sid, "news")
+        await sio.unfollow(sid, "news")
+        await sio.hub.publish("news", "after")
+        await sio.emit("end")
+        assert await socket.next() == '42["end"]'
+        with pytest.raises(ValueError, match="position"):
+            await sio.follow(sid, "news", since="yesterday")
+        with pytest.raises(ValueError, match="not connected"):
+            await sio.follow("nobody", "news")
+    await until(
+        lambda: (
+            not sio.hub.node.switchboard.topics
+            or not any(topic.subscriptions for topic in sio.hub.node.switchboard.topics.values())
+        )
+    )
+
+
+async def test_following_from_the_connect_handler(connect: Connect) -> None:
+    """What is kept comes behind the answer to CONNECT, however much it is; and the end of a durable stream."""
+    sio = socketio.AsyncServer()
+    sio.hub.namespace("job", durable=True)
+
+    async def came(sid: str, environ: object, auth: dict[str, Any]) -> None:
+        for channel, since in auth.items():
+            await sio.follow(sid, channel, since=since)
+
+    sio.on("connect", came)
+    async with connect(sio) as wire:
+        for n in range(3):
+            await sio.hub.publish("big", f"{n}" * 700_000)  # no number that JSON readers know
+        async with sio.hub.stream("job:1") as stream:
+            await stream.write("made")
+        async with wire.opened() as socket:
+            await socket.join(auth={"big": "earliest"})
+            got = events([await socket.next() for _ in range(3)])
+            assert [text[:1] + str(len(text)) for _, text, _ in got] == ["0700000", "1700000", "2700000"]
+        async with wire.opened() as socket:
+            await socket.join(auth={"job:1": "earliest"})
+            made, end = events([await socket.next(), await socket.next()])
+            assert made[:2] == ["publication", "made"]
+            assert (end[0], end[1], end[3]) == ("publication_end", "job:1", "done")
+        async with wire.opened() as socket:
+            await socket.join(auth={"big": str(Position("another-epoch", 1))})
+            [gap] = events([await socket.next()])
+            assert gap[:2] == ["publication_gap", "big"]
+
+
+async def test_a_recovered_client_is_followed_for_from_where_it_was(connect: Connect) -> None:
+    """The namespace's offset is behind the position, and neither loses nor doubles anything."""
+    sio = socketio.AsyncServer(connection_state_recovery=lambda environ, auth: True)
+
+    async def came(sid: str, environ: dict[str, Any], auth: dict[str, Any] | None) -> None:
+        await sio.follow(sid, "news", since=(auth or {}).get("since"))
+
+    sio.on("connect", came)
+    async with connect(sio) as wire:
+        async with wire.opened() as socket:
+            joined = await socket.join()
+            await sio.emit("own", 1)
+            await sio.hub.publish("news", "one")
+            (_, _, offset), (_, _, position, same) = sorted(
+                events([await socket.next(), await socket.next()]), key=len
+            )
+            assert same in (offset, joined_at(offset))
+        await until(lambda: not sio.manager.rooms)
+        await sio.emit("own", 2)
+        await sio.hub.publish("news", "two")
+        async with wire.opened() as socket:
+            auth = {"pid": joined["pid"], "offset": offset, "since": position}
+            await socket.send("40" + json.dumps(auth))
+            got = [str(await socket.next()) for _ in range(3)]
+            await sio.emit("end")
+            assert str(await socket.next()).startswith('42["end"')
+    assert got[0].startswith('42["own",2,')
+    assert json.loads(got[1][2:]) == {"sid": joined["sid"], "pid": joined["pid"]}
+    assert got[2].startswith('42["publication","two",')
+
+
+def joined_at(offset: str) -> str:
+    """The position before the first event."""
+    return str(Position(Position.parse(offset).epoch, 0))
 
 
 # -- the server ----------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """A client in a namespace, and an entry on its way to it."""
 
+import asyncio
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +12,7 @@ from heartwire.dialects.socketio.engine_io import Parcel
 from heartwire.dialects.socketio.packet import with_offset
 from heartwire.dialects.socketio.session import NamespaceSocket
 from heartwire.server.socketio.entries import EMIT, Entry, Room, unpacked
-from heartwire.types import Position, Publication
+from heartwire.types import Channel, Position, Publication
 
 __all__ = ["Member", "Routed", "routed"]
 
@@ -56,6 +59,8 @@ def routed(publication: Publication) -> Routed:
 
 _NO_ROOM: Final = -1
 
+_NOTHING: Final[Mapping[Channel, Any]] = MappingProxyType({})
+
 _NOBODYS: Final = Entry(EMIT, [])
 
 
@@ -71,11 +76,14 @@ class Member:
         is_gone: whether it has left.
         late: what is sent once it is live, and is in no stream, with its bytes.
         recovery: belongs to `recovery`.
+        followed: belongs to `following`.
         is_recovered: whether it was here before.
     """
 
     __slots__ = (
+        "_turned",
         "engine",
+        "followed",
         "has_offsets",
         "is_gone",
         "is_live",
@@ -102,11 +110,27 @@ class Member:
         self.late: list[Parcel | Routed] | None = None
         self.late_bytes = 0
         self.recovery: Any = None
+        self.followed = _NOTHING
+        self._turned: asyncio.Future[None] | None = None
         socket.context = self
 
     def parcel(self, one: Routed) -> Parcel:
         """An event as this client gets it."""
         return one.marked if self.has_offsets else one.parcel
+
+    async def lives(self) -> bool:
+        """Wait until it is live or gone. Returns whether it is live."""
+        while not self.is_live and not self.is_gone:
+            if self._turned is None:
+                self._turned = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._turned)
+        return self.is_live
+
+    def turn(self) -> None:
+        """It has become live, or has gone."""
+        turned, self._turned = self._turned, None
+        if turned is not None and not turned.done():
+            turned.set_result(None)
 
     def wants(self, one: Routed) -> bool:
         """Whether an entry of the stream is an event for it."""

@@ -28,6 +28,7 @@ from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket, 
 from heartwire.errors import HeartwireError
 from heartwire.server.socketio.connection import EngineConnection
 from heartwire.server.socketio.entries import Room
+from heartwire.server.socketio.following import Follows, follows_of, go_on
 from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.nodes import Sessions, SessionsElsewhere
 from heartwire.server.socketio.probes import OwnSocket, ProbeElsewhere, ProbeHere
@@ -59,6 +60,7 @@ class MovedMember(msgspec.Struct, array_like=True, frozen=True):
         late: what is sent after what it is behind with.
         last_id, awaited: see `NamespaceSocket.awaited`.
         pid, start: see `Held`; "" where it is not recovered.
+        follows: see `following`.
         others: see `Member`.
     """
 
@@ -74,6 +76,7 @@ class MovedMember(msgspec.Struct, array_like=True, frozen=True):
     pid: str = ""
     start: str = ""
     is_recovered: bool = False
+    follows: Follows = []
 
 
 class MovedSession(msgspec.Struct, array_like=True, frozen=True):
@@ -205,6 +208,7 @@ class Moves:
         recovery = self._server.recovery
         if recovery is not None and old.pid:
             self._server.run(recovery.adopt(member, old.pid, Position.parse(old.start)))
+        go_on(self._server, member, old.follows)
 
     def _answer_owner(self, owner: str, socket: NamespaceSocket, number: int) -> OnAck:
         def on_ack(arguments: list[Any]) -> None:
@@ -327,6 +331,7 @@ class Moves:
             "" if member.recovery is None else member.recovery.pid,
             "" if member.recovery is None else str(member.recovery.start),
             member.is_recovered,
+            follows_of(member),
         )
 
     def _leave_behind(self, client: ClientSession) -> None:

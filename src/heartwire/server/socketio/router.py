@@ -214,6 +214,9 @@ class Router(OwnSink):
         self._live.pop(member, None)
         member.is_live, member.is_gone = False, True
         member.late = None
+        for followed in tuple(member.followed.values()):
+            followed.end()
+        member.turn()
 
     def forget(self, member: Member) -> None:
         """A client has left. Idempotent."""
@@ -257,6 +260,8 @@ class Router(OwnSink):
     def _flush_pending(self) -> None:
         pending, self._pending = self._pending, []
         if pending:
+            for one in pending:
+                one.position = self.position  # after all that was routed meanwhile
             self._deliver(pending, self.position)
 
     def send(self, member: Member, parcel: Parcel) -> None:
@@ -266,6 +271,18 @@ class Router(OwnSink):
             member.socket.client.send(parcel)
         else:
             self._send_late(member, parcel)
+
+    def send_event(self, member: Member, entry: Entry) -> None:
+        """Send an event that is in no stream to one client."""
+        self._flush_pending()
+        if member.is_live:
+            member.socket.client.send(self._unkept(member, entry))
+        else:
+            self._send_late(member, Routed(entry, self.position, 0, is_kept=False))
+
+    def _unkept(self, member: Member, entry: Entry) -> Parcel:
+        """An event that is in no stream: a live client that returns goes on after all that it has got."""
+        return member.parcel(Routed(entry, self.position, 0, is_kept=False))
 
     def _deliver(self, batch: Sequence[Routed], before: Position | None) -> None:
         """Route entries. ``before``: where clients are that have got nothing of them."""
@@ -328,7 +345,8 @@ class Router(OwnSink):
         self._live[member] = None
         late, member.late, member.late_bytes = member.late, None, 0
         for one in late or ():
-            member.socket.client.send(one if isinstance(one, Parcel) else member.parcel(one))
+            member.socket.client.send(one if isinstance(one, Parcel) else self._unkept(member, one.entry))
+        member.turn()
 
     def _send_late(self, member: Member, late: "Parcel | Routed") -> None:
         if member.is_gone:
