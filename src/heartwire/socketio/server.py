@@ -235,19 +235,17 @@ class AsyncServer:
             return []
 
     async def get_session(self, sid: str, namespace: str | None = None) -> Any:
-        """What the program keeps of a client of this node: a dictionary, until something else is saved."""
-        member = self._member(sid, namespace)
-        if member.session is None:
-            member.session = {}
-        return member.session
+        """What the program keeps of a client: a dictionary, until something else is saved. Where another node
+        has the client, a copy."""
+        return await self._server.commands.session(sid, namespace or "/")
 
     async def save_session(self, sid: str, session: Any, namespace: str | None = None) -> None:
-        """Keep something of a client of this node.
+        """Keep something of a client, on any node.
 
         Where the client can be recovered, or go to another node, it has to be of JSON's kinds: else
         ``TypeError``.
         """
-        await self._server.save_session(self._member(sid, namespace), session)
+        await self._server.commands.save_session(sid, namespace or "/", session)
 
     def session(self, sid: str, namespace: str | None = None) -> "_Session":
         """``async with sio.session(sid) as session``: `get_session`, and at the end `save_session`."""

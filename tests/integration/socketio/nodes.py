@@ -135,7 +135,9 @@ async def told(socket: aiohttp.ClientWebSocketResponse, wanted: str) -> list[str
     """Receive until a message comes that is wanted. Returns all up to it, without pings."""
     got: list[str] = []
     while not got or got[-1] != wanted:
-        message = await socket.receive_str(timeout=WITHIN_S)
+        message = (await socket.receive(timeout=WITHIN_S)).data
+        if isinstance(message, bytes):
+            message = message.decode()
         if message == "2":
             await socket.send_str("3")
         else:

@@ -5,8 +5,10 @@ import contextlib
 from typing import Any
 
 import aiohttp
+import pytest
 
-from heartwire.socketio import AsyncServer
+from heartwire.server.socketio.program import NotConnected
+from heartwire.socketio import AsyncServer, exceptions
 from tests.integration.client.tools import until
 from tests.integration.socketio.nodes import WITHIN_S, Nodes, Raw, nodes, told
 
@@ -15,12 +17,15 @@ def echo(made: Nodes, number: int, server: AsyncServer) -> None:
     """Handlers that say where they run."""
 
     async def connect(sid: str, environ: dict[str, Any], auth: Any = None) -> None:
-        made.log.append(("connect", number))
+        made.log.append(("connect", number, sid))
         await server.enter_room(sid, "all")
 
-    async def say(sid: str, value: Any) -> list[Any]:
+    async def connect_x(sid: str, environ: dict[str, Any]) -> None:
+        made.log.append(("connect", number, sid))
+
+    async def say(sid: str, value: Any) -> Any:
         made.log.append(("say", number, value))
-        return [number, value]
+        return (number, value) if isinstance(value, bytes) else [number, value]
 
     async def disconnect(sid: str, reason: str) -> None:
         made.log.append(("disconnect", number, reason))
@@ -28,6 +33,8 @@ def echo(made: Nodes, number: int, server: AsyncServer) -> None:
     server.on("connect", connect)
     server.on("say", say)
     server.on("disconnect", disconnect)
+    server.on("connect", connect_x, namespace="/x")
+    server.on("disconnect", disconnect, namespace="/x")
 
 
 # -- polls and posts -----------------------------------------------------------------------------------------
@@ -43,7 +50,7 @@ async def test_polls_and_posts_at_another_node_are_answered_by_the_owner() -> No
         held = asyncio.ensure_future(client.get(2))
         await made.servers[1].emit("news", 1, room="all")
         assert await held == (200, '42["news",1]')
-        assert [entry for entry in made.log if entry[0] != "say"] == [("connect", 0)]
+        assert [entry[:2] for entry in made.log] == [("connect", 0), ("say", 0), ("say", 0)]
 
 
 async def test_a_session_that_no_node_has_is_unknown_everywhere() -> None:
@@ -167,3 +174,137 @@ async def test_nothing_is_lost_doubled_or_swapped_while_a_session_goes() -> None
             assert got == list(range(got[0], count + 1))
             said = [entry[2][1] for entry in made.log if entry[0] == "say" and entry[2][0] == number]
             assert said == list(range(1, number + 6))
+
+
+# -- what the program does to clients of other nodes ---------------------------------------------------------
+
+
+async def test_rooms_of_a_client_of_another_node_change_in_order_with_events() -> None:
+    async with nodes(echo) as made, Raw.connected(made, at=0, namespace="/x") as client:
+        other = made.servers[1]
+        sid = made.log[0][2]
+        await other.emit("a", room="r", namespace="/x")
+        await other.enter_room(sid, "r", namespace="/x")
+        await other.emit("b", room="r", namespace="/x")
+        await other.leave_room(sid, "r", namespace="/x")
+        await other.emit("c", room="r", namespace="/x")
+        await other.enter_room(sid, "r", namespace="/x")
+        await other.enter_room(sid, 7, namespace="/x")
+        await other.emit("d", room=7, namespace="/x")
+        await other.close_room("r", namespace="/x")
+        await other.emit("e", room="r", namespace="/x")
+        await other.emit("f", to=sid, namespace="/x")
+        await other.enter_room("nobody", "r", namespace="/x")
+        await other.disconnect(sid, namespace="/x")
+        await other.emit("g", namespace="/x")
+        got = await client.until(1, lambda packet: packet == "41/x,")
+        assert got == ['42/x,["b"]', '42/x,["d"]', '42/x,["f"]', "41/x,"]
+        await made.seen("disconnect", 0, "server disconnect")
+
+
+async def test_a_client_of_another_node_is_called_and_its_session_kept() -> None:
+    async with nodes(echo) as made, Raw.connected(made, at=0) as client:
+        here, other = made.servers
+        sid = made.log[0][2]
+        calling = asyncio.ensure_future(other.call("ask", (1, b"x"), to=sid))
+        assert await client.until(1, lambda packet: packet[0] == "b") == [
+            '451-1["ask",1,{"_placeholder":true,"num":0}]',
+            "beA==",
+        ]
+        await client.post(1, '461-1[{"_placeholder":true,"num":0},2]', "beQ==")
+        assert await calling == (b"y", 2)
+        answers: list[Any] = []
+        await other.emit("ask", to=sid, callback=lambda *values: answers.append(values))
+        assert await client.until(1, lambda packet: packet[0] == "4") == ['422["ask"]']
+        await client.post(0, "432[]")
+        await until(lambda: answers == [()], WITHIN_S)
+        await other.save_session(sid, {"name": "x"})
+        assert await here.get_session(sid) == {"name": "x"}
+        assert await other.get_session(sid) == {"name": "x"}
+        with pytest.raises(NotConnected):
+            await other.get_session("nobody")
+        with pytest.raises(exceptions.TimeoutError):
+            await other.call("ask", to="nobody", timeout=0.05)
+
+
+async def test_what_is_owed_and_kept_goes_along() -> None:
+    """Calls of the old owner, answers of its handlers that still run, rooms, session, a half-read packet."""
+    release = asyncio.Event()
+
+    def setup(made: Nodes, number: int, server: AsyncServer) -> None:
+        echo(made, number, server)
+
+        async def slow(sid: str) -> Any:
+            await release.wait()
+            rooms = (
+                min(map(str, server.rooms(sid)), key=len),
+                (server.get_environ(sid) or {})["QUERY_STRING"][:5],
+            )
+            await server.enter_room(sid, "late")
+            return rooms
+
+        server.on("slow", slow)
+
+    async with nodes(setup) as made, Raw.connected(made, at=0) as client:
+        here, other = made.servers
+        sid = made.log[0][2]
+        await here.save_session(sid, {"name": "x"})
+        calling = asyncio.ensure_future(here.call("ask", to=sid))
+        assert await client.until(1, lambda packet: packet.endswith('["ask"]')) == ['421["ask"]']
+        await client.post(1, '425["slow"]', '451-6["say",{"_placeholder":true,"num":0}]')
+        async with client.upgraded(1) as socket:
+            await socket.send_bytes(b"z")
+            assert await told(socket, "z") == ['461-6[1,{"_placeholder":true,"num":0}]', "z"]
+            await socket.send_str('431["answer"]')
+            assert await calling == "answer"
+            assert await other.get_session(sid) == {"name": "x"}
+            release.set()
+            assert await told(socket, '435["all","EIO=4"]') == ['435["all","EIO=4"]']
+            await here.emit("news", room="late")
+            await other.emit("end", room="all")
+            assert await told(socket, '42["end"]') == ['42["news"]', '42["end"]']
+            calling = asyncio.ensure_future(here.call("ask", to=sid))
+            assert await told(socket, '422["ask"]')
+            await socket.send_str("432[1]")
+            assert await calling == 1
+
+
+async def test_a_session_that_cannot_be_sent_stays_and_its_client_polls_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with nodes(echo) as made, Raw.connected(made, at=0) as client:
+        await made.servers[0].save_session(made.log[0][2], {"lock": object()})
+        polling = asyncio.ensure_future(client.get(1))
+        async with client.socket(1) as socket:
+            await socket.send_str("2probe")
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        await client.post(1, '427["say","x"]')
+        assert await polling == (200, '437[[0,"x"]]')
+        assert "a session cannot go to the node" in caplog.text
+
+
+async def test_a_session_waits_for_its_connect_handlers_before_it_goes() -> None:
+    release = asyncio.Event()
+
+    def setup(made: Nodes, number: int, server: AsyncServer) -> None:
+        echo(made, number, server)
+
+        async def connect(sid: str, environ: dict[str, Any]) -> None:
+            await release.wait()
+            await server.enter_room(sid, "all")
+
+        server.on("connect", connect)
+
+    async with nodes(setup) as made, aiohttp.ClientSession() as http:
+        client = Raw(http, made)
+        await client.open(0)
+        await client.post(1, "40")
+        async with client.socket(1) as socket:
+            await socket.send_str("2probe")
+            assert await client.get(0) == (200, "6")
+            release.set()
+            assert await socket.receive_str() == "3probe"
+            await socket.send_str("5")
+            assert (await socket.receive_str())[:2] == "40"
+            await made.servers[0].emit("end", room="all")
+            await told(socket, '42["end"]')

@@ -66,14 +66,13 @@ class NamespaceSocket:
         return on_ack(arguments) if on_ack is not None else None
 
     @property
-    def awaited(self) -> tuple[int, list[int]]:
-        """The last id that was drawn, and those whose answers have not come."""
-        return self._last_id, list(self._acks or ())
+    def awaited(self) -> tuple[int, dict[int, OnAck]]:
+        """The last id that was drawn, and who waits for the answers that have not come."""
+        return self._last_id, self._acks or {}
 
-    def await_again(self, last_id: int, ids: Iterable[int], on_ack: Callable[[int], OnAck]) -> None:
-        """Go on with what was `awaited` elsewhere; ``on_ack`` makes what takes the answer to an id."""
-        self._last_id = last_id
-        self._acks = {id: on_ack(id) for id in ids}
+    def await_again(self, last_id: int, acks: dict[int, OnAck]) -> None:
+        """Go on with what was `awaited` elsewhere."""
+        self._last_id, self._acks = last_id, acks
 
     def send(self, kind: int, data: Any, id: int | None = None) -> None:
         """Send a packet of its namespace."""

@@ -27,6 +27,8 @@ MAX_CALLS: Final = 10_000
 
 _ANSWER_S: Final = 5
 _ON_BUS: Final = "socketio-answer"
+_SESSION: Final = "socketio-session"
+_SAVE: Final = "socketio-save"
 
 
 class Server(Protocol):
@@ -40,6 +42,8 @@ class Server(Protocol):
     def run(self, work: Coroutine[Any, Any, Any]) -> Awaitable[Any]: ...
     def expel(self, socket: NamespaceSocket, data: Any = None) -> None: ...
     async def save(self, member: Member) -> None: ...
+    async def save_session(self, member: Member, session: Any) -> None: ...
+    async def settled(self) -> None: ...
     async def publish(self, namespace: str, entry: Entry) -> None: ...
 
 
@@ -50,7 +54,8 @@ class Commands:
         self._server = server
         self._numbers = itertools.count(1)
         self._calls: OrderedDict[int, OnAck] = OrderedDict()
-        server.node.bus.handlers[_ON_BUS] = self._hear
+        bus = server.node.bus
+        bus.handlers |= {_ON_BUS: self._hear, _SESSION: self._session_here, _SAVE: self._save_here}
 
     async def enter(self, sid: str, namespace: str, room: Room) -> None:
         """Have a client enter a room. Raises `NotConnected`, `EngineError`."""
@@ -60,6 +65,7 @@ class Commands:
             return
         router.flush()
         router.enter(member, room)
+        _now(router, member)
         await self._server.save(member)
 
     async def exit(self, sid: str, namespace: str, room: Room) -> None:
@@ -70,6 +76,7 @@ class Commands:
             return
         router.flush()
         router.leave(member, room)
+        _now(router, member)
         await self._server.save(member)
 
     async def close_room(self, room: Room, namespace: str) -> None:
@@ -97,52 +104,68 @@ class Commands:
             for member in inside:
                 self._send(router, member, parcel.messages, on_ack)
             return
+        number = self._wait(on_ack)
+        extra = [self._server.node.connections.node_id, number]
+        await self._server.publish(namespace, Entry(CALL, [sid], [], parcel.messages, extra))
+
+    async def session(self, sid: str, namespace: str) -> Any:
+        """What the program keeps of a client; a copy, where another node has it. Raises `NotConnected`;
+        `Refused` where its values cannot be sent."""
+        _, member = self._find(sid, namespace)
+        if member is None:
+            return (await self._ask(_SESSION, sid, namespace))[0]
+        if member.session is None:
+            member.session = {}
+        return member.session
+
+    async def save_session(self, sid: str, namespace: str, session: Any) -> None:
+        """Keep something of a client, on any node. Raises as `session` does, and `EngineError`."""
+        _, member = self._find(sid, namespace)
+        if member is None:
+            await self._ask(_SAVE, sid, namespace, session)
+        else:
+            await self._server.save_session(member, session)
+
+    def carry_out(self, router: Router, member: Member, entry: Entry, offset: int | None) -> None:
+        """See `Router`: do to a client of this node what an entry says."""
+        if offset is not None:
+            member.commanded = offset
+        if entry.kind == DISCONNECT:
+            self._server.expel(member.socket)
+        elif entry.kind == CALL:
+            node, number = entry.extra
+            id = member.socket.expect(self.answer_to(node, number))
+            member.socket.client.send(with_id(entry.messages, router.namespace, id))
+        else:
+            if entry.kind == ENTER:
+                router.enter(member, entry.extra, offset)
+            elif entry.kind == LEAVE:
+                router.leave(member, entry.extra)
+            else:
+                for room in entry.rooms or ():
+                    router.leave(member, room)
+            self._server.run(self._server.save(member))
+
+    def answer_to(self, node: str, number: int) -> OnAck:
+        """What hands an answer to the node that waits for it."""
+        return _Reference(self, node, number)
+
+    def refer(self, on_ack: OnAck) -> tuple[str, int]:
+        """Wait for an answer that another node hands over; returns what to call `answer_to` with there."""
+        if isinstance(on_ack, _Reference):
+            return on_ack.node, on_ack.number
+        return self._server.node.connections.node_id, self._wait(on_ack)
+
+    def answer(self, node: str, number: int, arguments: list[Any]) -> None:
+        """Hand an answer over."""
+        self._server.run(self._answer(node, number, arguments))
+
+    def _wait(self, on_ack: OnAck) -> int:
         number = next(self._numbers)
         self._calls[number] = on_ack
         if len(self._calls) > MAX_CALLS:
             self._calls.popitem(last=False)
-        extra = [self._server.node.connections.node_id, number]
-        await self._server.publish(namespace, Entry(CALL, [sid], [], parcel.messages, extra))
-
-    def carry_out(self, router: Router, entry: Entry, offset: int) -> None:
-        """See `Router`: do what an entry says, for clients of this node."""
-        if entry.kind == CLOSE_ROOM:
-            for room in entry.rooms or ():
-                for one in router.inside(room):
-                    router.leave(one, room)
-                    self._server.run(self._server.save(one))
-            return
-        for sid in entry.rooms or ():
-            member = router.members.get(str(sid))
-            for one in router.inside(sid) if entry.kind == CALL else [member] if member is not None else ():
-                self._carry_out(router, one, entry, offset)
-
-    def _carry_out(self, router: Router, member: Member, entry: Entry, offset: int) -> None:
-        if entry.kind == ENTER:
-            router.enter(member, entry.extra, offset)
-            self._server.run(self._server.save(member))
-        elif entry.kind == LEAVE:
-            router.leave(member, entry.extra)
-            self._server.run(self._server.save(member))
-        elif entry.kind == DISCONNECT:
-            self._server.expel(member.socket)
-        elif entry.kind == CALL:
-            node, number = entry.extra
-            self._send(router, member, entry.messages, self.answer_to(node, number))
-
-    def answer_to(self, node: str, number: int) -> OnAck:
-        """What hands an answer to the node that waits for it."""
-
-        def answered(arguments: list[Any]) -> None:
-            self._server.run(self._answer(node, number, arguments))
-
-        return answered
-
-    def refer(self, on_ack: OnAck) -> tuple[str, int]:
-        """Wait for an answer that another node hands over; returns what to call `answer_to` with there."""
-        number = next(self._numbers)
-        self._calls[number] = on_ack
-        return self._server.node.connections.node_id, number
+        return number
 
     def _send(
         self, router: Router, member: Member, messages: list[tuple[bool, bytes]], on_ack: OnAck
@@ -157,6 +180,31 @@ class Commands:
         if member is None and not router.is_shared:
             raise NotConnected(f"{sid!r} is not connected to namespace {namespace!r}")
         return router, member
+
+    async def _ask(self, kind: str, sid: str, namespace: str, *more: Any) -> list[Any]:
+        """Ask the node that has a client, whichever it is."""
+        answers = await self._server.node.bus.ask_all(kind, (sid, namespace, *more))
+        for answer in answers.values.values():
+            if answer is not None:
+                return answer  # type: ignore[no-any-return]
+        raise NotConnected(f"{sid!r} is not connected to namespace {namespace!r} on any node that answers")
+
+    async def _session_here(self, about: tuple[str, str]) -> list[Any] | None:
+        member = await self._here(*about)
+        return None if member is None else [member.session or {}]
+
+    async def _save_here(self, about: tuple[str, str, Any]) -> list[Any] | None:
+        sid, namespace, session = about
+        member = await self._here(sid, namespace)
+        if member is None:
+            return None
+        await self._server.save_session(member, session)
+        return []
+
+    async def _here(self, sid: str, namespace: str) -> Member | None:
+        await self._server.settled()
+        router = self._server.routers.get(namespace)
+        return None if router is None else router.members.get(sid)
 
     async def _answer(self, node: str, number: int, arguments: list[Any]) -> None:
         bus, here = self._server.node.bus, self._server.node.connections.node_id
@@ -176,3 +224,22 @@ class Commands:
             if wait is not None:
                 await wait
         return True
+
+
+class _Reference:
+    """An `OnAck` for a node that waits for the answer."""
+
+    __slots__ = ("_commands", "node", "number")
+
+    def __init__(self, commands: Commands, node: str, number: int) -> None:
+        self._commands = commands
+        self.node, self.number = node, number
+
+    def __call__(self, arguments: list[Any]) -> None:
+        self._commands.answer(self.node, self.number, arguments)
+
+
+def _now(router: Router, member: Member) -> None:
+    """A client that is live has been changed here: entries so far are behind that."""
+    if member.is_live and router.position is not None:
+        member.commanded = router.position.offset

@@ -136,7 +136,8 @@ async def _member(
         saved, held, position = taken
         member = Member(NamespaceSocket(client, router.namespace, saved.sid), has_offsets=True)
         member.recovery, member.session, member.is_recovered = held, saved.session, True
-        member.rooms = dict(saved.rooms)
+        member.rooms, member.commanded = dict(saved.rooms), saved.commanded
+        member.since = router.position.offset if router.position is not None else 0
         return member, position, given
     member = Member(NamespaceSocket(client, router.namespace, server.new_sid()), has_offsets=True)
     router.flush()

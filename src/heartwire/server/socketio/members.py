@@ -11,7 +11,7 @@ import msgspec
 from heartwire.dialects.socketio.engine_io import Parcel
 from heartwire.dialects.socketio.packet import with_offset
 from heartwire.dialects.socketio.session import NamespaceSocket
-from heartwire.server.socketio.entries import EMIT, Entry, Room, unpacked
+from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, EMIT, Entry, Room, unpacked
 from heartwire.types import Channel, Position, Publication
 
 __all__ = ["Member", "Routed", "routed"]
@@ -74,6 +74,8 @@ class Member:
         position: its own, while it is not live.
         has_offsets: whether its events carry their position.
         is_gone: whether it has left.
+        commanded: entries of the stream up to this offset, other than events, have been carried out for it.
+        since: where the stream was when it returned: it is not called for what was asked before.
         late: what is sent once it is live, and is in no stream, with its bytes.
         recovery: belongs to `recovery`.
         followed: belongs to `following`.
@@ -82,6 +84,7 @@ class Member:
 
     __slots__ = (
         "_turned",
+        "commanded",
         "engine",
         "followed",
         "has_offsets",
@@ -95,6 +98,7 @@ class Member:
         "rooms",
         "session",
         "sid",
+        "since",
         "socket",
     )
 
@@ -106,6 +110,7 @@ class Member:
         self.session: Any = None
         self.is_live = self.is_gone = self.is_recovered = False
         self.position: Position | None = None
+        self.commanded = self.since = 0
         self.has_offsets = has_offsets
         self.late: list[Parcel | Routed] | None = None
         self.late_bytes = 0
@@ -131,6 +136,18 @@ class Member:
         turned, self._turned = self._turned, None
         if turned is not None and not turned.done():
             turned.set_result(None)
+
+    def obeys(self, one: Routed) -> bool:
+        """Whether an entry of the stream, other than an event, is for it and still to be carried out."""
+        entry, position = one.entry, one.position
+        if entry.kind == EMIT or position is None or position.offset <= self.commanded:
+            return False
+        names = entry.rooms or ()
+        if entry.kind == CLOSE_ROOM:
+            return any(room in self.rooms for room in names)
+        if entry.kind == CALL:
+            return position.offset > self.since and any(room in self.rooms for room in names)
+        return self.sid in names
 
     def wants(self, one: Routed) -> bool:
         """Whether an entry of the stream is an event for it."""

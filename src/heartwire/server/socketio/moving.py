@@ -12,20 +12,19 @@ sessions, to the server; what the old owner still has for them.
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 import msgspec
 from starlette.types import Scope
 
-from heartwire.dialects.socketio import packet as wire
 from heartwire.dialects.socketio.engine_io import PROBE, Parcel
 from heartwire.dialects.socketio.engine_ports import Services
 from heartwire.dialects.socketio.engine_session import EngineSession
-from heartwire.dialects.socketio.packet import Decoder, HalfRead, encode
-from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket, OnAck, Port
+from heartwire.dialects.socketio.packet import HalfRead
+from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket, Port
 from heartwire.errors import HeartwireError
+from heartwire.server.socketio.commands import Commands
 from heartwire.server.socketio.connection import EngineConnection
 from heartwire.server.socketio.entries import Room
 from heartwire.server.socketio.following import Follows, follows_of, go_on
@@ -39,10 +38,6 @@ from heartwire.types import Position
 __all__ = ["Moves"]
 
 log = logging.getLogger("heartwire")
-
-MAX_OWED: Final = 10_000
-"""Clients that went to other nodes and owe answers to events of this one; over that the oldest is not waited
-for."""
 
 LATE_S: Final = 1
 """So long after the owner a node that a WebSocket came to ends a probe itself."""
@@ -58,7 +53,7 @@ class MovedMember(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         late: what is sent after what it is behind with.
-        last_id, awaited: see `NamespaceSocket.awaited`.
+        last_id, awaited: see `NamespaceSocket.awaited`; of each id, who waits for it: see `Commands.refer`.
         pid, start: see `Held`; "" where it is not recovered.
         follows: see `following`.
         others: see `Member`.
@@ -72,7 +67,9 @@ class MovedMember(msgspec.Struct, array_like=True, frozen=True):
     has_offsets: bool
     late: list[Messages]
     last_id: int
-    awaited: list[int]
+    awaited: list[tuple[int, str, int]]
+    commanded: int
+    since: int
     pid: str = ""
     start: str = ""
     is_recovered: bool = False
@@ -109,7 +106,7 @@ class Server(Sessions, Port, Services, Protocol):
 
     routers: dict[str, Router]
     joining: dict[ClientSession, set[asyncio.Task[Any]]]
-
+    commands: Commands
     recovery: Recovery | None
 
     def router(self, namespace: str) -> Router: ...
@@ -131,7 +128,6 @@ class Moves:
         self._elsewhere = elsewhere
         self._probes: dict[tuple[str, int], ProbeElsewhere] = {}
         self._unconfirmed: dict[str, tuple[Any, list[NamespaceSocket]]] = {}
-        self._owed: OrderedDict[tuple[str, str], NamespaceSocket] = OrderedDict()
         self._ghosts: dict[tuple[str, str], Member] = {}
         self._asking: dict[int, ProbeHere] = {}
         self._coming: dict[str, asyncio.Future[None]] = {}
@@ -143,7 +139,6 @@ class Moves:
             "socketio-unprobed": self._unprobed,
             "socketio-moved": self._moved,
             "socketio-send": self._send,
-            "socketio-acked": self._acked,
         }
 
     # -- at the node that the WebSocket came to --------------------------------------------------------------
@@ -199,9 +194,13 @@ class Moves:
         return connection.engine
 
     def _rejoin(self, socket: NamespaceSocket, owner: str, old: MovedMember) -> None:
-        socket.await_again(old.last_id, old.awaited, lambda number: self._answer_owner(owner, socket, number))
+        commands = self._server.commands
+        socket.await_again(
+            old.last_id, {id: commands.answer_to(node, number) for id, node, number in old.awaited}
+        )
         member = Member(socket, has_offsets=old.has_offsets)
         member.session, member.is_recovered = old.session, old.is_recovered
+        member.commanded, member.since = old.commanded, old.since
         position = None if old.position is None else Position(*old.position)
         late = [Parcel(one) for one in old.late]
         self._server.router(old.namespace).take_over(member, position, dict(old.rooms), late)
@@ -210,12 +209,10 @@ class Moves:
             self._server.run(recovery.adopt(member, old.pid, Position.parse(old.start)))
         go_on(self._server, member, old.follows)
 
-    def _answer_owner(self, owner: str, socket: NamespaceSocket, number: int) -> OnAck:
-        def on_ack(arguments: list[Any]) -> None:
-            parcel = encode(wire.ACK, socket.namespace, number, arguments, self._server.json)
-            self._elsewhere.tell(owner, "socketio-acked", (socket.namespace, socket.sid, parcel.messages))
-
-        return on_ack
+    async def settled(self) -> None:
+        """Wait until the sessions that are on their way here have come."""
+        while self._coming:
+            await asyncio.wait(list(self._coming.values()))
 
     async def _send(self, about: tuple[str, str, Messages]) -> None:
         """The old owner has something for a client: it comes behind what came with it."""
@@ -258,7 +255,7 @@ class Moves:
             return None
         await self._joined(probe.connection.client)
         try:
-            self._packed(probe.connection)
+            self._packed(probe.connection, is_going=False)
         except (TypeError, ValueError, OverflowError) as error:
             log.warning("a session cannot go to the node that its WebSocket came to: %s", error)
             probe.connection.engine.socket_lost(probe)
@@ -274,8 +271,12 @@ class Moves:
         await self._joined(connection.client)
         if probe is not self._probes.get((asker, number)):
             return None  # it took too long
-        packed = self._packed(connection)
-        waiting = connection.engine.hand_over()
+        try:
+            packed = self._packed(connection, is_going=True)
+            waiting = connection.engine.hand_over()
+        except (TypeError, ValueError, OverflowError) as error:
+            log.warning("a session cannot go to the node that its WebSocket came to: %s", error)
+            waiting = None
         if waiting is None:
             connection.engine.lose("transport error")
             return None
@@ -296,7 +297,7 @@ class Moves:
         if probe is not None:
             probe.connection.engine.socket_lost(probe)
 
-    def _packed(self, connection: EngineConnection) -> MovedSession:
+    def _packed(self, connection: EngineConnection, *, is_going: bool) -> MovedSession:
         """The session as it is sent, without what waits. Raises what the encoder raises for a value of the
         program that it does not know."""
         client = connection.client
@@ -309,15 +310,16 @@ class Moves:
             dict(connection.scope()),
             [],
             client.half,
-            [self._packed_member(socket) for socket in client.sockets.values()],
+            [self._packed_member(socket, is_going=is_going) for socket in client.sockets.values()],
         )
         _encode(moved)
         return moved
 
-    def _packed_member(self, socket: NamespaceSocket) -> MovedMember:
+    def _packed_member(self, socket: NamespaceSocket, *, is_going: bool) -> MovedMember:
         member: Member = socket.context
         position, late = self._server.routers[socket.namespace].state_of(member)
-        last_id, awaited = socket.awaited
+        last_id, acks = socket.awaited
+        refer = self._server.commands.refer
         return MovedMember(
             socket.namespace,
             socket.sid,
@@ -327,7 +329,9 @@ class Moves:
             member.has_offsets,
             [parcel.messages for parcel in late],
             last_id,
-            awaited,
+            [(id, *refer(on_ack)) for id, on_ack in acks.items()] if is_going else [],
+            member.commanded,
+            member.since,
             "" if member.recovery is None else member.recovery.pid,
             "" if member.recovery is None else str(member.recovery.start),
             member.is_recovered,
@@ -339,13 +343,11 @@ class Moves:
         sockets = client.hand_over()
         for socket in sockets:
             member: Member = socket.context
+            rooms = dict(member.rooms)
             self._server.routers[socket.namespace].forget(member)
+            member.rooms = rooms  # for handlers that still run
             if member.recovery is not None:
                 member.recovery.is_lost = True  # the other node keeps it
-            if socket.awaited[1]:
-                self._owed[socket.namespace, socket.sid] = socket
-        while len(self._owed) > MAX_OWED:
-            self._owed.popitem(last=False)
         self._haunt(client, sockets)
         sid = client.engine.sid
         timer = self._server.later(CONFIRMED_S, lambda: self._give_up(sid))
@@ -371,19 +373,6 @@ class Moves:
         if unconfirmed is not None:
             unconfirmed[0].cancel()
 
-    async def _acked(self, about: tuple[str, str, Messages]) -> None:
-        """A client that has gone answers an event of this node."""
-        namespace, sid, messages = about
-        socket = self._owed.get((namespace, sid))
-        if socket is None:
-            return
-        arguments, id = self.answer_of(messages)
-        waited = socket.answered(id, arguments)
-        if not socket.awaited[1]:
-            self._owed.pop((namespace, sid), None)
-        if waited is not None:
-            await waited
-
     # -- for the server --------------------------------------------------------------------------------------
 
     def send_on(self, socket: NamespaceSocket, parcel: Parcel) -> None:
@@ -396,13 +385,3 @@ class Moves:
     def ghost(self, sid: str, namespace: str) -> Member | None:
         """A client that has gone to another node, while handlers of its packets run here."""
         return self._ghosts.get((namespace, sid))
-
-    def answer_of(self, messages: Messages) -> tuple[list[Any], int]:
-        """The values of an acknowledgement that another node has sent on, and its id."""
-        decoder = Decoder(self._server.json, max_attachments=len(messages))
-        packet = None
-        for is_text, data in messages:
-            packet = decoder.feed(is_text, data[1:] if is_text else data)
-        assert packet is not None
-        assert packet.id is not None
-        return packet.data, packet.id

@@ -63,6 +63,7 @@ class Saved(msgspec.Struct, array_like=True):
         start: its position at CONNECT.
         node: where it was last, with `engine_sid` of its session there.
         user: whose connection it is; "" where nobody has said.
+        commanded: see `Member`.
     """
 
     sid: str
@@ -73,6 +74,7 @@ class Saved(msgspec.Struct, array_like=True):
     node: str
     engine_sid: str
     user: str
+    commanded: int = 0
 
     def position(self, offset: object) -> Position:
         """Where to go on: after the last event that the client has, or where it came.
@@ -232,4 +234,5 @@ class Recovery:
             self._node,
             connection.engine.sid,
             connection.identity.user,
+            member.commanded,
         )

@@ -22,7 +22,7 @@ from heartwire.dialects.socketio.engine_io import Parcel
 from heartwire.engines.contract import shared_engine
 from heartwire.errors import HeartwireError
 from heartwire.hub.node import Node
-from heartwire.server.socketio.entries import EMIT, Entry, Room
+from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, EMIT, Entry, Room
 from heartwire.server.socketio.fanout import gathered, write
 from heartwire.server.socketio.members import Member, Routed, routed
 from heartwire.types import NOW, Channel, Position, Publication
@@ -63,8 +63,8 @@ class _Format:
 _FORMAT: Final = _Format()
 
 
-CarryOut = Callable[["Router", Entry, int], None]
-"""Does what an entry other than an event says, given its offset."""
+CarryOut = Callable[["Router", Member, Entry, int | None], None]
+"""Does to a client what an entry other than an event says, given its offset; ``None``: it is in no stream."""
 
 
 class Router(OwnSink):
@@ -176,7 +176,7 @@ class Router(OwnSink):
             self.enter(member, room)
 
     def begin(self, member: Member, accepted: Callable[[], None]) -> Awaitable[None] | None:
-        """Call ``accepted``, send a client what it missed, and go on live. Returns what to await, if anything.
+        """Call ``accepted``, send a client what it missed, and go on live. Returns what to await, if any.
 
         Not in the other order: socket.io-client keeps what comes before the answer to its CONNECT, without
         its offset, also if the connection then ends; what is sent again would reach its handlers twice.
@@ -294,8 +294,22 @@ class Router(OwnSink):
             before = self._write(events, before)
             events = []
             assert one.position is not None
-            self._carry_out(self, one.entry, one.position.offset)
+            self.command(one.entry, one.position.offset)
         self._write(events, before)
+
+    def command(self, entry: Entry, offset: int | None = None) -> None:
+        """Have done what an entry other than an event says. Clients that are behind in the stream get to it
+        in its order: what it changes is about the events after it."""
+        for member in self._named(entry):
+            if member.is_live or offset is None:
+                self._carry_out(self, member, entry, offset)
+
+    def _named(self, entry: Entry) -> list[Member]:
+        """The clients that such an entry is for."""
+        names = entry.rooms or ()
+        if entry.kind in (CALL, CLOSE_ROOM):
+            return [member for room in names for member in self._rooms.get(room, ())]
+        return [self.members[name] for name in names if isinstance(name, str) and name in self.members]
 
     def _write(self, events: Sequence[Routed], before: Position | None) -> Position | None:
         """Write events. Returns the position after them."""
@@ -398,10 +412,15 @@ class Router(OwnSink):
         assert member.position is not None
         size = 0
         for one in page:
+            assert one.position is not None
             member.position = one.position
             if member.wants(one):
                 engine.send(member.parcel(one))
                 size += one.size
+            elif member.obeys(one):
+                self._carry_out(self, member, one.entry, one.position.offset)
+                if member.is_gone:
+                    return
             if size >= CHUNK_BYTES:
                 size = 0
                 await self._node.turn()

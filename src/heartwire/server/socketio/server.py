@@ -310,7 +310,7 @@ class SocketServer:
                 router.deliver(entry)
             else:
                 router.flush()  # events from before it
-                self.commands.carry_out(router, entry, 0)
+                router.command(entry)
             return
         publishing = self.node.publishing
         answer = publishing.publish(None, router.channel, False, packed(entry))
@@ -326,6 +326,10 @@ class SocketServer:
         what cannot be written, where it has to be."""
         member.session = session
         await self.save(member)
+
+    async def settled(self) -> None:
+        """Wait until the clients that are on their way from other nodes have come."""
+        await self.moves.settled()
 
     async def save(self, member: Member) -> None:
         """Keep a change of a client that is connected; what is changed before is kept with the connection.

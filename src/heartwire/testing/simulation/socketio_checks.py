@@ -185,7 +185,9 @@ class SocketChecks(Checks):
         for sid, times in self._came.items():
             missing = times - self._left[sid]
             if missing and not self._lives[sid] & self.killed:
-                self.fail("program", f"let {sid} in {times} times, and was told {self._left[sid]} times it left")
+                self.fail(
+                    "program", f"let {sid} in {times} times, and was told {self._left[sid]} times it left"
+                )
         for program in self._socket_world.programs.values():
             if program.server.sessions:
                 self.fail(program.life, f"has sessions that are over: {list(program.server.sessions)}")

@@ -235,7 +235,8 @@ class SocketClient:
         namespace.pid = pid
         namespace.is_connected, namespace.is_away = True, False
         self.world.note(
-            self.name, f"is {namespace.sid}{', recovered' if namespace.is_recovered else ''} in {namespace.name}"
+            self.name,
+            f"is {namespace.sid}{', recovered' if namespace.is_recovered else ''} in {namespace.name}",
         )
         self.world.heard.joined(self, namespace, had)
         waiting, namespace.waiting = namespace.waiting, []

@@ -5,7 +5,6 @@ from random import Random
 from typing import Any, Final
 
 from heartwire.core.topic import TailLimits
-from heartwire.engines.contract import shared_engine
 from heartwire.hub.hub import Hub
 from heartwire.testing.simulation.node_events import NodeEvents
 from heartwire.testing.simulation.socketio_client import SocketClient

@@ -195,7 +195,11 @@ class Pipe:
         self._allowed_s = (told["pingInterval"] + told["pingTimeout"]) / 1000
         self._watch()
         self._owner.opened(self)
-        if self.state == "open" and "websocket" in told["upgrades"] and "websocket" in self._habits.transports:
+        if (
+            self.state == "open"
+            and "websocket" in told["upgrades"]
+            and "websocket" in self._habits.transports
+        ):
             self._probe = self._wire("WEBSOCKET", self._hear_probe)
 
     def _watch(self) -> None:

@@ -1,11 +1,11 @@
 """A simulation of the Socket.IO dialect: real hubs and servers, clients that do what socket.io-client does.
 
-    with SocketWorld(seed=7) as world:
-        alice = world.come("alice", rooms=["a"])
-        world.run_for(1)
-        world.programs[""].emit(world.next_number(), ["a"], [], "")
-        world.cut(alice)
-        world.run_for(30)
+with SocketWorld(seed=7) as world:
+    alice = world.come("alice", rooms=["a"])
+    world.run_for(1)
+    world.programs[""].emit(world.next_number(), ["a"], [], "")
+    world.cut(alice)
+    world.run_for(30)
 """
 
 import itertools
@@ -108,7 +108,12 @@ class SocketWorld(Simulation):
         program.die()
 
     def come(
-        self, name: str = "", *, habits: Habits = Habits(), rooms: list[str], starts: bool = True  # noqa: B008
+        self,
+        name: str = "",
+        *,
+        habits: Habits = Habits(),
+        rooms: list[str],
+        starts: bool = True,  # noqa: B008
     ) -> SocketClient:
         """Add a client; connect it now if it ``starts``."""
         number = len(self.clients) + 1
