@@ -33,7 +33,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "client": GROUND | {"dialects"},
     "cli": LOWER | {"hub", "server", "client", "compare", "heartwire"},
     "__main__": {"cli"},
-    "testing": LOWER | {"hub", "server", "client"},
+    "testing": LOWER | {"hub", "server", "client", "socketio"},
     # It runs real servers and clients on bad networks, which is what `testing` has.
     "compare": GROUND | {"dialects", "client", "testing", "heartwire"},
     # The package itself holds the public names, nothing else.

@@ -347,8 +347,8 @@ async def test_a_recovered_client_is_followed_for_from_where_it_was(connect: Con
             got = [str(await socket.next()) for _ in range(3)]
             await sio.emit("end")
             assert str(await socket.next()).startswith('42["end"')
-    assert got[0].startswith('42["own",2,')
-    assert json.loads(got[1][2:]) == {"sid": joined["sid"], "pid": joined["pid"]}
+    assert json.loads(got[0][2:]) == {"sid": joined["sid"], "pid": joined["pid"]}
+    assert got[1].startswith('42["own",2,')
     assert got[2].startswith('42["publication","two",')
 
 

@@ -14,7 +14,7 @@ from heartwire.dialects.socketio.session import NamespaceSocket
 from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, EMIT, Entry, Room, unpacked
 from heartwire.types import Channel, Position, Publication
 
-__all__ = ["Member", "Routed", "routed"]
+__all__ = ["WHOLE", "Member", "Routed", "routed"]
 
 
 log = logging.getLogger("heartwire")
@@ -159,3 +159,23 @@ class Member:
         assert one.position is not None
         offset = one.position.offset
         return any(_NO_ROOM < self.rooms.get(room, _NO_ROOM) < offset for room in entry.rooms)
+
+
+class _Whole:
+    """Publications as they are, in the order of the stream."""
+
+    def encode(self, publication: Publication) -> Publication:
+        return publication
+
+    def join(self, frames: list[Any], last: Publication) -> list[Publication]:
+        return frames
+
+    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> tuple[Position, bool]:
+        return position, recovered
+
+    def ended(self, end: Publication) -> None:
+        return None
+
+
+WHOLE: Final = _Whole()
+"""The wire format of a router: publications as they are."""

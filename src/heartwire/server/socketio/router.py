@@ -24,8 +24,8 @@ from heartwire.errors import HeartwireError
 from heartwire.hub.node import Node
 from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, EMIT, Entry, Room
 from heartwire.server.socketio.fanout import gathered, write
-from heartwire.server.socketio.members import Member, Routed, routed
-from heartwire.types import NOW, Channel, Position, Publication
+from heartwire.server.socketio.members import WHOLE, Member, Routed, routed
+from heartwire.types import NOW, Channel, Position
 from heartwire.types import Member as PresenceMember
 
 __all__ = ["Router"]
@@ -42,25 +42,6 @@ PAGE_BYTES: Final = 64 * 1024
 
 MAX_LATE_BYTES: Final = 1024 * 1024
 """What is sent to a client that is not live, and is in no stream: with more its connection ends."""
-
-
-class _Format:
-    """Publications as they are, in the order of the stream."""
-
-    def encode(self, publication: Publication) -> Publication:
-        return publication
-
-    def join(self, frames: list[Any], last: Publication) -> list[Publication]:
-        return frames
-
-    def joined(self, channel: Channel, position: Position, *, recovered: bool) -> tuple[Position, bool]:
-        return position, recovered
-
-    def ended(self, end: Publication) -> None:
-        return None
-
-
-_FORMAT: Final = _Format()
 
 
 CarryOut = Callable[["Router", Member, Entry, int | None], None]
@@ -109,7 +90,7 @@ class Router(OwnSink):
             return
         if self._located is None:
             self._located = asyncio.get_running_loop().create_future()
-            self.subscriptions = [self._node.switchboard.follow(self, self.channel, _FORMAT, NOW)]
+            self.subscriptions = [self._node.switchboard.follow(self, self.channel, WHOLE, NOW)]
         await asyncio.shield(self._located)
 
     def write(self, payload: Any) -> None:
