@@ -93,7 +93,7 @@ fuzz: $(VENV)/.dev ## send real servers what they should not get (SECONDS=60)
 soak: $(VENV)/.dev ## peers that misbehave: memory, time until they are given up, waits of others (SOAK='pings --peers 100')
 	@$(BIN)/python -m tools.soak $(SOAK)
 
-chaos: $(VENV)/.dev ## kill nodes and the store under load; what is lost? (CHAOS='--engine sqlite --seconds 60'; CHAOS='--streams')
+chaos: $(VENV)/.dev ## kill nodes and the store under load; what is lost? (CHAOS='--engine sqlite --seconds 60'; CHAOS='--streams'; CHAOS='--socketio --rounds 20')
 	@$(BIN)/python -m tools.chaos $(CHAOS)
 
 clean: ## remove the virtual environments and node_modules

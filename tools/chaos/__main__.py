@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from tools.chaos.cuts import cuts
 from tools.chaos.run import Chaos, Outcome, chaos
 from tools.chaos.stores import STORES
 from tools.chaos.streams import ALONE, stream_chaos
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engines = [ALONE] if given.alone else [given.engine] if given.engine else [*STORES, ALONE]
         failures = [_streams(engine, given) for engine in engines]
         return 1 if any(failures) else 0
+    if given.socketio:
+        return 1 if any(_socketio(engine, given) for engine in ("memory", "sqlite")) else 0
     for engine in [given.engine] if given.engine else STORES:
         _say(f"{engine}: seed {given.seed}, a kill every {given.every_s:g} s for {given.seconds:g} s")
         what = Chaos(engine, given.seconds, given.every_s, given.nodes, given.rate_per_s, given.seed)
@@ -46,6 +49,15 @@ def _streams(engine: str, given: argparse.Namespace) -> bool:
     return bool(outcome.problems)
 
 
+def _socketio(engine: str, given: argparse.Namespace) -> bool:
+    """Cut clients of Socket.IO off. Returns whether a promise was broken."""
+    _say(f"{engine}: {given.rounds} rounds of each kind")
+    seen = cuts(engine, given.rounds, _say)
+    problems = [f"{one.kind}, {one.transport}: {problem}" for one in seen for problem in one.problems]
+    _say(_verdict(problems))
+    return bool(problems)
+
+
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.chaos",
@@ -54,8 +66,9 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--engine", choices=list(STORES), help="only this store")
     parser.add_argument("--streams", action="store_true", help="producers of durable streams, in rounds")
+    parser.add_argument("--socketio", action="store_true", help="clients of Socket.IO that are cut off")
     parser.add_argument("--alone", action="store_true", help="with --streams: one server, without a store")
-    parser.add_argument("--rounds", type=int, default=100, metavar="N", help="of --streams (100)")
+    parser.add_argument("--rounds", type=int, default=100, metavar="N", help="of --streams (100), --socketio")
     parser.add_argument("--seconds", type=float, default=60, metavar="S", help="how long (60)")
     parser.add_argument("--every-s", type=float, default=3, metavar="S", help="between two kills (3)")
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (3)")
