@@ -92,7 +92,8 @@ async def _begin(server: Server, router: Router, member: Member) -> bool:
     recovery, client = server.recovery, member.socket.client
     if recovery is not None and member.recovery is not None and not await _saved(recovery, member):
         client.engine.close("forced close")
-        await server.leave(member, "transport error")  # the program has let it in
+        if not member.is_gone:  # the program has let it in
+            await server.leave(member, "transport error")
         return False
     begun = router.begin(member, lambda: _accept(member))
     if begun is not None:

@@ -236,6 +236,7 @@ class SocketServer:
 
     def left(self, socket: NamespaceSocket, reason: str) -> None:
         """See `Port.left`."""
+        self.routers[socket.namespace].remove(socket.context)  # now: `join` may be about to do it too
         self.run(self.leave(socket.context, reason))
 
     def expel(self, socket: NamespaceSocket, data: Any = None) -> None:
