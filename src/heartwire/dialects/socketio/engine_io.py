@@ -167,16 +167,19 @@ class Parcel:
         texts: messages as they are on a WebSocket: whether each is text, and its bytes.
 
     Attributes:
-        size: about the bytes it takes on the wire.
         made: the payloads of it that were made, by what makes them: encoded once, sent to many.
     """
 
-    __slots__ = ("made", "messages", "size")
+    __slots__ = ("made", "messages")
 
     def __init__(self, messages: list[tuple[bool, bytes]]) -> None:
         self.messages = messages
-        self.size = sum([len(data) for _, data in messages])
         self.made: dict[object, object] = {}
+
+    @property
+    def size(self) -> int:
+        """About the bytes it takes on the wire."""
+        return sum([len(data) for _, data in self.messages])
 
     @property
     def polled(self) -> bytes:

@@ -239,6 +239,8 @@ class EngineSession:
         if socket is not self.socket:
             return None
         try:
+            if data[:1] == MESSAGE and is_text and self.state is WEBSOCKET:  # most often
+                return self.handler.message(True, data[1:])
             return self._take(packet_of(is_text, data))
         except BadPacket as error:
             self.lose("parse error", str(error))

@@ -84,6 +84,8 @@ class Decoder:
             return self._attach(data)
         if self._waiting is not None:
             raise BadPacket("text came where an attachment was awaited")
+        if data[:2] == b"2[":  # an event of the main namespace, most often
+            return _checked(Packet(EVENT, "/", None, _loaded(data[1:], self._json.loads)))
         packet, count = _parsed(data, self._json.loads)
         if count > self._max_attachments:
             raise BadPacket(f"{count} attachments are more than {self._max_attachments} (max_attachments)")
@@ -138,13 +140,15 @@ def _parsed(text: bytes, loads: Callable[[Any], Any]) -> tuple[Packet, int]:
     if at - start > MAX_ID_DIGITS:
         raise BadPacket(f"an acknowledgement's id has at most {MAX_ID_DIGITS} digits")
     id = int(text[start:at]) if at > start else None
-    data = None
-    if at < len(text):
-        try:
-            data = loads(text[at:])
-        except (ValueError, RecursionError) as error:
-            raise BadPacket(f"the payload is not JSON: {error}") from None
+    data = _loaded(text[at:], loads) if at < len(text) else None
     return Packet(kind, namespace, id, data), count
+
+
+def _loaded(text: bytes, loads: Callable[[Any], Any]) -> Any:
+    try:
+        return loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadPacket(f"the payload is not JSON: {error}") from None
 
 
 def _checked(packet: Packet) -> Packet:
@@ -188,6 +192,9 @@ def encode(kind: int, namespace: str, id: int | None, data: Any, json: Json) -> 
 
     Raises what ``json.dumps`` raises for a value that it cannot write.
     """
+    if id is None and namespace == "/" and kind == EVENT and not _holds_bytes(data):  # most often
+        written = json.dumps(data)
+        return Parcel([(True, b"42" + (written if isinstance(written, bytes) else written.encode()))])
     attachments: list[bytes] = []
     if _holds_bytes(data):
         data = _emptied(data, attachments)
@@ -213,7 +220,7 @@ def _holds_bytes(data: Any) -> bool:
     if isinstance(data, dict):
         return any(map(_holds_bytes, data.values()))
     if isinstance(data, list | tuple):
-        return any(map(_holds_bytes, data))
+        return not _PLAIN.issuperset(map(type, data)) and any(map(_holds_bytes, data))
     return isinstance(data, BINARY)
 
 
