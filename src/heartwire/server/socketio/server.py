@@ -214,18 +214,24 @@ class SocketServer:
 
     def event(self, socket: NamespaceSocket, arguments: list[Any], id: int | None) -> Awaitable[None] | None:
         """See `Port.event`."""
-        handling = self._handle(socket, arguments, id)
         if self._serial_handlers:
-            return handling
+            return self._handle(socket, arguments, id)
         client = socket.client
         client.running += 1
-        self.run(handling).add_done_callback(partial(self._handled, client))
+        self.run(self._run_handler(socket, arguments, id))
         if client.running <= MAX_RUNNING:
             return None
         client.waiter = self.waiter()
         return client.waiter  # type: ignore[no-any-return]
 
-    def _handled(self, client: ClientSession, task: "asyncio.Task[Any]") -> None:
+    async def _run_handler(self, socket: NamespaceSocket, arguments: list[Any], id: int | None) -> None:
+        client = socket.client
+        try:
+            await self._handle(socket, arguments, id)
+        finally:  # not by a callback of the task's: each costs a turn of the event loop
+            self._handled(client)
+
+    def _handled(self, client: ClientSession) -> None:
         """A handler has returned."""
         client.running -= 1
         waiter, client.waiter = client.waiter, None
