@@ -32,6 +32,7 @@ _ENGINE: Final = (
     "Where streams live: `memory`, `sqlite:///FILE`; `?synchronous=full` survives power cuts."
     "  *[sqlite:///heartwire.db]*"
 )
+_TARGET: Final = "A hub in your own code, such as `chat:hub`; or a Socket.IO server, or its `ASGIApp`."
 _NOT_SETTINGS: Final = ("config", "target", "strict")
 _ORIGIN: Final = "A browser origin besides our own; `*` for all. Repeat."
 _HOST: Final = "A name of this server (`Host`) besides this machine's own; `*` for all. Repeat."
@@ -39,9 +40,7 @@ _HOST: Final = "A name of this server (`Host`) besides this machine's own; `*` f
 
 def serve(
     context: typer.Context,
-    target: Annotated[
-        str | None, typer.Argument(metavar="[MODULE:HUB]", help="A hub in your own code, such as `chat:hub`.")
-    ] = None,
+    target: Annotated[str | None, typer.Argument(metavar="[MODULE:HUB]", help=_TARGET)] = None,
     config: Annotated[str | None, option("A TOML file of options and `[namespaces.NAME]` tables.")] = None,
     host: Annotated[str | None, _address("Address to listen on.  *[127.0.0.1]*")] = None,
     port: Annotated[int | None, _address("Port; 0 takes a free one.  *[8000]*")] = None,
@@ -133,9 +132,12 @@ def _import_hub(target: str, flags: dict[str, Any]) -> Hub:
         found: Any = getattr(importlib.import_module(module_name), name or "hub")
     except (ImportError, AttributeError) as error:
         raise ConfigError("MODULE:HUB", target, f"cannot be imported: {error}") from error
-    if not isinstance(found, Hub):
+    hub = getattr(found, "hub", found)  # a Socket.IO server's, or that of the application round it
+    if not isinstance(hub, Hub):
         raise ConfigError("MODULE:HUB", target, f"is a {type(found).__name__}, not a heartwire.Hub")
-    return found
+    if found is not hub and callable(found):
+        hub.node.attached["asgi"] = found
+    return hub
 
 
 def _called() -> str:
@@ -156,7 +158,7 @@ def _banner(url: str, settings: Settings, hub: Hub) -> None:
         return
     strong = (lambda text: f"\x1b[1m{text}\x1b[0m") if sys.stderr.isatty() else str
     lines = [f"Heartwire is up at {strong(url)}   ({by}streams in {engine}; Ctrl-C ends)", ""]
-    if not url.startswith("unix:"):
+    if "asgi" not in hub.node.attached and not url.startswith("unix:"):
         curl = "curl -k" if url.startswith("https") else "curl"
         lines += [
             *([f"  demo page    {url}/"] if settings.demo else []),

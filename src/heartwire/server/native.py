@@ -27,13 +27,13 @@ from heartwire.transports.websocket.native import native_protocol
 __all__ = ["HubDoor", "http_class", "websocket_class"]
 
 
-def websocket_class(node: Node, prefix: str) -> type:
-    """See `Hub.websocket_class`."""
-    return native_protocol(HubDoor(node, prefix))
+def websocket_class(node: Node, prefix: str, only: str = "") -> type:
+    """See `Hub.websocket_class`. ``only``: the one address that is ours, by its first segment."""
+    return native_protocol(HubDoor(node, prefix, only))
 
 
-def http_class(node: Node) -> type:
-    """See `Hub.http_class`."""
+def http_class(node: Node, *, polls_only: bool = False) -> type:
+    """See `Hub.http_class`. ``polls_only``: of the hub's addresses only Socket.IO's is there."""
     options = node.options
     times = HttpTimes(write_s=options.ping_interval_s + options.pong_timeout_s)
     bounds = HttpBounds(times, max_connections=options.max_tcp_connections)
@@ -44,24 +44,26 @@ def http_class(node: Node) -> type:
     ) -> bool:
         if query:
             return polls.try_answer(front, method, path, query, facts, body)
-        is_append = method == b"POST" and facts.origin is None
+        is_append = method == b"POST" and facts.origin is None and not polls_only
         return is_append and appends.try_append(front, path, facts, body)
 
-    return front_protocol(FastPath(node, other), bounds)
+    return front_protocol(FastPath(node, other, has_channels=not polls_only), bounds)
 
 
 class HubDoor:
     """`SocketDoor` to one node, whose application is mounted at ``prefix`` ("" for the root)."""
 
-    def __init__(self, node: Node, prefix: str) -> None:
+    def __init__(self, node: Node, prefix: str, only: str = "") -> None:
         self.switchboard = node.switchboard
         self.leftovers = node.leftovers
         self.incomplete: Incomplete = node.uploads
         self._node = node
         self._root = split_path(prefix.rstrip("/")) if prefix.rstrip("/") else []
-        self._first_segments = {
-            split_path(route.path)[0] for dialect in DIALECTS for route in dialect.sockets(node)
-        }
+        self._first_segments = (
+            {only}
+            if only
+            else {split_path(route.path)[0] for dialect in DIALECTS for route in dialect.sockets(node)}
+        )
         self._stopped_with: set[Any] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -93,10 +93,11 @@ async def _serve(
 
 def uvicorn_config(settings: Settings, hub: Hub) -> uvicorn.Config:
     """The set-up of uvicorn; `docs/deploy.md` has the same for programs that start it themselves."""
+    around = _around(hub)
     return uvicorn.Config(
-        hub.asgi(demo=settings.demo),
-        http=hub.http_class(),
-        ws=hub.websocket_class(),
+        hub.asgi(demo=settings.demo) if around is None else around,
+        http=(around or hub).http_class(),
+        ws=(around or hub).websocket_class(),
         ws_max_size=hub.options.max_frame_bytes
         + 64 * 1024,  # so that our limit, which names itself, comes first
         ws_ping_interval=settings.ping_interval_s,
@@ -153,13 +154,19 @@ def _runner(settings: Settings) -> Callable[[Any], None]:
     return uvloop.run
 
 
+def _around(hub: Hub) -> Any:
+    """The application round a hub that is to be served in its place: see `heartwire.socketio.ASGIApp`."""
+    return hub.node.attached.get("asgi")
+
+
 def _is_open(hub: Hub) -> bool:
     """Whether nobody is asked who they are."""
     return hub.node.authenticator is None or hub.options.insecure
 
 
 def _check_exposure(settings: Settings, hub: Hub) -> None:
-    is_closed = settings.uds is not None or is_loopback(settings.host) or not _is_open(hub)
+    is_ours = settings.uds is None and not is_loopback(settings.host) and _around(hub) is None
+    is_closed = not is_ours or not _is_open(hub)
     if not is_closed and not settings.allow_anonymous:
         fix = (
             "others can reach this address, and nobody is asked who they are:"

@@ -53,10 +53,12 @@ class FastPath:
 
     Args:
         other: what is not for a channel is passed to it.
+        has_channels: whether channels have addresses.
     """
 
-    def __init__(self, node: Node, other: Other) -> None:
+    def __init__(self, node: Node, other: Other, *, has_channels: bool = True) -> None:
         self._node = node
+        self._has_channels = has_channels
         self._other = other
         self._channels: ByteCache[Channel] = ByteCache(_REMEMBERED_BYTES)
         self._queries: ByteCache[tuple[Start, float]] = ByteCache(_REMEMBERED_BYTES)
@@ -85,7 +87,7 @@ class FastPath:
             return False  # the ordinary way answers it
 
     def _channel(self, path: bytes) -> Channel | None:
-        if not path.startswith(b"/channels/"):
+        if not self._has_channels or not path.startswith(b"/channels/"):
             return None
         parts = split_path(path.decode("latin-1"))
         if len(parts) != 2:
