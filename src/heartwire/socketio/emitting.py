@@ -30,8 +30,9 @@ from heartwire.types import Message
 
 __all__ = ["AsyncRedisManager", "RedisManager", "arguments_of", "json_of", "listed"]
 
-_KEEP: Final = Retention(10_000, 3600)
-"""No less than a server keeps by default: an append trims to it."""
+_KEEP: Final = Retention(10_000_000, 86_400)
+"""More than servers keep: an append trims to it, and what is kept for clients that are away is theirs to say.
+They trim with their own appends and sweeps."""
 
 
 def arguments_of(data: Any) -> list[Any]:
