@@ -37,15 +37,16 @@ class Client {
   }
 
   async ask() {
-    const { sum, pid } = await this.socket.timeout(20000).emitWithAck("sum", this.number, 1);
-    this.process = pid;
+    const { sum, pid, forwarded } = await this.socket.timeout(20000).emitWithAck("sum", this.number, 1);
+    Object.assign(this, { process: pid, forwarded });
     return sum === this.number + 1;
   }
 
   get told() {
     const transport = this.socket.io.engine?.transport?.name;
-    const { lost, doubled, disconnects, fresh, errors, process, last } = this;
-    return { connected: this.socket.connected, transport, lost, doubled, disconnects, fresh, errors, process, last };
+    const { lost, doubled, disconnects, fresh, errors, process, forwarded, last } = this;
+    const { connected } = this.socket;
+    return { connected, transport, lost, doubled, disconnects, fresh, errors, process, forwarded, last };
   }
 }
 

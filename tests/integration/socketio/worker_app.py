@@ -13,6 +13,17 @@ TICK_S: Final = float(os.environ.get("TICK_S", "0"))
 hub = Hub(os.environ.get("ENGINE", "memory://"))
 sio = AsyncServer(hub, connection_state_recovery=os.environ.get("RECOVERY") == "1")
 _ticking: list[object] = []
+_forwarded: list[object] = []
+_poll = hub.node.bus.handlers["socketio-poll"]
+
+
+async def counted(about: Any) -> Any:
+    """A poll that came to another worker."""
+    _forwarded.append(about)
+    return await _poll(about)
+
+
+hub.node.bus.handlers["socketio-poll"] = counted
 
 
 async def tick() -> None:
@@ -32,7 +43,7 @@ async def connect(sid: str, environ: dict[str, Any]) -> None:
 
 @sio.event
 async def sum(sid: str, a: int, b: int) -> dict[str, int]:
-    return {"sum": a + b, "pid": os.getpid()}
+    return {"sum": a + b, "pid": os.getpid(), "forwarded": len(_forwarded)}
 
 
 @sio.event
