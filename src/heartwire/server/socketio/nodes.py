@@ -95,7 +95,7 @@ class SessionsElsewhere:
 
     Promises: requests of one client are handled in the order they came, each once or, where a node or the
     store breaks off, answered 400 code 1, so that the client begins anew. An owner that dies is noticed
-    within about 3 s; where the store does not tell (Redis, PostgreSQL), within `DEAD_S` more.
+    as soon as the store gives it up, or when it has not answered for `DEAD_S`.
     """
 
     def __init__(self, server: Sessions) -> None:
@@ -103,7 +103,7 @@ class SessionsElsewhere:
         self._node = server.node
         self._bus = server.node.bus
         self.here = server.node.connections.node_id
-        self._is_shared = shared_engine(server.node.engine) is not None
+        self._shared = shared_engine(server.node.engine)
         self._numbers = itertools.count(1)
         self._forwarded: dict[str, dict[int, Forwarded]] = {}  # by owner
         self._count = 0
@@ -112,6 +112,7 @@ class SessionsElsewhere:
         self._moved: dict[str, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._looked_at: set[str] = set()
         self.answer("socketio-poll", self._poll)
         self.answer("socketio-post", self._post)
         self._bus.handlers["socketio-abort"] = self._abort
@@ -125,7 +126,7 @@ class SessionsElsewhere:
         if sid in self._moved:
             raise Fault(BAD_REQUEST)
         owner = sid.rpartition(".")[2]
-        if not self._is_shared or owner == self.here or not _NODE.fullmatch(owner):
+        if self._shared is None or owner == self.here or not _NODE.fullmatch(owner):
             raise Fault(UNKNOWN_SID)
         return owner
 
@@ -203,8 +204,15 @@ class SessionsElsewhere:
             await asyncio.sleep(LOOK_S)
             if self._node.draining:
                 self._release()
-            owners = {owner: list(mine.values()) for owner, mine in self._forwarded.items()}
-            await asyncio.gather(*(self._look_at(owner, mine) for owner, mine in owners.items()))
+            living = await self._living()
+            for owner, mine in list(self._forwarded.items()):
+                asked = list(mine.values())
+                if living is not None and owner not in living:
+                    for one in asked:
+                        one.end()
+                elif owner not in self._looked_at:
+                    self._looked_at.add(owner)
+                    self.run(self._look_at(owner, asked))
         self._looking = None
 
     def _release(self) -> None:
@@ -213,12 +221,22 @@ class SessionsElsewhere:
             for number in mine:
                 self.tell(owner, "socketio-release", (self.here, number))
 
+    async def _living(self) -> list[str] | None:
+        """The nodes that are there, as far as the store knows."""
+        if self._shared is None:
+            return None
+        try:
+            return await self._shared.nodes()
+        except HeartwireError:
+            return None
+
     async def _look_at(self, owner: str, mine: list[Forwarded]) -> None:
         about = (self.here, [one.number for one in mine])
         try:
             lost = set(await self._bus.ask(owner, "socketio-look", about, within_s=DEAD_S))
         except HeartwireError:
             lost = {one.number for one in mine}
+        self._looked_at.discard(owner)
         for one in mine:
             if one.number in lost:
                 one.end()
