@@ -16,8 +16,10 @@ def store_process(engine: str, folder: str) -> Iterator["subprocess.Popen[bytes]
     """A store; whoever attaches to ``FOLDER/s`` waits until it listens."""
     command = [sys.executable, "-m", "heartwire.store", "--engine", engine, "--socket", "s"]
     with subprocess.Popen(command, cwd=folder) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
