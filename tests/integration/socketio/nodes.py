@@ -15,7 +15,7 @@ from heartwire.testing.server import serving
 from tests.integration.client.tools import until
 from tests.integration.nodes.deployment import store_process
 
-__all__ = ["WITHIN_S", "Nodes", "Raw", "nodes"]
+__all__ = ["WITHIN_S", "Nodes", "Raw", "browser", "nodes", "told"]
 
 WITHIN_S: Final = 10
 
@@ -58,11 +58,19 @@ async def nodes(
         yield made
 
 
+def browser() -> aiohttp.ClientSession:
+    """A client of HTTP that does not say that it is Python's: those are not recovered."""
+    timeout = aiohttp.ClientTimeout(WITHIN_S)
+    return aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": "Mozilla/5.0"})
+
+
 class Raw:
-    """One client, by hand: each of its requests is sent to the node that the test names."""
+    """One client, by hand: each of its requests is sent to the node that the test names. ``got``: the packets
+    up to the answer to its CONNECT."""
 
     def __init__(self, http: aiohttp.ClientSession, made: Nodes) -> None:
         self.sid = ""
+        self.got: list[str] = []
         self._http, self._urls = http, made.urls
         self._packets: list[str] = []
 
@@ -72,11 +80,11 @@ class Raw:
         cls, made: Nodes, at: int, namespace: str = "/", via: int = 0
     ) -> AsyncIterator["Raw"]:
         """A client whose session began at a node, and that has joined a namespace by posts to another."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(WITHIN_S)) as http:
+        async with browser() as http:
             client = cls(http, made)
             await client.open(at)
             await client.post(via, "40" if namespace == "/" else f"40{namespace},")
-            await client.until(via, lambda packet: packet.startswith("40"))
+            client.got = await client.until(via, lambda packet: packet.startswith("40"))
             yield client
 
     def _url(self, node: int, transport: str = "polling") -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -22,6 +23,8 @@ import socketio as clients  # type: ignore[import-untyped]
 
 from heartwire.testing.server import ServerProcess, run_server
 from tests.integration.client.tools import say, until
+from tests.integration.nodes.deployment import store_process
+from tests.integration.socketio.nodes import Nodes, Raw, browser
 from tests.integration.test_workers import Children
 from tests.js.node import need_packages
 
@@ -165,3 +168,38 @@ async def test_clients_of_killed_workers_come_back_as_who_they_were_and_miss_not
             assert total(told, "answered") == 30
             assert total(told, "disconnects") >= 30
             assert [total(told, what) for what in ("lost", "doubled", "fresh")] == [0, 0, 0]
+
+
+async def test_an_owner_that_is_killed_in_the_middle_of_an_upgrade_costs_nothing() -> None:
+    """It has agreed to the upgrade, and dies before it has handed the session over."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp"))
+        stack.enter_context(store_process(f"sqlite:///{folder}/s.db", folder))
+        variables = {"ENGINE": f"attached://{folder}/s", "RECOVERY": "1", "PYTHONPATH": str(ROOT)}
+        owner, other = (
+            stack.enter_context(run_server(APP, engine=None, environment=variables)) for _ in range(2)
+        )
+        made = Nodes()
+        made.urls = [owner.url, other.url]
+        async with Raw.connected(made, at=0, via=1) as client:
+            answer = json.loads(client.got[-1][2:])
+            polling = asyncio.ensure_future(client.get(1))
+            async with client.socket(1) as socket:
+                await socket.send_str("2probe")
+                assert await socket.receive_str() == "3probe"
+                assert (await polling)[1] == "6"
+                owner.kill()
+                await socket.send_str("5")
+                assert (await socket.receive(timeout=WITHIN_S)).type is aiohttp.WSMsgType.CLOSE
+        async with browser() as http:
+            teller, back = Raw(http, made), Raw(http, made)
+            await teller.open(1)
+            await teller.post(1, "40")
+            await teller.until(1, lambda packet: packet.startswith("40"))
+            await teller.post(1, f'420["tell","{answer["sid"]}","missed"]')
+            await teller.until(1, lambda packet: packet == "430[]")
+            await back.open(1)
+            await back.post(1, "40" + json.dumps({"pid": answer["pid"]}))
+            missed, came = await back.until(1, lambda packet: packet.startswith("40"))
+            assert missed.startswith('42["told","missed",')
+            assert json.loads(came[2:]) == answer
