@@ -97,6 +97,12 @@ class Raw:
         assert status == 200
         self.sid = json.loads(body[1:])["sid"]
 
+    async def begin_anew(self, node: int) -> None:
+        """Begin another session, as after a break."""
+        self.sid = ""
+        self._packets.clear()
+        await self.open(node)
+
     async def get(self, node: int) -> tuple[int, str]:
         """Poll. Returns status and body."""
         async with self._http.get(self._url(node)) as answer:
@@ -139,10 +145,10 @@ class Raw:
             yield socket
 
 
-async def told(socket: aiohttp.ClientWebSocketResponse, wanted: str) -> list[str]:
-    """Receive until a message comes that is wanted. Returns all up to it, without pings."""
+async def told(socket: aiohttp.ClientWebSocketResponse, wanted: str | None) -> list[str]:
+    """Receive until a message comes that is wanted (``None``: any). Returns all up to it, without pings."""
     got: list[str] = []
-    while not got or got[-1] != wanted:
+    while not got or wanted not in (None, got[-1]):
         message = (await socket.receive(timeout=WITHIN_S)).data
         if isinstance(message, bytes):
             message = message.decode()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from typing import Any
 
 import aiohttp
@@ -292,6 +293,7 @@ async def test_a_session_waits_for_its_connect_handlers_before_it_goes() -> None
         async def connect(sid: str, environ: dict[str, Any]) -> None:
             await release.wait()
             await server.enter_room(sid, "all")
+            made.log.append(("joined", number))
 
         server.on("connect", connect)
 
@@ -301,10 +303,51 @@ async def test_a_session_waits_for_its_connect_handlers_before_it_goes() -> None
         await client.post(1, "40")
         async with client.socket(1) as socket:
             await socket.send_str("2probe")
-            assert await client.get(0) == (200, "6")
+            polling = asyncio.ensure_future(client.get(0))
             release.set()
             assert await socket.receive_str() == "3probe"
+            assert made.log == [("joined", 0)]
+            assert (await polling)[1][:2] == "40"
             await socket.send_str("5")
-            assert (await socket.receive_str())[:2] == "40"
             await made.servers[0].emit("end", room="all")
             await told(socket, '42["end"]')
+
+
+# -- with recovery -------------------------------------------------------------------------------------------
+
+
+async def test_a_session_that_went_is_recovered_at_its_first_node() -> None:
+    async with nodes(echo, connection_state_recovery=True) as made, Raw.connected(made, at=0) as client:
+        here, other = made.servers
+        answer = json.loads(client.got[-1][2:])
+        async with client.upgraded(1) as socket:
+            await other.save_session(answer["sid"], {"name": "x"})
+            await here.emit("a", room="all")
+            event = (await told(socket, None))[-1]
+        await made.seen("disconnect", 1, "transport close")
+        await other.enter_room(answer["sid"], "late")
+        await here.emit("b", room="late")
+        await here.leave_room(answer["sid"], "late")
+        await here.emit("c", room="late")
+        await here.emit("d", room="all")
+        await client.begin_anew(0)
+        offset = json.loads(event[2:])[1]
+        await client.post(1, "40" + json.dumps({"pid": answer["pid"], "offset": offset}))
+        *missed, came = await client.until(1, lambda packet: packet.startswith("40"))
+        assert [json.loads(packet[2:])[0] for packet in missed] == ["b", "d"]
+        assert json.loads(came[2:]) == answer
+        assert await here.get_session(answer["sid"]) == {"name": "x"}
+        assert here.rooms(answer["sid"]) == [*here.rooms(answer["sid"])[:1], "all"]
+
+
+async def test_a_client_that_is_called_while_it_is_away_is_not_called_when_it_returns() -> None:
+    """It may have been called before the break: an event that is answered is not repeated."""
+    async with nodes(echo, connection_state_recovery=True) as made, Raw.connected(made, at=0) as client:
+        other = made.servers[1]
+        answer = json.loads(client.got[-1][2:])
+        with pytest.raises(exceptions.TimeoutError):
+            await other.call("ask", to=answer["sid"], timeout=0.05)
+        await client.begin_anew(1)
+        await client.post(0, "40" + json.dumps({"pid": answer["pid"]}))
+        got = await client.until(0, lambda packet: packet.startswith("40"))
+        assert [json.loads(packet[2:]) for packet in got] == [answer]

@@ -14,6 +14,7 @@ from heartwire.dialects.socketio import packet as wire
 from heartwire.dialects.socketio.packet import Json, encode, with_id
 from heartwire.dialects.socketio.session import NamespaceSocket, OnAck
 from heartwire.errors import HeartwireError
+from heartwire.hub.bus import Handler
 from heartwire.hub.node import Node
 from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, DISCONNECT, ENTER, LEAVE, Entry, Room
 from heartwire.server.socketio.members import Member
@@ -111,20 +112,12 @@ class Commands:
     async def session(self, sid: str, namespace: str) -> Any:
         """What the program keeps of a client; a copy, where another node has it. Raises `NotConnected`;
         `Refused` where its values cannot be sent."""
-        _, member = self._find(sid, namespace)
-        if member is None:
-            return (await self._ask(_SESSION, sid, namespace))[0]
-        if member.session is None:
-            member.session = {}
-        return member.session
+        found = await self._ask(self._session_here, _SESSION, sid, namespace)
+        return found[0]
 
     async def save_session(self, sid: str, namespace: str, session: Any) -> None:
         """Keep something of a client, on any node. Raises as `session` does, and `EngineError`."""
-        _, member = self._find(sid, namespace)
-        if member is None:
-            await self._ask(_SAVE, sid, namespace, session)
-        else:
-            await self._server.save_session(member, session)
+        await self._ask(self._save_here, _SAVE, sid, namespace, session)
 
     def carry_out(self, router: Router, member: Member, entry: Entry, offset: int | None) -> None:
         """See `Router`: do to a client of this node what an entry says."""
@@ -181,17 +174,26 @@ class Commands:
             raise NotConnected(f"{sid!r} is not connected to namespace {namespace!r}")
         return router, member
 
-    async def _ask(self, kind: str, sid: str, namespace: str, *more: Any) -> list[Any]:
+    async def _ask(self, ask: Handler, kind: str, sid: str, namespace: str, *more: Any) -> list[Any]:
         """Ask the node that has a client, whichever it is."""
-        answers = await self._server.node.bus.ask_all(kind, (sid, namespace, *more))
-        for answer in answers.values.values():
-            if answer is not None:
-                return answer  # type: ignore[no-any-return]
+        self._find(sid, namespace)
+        about = (sid, namespace, *more)
+        for _ in range(2):  # it may have gone from one to another between their answers
+            found = await ask(about)
+            if found is None:
+                answers = await self._server.node.bus.ask_all(kind, about)
+                found = next((one for one in answers.values.values() if one is not None), None)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
         raise NotConnected(f"{sid!r} is not connected to namespace {namespace!r} on any node that answers")
 
     async def _session_here(self, about: tuple[str, str]) -> list[Any] | None:
         member = await self._here(*about)
-        return None if member is None else [member.session or {}]
+        if member is None:
+            return None
+        if member.session is None:
+            member.session = {}
+        return [member.session]
 
     async def _save_here(self, about: tuple[str, str, Any]) -> list[Any] | None:
         sid, namespace, session = about
@@ -202,9 +204,11 @@ class Commands:
         return []
 
     async def _here(self, sid: str, namespace: str) -> Member | None:
-        await self._server.settled()
-        router = self._server.routers.get(namespace)
-        return None if router is None else router.members.get(sid)
+        """A client of this node, or one that is on its way here."""
+        router = self._server.router(namespace)
+        if sid not in router.members:
+            await self._server.settled()
+        return router.members.get(sid)
 
     async def _answer(self, node: str, number: int, arguments: list[Any]) -> None:
         bus, here = self._server.node.bus, self._server.node.connections.node_id
