@@ -113,8 +113,8 @@ class EngineSocket:
 
     @property
     def paused(self) -> bool:
-        """See `Socket.paused`."""
-        return self._link.paused
+        """See `Socket.paused`. A link that closes while it is full has nobody to wait for."""
+        return self._link.paused and not self._link.closed
 
     @property
     def takes(self) -> bool:
