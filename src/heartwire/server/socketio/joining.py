@@ -7,6 +7,7 @@ the node that had the client.
 import logging
 from typing import Any, Final, Protocol
 
+from heartwire.dialects.socketio import packet as wire
 from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket
 from heartwire.errors import HeartwireError, Refused
 from heartwire.hub.node import Node
@@ -37,7 +38,6 @@ class Server(Protocol):
 
     def router(self, namespace: str) -> Router: ...
     def new_sid(self) -> str: ...
-    def expel(self, socket: NamespaceSocket, data: Any = None) -> None: ...
     async def leave(self, member: Member, reason: str) -> None: ...
 
 
@@ -60,8 +60,7 @@ async def join(server: Server, client: ClientSession, namespace: str, auth: Any)
 
 async def _ask(server: Server, router: Router, member: Member, auth: Any) -> None:
     """Ask the program, and answer the client."""
-    socket, recovery = member.socket, server.recovery
-    client, namespace = socket.client, socket.namespace
+    recovery = server.recovery
     if server.accepts_first and not await _begin(server, router, member):
         return
     try:
@@ -69,19 +68,13 @@ async def _ask(server: Server, router: Router, member: Member, auth: Any) -> Non
     except Refusal as refusal:
         router.flush()
         router.forget(member)
+        _refuse(member, refusal.data)
         if recovery is not None:
             await recovery.drop(member)
-        if server.accepts_first:
-            server.expel(socket, refusal.data)
-        else:
-            client.refuse(namespace, refusal.data)
         return
     except Exception:
         router.forget(member)
-        if server.accepts_first:
-            server.expel(socket, {"message": "internal server error"})
-        else:
-            client.refuse(namespace, {"message": "internal server error"})
+        _refuse(member, {"message": "internal server error"})
         raise
     if not server.accepts_first:
         await _begin(server, router, member)
@@ -101,6 +94,18 @@ async def _begin(server: Server, router: Router, member: Member) -> bool:
     if client.engine.is_over and not member.is_gone:
         await server.leave(member, "transport close")
     return not member.is_gone
+
+
+def _refuse(member: Member, data: Any) -> None:
+    """Tell a client that it is not let in; the program, which knows that, is not told that it has left."""
+    socket = member.socket
+    client, namespace = socket.client, socket.namespace
+    if not socket.is_connected:
+        client.refuse(namespace, data)
+        return
+    socket.send(wire.DISCONNECT, data)
+    socket.is_connected = False
+    del client.sockets[namespace]
 
 
 async def _saved(recovery: Recovery, member: Member) -> bool:

@@ -22,6 +22,7 @@ from heartwire.dialects.socketio.engine_session import EngineSession
 from heartwire.dialects.socketio.packet import Json, encode
 from heartwire.dialects.socketio.session import ClientSession, NamespaceSocket
 from heartwire.engines.contract import shared_engine
+from heartwire.errors import HeartwireError
 from heartwire.hub.identity import Identity
 from heartwire.hub.node import Node
 from heartwire.hub.options import NamespaceOptions
@@ -273,6 +274,9 @@ class SocketServer:
                     await self.recovery.drop(member)
                 else:
                     self.recovery.touch(member)
+        except HeartwireError as error:
+            log.error("client %s has left %s, and may come back as it was: %s", member.sid, router.namespace, error)
+        try:
             await self.program.disconnect(member, reason)
         finally:
             router.forget(member)
