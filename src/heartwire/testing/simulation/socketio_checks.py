@@ -10,6 +10,7 @@ from heartwire.testing.simulation.checks import Checks
 from heartwire.testing.simulation.server import STALE_S
 from heartwire.testing.simulation.socketio_client import JoinedNamespace, SocketClient
 from heartwire.testing.simulation.socketio_model import Emitted, Model
+from heartwire.testing.simulation.socketio_program import Program
 
 if TYPE_CHECKING:
     from heartwire.testing.simulation.socketio_world import SocketWorld
@@ -98,11 +99,14 @@ class SocketChecks(Checks):
         self._socket_world.note(life, f"is told that {sid} comes")
         self._came[sid] += 1
         self._lives.setdefault(sid, set()).add(life)
+        if all(program.life != life or program.node.state != "up" for program in self._programs()):
+            self.killed.add(life)  # its process ends, and does not wait for handlers
 
     def refused(self, life: str, sid: str) -> None:
         """Note that it could not."""
         self._socket_world.note(life, f"refuses {sid}")
-        self._came[sid] -= 1
+        if self._came[sid] > self._left[sid]:  # else its connection has ended before it was refused
+            self._came[sid] -= 1
 
     def disconnected(self, life: str, sid: str) -> None:
         """Check that it was there."""
@@ -126,6 +130,9 @@ class SocketChecks(Checks):
         self._answers.add(number)
         if answer != number:
             self.fail("program", f"{number} is answered {answer!r}")
+
+    def _programs(self) -> list[Program]:
+        return list(self._socket_world.programs.values())
 
     # -- the stream ------------------------------------------------------------------------------------------
 
@@ -188,7 +195,7 @@ class SocketChecks(Checks):
                 self.fail(
                     "program", f"let {sid} in {times} times, and was told {self._left[sid]} times it left"
                 )
-        for program in self._socket_world.programs.values():
+        for program in self._programs():
             if program.server.sessions:
                 self.fail(program.life, f"has sessions that are over: {list(program.server.sessions)}")
         if not self.killed:
