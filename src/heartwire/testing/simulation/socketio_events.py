@@ -36,6 +36,7 @@ def run_socket_seed(seed: int) -> SocketWorld:
         nodes=nodes,
         recovery=chance.random() < 0.85,
         history_size=chance.choice((10_000, 10_000, 10_000, 10_000, 20)),
+        is_sticky=nodes == 1 or chance.random() < 0.3,
         slow_s=chance.choice((0, 0, 0, 0.5, 3)),
         ping_interval=interval_s,
         ping_timeout=timeout_s,

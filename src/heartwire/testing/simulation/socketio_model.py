@@ -6,11 +6,9 @@ In: what is begun and done, from the program. Out: which events a client has to 
 import itertools
 import math
 from collections import defaultdict
-from typing import Any, Final
-
 __all__ = ["ALL", "Emitted", "Model", "Move"]
 
-ALL: Final = ""
+ALL = ""
 """The room that every client of the namespace is in."""
 
 
@@ -54,6 +52,7 @@ class Model:
         self._moves: dict[tuple[str, str], list[Move]] = defaultdict(list)
         self._rooms: dict[str, list[str]] = defaultdict(list)
         self._under_way: dict[tuple[str, str], Move] = {}
+        self._closings: dict[str, list[Move]] = defaultdict(list)
 
     # -- rooms -----------------------------------------------------------------------------------------------
 
@@ -79,6 +78,17 @@ class Model:
         """Who may be in a room."""
         return [sid for (sid, name), moves in self._moves.items() if name == room and moves[-1].is_in]
 
+    def close(self, room: str) -> Move:
+        """A room begins to be closed: who comes into it meanwhile may have to leave it."""
+        move = Move(self._time(), is_in=False)
+        self._closings[room].append(move)
+        return move
+
+    def closed(self, move: Move) -> None:
+        """The call has returned: on one node it is done."""
+        if not self._is_shared:
+            move.done = self._time()
+
     # -- events ----------------------------------------------------------------------------------------------
 
     def emit(self, number: int, rooms: list[str], skip: list[str]) -> Emitted:
@@ -94,11 +104,15 @@ class Model:
         """Whether a client has to get an event, if it was kept: it was in a room, and has not left it since."""
         if event.kept == math.inf or sid in event.skip:
             return False
-        return any(self._was_in(event, self._moves.get((sid, room), [])) for room in event.rooms)
+        return any(self._was_in(event, sid, room) for room in event.rooms)
 
-    def _was_in(self, event: Emitted, moves: list[Move]) -> bool:
+    def _was_in(self, event: Emitted, sid: str, room: str) -> bool:
+        moves = self._moves.get((sid, room), [])
         since = [index for index, move in enumerate(moves) if move.is_in and move.done < event.begun]
-        return bool(since) and all(move.is_in for move in moves[since[-1] :])
+        if not since or not all(move.is_in for move in moves[since[-1] :]):
+            return False
+        entered = moves[since[-1]].begun
+        return all(closing.done < entered for closing in self._closings.get(room, []))
 
     def is_wrong(self, event: Emitted, sid: str) -> bool:
         """Whether a client must not get an event."""
@@ -114,5 +128,3 @@ class Model:
         after = moves[entered[-1] :]
         return any(not move.is_in and move.done < event.begun for move in after)
 
-
-Told = dict[str, Any]

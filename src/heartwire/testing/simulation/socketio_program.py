@@ -157,9 +157,11 @@ class Program:
         """Have all clients leave a room."""
 
         async def work() -> None:
+            closing = self._model.close(room)
             moves = [(sid, self._model.begin(sid, room, is_in=False)) for sid in self._model.inside(room)]
             try:
                 await self.sio.close_room(room)
+                self._model.closed(closing)
             finally:
                 for sid, move in moves:
                     if move is not None:
