@@ -36,6 +36,9 @@ class World(Protocol):
     def wires(self) -> list[Wire]:
         """All wires of all clients."""
 
+    def life(self, node: str, number: int) -> str:
+        """Name a life of a node."""
+
     def begins(self, node: Any, life: str) -> None:
         """A node is about to come up, in a life of this name."""
 

@@ -50,7 +50,7 @@ class SimulatedNode:
     def start(self) -> None:
         world = self._world
         self._lives += 1
-        life = f"node{self.name}{self._lives}"
+        life = world.life(self.name, self._lives)
         self.engine = self._make_engine(life)
         self.hub = self._make(self.engine)
         node = self.hub.node

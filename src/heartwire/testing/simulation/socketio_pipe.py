@@ -117,7 +117,7 @@ class Pipe:
         was_open, self.state = self.state == "open", "closed"
         if self._timer is not None:
             self._timer.cancel()
-        if was_open and self.transport == "polling" and reason != "transport close":
+        if was_open and self.transport == "polling" and not reason.startswith("transport close"):
             self._wire("POST", lambda event: None, "1")
         poll, self._poll, post, self._post = self._poll, None, self._post, None
         for wire in (poll, post) if self._habits.aborts else ():
@@ -144,7 +144,7 @@ class Pipe:
         if self.state == "closed":
             return
         if isinstance(event, tuple) or event["status"] != 200:
-            self.end("transport error")
+            self.end(f"transport error: poll {_said(event)}")
             return
         for packet in event["body"].decode().split(SEPARATOR):
             self._take(packet)
@@ -160,7 +160,7 @@ class Pipe:
         if self.state == "closed":
             return
         if isinstance(event, tuple) or event["status"] != 200:
-            self.end("transport error")
+            self.end(f"transport error: post {_said(event)}")
             return
         self._post = None
         if self._is_upgrading:
@@ -171,7 +171,8 @@ class Pipe:
         if self.state == "closed":
             return
         if isinstance(event, tuple) or event["type"] == "websocket.close":
-            self.end("transport close" if self.state == "open" else "transport error")
+            how = "close" if self.state == "open" else "error"
+            self.end(f"transport {how}: {event[0] if isinstance(event, tuple) else event.get('reason', '')}")
         elif event["type"] == "websocket.send":
             self._take(event["text"])
 
@@ -243,3 +244,7 @@ class Pipe:
         self._socket.say("5")
         self._is_upgrading = False
         self._flush()
+
+
+def _said(event: Any) -> str:
+    return event[0] if isinstance(event, tuple) else f"{event['status']} {event['body'].decode()}"

@@ -110,6 +110,10 @@ class Program:
         router = self.server.routers.get("/")
         return [] if router is None else [sid for sid in router.members if self.has(sid)]
 
+    def members(self) -> list[str]:
+        """The clients that have come here, and have not left."""
+        return [sid for router in self.server.routers.values() for sid in router.members]
+
     def emit(self, number: int, rooms: list[str], skip: list[str], pad: str) -> None:
         """Emit an event to rooms."""
 
@@ -188,7 +192,7 @@ class Program:
         """End as the process does: at once, and nobody is told."""
         self.is_dead = True
         server = self.server
-        tasks: list[asyncio.Future[Any]] = [*server._tasks]
+        tasks: list[asyncio.Future[Any]] = [*server._tasks, *server.elsewhere._tasks, *server.node.bus._tasks]
         for router in server.routers.values():
             tasks += [*router._tasks, *router._reads.values()]
             tasks += [held for member in router.members.values() if (held := _saving(member)) is not None]

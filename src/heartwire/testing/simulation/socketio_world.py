@@ -65,7 +65,7 @@ class SocketWorld(Simulation):
         self.max_disconnection_s = 120.0
         self.is_short_of_history = history_size < 10_000
         self.next_number = itertools.count(1).__next__
-        self._slow_s, self._is_sticky = slow_s, is_sticky
+        self._slow_s, self.is_sticky = slow_s, is_sticky
         self._options = {"ping_interval": 25, "ping_timeout": 20, **options}
         if recovery:
             self._options["connection_state_recovery"] = RecoveryOptions(
@@ -92,6 +92,10 @@ class SocketWorld(Simulation):
             self._losses, self._lost_s = losses, self.loop.now_s
         return self._lost_s
 
+    def life(self, node: str, number: int) -> str:
+        """See `World.life`: the name of a node is in the sids of its sessions, as eight digits."""
+        return f"{int(node.strip('-') or 0):04x}{number:04x}"
+
     def begins(self, node: SimulatedNode, life: str) -> None:
         """See `World.begins`."""
         if not self._is_made:
@@ -104,7 +108,7 @@ class SocketWorld(Simulation):
     def ends(self, node: SimulatedNode) -> None:
         """See `World.ends`."""
         program = self.programs[node.name]
-        self.checks.killed.add(program.life)
+        self.checks.died(program.life, program.members())
         program.die()
 
     def come(
@@ -128,7 +132,7 @@ class SocketWorld(Simulation):
     def find_for(self, client: SocketClient, wire: Wire) -> Application | Blocked:
         """See `socketio_client.World`."""
         server = self.server
-        if not self._is_sticky or len(server.nodes) == 1:
+        if not self.is_sticky or len(server.nodes) == 1:
             return server.find(wire)
         at = self.clients.index(client)
         nodes = [server.nodes[(at + step) % len(server.nodes)] for step in range(len(server.nodes))]

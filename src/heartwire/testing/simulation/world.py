@@ -89,6 +89,10 @@ class Simulation:
     def note(self, who: str, what: object) -> None:
         self.trace.append((self.loop.now_s, who, what))
 
+    def life(self, node: str, number: int) -> str:
+        """See `World.life`."""
+        return f"node{node}{number}"
+
     def begins(self, node: SimulatedNode, life: str) -> None:
         """See `World.begins`."""
 
