@@ -101,6 +101,10 @@ class SocketWorld(Simulation):
         if not self._is_made:
             self._begun.append((node, life))
             return
+        before = self.programs.get(node.name)
+        if before is not None and not before.is_dead:  # it has stopped, and did not wait for all handlers
+            self.checks.excuse(before.members())
+            before.is_dead = True
         node.hub.node.new_secret = map(f"{life}s{{}}".format, itertools.count(1)).__next__
         program = Program(node, life, self.model, self.checks, self._options, self._slow_s)
         self.programs[node.name] = program
