@@ -76,7 +76,6 @@ async def _ask(server: Server, router: Router, member: Member, auth: Any) -> Non
         router.forget(member)
         _refuse(member, {"message": "internal server error"})
         raise
-<<<<<<< HEAD
     if not server.accepts_first:
         await _begin(server, router, member)
 
@@ -84,10 +83,6 @@ async def _ask(server: Server, router: Router, member: Member, auth: Any) -> Non
 async def _begin(server: Server, router: Router, member: Member) -> bool:
     """Have a client that is let in go live, and tell it. Returns whether it is in."""
     recovery, client = server.recovery, member.socket.client
-=======
-    if member.is_gone:  # it was accepted first, and has left meanwhile
-        return
->>>>>>> 9d41cba (Do not accept a Socket.IO client again that has left during its connect handler)
     if recovery is not None and member.recovery is not None and not await _saved(recovery, member):
         client.engine.close("forced close")
         if not member.is_gone:  # the program has let it in

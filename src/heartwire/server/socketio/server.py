@@ -275,7 +275,9 @@ class SocketServer:
                 else:
                     self.recovery.touch(member)
         except HeartwireError as error:
-            log.error("client %s has left %s, and may come back as it was: %s", member.sid, router.namespace, error)
+            log.error(
+                "client %s has left %s, and may come back as it was: %s", member.sid, router.namespace, error
+            )
         try:
             await self.program.disconnect(member, reason)
         finally:

@@ -6,6 +6,7 @@ In: what is begun and done, from the program. Out: which events a client has to 
 import itertools
 import math
 from collections import defaultdict
+
 __all__ = ["ALL", "Emitted", "Model", "Move"]
 
 ALL = ""
@@ -127,4 +128,3 @@ class Model:
             return True
         after = moves[entered[-1] :]
         return any(not move.is_in and move.done < event.begun for move in after)
-

@@ -116,12 +116,7 @@ class SocketWorld(Simulation):
         program.die()
 
     def come(
-        self,
-        name: str = "",
-        *,
-        habits: Habits = Habits(),
-        rooms: list[str],
-        starts: bool = True,  # noqa: B008
+        self, name: str = "", *, habits: Habits = Habits(), rooms: list[str], starts: bool = True
     ) -> SocketClient:
         """Add a client; connect it now if it ``starts``."""
         number = len(self.clients) + 1
