@@ -1,4 +1,4 @@
-"""The promises of the Socket.IO dialect, as code: what clients and programs are told is held against the model."""
+"""The promises of the Socket.IO dialect, as code: what clients and programs hear is held against a model."""
 
 import itertools
 from collections import Counter

@@ -175,7 +175,7 @@ class SocketClient:
         assert found is not None, text
         kind, name, id, data = found.groups()
         namespace = self.namespaces[name or "/"]
-        content = json.loads(data) if data else None
+        content: Any = json.loads(data) if data else None
         if kind == "0":
             self._joined(namespace, content)
         elif kind == "1":
@@ -240,8 +240,8 @@ class SocketClient:
         )
         self.world.heard.joined(self, namespace, had)
         waiting, namespace.waiting = namespace.waiting, []
-        for content, id in waiting:
-            self._handle(namespace, content, id)
+        for event, id in waiting:
+            self._handle(namespace, event, id)
 
     def _left(self, namespace: JoinedNamespace) -> None:
         if namespace.is_connected:

@@ -1,4 +1,4 @@
-"""Simulations of the Socket.IO dialect from a seed alone: it draws servers, clients, and what goes wrong when."""
+"""Simulations of the Socket.IO dialect from a seed: it draws servers, clients, and what goes wrong when."""
 
 from collections.abc import Callable
 from random import Random
@@ -63,10 +63,10 @@ def _hub(chance: Random, interval_s: float, timeout_s: float) -> Callable[[Any],
 class SocketEvents(NodeEvents):
     """Makes things happen in a world, with the troubles of `Events` and `NodeEvents`."""
 
-    _world: SocketWorld  # type: ignore[assignment]
+    _world: SocketWorld
 
     def __init__(self, world: SocketWorld, chance: Random) -> None:
-        self._world, self._chance = world, chance  # type: ignore[assignment]
+        self._world, self._chance = world, chance
         self._undone = {}
         self._is_one = len(world.server.nodes) == 1
         world.server.slow_down(chance.choice((0, 0, 0, 0.002, 0.05, 0.3)))

@@ -148,7 +148,7 @@ class Pipe:
             return
         for packet in event["body"].decode().split(SEPARATOR):
             self._take(packet)
-            if self.state == "closed":  # type: ignore[comparison-overlap]  # by what it took
+            if self.state == "closed":  # by what it took
                 return
         self._poll = None
         if self._is_upgrading:

@@ -1,4 +1,4 @@
-"""The program of a simulated Socket.IO server, in one life of a node: its handlers, and what it does by itself.
+"""The program of a simulated Socket.IO server in one life of a node: its handlers, and what it does itself.
 
 In: events of clients; what is to be done, from the world. Out: calls of `AsyncServer`; what came of them, to
 the model and the checks.
@@ -11,10 +11,9 @@ from typing import Any, Protocol
 
 from heartwire.dialects.socketio.engine_states import CLOSED
 from heartwire.errors import HeartwireError
-from heartwire.server.socketio.router import Member
+from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.server import SocketServer
-from heartwire.socketio import AsyncServer
-from heartwire.socketio.exceptions import ConnectionRefusedError
+from heartwire.socketio import AsyncServer, exceptions
 from heartwire.testing.simulation.nodes import SimulatedNode
 from heartwire.testing.simulation.socketio_model import ALL, Model
 
@@ -74,7 +73,7 @@ class Program:
             await self._let_in(sid, [] if environ["heartwire.recovered"] else [ALL, sid], auth["rooms"])
         except HeartwireError:
             self._records.refused(self.life, sid)
-            raise ConnectionRefusedError("the store is not there") from None
+            raise exceptions.ConnectionRefusedError("the store is not there") from None
         except ValueError:  # it has gone meanwhile
             return
 

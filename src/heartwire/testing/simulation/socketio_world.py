@@ -10,7 +10,7 @@ with SocketWorld(seed=7) as world:
 
 import itertools
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from heartwire.server.socketio.recovery import RecoveryOptions
 from heartwire.testing.simulation.network import Application, Blocked, Path, Wire
@@ -25,6 +25,9 @@ from heartwire.testing.simulation.world import Simulation
 __all__ = ["SocketWorld"]
 
 _GONE_WITHIN_S = 60
+
+
+_HABITS: Final = Habits()
 
 
 class SocketWorld(Simulation):
@@ -116,7 +119,7 @@ class SocketWorld(Simulation):
         program.die()
 
     def come(
-        self, name: str = "", *, habits: Habits = Habits(), rooms: list[str], starts: bool = True
+        self, name: str = "", *, habits: Habits = _HABITS, rooms: list[str], starts: bool = True
     ) -> SocketClient:
         """Add a client; connect it now if it ``starts``."""
         number = len(self.clients) + 1
