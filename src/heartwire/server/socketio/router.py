@@ -204,8 +204,8 @@ class Router(OwnSink):
         self.remove(member)
         if self.members.get(member.sid) is member:
             del self.members[member.sid]
-        for room in list(member.rooms):
-            self.leave(member, room)
+        for room in member.rooms:  # it keeps them: its record may be about to be written
+            self._leave(member, room)
 
     def enter(self, member: Member, room: Room, offset: int | None = None) -> None:
         """A client enters a room, at an offset of the stream, or now. Idempotent."""
@@ -217,6 +217,9 @@ class Router(OwnSink):
     def leave(self, member: Member, room: Room) -> None:
         """A client leaves a room. Idempotent."""
         member.rooms.pop(room, None)
+        self._leave(member, room)
+
+    def _leave(self, member: Member, room: Room) -> None:
         inside = self._rooms.get(room)
         if inside is not None:
             inside.pop(member, None)
