@@ -316,9 +316,11 @@ async def test_following_from_the_connect_handler(connect: Connect) -> None:
             assert made[:2] == ["publication", "made"]
             assert (end[0], end[1], end[3]) == ("publication_end", "job:1", "done")
         async with wire.opened() as socket:
-            await socket.join(auth={"big": str(Position("another-epoch", 1))})
-            [gap] = events([await socket.next()])
-            assert gap[:2] == ["publication_gap", "big"]
+            await sio.hub.publish("news", "kept")
+            await socket.join(auth={"news": str(Position("another-epoch", 1))})
+            gap, kept = events([await socket.next(), await socket.next()])
+            assert gap[:2] == ["publication_gap", "news"]
+            assert kept[:2] == ["publication", "kept"]
 
 
 async def test_a_recovered_client_is_followed_for_from_where_it_was(connect: Connect) -> None:
