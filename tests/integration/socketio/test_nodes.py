@@ -333,7 +333,7 @@ async def test_a_session_that_went_is_recovered_at_its_first_node() -> None:
         await client.begin_anew(0)
         offset = json.loads(event[2:])[1]
         await client.post(1, "40" + json.dumps({"pid": answer["pid"], "offset": offset}))
-        *missed, came = await client.until(1, lambda packet: packet.startswith("40"))
+        came, *missed = await client.until(1, lambda packet: packet.startswith('42["d"'))
         assert [json.loads(packet[2:])[0] for packet in missed] == ["b", "d"]
         assert json.loads(came[2:]) == answer
         assert await here.get_session(answer["sid"]) == {"name": "x"}
