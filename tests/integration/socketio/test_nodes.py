@@ -10,6 +10,7 @@ import pytest
 
 from heartwire.server.socketio.program import NotConnected
 from heartwire.socketio import AsyncServer, exceptions
+from heartwire.testing.stores import PostgresServer, ValkeyServer
 from tests.integration.client.tools import until
 from tests.integration.socketio.nodes import WITHIN_S, Nodes, Raw, nodes, told
 
@@ -131,9 +132,18 @@ async def test_a_probe_that_is_not_completed_leaves_the_session_where_it_is() ->
             await told(socket, '438[[1,"x"]]')
 
 
-async def test_nothing_is_lost_doubled_or_swapped_while_a_session_goes() -> None:
+@pytest.fixture(params=["sqlite", "valkey", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """A store that several nodes share; "": one of the nodes' own."""
+    if request.param == "sqlite":
+        return ""
+    server: ValkeyServer | PostgresServer = request.getfixturevalue(request.param)
+    return f"{server.url}?prefix=sio" if request.param == "valkey" else f"{server.url}&schema=sio"
+
+
+async def test_nothing_is_lost_doubled_or_swapped_while_a_session_goes(engine: str) -> None:
     """Both sides count all the time, the client over polls, the WebSocket and the upgrade."""
-    async with nodes(echo, 3) as made, contextlib.AsyncExitStack() as stack:
+    async with nodes(echo, 3, engine=engine) as made, contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(Raw.connected(made, at=number % 3, via=(number + 1) % 3))
             for number in range(12)
