@@ -361,3 +361,30 @@ async def test_a_client_that_is_called_while_it_is_away_is_not_called_when_it_re
         await client.post(0, "40" + json.dumps({"pid": answer["pid"]}))
         got = await client.until(0, lambda packet: packet.startswith("40"))
         assert [json.loads(packet[2:]) for packet in got] == [answer]
+
+
+# -- bounds --------------------------------------------------------------------------------------------------
+
+
+async def test_requests_for_other_nodes_are_refused_over_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heartwire.server.socketio.nodes.MAX_FORWARDED", 1)
+    async with nodes(echo) as made, Raw.connected(made, at=0) as client:
+        held = asyncio.ensure_future(client.get(1))
+        others = made.servers[1]._server.elsewhere
+        await until(lambda: others._count, WITHIN_S)
+        assert (await client.post(1, '42["say","a"]'))[0] == 429
+        assert (await client.post(0, '421["say","b"]'))[0] == 200
+        assert await held == (200, '431[[0,"b"]]')
+        assert (await client.post(1, '42["say","c"]'))[0] == 200
+
+
+async def test_sessions_that_went_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heartwire.server.socketio.nodes.MAX_MOVED", 1)
+    async with nodes(echo) as made, contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(Raw.connected(made, at=0)) for _ in range(2)]
+        for client in crowd:
+            socket = await stack.enter_async_context(client.upgraded(1))
+            await socket.send_str('421["say",1]')
+            await told(socket, "431[[1,1]]")
+        codes = [json.loads((await client.get(0))[1])["code"] for client in crowd]
+        assert codes == [1, 3]
