@@ -56,9 +56,9 @@ async def test_the_chat(engine: dict[str, str], tmp_path: Path) -> None:
             async with wire.opened() as ann:
                 auth = {"name": "Ann", "pid": joined["pid"], "offset": typing[2]}
                 await ann.send("40" + json.dumps(auth))
+                assert json.loads(str(await ann.next())[2:]) == joined
                 missed = json.loads(str(await ann.next())[2:])
                 assert missed[1] == {"room": "red", "name": "", "text": "Lunch!"}
-                assert json.loads(str(await ann.next())[2:]) == joined
                 await ann.send('427["say","red","back"]')
                 got = sorted([str(await ann.next()), str(await ann.next())])
                 assert got[0].startswith('42["said",{"room":"red","name":"Ann","text":"back"}')

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -321,6 +322,27 @@ async def test_following_from_the_connect_handler(connect: Connect) -> None:
             gap, kept = events([await socket.next(), await socket.next()])
             assert gap[:2] == ["publication_gap", "news"]
             assert kept[:2] == ["publication", "kept"]
+
+
+async def test_a_client_that_goes_with_much_unread_holds_up_nobody(connect: Connect) -> None:
+    """Its connection is full for good: waiting until it takes something must not keep the loop busy."""
+    sio = socketio.AsyncServer()
+    left: list[str] = []
+
+    async def came(sid: str, environ: object) -> None:
+        await sio.follow(sid, "big", since=Position("another-epoch", 1))
+
+    sio.on("connect", came)
+    sio.on("disconnect", lambda sid, reason: left.append(reason))
+    async with connect(sio) as wire:
+        for _ in range(3):
+            await sio.hub.publish("big", "x" * 700_000)
+        began = time.monotonic()
+        async with wire.opened() as socket:
+            await socket.join()
+            assert str(await socket.next()).startswith('42["publication_gap"')
+        await until(lambda: left)
+        assert time.monotonic() - began < 10
 
 
 async def test_a_recovered_client_is_followed_for_from_where_it_was(connect: Connect) -> None:

@@ -140,7 +140,7 @@ class Followed(OwnSink):
         """Go on once the client is live and takes something."""
         engine = self._client.engine
         while await self._client.lives() and engine.paused and not engine.is_over:
-            await engine.drained()
+            await self._router.drained(self._client)
         self._waiting, self.paused = None, False
         for subscription in self.subscriptions:
             self._server.node.switchboard.resume(subscription)

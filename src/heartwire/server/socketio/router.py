@@ -268,6 +268,13 @@ class Router(OwnSink):
         """An event that is in no stream: a live client that returns goes on after all that it has got."""
         return member.parcel(Routed(entry, self.position, 0, is_kept=False))
 
+    async def drained(self, member: Member) -> None:
+        """Wait until a client's connection takes something, or the loop has turned: a connection that has
+        broken is full for good, until its end is told."""
+        await member.engine.drained()
+        if member.engine.paused:
+            await self._node.turn()
+
     def _deliver(self, batch: Sequence[Routed], before: Position | None) -> None:
         """Route entries. ``before``: where clients are that have got nothing of them."""
         events: list[Routed] = []
@@ -372,7 +379,7 @@ class Router(OwnSink):
         engine = member.socket.client.engine
         while not member.is_gone and not engine.is_over:
             if engine.paused:
-                await engine.drained()
+                await self.drained(member)
                 continue
             if self._is_at_head(member):
                 self._go_live(member)
