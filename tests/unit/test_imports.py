@@ -103,6 +103,7 @@ CIRCLES: Final = [
     {"testing.faulty.connections", "testing.faulty.network", "testing.faulty.pipes"},
     # The world of a simulation, its clients, and the checks that look at both.
     {"testing.simulation.checks", "testing.simulation.client", "testing.simulation.world"},
+    {"testing.simulation.socketio_checks", "testing.simulation.socketio_world"},
 ]
 """Of imports for types only. At run time there is none."""
 

@@ -359,8 +359,10 @@ async def test_a_client_that_is_called_while_it_is_away_is_not_called_when_it_re
             await other.call("ask", to=answer["sid"], timeout=0.05)
         await client.begin_anew(1)
         await client.post(0, "40" + json.dumps({"pid": answer["pid"]}))
-        got = await client.until(0, lambda packet: packet.startswith("40"))
-        assert [json.loads(packet[2:]) for packet in got] == [answer]
+        await client.until(0, lambda packet: packet.startswith("40"))
+        await other.emit("end", to=answer["sid"])
+        [end] = await client.until(0, lambda packet: packet.startswith("42"))
+        assert end.startswith('42["end"')
 
 
 # -- bounds --------------------------------------------------------------------------------------------------
