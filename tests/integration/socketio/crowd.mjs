@@ -6,8 +6,16 @@ import readline from "node:readline";
 import { io } from "socket.io-client";
 
 const [url, mode, count] = process.argv.slice(2);
-const transports = { default: ["polling", "websocket"], polling: ["polling"], websocket: ["websocket"] }[mode];
-const options = { transports, forceNew: true, agent: false, reconnectionDelay: 50, reconnectionDelayMax: 200 };
+const transports = { default: ["polling", "websocket"], polling: ["polling"], websocket: ["websocket"] }[
+  mode
+];
+const options = {
+  transports,
+  forceNew: true,
+  agent: false,
+  reconnectionDelay: 50,
+  reconnectionDelayMax: 200,
+};
 
 class Client {
   constructor(number) {
