@@ -86,6 +86,7 @@ sdks: $(VENV)/.dev ## run the suites of the official SDKs (PYTHON_SDK=checkout J
 
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
 	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2
+	@$(BIN)/python -m heartwire.testing.simulation --seeds $$(($(SEEDS) / 4)) --jobs 2 --socketio
 
 fuzz: $(VENV)/.dev ## send real servers what they should not get (SECONDS=60)
 	@$(BIN)/python -m tools.fuzz --seconds $(SECONDS)

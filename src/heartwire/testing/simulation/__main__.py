@@ -1,13 +1,16 @@
-"""Run simulations: ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``; ``--seed 42``: one."""
+"""Run simulations: ``python -m heartwire.testing.simulation --seeds 100000 --jobs 2``; ``--seed 42``: one.
+``--socketio``: of that dialect."""
 
 import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 from heartwire.testing.simulation.seeds import run_seed
+from heartwire.testing.simulation.socketio_events import run_socket_seed
 from heartwire.testing.simulation.world import Broken, again
 
 __all__ = ["Failure", "main", "run_seeds"]
@@ -25,16 +28,18 @@ class Failure(NamedTuple):
     story: str
 
 
-def run_seeds(seeds: Sequence[int]) -> list[Failure]:
+def run_seeds(seeds: Sequence[int], *, is_socketio: bool = False) -> list[Failure]:
     """Run them one after the other. Any exception is a failure of its seed."""
     failures = []
     for seed in seeds:
         try:
-            run_seed(seed)
+            (run_socket_seed if is_socketio else run_seed)(seed)
         except Broken as broken:
             failures.append(Failure(seed, broken.problems[0], str(broken)))
         except Exception as error:
-            failures.append(Failure(seed, repr(error), f"{error!r}\n\n{again(seed)}"))
+            failures.append(
+                Failure(seed, repr(error), f"{error!r}\n\n{again(seed, is_socketio=is_socketio)}")
+            )
     return failures
 
 
@@ -42,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
     options = _options().parse_args(arguments)
     if options.seed is not None:
-        return _repeat(options.seed)
+        return _repeat(options.seed, is_socketio=options.socketio)
     begin = time.monotonic()
     failures: list[Failure] = []
     done = 0
-    for count, failed in _results(options.first, options.seeds, options.jobs):
+    for count, failed in _results(options):
         done += count
         failures += failed
         for failure in failed:
@@ -66,6 +71,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_count, default=2000, metavar="N", help="how many (2000)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="the first one (0)")
     parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
+    parser.add_argument("--socketio", action="store_true", help="of the Socket.IO dialect")
     parser.add_argument("--seed", type=int, metavar="N", help="only this one, and print all that happens")
     return parser
 
@@ -77,20 +83,22 @@ def _count(text: str) -> int:
     return number
 
 
-def _results(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, list[Failure]]]:
+def _results(options: argparse.Namespace) -> Iterator[tuple[int, list[Failure]]]:
+    first, seeds, jobs = options.first, options.seeds, options.jobs
+    run = partial(run_seeds, is_socketio=options.socketio)
     chunks = [range(at, min(at + _CHUNK, first + seeds)) for at in range(first, first + seeds, _CHUNK)]
     if jobs == 1:
         for chunk in chunks:
-            yield len(chunk), run_seeds(chunk)
+            yield len(chunk), run(chunk)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        for chunk, failed in zip(chunks, pool.map(run_seeds, chunks), strict=True):
+        for chunk, failed in zip(chunks, pool.map(run, chunks), strict=True):
             yield len(chunk), failed
 
 
-def _repeat(seed: int) -> int:
+def _repeat(seed: int, *, is_socketio: bool) -> int:
     try:
-        world = run_seed(seed)
+        world = (run_socket_seed if is_socketio else run_seed)(seed)
     except Broken as broken:
         _say(broken.whole_story())
         return 1

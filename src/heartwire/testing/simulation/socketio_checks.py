@@ -1,4 +1,4 @@
-"""The promises of the Socket.IO dialect, as code: what clients and programs hear is held against a model."""
+"""The promises of the Socket.IO dialect, as code: what is told to clients and programs, against the model."""
 
 import itertools
 from collections import Counter
@@ -205,8 +205,9 @@ class SocketChecks(Checks):
         """Check that each client that was let in has left, once."""
         for sid, times in self._came.items():
             missing = times - self._left[sid]
-            # One that is killed may have been on its way.
-            if missing > self._excused[sid] and not (self.killed and self._moves):
+            if missing > self._excused[sid] and not (
+                self.killed and self._moves
+            ):  # on its way to who was killed
                 self.fail(
                     "program", f"let {sid} in {times} times, and was told {self._left[sid]} times it left"
                 )

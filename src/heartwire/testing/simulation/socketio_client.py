@@ -240,8 +240,8 @@ class SocketClient:
         )
         self.world.heard.joined(self, namespace, had)
         waiting, namespace.waiting = namespace.waiting, []
-        for event, id in waiting:
-            self._handle(namespace, event, id)
+        for arguments, id in waiting:
+            self._handle(namespace, arguments, id)
 
     def _left(self, namespace: JoinedNamespace) -> None:
         if namespace.is_connected:

@@ -1,4 +1,4 @@
-"""Simulations of the Socket.IO dialect from a seed: it draws servers, clients, and what goes wrong when."""
+"""Simulations of the Socket.IO dialect from a seed alone: it draws servers, clients and what goes wrong."""
 
 from collections.abc import Callable
 from random import Random

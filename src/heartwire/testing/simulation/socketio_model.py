@@ -1,4 +1,4 @@
-"""What the program of a simulated Socket.IO server has done: what it emitted, and who was in which room.
+"""What the program of a simulated Socket.IO server has done: events emitted, rooms that clients were in.
 
 In: what is begun and done, from the program. Out: which events a client has to get, and which it must not.
 """
@@ -102,7 +102,7 @@ class Model:
         event.kept = self._time()
 
     def is_due(self, event: Emitted, sid: str) -> bool:
-        """Whether a client has to get an event that was kept: it was in a room, and has not left it since."""
+        """Whether a client has to get an event, if kept: it was in a room, and has not left it since."""
         if event.kept == math.inf or sid in event.skip:
             return False
         return any(self._was_in(event, sid, room) for room in event.rooms)

@@ -1,4 +1,4 @@
-"""The program of a simulated Socket.IO server in one life of a node: its handlers, and what it does itself.
+"""The program of a simulated Socket.IO server, in one life of a node: its handlers, and what else it does.
 
 In: events of clients; what is to be done, from the world. Out: calls of `AsyncServer`; what came of them, to
 the model and the checks.

@@ -10,7 +10,7 @@ with SocketWorld(seed=7) as world:
 
 import itertools
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from heartwire.server.socketio.recovery import RecoveryOptions
 from heartwire.testing.simulation.network import Application, Blocked, Path, Wire
@@ -25,9 +25,6 @@ from heartwire.testing.simulation.world import Simulation
 __all__ = ["SocketWorld"]
 
 _GONE_WITHIN_S = 60
-
-
-_HABITS: Final = Habits()
 
 
 class SocketWorld(Simulation):
@@ -47,6 +44,7 @@ class SocketWorld(Simulation):
 
     clients: list[SocketClient]  # type: ignore[assignment]
     checks: SocketChecks
+    is_socketio = True
 
     def __init__(
         self,
@@ -119,7 +117,12 @@ class SocketWorld(Simulation):
         program.die()
 
     def come(
-        self, name: str = "", *, habits: Habits = _HABITS, rooms: list[str], starts: bool = True
+        self,
+        name: str = "",
+        *,
+        habits: Habits = Habits(),  # noqa: B008
+        rooms: list[str],
+        starts: bool = True,
     ) -> SocketClient:
         """Add a client; connect it now if it ``starts``."""
         number = len(self.clients) + 1

@@ -52,12 +52,12 @@ class Broken(AssertionError):
 
     def _message(self, story: str) -> str:
         problems = "\n".join(self.problems[:10])
-        return f"{story}\n\n{problems}\n\n{again(self._world.seed)}"
+        return f"{story}\n\n{problems}\n\n{again(self._world.seed, is_socketio=self._world.is_socketio)}"
 
 
-def again(seed: int) -> str:
+def again(seed: int, *, is_socketio: bool = False) -> str:
     """The command that repeats a seed."""
-    return f"Again: python -m heartwire.testing.simulation --seed {seed}"
+    return f"Again: python -m heartwire.testing.simulation{' --socketio' * is_socketio} --seed {seed}"
 
 
 class Simulation:
@@ -68,6 +68,8 @@ class Simulation:
         hub: makes the hub of each life of a node, given the engine; default: `Hub`.
         nodes: how many the server has; more than one share a store.
     """
+
+    is_socketio = False
 
     def __init__(self, seed: int = 0, *, hub: MakeHub | None = None, nodes: int = 1) -> None:
         self.seed = seed
