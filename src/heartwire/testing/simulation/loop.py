@@ -7,6 +7,7 @@ __all__ = ["VirtualLoop"]
 
 _BEGIN_S: Final = 1000.0
 _BUSY_TURNS: Final = 100_000
+_LAST_TURNS: Final = 5
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -48,12 +49,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def discard(self) -> None:
         """Cancel all tasks and timers, and close."""
-        for task in asyncio.all_tasks(self):
-            task.cancel()
-        for timer in self.timers:
-            timer.cancel()
-        self.call_soon(self.stop)
-        self.run_forever()
+        for _ in range(_LAST_TURNS):  # what is cancelled may begin something else
+            for task in asyncio.all_tasks(self):
+                task.cancel()
+            for timer in self.timers:
+                timer.cancel()
+            self.call_soon(self.stop)
+            self.run_forever()
         self.run_until_complete(self.shutdown_asyncgens())
         self.close()
 
