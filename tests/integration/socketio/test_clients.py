@@ -96,6 +96,7 @@ async def test_socket_io_client(serve: Serve, mode: str) -> None:
     async with serve(make()) as url:
         saw = await node(url, mode)
     saw.pop("left")
+    assert saw.pop("volatile") in ([], [1])  # its client drops it where it cannot be sent at once
     assert saw == {
         "auth": {"token": "secret"},
         "recovered": False,
@@ -105,7 +106,6 @@ async def test_socket_io_client(serve: Serve, mode: str) -> None:
         "binary": [True, [1, 2, 3]],
         "called": ["hello!", 2],
         "many": [[n, [n]] for n in range(20)],
-        "volatile": [1],
         "late": "operation has timed out",
         "room": {"text": "hi"},
         "refused": ["who are you?", {"code": 401}],
