@@ -132,11 +132,10 @@ class Commands:
         else:
             if entry.kind == ENTER:
                 router.enter(member, entry.extra, offset)
-            elif entry.kind == LEAVE:
-                router.leave(member, entry.extra)
             else:
-                for room in entry.rooms or ():
-                    router.leave(member, room)
+                for room in [entry.extra] if entry.kind == LEAVE else entry.rooms or ():
+                    if offset is None or member.rooms.get(room, offset) < offset:  # not one entered since
+                        router.leave(member, room)
             self._server.run(self._server.save(member))
 
     def answer_to(self, node: str, number: int) -> OnAck:
