@@ -13,7 +13,7 @@ from heartwire.testing.simulation.socketio_pipe import Habits
 from heartwire.testing.simulation.socketio_world import SocketWorld
 from tests.property.planted_socketio_bugs import PLANTED, is_found
 
-SEEDS: Final = 80
+SEEDS: Final = 140
 CHUNK: Final = 20
 
 FOUND_BY: Final = {
