@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from typing import Any
 
@@ -132,13 +133,17 @@ async def test_a_probe_that_is_not_completed_leaves_the_session_where_it_is() ->
             await told(socket, '438[[1,"x"]]')
 
 
+_numbers = itertools.count(1)
+
+
 @pytest.fixture(params=["sqlite", "valkey", "postgres"])
 def engine(request: pytest.FixtureRequest) -> str:
     """A store that several nodes share; "": one of the nodes' own."""
     if request.param == "sqlite":
         return ""
     server: ValkeyServer | PostgresServer = request.getfixturevalue(request.param)
-    return f"{server.url}?prefix=sio" if request.param == "valkey" else f"{server.url}&schema=sio"
+    name = f"sio{next(_numbers)}"
+    return f"{server.url}?prefix={name}" if request.param == "valkey" else f"{server.url}&schema={name}"
 
 
 async def test_nothing_is_lost_doubled_or_swapped_while_a_session_goes(engine: str) -> None:
@@ -326,8 +331,11 @@ async def test_a_session_waits_for_its_connect_handlers_before_it_goes() -> None
 # -- with recovery -------------------------------------------------------------------------------------------
 
 
-async def test_a_session_that_went_is_recovered_at_its_first_node() -> None:
-    async with nodes(echo, connection_state_recovery=True) as made, Raw.connected(made, at=0) as client:
+async def test_a_session_that_went_is_recovered_at_its_first_node(engine: str) -> None:
+    async with (
+        nodes(echo, engine=engine, connection_state_recovery=True) as made,
+        Raw.connected(made, at=0) as client,
+    ):
         here, other = made.servers
         answer = json.loads(client.got[-1][2:])
         async with client.upgraded(1) as socket:

@@ -343,9 +343,7 @@ class Moves:
         sockets = client.hand_over()
         for socket in sockets:
             member: Member = socket.context
-            rooms = dict(member.rooms)
             self._server.routers[socket.namespace].forget(member)
-            member.rooms = rooms  # for handlers that still run
             if member.recovery is not None:
                 member.recovery.is_lost = True  # the other node keeps it
         self._haunt(client, sockets)

@@ -180,12 +180,17 @@ class Recovery:
         held = member.recovery = Held(pid, start)
         for _ in range(_ADOPTIONS):  # the other node may be writing yet
             found = await settled(self._engine.record(held.channel))
-            if not found.revision:
-                break
+            if not found.revision or not self._is_of(found.record, member):
+                break  # its client has left, or has come back meanwhile
             held.revision, held.is_lost = found.revision, False
             if await self.save(member):
                 return
         held.is_lost = True
+
+    def _is_of(self, record: bytes, member: Member) -> bool:
+        """Whether a record was last written for the session that a client is in."""
+        saved = msgspec.msgpack.decode(record, type=Saved)
+        return bool(saved.engine_sid == member.socket.client.connection.engine.sid)
 
     def touch(self, member: Member) -> None:
         """A client is still here, or was until now."""
