@@ -21,16 +21,17 @@ class Client {
   constructor(number) {
     this.number = number;
     this.last = {}; // by the process that counts
-    this.lost = this.doubled = this.disconnects = this.fresh = 0;
+    this.lost = this.doubled = this.disconnects = this.fresh = this.hasCome = 0;
     this.errors = [];
     this.socket = io(url, options);
     this.socket.on("tick", (process, tick) => this.tick(process, tick));
-    this.socket.on("disconnect", () => this.disconnects++);
+    this.socket.on("disconnect", () => (this.disconnects += this.hasCome)); // also told before it has come
     this.socket.on("connect", () => this.came());
     this.socket.on("connect_error", error => this.errors.push(error.message));
   }
 
   came() {
+    this.hasCome = 1;
     if (this.disconnects && !this.socket.recovered) {
       this.fresh++;
       this.last = {};
