@@ -111,6 +111,13 @@ async def test_messages_by_polls(echo: socketio.AsyncServer, connect: Connect, p
         assert polled.headers["cache-control"] == "no-store"
 
 
+async def test_base64_with_lines(echo: socketio.AsyncServer, connect: Connect) -> None:
+    async with connect(echo) as wire:
+        sid = await wire.open()
+        assert (await wire.post(sid, "bAQID\n\x1ebBA==\r\n")).body == "ok"
+        assert (await wire.poll(sid)).body == "bAQID\x1ebBA=="
+
+
 async def test_messages_by_websocket(echo: socketio.AsyncServer, connect: Connect) -> None:
     async with connect(echo) as wire, wire.opened() as socket:
         await socket.send("4hello", b"\1\2\3\4")

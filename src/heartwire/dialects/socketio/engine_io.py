@@ -41,6 +41,9 @@ UPGRADE: Final = b"5"
 NOOP: Final = b"6"
 _KINDS: Final = frozenset(b"0123456")
 
+_LINES: Final = b"\r\n"
+"""Java's client ends lines of base64, as the encoder of its platform does."""
+
 PROBE: Final = b"2probe"
 PROBED: Final = b"3probe"
 
@@ -133,7 +136,8 @@ def packets_of(body: bytes) -> list[Packet]:
     for part in body.split(SEPARATOR):
         if part[:1] == b"b":
             try:
-                packets.append(Packet(MESSAGE, base64.b64decode(part[1:], validate=True), False))
+                text = part[1:].translate(None, _LINES)
+                packets.append(Packet(MESSAGE, base64.b64decode(text, validate=True), False))
             except binascii.Error:
                 raise BadPacket("a binary message is written in base64 after its b") from None
         else:

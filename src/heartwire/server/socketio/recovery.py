@@ -31,7 +31,7 @@ Applies = Callable[[Mapping[str, Any], Any], bool]
 _TOUCHES: Final = 4
 """How often a record's time begins anew while its client is here."""
 
-_ADOPTIONS: Final = 5
+_TRIES: Final = 5
 
 _REVISIONS: Final = 2**52
 
@@ -138,21 +138,25 @@ class Recovery:
         return pid
 
     async def take(self, pid: str, namespace: str, engine_sid: str, user: str) -> tuple[Saved, Held] | None:
-        """Take a client over; ``None``: there is nobody of that secret, or another node was first.
+        """Take a client over; ``None``: there is nobody of that secret, or others are quicker each time.
 
         Returns its state, with the former holder. Raises `EngineError`.
         """
         if not 16 <= len(pid) <= 64:
             return None
-        found = await settled(self._engine.record(_channel(pid)))
-        if not found.revision:
-            return None
-        saved = msgspec.msgpack.decode(found.record, type=Saved)
-        if saved.namespace != namespace or saved.user != user:
-            return None
-        held = Held(pid, Position.parse(saved.start), found.revision)
-        mine = msgspec.structs.replace(saved, node=self._node, engine_sid=engine_sid)
-        return (saved, held) if await self._write(held, mine) else None
+        for _ in range(_TRIES):  # who has it may be writing yet, or a connection that is dead by now
+            found = await settled(self._engine.record(_channel(pid)))
+            if not found.revision:
+                return None
+            saved = msgspec.msgpack.decode(found.record, type=Saved)
+            if saved.namespace != namespace or saved.user != user:
+                return None
+            held = Held(pid, Position.parse(saved.start), found.revision)
+            if await self._write(
+                held, msgspec.structs.replace(saved, node=self._node, engine_sid=engine_sid)
+            ):
+                return saved, held
+        return None
 
     async def save(self, member: Member) -> bool:
         """Keep what a client is now; false where another node has taken it over. Raises `EngineError`;
@@ -178,7 +182,7 @@ class Recovery:
     async def adopt(self, member: Member, pid: str, start: Position) -> None:
         """Go on with the record of a client that was at another node until now. Raises `EngineError`."""
         held = member.recovery = Held(pid, start)
-        for _ in range(_ADOPTIONS):  # the other node may be writing yet
+        for _ in range(_TRIES):  # the other node may be writing yet
             found = await settled(self._engine.record(held.channel))
             if not found.revision or not self._is_of(found.record, member):
                 break  # its client has left, or has come back meanwhile
@@ -202,6 +206,8 @@ class Recovery:
         """A client has left for good. Raises `EngineError`."""
         held: Held | None = member.recovery
         if held is not None and not held.is_lost:
+            if held.saving is not None:  # which changes the revision
+                await asyncio.wait([held.saving])
             held.is_lost = True
             await self._drop(held.channel, held.revision)
 
