@@ -26,6 +26,7 @@ from heartwire.compare.page import page as compare_page
 from heartwire.compare.plots import overview
 from heartwire.compare.report import number as three_digits
 from heartwire.core.subscription import TRANSITIONS
+from heartwire.dialects.socketio import engine_states
 from heartwire.hub.options import HubOptions, NamespaceOptions
 from heartwire.server.config import Settings, load
 from heartwire.testing import ServerProcess, run_server
@@ -355,8 +356,9 @@ def test_table_of_codes() -> None:
     [
         ("## The states of a subscription", "JOINING", TRANSITIONS),
         ("## The client", "WAITING", client_states.TRANSITIONS),
+        ("## A Socket.IO client", "OPENING", engine_states.TRANSITIONS),
     ],
-    ids=["subscription", "client"],
+    ids=["subscription", "client", "engine.io"],
 )
 def test_drawing_of_states(heading: str, first: str, transitions: dict[tuple[Enum, str], Enum]) -> None:
     (drawn,) = blocks(section(text_of("ARCHITECTURE.md"), heading), "mermaid")
