@@ -68,7 +68,11 @@ async def page() -> HTMLResponse:
 
 
 PAGE = """<!doctype html>
-<meta charset="utf-8"><title>Chat</title>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Chat</title>
+<style>
+  body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 1rem auto; padding: 0 1rem }
+  input { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem }
+</style>
 <script src="https://cdn.jsdelivr.net/npm/socket.io-client@4/dist/socket.io.min.js"></script>
 <ul id="said"></ul>
 <form id="form"><input id="text" autocomplete="off" placeholder="Say something" autofocus></form>
