@@ -9,7 +9,7 @@ SOAK ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench sdks simulate fuzz soak chaos clean no-node
+.PHONY: help serve test check format bench sdks suites simulate fuzz soak chaos clean no-node
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench: $(VENV)/.run ## measure against peers (docs/benchmarks.md)
 
 sdks: $(VENV)/.dev ## run the suites of the official SDKs (PYTHON_SDK=checkout JS_SDK=checkout)
 	@$(BIN)/python -m tools.sdk_suites $(if $(PYTHON_SDK),--python $(PYTHON_SDK)) $(if $(JS_SDK),--js $(JS_SDK))
+
+suites: $(VENV)/.dev ## run the official suites of Engine.IO and Socket.IO (SOCKETIO=checkout of socketio/socket.io)
+	@$(BIN)/python -m tools.socketio_suites $(SOCKETIO)
 
 simulate: $(VENV)/.run ## many whole systems in virtual time (SEEDS=100000; docs/testing-simulation.md)
 	@$(BIN)/python -m heartwire.testing.simulation --seeds $(SEEDS) --jobs 2

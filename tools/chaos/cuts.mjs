@@ -1,5 +1,5 @@
-// Three socket.io-clients (polling, WebSocket, an upgrade) through proxies that cut: node cuts.mjs PORT. Reads commands, a line each
-// (cut, mute, heal, stop), and prints what the clients saw, as JSON, at the end.
+// Three socket.io-clients (polling, WebSocket, an upgrade) through a proxy that cuts: node cuts.mjs PORT.
+// Reads commands, a line each (cut, mute, heal, stop), and prints what the clients saw, as JSON, at the end.
 import net from "node:net";
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";

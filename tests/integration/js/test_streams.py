@@ -43,9 +43,14 @@ def root(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def url(root: str, channel: str, node: Runtime) -> str:
+@pytest.fixture(scope="module", autouse=True)
+def helpers(node: Runtime) -> None:
+    """What the programs below call."""
     node.run(FAST)
+
+
+@pytest.fixture
+def url(root: str, channel: str) -> str:
     return f"{root}/js-{channel}"
 
 

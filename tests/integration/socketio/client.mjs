@@ -1,4 +1,5 @@
-// socket.io-client against a server of tests: node client.mjs URL polling|websocket|upgrade. Prints what it saw, as JSON.
+// socket.io-client against a server of tests: node client.mjs URL polling|websocket|upgrade.
+// Prints what it saw, as JSON.
 import { io } from "socket.io-client";
 
 const [url, mode] = process.argv.slice(2);

@@ -1,7 +1,7 @@
 // Many clients of socket.io-client, each request on a connection of its own: node crowd.mjs URL MODE COUNT.
 //
-// Prints a line of JSON once all have settled: who has connected, and has had an answer. Then, for each line of
-// input, what they have seen by then.
+// Prints a line of JSON once all have settled: who has connected, and has had an answer. Then, for each line
+// of input, what they have seen by then.
 import readline from "node:readline";
 import { io } from "socket.io-client";
 
