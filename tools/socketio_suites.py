@@ -114,7 +114,7 @@ async def _run(name: str, make: Callable[[], Hub], suite: Path, is_native: bool)
         await _answers()
         run = await asyncio.create_subprocess_exec(
             "node",
-            "node_modules/mocha/bin/mocha.js",
+            "node_modules/mocha/bin/mocha",
             "test-suite.js",
             cwd=suite,
             stdout=asyncio.subprocess.PIPE,
