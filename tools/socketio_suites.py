@@ -113,11 +113,7 @@ async def _run(name: str, make: Callable[[], Hub], suite: Path, is_native: bool)
     try:
         await _answers()
         run = await asyncio.create_subprocess_exec(
-            "node",
-            "node_modules/mocha/bin/mocha",
-            "test-suite.js",
-            cwd=suite,
-            stdout=asyncio.subprocess.PIPE,
+            "node", "node_modules/mocha/bin/mocha", "test-suite.js", cwd=suite, stdout=asyncio.subprocess.PIPE
         )
         out = (await asyncio.wait_for(run.communicate(), 60))[0].decode()
     finally:

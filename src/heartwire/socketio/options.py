@@ -155,4 +155,10 @@ def _cookie(given: str | dict[str, Any] | None) -> tuple[str, dict[str, Any]] | 
 def _recovery(given: Recovers) -> RecoveryOptions | None:
     if isinstance(given, bool):
         return RecoveryOptions() if given else None
-    return given if isinstance(given, RecoveryOptions) else RecoveryOptions(applies=given)
+    if not isinstance(given, RecoveryOptions):
+        if not callable(given):
+            raise ConfigError("connection_state_recovery", given, "True, a function or RecoveryOptions")
+        return RecoveryOptions(applies=given)
+    if given.max_disconnection_s <= 0 or given.history_size <= 0:
+        raise ConfigError("connection_state_recovery", given, "numbers above 0")
+    return given

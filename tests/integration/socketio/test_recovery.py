@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 import heartwire.socketio as socketio
-from heartwire.errors import EngineUnavailable
+from heartwire.errors import ConfigError, EngineUnavailable
 from heartwire.testing.server import serving
 from tests.integration.socketio.conftest import Connect, until
 from tests.integration.socketio.wire import WireSocket
@@ -256,3 +256,53 @@ async def test_a_client_that_cannot_be_kept_is_not_let_in(
         assert await socket.next() is None
         await until(lambda: len(sio.told) == 2)  # type: ignore[attr-defined]
         assert [kind for kind, *_ in sio.told] == ["connect", "disconnect"]  # type: ignore[attr-defined]
+
+
+async def test_a_session_that_cannot_be_written_keeps_nobody_in_a_room(connect: Connect) -> None:
+    sio = make()
+
+    @sio.on("connect")
+    async def save(sid: str, environ: dict[str, Any]) -> None:
+        sio._server.member(sid, "/").session = {"socket": object()}
+
+    async with connect(sio) as wire, wire.opened() as socket:
+        await socket.send("40")
+        assert await socket.next() is None
+        await until(lambda: gone(sio))
+        assert sio.told == [("disconnect", sio.told[0][1], "transport error")]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "given", [{"max_disconnection_duration": 120}, socketio.RecoveryOptions(history_size=0)]
+)
+def test_options_that_are_none_are_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="connection_state_recovery"):
+        socketio.AsyncServer(connection_state_recovery=given)
+
+
+async def test_a_function_that_fails_keeps_its_client_out_and_the_connection_lives(connect: Connect) -> None:
+    def fail(environ: object, auth: object) -> bool:
+        raise RuntimeError("a fault of the program")
+
+    sio = socketio.AsyncServer(connection_state_recovery=fail)
+    async with connect(sio) as wire, wire.opened() as socket:
+        await socket.send("40", "40/nowhere")
+        got = sorted([str(await socket.next()), str(await socket.next())])
+        assert got == ['44/nowhere,{"message":"Invalid namespace"}', '44{"message":"internal server error"}']
+
+
+async def test_namespaces_that_nobody_is_in_are_forgotten(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartwire.server.socketio.server.MAX_ROUTERS", 3)
+    recovery = socketio.RecoveryOptions(applies=lambda environ, auth: True)
+    sio = socketio.AsyncServer(namespaces="*", connection_state_recovery=recovery)
+    async with connect(sio) as wire, wire.opened() as stays:
+        await stays.join("/stays")
+        for n in range(10):
+            async with wire.opened() as socket:
+                await socket.join(f"/n{n}")
+            await until(lambda: list(sio.manager.rooms) == ["/stays"])
+        assert len(sio._server.routers) <= 3
+        await sio.emit("a", namespace="/stays")
+        assert str(await stays.next()).startswith('42/stays,["a"')

@@ -4,7 +4,9 @@ In: CONNECT packets, from the server. Out: their answers; members, to routers; q
 the node that had the client.
 """
 
+import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from heartwire.dialects.socketio import packet as wire
@@ -38,6 +40,7 @@ class Server(Protocol):
 
     def router(self, namespace: str) -> Router: ...
     def new_sid(self) -> str: ...
+    def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]: ...
     async def leave(self, member: Member, reason: str) -> None: ...
 
 
@@ -45,8 +48,13 @@ async def join(server: Server, client: ClientSession, namespace: str, auth: Any)
     """Answer a CONNECT."""
     try:
         router = server.router(namespace)
-        await router.ready()
-        member, position, auth = await _member(server, router, client, auth)
+        router.joining += 1
+        try:
+            await router.ready()
+            member, position, auth = await _member(server, router, client, auth)
+            router.add(member, position)
+        finally:
+            router.joining -= 1
     except Refused as error:
         client.refuse(namespace, {"message": str(error)})
         return
@@ -54,7 +62,9 @@ async def join(server: Server, client: ClientSession, namespace: str, auth: Any)
         log.error("namespace %s cannot be joined: %s", namespace, error)
         client.engine.close("forced close")
         return
-    router.add(member, position)
+    except Exception:
+        client.refuse(namespace, {"message": "internal server error"})
+        raise
     await _ask(server, router, member, auth)
 
 
@@ -112,7 +122,7 @@ async def _saved(recovery: Recovery, member: Member) -> bool:
     """Keep what a client is, before it is told that it is connected."""
     try:
         return await recovery.save(member)
-    except HeartwireError as error:
+    except (HeartwireError, TypeError, ValueError, OverflowError) as error:  # or what its session holds
         log.error("a client of %s cannot be kept for its return: %s", member.socket.namespace, error)
         return False
 
@@ -175,8 +185,8 @@ async def _take(
 async def _evict(server: Server, router: Router, saved: Saved) -> None:
     """Have whoever holds a client let it go: its end was not noticed, or it is on its way."""
     bus, here = server.node.bus, server.node.connections.node_id
-    if saved.node == here:
-        await _let_go(server, router.namespace, saved.sid)
+    if saved.node == here:  # a handler may take its time
+        await asyncio.wait([server.run(_let_go(server, router.namespace, saved.sid))], timeout=_EVICT_S)
         return
     try:
         about = (router.namespace, saved.sid)

@@ -10,9 +10,7 @@ its rooms. So nothing is kept for a slow client, and what it misses while it is 
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from heartwire.core.link import OwnSink
@@ -25,6 +23,7 @@ from heartwire.hub.node import Node
 from heartwire.server.socketio.entries import CALL, CLOSE_ROOM, EMIT, Entry, Room
 from heartwire.server.socketio.fanout import gathered, write
 from heartwire.server.socketio.members import WHOLE, Member, Routed, routed
+from heartwire.server.socketio.tail import Tail
 from heartwire.types import NOW, Channel, Position
 from heartwire.types import Member as PresenceMember
 
@@ -32,8 +31,6 @@ __all__ = ["Router"]
 
 log = logging.getLogger("heartwire")
 
-TAIL_ITEMS: Final = 1024
-TAIL_BYTES: Final = 256 * 1024
 CHUNK_BYTES: Final = 8 * 1024
 """About the size of a write to a client that is behind."""
 
@@ -57,6 +54,7 @@ class Router(OwnSink):
     Attributes:
         members: by their sid, also those that are leaving.
         is_shared: whether other nodes have clients in the namespace.
+        joining: how many are about to be members.
         position: after the last entry that was routed; ``None`` until it is known.
     """
 
@@ -68,14 +66,14 @@ class Router(OwnSink):
         self.namespace = namespace
         self.channel = channel
         self.members: dict[str, Member] = {}
+        self.joining = 0
         self.position: Position | None = None
         self._node = node
         self._carry_out = carry_out
         self.is_shared = channel is not None and shared_engine(node.engine) is not None
         self._rooms: dict[Room, dict[Member, None]] = {}
         self._live: dict[Member, None] = {}
-        self._tail: deque[Routed] = deque()
-        self._tail_bytes = 0
+        self._tail = Tail()
         self._pending: list[Routed] = []
         self._reads: dict[Position, asyncio.Task[tuple[list[Routed], bool]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,17 +101,29 @@ class Router(OwnSink):
         last = payload[-1]
         self.position = Position(last.epoch, last.offset)
         self._moved_on()
-        self._remember(batch)
+        self._tail.add(batch)
         self._deliver(batch, before)
 
     def close(self, code: int, reason: str) -> None:
         """See `Link.close`: the store cannot be read, so clients come back later."""
         located, self._located = self._located, None
         self.subscriptions, self.position = [], None
+        self._tail.clear()
         if located is not None and not located.done():
             located.set_exception(HeartwireError(reason))
         for member in list(self.members.values()):
             member.socket.client.engine.close("forced close")
+
+    def end(self) -> None:
+        """Follow the stream no more: nobody is here."""
+        for subscription in self.subscriptions:
+            self._node.switchboard.leave(subscription)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is here, and nothing is to be sent."""
+        is_coming = self._located is not None and self.position is None
+        return not (self.members or self.joining or self._pending or is_coming)
 
     def flush(self) -> None:
         """Route what was published, or is to be sent, and is not routed yet."""
@@ -127,7 +137,6 @@ class Router(OwnSink):
         self._moved_on()
         if not recovered:
             self._tail.clear()
-            self._tail_bytes = 0
             for member in list(self._live):
                 member.socket.client.engine.close(
                     "forced close"
@@ -139,13 +148,6 @@ class Router(OwnSink):
         moves, self._moves = self._moves, None
         if moves is not None and not moves.done():
             moves.set_result(None)
-
-    def _remember(self, batch: Iterable[Routed]) -> None:
-        for one in batch:
-            self._tail.append(one)
-            self._tail_bytes += one.size
-        while len(self._tail) > TAIL_ITEMS or self._tail_bytes > TAIL_BYTES:
-            self._tail_bytes -= self._tail.popleft().size
 
     # -- clients and rooms -----------------------------------------------------------------------------------
 
@@ -421,10 +423,9 @@ class Router(OwnSink):
     async def _after(self, position: Position) -> tuple[list[Routed], bool]:
         """The next entries after a position, and whether that could be continued."""
         if self.position is not None and position.epoch == self.position.epoch:
-            offset = position.offset
-            count = self.position.offset - offset  # the tail's offsets have no holes, and end at the position
-            if count <= len(self._tail):
-                return list(islice(self._tail, len(self._tail) - count, None)) if count > 0 else [], True
+            kept = self._tail.last(self.position.offset - position.offset)
+            if kept is not None:
+                return kept, True
         reading = self._reads.get(position)
         if reading is None:
             reading = self._reads[position] = asyncio.ensure_future(self._read(position))

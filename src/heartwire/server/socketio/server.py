@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from starlette.types import Scope
 
 from heartwire.channels import to_channel
@@ -42,6 +43,9 @@ from heartwire.types import Action, Channel
 __all__ = ["SocketServer"]
 
 log = logging.getLogger("heartwire")
+
+MAX_ROUTERS: Final = 1000
+"""With so many namespaces, those that nobody is in are forgotten."""
 
 MAX_RUNNING: Final = 64
 """Handlers of one client that run at a time; over that its next packet waits."""
@@ -289,9 +293,18 @@ class SocketServer:
         """The router of a namespace."""
         router = self.routers.get(namespace)
         if router is None:
+            if len(self.routers) >= MAX_ROUTERS:
+                self._drop_idle()
             channel = to_channel(f"{NAMESPACE}:{namespace}") if self.keeps else None
             router = self.routers[namespace] = Router(self.node, namespace, channel, self.commands.carry_out)
         return router
+
+    def _drop_idle(self) -> None:
+        """Forget namespaces that nobody is in: where all are known, clients choose their names."""
+        for namespace, router in list(self.routers.items()):
+            if router.is_idle:
+                router.end()
+                del self.routers[namespace]
 
     def member(self, sid: str, namespace: str) -> Member:
         """A client of this node. Raises `NotConnected`."""
@@ -337,6 +350,8 @@ class SocketServer:
     async def save_session(self, member: Member, session: Any) -> None:
         """Keep what the program says about a client of this node. Raises `EngineError`; ``TypeError`` for
         what cannot be written, where it has to be."""
+        if member.recovery is not None:
+            msgspec.msgpack.encode(session)  # raises, before anything has changed
         member.session = session
         await self.save(member)
 
