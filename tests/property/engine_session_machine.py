@@ -44,6 +44,9 @@ class Services:
     def waiter(self) -> Any:
         raise AssertionError("nobody waits here")
 
+    def beats(self, sid: str, *, is_answered: bool) -> None:
+        pass
+
     def ended(self, sid: str) -> None:
         self.ends += 1
 

@@ -1,11 +1,13 @@
 """Recovery: clients that return go on as who they were, with what they missed; or are told that they cannot."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import socketio as clients  # type: ignore[import-untyped]
 
 import heartwire.socketio as socketio
 from heartwire.errors import ConfigError, EngineUnavailable
@@ -306,3 +308,58 @@ async def test_namespaces_that_nobody_is_in_are_forgotten(
         assert len(sio._server.routers) <= 3
         await sio.emit("a", namespace="/stays")
         assert str(await stays.next()).startswith('42/stays,["a"')
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_clients_that_know_no_recovery_get_all_at_least_once_by_a_key(
+    connect: Connect, transport: str
+) -> None:
+    def key(environ: Mapping[str, Any], auth: Any) -> str | None:
+        return str(auth["device"]) if auth and "device" in auth else None
+
+    recovery = socketio.RecoveryOptions(applies=lambda environ, auth: False, key=key)
+    sio = socketio.AsyncServer(connection_state_recovery=recovery, ping_interval=0.5, ping_timeout=0.4)
+    came: list[tuple[str, bool]] = []
+
+    @sio.on("connect")
+    async def enter(sid: str, environ: dict[str, Any], auth: Any) -> None:
+        came.append((sid, environ["heartwire.recovered"]))
+        if not environ["heartwire.recovered"]:
+            await sio.enter_room(sid, "red")
+
+    def client_of(got: list[Any]) -> Any:
+        client = clients.AsyncClient(reconnection=False)
+        client.on("n", got.append)  # a handler with one argument
+        return client
+
+    async with connect(sio) as wire:
+        url = wire.address.partition("/socket.io")[0]
+        got: list[Any] = []
+        client = client_of(got)
+        await client.connect(url, auth={"device": "phone"}, transports=[transport])
+        for n in range(5):
+            await sio.emit("n", n, room="red")
+        await until(lambda: got == [0, 1, 2, 3, 4])
+        [member] = sio._server.routers["/"].members.values()
+        router = sio._server.routers["/"]
+        await until(lambda: member.recovery.start == router.position)  # a pong has confirmed them
+        member.engine.lose("transport close")
+        await until(lambda: gone(sio))
+        for n in range(5, 10):
+            await sio.emit("n", n, room="red")
+        await client.disconnect()
+        got = []
+        client = client_of(got)
+        await client.connect(url, auth={"device": "phone"}, transports=[transport])
+        await until(lambda: got == [5, 6, 7, 8, 9])
+        other: list[Any] = []
+        stranger = client_of(other)
+        await stranger.connect(url, auth={"device": "tablet"}, transports=[transport])
+        forged = client_of(other)
+        await forged.connect(url, auth={"pid": "key:/:phone"}, transports=[transport])
+        await forged.disconnect()
+        await stranger.disconnect()
+        await client.disconnect()
+    assert [is_recovered for _, is_recovered in came] == [False, True, False, False]
+    assert came[0][0] == came[1][0]
+    assert other == []

@@ -72,5 +72,8 @@ class Services(Protocol):
     def waiter(self) -> Waiter:
         """What somebody waits for, and somebody else ends."""
 
+    def beats(self, sid: str, *, is_answered: bool) -> None:
+        """A session sends a ping, behind all that was sent; or its client has answered one."""
+
     def ended(self, sid: str) -> None:
         """A session has ended: requests with its sid are unknown from now on. Called once."""

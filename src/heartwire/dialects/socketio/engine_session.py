@@ -16,6 +16,7 @@ from heartwire.dialects.socketio.engine_io import (
     MESSAGE,
     NOOP,
     PING,
+    PONG,
     PROBE,
     PROBED,
     SEPARATOR,
@@ -320,9 +321,11 @@ class EngineSession:
             return self.handler.message(is_text, data)
         if kind == CLOSE:
             self._closed_by_client()
+        elif kind == PONG:
+            self._services.beats(self.sid, is_answered=True)
         elif kind == PING:
             raise BadPacket("a client of this version does not ping")
-        return None  # what else there is says nothing here; a pong is heard like all else
+        return None  # what else there is says nothing here
 
     def _closed_by_client(self) -> None:
         held, self._poll = self._poll, None
@@ -382,6 +385,7 @@ class EngineSession:
             self.socket.look()
         else:
             self.send(_PINGED)
+            self._services.beats(self.sid, is_answered=False)
 
     def give_up(self) -> None:
         """See `Watched.give_up`."""

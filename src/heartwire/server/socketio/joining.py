@@ -16,7 +16,7 @@ from heartwire.hub.node import Node
 from heartwire.server.socketio.environ import environ_of
 from heartwire.server.socketio.members import Member
 from heartwire.server.socketio.program import Program, Refusal
-from heartwire.server.socketio.recovery import Held, Recovery, Saved
+from heartwire.server.socketio.recovery import Held, Recovery, Saved, is_secret
 from heartwire.server.socketio.router import Router
 from heartwire.types import Position
 
@@ -132,7 +132,7 @@ def _accept(member: Member) -> None:
     if member.socket.is_connected or client.engine.is_over:
         return
     answer = {"sid": member.sid}
-    if member.recovery is not None:
+    if member.recovery is not None and member.has_offsets:
         answer["pid"] = member.recovery.pid
     client.accept(member.socket, answer)
 
@@ -142,40 +142,46 @@ async def _member(
 ) -> tuple[Member, Position | None, Any]:
     """Make the member, where it begins, and its auth without what is ours. Raises `EngineError`."""
     recovery = server.recovery
-    if recovery is None or not recovery.options.applies(environ_of(client), auth):
+    environ = {} if recovery is None else environ_of(client)
+    knows = recovery is not None and recovery.options.applies(environ, auth)
+    asked: dict[str, Any] = auth if knows and isinstance(auth, dict) else {}
+    pid: object = asked.get("pid")
+    if recovery is not None and not knows:
+        pid = recovery.pid_of(router.namespace, environ, auth)
+    if recovery is None or not (knows or pid):
         socket = NamespaceSocket(client, router.namespace, server.new_sid())
         return Member(socket, has_offsets=False), None, auth
-    asked: dict[str, Any] = auth if isinstance(auth, dict) else {}
-    given = {name: value for name, value in asked.items() if name not in ("pid", "offset")} or None
-    taken = await _take(server, router, client, asked)
+    if asked:
+        auth = {name: value for name, value in asked.items() if name not in ("pid", "offset")} or None
+    is_known = not knows or is_secret(pid)
+    taken = await _take(server, router, client, str(pid), asked.get("offset")) if is_known else None
     if taken is not None:
         saved, held, position = taken
-        member = Member(NamespaceSocket(client, router.namespace, saved.sid), has_offsets=True)
+        member = Member(NamespaceSocket(client, router.namespace, saved.sid), has_offsets=knows)
         member.recovery, member.session, member.is_recovered = held, saved.session, True
         member.rooms, member.commanded = dict(saved.rooms), saved.commanded
         member.since = router.position.offset if router.position is not None else 0
-        return member, position, given
-    member = Member(NamespaceSocket(client, router.namespace, server.new_sid()), has_offsets=True)
+        return member, position, auth
+    member = Member(NamespaceSocket(client, router.namespace, server.new_sid()), has_offsets=knows)
     router.flush()
     assert router.position is not None
-    recovery.begin(member, router.position)
-    return member, router.position, given
+    recovery.begin(member, router.position, "" if knows else str(pid))
+    return member, router.position, auth
 
 
 async def _take(
-    server: Server, router: Router, client: ClientSession, asked: dict[str, Any]
+    server: Server, router: Router, client: ClientSession, pid: str, offset: object
 ) -> tuple[Saved, Held, Position] | None:
     """Take over who a client says it was; ``None``: it begins anew."""
-    recovery, pid = server.recovery, asked.get("pid")
-    if recovery is None or not isinstance(pid, str):
-        return None
+    recovery = server.recovery
+    assert recovery is not None
     connection = client.connection
     taken = await recovery.take(pid, router.namespace, connection.engine.sid, connection.identity.user)
     if taken is None:
         return None
     saved, held = taken
     await _evict(server, router, saved)
-    position = saved.position(asked.get("offset"))
+    position = saved.position(offset)
     if not await router.continues(position):
         await recovery.discard(held)
         return None

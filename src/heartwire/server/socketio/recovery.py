@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import msgspec
 
@@ -23,13 +23,16 @@ from heartwire.server.socketio.environ import is_python
 from heartwire.server.socketio.members import Member
 from heartwire.types import Channel, Position
 
-__all__ = ["Held", "Recovery", "RecoveryOptions", "Saved", "no_python_client"]
+__all__ = ["Held", "Recovery", "RecoveryOptions", "Saved", "is_secret", "no_python_client"]
 
 Applies = Callable[[Mapping[str, Any], Any], bool]
 """Whether a client, by its request's environment and its auth, is to be recovered."""
 
 _TOUCHES: Final = 4
 """How often a record's time begins anew while its client is here."""
+
+_KEY: Final = "key:"
+"""Begins what clients are known by that have no secret. No client can say it: see `is_secret`."""
 
 _TRIES: Final = 5
 
@@ -42,6 +45,11 @@ def no_python_client(environ: Mapping[str, Any], auth: Any) -> bool:
     return not is_python(str(environ.get("HTTP_USER_AGENT", "")))
 
 
+def is_secret(given: object) -> TypeGuard[str]:
+    """Whether what a client says may be a secret of ours."""
+    return isinstance(given, str) and 16 <= len(given) <= 64 and ":" not in given
+
+
 class RecoveryOptions(NamedTuple):
     """How clients are recovered.
 
@@ -49,11 +57,16 @@ class RecoveryOptions(NamedTuple):
         max_disconnection_s: how long a client may be away.
         history_size: how many events of a namespace are kept for those who are.
         applies: to whom.
+        key: the rest, clients that know no recovery (Java, Swift, Python, C++): names one by its request's
+            environment and its auth, uniquely; ``None``: it is not recovered. Events follow those that it has
+            confirmed by a pong, so each comes at least once, and those of about one ping interval may come
+            twice.
     """
 
     max_disconnection_s: float = 120
     history_size: int = 10_000
     applies: Applies = no_python_client
+    key: Callable[[Mapping[str, Any], Any], str | None] | None = None
 
 
 class Saved(msgspec.Struct, array_like=True):
@@ -95,12 +108,13 @@ class Saved(msgspec.Struct, array_like=True):
 class Held:
     """The record of a client that is here."""
 
-    __slots__ = ("channel", "is_lost", "is_stale", "pid", "revision", "saving", "start", "tried")
+    __slots__ = ("asked", "channel", "is_lost", "is_stale", "pid", "revision", "saving", "start", "tried")
 
     def __init__(self, pid: str, start: Position, revision: int = 0) -> None:
         self.pid = pid
         self.channel = _channel(pid)
         self.start = start
+        self.asked: Position | None = None  # of the last ping
         self.revision = revision
         self.tried = 0  # of a write whose answer was lost
         self.is_stale = self.is_lost = False
@@ -131,19 +145,35 @@ class Recovery:
         self._engine = engine
         self._node = node
 
-    def begin(self, member: Member, position: Position) -> str:
-        """Give a new client a secret, and return it. Nothing is kept before `save`."""
-        pid = secrets.token_urlsafe(24)
-        member.recovery = Held(pid, position)
-        return pid
+    def begin(self, member: Member, position: Position, pid: str = "") -> None:
+        """Give a new client a secret, unless it is known by a key. Nothing is kept before `save`."""
+        member.recovery = Held(pid or secrets.token_urlsafe(24), position)
+
+    def pid_of(self, namespace: str, environ: Mapping[str, Any], auth: Any) -> str:
+        """What a client that knows no recovery is known by; "": it is not recovered."""
+        key = self.options.key(environ, auth) if self.options.key is not None else None
+        return f"{_KEY}{namespace}:{key}" if key else ""
+
+    def beat(self, member: Member, position: Position | None, *, is_answered: bool) -> bool:
+        """A client that is known by a key is pinged, and has been sent all up to ``position``; or it answers.
+        Returns whether that is to be saved."""
+        held: Held | None = member.recovery
+        if held is None or not held.pid.startswith(_KEY):
+            return False
+        if not is_answered:
+            held.asked = position
+            return False
+        asked, held.asked = held.asked, None
+        if asked is None or asked == held.start:
+            return False
+        held.start = asked
+        return True
 
     async def take(self, pid: str, namespace: str, engine_sid: str, user: str) -> tuple[Saved, Held] | None:
         """Take a client over; ``None``: there is nobody of that secret, or others are quicker each time.
 
         Returns its state, with the former holder. Raises `EngineError`.
         """
-        if not 16 <= len(pid) <= 64:
-            return None
         for _ in range(_TRIES):  # who has it may be writing yet, or a connection that is dead by now
             found = await settled(self._engine.record(_channel(pid)))
             if not found.revision:

@@ -151,6 +151,17 @@ class SocketServer:
         """See `Services.waiter`."""
         return self.node.loop.create_future()
 
+    def beats(self, sid: str, *, is_answered: bool) -> None:
+        """See `Services.beats`."""
+        recovery, connection = self.recovery, self.sessions.get(sid)
+        if recovery is None or recovery.options.key is None or connection is None:
+            return
+        for namespace, socket in connection.client.sockets.items():
+            member: Member = socket.context
+            position = self.routers[namespace].position if member.is_live else member.position
+            if recovery.beat(member, position, is_answered=is_answered):
+                self.run(recovery.save(member))
+
     def ended(self, sid: str) -> None:
         """See `Services.ended`."""
         connection = self.sessions.pop(sid, None)
