@@ -132,6 +132,8 @@ async def test_binary_events(sio: socketio.AsyncServer, connect: Connect) -> Non
         ['42/nowhere,["message"]'],
         ["42" + "[" * 5000 + '"message"' + "]" * 5000],
         ["42" + "1" * 200 + '["message"]'],
+        ['451-["message",' + "[" * 900 + '{"_placeholder":true,"num":0}' + "]" * 901, b"\1"],
+        ["40/" + "n" * 600],
     ],
 )
 async def test_what_is_no_packet_ends_the_connection(

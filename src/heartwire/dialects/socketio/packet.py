@@ -29,6 +29,7 @@ RESERVED: Final = frozenset(
 """Names that no client may give an event."""
 
 MAX_ID_DIGITS: Final = 16
+MAX_NAMESPACE_BYTES: Final = 512
 _DIGITS: Final = frozenset(b"0123456789")
 _PLACEHOLDER: Final = "_placeholder"
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))
@@ -113,7 +114,10 @@ class Decoder:
         if len(attachments) < self._wanted:
             return None
         self._waiting = self._attachments = None
-        return _checked(packet._replace(data=_filled(packet.data, attachments)))
+        try:
+            return _checked(packet._replace(data=_filled(packet.data, attachments)))
+        except RecursionError:  # the JSON reader goes deeper than Python does
+            raise BadPacket("the payload is nested too deeply") from None
 
 
 def _parsed(text: bytes, loads: Callable[[Any], Any]) -> tuple[Packet, int]:
@@ -133,7 +137,12 @@ def _parsed(text: bytes, loads: Callable[[Any], Any]) -> tuple[Packet, int]:
         end = text.find(b",", at)
         name = text[at:] if end < 0 else text[at:end]
         at = len(text) if end < 0 else end + 1
-        namespace = name.decode().partition("?")[0]
+        if len(name) > MAX_NAMESPACE_BYTES:
+            raise BadPacket(f"a namespace has at most {MAX_NAMESPACE_BYTES} bytes")
+        try:
+            namespace = name.decode().partition("?")[0]
+        except UnicodeDecodeError:
+            raise BadPacket("a namespace is UTF-8") from None
     start = at
     while at < len(text) and text[at] in _DIGITS:
         at += 1
